@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from instil.types import Comparison, Message, Role, Summary
+from instil.types import Comparison, Message, Piece, Role, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,16 +214,6 @@ class Turn:
     """The prompt."""
     target: str
     """The completion."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A piece of text with its fate in training, for the token view."""
-
-    text: str
-    """The token's text."""
-    trained: bool
-    """Whether it is trained on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,8 @@ class Example:
     """Every completion that counts as right, the target first."""
     shots: int = 0
     """Worked examples in `messages`."""
+    text: str = ""
+    """The row's input text as it stands in the last message: what a length policy may shorten."""
 
 
 class Fate(StrEnum):
@@ -361,3 +363,13 @@ class Comparison:
     """The direction."""
     smallest_detectable: float = 0.0
     """The difference that this many examples would show with 80 % power."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of text with its fate in training, for the token view."""
+
+    text: str
+    """The token's text."""
+    trained: bool
+    """Whether it is trained on."""

@@ -1,1 +1,1 @@
-"""See the module docstrings."""
+"""The command line: a command parses, loads, calls one library function, and prints what it found."""

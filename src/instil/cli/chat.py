@@ -1,0 +1,49 @@
+"""`instil chat`: talk to a run's model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import typer
+
+_LEAVE = frozenset({"/quit", "/exit", "/q"})
+
+
+class Chat(Protocol):
+    """A conversation with a model."""
+
+    def reply(self, text: str, /) -> Iterator[str]:
+        """Answer, piece by piece; the turns so far are kept."""
+
+
+def chat(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]) -> None:
+    """Talk to a run's tuned model; /quit or Ctrl-D ends it, Ctrl-C stops an answer."""
+    from instil import pipeline
+
+    talk(pipeline.chat(run))
+
+
+def talk(partner: Chat) -> None:
+    """Read lines and print answers until the user leaves."""
+    typer.echo("/quit or Ctrl-D ends the conversation")
+    while True:
+        try:
+            line = input("> ").strip()
+        except EOFError:
+            typer.echo()
+            return
+        if line in _LEAVE:
+            return
+        if line:
+            _print_answer(partner, line)
+
+
+def _print_answer(partner: Chat, line: str) -> None:
+    try:
+        for piece in partner.reply(line):
+            typer.echo(piece, nl=False)
+    except KeyboardInterrupt:
+        typer.echo(" [stopped]", nl=False)
+    typer.echo()

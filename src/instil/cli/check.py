@@ -1,0 +1,170 @@
+"""`instil check`: everything that can be found out before a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+import typer
+
+from instil.results import Piece
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+TRAINED_STYLE = "bold green"
+_OPEN, _CLOSE = "\u27e6", "\u27e7"
+
+
+class TaskCheck(Protocol):
+    """What is known of a task before a run."""
+
+    @property
+    def task(self) -> str:
+        """The task's id."""
+
+    @property
+    def rows(self) -> Mapping[str, int]:
+        """Part of the split -> rows."""
+
+    @property
+    def balance(self) -> Mapping[str, Mapping[str, int]]:
+        """Part -> label -> rows; empty for free text."""
+
+    @property
+    def removed(self) -> Mapping[str, int]:
+        """Reason -> duplicates taken out."""
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """Reason -> rows left out before the split."""
+
+    @property
+    def lengths(self) -> tuple[int, int, int]:
+        """Tokens of a training example: median, 95th percentile, longest."""
+
+    @property
+    def previews(self) -> Sequence[Sequence[Piece]]:
+        """A few training examples, token by token."""
+
+    @property
+    def metric(self) -> str:
+        """The metric that decides."""
+
+    @property
+    def smallest_difference(self) -> float:
+        """What the test rows can show with 80 % power, in the metric's own unit (0 to 1)."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What a user should know or mend."""
+
+
+class CheckReport(Protocol):
+    """What is known before a run."""
+
+    @property
+    def tasks(self) -> Sequence[TaskCheck]:
+        """One a task."""
+
+    @property
+    def seconds(self) -> float:
+        """Estimated duration of the whole run."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Estimated peak memory."""
+
+
+def check(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."
+        ),
+    ] = None,
+) -> None:
+    """Check a recipe, its tasks and their data, and train nothing.
+
+    Shows the split, class balance, duplicates and lengths, three examples with the tokens that are
+    trained on, an estimate of time and memory, and the smallest difference that the test can show.
+    """
+    from instil.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides=changes or [])
+
+    from instil import pipeline
+
+    show_check(pipeline.check_recipe(loaded), recipe=recipe)
+
+
+def show_check(report: CheckReport, *, recipe: Path) -> None:
+    """Print what was found, and the next command."""
+    from instil.cli.show import make_console
+    from instil.report import format as fmt
+
+    console = make_console()
+    for task in report.tasks:
+        _show_task(console, task)
+    console.print(
+        f"the whole run: about {fmt.seconds(report.seconds)} and {fmt.size(report.memory_bytes)} "
+        "of memory (estimates)"
+    )
+    count = sum(len(task.warnings) for task in report.tasks)
+    console.print(f"{fmt.plural(count, 'warning')}; next: instil run {recipe}")
+
+
+def _show_task(console: Console, task: TaskCheck) -> None:
+    from rich.text import Text
+
+    from instil.report import format as fmt
+
+    console.print(Text(task.task, style="bold"))
+    for name, text in _facts(task):
+        console.print(f"  {name:<12}{text}")
+    smallest = fmt.size_of_change(task.smallest_difference, task.metric)
+    console.print(
+        f"  {'test shows':<12}differences in {fmt.style(task.metric).label} from {smallest} on "
+        "(80 % power)"
+    )
+    for warning in task.warnings:
+        console.print(Text(f"  warning: {warning}", style="yellow"))
+    if task.previews:
+        console.print(f"\n  examples; {_OPEN}these tokens{_CLOSE} are trained on:")
+    for pieces in task.previews:
+        console.print(mask_text(pieces))
+    console.print()
+
+
+def _facts(task: TaskCheck) -> Iterator[tuple[str, str]]:
+    yield "rows", _counts(task.rows)
+    for part, labels in task.balance.items():
+        yield part, _counts(labels)
+    yield "duplicates", _counts(task.removed) or "none"
+    if task.skipped:
+        yield "left out", _counts(task.skipped)
+    median, long, longest = task.lengths
+    yield "tokens", f"median {median}, 95 % up to {long}, longest {longest}"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def mask_text(pieces: Sequence[Piece]) -> Text:
+    """Draw an example with the trained-on tokens between brackets, and green where there is colour."""
+    from rich.text import Text
+
+    from instil.report.format import visible
+
+    text, inside = Text("  | "), False
+    for piece in pieces:
+        if piece.trained != inside:
+            text.append(_OPEN if piece.trained else _CLOSE)
+            inside = piece.trained
+        shown = visible(piece.text).replace("\n", "\n  | ")
+        text.append(shown, style=TRAINED_STYLE if piece.trained else None)
+    return text.append(_CLOSE) if inside else text

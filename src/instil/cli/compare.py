@@ -1,0 +1,19 @@
+"""`instil compare`: two runs on the same rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="RUN", help="The run compared against.")],
+    b: Annotated[Path, typer.Argument(metavar="RUN", help="The run of interest.")],
+) -> None:
+    """Compare two runs, paired by example, with intervals and exact tests."""
+    from instil import pipeline
+    from instil.cli.show import comparisons_table, make_console
+
+    make_console().print(comparisons_table(pipeline.compare_runs(a, b)))

@@ -1,0 +1,52 @@
+"""Which directory a run goes into."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+from instil.errors import RecipeError
+from instil.recipe import Recipe, load_recipe
+
+SUMMARY = "summary.json"
+RECIPE = "recipe.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlace:
+    """A directory for a run, or that of the same run, done before."""
+
+    folder: Path
+    """The run directory."""
+    finished: bool
+    """Whether the run is there already, with the very same recipe."""
+
+
+def place_again(recipe: Recipe, *, folder: Path) -> RunPlace:
+    """Find a place for a run that may have been done before.
+
+    Args:
+        recipe: What is to be run.
+        folder: Where it would go if nothing were there.
+
+    Returns:
+        The first of `folder`, `folder-2`, `folder-3` ... that holds a finished run of the same
+        recipe, or else the first that does not exist.
+    """
+    for number in itertools.count(1):
+        place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        if not place.exists():
+            return RunPlace(place, finished=False)
+        if _holds(recipe, place):
+            return RunPlace(place, finished=True)
+    raise AssertionError("counting does not end")
+
+
+def _holds(recipe: Recipe, folder: Path) -> bool:
+    if not (folder / SUMMARY).is_file():
+        return False
+    try:
+        return load_recipe(folder / RECIPE) == recipe
+    except RecipeError:
+        return False  # of another version of instil, or not a run at all

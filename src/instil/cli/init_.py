@@ -1,0 +1,63 @@
+"""`instil init`: a task file and a recipe for a file of one's own rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from instil.data.starter import Starter
+
+
+def init(
+    data: Annotated[Path, typer.Argument(help="Labelled rows: CSV, TSV, JSON, JSONL or Parquet.")],
+    text: Annotated[str, typer.Option(metavar="COLUMN", help="The column with the text.")] = "",
+    label: Annotated[
+        str, typer.Option(metavar="COLUMN", help="The column with the label or rating.")
+    ] = "",
+    target: Annotated[
+        str, typer.Option(metavar="COLUMN", help="The column with the text to write (free text).")
+    ] = "",
+    group: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN",
+            help="Rows alike in it stay on one side of the split; 'none': none do.",
+        ),
+    ] = "",
+    name: Annotated[str, typer.Option(help="Name of the task. [default: the file's]")] = "",
+    model: Annotated[
+        str, typer.Option(help="The base model (`instil models`).")
+    ] = "smollm2-135m-instruct",
+    folder: Annotated[
+        Path, typer.Option(help="Where the two files go.", show_default="here")
+    ] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Write over existing files.")] = False,
+) -> None:
+    """Look at a file of rows and write a task file and a recipe for it, both with comments.
+
+    Guesses which column is the text, the label or the text to write, and the group; the options
+    overrule the guess.
+    """
+    from instil.data.inspect import Wishes
+    from instil.data.starter import write_starter
+
+    wishes = Wishes(text=text, label=label, target=target, group=group)
+    starter = write_starter(
+        data, folder=folder, wishes=wishes, name=name, model=model, overwrite=force
+    )
+    show_starter(starter)
+
+
+def show_starter(starter: Starter) -> None:
+    """Print what was guessed and why, what was written, and the next commands."""
+    for reason in starter.guess.reasons:
+        typer.echo(reason)
+    for warning in starter.guess.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(f"\nwrote {starter.task_file}\n      {starter.recipe_file}")
+    typer.echo(
+        f"\nnext: instil check {starter.recipe_file}\n      instil run {starter.recipe_file}"
+    )

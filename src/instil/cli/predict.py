@@ -1,0 +1,55 @@
+"""`instil predict`: a run's model on one text, or on a file of rows."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    text: Annotated[
+        str | None,
+        typer.Argument(help="One text to answer; - reads it from stdin.", show_default=False),
+    ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(help="A file of rows (CSV, TSV, JSON, JSONL, Parquet) in place of TEXT."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where predictions go, JSON Lines. [default: ROWS.predictions.jsonl]"),
+    ] = None,
+    template: Annotated[
+        str, typer.Option(help="The template to ask with. [default: the run's own]")
+    ] = "",
+    force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
+) -> None:
+    """Let a run's tuned model answer one text, or every row of a file."""
+    if (text is None) == (rows is None):
+        raise typer.BadParameter("give either one text or --rows FILE", param_hint="TEXT")
+    if rows is None and (out or template):
+        raise typer.BadParameter("--out and --template go with --rows", param_hint="TEXT")
+    from instil import pipeline
+
+    if rows is None:
+        asked = sys.stdin.read() if text == "-" else text
+        typer.echo(pipeline.predict_text(run, asked or "").text)
+        return
+    out = out or rows.with_name(f"{rows.stem}.predictions.jsonl")
+    refuse_existing(out, force=force)
+    written = pipeline.predict_file(run, rows=rows, out=out, template=template)
+    typer.echo(f"predictions: {written}")
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Raise where a file would be written over without `--force`."""
+    from instil.errors import Problem, RunError
+
+    if path.exists() and not force:
+        raise RunError(
+            Problem("this exists already", where=str(path), fix="add --force to write over it")
+        )

@@ -1,0 +1,111 @@
+"""`instil run`: a recipe in, a run directory out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    recipe: Annotated[
+        Path | None, typer.Argument(help="The recipe, a YAML file.", show_default=False)
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."
+        ),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="The run directory. [default: runs/NAME-OF-THE-RECIPE]"),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Go on with the run in this directory that was stopped."),
+    ] = None,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            help="Where the directory exists: show that run if it is the same, else take the next "
+            "free name.",
+        ),
+    ] = False,
+) -> None:
+    """Do all that the recipe says: split, prompt, train, test, compare, report.
+
+    Prints the verdict and where the report lies. Ctrl-C leaves a run that `--resume` goes on with.
+    """
+    if resume is not None:
+        _refuse_beside_resume(recipe, changes, folder, again)
+        _resume(resume)
+        return
+    if recipe is None:
+        raise typer.BadParameter("give a recipe, or --resume DIR", param_hint="RECIPE")
+    _start(recipe, changes=changes or [], folder=folder, again=again)
+
+
+def _refuse_beside_resume(*others: object) -> None:
+    if any(others):
+        raise typer.BadParameter(
+            "goes on with the recipe in the run directory; nothing else can be given",
+            param_hint="--resume",
+        )
+
+
+def _start(path: Path, *, changes: list[str], folder: Path | None, again: bool) -> None:
+    from instil.cli.folders import place_again
+    from instil.cli.show import make_console
+    from instil.recipe import load_recipe, run_name
+
+    recipe = load_recipe(path, overrides=changes)
+    folder = folder or Path(recipe.output) / run_name(path)
+    if again:
+        place = place_again(recipe, folder=folder)
+        folder = place.folder
+        if place.finished:
+            make_console(stderr=True).print(f"this recipe has been run before, in {folder}:")
+            _show(folder)
+            return
+    _run(recipe, folder=folder, resume=False)
+
+
+def _resume(folder: Path) -> None:
+    from instil.cli.folders import RECIPE
+    from instil.errors import Problem, RunError
+    from instil.recipe import load_recipe
+
+    if not (folder / RECIPE).is_file():
+        raise RunError(
+            Problem(
+                "this is not a run directory: it holds no recipe.yaml",
+                where=str(folder),
+                fix="give the directory that `instil run` made, such as runs/reviews",
+            )
+        )
+    _run(load_recipe(folder / RECIPE), folder=folder, resume=True)
+
+
+def _run(recipe: Recipe, *, folder: Path, resume: bool) -> None:
+    from instil import pipeline
+    from instil.cli.progress import make_progress
+
+    try:
+        with make_progress() as progress:
+            done = pipeline.run_recipe(recipe, folder=folder, resume=resume, progress=progress)
+    except KeyboardInterrupt:
+        typer.echo("\nstopped", err=True)
+        if folder.exists():
+            typer.echo(f"  to go on: instil run --resume {folder}", err=True)
+        raise typer.Exit(130) from None
+    _show(done)
+
+
+def _show(folder: Path) -> None:
+    from instil.cli.show import show_run
+    from instil.run import load_summary
+
+    show_run(load_summary(folder), folder=folder)

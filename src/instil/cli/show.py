@@ -1,0 +1,104 @@
+"""Printing what a run found: the verdict, a table of the arms, and where the report lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instil.results import Arm, RunSummary, TaskResult
+from instil.types import Comparison, Part
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Return a console that prints text as it stands: no highlighting, no guessed markup."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def show_run(summary: RunSummary, *, folder: Path) -> None:
+    """Print a finished run.
+
+    Args:
+        summary: What it found.
+        folder: Its run directory.
+    """
+    console = make_console()
+    for task in summary.tasks:
+        console.print(arms_table(task))
+    for sentence in summary.verdict:
+        console.print(sentence)
+    console.print(f"\nreport: {folder / 'report.html'}\nmodel:  {folder / 'model'}")
+
+
+def arms_table(task: TaskResult) -> Table:
+    """Lay out the contenders of a task on its test rows, with 95 % intervals."""
+    from rich.text import Text
+
+    from instil.report import format as fmt
+
+    metrics = list(dict.fromkeys(metric for arm in task.arms for metric in arm.summaries))[:2]
+    rows = fmt.plural(task.rows.get(Part.TEST, 0), "test row")
+    table = plain_table(title=f"{task.task}: {rows}, mean (95 % interval)")
+    table.add_column("")
+    for metric in metrics:
+        table.add_column(fmt.style(metric).label, justify="right")
+    table.add_column("tuned minus it", justify="right")
+    for arm in task.arms:
+        cells = [_cell(arm, metric) for metric in metrics]
+        table.add_row(Text(arm.label), *cells, _difference(task, arm))
+    return table
+
+
+def comparisons_table(comparisons: list[Comparison]) -> Table:
+    """Lay out paired differences, a line each."""
+    from rich.text import Text
+
+    from instil.report import format as fmt
+
+    table = plain_table(title="second run minus first, paired by example (95 % interval)")
+    table.add_column("")
+    for heading in ("metric", "examples", "difference", "interval", "p", "reading"):
+        table.add_column(heading, justify="left" if heading in ("metric", "reading") else "right")
+    for found in comparisons:
+        table.add_row(
+            Text(f"{found.b} - {found.a}"),
+            Text(fmt.style(found.metric).label),
+            fmt.count(found.n),
+            fmt.change(found),
+            fmt.change_interval(found),
+            fmt.p_value(found.p_value),
+            str(fmt.reading(found)),
+        )
+    return table
+
+
+def plain_table(*, title: str = "") -> Table:
+    """Return an empty table in the one style of the command line."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    heading = Text(title, style="bold") if title else None
+    return Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _cell(arm: Arm, metric: str) -> str:
+    from instil.report import format as fmt
+
+    summary = arm.summaries.get(metric)
+    return fmt.interval(summary) if summary else fmt.MISSING
+
+
+def _difference(task: TaskResult, arm: Arm) -> str:
+    from instil.report import format as fmt
+    from instil.report.arms import against_tuned
+
+    comparison = against_tuned(task, arm.name)
+    if comparison is None:
+        return ""
+    return f"{fmt.change(comparison)} ({fmt.change_interval(comparison)})"

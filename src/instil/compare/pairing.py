@@ -1,0 +1,147 @@
+"""Two arms on the same examples, paired.
+
+A worked example: prompting answers row 7 through the template `is_it_positive`, the tuned model
+through `mood`. Their example ids differ (`reviews/7/is_it_positive`, `reviews/7/mood`), so both
+are first keyed by row (`by_row`: `reviews/7`), and then compared.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from instil.compare.stats import mcnemar_midp, paired_bootstrap, smallest_detectable
+from instil.errors import Problem, RunError
+from instil.evaluate.intervals import DIFFERENCE, Floats
+from instil.evaluate.metrics import Scale, find_metric, group_list
+from instil.types import Comparison, Example
+
+
+def compare(
+    a_scores: Mapping[str, float],
+    b_scores: Mapping[str, float],
+    *,
+    a: str,
+    b: str,
+    metric: str,
+    groups: Mapping[str, str] | None,
+    seed: int = 0,
+) -> Comparison:
+    """Compare arm `b` with arm `a` on the examples that both have a score for.
+
+    Args:
+        a_scores: Example id (or row key) -> score of the arm compared against.
+        b_scores: The same for the arm of interest.
+        a: Name of the first arm.
+        b: Name of the second.
+        metric: The metric of the scores.
+        groups: Example id (or row key) -> group, which is resampled as a whole; None: none.
+        seed: Of the bootstrap.
+
+    Returns:
+        `b` minus `a`. McNemar's p-value, `b_only` and `a_only` only where the metric and every
+        score are 0 or 1 (several templates averaged a row are not).
+
+    Raises:
+        RunError: Fewer than 2 shared examples, a score that is not finite, an id in no group, or
+            no such metric.
+    """
+    kind = find_metric(metric)
+    shared = sorted(a_scores.keys() & b_scores.keys())
+    _check_shared(shared, a_scores=a_scores, b_scores=b_scores, a=a, b=b)
+    left = np.array([a_scores[key] for key in shared], dtype=np.float64)
+    right = np.array([b_scores[key] for key in shared], dtype=np.float64)
+    _check_finite(shared, right - left, metric=metric)
+    clusters = group_list(shared, groups=groups)
+    span = None if kind.scale is Scale.OPEN else DIFFERENCE
+    interval = paired_bootstrap(left, right, groups=clusters, seed=seed, span=span)
+    binary = kind.scale is Scale.BINARY and _only_zero_one(left) and _only_zero_one(right)
+    b_only = int((right > left).sum()) if binary else 0
+    a_only = int((left > right).sum()) if binary else 0
+    return Comparison(
+        a=a,
+        b=b,
+        metric=metric,
+        n=len(shared),
+        difference=round(float((right - left).mean()), 12),
+        low=interval.low,
+        high=interval.high,
+        p_value=mcnemar_midp(b_only, a_only) if binary else None,
+        b_only=b_only,
+        a_only=a_only,
+        higher_is_better=kind.higher_is_better,
+        smallest_detectable=smallest_detectable(right - left, groups=clusters, span=span),
+    )
+
+
+def pair_key(example: Example) -> str:
+    """Return what two phrasings of one row share: `task/row`."""
+    return f"{example.task}/{example.row}"
+
+
+def by_row(scores: Mapping[str, float], examples: Iterable[Example]) -> dict[str, float]:
+    """Key scores by row rather than by example, for arms with different templates.
+
+    Args:
+        scores: Example id -> score; examples without one are passed over.
+        examples: The examples that were scored.
+
+    Returns:
+        `task/row` -> score; the mean where a row was asked through several templates.
+
+    Raises:
+        RunError: A score belongs to none of the examples.
+    """
+    rows: dict[str, list[float]] = defaultdict(list)
+    known = set()
+    for example in examples:
+        known.add(example.id)
+        if example.id in scores:
+            rows[pair_key(example)].append(scores[example.id])
+    strangers = sorted(scores.keys() - known)
+    if strangers:
+        what = f"{len(strangers)} of {len(scores)} scores belong to no example of this run"
+        raise RunError(Problem(what, found=", ".join(strangers[:3])))
+    return {row: sum(values) / len(values) for row, values in rows.items()}
+
+
+def row_groups(examples: Iterable[Example]) -> dict[str, str]:
+    """Return row key -> group key, the groups that belong to `by_row`."""
+    return {pair_key(example): f"{example.task}/{example.group}" for example in examples}
+
+
+def example_groups(examples: Iterable[Example]) -> dict[str, str]:
+    """Return example id -> group key, for scores keyed by example."""
+    return {example.id: f"{example.task}/{example.group}" for example in examples}
+
+
+def _check_shared(
+    shared: Sequence[str],
+    *,
+    a_scores: Mapping[str, float],
+    b_scores: Mapping[str, float],
+    a: str,
+    b: str,
+) -> None:
+    if len(shared) >= 2:
+        return
+    raise RunError(
+        Problem(
+            f"'{a}' and '{b}' share {len(shared)} scored examples; a comparison needs 2",
+            found=f"{len(a_scores)} scores of '{a}', {len(b_scores)} of '{b}'",
+            fix="compare arms that were scored on the same test rows",
+        )
+    )
+
+
+def _check_finite(ids: Sequence[str], differences: Floats, *, metric: str) -> None:
+    broken = [key for key, fine in zip(ids, np.isfinite(differences), strict=True) if not fine]
+    if broken:
+        what = f"{len(broken)} of {len(ids)} {metric} scores are not finite numbers"
+        raise RunError(Problem(what, found=", ".join(broken[:3])))
+
+
+def _only_zero_one(scores: Floats) -> bool:
+    return bool(((scores == 0) | (scores == 1)).all())

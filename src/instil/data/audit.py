@@ -1,0 +1,233 @@
+"""What is wrong with the data itself: repeated texts, contradicting labels, lopsided classes.
+
+Terms. Two texts are *exact* duplicates when they are the same once case, punctuation and white
+space are set aside. They are *near* duplicates when the Jaccard similarity of their *shingles*, the
+runs of three words, reaches a threshold:
+
+>>> sorted(shingles("A good, solid film."))
+['a good solid', 'good solid film']
+
+A worked example: `the film is good fun for all` and `the film is good fun for us` have five
+shingles each and share four of them, so their similarity is 4 / (5 + 5 - 4) = 0.67.
+
+Candidates are found with MinHash and locality-sensitive hashing (Broder 1997; Leskovec, Rajaraman
+and Ullman, Mining of Massive Datasets, chapter 3) and are then compared exactly, so that no text is
+taken out on an estimate.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from instil.data.split import part_rows
+from instil.errors import DataError, Problem
+from instil.types import Part, Removed, Row, Split, Task
+
+EXACT = "exact duplicate"
+NEAR = "near duplicate"
+PERMUTATIONS = 64
+SHINGLE_WORDS = 3
+MINHASH_SEED = 1
+RECALL = 0.98
+
+
+class _NoPunctuation(dict[int, str | None]):
+    """A table for `str.translate`, filled as characters are met.
+
+    Apostrophes vanish (don't = dont), other punctuation parts words; symbols such as emoji stay,
+    for they can be all that tells two reviews apart.
+    """
+
+    def __missing__(self, codepoint: int) -> str | None:
+        character = chr(codepoint)
+        if character in "'\u2019":
+            kept = None
+        else:
+            kept = " " if unicodedata.category(character).startswith("P") else character
+        self[codepoint] = kept
+        return kept
+
+
+_NO_PUNCTUATION = _NoPunctuation()
+
+
+def normalise(text: str) -> str:
+    r"""Set aside case, punctuation and white space; a text of punctuation alone keeps it.
+
+    >>> normalise("  Good,   SOLID\nfilm!")
+    'good solid film'
+    >>> normalise("?!")
+    '?!'
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(folded.translate(_NO_PUNCTUATION).split()) or " ".join(folded.split())
+
+
+def shingles(text: str) -> frozenset[str]:
+    """Return the runs of three words of the normalised text; a shorter text is one shingle."""
+    words = normalise(text).split(" ")
+    if len(words) < SHINGLE_WORDS:
+        return frozenset([" ".join(words)])
+    runs = (words[i : i + SHINGLE_WORDS] for i in range(len(words) - SHINGLE_WORDS + 1))
+    return frozenset(map(" ".join, runs))
+
+
+def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
+    """Return the share of shingles that two texts have in common, 0 to 1."""
+    return len(a & b) / len(a | b)
+
+
+def remove_duplicates(
+    split: Split, rows: Sequence[Row], *, text: str, threshold: float = 0.8
+) -> Split:
+    """Take texts that another part repeats out of the split.
+
+    A row of validation goes when test repeats it, a row of train when test or validation does. No
+    row is ever taken from test, and repeats inside one part stay: they leak nothing
+    (`conflicting_labels` finds those that contradict one another).
+
+    Args:
+        split: As decided on groups.
+        rows: All rows of the task.
+        text: The field to compare.
+        threshold: Jaccard similarity from which two texts are near duplicates, above 0 to 1; at 1
+            only exact duplicates are looked for.
+
+    Returns:
+        The split without them, each one listed in `removed` with the row that it repeats.
+
+    Raises:
+        DataError: Nothing would be left of train or validation, or a threshold out of range.
+    """
+    if not 0 < threshold <= 1:
+        problem = Problem(
+            "the threshold for near duplicates is out of range",
+            found=str(threshold),
+            allowed="above 0, up to 1",
+        )
+        raise DataError(problem)
+    parts = {part: part_rows(split, rows, part) for part in Part}
+    texts = {row.id: str(row.fields[text]) for part in parts.values() for row in part}
+    index = _Index(texts, threshold=threshold)
+    index.add(split.test)
+    no_validation = list(index.removed(split.validation, part=Part.VALIDATION))
+    validation = _without(split.validation, no_validation)
+    index.add(validation)
+    no_train = list(index.removed(split.train, part=Part.TRAIN))
+    train = _without(split.train, no_train)
+    _check_not_empty(split, {Part.VALIDATION: validation, Part.TRAIN: train})
+    removed = (*split.removed, *no_validation, *no_train)
+    return replace(split, train=train, validation=validation, removed=removed)
+
+
+class _Index:
+    """The texts of the parts that must stay unseen, to be asked for repeats."""
+
+    def __init__(self, texts: Mapping[str, str], *, threshold: float) -> None:
+        from datasketch import MinHash, MinHashLSH
+
+        self.texts = texts
+        self.threshold = threshold
+        self.exact: dict[str, str] = {}
+        self.shingles: dict[str, frozenset[str]] = {}
+        self.blank = MinHash(num_perm=PERMUTATIONS, seed=MINHASH_SEED)
+        self.lsh = MinHashLSH(num_perm=PERMUTATIONS, params=_bands(threshold))
+
+    def add(self, row_ids: Iterable[str]) -> None:
+        """Take up the texts of these rows; the first row of a text stands for it."""
+        for row_id in row_ids:
+            text = self.texts[row_id]
+            if self.exact.setdefault(normalise(text), row_id) == row_id and self.threshold < 1:
+                self.shingles[row_id] = shingles(text)
+                self.lsh.insert(row_id, self._minhash(self.shingles[row_id]))
+
+    def removed(self, row_ids: Iterable[str], *, part: Part) -> Iterator[Removed]:
+        """Yield those of the rows that repeat a text of the index."""
+        for row_id in row_ids:
+            text = self.texts[row_id]
+            original = self.exact.get(normalise(text))
+            if original is not None:
+                yield Removed(row_id, part=part, why=EXACT, of=original, similarity=1.0)
+                continue
+            similarity, original = self._nearest(text) if self.threshold < 1 else (0.0, "")
+            if similarity >= self.threshold:
+                yield Removed(row_id, part=part, why=NEAR, of=original, similarity=similarity)
+
+    def _nearest(self, text: str) -> tuple[float, str]:
+        """Return the true similarity and the row id of the text most like this one."""
+        own = shingles(text)
+        # In the order of ids: candidates come in the order of a set, which no seed fixes.
+        candidates = sorted(self.lsh.query(self._minhash(own)))
+        alike = ((jaccard(own, self.shingles[row_id]), row_id) for row_id in candidates)
+        return max(alike, key=lambda pair: pair[0], default=(0.0, ""))
+
+    def _minhash(self, runs: frozenset[str]) -> Any:
+        minhash = self.blank.copy()
+        minhash.update_batch([run.encode() for run in runs])
+        return minhash
+
+
+def _bands(threshold: float) -> tuple[int, int]:
+    """Return bands and rows a band that find a pair at the threshold with 98 % probability.
+
+    The probability is 1 - (1 - s^r)^b for similarity s, r rows and b bands (Mining of Massive
+    Datasets, 3.4.2). The library's own choice weighs misses and false alarms alike and finds 36 %
+    at 0.8; here a false alarm costs one exact comparison, and a miss is a leak.
+
+    >>> _bands(0.8)
+    (12, 5)
+    """
+    sizes = range(PERMUTATIONS // 2, 1, -1)
+    found = {r: 1 - (1 - threshold**r) ** (PERMUTATIONS // r) for r in sizes}
+    rows = next((r for r in sizes if found[r] >= RECALL), 1)
+    return PERMUTATIONS // rows, rows
+
+
+def _without(row_ids: Sequence[str], removed: Iterable[Removed]) -> tuple[str, ...]:
+    gone = {entry.row for entry in removed}
+    return tuple(row_id for row_id in row_ids if row_id not in gone)
+
+
+def _check_not_empty(split: Split, kept: Mapping[Part, Sequence[str]]) -> None:
+    problems = [
+        Problem(
+            f"every row of {part} repeats a text that must stay unseen",
+            where=f"task {split.task}",
+            found=f"{len(getattr(split, part))} rows, all of them duplicates",
+            fix="add rows with other texts, or name a group column that keeps repeats together",
+        )
+        for part, row_ids in kept.items()
+        if getattr(split, part) and not row_ids
+    ]
+    if problems:
+        raise DataError(*problems)
+
+
+def label_counts(rows: Iterable[Row], task: Task) -> dict[str, int]:
+    """Count the rows of each choice, in the order of the choices; empty for free text."""
+    counts = Counter(str(row.fields[task.target]) for row in rows) if task.choices else Counter()
+    return {choice: counts[choice] for choice in task.choices}
+
+
+def conflicting_labels(rows: Iterable[Row], task: Task) -> list[tuple[str, str]]:
+    """Return pairs of row ids with the same normalised text and different labels.
+
+    Each row is paired with the first earlier row of its text that has another label, so that the
+    list never has more pairs than there are rows. Empty for free text, where answers may differ.
+    """
+    if not task.choices:
+        return []
+    seen: dict[str, dict[str, str]] = {}
+    pairs = []
+    for row in rows:
+        label = str(row.fields[task.target])
+        first = seen.setdefault(normalise(str(row.fields[task.text])), {})
+        other = next((row_id for known, row_id in first.items() if known != label), None)
+        if other is not None:
+            pairs.append((other, row.id))
+        first.setdefault(label, row.id)
+    return pairs

@@ -1,0 +1,295 @@
+"""From rows and templates to examples: what the model is shown and what it should say.
+
+Terms. An *exemplar* is a training row shown in the prompt with its answer, as an earlier turn of
+the conversation; *shots* is how many there are. A *content-free* example is the same prompt with
+`N/A` in place of the text: what the model answers to it is its bias, which calibration takes out
+(Zhao et al. 2021, Calibrate Before Use, section 5).
+
+A worked example: row 17_3 (`I like it.`, positive) through the template `plain` with one exemplar::
+
+    user       Is this positive or negative? It broke at once.
+    assistant  negative
+    user       Is this positive or negative? I like it.
+    target     positive          (choices: negative, positive)
+
+Every draw here depends on the seed and on names alone: not on the order of the rows, nor on the
+machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from enum import StrEnum
+
+from instil.data.split import seeded_key
+from instil.errors import DataError, InstilError, Problem, TaskError
+from instil.tasks.template import evaluate, names, render
+from instil.types import Example, Message, Role, Row, Task, Template
+
+CONTENT_FREE = "N/A"
+SHORT_PERCENTILE = 60
+SHOWN = 5  # problems that a message lists; the others are counted
+
+
+class PerRow(StrEnum):
+    """How many templates a training row goes through in an epoch."""
+
+    ONE = "one"
+    """A drawn one, another draw each epoch."""
+    ALL = "all"
+    """Every one."""
+
+
+def render_example(
+    task: Task, template: Template, row: Row, *, exemplars: Sequence[Row] = ()
+) -> Example:
+    """Render a row through a template.
+
+    Args:
+        task: The row's task.
+        template: One of its templates.
+        row: What is asked about.
+        exemplars: Training rows to show first, in this order, through the same template.
+
+    Returns:
+        The example. Its choices are rendered with the row's fields, in the template's order; its
+        references begin with the target.
+
+    Raises:
+        DataError: The prompt or the target is empty, choices repeat, or the target is none of them.
+        TaskError: The template fails on the row, or gives another choice than the row's label.
+    """
+    assert all(shown.id != row.id for shown in exemplars), "a row never answers itself"
+    turn = _Turn(task, template, row)
+    turns = [_Turn(task, template, shown) for shown in exemplars]
+    return Example(
+        id=f"{task.id}/{row.id}/{template.id}",
+        task=task.id,
+        template=template.id,
+        row=row.id,
+        group=row.group,
+        messages=_messages(turn.system, turns, turn.prompt),
+        target=turn.target,
+        choices=turn.choices,
+        references=_references(task, template, row, target=turn.target),
+        shots=len(exemplars),
+    )
+
+
+class _Turn:
+    """One question with its answer, rendered and checked."""
+
+    def __init__(self, task: Task, template: Template, row: Row) -> None:
+        self.where = f"{row.place or f'row {row.id}'}: template {task.id}/{template.id}"
+        self.choices = _choices(template, row.fields, where=self.where)
+        scope = _scope(row.fields, self.choices)
+        self.system = _render(template.system, scope, where=self.where) if template.system else ""
+        self.prompt = _render(template.prompt, scope, where=self.where)
+        self.target = _render(template.target, scope, where=self.where)
+        self._check_texts()
+        if self.choices:
+            self._check_choice(task, template, row)
+
+    def _check_texts(self) -> None:
+        problems = [
+            Problem(f"the {name} renders to an empty text", where=self.where, fix=_LEAVE_OUT)
+            for name, text in (("prompt", self.prompt), ("target", self.target))
+            if not text
+        ]
+        if problems:
+            raise DataError(*problems)
+
+    def _check_choice(self, task: Task, template: Template, row: Row) -> None:
+        allowed = ", ".join(self.choices)
+        if len(set(self.choices)) < len(self.choices):
+            problem = Problem("two choices are the same", where=self.where, found=allowed)
+            raise DataError(replace(problem, fix=_LEAVE_OUT))
+        if self.target not in self.choices:
+            what = "the target is not among the choices"
+            raise DataError(Problem(what, where=self.where, found=self.target, allowed=allowed))
+        label = str(row.fields.get(task.target))
+        if template.role is not Role.ANSWER or label not in task.choices:
+            return
+        expected = dict(zip(task.choices, self.choices, strict=False)).get(label)
+        if self.target != expected:
+            what = f"for the label {label!r} the target is {self.target!r}, not {expected!r}"
+            fix = "give the template's choices in the order of the task's choices"
+            raise TaskError(Problem(what, where=self.where, allowed=allowed, fix=fix))
+
+
+_LEAVE_OUT = "correct the row, or leave it out with `where` in the task file"
+
+
+def _choices(template: Template, fields: Mapping[str, object], *, where: str) -> tuple[str, ...]:
+    return tuple(_render(choice, fields, where=where) for choice in template.choices)
+
+
+def _scope(fields: Mapping[str, object], choices: Sequence[str]) -> dict[str, object]:
+    """Return what a template sees; its own choices come before a column of that name."""
+    return {"choices": [], **fields, **({"choices": list(choices)} if choices else {})}
+
+
+def _render(source: str, fields: Mapping[str, object], *, where: str) -> str:
+    return render(source, fields, where=where).strip()
+
+
+def _messages(system: str, turns: Iterable[_Turn], prompt: str) -> tuple[Message, ...]:
+    messages = [Message("system", system)] if system else []
+    for turn in turns:
+        messages += [Message("user", turn.prompt), Message("assistant", turn.target)]
+    return (*messages, Message("user", prompt))
+
+
+def _references(task: Task, template: Template, row: Row, *, target: str) -> tuple[str, ...]:
+    """Return the target and, for the task's own free-text question, every other right answer."""
+    if template.role is not Role.ANSWER or template.choices or not task.references:
+        return (target,)
+    values = row.fields.get(task.references) or []
+    listed = values if isinstance(values, list | tuple) else [values]
+    others = (str(value).strip() for value in listed if value is not None)
+    return tuple(dict.fromkeys([target, *filter(None, others)]))
+
+
+def training_examples(
+    task: Task,
+    rows: Iterable[Row],
+    templates: Sequence[Template],
+    *,
+    per_row: str,
+    seed: int,
+    epoch: int,
+) -> tuple[Example, ...]:
+    """Render the training rows for one epoch, in the order of the rows.
+
+    Args:
+        task: The rows' task.
+        rows: Training rows.
+        templates: To draw from; each is as likely as any other.
+        per_row: `one` draws a template for each row by seed, epoch and row id; `all` takes every
+            template.
+        seed: Another seed draws other templates.
+        epoch: Another epoch does too.
+
+    Raises:
+        DataError, TaskError: As `render_example`; the first few rows at fault are told at once.
+    """
+    assert templates, "a task has templates"
+    choice = PerRow(per_row)
+
+    def drawn(row: Row) -> Sequence[Template]:
+        if choice is PerRow.ALL:
+            return templates
+        return [templates[seeded_key(seed, epoch, row.id) % len(templates)]]
+
+    return _all_or_problems((task, template, row) for row in rows for template in drawn(row))
+
+
+def _all_or_problems(items: Iterable[tuple[Task, Template, Row]]) -> tuple[Example, ...]:
+    examples: list[Example] = []
+    errors: list[InstilError] = []
+    for task, template, row in items:
+        try:
+            examples.append(render_example(task, template, row))
+        except (DataError, TaskError) as error:
+            errors.append(error)
+    if errors:
+        problems = [problem for error in errors for problem in error.problems]
+        more = len(problems) - SHOWN
+        rest = [Problem(f"and {more} more examples that cannot be rendered")] if more > 0 else []
+        raise type(errors[0])(*problems[:SHOWN], *rest)
+    return tuple(examples)
+
+
+def pick_exemplars(
+    task: Task, train_rows: Sequence[Row], *, shots: int, seed: int
+) -> tuple[Row, ...]:
+    """Choose the rows to show in a prompt, from train alone.
+
+    The classes take turns, so that all are shown equally often, or once more; rows up to the 60th
+    percentile of length come first, since exemplars are paid for in every prediction, and rows of
+    groups not shown yet before others.
+
+    Args:
+        task: Says which fields hold the text and the label.
+        train_rows: To choose from, in any order.
+        shots: How many.
+        seed: Another seed chooses other rows, in another order.
+
+    Raises:
+        DataError: There are fewer rows than shots.
+    """
+    if shots > len(train_rows):
+        problem = Problem(
+            "too few training rows for the worked examples of the prompt",
+            where=f"task {task.id}",
+            found=f"{len(train_rows)} rows for {shots} shots",
+            fix=f"shots: [0, {len(train_rows)}]",
+        )
+        raise DataError(problem)
+    queues = _queues(task, train_rows, seed=seed)
+    picked: list[Row] = []
+    while len(picked) < shots:
+        for queue in queues:
+            if queue and len(picked) < shots:
+                shown = {row.group for row in picked}
+                fresh = next((row for row in queue if row.group not in shown), queue[0])
+                queue.remove(fresh)
+                picked.append(fresh)
+    return tuple(sorted(picked, key=lambda row: seeded_key(seed, task.id, "order", row.id)))
+
+
+def _queues(task: Task, rows: Sequence[Row], *, seed: int) -> list[list[Row]]:
+    """Return for each class its rows, short ones first; classes and rows in a seeded order."""
+    lengths = {row.id: _length(task, row) for row in rows}
+    ranked = sorted(lengths.values())
+    limit = ranked[max(0, -(-len(ranked) * SHORT_PERCENTILE // 100) - 1)] if ranked else 0
+    classes: dict[str, list[Row]] = {}
+    for row in rows:
+        classes.setdefault(str(row.fields[task.target]) if task.choices else "", []).append(row)
+
+    def order(row: Row) -> tuple[int, int]:
+        too_long = max(0, lengths[row.id] - limit)
+        return too_long, seeded_key(seed, task.id, "exemplar", row.id)
+
+    labels = sorted(classes, key=lambda label: (seeded_key(seed, task.id, "class", label), label))
+    return [sorted(classes[label], key=order) for label in labels]
+
+
+def _length(task: Task, row: Row) -> int:
+    """Characters that the row adds to a prompt; a label's own length says nothing."""
+    answer = "" if task.choices else str(row.fields[task.target])
+    return len(str(row.fields[task.text])) + len(answer)
+
+
+def content_free(
+    task: Task, template: Template, row: Row, *, exemplars: Sequence[Row] = ()
+) -> Example:
+    """Render the row's prompt with `N/A` in place of its text, as calibration needs it.
+
+    Derived fields that are computed from the text are computed from `N/A`. Target, choices and
+    exemplars are those of `render_example`, and so is the id.
+
+    Raises:
+        DataError, TaskError: As `render_example`.
+    """
+    example = render_example(task, template, row, exemplars=exemplars)
+    where = f"task {task.id}: content-free prompt of template {template.id}"
+    scope = _scope(_without_content(task, row.fields), example.choices)
+    prompt = Message("user", _render(template.prompt, scope, where=where))
+    return replace(example, messages=(*example.messages[:-1], prompt))
+
+
+def _without_content(task: Task, fields: Mapping[str, object]) -> dict[str, object]:
+    """Replace the text field, and all derived fields that follow from it."""
+    emptied = {**fields, task.text: CONTENT_FREE}
+    touched = {task.text}
+    for name, expression in task.fields.items():
+        if name in touched | {task.target} or not touched & names("{{ " + expression + " }}"):
+            continue
+        touched.add(name)
+        try:
+            emptied[name] = evaluate(expression, emptied, where=name)
+        except TaskError:  # an expression that needs a real text, its third word say
+            emptied[name] = CONTENT_FREE
+    return emptied

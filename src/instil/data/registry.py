@@ -1,0 +1,315 @@
+"""From a task's source to its rows: derived fields, filter, label, id and group.
+
+Terms. A *column* is what the file holds; a *derived field* is computed from columns by an
+expression of the task. A row is *skipped* when the task's `where` says so or when it has no text:
+skipped rows are counted with their reason. A row that claims to be of use and is not (no label, a
+label that is not among the choices, an id that another row has) is a mistake of the data, and all
+such are told at once.
+
+A worked example: the line `17_3<TAB>1.5<TAB>I like it.` of a task with the derived field
+`sentiment: "positive" if rating | float > 0 else "negative"` and `group: review.split("_")[0]`
+becomes the row 17_3 of group 17 with the label `positive`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from instil.data.source import read_table
+from instil.errors import DataError, Problem, nearest
+from instil.tasks.template import evaluate
+from instil.types import Row, Task
+
+SHOWN = 5  # bad values that a message lists, and places of each
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRows:
+    """The rows of a task, and what became of the others."""
+
+    rows: tuple[Row, ...]
+    """In the order of the file."""
+    skipped: Mapping[str, int]
+    """Rows left out: reason -> count."""
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """Rows that were read otherwise than written: what -> count (`label 4.0 read as 4`)."""
+
+
+def load_rows(task: Task, *, base: Path | None = None, limit: int | None = None) -> LoadedRows:
+    """Read the rows of a task.
+
+    In the rows, the target field of a task with choices is always one of the choices, as text: the
+    number 4.0 and the text `4.0` become `4` where the choices say 4.
+
+    Args:
+        task: Names the source, the fields and the label.
+        base: The folder that a relative path of the source starts from.
+        limit: Stop after this many rows, for a quick look: these are the first rows of the file,
+            not a sample.
+
+    Raises:
+        DataError: The source cannot be read, a column is missing, rows have no label, an unknown
+            label, no id or another row's id, or no row is left.
+        TaskError: An expression of the task fails on a row.
+    """
+    reader = _Reader(task)
+    for number, (place, columns) in enumerate(read_table(task.source, base=base), start=1):
+        if limit is not None and len(reader.rows) >= limit:
+            break
+        reader.add(columns, number=number, place=place)
+    return reader.finish()
+
+
+def plain(value: object) -> str:
+    """Return a value as the text of a label or an id; nothing and not-a-number become empty.
+
+    >>> plain(4.0), plain(" good "), plain(None), plain(float("nan")), plain(2.5)
+    ('4', 'good', '', '', '2.5')
+    """
+    if value is None or (isinstance(value, list | tuple | dict) and not value):
+        return ""
+    if isinstance(value, float):
+        if math.isnan(value):
+            return ""
+        return str(int(value)) if value.is_integer() else str(value)
+    return str(value).strip()
+
+
+def choice_of(value: object, choices: Iterable[str]) -> str | None:
+    """Return the choice that a label means: the same text, number or truth value.
+
+    >>> choice_of("4.0", ["3", "4"]), choice_of(True, ["false", "true"])
+    ('4', 'true')
+    >>> choice_of("Good", ["good", "bad"]) is None
+    True
+    """
+    text = plain(value)
+    choices = tuple(choices)
+    if text in choices:
+        return text
+    if isinstance(value, bool):
+        alike = [choice for choice in choices if choice.casefold() == text.casefold()]
+    else:
+        number = _number(text)
+        alike = [choice for choice in choices if number is not None and _number(choice) == number]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _number(text: str) -> float | None:
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+@dataclass(slots=True)
+class _Fault:
+    """One kind of mistake: how many rows have it, and where the first few are."""
+
+    count: int = 0
+    places: list[str] = field(default_factory=list)
+
+    def add(self, place: str) -> None:
+        self.count += 1
+        if len(self.places) < SHOWN:
+            self.places.append(place)
+
+    def __str__(self) -> str:
+        more = f" and {self.count - len(self.places)} more" if self.count > SHOWN else ""
+        return ", ".join(self.places) + more
+
+
+class _Reader:
+    """Takes up one record after the other and keeps count of what is wrong."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.rows: list[Row] = []
+        self.first_place: dict[str, str] = {}
+        self.skipped: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
+        self.no_label = _Fault()
+        self.no_id = _Fault()
+        self.same_id: dict[str, _Fault] = {}
+        self.unknown: dict[str, _Fault] = {}
+        self.known: dict[object, str | None] = {}
+        self.seen = 0
+
+    def add(self, columns: Mapping[str, object], *, number: int, place: str) -> None:
+        """Take up one record of the source."""
+        task = self.task
+        fields = self._fields(columns, place=place)
+        self.seen += 1
+        if self.seen == 1:
+            _check_columns(task, fields, place=place)
+        if task.where and not self._evaluate("where", task.where, fields, place):
+            self.skipped[f"where is false: {task.where}"] += 1
+        elif not plain(fields.get(task.text)):
+            self.skipped[f"no text in {task.text!r}"] += 1
+        elif self._read_label(fields, place=place):
+            self._append(fields, number=number, place=place)
+
+    def _fields(self, columns: Mapping[str, object], *, place: str) -> dict[str, object]:
+        fields = dict(columns)
+        for name, expression in self.task.fields.items():
+            fields[name] = self._evaluate(f"field {name!r}", expression, fields, place)
+        return fields
+
+    def _evaluate(
+        self, what: str, expression: str, fields: Mapping[str, object], place: str
+    ) -> object:
+        return evaluate(expression, fields, where=f"{place}: {what} of task {self.task.id}")
+
+    def _read_label(self, fields: dict[str, object], *, place: str) -> bool:
+        """Put the label into the form of the choices; False, and a fault noted, if it has none."""
+        value = fields.get(self.task.target)
+        if not plain(value):
+            self.no_label.add(place)
+            return False
+        if not self.task.choices:
+            return True
+        choice = self._choice(value)
+        if choice is None:
+            self.unknown.setdefault(plain(value), _Fault()).add(place)
+            return False
+        if str(value) != choice:
+            self.notes[f"label {value} read as {choice}"] += 1
+        fields[self.task.target] = choice
+        return True
+
+    def _choice(self, value: object) -> str | None:
+        key = (type(value), str(value))
+        if key not in self.known:
+            self.known[key] = choice_of(value, self.task.choices)
+        return self.known[key]
+
+    def _append(self, fields: Mapping[str, object], *, number: int, place: str) -> None:
+        task = self.task
+        row_id = str(number)
+        if task.row_id:
+            row_id = plain(self._evaluate("row_id", task.row_id, fields, place))
+        if not row_id:
+            self.no_id.add(place)
+        elif row_id in self.first_place:
+            fault = self.same_id.setdefault(row_id, _Fault(1, [self.first_place[row_id]]))
+            fault.add(place)
+        else:
+            self.first_place[row_id] = place
+            group = self._group(fields, row_id=row_id, place=place)
+            self.rows.append(Row(task.id, row_id, group=group, fields=fields, place=place))
+
+    def _group(self, fields: Mapping[str, object], *, row_id: str, place: str) -> str:
+        if not self.task.group:
+            return row_id
+        group = plain(self._evaluate("group", self.task.group, fields, place))
+        if not group:
+            self.notes["no group, so the row is a group of its own"] += 1
+            return f"row {row_id}"
+        return group
+
+    def finish(self) -> LoadedRows:
+        """Return the rows, or tell all that is wrong with them."""
+        problems = [*self._label_problems(), *self._id_problems()]
+        if not problems and not self.rows:
+            problems = [self._no_rows()]
+        if problems:
+            raise DataError(*problems)
+        return LoadedRows(tuple(self.rows), skipped=dict(self.skipped), notes=dict(self.notes))
+
+    def _label_problems(self) -> Iterable[Problem]:
+        task = self.task
+        if self.no_label.count:
+            yield Problem(
+                f"{_rows(self.no_label.count)} of {self.seen} without a label in {task.target!r}",
+                where=str(self.no_label),
+                fix=f"fill them in, or leave them out in the task file: {_where_fix(task)}",
+            )
+        shown = sorted(self.unknown.items(), key=lambda item: (-item[1].count, item[0]))
+        for value, fault in shown[:SHOWN]:
+            near = nearest(value, task.choices)
+            yield Problem(
+                f"the label {value!r} of {_rows(fault.count)} is not among the choices",
+                where=str(fault),
+                allowed=_some(task.choices),
+                nearest=near,
+                fix=_label_fix(value, near, task=task),
+            )
+        if shown[SHOWN:]:
+            count = sum(fault.count for _, fault in shown[SHOWN:])
+            yield Problem(f"and {len(shown) - SHOWN} other unknown labels on {_rows(count)}")
+
+    def _id_problems(self) -> Iterable[Problem]:
+        if self.no_id.count:
+            yield Problem(
+                f"{_rows(self.no_id.count)} with an empty id",
+                where=str(self.no_id),
+                found=f"row_id: {self.task.row_id}",
+                fix="use a column that is always filled, or leave row_id out to number the rows",
+            )
+        shown = list(self.same_id.items())
+        for row_id, fault in shown[:SHOWN]:
+            yield Problem(
+                f"{_rows(fault.count)} have the id {row_id!r}",
+                where=str(fault),
+                found=f"row_id: {self.task.row_id}",
+                fix="use a column that tells rows apart, or leave row_id out to number the rows",
+            )
+        if shown[SHOWN:]:
+            yield Problem(f"and {len(shown) - SHOWN} other ids that several rows have")
+
+    def _no_rows(self) -> Problem:
+        reasons = "; ".join(f"{reason} ({count})" for reason, count in self.skipped.items())
+        return Problem(
+            "the source has rows, but none is left" if self.seen else "the source has no rows",
+            where=f"task {self.task.id}: {self.task.source.uri}",
+            found=reasons,
+            fix="correct `where` or `text` in the task file" if self.seen else "add rows to it",
+        )
+
+
+def _check_columns(task: Task, fields: Mapping[str, object], *, place: str) -> None:
+    """Raise for every field that the task names and the first row lacks."""
+    wanted = (("text", task.text), ("target", task.target), ("references", task.references))
+    problems = [
+        Problem(
+            f"there is no column {name!r}, which the task names as its {use}",
+            where=place,
+            found=f"the columns {_some(fields)}",
+            nearest=nearest(name, fields),
+            fix=f"name the right column in the task file: `{use}: ...`",
+        )
+        for use, name in wanted
+        if name and name not in fields
+    ]
+    if problems:
+        raise DataError(*problems)
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return ", ".join(names[:20]) + more
+
+
+def _spelt(name: str) -> str:
+    return name if name.isidentifier() else f'row["{name}"]'
+
+
+def _where_fix(task: Task) -> str:
+    target = _spelt(task.target)
+    condition = f"{target} is not none and {target} | string | trim"
+    return f"where: ({task.where}) and {condition}" if task.where else f"where: {condition}"
+
+
+def _label_fix(value: str, near: str, *, task: Task) -> str:
+    if near and near == value.lower() and task.target not in task.fields:
+        derived = f"{task.target}: {_spelt(task.target)} | lower"
+        return f"lower case for all labels, under `fields` in the task file: {derived}"
+    return "correct the rows, add the label to `choices`, or leave such rows out with `where`"

@@ -1,0 +1,177 @@
+"""Opening text files: encodings, byte order marks, compression, and errors that name the byte.
+
+A text that is not in the encoding it is said to be in ends in an error such as::
+
+    reviews.csv:17: byte 0xE9 (offset 1204 of the file) is not UTF-8
+      found: read as latin-1: a café by the sea
+      to fix: encoding: latin-1
+
+`encoding: utf-8, latin-1` reads each file in the first of the two that all its bytes fit: some
+published folders hold a few Latin-1 files among UTF-8 ones.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import contextlib
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from instil.errors import DataError, Problem, nearest
+
+COMPRESSED: dict[str, Callable[[Path], IO[bytes]]] = {
+    ".gz": lambda path: cast(IO[bytes], gzip.open(path, "rb")),
+    ".bz2": lambda path: bz2.open(path, "rb"),
+    ".xz": lambda path: lzma.open(path, "rb"),
+}
+"""Endings of compressed files (`reviews.csv.bz2`), and how they are opened."""
+
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_COMMON = ("utf-8", "utf-16", "latin-1", "cp1252", "ascii", "shift_jis", "gb18030", "big5")
+
+
+@contextmanager
+def reading(path: Path, *, place: str) -> Iterator[IO[bytes]]:
+    """Open a file's bytes, unpacked where it is compressed.
+
+    Raises:
+        DataError: when it is missing, may not be read, or its compression is damaged.
+    """
+    opener = COMPRESSED.get(path.suffix.lower())
+    try:
+        with opener(path) if opener else path.open("rb") as file:
+            yield file
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise _damaged(place, error) from error
+    except OSError as error:
+        # bz2 reports damage as an OSError without an error number.
+        raise (
+            _damaged(place, error) if error.errno is None else _unreadable(place, error)
+        ) from error
+
+
+@contextmanager
+def reading_text(
+    path: Path, *, encoding: str, place: str, newline: str | None = None
+) -> Iterator[IO[str]]:
+    """Open a file's text; a byte order mark is taken off.
+
+    Args:
+        path: The file.
+        encoding: Its encoding, as Python names it, or several to try, parted by commas.
+        place: What to call the file in messages.
+        newline: As for `open`: None turns every line ending into a line feed.
+
+    Raises:
+        DataError: as `reading`; for an unknown encoding; for bytes that are not in it.
+    """
+    codecs_allowed = [_codec(name.strip(), place=place) for name in encoding.split(",")]
+    codec = _fitting(path, codecs_allowed, place=place)
+    try:
+        with (
+            reading(path, place=place) as file,
+            io.TextIOWrapper(file, codec, newline=newline) as text,
+        ):
+            yield text
+    except UnicodeError as error:
+        raise _undecodable(path, codec, place=place) from error
+
+
+def _fitting(path: Path, names: Sequence[str], *, place: str) -> str:
+    """The first codec that all of the file fits; the first of all when there is none."""
+    for name in names if len(names) > 1 else ():
+        decoder = codecs.getincrementaldecoder(name)()
+        with reading(path, place=place) as file, contextlib.suppress(UnicodeError):
+            while chunk := file.read(1 << 20):
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+            return name
+    return names[0]
+
+
+def head(path: Path, *, place: str, size: int = 1 << 16) -> bytes:
+    """Return the first bytes of a file, unpacked where it is compressed."""
+    with reading(path, place=place) as file:
+        return file.read(size)
+
+
+def _codec(encoding: str, *, place: str) -> str:
+    """The codec's own name; UTF-8 is read with or without a byte order mark."""
+    try:
+        name = codecs.lookup(encoding).name
+        "".encode(name)  # some codecs (rot13, zlib) are not for text
+    except LookupError:
+        raise DataError(
+            Problem(
+                "unknown encoding",
+                where=place,
+                found=encoding,
+                allowed=", ".join(_COMMON) + ", or another that Python knows",
+                nearest=nearest(encoding, _COMMON),
+            )
+        ) from None
+    return "utf-8-sig" if name == "utf-8" else name
+
+
+def _undecodable(path: Path, codec: str, *, place: str) -> DataError:
+    """Read the file again, line by line, to find the first byte that does not fit."""
+    name = "UTF-8" if codec.startswith("utf-8") else codec
+    offset = 0
+    with reading(path, place=place) as file:
+        start = file.read(4)
+        mark = next((m for m in _MARKS if start.startswith(m)), b"")
+        if mark:
+            return DataError(
+                Problem(
+                    f"this is not {name}: it begins with the mark of {_MARKS[mark]}",
+                    where=f"{place}:1",
+                    fix=f"encoding: {_MARKS[mark]}",
+                )
+            )
+        file.seek(0)
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode(codec)
+            except UnicodeDecodeError as error:
+                return _bad_byte(line, error.start, offset, name=name, where=f"{place}:{number}")
+            offset += len(line)
+    return DataError(
+        Problem(f"the text is not {name}", where=place, fix="set `encoding:` to the right one")
+    )
+
+
+def _bad_byte(line: bytes, start: int, offset: int, *, name: str, where: str) -> DataError:
+    around = line[max(0, start - 30) : start + 30]
+    # 0x80 to 0x9f are control signs in Latin-1, and curly quotes and dashes in Windows' cp1252.
+    windows = any(0x80 <= byte <= 0x9F for byte in line)
+    guess = "cp1252" if windows else "latin-1"
+    return DataError(
+        Problem(
+            f"byte 0x{line[start]:02X} (offset {offset + start} of the file) is not {name}",
+            where=where,
+            found=f"read as {guess}: {around.decode(guess, 'replace').strip()}",
+            fix=f"encoding: {guess}   (`utf-8, {guess}` in a folder whose other files are UTF-8)",
+        )
+    )
+
+
+def _damaged(place: str, error: Exception) -> DataError:
+    return DataError(
+        Problem(f"the compressed file is damaged: {error}", where=place, fix="get the file again")
+    )
+
+
+def _unreadable(place: str, error: OSError) -> DataError:
+    return DataError(Problem(f"the file cannot be read: {error.strerror}", where=place))

@@ -1,0 +1,42 @@
+"""Packs as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+
+from instil.types import Pack
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One pack on a device; T tokens, S of them predicted and trained on."""
+
+    ids: torch.Tensor
+    """(1, T) token ids."""
+    positions: torch.Tensor
+    """(1, T) position within the segment."""
+    segment_lengths: tuple[int, ...]
+    """Tokens of each segment; they sum to T."""
+    predict_from: torch.Tensor
+    """(S,) places whose next token is trained on."""
+    labels: torch.Tensor
+    """(S,) those next tokens."""
+
+
+def to_batch(pack: Pack, *, device: torch.device) -> Batch:
+    """Lay a pack out as tensors; a segment's first token is never predicted from its neighbour."""
+    mask = torch.tensor(pack.mask)
+    first = torch.tensor(pack.positions) == 0
+    assert not bool((mask & first).any()), "the first token of a segment cannot be trained on"
+    trained = mask.nonzero().flatten()
+    ids = torch.tensor(pack.ids)
+    return Batch(
+        ids=ids[None].to(device),
+        positions=torch.tensor(pack.positions)[None].to(device),
+        segment_lengths=tuple(len(list(run)) for _, run in groupby(pack.segments)),
+        predict_from=(trained - 1).to(device),
+        labels=ids[trained].to(device),
+    )

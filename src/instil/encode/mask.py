@@ -1,0 +1,203 @@
+"""Examples to tokens, and which of the tokens are trained on.
+
+Terms: the *prompt* is everything up to where the assistant starts to speak; the *completion* is
+the target plus the *stop token* with which the model's own chat template ends a turn. Only the
+completion is trained on::
+
+    <|im_start|>user\\nIs this positive? ...<|im_end|>\\n<|im_start|>assistant\\npositive<|im_end|>
+    |------------------------------ prompt: mask False ----------------------||-- mask True --|
+
+Prompt and completion are tokenized apart, so the prompt's tokens are always a prefix of the whole;
+the text is rendered from the chat template first and tokenized with no added special tokens, so no
+BOS is doubled; and the mask goes by position, so a padding token that equals EOS changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from instil.errors import DataError, Problem
+from instil.types import Encoded, Example, Fate, Message, Piece
+
+# A base model has no chat template. This one keeps worked examples apart by an empty line, and ends
+# the last answer with EOS. It is saved with the tuned model, so serving renders as training did.
+PLAIN_TEMPLATE = (
+    "{{ bos_token or '' }}{% for message in messages %}"
+    "{% if message.role == 'assistant' %}{{ message.content }}"
+    "{% if loop.last %}{{ eos_token }}{% else %}{{ '\\n\\n' }}{% endif %}"
+    "{% else %}{{ message.content + '\\n' }}{% endif %}{% endfor %}"
+)
+_MARK = "instil-sentinel"
+
+
+class TooLong(StrEnum):
+    """What to do with an example longer than `max_length` tokens."""
+
+    ERROR = "error"
+    DROP = "drop"
+    SHORTEN = "shorten"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatFormat:
+    """A tokenizer with its chat template, and the token that ends a turn."""
+
+    tokenizer: Any
+    """A transformers tokenizer."""
+    stop_id: int
+    """Ends a completion; the model is trained to say it."""
+    stop_ids: tuple[int, ...]
+    """Every token at which generation stops: `stop_id` and the tokenizer's EOS."""
+    pad_id: int
+    """For padding in batches; masked by position, so it may equal `stop_id`."""
+    plain: bool
+    """Whether the tokenizer had no chat template and got `PLAIN_TEMPLATE`."""
+
+    def prompt_text(self, messages: Sequence[Message]) -> str:
+        """Render turns up to where the assistant starts to speak."""
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        return str(
+            self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        )
+
+    def tokens(self, text: str) -> list[int]:
+        """Tokenize rendered text; the template has written all special tokens already."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of the prompt."""
+        return self.tokens(self.prompt_text(messages))
+
+    def completion(self, target: str, *, stop: bool = True) -> list[int]:
+        """Token ids of the completion, with the stop token unless `stop` is False."""
+        return self.tokens(target) + ([self.stop_id] if stop else [])
+
+
+def chat_format(tokenizer: Any) -> ChatFormat:
+    """Find out how this tokenizer ends an assistant's turn; give it a plain template if it has none.
+
+    Raises:
+        DataError: the tokenizer has neither a turn-ending special token nor an EOS token.
+    """
+    plain = not tokenizer.chat_template
+    if plain:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": _MARK}]
+    after = tokenizer.apply_chat_template(turns, tokenize=False).rpartition(_MARK)[2]
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    tail = tokenizer(after, add_special_tokens=False)["input_ids"]
+    stop = next((token for token in tail if token in special), tokenizer.eos_token_id)
+    if stop is None:
+        raise DataError(
+            Problem("the tokenizer has no end-of-sequence token", fix="set eos_token in its config")
+        )
+    eos = tokenizer.eos_token_id
+    stops = (stop,) if eos in (None, stop) else (stop, eos)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop
+    return ChatFormat(tokenizer, stop, stops, pad, plain)
+
+
+def encode(
+    example: Example, chat: ChatFormat, *, max_length: int, too_long: TooLong = TooLong.ERROR
+) -> Encoded:
+    """Turn an example into token ids and a loss mask, both of one length <= `max_length`.
+
+    Raises:
+        DataError: the example is longer than `max_length` and the policy is `ERROR`.
+    """
+    completion = chat.completion(example.target)
+    prompt = chat.prompt(example.messages)
+    if len(prompt) + len(completion) <= max_length:
+        return _encoded(example, prompt, completion)
+    why = f"{len(prompt) + len(completion)} tokens, {max_length} allowed"
+    if too_long is TooLong.ERROR:
+        raise DataError(
+            Problem(
+                f"example {example.id} is too long: {why}",
+                fix="raise train.max_length, or set train.too_long to shorten or drop",
+            )
+        )
+    if too_long is TooLong.SHORTEN:
+        shorter = shorten(example, chat, max_tokens=max_length - len(completion))
+        if shorter is not None:
+            done = _encoded(shorter, chat.prompt(shorter.messages), completion)
+            return replace(done, fate=Fate.TRUNCATED, why=f"input shortened ({why})")
+    return Encoded(example.id, (), (), Fate.DROPPED, f"too long ({why})")
+
+
+def _encoded(example: Example, prompt: Sequence[int], completion: Sequence[int]) -> Encoded:
+    mask = (False,) * len(prompt) + (True,) * len(completion)
+    assert any(mask), "a completion has at least its stop token"
+    return Encoded(example.id, (*prompt, *completion), mask)
+
+
+def shorten(example: Example, chat: ChatFormat, *, max_tokens: int) -> Example | None:
+    """Cut the end of the row's input text until the prompt fits into `max_tokens`.
+
+    The wording around the text, and the answer, stay whole. Returns None where that cannot be done:
+    the prompt does not hold the text, or the wording alone is too long.
+    """
+    last = example.messages[-1]
+    if not example.text or example.text not in last.content:
+        return None
+    keep = chat.tokens(example.text)
+    while keep:
+        over = len(chat.prompt(example.messages)) - max_tokens
+        if over <= 0:
+            return example
+        keep = keep[: max(0, len(keep) - over)]
+        text = chat.tokenizer.decode(keep).strip()
+        content = last.content.replace(example.text, text)
+        example = replace(
+            example,
+            messages=(*example.messages[:-1], Message(last.role, content)),
+            text=text,
+        )
+        last = example.messages[-1]
+        if not text:
+            return None
+    return None
+
+
+def encode_all(
+    examples: Iterable[Example],
+    chat: ChatFormat,
+    *,
+    max_length: int,
+    too_long: TooLong = TooLong.ERROR,
+) -> tuple[Encoded, ...]:
+    """Encode every example; dropped ones stay in the result with empty ids and a reason."""
+    return tuple(encode(e, chat, max_length=max_length, too_long=too_long) for e in examples)
+
+
+def fates(encoded: Iterable[Encoded]) -> Mapping[str, int]:
+    """Count what became of the examples: fate -> number."""
+    return dict(Counter(str(e.fate) for e in encoded))
+
+
+def require_supervised(encoded: Sequence[Encoded]) -> None:
+    """Refuse to train on nothing.
+
+    Raises:
+        DataError: no example has a token that is trained on.
+    """
+    if not any(any(e.mask) for e in encoded):
+        raise DataError(
+            Problem(
+                f"0 % of the tokens are trained on: all {len(encoded)} examples were dropped",
+                fix="raise train.max_length, or set train.too_long: shorten",
+            )
+        )
+
+
+def token_view(encoded: Encoded, chat: ChatFormat) -> tuple[Piece, ...]:
+    """Return the example token by token, each with its text and whether it is trained on."""
+    decode = chat.tokenizer.decode
+    return tuple(
+        Piece(decode([token]), trained)
+        for token, trained in zip(encoded.ids, encoded.mask, strict=True)
+    )

@@ -1,0 +1,109 @@
+"""Text as the metrics compare it: normalised answers, their words, and which choice they name."""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_LETTERS = re.compile(r"[^\W_]+")
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?")
+_OPENING = " \t\n\"'`*([{<\u201c\u2018\u00ab\u201e"
+_CLOSING = " \t\n\"'`*)]}>\u201d\u2019\u00bb.,;:!?"
+
+
+def normalise(text: str) -> str:
+    """Return an answer without case, ASCII punctuation, English articles and spare spaces.
+
+    SQuAD's rule (Rajpurkar et al. 2016, evaluate-v1.1), except that a text which would vanish
+    (`+`, `The`) is only lower-cased, or else it would equal every other such text.
+
+    >>> normalise("The  Eiffel Tower!")
+    'eiffel tower'
+    >>> normalise("A"), normalise(" + ")
+    ('a', '+')
+    """
+    lowered = unicodedata.normalize("NFC", text).lower()
+    kept = " ".join(_ARTICLES.sub(" ", lowered.translate(_PUNCTUATION)).split())
+    return kept or " ".join(lowered.split())
+
+
+def words(text: str) -> list[str]:
+    """Return the words of the normalised text.
+
+    >>> words("in the north of France.")
+    ['in', 'north', 'of', 'france']
+    """
+    return normalise(text).split()
+
+
+def letters(text: str) -> list[str]:
+    """Return the lower-cased runs of letters and digits, of any script.
+
+    >>> letters("Crème-brûlée, 2 x")
+    ['crème', 'brûlée', '2', 'x']
+    """
+    return _LETTERS.findall(text.lower())
+
+
+def match_choice(text: str, choices: Sequence[str]) -> int | None:
+    """Return the place of the choice that `text` is, or None.
+
+    Tried in turn: letter for letter; up to case, quotes and closing punctuation; the same for the
+    first line that says anything, since models like to go on after their answer. A text that only
+    mentions a choice is not taken for it: `not positive` is not `positive`.
+
+    >>> match_choice("Positive.", ["positive", "negative"])
+    0
+    >>> match_choice("not positive", ["positive", "negative"]) is None
+    True
+    """
+    if text in choices:
+        return list(choices).index(text)
+    bare = [_bare(choice) for choice in choices]
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    for candidate in (_bare(text), _bare(first)):
+        if bare.count(candidate) == 1:
+            return bare.index(candidate)
+    return None
+
+
+def number_in(text: str) -> float | None:
+    """Return the first number in the text.
+
+    >>> number_in("I would give it 4 out of 5.")
+    4.0
+    """
+    found = _NUMBER.search(text)
+    return float(found.group()) if found else None
+
+
+@cache
+def rouge_scorer(kind: str) -> Any:
+    """Return rouge_score's scorer for `rouge1`, `rouge2` or `rougeL`, with stemming.
+
+    Its own tokenizer deletes every letter beyond a-z, so that a Russian summary would score 0;
+    here such words are kept whole. Plain ASCII text scores as in rouge_score itself.
+    """
+    from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import DefaultTokenizer
+
+    class Tokenizer:
+        plain = DefaultTokenizer(use_stemmer=True)
+
+        def tokenize(self, text: str) -> list[str]:
+            pieces = (self.plain.tokenize(w) if w.isascii() else [w] for w in letters(text))
+            return [token for piece in pieces for token in piece]
+
+    return RougeScorer([kind], tokenizer=Tokenizer())
+
+
+def _bare(text: str) -> str:
+    folded = " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    # Signs stay in front (-1 is not 1), and a text of nothing but punctuation stays whole.
+    return folded.lstrip(_OPENING).rstrip(_CLOSING) or folded

@@ -1,0 +1,111 @@
+"""What is trained: a LoRA adapter around the frozen base, or all of its weights.
+
+The adapter is PEFT's own (Hu et al. 2021, arXiv:2106.09685): W x + (alpha / r) B A x, with B zero at
+the start, so the untrained adapter is the identity. Its weights are float32 whatever the base is in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+
+from instil.errors import ModelError, Problem
+from instil.model.load import LoadedModel, parameter_count, quiet
+
+
+def add_lora(
+    loaded: LoadedModel,
+    *,
+    r: int,
+    lora_alpha: float,
+    lora_dropout: float,
+    target_modules: str | list[str],
+    seed: int,
+) -> LoadedModel:
+    """Wrap the model in a fresh LoRA adapter, initialised from `seed`; the base is frozen.
+
+    Raises:
+        ModelError: `target_modules` names no layer of this model.
+    """
+    config = LoraConfig(
+        r=r,
+        lora_alpha=lora_alpha,  # type: ignore[arg-type]  # PEFT scales by it: any number does
+        lora_dropout=lora_dropout,
+        target_modules=target_modules,
+        task_type=TaskType.CAUSAL_LM,
+    )
+    torch.manual_seed(seed)
+    try:
+        with quiet():
+            model = get_peft_model(loaded.model, config)
+    except ValueError as error:
+        raise ModelError(
+            Problem(f"the adapter does not fit: {error}", where="lora.target_modules")
+        ) from error
+    # The folder's path is private to this machine; the adapter names the model as the recipe does.
+    model.peft_config["default"].base_model_name_or_path = loaded.folder.name
+    return replace(loaded, model=model)
+
+
+def train_all(loaded: LoadedModel) -> LoadedModel:
+    """Make every weight trainable (full fine-tuning)."""
+    loaded.model.requires_grad_(True)
+    return loaded
+
+
+def load_adapter(loaded: LoadedModel, path: Path) -> LoadedModel:
+    """Put a saved adapter on a base model.
+
+    Raises:
+        ModelError: the folder holds no adapter, or one for another model.
+    """
+    if not (path / "adapter_config.json").is_file():
+        raise ModelError(Problem(f"{path} holds no adapter (adapter_config.json)"))
+    try:
+        with quiet():
+            model = PeftModel.from_pretrained(loaded.model, str(path))
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(Problem(f"the adapter in {path} does not fit the model: {error}")) from error
+    model.eval()
+    return replace(loaded, model=model)
+
+
+def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Name -> weight of everything that is trained, tied weights once."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def trainable_share(model: torch.nn.Module) -> tuple[int, float]:
+    """Number of trained weights, and their share of all."""
+    count = sum(p.numel() for p in trainable(model).values())
+    return count, count / parameter_count(model)
+
+
+def snapshot(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Copy the trained weights to the CPU."""
+    return {name: p.detach().to("cpu", copy=True) for name, p in trainable(model).items()}
+
+
+def restore(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Put copied weights back, bit for bit."""
+    here = trainable(model)
+    assert here.keys() == weights.keys(), "the copy is of another set of weights"
+    with torch.no_grad():
+        for name, p in here.items():
+            p.copy_(weights[name])
+
+
+@contextlib.contextmanager
+def adapter_off(model: Any) -> Iterator[None]:
+    """Within the block a LoRA model is its base model, exactly."""
+    if isinstance(model, PeftModel):
+        with model.disable_adapter():
+            yield
+    else:
+        yield

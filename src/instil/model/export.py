@@ -1,0 +1,65 @@
+"""What is handed over: an adapter in PEFT's format or full weights, with all that serving needs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import GenerationConfig
+
+from instil.model.load import LoadedModel, folder_bytes, quiet
+
+WEIGHTS = "*.safetensors"
+
+
+def save_model(loaded: LoadedModel, out: Path) -> int:
+    """Write weights, tokenizer, chat template and generation config; return the weights' bytes.
+
+    The folder appears whole or not at all, and replaces an earlier one.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    try:
+        _write(loaded, scratch)
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(scratch, out)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder_bytes(out, pattern=WEIGHTS)
+
+
+def _write(loaded: LoadedModel, out: Path) -> None:
+    model: Any = loaded.model
+    with quiet():
+        if isinstance(model, PeftModel):
+            model.save_pretrained(str(out), safe_serialization=True)
+            (out / "README.md").unlink(missing_ok=True)  # PEFT's blank card; ours is written later
+        else:
+            model.to(loaded.dtype).save_pretrained(out)
+        loaded.chat.tokenizer.save_pretrained(out)
+        generation_config(loaded).save_pretrained(out)
+
+
+def generation_config(loaded: LoadedModel) -> GenerationConfig:
+    """Greedy generation that stops where the model was taught to stop."""
+    stops = loaded.chat.stop_ids
+    return GenerationConfig(
+        do_sample=False,
+        bos_token_id=loaded.chat.tokenizer.bos_token_id,
+        eos_token_id=stops[0] if len(stops) == 1 else list(stops),
+        pad_token_id=loaded.chat.pad_id,
+    )
+
+
+def merge(loaded: LoadedModel) -> LoadedModel:
+    """Fold the adapter into the base weights, in float32 so that no more is rounded than needed."""
+    model = loaded.model
+    if isinstance(model, PeftModel):
+        model = model.to(torch.float32).merge_and_unload()
+    return LoadedModel(model, loaded.chat, loaded.folder, loaded.device, loaded.dtype)

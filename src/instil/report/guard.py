@@ -1,0 +1,105 @@
+"""The forgetting section: guard tasks before and after training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from instil.report import format as fmt
+from instil.report.arms import TONES, verdict_word
+from instil.report.format import Unit
+from instil.report.page import Align, Block, Cell, Column, Dot, DotPlot, Note, Plots, Table
+from instil.results import GuardResult
+
+_AXES = {
+    Unit.PERCENT: "after minus before, points",
+    Unit.POINTS: "after minus before, points",
+    Unit.NATS: "after minus before, nats per token",
+    Unit.PLAIN: "after minus before",
+}
+
+
+def guard_blocks(guards: Sequence[GuardResult]) -> tuple[Block, ...]:
+    """Return the differences as plots, one a unit, then the table."""
+    if not guards:
+        return (Note("No guard task was run, so forgetting was not measured."),)
+    scores = [each for each in guards if _unit(each) in (Unit.PERCENT, Unit.POINTS)]
+    nats = [each for each in guards if _unit(each) is Unit.NATS]
+    plots = []
+    if scores:
+        title = "Guard tasks: left of zero is forgotten"
+        plots.append(_plot(scores, title))
+    if nats:
+        plots.append(_plot(nats, "General text: right of zero is forgotten"))
+    table = _table(guards)
+    return (Plots(tuple(plots)), table) if plots else (table,)
+
+
+def worst_guard(guards: Sequence[GuardResult]) -> GuardResult | None:
+    """Return the task with the largest loss among those scored in points; None without any."""
+    scores = [each for each in guards if _unit(each) in (Unit.PERCENT, Unit.POINTS)]
+    return min(scores, key=_gain, default=None)
+
+
+def _unit(guard: GuardResult) -> Unit:
+    return fmt.style(guard.comparison.metric).unit
+
+
+def _gain(guard: GuardResult) -> float:
+    sign = 1 if guard.comparison.higher_is_better else -1
+    return sign * guard.comparison.difference
+
+
+def _plot(guards: Sequence[GuardResult], title: str) -> DotPlot:
+    dots = tuple(_dot(guard) for guard in guards)
+    low, high = min(0.0, *(dot.low for dot in dots)), max(0.0, *(dot.high for dot in dots))
+    air = (high - low) * 0.06 or 0.01
+    unit = _unit(guards[0])
+    return DotPlot(
+        title=title,
+        description=". ".join(dot.text for dot in dots) + ".",
+        axis=_AXES[unit],
+        unit=unit,
+        rows=tuple(dot.row for dot in dots),
+        series=("difference",),
+        dots=dots,
+        extent=(low - air, high + air),
+        reference=0.0,
+        reference_name="no change",
+        differences=True,
+    )
+
+
+def _dot(guard: GuardResult) -> Dot:
+    found = guard.comparison
+    text = f"{guard.task}: {fmt.change(found)} ({fmt.change_interval(found)})"
+    return Dot(guard.task, "difference", found.difference, found.low, found.high, text)
+
+
+def _table(guards: Sequence[GuardResult]) -> Table:
+    columns = (
+        Column("Guard task", Align.TEXT),
+        Column("Metric", Align.TEXT),
+        Column("Rows"),
+        Column("Before"),
+        Column("After"),
+        Column("After minus before"),
+        Column("McNemar p"),
+    )
+    note = "In brackets the 95 % interval; the difference is paired, row by row."
+    rows = tuple(_row(guard) for guard in guards)
+    return Table("Guard tasks before and after training", columns, rows, note)
+
+
+def _row(guard: GuardResult) -> tuple[Cell, ...]:
+    found = guard.comparison
+    word = verdict_word(found, subject="after is")
+    change = f"{fmt.change(found)} ({fmt.change_interval(found)})"
+    return (
+        Cell(guard.task, guard.kind),
+        Cell(fmt.style(found.metric).label),
+        Cell(fmt.count(found.n)),
+        Cell(fmt.interval(guard.before)),
+        Cell(fmt.interval(guard.after)),
+        Cell(change, word, TONES[fmt.reading(found)]),
+        Cell(fmt.p_value(found.p_value)),
+    )

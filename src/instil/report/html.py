@@ -1,0 +1,61 @@
+"""From a report to one self-contained HTML page: pure, no files of the run, no network."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+from typing import TYPE_CHECKING
+
+from instil.report.charts import draw
+from instil.report.format import visible
+from instil.report.page import CurvePlot, DotPlot, Report
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+
+def to_html(report: Report) -> str:
+    """Return the report as one HTML document with its style sheet and plots inside.
+
+    Every text of the report is escaped; characters that cannot be seen are written out.
+    """
+    from markupsafe import Markup
+
+    environment = _environment()
+    numbers = itertools.count(1)
+
+    def plot(found: DotPlot | CurvePlot) -> Markup:
+        # `draw` builds its SVG from an allowed list and escapes every text itself.
+        return Markup(draw(found, ident=f"chart-{next(numbers)}"))
+
+    template = environment.get_template("report.html.jinja")
+    return template.render(report=report, plot=plot, css=_style_sheet(environment))
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("instil.report", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _finalize(value: object) -> object:
+    """Write out unseen characters of every text that a template prints; markup of ours stays."""
+    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def _style_sheet(environment: Environment) -> Markup:
+    from markupsafe import Markup
+
+    assert environment.loader is not None
+    source, _, _ = environment.loader.get_source(environment, "report.css")
+    return Markup(source)

@@ -1,0 +1,85 @@
+"""The form of a task file: its keys, and what each may hold.
+
+The keys are those of `Task`, `Template` and `SourceSpec`; a source may also be a bare path::
+
+    id: mugs
+    source: mugs.csv
+    text: review
+    target: label
+    choices: [good, bad]
+    templates:
+      - {id: plain, prompt: "Good or bad? {{ review }}"}
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from instil.types import Role
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+
+
+def _as_text(value: object) -> object:
+    """Take `choices: [1, 2, 3]` for the texts that they are in a file."""
+    if isinstance(value, list):
+        # A tuple, since pydantic's strict mode knows what follows a validator for Python, not JSON.
+        return tuple(str(v) if type(v) is int else v for v in value)
+    return value
+
+
+Name = Annotated[str, Field(pattern=_NAME)]
+Filled = Annotated[str, Field(min_length=1)]
+Choices = Annotated[tuple[Filled, ...], BeforeValidator(_as_text)]
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceForm(_Form):
+    """The keys of `source`."""
+
+    uri: Filled
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    format: Literal["", "csv", "tsv", "json", "jsonl", "parquet", "folder", "trivia"] = ""
+    columns: tuple[Filled, ...] = ()
+    encoding: Filled = "utf-8"
+    filename: str = ""
+
+
+class TemplateForm(_Form):
+    """The keys of one entry of `templates`."""
+
+    id: Name
+    prompt: str
+    target: str | None = None
+    role: Role = Role.ANSWER
+    choices: Choices | None = None
+    system: str = ""
+    origin: str = "instil"
+    licence: str = "Apache-2.0"
+
+
+class TaskForm(_Form):
+    """The keys of a task file."""
+
+    id: Name
+    kind: Filled = "custom"
+    cluster: str = ""
+    description: str = ""
+    licence: str = "not stated"
+    source: SourceForm
+    text: Filled
+    target: Filled
+    choices: Choices = ()
+    metric: str = ""
+    fields: dict[str, str] = {}
+    where: str = ""
+    row_id: str = ""
+    group: str = ""
+    references: str = ""
+    max_new_tokens: Annotated[int, Field(ge=1)] = 48
+    templates: Annotated[tuple[TemplateForm, ...], Field(min_length=1)]

@@ -1,0 +1,236 @@
+"""Jinja2 behind a fence: what a task file may compute, and no more.
+
+A task file is data that people pass around, so its templates and expressions run in Jinja's
+immutable sandbox, with these further limits:
+
+- an undefined field, or one without a value (None), is an error, never an empty text;
+- `range` gives at most 1000 numbers, texts cannot be multiplied or padded, loops nest twice at
+  most, and there are no macros, includes or imports: no template loops for ever by a slip;
+- filters are the harmless ones of Jinja in `_KEPT`, and our own in `_OWN`.
+
+Whitespace follows the habit of chat templates: a line that holds only a `{% ... %}` tag vanishes.
+Own filters::
+
+    {{ " a  b " | squeeze }}               a b
+    {{ "one two three" | first_words(2) }} one two
+    {{ "It works. Mostly." | first_sentence }} It works.
+    {{ "R&amp;D" | unescape }}             R&D
+    {{ "Â£5" | mend_encoding }}            £5
+    {{ "4.5" | float }}                    4.5, where Jinja's own would turn "four" into 0.0
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import StrictUndefined, Template, UndefinedError, meta, nodes
+from jinja2.exceptions import FilterArgumentError, SecurityError, TemplateAssertionError
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+LONGEST_RANGE = 1000
+"""Numbers that `range` gives at most."""
+DEEPEST_LOOP = 2
+"""Loops within one another."""
+
+_KEPT = (
+    "abs capitalize count d default first items join last length list lower map max min reject "
+    "rejectattr replace reverse round select selectattr sort string sum title trim truncate unique "
+    "upper wordcount"
+).split()
+"""Jinja's own filters that need no fence (not `attr`, `format`, `center`, `random` ...)."""
+
+_REFUSED_METHODS = frozenset(
+    {"format", "format_map", "center", "ljust", "rjust", "zfill", "expandtabs", "encode"}
+)
+"""Methods of texts that reach attributes by name, or make a text of any length."""
+
+_REFUSED_TAGS = (
+    nodes.Macro,
+    nodes.CallBlock,
+    nodes.Include,
+    nodes.Import,
+    nodes.FromImport,
+    nodes.Extends,
+    nodes.Block,
+)
+
+
+def _squeeze(value: object) -> str:
+    """Turn every run of whitespace into one space."""
+    return " ".join(str(value).split())
+
+
+def _first_words(value: object, n: int) -> str:
+    """Keep the first `n` words, with single spaces."""
+    return " ".join(str(value).split()[:n])
+
+
+def _first_sentence(value: object) -> str:
+    """Keep what comes before the first end of a sentence: `.`, `!` or `?`, a space, a capital."""
+    text = _squeeze(value)
+    end = re.search(r"[.!?][\"')\]]*(?=\s[A-Z0-9\"'(])", text)
+    return text[: end.end()] if end else text
+
+
+def _unescape(value: object) -> str:
+    """Resolve HTML entities, also those that were escaped twice."""
+    return html.unescape(html.unescape(str(value)))
+
+
+def _mend_encoding(value: object, read_as: str = "cp1252") -> str:
+    """Give UTF-8 that was read as `read_as` its characters back; other text stays as it is."""
+    try:
+        return str(value).encode(read_as).decode("utf-8")
+    except UnicodeError:
+        return str(value)
+
+
+def _float(value: object) -> float:
+    """Turn text into a number; unlike Jinja's own, refuse what is none."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        raise FilterArgumentError(f"{str(value)!r} is not a number") from None
+    if not math.isfinite(number):
+        raise FilterArgumentError(f"{str(value)!r} is not a finite number")
+    return number
+
+
+def _int(value: object) -> int:
+    """Turn text into a whole number (towards zero); unlike Jinja's own, refuse what is none."""
+    return value if isinstance(value, int) else int(_float(value))
+
+
+_OWN: dict[str, Callable[..., object]] = {
+    "squeeze": _squeeze,
+    "first_words": _first_words,
+    "first_sentence": _first_sentence,
+    "unescape": _unescape,
+    "mend_encoding": _mend_encoding,
+    "float": _float,
+    "int": _int,
+}
+
+
+def _range(*bounds: int) -> range:
+    """Like Python's, but short."""
+    numbers = range(*bounds)
+    if numbers[LONGEST_RANGE:]:
+        raise SecurityError(f"range gives more than {LONGEST_RANGE} numbers")
+    return numbers
+
+
+def _finalize(value: object) -> object:
+    """Refuse to print None: a prompt with the word `None` in it is a mistake that nobody sees."""
+    if value is None:
+        raise UndefinedError("an expression has no value (None)")
+    return value
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """The sandbox with the limits that the module's docstring names."""
+
+    intercepted_binops = frozenset({"*", "**", "%"})
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Multiply and divide numbers alone."""
+        numbers = isinstance(left, int | float) and isinstance(right, int | float)
+        if operator == "**" or not numbers:
+            raise SecurityError(f"`{operator}` is for numbers" if operator != "**" else "no `**`")
+        return super().call_binop(context, operator, left, right)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Refuse the methods of texts that can fill the memory."""
+        if isinstance(obj, str) and attr in _REFUSED_METHODS:
+            return False
+        return super().is_safe_attribute(obj, attr, value)
+
+    def wrap_str_format(self, value: Any) -> None:
+        """Let `is_safe_attribute` decide on `format` too."""
+        return None
+
+
+def _environment() -> _Environment:
+    env = _Environment(
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
+    env.globals = {"range": _range}
+    env.filters = {name: env.filters[name] for name in _KEPT} | _OWN
+    return env
+
+
+_ENV = _environment()
+
+FILTERS = tuple(sorted(_ENV.filters))
+"""The names of all filters that a task file may use."""
+
+
+def _loop_depth(node: nodes.Node) -> int:
+    inner = max((_loop_depth(child) for child in node.iter_child_nodes()), default=0)
+    return inner + isinstance(node, nodes.For)
+
+
+def _fence(tree: nodes.Template) -> nodes.Template:
+    """Refuse the tags that a prompt does not need and that could run for ever."""
+    for node in tree.find_all(_REFUSED_TAGS):
+        name = type(node).__name__.lower()
+        raise TemplateAssertionError(f"a template may not use {name!r}", node.lineno)
+    for loop in tree.find_all(nodes.For):
+        if loop.recursive:
+            raise TemplateAssertionError("a loop may not be recursive", loop.lineno)
+    if _loop_depth(tree) > DEEPEST_LOOP:
+        raise TemplateAssertionError(f"loops may nest {DEEPEST_LOOP} deep at most", 1)
+    return tree
+
+
+@lru_cache(maxsize=1024)
+def compiled(source: str) -> Template:
+    """Compile a template; raises Jinja's own errors."""
+    _fence(_ENV.parse(source))
+    return _ENV.from_string(source)
+
+
+@lru_cache(maxsize=1024)
+def compiled_expression(source: str) -> Callable[[Mapping[str, object]], Any]:
+    """Compile an expression, which yields a value of any type; raises Jinja's own errors."""
+    return _ENV.compile_expression(source, undefined_to_none=False)
+
+
+@lru_cache(maxsize=1024)
+def variables(source: str) -> frozenset[str]:
+    """Name the fields that a template looks up; `row["A b"]` counts as the field `A b`.
+
+    The bare name `row` stays in the result only where the whole row is used at once.
+    """
+    tree = _fence(_ENV.parse(source))
+    found = set(meta.find_undeclared_variables(tree)) - {"range"}
+    keyed = [key for node in tree.find_all((nodes.Getitem, nodes.Getattr)) if (key := _key(node))]
+    bare = sum(node.name == "row" for node in tree.find_all(nodes.Name)) - len(keyed)
+    return frozenset((found - {"row"}) | set(keyed) | ({"row"} if bare > 0 else set()))
+
+
+def _key(node: nodes.Node) -> str:
+    """Return `A b` for `row["A b"]` and for `row.b` the name `b`; else an empty text."""
+    if not (isinstance(node, nodes.Getitem | nodes.Getattr) and isinstance(node.node, nodes.Name)):
+        return ""
+    if node.node.name != "row":
+        return ""
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    return str(node.arg.value) if isinstance(node.arg, nodes.Const) else ""
+
+
+def expression_variables(source: str) -> frozenset[str]:
+    """Name the fields that an expression looks up."""
+    compiled_expression(source)
+    return variables("{{ " + source + " }}")

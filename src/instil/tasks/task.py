@@ -1,0 +1,289 @@
+"""Tasks from YAML: the library's by name, a user's own by path.
+
+`load_task("amazon_reviews")` reads the library, `load_task("mugs.yaml", base=folder)` a file. Keys
+left out of a file get these values: `cluster` the task's id; `metric` accuracy where there are
+choices; in a template of role `answer`, `choices` the task's, and `target` the row's answer in the
+template's own wording::
+
+    >>> task = parse_task('''
+    ... id: mugs
+    ... source: mugs.csv
+    ... text: review
+    ... target: label
+    ... choices: [good, bad]
+    ... templates:
+    ...   - {id: yes_no, prompt: "Satisfied? {{ review }}", choices: [yes, no]}
+    ... ''', where="mugs.yaml", folder=None)
+    >>> task.templates[0].target
+    '{{ choices[["good", "bad"].index(label | string)] }}'
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from instil.errors import Problem, TaskError, nearest
+from instil.tasks.form import SourceForm, TaskForm, TemplateForm
+from instil.tasks.template import columns_of, expression_names, flaws
+from instil.types import Role, SourceSpec, Task, Template
+from instil.validation import validate
+from instil.yamlfile import Loc, YamlFile, parse_yaml, read_text
+
+METRIC_NAMES = (
+    "accuracy",
+    "exact_match",
+    "token_f1",
+    "rouge1",
+    "rouge2",
+    "rougeL",
+    "chrf",
+    "bleu",
+    "within_one",
+)
+"""The keys of `evaluate.metrics.METRICS`, which lies above this module; a test holds them equal."""
+
+_PACKAGE = "pypi:"
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RESERVED = frozenset({"choices", "row", "range", "loop"})
+
+
+def load_task(ref: str, *, base: Path | None = None) -> Task:
+    """Load a task by its library name, or from a YAML file.
+
+    Args:
+        ref: A name in `library()`, or a path.
+        base: The folder that a relative path starts from; the current one if None.
+
+    Raises:
+        TaskError: naming every mistake in the file, or the nearest library task.
+    """
+    if ref in library():
+        text = _folder().joinpath(f"{ref}.yaml").read_text(encoding="utf-8")
+        return parse_task(text, where=f"{ref}.yaml (library)", folder=None)
+    path = (base or Path()) / ref
+    if not path.is_file() and not re.search(r"[/\\]|\.ya?ml$", ref):
+        raise TaskError(_unknown_task(ref))
+    return parse_task(
+        read_text(path, error=TaskError), where=str(path), folder=path.absolute().parent
+    )
+
+
+@cache
+def library() -> tuple[str, ...]:
+    """Name the tasks that come with instil, sorted."""
+    names = (entry.name for entry in _folder().iterdir())
+    return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
+
+
+def parse_task(text: str, *, where: str, folder: Path | None) -> Task:
+    """Turn a task file's text into a task.
+
+    Args:
+        text: YAML.
+        where: The file's name, for messages.
+        folder: The folder that a relative path in `source` starts from; None leaves it relative.
+
+    Raises:
+        TaskError: with every mistake, each with its line.
+    """
+    file = parse_yaml(text, where=where, error=TaskError)
+    if not isinstance(file.data, dict):
+        fix = "start with `id:`, `source:`, `text:`, `target:` and `templates:`"
+        raise TaskError(Problem("this is not a task file", where=where, fix=fix))
+    data = dict(file.data)
+    if isinstance(data.get("source"), str):
+        data["source"] = {"uri": data["source"]}
+    form = validate(TaskForm, data, place=file.place, error=TaskError)
+    task = _task(form, folder=folder)
+    problems = [*_source_problems(task, file), *_task_problems(task, file)]
+    problems += [*_field_problems(task, file), *_template_problems(task, file)]
+    if problems:
+        raise TaskError(*problems)
+    return task
+
+
+def find_template(task: Task, id: str) -> Template:
+    """Return the task's template of that id; TaskError names the nearest."""
+    for template in task.templates:
+        if template.id == id:
+            return template
+    ids = [template.id for template in task.templates]
+    problem = Problem(
+        f"task {task.id!r} has no template {id!r}",
+        allowed=", ".join(ids),
+        nearest=nearest(id, ids),
+    )
+    raise TaskError(problem)
+
+
+def _folder() -> resources.abc.Traversable:
+    return resources.files("instil.tasks").joinpath("library")
+
+
+def _unknown_task(ref: str) -> Problem:
+    return Problem(
+        f"there is no library task {ref!r}",
+        allowed=", ".join(library()),
+        nearest=nearest(ref, library()),
+        fix="for a task file of your own give its path, ending in .yaml",
+    )
+
+
+def _task(form: TaskForm, *, folder: Path | None) -> Task:
+    return Task(
+        id=form.id,
+        kind=form.kind,
+        cluster=form.cluster or form.id,
+        description=form.description,
+        licence=form.licence,
+        source=_source(form.source, folder=folder),
+        text=form.text,
+        target=form.target,
+        templates=tuple(_template(template, form) for template in form.templates),
+        choices=form.choices,
+        metric=form.metric or ("accuracy" if form.choices else ""),
+        fields=dict(form.fields),
+        where=form.where,
+        row_id=form.row_id,
+        group=form.group,
+        references=form.references,
+        max_new_tokens=form.max_new_tokens,
+    )
+
+
+def _source(form: SourceForm, *, folder: Path | None) -> SourceSpec:
+    uri = form.uri
+    if folder is not None and not uri.startswith(_PACKAGE):
+        uri = str(folder / uri)
+    return SourceSpec(
+        uri=uri,
+        sha256=form.sha256,
+        format=form.format,
+        columns=form.columns,
+        encoding=form.encoding,
+        filename=form.filename,
+    )
+
+
+def _template(form: TemplateForm, task: TaskForm) -> Template:
+    choices, target = form.choices, form.target
+    if form.role is Role.ANSWER:
+        choices = task.choices if choices is None else choices
+        target = _answer(task, choices) if target is None else target
+    return Template(
+        id=form.id,
+        prompt=form.prompt.strip(),
+        target=(target or "").strip(),
+        role=form.role,
+        choices=choices or (),
+        system=form.system.strip(),
+        origin=form.origin,
+        licence=form.licence,
+    )
+
+
+def _answer(task: TaskForm, choices: tuple[str, ...]) -> str:
+    """Write the target of an answer: the field itself, or the template's wording of it."""
+    name = task.target if _FIELD.fullmatch(task.target) else f"row[{json.dumps(task.target)}]"
+    if choices == task.choices:
+        return f"{{{{ {name} }}}}"
+    labels = json.dumps(task.choices, ensure_ascii=False)
+    return f"{{{{ choices[{labels}.index({name} | string)] }}}}"
+
+
+def _source_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
+    source, place = task.source, file.place(("source", "uri"))
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", source.uri)
+    if scheme and scheme[0] != _PACKAGE:
+        allowed = "a path, or pypi:NAME==VERSION/path/in/the/archive"
+        yield Problem("unknown kind of source", where=place, found=source.uri, allowed=allowed)
+    if scheme and scheme[0] == _PACKAGE and not source.sha256:
+        fix = "add `sha256:`, the hash of the archive, so that everybody gets the same rows"
+        yield Problem("a package needs its hash", where=place, found=source.uri, fix=fix)
+    try:
+        "".encode(source.encoding)
+    except LookupError:
+        place = file.place(("source", "encoding"))
+        allowed = "utf-8, cp1252, latin-1, utf-16 ..."
+        yield Problem("unknown encoding", where=place, found=source.encoding, allowed=allowed)
+
+
+def _task_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
+    if task.choices and (len(task.choices) < 2 or len(set(task.choices)) < len(task.choices)):
+        what, found = "choices must be two or more, each different", ", ".join(task.choices)
+        yield Problem(what, where=file.place(("choices",)), found=found)
+    yield from _metric_problems(task, file)
+    ids = [template.id for template in task.templates]
+    for number, name in enumerate(ids):
+        if name in ids[:number]:
+            place = file.place(("templates", number, "id"))
+            yield Problem(f"two templates have the id {name!r}", where=place, fix="rename one")
+    if not any(template.role is Role.ANSWER for template in task.templates):
+        what = "no template has the role `answer`, the one that is judged"
+        yield Problem(what, where=file.place(("templates",)))
+
+
+def _metric_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
+    place = file.place(("metric",))
+    if task.metric not in METRIC_NAMES:
+        what = "unknown metric" if task.metric else "a task of free text needs a `metric`"
+        close, allowed = nearest(task.metric, METRIC_NAMES), ", ".join(METRIC_NAMES)
+        yield Problem(what, where=place, found=task.metric, allowed=allowed, nearest=close)
+    elif task.metric == "accuracy" and not task.choices:
+        fix = "list the `choices`, or take exact_match, token_f1 or rougeL for free text"
+        yield Problem("accuracy needs choices", where=place, found="accuracy", fix=fix)
+
+
+def _field_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
+    """Check the expressions, and that each name is known where the columns are."""
+    for name in task.fields:
+        place = file.place(("fields", name))
+        if not _FIELD.fullmatch(name) or name in _RESERVED:
+            fix = f"letters, digits and _, and none of {', '.join(sorted(_RESERVED))}"
+            yield Problem(f"a field cannot be called {name!r}", where=place, fix=fix)
+    columns = columns_of(task)
+    known = set(columns or ())
+    for name, source in task.fields.items():
+        yield from _expression_problems(source, known if columns else None, file, ("fields", name))
+        known.add(name)
+    for key, source in (("where", task.where), ("row_id", task.row_id), ("group", task.group)):
+        if source:
+            yield from _expression_problems(source, known if columns else None, file, (key,))
+    for key, name in (
+        ("text", task.text),
+        ("target", task.target),
+        ("references", task.references),
+    ):
+        if columns and name and name not in known:
+            yield _unknown(name, known, file.place((key,)))
+
+
+def _expression_problems(
+    source: str, known: set[str] | None, file: YamlFile, loc: Loc
+) -> Iterator[Problem]:
+    try:
+        used = expression_names(source)
+    except TaskError as error:
+        yield from (replace(problem, where=file.place(loc)) for problem in error.problems)
+        return
+    for name in sorted(used - known) if known is not None else ():
+        yield _unknown(name, known or set(), file.place(loc))
+
+
+def _unknown(name: str, known: set[str], place: str) -> Problem:
+    what, allowed = f"unknown field {name!r}", ", ".join(sorted(known))
+    return Problem(what, where=place, allowed=allowed, nearest=nearest(name, known))
+
+
+def _template_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
+    for number, template in enumerate(task.templates):
+        for flaw in flaws(template, task):
+            place = file.place(("templates", number, flaw.part))
+            what = f"template {template.id!r}: {flaw.problem.what}"
+            yield replace(flaw.problem, what=what, where=place)

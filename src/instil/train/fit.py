@@ -1,0 +1,181 @@
+"""From encoded examples to the best weights: validation, early stopping, checkpoints around the loop."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from instil.model.adapter import restore, snapshot, trainable
+from instil.model.load import LoadedModel
+from instil.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from instil.train.loop import Schedule, train_steps
+from instil.train.optim import adamw
+from instil.types import Pack, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What a look at the validation rows says."""
+
+    loss: float
+    """Nats per target token, teacher-forced."""
+    score: float
+    """The task metric, of choices scored or text generated; higher is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to train on and how."""
+
+    batches: Sequence[Sequence[Pack]]
+    """All batches of all epochs, in order."""
+    epochs: float
+    """How many epochs they make."""
+    schedule: Schedule
+    """Learning rate and clipping."""
+    weight_decay: float
+    """AdamW's, on matrices."""
+    eval_steps: int
+    """Validate every so many steps, and after the last."""
+    patience: int
+    """Stop after so many validations without a better one; 0: never."""
+    checkpoint: Path | None
+    """Where to keep the state for a resume; None: nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """How it went; the model holds the best weights."""
+
+    progress: Progress
+    """The final counters."""
+    stopped_early: bool
+    """Whether patience ended it."""
+
+
+def fit(
+    loaded: LoadedModel,
+    plan: Plan,
+    *,
+    validate: Callable[[], Validation],
+    on_step: Callable[[Step], None],
+) -> Fitted:
+    """Train, keep the weights with the best validation metric, and leave them in the model.
+
+    Ties in the metric go to the lower validation loss. A checkpoint is written after every
+    validation; if there is one at `plan.checkpoint`, training goes on from it, bit for bit. After
+    Ctrl-C the step under way is finished and saved, then `KeyboardInterrupt` is raised.
+    """
+    model = loaded.model
+    optimizer = adamw(
+        trainable(model),
+        learning_rate=plan.schedule.learning_rate,
+        weight_decay=plan.weight_decay,
+    )
+    data = data_fingerprint(plan.batches)
+    state, best = Progress(data=data), snapshot(model)
+    if plan.checkpoint is not None:
+        found = load_checkpoint(plan.checkpoint, model=model, optimizer=optimizer, data=data)
+        if found is not None:
+            state, best = found
+    began = time.perf_counter() - state.seconds
+
+    def save(now: Progress) -> None:
+        if plan.checkpoint is not None:
+            save_checkpoint(
+                plan.checkpoint, model=model, optimizer=optimizer, best=best, progress=now
+            )
+
+    steps = train_steps(
+        loaded,
+        plan.batches,
+        optimizer=optimizer,
+        schedule=plan.schedule,
+        steps_per_epoch=len(plan.batches) / plan.epochs,
+        start=state.step,
+    )
+    with hold_interrupt() as interrupted:
+        while not out_of_patience(state, plan) and (step := next(steps, None)) is not None:
+            state = replace(state, step=step.step, seconds=time.perf_counter() - began)
+            if step.step % plan.eval_steps == 0 or step.step == len(plan.batches):
+                seen = validate()
+                step = replace(step, validation_loss=seen.loss, validation_score=seen.score)
+                better = is_better(seen, state)
+                best = snapshot(model) if better else best
+                state = judged(state, seen, better=better)
+            on_step(step)
+            if step.validation_loss is not None or interrupted():
+                save(replace(state, seconds=time.perf_counter() - began))
+            if interrupted():
+                raise KeyboardInterrupt
+    restore(model, best)
+    stopped = state.step < len(plan.batches)
+    return Fitted(replace(state, seconds=time.perf_counter() - began), stopped)
+
+
+def is_better(seen: Validation, state: Progress) -> bool:
+    """Whether a validation beats the best so far: by the metric, ties by the loss."""
+    if state.best_score is None or state.best_loss is None:
+        return True
+    return (seen.score, -seen.loss) > (state.best_score, -state.best_loss)
+
+
+def judged(state: Progress, seen: Validation, *, better: bool) -> Progress:
+    """Move the counters on after a validation."""
+    if not better:
+        return replace(state, worse_in_a_row=state.worse_in_a_row + 1)
+    return replace(
+        state,
+        best_step=state.step,
+        best_score=seen.score,
+        best_loss=seen.loss,
+        worse_in_a_row=0,
+    )
+
+
+def out_of_patience(state: Progress, plan: Plan) -> bool:
+    """Whether the last validations were all worse."""
+    return plan.patience > 0 and state.worse_in_a_row >= plan.patience
+
+
+def data_fingerprint(batches: Iterable[Sequence[Pack]]) -> str:
+    """SHA-256 over ids and masks of all batches, in order."""
+    digest = hashlib.sha256()
+    for packs in batches:
+        for pack in packs:
+            digest.update(torch.tensor([pack.ids, pack.mask]).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def hold_interrupt() -> Iterator[Callable[[], bool]]:
+    """Within the block the first Ctrl-C only sets a flag; a second one interrupts at once.
+
+    An interrupt inside an optimizer step would leave half of the weights updated. Outside the main
+    thread Python delivers no signals, and nothing is changed.
+    """
+    pressed = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,143 @@
+"""The training loop: a generator that yields one `Step` after each optimizer step.
+
+It knows nothing of files, validation or stopping; whoever consumes the steps does (`train.fit`).
+
+The loss of a batch is the cross-entropy summed over all its supervised tokens, divided by their number
+in the *whole* batch, so that cutting a batch into more packs changes nothing. The vocabulary
+projection is computed at supervised places only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+
+from instil.encode.batch import Batch, to_batch
+from instil.errors import Problem, TrainError
+from instil.model.load import LoadedModel
+from instil.train.optim import rate
+from instil.types import Pack, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The learning rate over the steps, and clipping."""
+
+    learning_rate: float
+    """The peak."""
+    warmup_ratio: float
+    """Share of all steps spent climbing."""
+    lr_scheduler_type: str
+    """linear, cosine or constant."""
+    max_grad_norm: float
+    """Gradients are scaled down to this norm; 0: never."""
+
+
+def train_steps(
+    loaded: LoadedModel,
+    batches: Sequence[Sequence[Pack]],
+    *,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    steps_per_epoch: float,
+    start: int = 0,
+) -> Iterator[Step]:
+    """Take one optimizer step a batch, from batch `start` on; yield what happened.
+
+    Raises:
+        TrainError: the loss is not a finite number.
+    """
+    model = loaded.model
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, packs in enumerate(batches[start:], start=start + 1):
+        began = time.perf_counter()
+        lr = rate(
+            number,
+            peak=schedule.learning_rate,
+            steps=len(batches),
+            warmup_ratio=schedule.warmup_ratio,
+            schedule=schedule.lr_scheduler_type,
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        model.train()
+        supervised = sum(sum(pack.mask) for pack in packs)
+        loss = sum(backward(loaded, pack, supervised=supervised) for pack in packs)
+        norm = torch.nn.utils.clip_grad_norm_(weights, schedule.max_grad_norm or float("inf"))
+        if not torch.isfinite(norm):
+            raise TrainError(
+                Problem(
+                    f"the gradient is not finite at step {number} (loss {loss:.3g})",
+                    fix="lower train.learning_rate, or set dtype: float32",
+                )
+            )
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        yield Step(
+            step=number,
+            epoch=number / steps_per_epoch,
+            loss=loss,
+            learning_rate=lr,
+            grad_norm=float(norm),
+            supervised_tokens=supervised,
+            tokens=sum(len(pack.ids) for pack in packs),
+            seconds=time.perf_counter() - began,
+            memory_bytes=peak_memory(loaded.device),
+        )
+
+
+def backward(loaded: LoadedModel, pack: Pack, *, supervised: int) -> float:
+    """Add one pack's share of the batch's gradient; return its share of the loss."""
+    with compute_in(loaded):
+        loss = pack_loss(loaded.model, to_batch(pack, device=loaded.device)) / supervised
+    loss.backward()  # type: ignore[no-untyped-call]
+    return float(loss.detach())
+
+
+def pack_loss(model: Any, batch: Batch) -> torch.Tensor:
+    """Cross-entropy in nats, summed over the pack's supervised tokens; a scalar in float32."""
+    logits = model(
+        input_ids=batch.ids,
+        position_ids=batch.positions,
+        segment_lengths=batch.segment_lengths,
+        logits_to_keep=batch.predict_from,
+        use_cache=False,
+    ).logits[0]
+    return torch.nn.functional.cross_entropy(logits.float(), batch.labels, reduction="sum")
+
+
+def compute_in(loaded: LoadedModel) -> Any:
+    """Autocast to the model's compute type; nothing where that is float32."""
+    return torch.autocast(
+        loaded.device.type, dtype=loaded.dtype, enabled=loaded.dtype is not torch.float32
+    )
+
+
+def mean_loss(loaded: LoadedModel, packs: Sequence[Pack]) -> float:
+    """Cross-entropy over packs without training, nats per supervised token."""
+    loaded.model.eval()
+    with torch.inference_mode():
+        total = sum(
+            float(pack_loss(loaded.model, to_batch(pack, device=loaded.device))) for pack in packs
+        )
+    return total / max(1, sum(sum(pack.mask) for pack in packs))
+
+
+def peak_memory(device: torch.device) -> int:
+    """Peak bytes: of the GPU's allocator, or of the process on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        info = psutil.Process().memory_info()
+        return int(getattr(info, "peak_wset", info.rss))
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

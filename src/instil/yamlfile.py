@@ -1,0 +1,193 @@
+r"""YAML files, read with the line of every value.
+
+YAML 1.2 as ruamel.yaml reads it: `1e-4` is a number, `yes` is text, a key given twice an error::
+
+    >>> file = parse_yaml("train:\n  learning_rate: 1e-4\n", where="r.yaml", error=InstilError)
+    >>> file.data
+    {'train': {'learning_rate': 0.0001}}
+    >>> file.place(("train", "learning_rate"))
+    'r.yaml:2'
+
+A file of a known form is read in two steps, each of which gathers every mistake: `read_yaml` (or
+`parse_yaml`) here, then `validation.validate`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from instil.errors import InstilError, Problem, nearest
+
+Loc = tuple[str | int, ...]
+"""The way to a value: `("tasks", 0, "train")`."""
+
+
+@dataclass(frozen=True, slots=True)
+class YamlFile:
+    """A YAML text as plain Python values, and the line of each."""
+
+    where: str
+    """The file's name, for messages."""
+    data: object
+    """dict, list, str, int, float, bool or None, nested."""
+    lines: Mapping[Loc, int]
+    """The way to a key or list item -> its line, counted from 1."""
+
+    def place(self, loc: Loc = ()) -> str:
+        """Return `file:line` of the value at `loc`, or of the nearest thing around it."""
+        while loc and loc not in self.lines:
+            loc = loc[:-1]
+        return f"{self.where}:{self.lines[loc]}" if loc else self.where
+
+
+def read_text(path: Path, *, error: type[InstilError]) -> str:
+    """Read a UTF-8 text file.
+
+    Args:
+        path: The file.
+        error: The class to raise when it is missing, a folder or not UTF-8.
+    """
+    if not path.is_file():
+        raise error(_missing(path))
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as bad:
+        line = data.count(b"\n", 0, bad.start) + 1
+        raise error(
+            Problem(
+                "this file is not UTF-8 text",
+                where=f"{path}:{line}",
+                found=f"byte 0x{data[bad.start]:02x} at position {bad.start}",
+                fix="save the file with the encoding UTF-8",
+            )
+        ) from None
+
+
+def _missing(path: Path) -> Problem:
+    if path.is_dir():
+        return Problem("this is a folder, not a file", where=str(path))
+    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = nearest(path.name, beside)
+    return Problem(
+        "there is no such file",
+        where=str(path),
+        nearest=str(path.parent / close) if close else "",
+        fix="" if path.parent.is_dir() else f"the folder {path.parent} does not exist either",
+    )
+
+
+def read_yaml(path: Path, *, error: type[InstilError]) -> YamlFile:
+    """Read a YAML file; see `read_text` and `parse_yaml` for what is raised."""
+    return parse_yaml(read_text(path, error=error), where=str(path), error=error)
+
+
+def parse_yaml(text: str, *, where: str, error: type[InstilError]) -> YamlFile:
+    """Read YAML text into plain values and their lines.
+
+    Args:
+        text: YAML 1.2.
+        where: The file's name, for messages.
+        error: The class to raise on a syntax error, a key given twice, a tag or a cyclic anchor.
+    """
+    try:
+        loaded = YAML(typ="rt").load(text)
+    except MarkedYAMLError as bad:
+        raise error(_syntax_problem(bad, where=where)) from None
+    except (YAMLError, ValueError) as bad:
+        raise error(Problem("this is not YAML", where=where, found=str(bad))) from None
+    lines: dict[Loc, int] = {}
+    problems: list[Problem] = []
+    data = _plain(loaded, loc=(), above=(), lines=lines, problems=problems)
+    file = YamlFile(where=where, data=data, lines=lines)
+    if problems:
+        raise error(*(replace(p, where=f"{where}:{p.where}") for p in problems))
+    return file
+
+
+def parse_scalar(text: str, *, where: str, error: type[InstilError]) -> object:
+    """Read one value as YAML 1.2 does: `2e-4` a number, `yes` text, `[0, 1]` a list."""
+    try:
+        return parse_yaml(text, where=where, error=error).data
+    except InstilError as bad:
+        raise error(*(replace(p, where=where) for p in bad.problems)) from None
+
+
+def _syntax_problem(bad: MarkedYAMLError, *, where: str) -> Problem:
+    mark = bad.problem_mark or bad.context_mark
+    place = f"{where}:{mark.line + 1}" if mark else where
+    what = (bad.problem or "this is not YAML").strip()
+    twice = re.match(r'found duplicate key "(.*?)"', what)
+    if twice:
+        first = f" (first in line {bad.context_mark.line + 1})" if bad.context_mark else ""
+        return Problem(f"the key {twice[1]!r} is given twice{first}", where=place, fix="keep one")
+    hint = "indent with spaces, not with tabs" if "\\t" in what else ""
+    return Problem(f"this is not YAML: {what}", where=place, fix=hint)
+
+
+def _plain(
+    value: object,
+    *,
+    loc: Loc,
+    above: tuple[int, ...],
+    lines: dict[Loc, int],
+    problems: list[Problem],
+) -> object:
+    """Turn ruamel's types into Python's own, noting lines; problems carry a bare line number."""
+    line = str(lines.get(loc, 1))
+    tag = getattr(value, "tag", None)
+    if isinstance(value, TaggedScalar) or (tag is not None and tag.value and "!" in str(tag)):
+        problems.append(Problem("tags are not allowed here", where=line, found=str(tag)))
+        return None
+    if id(value) in above:
+        problems.append(Problem("this anchor contains itself", where=line))
+        return None
+    above = (*above, id(value))
+    if isinstance(value, CommentedMap):
+        return {
+            str(key): _plain(
+                item,
+                loc=_noted((*loc, str(key)), value.lc.data, key, lines),
+                above=above,
+                lines=lines,
+                problems=problems,
+            )
+            for key, item in value.items()
+        }
+    if isinstance(value, CommentedSeq):
+        return [
+            _plain(
+                item,
+                loc=_noted((*loc, index), value.lc.data, index, lines),
+                above=above,
+                lines=lines,
+                problems=problems,
+            )
+            for index, item in enumerate(value)
+        ]
+    return _plain_scalar(value)
+
+
+def _noted(loc: Loc, marks: Mapping[object, list[int]], key: object, lines: dict[Loc, int]) -> Loc:
+    if marks and key in marks:
+        lines[loc] = marks[key][0] + 1
+    return loc
+
+
+def _plain_scalar(value: object) -> object:
+    if value is None or isinstance(value, bool):
+        return value
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, (datetime.date, datetime.datetime)):
+        return value.isoformat()  # YAML 1.2 knows no dates: it is text
+    return bool(value) if type(value).__name__ == "ScalarBoolean" else str(value)

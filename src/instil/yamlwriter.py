@@ -1,0 +1,115 @@
+r"""Writing YAML that people read: comments, blocks for texts of several lines, lists in one line.
+
+`explained` turns a pydantic model into a mapping that carries its fields' descriptions as comments;
+`dump_yaml` writes that, or plain values::
+
+    >>> print(dump_yaml({"shots": [0, 1], "prompt": "Good?\n{{ text }}", "rows": None}), end="")
+    shots: [0, 1]
+    prompt: |-
+      Good?
+      {{ text }}
+    rows: null
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Mapping
+from enum import StrEnum
+
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import RoundTripRepresenter
+from ruamel.yaml.scalarstring import LiteralScalarString
+
+_WIDTH = 98
+
+
+def comment(mapping: CommentedMap, key: str, text: str, *, indent: int = 0) -> None:
+    """Put a comment above a key of a mapping that stands `indent` columns in."""
+    width = _WIDTH - indent - 2
+    lines = [
+        line
+        for paragraph in text.splitlines()
+        for line in textwrap.wrap(paragraph, width=width, subsequent_indent="  ")
+    ]
+    mapping.yaml_set_comment_before_after_key(key, before="\n".join(lines), indent=indent)
+
+
+def dump_yaml(data: object, *, header: str = "") -> str:
+    """Write plain values, or a mapping with comments, as YAML that `parse_yaml` reads back.
+
+    Lists of plain scalars are written in one line, texts of several lines as blocks.
+    """
+    yaml = YAML(typ="rt")
+    yaml.Representer = _Writer
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.width = 10**6  # a folded line would change how a prompt reads
+    yaml.allow_unicode = True
+    stream = io.StringIO()
+    yaml.dump(_blocks(data), stream)
+    top = "".join(f"# {line}\n" for line in textwrap.wrap(header, width=_WIDTH - 2))
+    return top + stream.getvalue()
+
+
+class _Writer(RoundTripRepresenter):
+    """ruamel's writer, but null is written out; left empty it reads like a forgotten value."""
+
+    def represent_none(self, data: None) -> ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+_Writer.add_representer(type(None), _Writer.represent_none)
+
+
+def _blocks(value: object) -> object:
+    """Choose how each value is written, keeping the comments of mappings."""
+    if isinstance(value, CommentedMap):
+        for key in value:
+            value[key] = _blocks(value[key])
+        return value
+    if isinstance(value, Mapping):
+        return {key: _blocks(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        listed = CommentedSeq(_blocks(item) for item in value)
+        if not any(isinstance(item, (dict, list)) or "\n" in str(item) for item in value):
+            listed.fa.set_flow_style()
+        return listed
+    if isinstance(value, str) and "\n" in value:
+        return _block_text(value)
+    return value
+
+
+def _block_text(text: str) -> str:
+    """Write lines as a block where it reads back the same, else leave it to be quoted."""
+    plain = all(line.isprintable() for line in text.split("\n"))
+    return LiteralScalarString(text) if plain and not text[0].isspace() else text
+
+
+def explained(section: BaseModel, *, indent: int = 0) -> CommentedMap:
+    """Turn a model into a YAML mapping with its fields' descriptions as comments."""
+    mapping = CommentedMap()
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        mapping[name] = _yaml_value(value, indent=indent + 2)
+        comment(mapping, name, f"{field.description}{_items_help(value)}", indent=indent)
+    return mapping
+
+
+def _yaml_value(value: object, *, indent: int) -> object:
+    if isinstance(value, BaseModel):
+        return explained(value, indent=indent)
+    if isinstance(value, tuple):
+        return [item.model_dump() if isinstance(item, BaseModel) else item for item in value]
+    return value.value if isinstance(value, StrEnum) else value
+
+
+def _items_help(value: object) -> str:
+    """Explain the keys of a list's items above the list, once for all of them."""
+    if not (isinstance(value, tuple) and isinstance(value[0], BaseModel)):
+        return ""
+    fields = type(value[0]).model_fields.items()
+    return "".join(f"\n  {name}: {field.description}" for name, field in fields)

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from instil.data import registry
+from instil.data.registry import choice_of, load_rows, plain
+from instil.errors import DataError, TaskError
+from instil.types import SourceSpec, Task, Template
+
+TASK = Task(
+    id="reviews",
+    kind="sentiment",
+    cluster="sentiment",
+    description="",
+    licence="MIT",
+    source=SourceSpec("reviews.csv"),
+    text="text",
+    target="label",
+    templates=(Template("plain", "{{ text }}", "{{ label }}"),),
+    choices=("bad", "good"),
+)
+
+
+@pytest.fixture
+def source(monkeypatch):
+    """Put records in place of the source."""
+
+    def put(*records: dict[str, object]) -> None:
+        placed = [(f"reviews.csv:{n}", record) for n, record in enumerate(records, start=2)]
+        monkeypatch.setattr(registry, "read_table", lambda spec, *, base=None: iter(placed))
+
+    return put
+
+
+def problems(task: Task) -> list[str]:
+    with pytest.raises(DataError) as caught:
+        load_rows(task)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_rows_have_fields_id_group_and_place(source):
+    source(
+        {"id": "17_3", "rating": "1.5", "text": "I like it."},
+        {"id": "18_0", "rating": "0.1", "text": "Hm."},
+        {"id": "18_1", "rating": "-2", "text": "Broken."},
+    )
+    task = replace(
+        TASK,
+        fields={"score": "rating | float", "label": "'good' if score > 0 else 'bad'"},
+        where="score > 0.5 or score < -0.5",
+        row_id="id",
+        group="id.split('_')[0]",
+    )
+    loaded = load_rows(task)
+    assert [(row.id, row.group, row.place) for row in loaded.rows] == [
+        ("17_3", "17", "reviews.csv:2"),
+        ("18_1", "18", "reviews.csv:4"),
+    ]
+    assert loaded.rows[0].task == "reviews"
+    assert loaded.rows[0].fields == {
+        "id": "17_3",
+        "rating": "1.5",
+        "text": "I like it.",
+        "score": 1.5,
+        "label": "good",
+    }
+    assert loaded.skipped == {"where is false: score > 0.5 or score < -0.5": 1}
+    assert loaded.notes == {}
+
+
+def test_without_row_id_and_group_rows_are_numbered_and_alone(source):
+    source({"text": "a", "label": "good"}, {"text": "b", "label": "bad"})
+    assert [(row.id, row.group) for row in load_rows(TASK).rows] == [("1", "1"), ("2", "2")]
+
+
+def test_numbers_of_rows_do_not_depend_on_the_filter(source):
+    source({"text": "a", "label": ""}, {"text": "b", "label": "bad"})
+    assert [row.id for row in load_rows(replace(TASK, where="label")).rows] == ["2"]
+
+
+@pytest.mark.parametrize("value", [4, 4.0, "4", "4.0", " 4 "])
+def test_ratings_match_their_choice_and_are_reported(source, value):
+    source({"text": "a", "label": value})
+    loaded = load_rows(replace(TASK, choices=("3", "4")))
+    assert loaded.rows[0].fields["label"] == "4"
+    expected = {} if str(value) == "4" else {f"label {value} read as 4": 1}
+    assert loaded.notes == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "choices", "expected"),
+    [
+        ("good", ("good",), "good"),
+        ("4", ("4.0", "5.0"), "4.0"),
+        ("1", ("1", "1.0"), "1"),
+        ("1.00", ("1", "1.0"), None),
+        (True, ("true", "false"), "true"),
+        (False, ("False", "True"), "False"),
+        (1.5, ("1.5",), "1.5"),
+        ("nan", ("4",), None),
+        ("Good", ("good",), None),
+        ("-1.0", ("-1", "1"), "-1"),
+        ("1_0", ("10",), None),
+    ],
+)
+def test_choice_of(value, choices, expected):
+    assert choice_of(value, choices) == expected
+
+
+def test_plain():
+    values = [None, float("nan"), [], {}, 3.0, 3.5, float("inf"), " a "]
+    assert [plain(value) for value in values] == ["", "", "", "", "3", "3.5", "inf", "a"]
+
+
+def test_rows_without_text_are_skipped_and_counted(source):
+    source(
+        {"text": " ", "label": "good"},
+        {"text": None, "label": "good"},
+        {"label": "bad", "text": "a"},
+        {"label": "bad"},
+    )
+    assert load_rows(TASK).skipped == {"no text in 'text'": 3}
+
+
+def test_rows_without_label_are_told_with_places_and_a_fix(source):
+    source({"text": "a", "label": "good"}, *[{"text": "b", "label": None}] * 7)
+    (problem,) = problems(TASK)
+    assert "7 rows of 8 without a label in 'label'" in problem
+    assert "reviews.csv:3, reviews.csv:4" in problem
+    assert "reviews.csv:7 and 2 more" in problem
+    assert "where: label is not none and label | string | trim" in problem
+
+
+@pytest.mark.parametrize("empty", [None, "", "  "])
+@pytest.mark.parametrize("where", ["", "text != 'x'"])
+def test_the_fix_for_missing_labels_works(source, empty, where):
+    source({"text": "a", "label": "good"}, {"text": "b", "label": empty})
+    task = replace(TASK, where=where)
+    with pytest.raises(DataError) as caught:
+        load_rows(task)
+    fix = caught.value.problems[0].fix.split("where: ", 1)[1]
+    assert [row.id for row in load_rows(replace(task, where=fix)).rows] == ["1"]
+
+
+def test_free_text_needs_an_answer_too(source):
+    source({"text": "a", "label": ""}, {"text": "b", "label": "An answer."})
+    (problem,) = problems(replace(TASK, choices=()))
+    assert "1 row of 2 without a label" in problem
+
+
+def test_unknown_labels_come_with_the_nearest_choice_all_at_once(source):
+    source(
+        {"text": "a", "label": "goood"},
+        {"text": "b", "label": "Bad"},
+        {"text": "c", "label": "Bad"},
+        {"text": "d", "label": ""},
+    )
+    empty, upper, misspelt = problems(TASK)
+    assert "1 row of 4" in empty
+    assert "the label 'Bad' of 2 rows" in upper
+    assert "reviews.csv:3, reviews.csv:4" in upper
+    assert "label: label | lower" in upper
+    assert "did you mean: good" in misspelt
+    assert "allowed: bad, good" in misspelt
+
+
+def test_the_fix_for_upper_case_works(source):
+    source({"text": "a", "label": "GOOD"})
+    task = replace(TASK, fields={"label": "label | lower"})
+    assert load_rows(task).rows[0].fields["label"] == "good"
+
+
+def test_many_unknown_labels_are_summed_up(source):
+    source(*[{"text": "a", "label": f"label {i}"} for i in range(30)])
+    found = problems(TASK)
+    assert len(found) == 6
+    assert found[-1] == "and 25 other unknown labels on 25 rows"
+
+
+def test_missing_columns_are_told_with_the_nearest(source):
+    source({"txt": "a", "lable": "good"})
+    text, target = problems(TASK)
+    assert "reviews.csv:2: there is no column 'text', which the task names as its text" in text
+    assert "did you mean: txt" in text
+    assert "the columns txt, lable" in text
+    assert "did you mean: lable" in target
+
+
+def test_missing_references_column(source):
+    source({"text": "a", "label": "b"})
+    (problem,) = problems(replace(TASK, choices=(), references="answers"))
+    assert "no column 'answers', which the task names as its references" in problem
+
+
+def test_an_expression_over_an_unknown_column_is_a_task_error(source):
+    source({"text": "a", "label": "good"})
+    with pytest.raises(TaskError, match=r"reviews\.csv:2: group of task reviews"):
+        load_rows(replace(TASK, group="revew"))
+
+
+def test_duplicate_ids_are_told_with_all_their_places(source):
+    source(*[{"text": "a", "label": "good", "n": n} for n in ("7", "8", "7", "7")])
+    (problem,) = problems(replace(TASK, row_id="n"))
+    assert "3 rows have the id '7'" in problem
+    assert "reviews.csv:2, reviews.csv:4, reviews.csv:5" in problem
+
+
+def test_empty_ids_are_told(source):
+    source({"text": "a", "label": "good", "n": ""})
+    (problem,) = problems(replace(TASK, row_id="n"))
+    assert "1 row with an empty id" in problem
+
+
+def test_rows_without_group_stand_alone_and_are_noted(source):
+    source(*[{"text": "a", "label": "good", "g": g} for g in (1.0, 1, None, None)])
+    loaded = load_rows(replace(TASK, group="g"))
+    assert [row.group for row in loaded.rows] == ["1", "1", "row 3", "row 4"]
+    assert loaded.notes == {"no group, so the row is a group of its own": 2}
+
+
+def test_no_row_left_says_why(source):
+    source({"text": "a", "label": "good"})
+    (problem,) = problems(replace(TASK, where="false"))
+    assert "none is left" in problem
+    assert "where is false: false (1)" in problem
+    source()
+    (problem,) = problems(TASK)
+    assert "the source has no rows" in problem
+
+
+def test_limit_reads_no_further(monkeypatch):
+    def endless(spec, *, base=None):
+        n = 0
+        while True:
+            n += 1
+            yield f"row {n}", {"text": "a", "label": "good" if n % 2 else "bad"}
+
+    monkeypatch.setattr(registry, "read_table", endless)
+    assert [row.id for row in load_rows(TASK, limit=3).rows] == ["1", "2", "3"]
+
+
+def test_a_real_file_is_read(tmp_path):
+    path = tmp_path / "reviews.csv"
+    path.write_text('text,label\n"A joy, really.",good\nNo.,bad\n', encoding="utf-8")
+    loaded = load_rows(TASK, base=tmp_path)
+    assert [row.fields["text"] for row in loaded.rows] == ["A joy, really.", "No."]
+    assert loaded.rows[0].place.endswith("reviews.csv:2")

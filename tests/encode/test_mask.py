@@ -1,0 +1,125 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from instil.encode.mask import (
+    TooLong,
+    chat_format,
+    encode,
+    encode_all,
+    fates,
+    require_supervised,
+    token_view,
+)
+from instil.errors import DataError
+from instil.types import Example, Fate, Message
+
+
+def example(text: str = "it works very good", target: str = "positive", **kwargs) -> Example:
+    messages = (Message("user", f"Is this positive?\n{text}"),)
+    return Example("t/1/a", "t", "a", "1", "g", messages, target, text=text, **kwargs)
+
+
+def test_only_the_completion_and_its_stop_token_are_trained_on(tiny_chat):
+    encoded = encode(example(), tiny_chat, max_length=200)
+    trained = [i for i, m in zip(encoded.ids, encoded.mask, strict=True) if m]
+    assert tiny_chat.tokenizer.decode(trained) == "positive<|im_end|>"
+    assert encoded.ids[-1] == tiny_chat.stop_id
+    assert encoded.mask[-1], "EOS must be trained on, although it is the padding token too"
+    assert tiny_chat.pad_id == tiny_chat.stop_id
+
+
+def test_whole_text_is_what_the_chat_template_writes(tiny_chat):
+    encoded = encode(example(), tiny_chat, max_length=200)
+    turns = [
+        {"role": "user", "content": example().messages[0].content},
+        {"role": "assistant", "content": "positive"},
+    ]
+    text = tiny_chat.tokenizer.apply_chat_template(turns, tokenize=False)
+    assert tiny_chat.tokenizer.decode(list(encoded.ids)) == text.rstrip("\n")
+
+
+def test_bos_is_not_doubled(tiny_base_folder: Path):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base_folder)
+    chat = chat_format(tokenizer)
+    assert chat.plain
+    ids = encode(example(), chat, max_length=200).ids
+    assert list(ids).count(tokenizer.bos_token_id) == 1
+    assert ids[0] == tokenizer.bos_token_id
+    assert ids[-1] == tokenizer.eos_token_id
+
+
+def test_worked_examples_of_a_base_model_end_in_an_empty_line(tiny_base_folder: Path):
+    from transformers import AutoTokenizer
+
+    chat = chat_format(AutoTokenizer.from_pretrained(tiny_base_folder))
+    turns = (Message("user", "Q1"), Message("assistant", "A1"), Message("user", "Q2"))
+    assert chat.prompt_text(turns) == "<|im_start|>Q1\nA1\n\nQ2\n"
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(min_size=1, max_size=80), target=st.text(min_size=1, max_size=20))
+def test_prompt_tokens_are_a_prefix_and_the_mask_is_one_run(tiny_chat, text, target):
+    item = example(text, target)
+    encoded = encode(item, tiny_chat, max_length=10_000)
+    prompt = tiny_chat.prompt(item.messages)
+    assert list(encoded.ids[: len(prompt)]) == prompt
+    assert encoded.mask == (False,) * len(prompt) + (True,) * (len(encoded.ids) - len(prompt))
+    completion = [i for i, m in zip(encoded.ids, encoded.mask, strict=True) if m]
+    assert tiny_chat.tokenizer.decode(completion[:-1]) == target
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(words=st.integers(1, 150), limit=st.integers(20, 120))
+def test_too_long_never_loses_the_answer_or_its_end(tiny_chat, words, limit):
+    item = example(" ".join(["good"] * words))
+    encoded = encode(item, tiny_chat, max_length=limit, too_long=TooLong.SHORTEN)
+    if encoded.fate is Fate.DROPPED:
+        assert encoded.ids == ()
+        assert "too long" in encoded.why
+        return
+    assert len(encoded.ids) <= limit
+    trained = [i for i, m in zip(encoded.ids, encoded.mask, strict=True) if m]
+    assert tiny_chat.tokenizer.decode(trained) == "positive<|im_end|>"
+    assert (encoded.fate is Fate.TRUNCATED) == bool(encoded.why)
+
+
+def test_shortening_keeps_the_wording(tiny_chat):
+    item = example(" ".join(["good"] * 100))
+    encoded = encode(item, tiny_chat, max_length=60, too_long=TooLong.SHORTEN)
+    text = tiny_chat.tokenizer.decode(list(encoded.ids))
+    assert encoded.fate is Fate.TRUNCATED
+    assert "Is this positive?\ngood good" in text
+    assert text.endswith("<|im_start|>assistant\npositive<|im_end|>")
+
+
+def test_too_long_is_an_error_unless_a_policy_says_otherwise(tiny_chat):
+    item = example(" ".join(["good"] * 100))
+    with pytest.raises(DataError, match="too long"):
+        encode(item, tiny_chat, max_length=50)
+    dropped = encode_all([item, example()], tiny_chat, max_length=50, too_long=TooLong.DROP)
+    assert fates(dropped) == {"dropped": 1, "kept": 1}
+
+
+def test_nothing_supervised_is_refused(tiny_chat):
+    long = example(" ".join(["good"] * 100))
+    dropped = encode_all([long], tiny_chat, max_length=30, too_long=TooLong.DROP)
+    with pytest.raises(DataError, match="0 %"):
+        require_supervised(dropped)
+
+
+def test_text_that_is_not_in_the_prompt_cannot_be_shortened(tiny_chat):
+    item = replace(example(" ".join(["good"] * 100)), text="elsewhere")
+    encoded = encode(item, tiny_chat, max_length=40, too_long=TooLong.SHORTEN)
+    assert encoded.fate is Fate.DROPPED
+
+
+def test_token_view_spells_the_example(tiny_chat):
+    pieces = token_view(encode(example(), tiny_chat, max_length=200), tiny_chat)
+    assert "".join(p.text for p in pieces).endswith("assistant\npositive<|im_end|>")
+    assert "".join(p.text for p in pieces if p.trained) == "positive<|im_end|>"

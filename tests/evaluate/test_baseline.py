@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections import Counter
+
+import pytest
+
+from instil.data.build import render_example
+from instil.evaluate.baseline import tfidf_predictions
+from instil.types import Row, SourceSpec, Task, Template
+
+TEMPLATE = Template(
+    "yes_no",
+    "Is it good? {{ text }}",
+    "{{ 'yes' if label == 'good' else 'no' }}",
+    choices=("no", "so-so", "yes"),
+)
+TASK = Task(
+    id="reviews",
+    kind="sentiment",
+    cluster="sentiment",
+    description="",
+    licence="MIT",
+    source=SourceSpec("reviews.csv"),
+    text="text",
+    target="label",
+    templates=(TEMPLATE,),
+    choices=("bad", "fair", "good"),
+)
+WORDS = {"bad": ["awful", "broken", "poor"], "good": ["great", "lovely", "solid"]}
+
+
+def make_rows(n: int, *, seed: int, share_good: float = 0.5) -> list[Row]:
+    rng = random.Random(seed)
+    rows = []
+    for i in range(n):
+        label = "good" if rng.random() < share_good else "bad"
+        filler = [f"w{rng.randrange(300)}" for _ in range(8)]
+        fields = {"text": " ".join([*filler, rng.choice(WORDS[label])]), "label": label}
+        rows.append(Row("reviews", f"{seed}_{i}", f"{seed}_{i // 2}", fields))
+    return rows
+
+
+def predict(train: list[Row], test: list[Row]):
+    examples = [render_example(TASK, TEMPLATE, row) for row in test]
+    return examples, tfidf_predictions(train, test, task=TASK, examples=examples)
+
+
+def test_it_learns_and_answers_in_the_words_of_the_template():
+    test = make_rows(100, seed=2)
+    examples, predictions = predict(make_rows(200, seed=1), test)
+    assert [p.example_id for p in predictions] == [example.id for example in examples]
+    pairs = zip(examples, predictions, strict=True)
+    assert sum(example.target == p.text for example, p in pairs) > 90
+
+
+def test_scores_are_log_probabilities_in_the_order_of_the_choices():
+    _, predictions = predict(make_rows(100, seed=1), make_rows(10, seed=2))
+    for prediction in predictions:
+        assert len(prediction.choice_scores) == 3
+        assert sum(map(math.exp, prediction.choice_scores)) == pytest.approx(1, abs=1e-6)
+        best = prediction.choice_scores.index(max(prediction.choice_scores))
+        assert prediction.text == TEMPLATE.choices[best]
+        assert prediction.choice_scores[1] == min(prediction.choice_scores)  # no row is fair
+
+
+def test_neither_the_order_of_rows_nor_of_examples_matters():
+    train, test = make_rows(120, seed=1), make_rows(20, seed=2)
+    examples, predictions = predict(train, test)
+    again = tfidf_predictions(train[::-1], test, task=TASK, examples=examples[::-1])
+    assert again == predictions
+
+
+def test_one_class_in_train_is_always_answered():
+    _, predictions = predict(make_rows(10, seed=1, share_good=1), make_rows(5, seed=2))
+    assert [prediction.text for prediction in predictions] == ["yes"] * 5
+
+
+def test_a_class_with_a_single_row_still_trains():
+    train = [*make_rows(20, seed=1, share_good=1), *make_rows(1, seed=3, share_good=0)]
+    _, predictions = predict(train, make_rows(20, seed=2))
+    assert set(Counter(p.text for p in predictions)) <= {"no", "yes"}
+
+
+def test_texts_without_words_are_answered():
+    rows = [Row("reviews", f"x{i}", f"x{i}", {"text": "?!", "label": "bad"}) for i in range(4)]
+    _, predictions = predict([*rows, *make_rows(10, seed=1)], rows)
+    assert len(predictions) == 4
+
+
+def test_no_test_rows():
+    assert predict(make_rows(10, seed=1), [])[1] == []
+
+
+def test_six_hundred_rows_take_seconds():
+    train, test = make_rows(600, seed=1), make_rows(300, seed=2)
+    start = time.process_time()
+    predict(train, test)
+    assert time.process_time() - start < 20

@@ -1,0 +1,95 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instil.evaluate import choices
+from instil.evaluate.choices import (
+    CALIBRATED,
+    NORMALISED,
+    RAW,
+    Likelihood,
+    Request,
+    choice_request,
+    choice_scores,
+    common_prefix,
+    likelihoods,
+    prediction,
+    target_request,
+)
+from instil.types import Example, Message
+
+
+def example(text: str, options: tuple[str, ...] = ("positive", "negative")) -> Example:
+    return Example("t/1/a", "t", "a", "1", "g", (Message("user", text),), options[0], options)
+
+
+def reference(loaded, request: Request) -> list[float]:
+    """One completion at a time, the whole text in one plain forward pass."""
+    sums = []
+    for completion in request.completions:
+        ids = torch.tensor([[*request.prompt, *completion]])
+        chances = loaded.model(input_ids=ids).logits[0].detach().log_softmax(-1)
+        begin = len(request.prompt) - 1
+        sums.append(
+            sum(float(chances[begin + n, token]) for n, token in enumerate(completion))
+        )
+    return sums
+
+
+@pytest.mark.parametrize("cells", [40, 4096])
+def test_shared_prefix_and_branches_score_as_one_at_a_time(tiny, monkeypatch, cells):
+    monkeypatch.setattr(choices, "BATCH_TOKENS", cells)
+    texts = ["good phone", "the film is very very bad and the sound is poor", "x", "battery"]
+    requests = [
+        choice_request(example(f"Question: is it good?\n{t}", options), tiny.chat)
+        for t in texts
+        for options in [("positive", "negative"), ("it is good", "no", "fast battery of the phone")]
+    ]
+    found = likelihoods(tiny, requests)
+    for request, here in zip(requests, found, strict=True):
+        assert [like.nats for like in here] == pytest.approx(reference(tiny, request), abs=1e-4)
+        assert [like.tokens for like in here] == [len(c) for c in request.completions]
+
+
+def test_a_single_request_works(tiny):
+    request = choice_request(example("good"), tiny.chat)
+    (found,) = likelihoods(tiny, [request])
+    assert [like.nats for like in found] == pytest.approx(reference(tiny, request), abs=1e-4)
+    assert likelihoods(tiny, []) == []
+
+
+def test_stop_token_counts_only_where_one_choice_begins_another(tiny_chat):
+    plain = choice_request(example("x", ("positive", "negative")), tiny_chat)
+    numbers = choice_request(example("x", ("1", "1 2")), tiny_chat)
+    assert all(c[-1] != tiny_chat.stop_id for c in plain.completions)
+    assert all(c[-1] == tiny_chat.stop_id for c in numbers.completions)
+
+
+def test_target_request_scores_the_stop_token(tiny_chat):
+    (completion,) = target_request(example("x"), tiny_chat).completions
+    assert completion[-1] == tiny_chat.stop_id
+
+
+def test_scoring_rules_by_hand():
+    found = (Likelihood(-2.0, 1), Likelihood(-3.0, 3))
+    scores = choice_scores(found, content_free=(Likelihood(-1.0, 1), Likelihood(-4.0, 3)))
+    assert scores == {RAW: (-2.0, -3.0), NORMALISED: (-2.0, -1.0), CALIBRATED: (-1.0, 1.0)}
+    assert CALIBRATED not in choice_scores(found)
+
+
+def test_prediction_takes_the_likeliest():
+    taken = prediction(example("x"), (-3.0, -1.0), prompt_tokens=7)
+    assert (taken.text, taken.choice_scores, taken.prompt_tokens) == ("negative", (-3.0, -1.0), 7)
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=5))
+def test_common_prefix_leaves_every_prompt_a_token(prompts):
+    shared = common_prefix([tuple(p) for p in prompts])
+    assert 0 <= shared < min(len(p) for p in prompts)
+    assert len({tuple(p[:shared]) for p in prompts}) == 1
+
+
+def test_scoring_is_deterministic(tiny):
+    requests = [choice_request(example(f"text {n}"), tiny.chat) for n in range(5)]
+    assert likelihoods(tiny, requests) == likelihoods(tiny, requests)

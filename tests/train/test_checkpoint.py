@@ -1,0 +1,96 @@
+import os
+import signal
+
+import pytest
+import torch
+from test_loop import encoded  # the same made-up examples
+
+from instil.encode.pack import batches
+from instil.errors import TrainError
+from instil.model.adapter import add_lora, snapshot
+from instil.model.load import ModelFolder, load_model
+from instil.train.fit import Plan, Validation, fit
+from instil.train.loop import Schedule
+
+
+@pytest.fixture
+def fresh(tiny_folder):
+    def make():
+        loaded = load_model(ModelFolder("tiny", tiny_folder, ""), device="cpu", dtype="float32")
+        return add_lora(
+            loaded, r=4, lora_alpha=8, lora_dropout=0.1, target_modules="all-linear", seed=3
+        )
+
+    return make
+
+
+def plan(checkpoint, *, count: int = 20, patience: int = 0, items=None) -> Plan:
+    made = batches(
+        items or encoded([12] * count), tokens_per_batch=24, micro_batch_tokens=12, seed=0, epoch=0
+    )
+    schedule = Schedule(0.01, 0.1, "cosine", 1.0)
+    return Plan(made, 1.0, schedule, 0.01, 2, patience, checkpoint)
+
+
+def test_stopped_and_resumed_equals_straight_through_bit_for_bit(fresh, tmp_path):
+    looks = iter(range(1000))
+
+    def validate() -> Validation:  # the best one is before the interruption: it must survive it
+        return Validation(1.0, {0: 0.9}.get(next(looks), 0.5))
+
+    straight = fresh()
+    steps = []
+    whole = fit(straight, plan(None), validate=validate, on_step=steps.append)
+
+    looks = iter(range(1000))
+    broken, seen = fresh(), []
+
+    def interrupt(step):
+        seen.append(step)
+        if step.step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, plan(tmp_path / "c"), validate=validate, on_step=interrupt)
+    assert seen[-1].step == 5, "the step under way is finished"
+
+    resumed = fresh()
+    torch.manual_seed(99)  # the random state comes from the checkpoint, not from here
+    rest = []
+    again = fit(resumed, plan(tmp_path / "c"), validate=validate, on_step=rest.append)
+    assert [s.step for s in rest] == [6, 7, 8, 9, 10]
+    assert [s.loss for s in seen + rest] == [s.loss for s in steps]
+    one, two = snapshot(straight.model), snapshot(resumed.model)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert again.progress.best_step == whole.progress.best_step == 2
+
+
+def test_the_best_weights_are_kept_and_patience_ends_training(fresh):
+    loaded = fresh()
+    scores = iter([0.5, 0.9, 0.8, 0.7, 0.6])
+    kept = {}
+
+    def validate() -> Validation:
+        score = next(scores)
+        kept[score] = snapshot(loaded.model)
+        return Validation(1.0, score)
+
+    done = fit(loaded, plan(None, patience=2), validate=validate, on_step=lambda s: None)
+    assert done.stopped_early
+    assert (done.progress.best_step, done.progress.step) == (4, 8)
+    now = snapshot(loaded.model)
+    assert all(torch.equal(now[name], kept[0.9][name]) for name in now)
+
+
+def test_equal_scores_go_to_the_lower_loss(fresh):
+    looks = iter([Validation(2.0, 0.5), Validation(1.0, 0.5), *[Validation(1.5, 0.5)] * 3])
+    done = fit(fresh(), plan(None), validate=lambda: next(looks), on_step=lambda s: None)
+    assert done.progress.best_step == 4
+
+
+def test_other_data_is_not_resumed(fresh, tmp_path):
+    look = Validation(1.0, 0.5)
+    fit(fresh(), plan(tmp_path / "c"), validate=lambda: look, on_step=lambda s: None)
+    other = plan(tmp_path / "c", items=encoded([12] * 20, seed=5))
+    with pytest.raises(TrainError, match="changed"):
+        fit(fresh(), other, validate=lambda: look, on_step=lambda s: None)

@@ -1,0 +1,166 @@
+"""Exactness of the training step: packing, accumulation and adapters change no figure."""
+
+import pytest
+import torch
+
+from instil.encode.batch import to_batch
+from instil.encode.pack import batches, pack
+from instil.errors import TrainError
+from instil.model.adapter import add_lora, adapter_off, snapshot, trainable
+from instil.train.loop import Schedule, backward, mean_loss, pack_loss, train_steps
+from instil.train.optim import adamw
+from instil.types import Encoded, Pack
+
+SCHEDULE = Schedule(0.01, 0.1, "linear", 1.0)
+
+
+def encoded(sizes: list[int], *, seed: int = 0) -> list[Encoded]:
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for n, size in enumerate(sizes):
+        ids = tuple(torch.randint(3, 300, (size,), generator=generator).tolist())
+        made.append(Encoded(f"e{n:02}", ids, (False,) * (size - 3) + (True,) * 3))
+    return made
+
+
+def logits(loaded, item: Pack) -> torch.Tensor:
+    batch = to_batch(item, device=loaded.device)
+    return loaded.model(
+        input_ids=batch.ids, position_ids=batch.positions, segment_lengths=batch.segment_lengths
+    ).logits[0]
+
+
+def gradients(loaded, packs: list[Pack]) -> dict[str, torch.Tensor]:
+    supervised = sum(sum(p.mask) for p in packs)
+    for p in packs:
+        backward(loaded, p, supervised=supervised)
+    found = {name: p.grad.clone() for name, p in trainable(loaded.model).items()}
+    loaded.model.zero_grad()
+    return found
+
+
+def lora(tiny, **kwargs):
+    settings = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear"}
+    return add_lora(tiny, **(settings | {"seed": 1} | kwargs))
+
+
+def test_packed_equals_padded_equals_one_by_one(tiny):
+    items = encoded([9, 14, 5, 22])
+    (packed,) = pack(items, max_tokens=1000)
+    together = logits(tiny, packed).split([9, 14, 5, 22])
+    ids = torch.zeros(4, 22, dtype=torch.long)
+    mask = torch.zeros(4, 22, dtype=torch.long)
+    for row, item in enumerate(items):
+        ids[row, : len(item.ids)] = torch.tensor(item.ids)
+        mask[row, : len(item.ids)] = 1
+    padded = tiny.model(input_ids=ids, attention_mask=mask).logits
+    for row, (item, here) in enumerate(zip(items, together, strict=True)):
+        alone = tiny.model(input_ids=torch.tensor([item.ids])).logits[0]
+        torch.testing.assert_close(here, alone, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(here, padded[row, : len(item.ids)], atol=1e-5, rtol=1e-5)
+
+
+def test_packed_gradients_equal_one_by_one(tiny):
+    items = encoded([9, 14, 5, 22])
+    loaded = lora(tiny)
+    together = gradients(loaded, list(pack(items, max_tokens=1000)))
+    apart = gradients(loaded, list(pack(items, max_tokens=1)))
+    assert together.keys() == apart.keys()
+    for name in together:
+        torch.testing.assert_close(together[name], apart[name], atol=1e-7, rtol=1e-4)
+
+
+def test_editing_one_document_changes_no_logit_of_its_neighbours(tiny):
+    items = encoded([9, 14, 5])
+    other = [Encoded("e00", tuple(reversed(items[0].ids)), items[0].mask), *items[1:]]
+    before = logits(tiny, pack(items, max_tokens=1000)[0])
+    after = logits(tiny, pack(other, max_tokens=1000)[0])
+    assert torch.equal(before[9:], after[9:])
+    assert not torch.equal(before[:9], after[:9])
+
+
+def test_a_batch_may_be_cut_into_any_packs(tiny):
+    """1 x 8 equals 8 x 1: the loss is divided by the supervised tokens of the whole batch."""
+    loaded = lora(tiny)
+    items = [
+        Encoded(e.example_id, e.ids, (False,) * (len(e.ids) - n) + (True,) * n)
+        for n, e in enumerate(encoded([12] * 8), start=1)
+    ]
+    whole = gradients(loaded, list(pack(items, max_tokens=1000)))
+    for limit in (1, 24, 50):
+        cut = gradients(loaded, list(pack(items, max_tokens=limit)))
+        for name in whole:
+            torch.testing.assert_close(cut[name], whole[name], atol=1e-7, rtol=1e-4)
+
+
+def test_loss_at_supervised_places_equals_the_plain_formula(tiny):
+    item = encoded([20])[0]
+    (one,) = pack([item], max_tokens=100)
+    ours = pack_loss(tiny.model, to_batch(one, device=tiny.device))
+    full = tiny.model(input_ids=torch.tensor([item.ids])).logits[0, :-1]
+    labels = torch.tensor(item.ids[1:])
+    labels[~torch.tensor(item.mask[1:])] = -100
+    plain = torch.nn.functional.cross_entropy(full, labels, reduction="sum")
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-6)
+    assert mean_loss(tiny, [one]) == pytest.approx(plain.item() / 3, rel=1e-5)
+
+
+def test_a_fresh_adapter_is_the_identity_and_off_is_the_base(tiny):
+    ids = torch.arange(3, 40)[None]
+    base = tiny.model(input_ids=ids).logits
+    loaded = lora(tiny)
+    assert torch.equal(loaded.model(input_ids=ids).logits, base)
+    run(loaded, steps=3)
+    assert not torch.equal(loaded.model(input_ids=ids).logits, base)
+    with adapter_off(loaded.model):
+        assert torch.equal(loaded.model(input_ids=ids).logits, base)
+
+
+def run(loaded, *, steps: int, seed: int = 0) -> list:
+    made = batches(
+        encoded([12] * 4 * steps),
+        tokens_per_batch=48,
+        micro_batch_tokens=24,
+        seed=seed,
+        epoch=0,
+    )
+    optimizer = adamw(trainable(loaded.model), learning_rate=0.01, weight_decay=0.01)
+    steps = train_steps(loaded, made, optimizer=optimizer, schedule=SCHEDULE, steps_per_epoch=4)
+    return list(steps)
+
+
+def test_same_seed_same_weights_bit_for_bit(tiny_folder):
+    from instil.model.load import ModelFolder, load_model
+
+    ends = []
+    for seed in (0, 0, 1):
+        fresh = load_model(
+            ModelFolder("tiny", tiny_folder, ""), device="cpu", dtype="float32"
+        )
+        loaded = lora(fresh, lora_dropout=0.1, seed=seed)
+        run(loaded, steps=4, seed=seed)
+        ends.append(snapshot(loaded.model))
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    assert not all(torch.equal(ends[0][name], ends[2][name]) for name in ends[0])
+
+
+def test_the_loss_falls_and_the_steps_say_so(tiny):
+    loaded = lora(tiny)
+    items = encoded([12] * 4)
+    made = batches(items, tokens_per_batch=48, micro_batch_tokens=48, seed=0, epoch=0) * 12
+    optimizer = adamw(trainable(loaded.model), learning_rate=0.02, weight_decay=0.0)
+    steps = list(
+        train_steps(loaded, made, optimizer=optimizer, schedule=SCHEDULE, steps_per_epoch=1)
+    )
+    assert steps[-1].loss < 0.7 * steps[0].loss
+    assert [s.step for s in steps] == list(range(1, 13))
+    assert all(s.tokens == 48 and s.supervised_tokens == 12 for s in steps)
+    assert all(s.memory_bytes > 0 and s.seconds > 0 for s in steps)
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(tiny):
+    loaded = lora(tiny)
+    with torch.no_grad():
+        next(iter(trainable(loaded.model).values())).fill_(float("inf"))
+    with pytest.raises(TrainError, match="learning_rate"):
+        run(loaded, steps=1)
