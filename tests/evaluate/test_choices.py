@@ -31,9 +31,7 @@ def reference(loaded, request: Request) -> list[float]:
         ids = torch.tensor([[*request.prompt, *completion]])
         chances = loaded.model(input_ids=ids).logits[0].detach().log_softmax(-1)
         begin = len(request.prompt) - 1
-        sums.append(
-            sum(float(chances[begin + n, token]) for n, token in enumerate(completion))
-        )
+        sums.append(sum(float(chances[begin + n, token]) for n, token in enumerate(completion)))
     return sums
 
 

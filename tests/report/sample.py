@@ -23,8 +23,8 @@ from instil.types import Comparison, Message, Piece, Role, Step, Summary
 
 TEMPLATES = ("is_it_positive", "mood_of_the_buyer", "recommend_or_not", "one_word", "would_buy")
 REVIEWS = (
-    "I got this for my sister's birthday and the battery died after four days. I'd have asked for a "
-    "refund, but the shop said the seal was broken.",
+    "I got this for my sister's birthday and the battery died after four days. I'd have asked "
+    "for a refund, but the shop said the seal was broken.",
     "Not the worst kettle I have owned, and it does boil water.",
     "Great sound, if you like your music to come from the bottom of a well.",
     "It arrived two weeks late\nand in the wrong colour, which my daughter now prefers.",
@@ -246,7 +246,7 @@ def run(*tasks: TaskResult) -> RunSummary:
             "Tuning beats the best prompting on test: 81.5 % against 72.6 %, a difference of "
             "+8.9 points (+4.6 to +13.2).",
             "It lost 6.1 points on finance_entities; on the other guard tasks no loss is clear.",
-            "A prediction takes 47 tokens rather than 303, and 19.6 MB are stored beside the model.",
+            "A prediction takes 47 tokens rather than 303; 19.6 MB are stored beside the model.",
         ),
         turns=turns(),
         token_view=token_view(),
@@ -259,13 +259,26 @@ def run(*tasks: TaskResult) -> RunSummary:
 def manifest() -> dict[str, object]:
     return {
         "format_version": 1,
-        "created": "2025-11-23T13:54:40+00:00",
-        "git_revision": "3f9a1c2",
-        "versions": {"instil": "0.1.0", "python": "3.11.2", "torch": "2.13.0", "peft": "0.20.0"},
-        "machine": {"processor": "x86_64, 2 cores", "memory_bytes": 6_442_450_944, "gpu": None},
-        "fingerprints": {
-            "model": "sha256:5d97c37f0b1ce9a2f5e0d3b49e1c6f2087ab3a49e1c6f2087ab3a49e1c6f2087",
-            "data": {"amazon_reviews": "sha256:a49ab1ce9a2f5e0d3b49e1c6f2087ab3a49e1c6f2087ab3"},
+        "begun": "2025-11-23T13:54:40+00:00",
+        "versions": {"instil": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0"},
+        "python": "3.11.2",
+        "machine": {
+            "system": "Linux",
+            "processor": "x86_64",
+            "cores": 2,
+            "memory_bytes": 6_442_450_944,
         },
-        "seeds": {"split": 13, "training": 13, "bootstrap": 13},
+        "git_revision": "3f9a1c2b7d10",
+        "seed": 13,
+        "data": {
+            "amazon_reviews": {
+                "rows": "a49ab1ce9a2f5e0d3b49e1c6f2087ab3a49e1c6f2087ab3a49e1c6f2087ab3aa",
+                "templates": "5d97c37f0b1ce9a2f5e0d3b49e1c6f2087ab3a49e1c6f2087ab3a49e1c6f2087",
+                "licence": "MIT",
+                "source": "pypi:vaderSentiment==0.5/reviews.txt",
+            }
+        },
+        "model": {"name": "smollm2-135m-instruct", "licence": "Apache-2.0", "bytes": 269_060_552},
+        "guard": {"watched": ["bbc_topic", "trivia"], "left_out_as_related": []},
+        "stage_seconds": {"train": 192.4},
     }

@@ -134,9 +134,7 @@ def test_same_seed_same_weights_bit_for_bit(tiny_folder):
 
     ends = []
     for seed in (0, 0, 1):
-        fresh = load_model(
-            ModelFolder("tiny", tiny_folder, ""), device="cpu", dtype="float32"
-        )
+        fresh = load_model(ModelFolder("tiny", tiny_folder, ""), device="cpu", dtype="float32")
         loaded = lora(fresh, lora_dropout=0.1, seed=seed)
         run(loaded, steps=4, seed=seed)
         ends.append(snapshot(loaded.model))

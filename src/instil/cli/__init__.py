@@ -1,1 +1,1 @@
-"""The command line: a command parses, loads, calls one library function, and prints what it found."""
+"""The command line: a command parses, loads, calls one library function, and prints."""

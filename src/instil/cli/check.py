@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-from instil.results import Piece
+from instil.types import Piece
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -155,7 +155,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def mask_text(pieces: Sequence[Piece]) -> Text:
-    """Draw an example with the trained-on tokens between brackets, and green where there is colour."""
+    """Draw an example with the trained-on tokens between brackets, in colour where there is any."""
     from rich.text import Text
 
     from instil.report.format import visible

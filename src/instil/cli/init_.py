@@ -24,7 +24,7 @@ def init(
         str,
         typer.Option(
             metavar="COLUMN",
-            help="Rows alike in it stay on one side of the split; 'none': none do.",
+            help="Rows alike in it are not split up; 'none': no such column.",
         ),
     ] = "",
     name: Annotated[str, typer.Option(help="Name of the task. [default: the file's]")] = "",
@@ -34,6 +34,7 @@ def init(
     folder: Annotated[
         Path, typer.Option(help="Where the two files go.", show_default="here")
     ] = Path(),
+    encoding: Annotated[str, typer.Option(help="Of a text file of rows.")] = "utf-8",
     force: Annotated[bool, typer.Option("--force", help="Write over existing files.")] = False,
 ) -> None:
     """Look at a file of rows and write a task file and a recipe for it, both with comments.
@@ -46,7 +47,13 @@ def init(
 
     wishes = Wishes(text=text, label=label, target=target, group=group)
     starter = write_starter(
-        data, folder=folder, wishes=wishes, name=name, model=model, overwrite=force
+        data,
+        folder=folder,
+        wishes=wishes,
+        name=name,
+        model=model,
+        encoding=encoding,
+        overwrite=force,
     )
     show_starter(starter)
 

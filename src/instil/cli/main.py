@@ -55,7 +55,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with `instil init reviews.csv`; then `instil check` and `instil run` say the rest.",
+    epilog="Start with `instil init reviews.csv`; then `instil check` and `instil run`.",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,17 +55,18 @@ def arms_table(task: TaskResult) -> Table:
     return table
 
 
-def comparisons_table(comparisons: list[Comparison]) -> Table:
+def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
     """Lay out paired differences, a line each."""
     from rich.text import Text
 
+    from instil.compare.verdict import outcomes
     from instil.report import format as fmt
 
     table = plain_table(title="second run minus first, paired by example (95 % interval)")
     table.add_column("")
-    for heading in ("metric", "examples", "difference", "interval", "p", "reading"):
-        table.add_column(heading, justify="left" if heading in ("metric", "reading") else "right")
-    for found in comparisons:
+    for heading in ("metric", "examples", "difference", "interval", "p", "shown"):
+        table.add_column(heading, justify="left" if heading in ("metric", "shown") else "right")
+    for found, outcome in zip(comparisons, outcomes(comparisons), strict=True):
         table.add_row(
             Text(f"{found.b} - {found.a}"),
             Text(fmt.style(found.metric).label),
@@ -72,7 +74,7 @@ def comparisons_table(comparisons: list[Comparison]) -> Table:
             fmt.change(found),
             fmt.change_interval(found),
             fmt.p_value(found.p_value),
-            str(fmt.reading(found)),
+            outcome.value,
         )
     return table
 

@@ -13,8 +13,10 @@ A path inside an archive uses `/`; one that ends in `/` means a folder::
 from __future__ import annotations
 
 import difflib
+import errno
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -68,7 +70,7 @@ def unpack(
     label = label or archive.name
     limits = limits or Limits()
     with _opened(archive, label=label) as opened:
-        members = _members(opened)
+        members = _members(opened, limits, label=label)
         if path.endswith("/"):
             chosen = _folder(members, path, label=label)
             _refuse(chosen, limits, folder=path, label=label)
@@ -122,9 +124,16 @@ def _opened(archive: Path, *, label: str) -> Iterator[zipfile.ZipFile | tarfile.
         tarfile.TarError,
         zlib.error,
         lzma.LZMAError,
+        struct.error,
         EOFError,
         NotImplementedError,
+        ValueError,
+        OSError,
     ) as error:
+        # gzip and bz2 tell of damage by an OSError without a number, a wrong offset in a zip is an
+        # invalid argument; any other is the disk's trouble.
+        if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
+            raise
         raise DataError(
             Problem(
                 f"the archive is damaged or of an unknown kind: {error}",
@@ -134,11 +143,26 @@ def _opened(archive: Path, *, label: str) -> Iterator[zipfile.ZipFile | tarfile.
         ) from error
 
 
-def _members(opened: zipfile.ZipFile | tarfile.TarFile) -> list[_Member]:
+def _members(
+    opened: zipfile.ZipFile | tarfile.TarFile, limits: Limits, *, label: str
+) -> list[_Member]:
     """All members that are not folders."""
     if isinstance(opened, zipfile.ZipFile):
         return [_from_zip(info) for info in opened.infolist() if not info.is_dir()]
-    return [_from_tar(info) for info in opened.getmembers() if not info.isdir()]
+    found, total = [], 0
+    for info in opened:  # a tar has no list of contents: to walk over a bomb is to unpack it
+        total += info.size
+        if total > limits.folder_bytes:
+            raise DataError(
+                Problem(
+                    "the archive is too large to be looked through",
+                    where=label,
+                    allowed=f"{limits.folder_bytes} bytes unpacked",
+                )
+            )
+        if not info.isdir():
+            found.append(_from_tar(info))
+    return found
 
 
 def _from_zip(info: zipfile.ZipInfo) -> _Member:

@@ -74,7 +74,14 @@ def render_example(
         choices=turn.choices,
         references=_references(task, template, row, target=turn.target),
         shots=len(exemplars),
+        text=_longest_field(turn.prompt, row.fields),
     )
+
+
+def _longest_field(prompt: str, fields: Mapping[str, object]) -> str:
+    """Return the longest of the row's texts that stands in the prompt: what may be shortened."""
+    texts = [value.strip() for value in fields.values() if isinstance(value, str)]
+    return max((text for text in texts if text in prompt), key=len, default="")
 
 
 class _Turn:

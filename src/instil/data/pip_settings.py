@@ -7,7 +7,7 @@ A setting is looked for in the environment (`PIP_INDEX_URL`), then in what `pip 
 prints::
 
     global.index-url='https://mirror.example/simple'    ->  index-url
-    install.extra-index-url='file:///opt/simple'        ->  extra-index-url
+    install.extra-index-url='file:///srv/simple'        ->  extra-index-url
 """
 
 from __future__ import annotations

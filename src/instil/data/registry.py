@@ -117,9 +117,15 @@ class _Fault:
         if len(self.places) < SHOWN:
             self.places.append(place)
 
-    def __str__(self) -> str:
+    @property
+    def first(self) -> str:
+        return self.places[0]
+
+    @property
+    def others(self) -> str:
+        """The further places, for a message; empty when there are none."""
         more = f" and {self.count - len(self.places)} more" if self.count > SHOWN else ""
-        return ", ".join(self.places) + more
+        return "also at " + ", ".join(self.places[1:]) + more if self.count > 1 else ""
 
 
 class _Reader:
@@ -224,7 +230,8 @@ class _Reader:
         if self.no_label.count:
             yield Problem(
                 f"{_rows(self.no_label.count)} of {self.seen} without a label in {task.target!r}",
-                where=str(self.no_label),
+                where=self.no_label.first,
+                found=self.no_label.others,
                 fix=f"fill them in, or leave them out in the task file: {_where_fix(task)}",
             )
         shown = sorted(self.unknown.items(), key=lambda item: (-item[1].count, item[0]))
@@ -232,7 +239,8 @@ class _Reader:
             near = nearest(value, task.choices)
             yield Problem(
                 f"the label {value!r} of {_rows(fault.count)} is not among the choices",
-                where=str(fault),
+                where=fault.first,
+                found=fault.others,
                 allowed=_some(task.choices),
                 nearest=near,
                 fix=_label_fix(value, near, task=task),
@@ -242,20 +250,21 @@ class _Reader:
             yield Problem(f"and {len(shown) - SHOWN} other unknown labels on {_rows(count)}")
 
     def _id_problems(self) -> Iterable[Problem]:
+        rule = f"row_id: {self.task.row_id}"
         if self.no_id.count:
             yield Problem(
-                f"{_rows(self.no_id.count)} with an empty id",
-                where=str(self.no_id),
-                found=f"row_id: {self.task.row_id}",
+                f"{_rows(self.no_id.count)} with an empty id by `{rule}`",
+                where=self.no_id.first,
+                found=self.no_id.others,
                 fix="use a column that is always filled, or leave row_id out to number the rows",
             )
         shown = list(self.same_id.items())
         for row_id, fault in shown[:SHOWN]:
             yield Problem(
-                f"{_rows(fault.count)} have the id {row_id!r}",
-                where=str(fault),
-                found=f"row_id: {self.task.row_id}",
-                fix="use a column that tells rows apart, or leave row_id out to number the rows",
+                f"{_rows(fault.count)} have the id {row_id!r} by `{rule}`",
+                where=fault.first,
+                found=fault.others,
+                fix="use columns that tell rows apart, or leave row_id out to number the rows",
             )
         if shown[SHOWN:]:
             yield Problem(f"and {len(shown) - SHOWN} other ids that several rows have")

@@ -115,7 +115,8 @@ def sniff_format(path: Path) -> str:
         raise DataError(Problem("the file is empty", where=path.name, fix="write rows into it"))
     found = _by_content(begin)
     if by_ending == "json":
-        return found if found == "jsonl" else "json"
+        several = len(begin.strip().splitlines()) > 1
+        return "jsonl" if found == "jsonl" and several else "json"
     if not found:
         raise DataError(
             Problem(
@@ -135,13 +136,15 @@ def _located(source: SourceSpec, base: Path | None) -> tuple[Path, str]:
         path = fetch_member(source.uri, sha256=source.sha256, filename=source.filename)
         return path, path.name
     path = (base or Path()) / Path(source.uri).expanduser()
-    if not source.uri or not path.exists():
+    if not source.uri.strip():
+        raise DataError(Problem("the source has an empty path", fix="set `uri:`"))
+    if not path.exists():
         siblings = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
         near = nearest(path.name, siblings)
         raise DataError(
             Problem(
                 "there is no such file or folder",
-                where=source.uri or "an empty path",
+                where=source.uri,
                 found=str(path.absolute()),
                 nearest=str(Path(source.uri).with_name(near)) if near else "",
             )

@@ -68,9 +68,7 @@ def choice_request(example: Example, chat: ChatFormat) -> Request:
 
 def target_request(example: Example, chat: ChatFormat) -> Request:
     """Tokenize an example with its target, stop token included, as the one completion."""
-    return Request(
-        tuple(chat.prompt(example.messages)), (tuple(chat.completion(example.target)),)
-    )
+    return Request(tuple(chat.prompt(example.messages)), (tuple(chat.completion(example.target)),))
 
 
 def likelihoods(
@@ -100,7 +98,7 @@ def likelihoods(
     return [found[n] for n in range(len(requests))]
 
 
-def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
+def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
     """Return how many leading tokens all prompts share, leaving each at least one of its own.
 
     >>> common_prefix([(1, 2, 3), (1, 2, 4, 5)]), common_prefix([(1, 2)])
@@ -177,7 +175,9 @@ def _layout(rows: Sequence[Request], shared: int, pad_id: int) -> _Layout:
         begin = width - len(tokens)
         ids[b, begin:width] = torch.tensor(tokens)
         positions[b, begin:width] = torch.arange(shared, shared + len(tokens))
-        mask[b, 0, begin:width, shared + begin : shared + width] = lower[: len(tokens), : len(tokens)]
+        mask[b, 0, begin:width, shared + begin : shared + width] = lower[
+            : len(tokens), : len(tokens)
+        ]
         column, places = width, []
         for completion in request.completions:
             n = len(completion) - 1  # the last token is only predicted, never read

@@ -16,7 +16,14 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 
 from instil.errors import ModelError, Problem
-from instil.model.load import LoadedModel, parameter_count, quiet
+from instil.model.load import (
+    LoadedModel,
+    ModelFolder,
+    check_folder,
+    load_model,
+    parameter_count,
+    quiet,
+)
 
 
 def add_lora(
@@ -35,7 +42,7 @@ def add_lora(
     """
     config = LoraConfig(
         r=r,
-        lora_alpha=lora_alpha,  # type: ignore[arg-type]  # PEFT scales by it: any number does
+        lora_alpha=lora_alpha,
         lora_dropout=lora_dropout,
         target_modules=target_modules,
         task_type=TaskType.CAUSAL_LM,
@@ -71,7 +78,9 @@ def load_adapter(loaded: LoadedModel, path: Path) -> LoadedModel:
         with quiet():
             model = PeftModel.from_pretrained(loaded.model, str(path))
     except (RuntimeError, ValueError) as error:
-        raise ModelError(Problem(f"the adapter in {path} does not fit the model: {error}")) from error
+        raise ModelError(
+            Problem(f"the adapter in {path} does not fit the model: {error}")
+        ) from error
     model.eval()
     return replace(loaded, model=model)
 
@@ -85,6 +94,12 @@ def trainable_share(model: torch.nn.Module) -> tuple[int, float]:
     """Number of trained weights, and their share of all."""
     count = sum(p.numel() for p in trainable(model).values())
     return count, count / parameter_count(model)
+
+
+def base_parameters(model: torch.nn.Module) -> int:
+    """Number of the base model's weights, without those of an adapter."""
+    added = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
+    return parameter_count(model) - added
 
 
 def snapshot(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -109,3 +124,21 @@ def adapter_off(model: Any) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def load_shipped(path: Path, *, base: ModelFolder, device: str, dtype: str) -> LoadedModel:
+    """Load what a run handed over: an adapter on its base model, or full weights.
+
+    Args:
+        path: The run's `model/` folder.
+        base: The base model's folder, for an adapter.
+        device: auto, cpu or cuda.
+        dtype: auto, bfloat16 or float32.
+
+    Raises:
+        ModelError: The folder holds neither.
+    """
+    if (path / "adapter_config.json").is_file():
+        return load_adapter(load_model(base, device=device, dtype=dtype), path)
+    folder = replace(base, path=check_folder(path))
+    return load_model(folder, device=device, dtype=dtype)

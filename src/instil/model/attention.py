@@ -44,10 +44,13 @@ def attend(
         (1, T, heads, d) and None, as transformers wants it.
     """
     if segment_lengths is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        plain: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, **kwargs
+        )
+        return plain
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
     window = kwargs.get("sliding_window")
-    parts = [t[0].split(segment_lengths, dim=1) for t in (query, key, value)]
+    parts = [torch.split(t[0], list(segment_lengths), dim=1) for t in (query, key, value)]
     one = _segment_on_cpu if query.device.type == "cpu" else _segment_sdpa
     outputs = [one(q, k, v, scaling, window) for q, k, v in zip(*parts, strict=True)]
     return torch.cat(outputs, dim=1).transpose(0, 1)[None].contiguous(), None

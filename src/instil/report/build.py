@@ -8,11 +8,14 @@ from what (data, templates, tokens), and how to make it again (the manifest).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
+from instil.compare.verdict import PROMPTING, TUNED, Outcome
 from instil.report import arms
 from instil.report import format as fmt
 from instil.report.curves import curve_plots
-from instil.report.guard import guard_blocks, worst_guard
+from instil.report.guard import guard_blocks, guard_outcomes, worst_guard
+from instil.report.ladder import ladder_blocks
 from instil.report.origin import data_blocks, manifest_facts, token_blocks
 from instil.report.page import (
     Block,
@@ -27,6 +30,7 @@ from instil.report.page import (
     Section,
     Turns,
 )
+from instil.report.parts import TONES, verdict_word
 from instil.results import RunSummary, TaskResult, TrainingSummary
 from instil.types import Step
 
@@ -66,7 +70,7 @@ def _result_sections(summary: RunSummary, steps: Sequence[Step]) -> tuple[Sectio
             title="All arms on test",
             short="Test",
             intro="The test rows were scored once, at the end, the same rows for every arm.",
-            blocks=arms.test_blocks,
+            blocks=partial(arms.arm_blocks, shown=arms.arm_outcomes(summary.tasks)),
         ),
         _each_task(
             summary,
@@ -75,7 +79,7 @@ def _result_sections(summary: RunSummary, steps: Sequence[Step]) -> tuple[Sectio
             short="Ladder",
             intro="What the untouched model does with prompting alone: every template, number of "
             "worked examples and scoring rule. The ringed dot sets the bar for tuning.",
-            blocks=arms.ladder_blocks,
+            blocks=ladder_blocks,
         ),
         Section(
             "learning",
@@ -186,45 +190,49 @@ def _subtitle(summary: RunSummary) -> str:
 
 def _key_numbers(summary: RunSummary) -> tuple[KeyNumber, ...]:
     several = len(summary.tasks) > 1
+    shown = arms.arm_outcomes(summary.tasks)
     numbers: list[KeyNumber] = []
     for task in summary.tasks:
         if not several:
             numbers += _arm_numbers(task)
-        numbers += _difference_number(task, several=several)
+        outcome = shown.get((task.task, PROMPTING))
+        numbers += _difference_number(task, outcome, several=several)
     return (*numbers, *_forgetting_numbers(summary), *_cost_numbers(summary))
 
 
 def _arm_numbers(task: TaskResult) -> list[KeyNumber]:
     numbers = []
-    for name, label in ((arms.TUNED, "Tuned model"), (arms.PROMPTING, "Best prompting")):
+    for name, label in ((TUNED, "Tuned model"), (PROMPTING, "Best prompting")):
         arm = arms.find_arm(task, name)
         found = arms.main_summary(arm, task) if arm else None
         if arm and found:
             low_high = fmt.interval(found).partition("(")[2].rstrip(")")
             of_what = f"{fmt.style(task.metric).label} on test"
-            detail = f"{low_high}, {of_what if name == arms.TUNED else arm.label}"
+            detail = f"{low_high}, {of_what if name == TUNED else arm.label}"
             numbers.append(KeyNumber(label, fmt.figure(found.mean, found.metric), detail))
     return numbers
 
 
-def _difference_number(task: TaskResult, *, several: bool) -> list[KeyNumber]:
-    found = arms.against_tuned(task, arms.PROMPTING)
-    if found is None:
+def _difference_number(
+    task: TaskResult, outcome: Outcome | None, *, several: bool
+) -> list[KeyNumber]:
+    found = arms.against_tuned(task, PROMPTING)
+    if found is None or outcome is None:
         return []
-    word = arms.verdict_word(found, subject="tuned is")
-    detail = f"{fmt.change_interval(found)}, {word}"
+    detail = f"{fmt.change_interval(found)}, {verdict_word(outcome, subject='tuned is')}"
     label = f"{task.task}: tuned minus prompting" if several else "Tuned minus prompting"
-    return [KeyNumber(label, fmt.change(found), detail, arms.TONES[fmt.reading(found)])]
+    return [KeyNumber(label, fmt.change(found), detail, TONES[outcome])]
 
 
 def _forgetting_numbers(summary: RunSummary) -> list[KeyNumber]:
     worst = worst_guard(summary.forgetting)
     if worst is None:
         return []
-    found = worst.comparison
-    detail = f"{worst.task}: {fmt.change_interval(found)}"
-    tone = arms.TONES[fmt.reading(found)]
-    return [KeyNumber("Largest loss on a guard task", fmt.change(found), detail, tone)]
+    outcome = guard_outcomes(summary.forgetting)[summary.forgetting.index(worst)]
+    word = verdict_word(outcome, subject="after is")
+    detail = f"{worst.task}: {fmt.change_interval(worst.comparison)}, {word}"
+    label, change = "Lowest change on a guard task", fmt.change(worst.comparison)
+    return [KeyNumber(label, change, detail, TONES[outcome])]
 
 
 def _cost_numbers(summary: RunSummary) -> list[KeyNumber]:
@@ -234,7 +242,7 @@ def _cost_numbers(summary: RunSummary) -> list[KeyNumber]:
     numbers = [KeyNumber("Training", fmt.seconds(training.seconds), weights)]
     tuned, prompting = (
         arms.find_arm(summary.tasks[0], name) if summary.tasks else None
-        for name in (arms.TUNED, arms.PROMPTING)
+        for name in (TUNED, PROMPTING)
     )
     if tuned:
         stored = fmt.size(tuned.costs.bytes_on_disk)

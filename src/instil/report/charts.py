@@ -15,11 +15,11 @@ from instil.report.curves import RAW, SMOOTH, VALIDATION
 from instil.report.page import CurvePlot, DotPlot
 
 WIDTH = 350
-"""Of a plot, in CSS pixels at its natural size: a telephone's, since wider pages only enlarge it."""
-_SLOT = 15
+"""Of a plot, in CSS pixels at its natural size: a telephone's, wider pages enlarge it."""
+_SLOT = 16
 _INK, _SOFT, _GRID, _BAR = "#1b2128", "#56606b", "#e3e7eb", "#8a949e"
 _BLUE, _ORANGE, _TEAL, _VIOLET, _GREY = "#1f5fa8", "#b3541e", "#0b7a6b", "#7a4fb0", "#6a737d"
-_PALE = "#a9c1dd"
+_PALE, _PAPER = "#a9c1dd", "#ffffff"
 _COLOURS = {
     "tuned": _BLUE,
     "prompting": _ORANGE,
@@ -72,7 +72,7 @@ def _dot_chart(plot: DotPlot) -> Any:
     marks = base.encode(**place, color=_colour(plot))
     layers = [
         *_reference(plot),
-        names.mark_text(align="left", fontSize=12, color=_SOFT, limit=WIDTH - 10).encode(
+        names.mark_text(align="left", dy=-3, **_halo(12), limit=WIDTH - 10).encode(
             x=alt.value(0), text="row:N", **place
         ),
         marks.mark_rule(strokeWidth=1.6, opacity=0.75).encode(x=_dot_axis(plot), x2="high:Q"),
@@ -180,7 +180,7 @@ def _reference(plot: DotPlot) -> list[Any]:
     name = fmt.visible(plot.reference_name)
     base = alt.Chart(alt.InlineData(values=[{"at": at, "name": name}])).encode(x="at:Q")
     rule = base.mark_rule(color=_BAR, strokeDash=[4, 3], strokeWidth=1.4)
-    text = base.mark_text(dy=-7, fontSize=11, color=_SOFT).encode(text="name:N", y=alt.value(0))
+    text = base.mark_text(dy=-7, **_halo(11)).encode(text="name:N", y=alt.value(0))
     return [rule, text]
 
 
@@ -240,9 +240,14 @@ def _best(plot: CurvePlot) -> list[Any]:
     base = alt.Chart(alt.InlineData(values=values)).encode(x="step:Q")
     rule = base.mark_rule(color=_BAR, strokeDash=[4, 3], strokeWidth=1.4)
     text = base.mark_text(
-        align="right" if late else "left", dx=-2 if late else 2, dy=-7, fontSize=11, color=_SOFT
+        align="right" if late else "left", dx=-2 if late else 2, dy=-7, **_halo(11)
     ).encode(text="name:N", y=alt.value(0))
     return [rule, text]
+
+
+def _halo(size: int) -> dict[str, object]:
+    """Return the style of words on the plot itself: the page's colour keeps lines off them."""
+    return {"fontSize": size, "color": _SOFT, "stroke": _PAPER, "strokeWidth": 3}
 
 
 def _styled(chart: Any) -> Any:

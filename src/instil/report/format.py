@@ -18,12 +18,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from instil.evaluate.metrics import METRICS, NATS
 from instil.types import Comparison, Summary
 
 NBSP = "\u00a0"
 EN_DASH = "\u2013"
 MINUS = "\u2212"
 MISSING = "\u2014"
+
+# By custom these are points of 100, not percent.
+_OVERLAP = frozenset({"rouge1", "rouge2", "rougeL", "chrf", "bleu"})
 
 # Written out so that nobody is misled by what cannot be seen: control characters (tab and newline
 # stay), overrides of the text's direction, zero-width marks, half surrogates, non-characters.
@@ -41,14 +45,6 @@ class Unit(StrEnum):
     PLAIN = "plain"
 
 
-class Reading(StrEnum):
-    """What a comparison's interval says of its second arm."""
-
-    BETTER = "better"
-    WORSE = "worse"
-    UNCLEAR = "unclear"
-
-
 @dataclass(frozen=True, slots=True)
 class MetricStyle:
     """How a metric is named and shown."""
@@ -59,24 +55,15 @@ class MetricStyle:
     """The unit of its figures."""
 
 
-METRIC_STYLES = {
-    "accuracy": MetricStyle("accuracy", Unit.PERCENT),
-    "exact_match": MetricStyle("exact match", Unit.PERCENT),
-    "within_one": MetricStyle("within one", Unit.PERCENT),
-    "macro_f1": MetricStyle("macro-F1", Unit.PERCENT),
-    "token_f1": MetricStyle("token F1", Unit.PERCENT),
-    "rouge1": MetricStyle("ROUGE-1", Unit.POINTS),
-    "rouge2": MetricStyle("ROUGE-2", Unit.POINTS),
-    "rougeL": MetricStyle("ROUGE-L", Unit.POINTS),
-    "chrf": MetricStyle("chrF", Unit.POINTS),
-    "bleu": MetricStyle("BLEU", Unit.POINTS),
-    "nats_per_token": MetricStyle("nats per token", Unit.NATS),
-}
-
-
 def style(metric: str) -> MetricStyle:
     """Return how `metric` is shown; an unknown one goes by its own name, as a plain figure."""
-    return METRIC_STYLES.get(metric, MetricStyle(metric, Unit.PLAIN))
+    if metric == NATS.name:
+        return MetricStyle(NATS.label, Unit.NATS)
+    if metric == "macro_f1":
+        return MetricStyle("macro-F1", Unit.PERCENT)
+    if metric not in METRICS:
+        return MetricStyle(metric, Unit.PLAIN)
+    return MetricStyle(METRICS[metric].label, Unit.POINTS if metric in _OVERLAP else Unit.PERCENT)
 
 
 def scale(unit: Unit) -> float:
@@ -123,17 +110,25 @@ def interval(summary: Summary) -> str:
 
 def change(comparison: Comparison) -> str:
     """Return a difference with its sign and unit: `+7.5 points`."""
+    return f"{change_figure(comparison)}{NBSP}{difference_unit(comparison.metric)}".rstrip()
+
+
+def change_figure(comparison: Comparison) -> str:
+    """Return a difference with its sign, where the unit stands elsewhere: `+7.5`."""
     unit = style(comparison.metric).unit
-    text = signed(comparison.difference * scale(unit), _decimals(unit))
-    return f"{text}{NBSP}{_NAMES[unit]}".rstrip()
+    return signed(comparison.difference * scale(unit), _digits(comparison))
+
+
+def difference_unit(metric: str) -> str:
+    """Return the unit of differences in `metric`; empty where it has none."""
+    return _NAMES[style(metric).unit]
 
 
 def change_interval(comparison: Comparison) -> str:
     """Return the ends of a difference's interval: `+3.1 to +11.8`."""
     unit = style(comparison.metric).unit
-    low, high = (
-        signed(end * scale(unit), _decimals(unit)) for end in (comparison.low, comparison.high)
-    )
+    digits = _digits(comparison)
+    low, high = (signed(end * scale(unit), digits) for end in (comparison.low, comparison.high))
     return f"{low} to {high}"
 
 
@@ -141,14 +136,6 @@ def size_of_change(value: float, metric: str) -> str:
     """Return the size of a difference in `metric`, without a sign: `5.1 points`."""
     unit = style(metric).unit
     return f"{fixed(value * scale(unit), _decimals(unit))}{NBSP}{_NAMES[unit]}".rstrip()
-
-
-def reading(comparison: Comparison) -> Reading:
-    """Say whether b is better or worse than a: only where the interval leaves out zero."""
-    if not (comparison.low > 0 or comparison.high < 0):
-        return Reading.UNCLEAR
-    rises = comparison.low > 0
-    return Reading.BETTER if rises == comparison.higher_is_better else Reading.WORSE
 
 
 def p_value(value: float | None) -> str:
@@ -224,6 +211,17 @@ _NAMES = {Unit.PERCENT: "points", Unit.POINTS: "points", Unit.NATS: "nats", Unit
 
 def _decimals(unit: Unit) -> int:
     return 1 if unit in (Unit.PERCENT, Unit.POINTS) else 3
+
+
+def _digits(comparison: Comparison) -> int:
+    """Return as many decimals as tell an interval apart from zero where it excludes zero."""
+    unit = style(comparison.metric).unit
+    digits = _decimals(unit)
+    nearest = scale(unit) * min(abs(comparison.low), abs(comparison.high))
+    apart = comparison.low > 0 or comparison.high < 0
+    while apart and nearest > 1e-9 and round(nearest, digits) == 0:
+        digits += 1
+    return digits
 
 
 def _picture(code: int) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from instil.compare.verdict import Outcome, outcomes
 from instil.report import format as fmt
-from instil.report.arms import TONES, verdict_word
 from instil.report.format import Unit
 from instil.report.page import Align, Block, Cell, Column, Dot, DotPlot, Note, Plots, Table
+from instil.report.parts import TONES, verdict_word
 from instil.results import GuardResult
 
 _AXES = {
@@ -30,8 +31,13 @@ def guard_blocks(guards: Sequence[GuardResult]) -> tuple[Block, ...]:
         plots.append(_plot(scores, title))
     if nats:
         plots.append(_plot(nats, "General text: right of zero is forgotten"))
-    table = _table(guards)
+    table = _table(guards, guard_outcomes(guards))
     return (Plots(tuple(plots)), table) if plots else (table,)
+
+
+def guard_outcomes(guards: Sequence[GuardResult]) -> tuple[Outcome, ...]:
+    """Return what each guard task shows, corrected for there being several of them."""
+    return outcomes([guard.comparison for guard in guards])
 
 
 def worst_guard(guards: Sequence[GuardResult]) -> GuardResult | None:
@@ -75,7 +81,7 @@ def _dot(guard: GuardResult) -> Dot:
     return Dot(guard.task, "difference", found.difference, found.low, found.high, text)
 
 
-def _table(guards: Sequence[GuardResult]) -> Table:
+def _table(guards: Sequence[GuardResult], shown: Sequence[Outcome]) -> Table:
     columns = (
         Column("Guard task", Align.TEXT),
         Column("Metric", Align.TEXT),
@@ -85,14 +91,17 @@ def _table(guards: Sequence[GuardResult]) -> Table:
         Column("After minus before"),
         Column("McNemar p"),
     )
-    note = "In brackets the 95 % interval; the difference is paired, row by row."
-    rows = tuple(_row(guard) for guard in guards)
+    note = (
+        "In brackets the 95 % interval; differences are paired, row by row. A change is named only "
+        "where its interval excludes zero, after Holm's correction over all guard tasks."
+    )
+    rows = tuple(_row(guard, outcome) for guard, outcome in zip(guards, shown, strict=True))
     return Table("Guard tasks before and after training", columns, rows, note)
 
 
-def _row(guard: GuardResult) -> tuple[Cell, ...]:
+def _row(guard: GuardResult, outcome: Outcome) -> tuple[Cell, ...]:
     found = guard.comparison
-    word = verdict_word(found, subject="after is")
+    word = verdict_word(outcome, subject="after is")
     change = f"{fmt.change(found)} ({fmt.change_interval(found)})"
     return (
         Cell(guard.task, guard.kind),
@@ -100,6 +109,6 @@ def _row(guard: GuardResult) -> tuple[Cell, ...]:
         Cell(fmt.count(found.n)),
         Cell(fmt.interval(guard.before)),
         Cell(fmt.interval(guard.after)),
-        Cell(change, word, TONES[fmt.reading(found)]),
+        Cell(change, word, TONES[outcome]),
         Cell(fmt.p_value(found.p_value)),
     )

@@ -40,7 +40,7 @@ DEEPEST_LOOP = 2
 
 _KEPT = (
     "abs capitalize count d default first items join last length list lower map max min reject "
-    "rejectattr replace reverse round select selectattr sort string sum title trim truncate unique "
+    "rejectattr replace reverse select selectattr sort string sum title trim truncate unique "
     "upper wordcount"
 ).split()
 """Jinja's own filters that need no fence (not `attr`, `format`, `center`, `random` ...)."""
@@ -107,6 +107,11 @@ def _int(value: object) -> int:
     return value if isinstance(value, int) else int(_float(value))
 
 
+def _round(value: object, digits: int = 0) -> float:
+    """Round to so many digits; Jinja's own can be sent to compute 10 to the power of a billion."""
+    return round(_float(value), digits)
+
+
 _OWN: dict[str, Callable[..., object]] = {
     "squeeze": _squeeze,
     "first_words": _first_words,
@@ -115,6 +120,7 @@ _OWN: dict[str, Callable[..., object]] = {
     "mend_encoding": _mend_encoding,
     "float": _float,
     "int": _int,
+    "round": _round,
 }
 
 
@@ -133,6 +139,13 @@ def _finalize(value: object) -> object:
     return value
 
 
+class _Undefined(StrictUndefined):
+    """Strict within a list too, which is printed by `repr`."""
+
+    __slots__ = ()
+    __repr__ = StrictUndefined.__str__
+
+
 class _Environment(ImmutableSandboxedEnvironment):
     """The sandbox with the limits that the module's docstring names."""
 
@@ -146,8 +159,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Refuse the methods of texts that can fill the memory."""
-        if isinstance(obj, str) and attr in _REFUSED_METHODS:
+        """Refuse the methods of numbers and texts that can fill the memory."""
+        if isinstance(obj, int | float) or (isinstance(obj, str) and attr in _REFUSED_METHODS):
             return False
         return super().is_safe_attribute(obj, attr, value)
 
@@ -158,7 +171,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 def _environment() -> _Environment:
     env = _Environment(
-        undefined=StrictUndefined,
+        undefined=_Undefined,
         finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,

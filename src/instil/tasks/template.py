@@ -65,11 +65,17 @@ def evaluate(expression: str, fields: Mapping[str, object], *, where: str) -> ob
 
     def value() -> object:
         result = sandbox.compiled_expression(expression)(_scope(fields))
-        if isinstance(result, Undefined):
-            str(result)  # a strict undefined says what is missing
-        return list(result) if isinstance(result, Iterator) else result
+        return _settled(list(result) if isinstance(result, Iterator) else result)
 
     return _run(value, "{{ " + expression + " }}", fields, where)
+
+
+def _settled(value: object) -> object:
+    """Return the value, or let what is undefined in it say what is missing."""
+    for item in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(item, Undefined):
+            str(item)
+    return value
 
 
 def names(source: str) -> frozenset[str]:

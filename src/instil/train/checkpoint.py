@@ -68,6 +68,20 @@ def save_checkpoint(
     shutil.rmtree(old, ignore_errors=True)
 
 
+def steps_done(folder: Path) -> int:
+    """Steps that the checkpoint in a folder holds; 0 where there is none."""
+    _heal(folder)
+    path = folder / "progress.json"
+    return int(json.loads(path.read_text(encoding="utf-8"))["step"]) if path.exists() else 0
+
+
+def _heal(folder: Path) -> None:
+    """Take the old checkpoint where saving stopped between its two renames."""
+    old = folder.with_name(f".{folder.name}-old")
+    if not folder.exists() and old.exists():
+        os.replace(old, folder)
+
+
 def load_checkpoint(
     folder: Path, *, model: torch.nn.Module, optimizer: torch.optim.Optimizer, data: str
 ) -> tuple[Progress, dict[str, torch.Tensor]] | None:
@@ -78,9 +92,7 @@ def load_checkpoint(
     Raises:
         TrainError: the training data is not what the checkpoint was made with.
     """
-    old = folder.with_name(f".{folder.name}-old")
-    if not folder.exists() and old.exists():  # stopped between the two renames
-        os.replace(old, folder)
+    _heal(folder)
     if not (folder / "progress.json").is_file():
         return None
     progress = Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))

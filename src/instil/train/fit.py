@@ -1,4 +1,4 @@
-"""From encoded examples to the best weights: validation, early stopping, checkpoints around the loop."""
+"""From packs to the best weights: validation, early stopping and checkpoints around the loop."""
 
 from __future__ import annotations
 

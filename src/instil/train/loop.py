@@ -2,8 +2,8 @@
 
 It knows nothing of files, validation or stopping; whoever consumes the steps does (`train.fit`).
 
-The loss of a batch is the cross-entropy summed over all its supervised tokens, divided by their number
-in the *whole* batch, so that cutting a batch into more packs changes nothing. The vocabulary
+The loss of a batch is the cross-entropy summed over all its supervised tokens, divided by their
+number in the *whole* batch, so that cutting a batch into more packs changes nothing. The vocabulary
 projection is computed at supervised places only.
 """
 

@@ -1,0 +1,255 @@
+"""The test: every contender on the same rows, once, and the tuned one against each of the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from instil.compare.ladder import Prompting, prompting
+from instil.compare.pairing import by_row, compare, row_groups
+from instil.compare.verdict import PROMPTING, TFIDF, TUNED, ZERO_SHOT
+from instil.data.prepare import TaskData
+from instil.evaluate.baseline import tfidf_predictions
+from instil.evaluate.choices import CALIBRATED, RAW
+from instil.evaluate.metrics import macro_f1, per_class
+from instil.evaluate.suite import GENERATED, Marked, answer, mark
+from instil.model.load import LoadedModel
+from instil.results import Arm, Costs, Mistake, Rung, TemplateScore
+from instil.types import Comparison, Prediction, Row, Summary, Template
+
+MISTAKES = 20
+# Beside the metric that decides, free-text arms are shown in these too.
+FREE_TEXT_METRICS = ("exact_match", "token_f1", "rougeL", "chrf")
+OnDone = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One arm on test: how it was asked, what it answered, how long that took."""
+
+    name: str
+    """tuned, prompting, zero_shot or tfidf."""
+    label: str
+    """For people."""
+    template: str
+    """The template's id; empty for tfidf."""
+    shots: int
+    """Worked examples."""
+    scoring: str
+    """The scoring rule."""
+    marked: Marked
+    """Its answers, in the metric that decides."""
+    seconds: float
+    """To answer all rows."""
+
+
+def ask(
+    loaded: LoadedModel,
+    data: TaskData,
+    *,
+    name: str,
+    way: Prompting,
+    scoring: str,
+    rows: Sequence[Row],
+    on_done: OnDone = lambda _: None,
+) -> Contender:
+    """Let a model answer rows in one way of asking."""
+    examples = way.examples(data, rows)
+    blank = way.blank(data, rows[0]) if scoring == CALIBRATED else None
+    began = time.perf_counter()
+    made = answer(
+        loaded,
+        examples,
+        rule=scoring,
+        blank=blank,
+        max_new_tokens=data.task.max_new_tokens,
+        on_done=on_done,
+    )
+    return Contender(
+        name,
+        _label(name, len(way.exemplars), scoring),
+        way.template.id,
+        len(way.exemplars),
+        scoring,
+        mark(examples, made, metric=data.task.metric),
+        time.perf_counter() - began,
+    )
+
+
+def _label(name: str, shots: int, scoring: str) -> str:
+    if name == TUNED:
+        return "tuned, zero-shot"
+    rule = "" if scoring in (RAW, GENERATED) else f", {scoring}"
+    prefix = "untouched model, " if name == ZERO_SHOT else ""
+    return f"{prefix}{'zero' if shots == 0 else shots}-shot prompting{rule}"
+
+
+def ask_rung(
+    loaded: LoadedModel, data: TaskData, rung: Rung, *, seed: int, on_done: OnDone
+) -> Contender:
+    """Let the untouched model answer the test rows as the best rung of the ladder does."""
+    way = prompting(data, template=rung.template, shots=rung.shots, seed=seed)
+    return ask(
+        loaded,
+        data,
+        name=PROMPTING,
+        way=way,
+        scoring=rung.scoring,
+        rows=data.test,
+        on_done=on_done,
+    )
+
+
+def ask_tfidf(data: TaskData, template: Template) -> Contender:
+    """Fit the classifier on train and let it answer the test rows."""
+    examples = Prompting(template).examples(data, data.test)
+    began = time.perf_counter()
+    made = tfidf_predictions(data.train, data.test, task=data.task, examples=examples)
+    marked = mark(examples, made, metric=data.task.metric)
+    return Contender(
+        TFIDF,
+        "TF-IDF + logistic regression",
+        "",
+        0,
+        "classifier",
+        marked,
+        time.perf_counter() - began,
+    )
+
+
+def to_arm(contender: Contender, data: TaskData, *, costs: Costs) -> Arm:
+    """Sum a contender up: every metric with its interval, the classes, what it costs."""
+    predictions = contender.marked.predictions
+    tokens = sum(p.prompt_tokens + p.new_tokens for p in predictions) / len(predictions)
+    known = [p.stopped for p in predictions if p.stopped is not None]
+    labels = data.task.choices
+    return Arm(
+        contender.name,
+        contender.label,
+        contender.template,
+        contender.shots,
+        contender.scoring,
+        summaries(contender.marked, data),
+        per_class(contender.marked.examples, predictions, labels=labels) if labels else (),
+        replace(
+            costs,
+            tokens_per_prediction=tokens,
+            predictions_per_second=len(predictions) / max(1e-9, contender.seconds),
+        ),
+        sum(known) / len(known) if known else None,
+    )
+
+
+def summaries(marked: Marked, data: TaskData) -> Mapping[str, Summary]:
+    """Metric -> mean with interval; the metric that decides comes first."""
+    found = {data.task.metric: marked.summary()}
+    if data.task.choices:
+        found["macro_f1"] = macro_f1(
+            marked.examples, marked.predictions, labels=data.task.choices, groups=marked.groups
+        )
+        return found
+    for metric in FREE_TEXT_METRICS:
+        if metric not in found:
+            again = mark(marked.examples, marked.predictions, metric=metric)
+            found[metric] = again.summary()
+    return found
+
+
+def against(other: Contender, tuned: Contender, *, seed: int) -> Comparison:
+    """Compare the tuned arm with another, row by row, groups resampled whole."""
+    return compare(
+        by_row(other.marked.values, other.marked.examples),
+        by_row(tuned.marked.values, tuned.marked.examples),
+        a=other.name,
+        b=tuned.name,
+        metric=tuned.marked.scores[0].metric,
+        groups=row_groups([*other.marked.examples, *tuned.marked.examples]),
+        seed=seed,
+    )
+
+
+def best_template(
+    loaded: LoadedModel, data: TaskData, rows: Sequence[Row], *, on_done: OnDone = lambda _: None
+) -> Template:
+    """Return the template through which a tuned model does best on validation rows."""
+
+    def score(template: Template) -> float:
+        marked = ask(
+            loaded,
+            data,
+            name=TUNED,
+            way=Prompting(template),
+            scoring=RAW,
+            rows=rows,
+            on_done=on_done,
+        ).marked
+        return marked.summary().mean
+
+    return max(data.answering, key=score)
+
+
+def over_templates(
+    loaded: LoadedModel,
+    data: TaskData,
+    *,
+    name: str,
+    rows: Sequence[Row],
+    on_done: OnDone = lambda _: None,
+) -> tuple[TemplateScore, ...]:
+    """Score an arm zero-shot through every answering template: its robustness to wording."""
+    found = []
+    for template in data.answering:
+        way = Prompting(template)
+        contender = ask(loaded, data, name=name, way=way, scoring=RAW, rows=rows, on_done=on_done)
+        found.append(TemplateScore(name, template.id, contender.marked.summary()))
+    return tuple(found)
+
+
+def worst_mistakes(tuned: Contender) -> tuple[Mistake, ...]:
+    """Return the wrong answers, the surest (or, for free text, the lowest scored) first."""
+    found = []
+    marked = tuned.marked
+    for example, made, score in zip(
+        marked.examples, marked.predictions, marked.scores, strict=True
+    ):
+        if score.value is None or score.value >= 1:
+            continue
+        margin = 0.0
+        if example.choices:
+            right = made.choice_scores[example.choices.index(example.target)]
+            margin = max(made.choice_scores) - right
+        prompt = example.messages[-1].content
+        found.append(
+            (score.value, -margin, Mistake(example.id, prompt, example.target, made.text, margin))
+        )
+    found.sort(key=lambda item: item[:2])
+    return tuple(mistake for _, _, mistake in found[:MISTAKES])
+
+
+def score_lines(contenders: Sequence[Contender]) -> list[dict[str, object]]:
+    """One line an example and arm, for `scores/test.jsonl`."""
+    return [
+        _line(contender, n) for contender in contenders for n in range(len(contender.marked.scores))
+    ]
+
+
+def _line(contender: Contender, n: int) -> dict[str, object]:
+    example = contender.marked.examples[n]
+    made: Prediction = contender.marked.predictions[n]
+    score = contender.marked.scores[n]
+    return {
+        "arm": contender.name,
+        "example": example.id,
+        "task": example.task,
+        "row": example.row,
+        "group": example.group,
+        "template": example.template,
+        "target": example.target,
+        "prediction": made.text,
+        "choice_scores": list(made.choice_scores),
+        "stopped": made.stopped,
+        "metric": score.metric,
+        "value": score.value,
+        "why": score.why,
+    }

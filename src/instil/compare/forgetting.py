@@ -1,0 +1,175 @@
+"""The forgetting ledger: other tasks and general text, before and after, on the same rows.
+
+Guard tasks are asked zero-shot through their first template. Each gives two figures: its own metric,
+and nats per target token, which still moves where accuracy sits at chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from instil.compare.pairing import compare
+from instil.data.build import render_example
+from instil.data.registry import load_rows
+from instil.data.split import seeded_key
+from instil.encode.mask import ChatFormat, shorten
+from instil.evaluate.metrics import NATS, summarise
+from instil.evaluate.suite import Marked, answer, mark, target_loss, text_loss
+from instil.model.load import LoadedModel
+from instil.results import GuardResult
+from instil.tasks.task import load_task
+from instil.types import Example, Message, Prediction, Role, Score, Task
+
+GUARD = ("bbc_topic", "finance_entities", "trivia", "quartz", "bbc_headline")
+"""Looked at unless the recipe names others; of five kinds."""
+TEXT_FROM = "bbc_headline"
+"""Its articles serve as general text."""
+TEXT = "general text"
+TEXT_TOKENS = 160
+TEXT_ROWS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class GuardTask:
+    """A task to watch, with the rows to watch it on."""
+
+    id: str
+    """The task's id, or `general text`."""
+    kind: str
+    """The kind of task."""
+    metric: str
+    """Its own metric."""
+    max_new_tokens: int
+    """For generated answers."""
+    examples: tuple[Example, ...]
+    """Zero-shot, through the first template."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardScores:
+    """What one model got on one guard task, kept between before and after."""
+
+    task: str
+    """The task's id."""
+    metric: str
+    """What was measured."""
+    scores: tuple[Score, ...]
+    """One an example."""
+    predictions: tuple[Prediction, ...]
+    """The answers, to look at."""
+
+
+def choose_guard(
+    wanted: str | Sequence[str], *, clusters: Sequence[str], trained: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the guard tasks to watch, and those left out as relatives of what is trained.
+
+    Args:
+        wanted: `guard`, `none`, or task names; named ones are taken whatever their cluster.
+        clusters: The clusters of the trained tasks.
+        trained: Their ids.
+    """
+    if wanted == "none":
+        return (), ()
+    if not isinstance(wanted, str):
+        return tuple(w for w in wanted), ()
+    related = tuple(
+        name for name in GUARD if name in trained or load_task(name).cluster in clusters
+    )
+    return tuple(name for name in GUARD if name not in related), related
+
+
+def load_guard(
+    names: Sequence[str], *, rows: int, text: bool, chat: ChatFormat, max_length: int, seed: int
+) -> tuple[GuardTask, ...]:
+    """Draw and render the rows of every guard task; long inputs are shortened to `max_length`."""
+    guard = [_guard_task(load_task(name), rows, chat, max_length, seed) for name in names]
+    if text:
+        guard.append(_general_text(seed))
+    return tuple(guard)
+
+
+def _guard_task(task: Task, rows: int, chat: ChatFormat, max_length: int, seed: int) -> GuardTask:
+    template = next(t for t in task.templates if t.role is Role.ANSWER)
+    examples: list[Example] = []
+    drawn = sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "guard", task.id, r.id))
+    for row in drawn:
+        example = render_example(task, template, row)
+        room = max_length - len(chat.completion(example.target))
+        if len(chat.prompt(example.messages)) > room:
+            shorter = shorten(example, chat, max_tokens=room)
+            if shorter is None:
+                continue
+            example = shorter
+        examples.append(example)
+        if len(examples) == rows:
+            break
+    return GuardTask(task.id, task.kind, task.metric, task.max_new_tokens, tuple(examples))
+
+
+def _general_text(seed: int) -> GuardTask:
+    task = load_task(TEXT_FROM)
+    rows = sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "text", r.id))[:TEXT_ROWS]
+    examples = [
+        Example(
+            id=f"text/{row.id}",
+            task=TEXT,
+            template="",
+            row=row.id,
+            group=row.group,
+            messages=(Message("user", ""),),
+            target=str(row.fields[task.text]),
+        )
+        for row in rows
+    ]
+    return GuardTask(TEXT, "cross-entropy", NATS.name, 0, tuple(examples))
+
+
+def measure(
+    loaded: LoadedModel,
+    guard: Sequence[GuardTask],
+    *,
+    on_done: Callable[[int], None] = lambda _: None,
+) -> tuple[GuardScores, ...]:
+    """Score a model on every guard task: its metric, and nats per target token."""
+    found: list[GuardScores] = []
+    for item in guard:
+        if item.id == TEXT:
+            found.append(_kept(item, text_loss(loaded, item.examples, max_tokens=TEXT_TOKENS)))
+        else:
+            made = answer(loaded, item.examples, max_new_tokens=item.max_new_tokens)
+            found.append(_kept(item, mark(item.examples, made, metric=item.metric)))
+            found.append(_kept(item, target_loss(loaded, item.examples)))
+        on_done(len(item.examples))
+    return tuple(found)
+
+
+def _kept(item: GuardTask, marked: Marked) -> GuardScores:
+    return GuardScores(item.id, marked.scores[0].metric, marked.scores, marked.predictions)
+
+
+def ledger(
+    guard: Sequence[GuardTask], before: Sequence[GuardScores], after: Sequence[GuardScores]
+) -> tuple[GuardResult, ...]:
+    """Pair before and after: one line a task and metric."""
+    by_id = {item.id: item for item in guard}
+    return tuple(_line(by_id[old.task], old, new) for old, new in zip(before, after, strict=True))
+
+
+def _line(item: GuardTask, old: GuardScores, new: GuardScores) -> GuardResult:
+    assert (old.task, old.metric) == (new.task, new.metric), "the ledger's two sides must match"
+    groups = {e.id: f"{e.task}/{e.group}" for e in item.examples}
+    return GuardResult(
+        task=item.id,
+        kind=item.kind,
+        before=summarise(old.scores, groups=groups, metric=old.metric),
+        after=summarise(new.scores, groups=groups, metric=new.metric),
+        comparison=compare(
+            _values(old), _values(new), a="before", b="after", metric=old.metric, groups=groups
+        ),
+    )
+
+
+def _values(scores: GuardScores) -> Mapping[str, float]:
+    return {s.example_id: s.value for s in scores.scores if s.value is not None}

@@ -1,0 +1,109 @@
+"""What each column of a table holds, counted in one pass over its rows.
+
+`Column` keeps counts, not rows, so that a large file can be looked at: how many cells are filled,
+how long the texts are, which short values there are and how often, and what the values look like
+(numbers, dates, e-mail addresses).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from instil.data.registry import plain
+
+LONGEST_VALUE = 80
+"""Characters; longer cells are texts, whose values are not counted."""
+MOST_VALUES = 50_000
+"""Values counted in a column; from there on only those that are known already."""
+
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
+"""A number in plain decimal writing."""
+_DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}")
+_EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w")
+_LINK = re.compile(r"(https?://|www\.)\S+")
+
+
+@dataclass(slots=True)
+class Column:
+    """One column, as far as it has been read."""
+
+    name: str
+    """Its name in the file."""
+    rows: int = 0
+    """Cells seen."""
+    absent: int = 0
+    """Rows without the column (JSON)."""
+    filled: int = 0
+    """Cells that hold something."""
+    nested: int = 0
+    """Cells that hold a list or a mapping."""
+    numbers: int = 0
+    """Cells that hold a number."""
+    dates: int = 0
+    """Cells that hold a date."""
+    links: int = 0
+    """Cells that hold nothing but a link."""
+    emails: int = 0
+    """Cells with an e-mail address in them."""
+    words: list[int] = field(default_factory=list)
+    """Words of each filled cell."""
+    values: Counter[str] = field(default_factory=Counter)
+    """Short values and how often they come, as text without blanks around it."""
+    distinct: set[int] = field(default_factory=set)
+    """Hashes of all values."""
+
+    def add(self, value: object) -> None:
+        """Count one cell."""
+        self.rows += 1
+        text = plain(value)
+        if not text:
+            return
+        self.filled += 1
+        self.nested += isinstance(value, list | dict)
+        self.numbers += not isinstance(value, bool) and bool(NUMBER.fullmatch(text))
+        self.dates += bool(_DATE.fullmatch(text))
+        self.links += bool(_LINK.fullmatch(text))
+        self.emails += "@" in text and bool(_EMAIL.search(text))
+        self.words.append(len(text.split()))
+        self.distinct.add(hash(text))
+        if len(text) <= LONGEST_VALUE and (len(self.values) < MOST_VALUES or text in self.values):
+            self.values[text] += 1
+
+    @property
+    def mean_words(self) -> float:
+        """Words of a filled cell, on average."""
+        return sum(self.words) / len(self.words) if self.words else 0.0
+
+    @property
+    def empty(self) -> int:
+        """Cells that hold nothing."""
+        return self.rows - self.filled
+
+    def words_at(self, share: float) -> int:
+        """Return the number of words that this share of the filled cells does not exceed."""
+        ordered = sorted(self.words)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0
+
+    def is_mostly(self, count: int) -> bool:
+        """Whether a kind of cell makes up nearly all of the filled ones."""
+        return self.filled > 0 and count >= 0.95 * self.filled
+
+
+def count_columns(columns: dict[str, Column], row: Mapping[str, object], *, seen: int) -> None:
+    """Count one row.
+
+    Args:
+        columns: Changed in place; a name that is new gets a column.
+        row: Its cells.
+        seen: Rows before this one, so that a column that begins late has its empty cells counted.
+    """
+    for name, value in row.items():
+        if name not in columns:
+            columns[name] = Column(name, rows=seen, absent=seen)
+        columns[name].add(value)
+    for name in columns.keys() - row.keys():
+        columns[name].rows += 1
+        columns[name].absent += 1

@@ -1,0 +1,185 @@
+"""The rules by which columns are taken for text, label, text to write, and group.
+
+A column's name speaks first, read as words (`reviewText`, `review-text` and `Review Text` are
+`review`, `text`), then what it holds. Counters, ids, dates and links are never taken for text or
+label.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from instil.data.columns import Column
+from instil.data.labels import FEWEST_OF_CLASS
+
+_LABELS = (
+    "label labels sentiment category class topic rating ratings stars star score scores grade "
+    "polarity intent emotion genre gold spam stance"
+).split()
+_RATINGS = frozenset("rating ratings stars star score scores grade points".split())
+_NOMINAL = frozenset("label labels class category topic intent genre".split())
+_TARGETS = (
+    "target summary highlights headline answer output completion response reply translation "
+    "abstract correction title"
+).split()
+_TEXTS = "text review sentence content body message comment document question prompt input".split()
+_GROUPS = (
+    "group review document doc article thread conversation dialogue session patient case product "
+    "asin item movie book user author reviewer customer account source url file"
+).split()
+_PRIVATE = frozenset(
+    "email mail phone telephone mobile street ssn iban passport birthday birthdate surname "
+    "firstname lastname".split()
+)
+_IDS = frozenset({"id", "ids", "index", "idx", "uuid", "guid", "key", "number", "column"})
+_FEWEST_GROUPS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """A column and why it was taken."""
+
+    column: Column
+    """The one that was taken."""
+    why: str
+    """For people."""
+    others: tuple[str, ...] = ()
+    """Columns that would have done as well."""
+
+
+def name_words(name: str) -> list[str]:
+    """Read a column's name as words.
+
+    >>> name_words("reviewText"), name_words("Star-Rating_2")
+    (['review', 'text'], ['star', 'rating', '2'])
+    """
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
+    return [word.lower() for word in re.split(r"[\W_]+", spaced) if word]
+
+
+def guess_text(columns: Iterable[Column]) -> Pick | None:
+    """Take the column with the longest texts, but none that is named like an answer."""
+    found = [column for column in columns if _is_text(column)]
+    asked = [column for column in found if not _rank(column, _TARGETS)] or found
+    if not asked:
+        return None
+    # A name is a tie-breaker alone: the longest text is the one that has to be read.
+    best = max(asked, key=lambda each: (each.mean_words, bool(_rank(each, _TEXTS))))
+    return Pick(best, f"the longest text, {best.mean_words:.0f} words on average")
+
+
+def guess_target(columns: Sequence[Column], *, most: int) -> Pick | None:
+    """Take what is named like a label, then like an answer, then what has few values, then a text.
+
+    Args:
+        columns: All but the text.
+        most: Values that a label has at most.
+    """
+    labels = [column for column in columns if _is_label(column, most=most) or is_rating(column)]
+    named = sorted((c for c in labels if _rank(c, _LABELS)), key=lambda c: _rank(c, _LABELS))
+    answers = [column for column in columns if _rank(column, _TARGETS) and _is_answer(column)]
+    answers.sort(key=lambda column: _rank(column, _TARGETS))
+    words = sorted((c for c in labels if not c.is_mostly(c.numbers)), key=lambda c: len(c.values))
+    texts = sorted((c for c in columns if _is_text(c)), key=lambda c: -c.mean_words)
+    for why, found in (
+        ("a name for labels", named),
+        ("a name for answers", answers),
+        ("the fewest values", words),
+        ("the second longest text", texts),
+        ("a few numbers", labels),
+    ):
+        if found:
+            return Pick(found[0], why, tuple(column.name for column in found[1:]))
+    return None
+
+
+def guess_group(columns: Sequence[Column], *, rows: int) -> Pick | None:
+    """Take a column of names of things that come several times, if one has enough of them."""
+    found = [column for column in columns if _is_group(column, rows=rows)]
+    found.sort(key=lambda column: (_rank(column, _GROUPS) or len(_GROUPS), -len(column.distinct)))
+    if not found:
+        return None
+    best = found[0]
+    each = best.filled / len(best.distinct)
+    why = f"{len(best.distinct)} values, {each:.1f} rows each on average"
+    return Pick(best, why, tuple(column.name for column in found[1:]))
+
+
+def is_rating(column: Column) -> bool:
+    """Whether a column holds numbers in an order that matters."""
+    words = set(name_words(column.name))
+    if not column.is_mostly(column.numbers) or len(column.values) < 3 or _is_counter(column):
+        return False
+    return bool(words & _RATINGS) or not words & (_NOMINAL | _IDS)
+
+
+def personal_data(column: Column, *, used: bool) -> Iterator[str]:
+    """Warn of a column that seems to hold what belongs to a person."""
+    named = bool(set(name_words(column.name)) & _PRIVATE)
+    if used and column.emails:
+        yield (
+            f"{column.emails} cells of {column.name!r} hold an e-mail address, which the model "
+            "would learn: take them out first"
+        )
+    elif named or column.emails > 0.2 * column.filled:
+        yield f"the column {column.name!r} looks like personal data; no template uses it"
+
+
+def _rank(column: Column, names: Sequence[str]) -> int:
+    """Return the place of the first of `names` in a column's name, from 1; 0 for none.
+
+    A name that ends in `id` is that of a thing, not of its text or label.
+    """
+    words = name_words(column.name)
+    if words and words[-1] in _IDS and names is not _GROUPS:
+        return 0
+    return next((place for place, name in enumerate(names, 1) if name in words), 0)
+
+
+def _is_text(column: Column) -> bool:
+    """Whether a column holds written language: several words, and seldom the same."""
+    if _is_something_else(column) or column.is_mostly(column.numbers):
+        return False
+    varied = len(column.distinct) >= 0.2 * column.filled
+    return column.filled >= 0.5 * column.rows and column.mean_words >= 2.5 and varied
+
+
+def _is_answer(column: Column) -> bool:
+    return not _is_something_else(column) and column.filled >= 0.5 * column.rows
+
+
+def _is_label(column: Column, *, most: int) -> bool:
+    """Whether a column has few values, each in several rows."""
+    words = set(name_words(column.name))
+    if _is_something_else(column) or column.filled < 0.5 * column.rows:
+        return False
+    if column.is_mostly(column.numbers) and words & _IDS:
+        return False
+    short = sum(column.values.values()) == column.filled and column.mean_words <= 6
+    enough = sum(count >= FEWEST_OF_CLASS for count in column.values.values()) >= 2
+    return short and enough and 2 <= len(column.values) <= min(most, column.filled // 3)
+
+
+def _is_group(column: Column, *, rows: int) -> bool:
+    """Whether a column names things, enough of them, none of which makes up much of the rows."""
+    words = set(name_words(column.name))
+    things = len(column.distinct)
+    if column.nested or not words & (set(_GROUPS) | _IDS) or column.filled < 0.9 * rows:
+        return False
+    if column.mean_words > 8 or things < _FEWEST_GROUPS or column.filled < 1.2 * things:
+        return False
+    most = max(column.values.values(), default=0)
+    return most <= 0.2 * rows
+
+
+def _is_something_else(column: Column) -> bool:
+    other = column.is_mostly(column.dates) or column.is_mostly(column.links)
+    return other or column.nested > 0 or not column.filled
+
+
+def _is_counter(column: Column) -> bool:
+    """Whether every number comes once, as in an index or an id."""
+    whole = all(value.lstrip("+-").isdigit() for value in column.values)
+    return whole and len(column.distinct) == column.filled

@@ -1,0 +1,304 @@
+"""Looking at a file of rows: which column is the text, which the answer, which the group.
+
+Terms. The *text* is what the model reads. The *target* is what it should say: a label (few values),
+a rating (numbers in order), or free text. Rows of one *group* (a product, say) stay on one side of
+the split. What a user names (`Wishes`) is taken; the rest is guessed, and each guess is told with
+its reason.
+
+A worked example: a table with the columns `id`, `review`, `stars` and `product` gives the text
+`review` (the longest), the rating `stars` (a name for ratings, five numbers) and the group
+`product` (a name of things, 60 of them in 300 rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from instil.data.columns import Column, count_columns
+from instil.data.guesses import (
+    Pick,
+    guess_group,
+    guess_target,
+    guess_text,
+    is_rating,
+    personal_data,
+)
+from instil.data.labels import Labels, class_labels, rating_labels
+from instil.data.shapes import Shape, recognise
+from instil.data.source import read_table
+from instil.errors import DataError, Problem, nearest
+from instil.types import SourceSpec
+
+FEWEST_ROWS = 24
+"""With fewer rows no part of a split says anything."""
+MOST_CLASSES = 50
+"""More values than that are no label."""
+NO_GROUP = "none"
+"""What `--group` takes for no group at all."""
+_SHOWN = 8
+
+
+class Kind(StrEnum):
+    """What the target is."""
+
+    CLASSES = "classes"
+    RATING = "rating"
+    FREE_TEXT = "free text"
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """Columns that the user names; empty where the guess decides."""
+
+    text: str = ""
+    """The column with the text."""
+    label: str = ""
+    """The column with the label or rating."""
+    target: str = ""
+    """The column with the text to write."""
+    group: str = ""
+    """The column that keeps rows together, or `none`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What a file of rows seems to be."""
+
+    kind: Kind
+    """What the target is."""
+    shape: Shape
+    """The well-known shape that its rows have, or plain."""
+    text: Column
+    """What the model reads."""
+    target: Column
+    """What it should say."""
+    field: str
+    """The field that holds the target: the column, or a derived one."""
+    group: Column | None
+    """What keeps rows together."""
+    labels: Labels | None
+    """The values of the target, for classes and ratings."""
+    columns: tuple[str, ...]
+    """All columns of the file."""
+    rows: int
+    """Rows that can be used."""
+    reasons: tuple[str, ...] = ()
+    """A line for each guess, for people."""
+    warnings: tuple[str, ...] = ()
+    """What the user should look at."""
+
+
+@dataclass
+class _Table:
+    """The columns of a file, and what is found out about them."""
+
+    file: str
+    columns: dict[str, Column] = field(default_factory=dict)
+    shape: Shape = Shape.PLAIN
+    rows: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    def others(self, *names: str) -> Iterator[Column]:
+        return (column for name, column in self.columns.items() if name not in names)
+
+
+def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
+    """Read a file of rows and guess what it is.
+
+    Args:
+        source: The file.
+        wishes: Columns that the user names.
+
+    Raises:
+        DataError: The file cannot be read, has too few rows or no column that would do, or a wish
+            names a column that is not there or does not fit.
+    """
+    table = _Table(file=Path(source.uri).name)
+    for _, row in read_table(source):
+        if not table.rows:
+            table.shape = recognise(row)
+        count_columns(table.columns, row, seen=table.rows)
+        table.rows += 1
+    _check(table, wishes)
+    text = _pick_text(table, wishes)
+    target = _pick_target(table, wishes, text=text.column)
+    kind = _kind(table, target, wishes)
+    group = _pick_group(table, wishes, text=text.column, target=target.column)
+    return _guess(table, kind=kind, text=text, target=target, group=group)
+
+
+def _check(table: _Table, wishes: Wishes) -> None:
+    """Raise for a file that is too small and for wishes that cannot be had."""
+    named = {"text": wishes.text, "label": wishes.label, "target": wishes.target}
+    named["group"] = "" if wishes.group == NO_GROUP else wishes.group
+    flags = {name: f"--{flag} {name}" for flag, name in named.items() if name}
+    problems = [
+        Problem(
+            f"there is no column {name!r}",
+            where=flag,
+            allowed=", ".join(table.columns),
+            nearest=nearest(name, table.columns),
+        )
+        for name, flag in flags.items()
+        if name not in table.columns
+    ]
+    if wishes.label and wishes.target:
+        what = "give either --label (few values) or --target (free text)"
+        problems.append(Problem(what, where=f"{table.file}: --label, --target"))
+    elif len(flags) < sum(bool(name) for name in named.values()):
+        problems.append(Problem("one column cannot be two things", where=" ".join(flags.values())))
+    if table.rows < FEWEST_ROWS:
+        what = f"{table.rows} rows are too few to train, validate and test on"
+        allowed = f"at least {FEWEST_ROWS}; a few hundred to learn something"
+        problems.append(Problem(what, where=table.file, allowed=allowed))
+    if problems:
+        raise DataError(*problems)
+
+
+def _pick_text(table: _Table, wishes: Wishes) -> Pick:
+    if wishes.text:
+        return Pick(table.columns[wishes.text], "as you say")
+    if table.shape is not Shape.PLAIN:
+        return Pick(table.columns["prompt"], f"rows of the shape {table.shape}")
+    taken = (wishes.label, wishes.target, wishes.group)
+    pick = guess_text(table.others(*taken))
+    if pick is None:
+        raise DataError(_nothing(table, "text", "text of a sentence or more"))
+    return pick
+
+
+def _pick_target(table: _Table, wishes: Wishes, *, text: Column) -> Pick:
+    named = wishes.label or wishes.target
+    if named:
+        return Pick(table.columns[named], "as you say")
+    if table.shape is not Shape.PLAIN and "completion" != text.name:
+        return Pick(table.columns["completion"], f"rows of the shape {table.shape}")
+    pick = guess_target(list(table.others(text.name, wishes.group)), most=MOST_CLASSES)
+    if pick is None:
+        raise DataError(_nothing(table, "label", "a label (few values) or a text to write"))
+    return pick
+
+
+def _nothing(table: _Table, flag: str, wanted: str) -> Problem:
+    other = " or --target COLUMN" if flag == "label" else ""
+    return Problem(
+        f"no column looks like {wanted}",
+        where=table.file,
+        found=", ".join(table.columns),
+        fix=f"name it: --{flag} COLUMN{other}",
+    )
+
+
+def _kind(table: _Table, target: Pick, wishes: Wishes) -> Kind:
+    column = target.column
+    if wishes.target:
+        return Kind.FREE_TEXT
+    if is_rating(column):
+        return Kind.RATING
+    short = sum(column.values.values()) == column.filled
+    few = short and 2 <= len(column.values) <= MOST_CLASSES
+    repeated = len(column.values) * 3 <= column.filled
+    if few and (repeated or wishes.label):
+        return Kind.CLASSES
+    if not wishes.label:
+        return Kind.FREE_TEXT
+    raise DataError(
+        Problem(
+            f"the column {column.name!r} has {len(column.distinct)} different values",
+            where=f"{table.file}: --label {column.name}",
+            allowed=f"2 to {MOST_CLASSES} values, each of at most 80 characters, or numbers",
+            fix=f"for text that the model should write: --target {column.name}",
+        )
+    )
+
+
+def _pick_group(table: _Table, wishes: Wishes, *, text: Column, target: Column) -> Pick | None:
+    if wishes.group == NO_GROUP:
+        return None
+    if wishes.group:
+        return Pick(table.columns[wishes.group], "as you say")
+    return guess_group(list(table.others(text.name, target.name)), rows=table.rows)
+
+
+def _guess(table: _Table, *, kind: Kind, text: Pick, target: Pick, group: Pick | None) -> Guess:
+    name = _free_name(table, "rating" if kind is Kind.RATING else "label")
+    labels = None
+    if kind is Kind.RATING:
+        labels = rating_labels(target.column, field=name)
+    elif kind is Kind.CLASSES:
+        labels = class_labels(target.column, field=name)
+    lost = sum(labels.left_out.values()) if labels else 0
+    rows = min(target.column.filled - lost, text.column.filled)
+    return Guess(
+        kind=kind,
+        shape=table.shape,
+        text=text.column,
+        target=target.column,
+        field=name if labels and labels.expression else target.column.name,
+        group=group.column if group else None,
+        labels=labels,
+        columns=tuple(table.columns),
+        rows=rows,
+        reasons=tuple(_reasons(table, kind, text, target, group, labels)),
+        warnings=tuple(_warnings(table, kind, text, target, labels)),
+    )
+
+
+def _free_name(table: _Table, wanted: str) -> str:
+    """Return a name for a derived field that no column has."""
+    names = (wanted, f"{wanted}_value", *(f"{wanted}_{number}" for number in range(2, 1000)))
+    return next(name for name in names if name not in table.columns)
+
+
+def _reasons(
+    table: _Table,
+    kind: Kind,
+    text: Pick,
+    target: Pick,
+    group: Pick | None,
+    labels: Labels | None,
+) -> Iterator[str]:
+    yield f"{table.file}: {table.rows} rows; columns {_some(table.columns)}"
+    yield f"  text    {text.column.name} ({text.why})"
+    values = f": {_some(labels.choices)}" if labels else ""
+    yield f"  answer  {target.column.name}, {kind} ({target.why}){values}"
+    if target.others:
+        yield f"          it could also be {', '.join(target.others)}: --label or --target COLUMN"
+    yield from (f"          {note}" for note in (labels.notes if labels else ()))
+    if group is None:
+        yield "  group   none: every row stands for itself; --group COLUMN keeps rows together"
+    else:
+        yield f"  group   {group.column.name} ({group.why}): its rows stay on one side of the split"
+        if group.others:
+            yield f"          it could also be {', '.join(group.others)}: --group COLUMN"
+
+
+def _warnings(
+    table: _Table, kind: Kind, text: Pick, target: Pick, labels: Labels | None
+) -> Iterator[str]:
+    empty = target.column.empty
+    if empty:
+        yield f"{_rows(empty)} without {target.column.name!r} left out"
+    if text.column.empty:
+        yield f"{_rows(text.column.empty)} without {text.column.name!r} left out"
+    for value, count in (labels.left_out if labels else {}).items():
+        yield f"{_rows(count)} of {target.column.name!r} {value!r} left out: too few, or no number"
+    if labels and len(labels.choices) < 2:
+        yield f"{target.column.name!r} has one value only: there is nothing to tell apart"
+    if labels and kind is Kind.CLASSES and target.column.is_mostly(target.column.numbers):
+        yield "the labels are numbers; a model does better with words: see `choices` in the task"
+    for column in table.columns.values():
+        yield from personal_data(column, used=column in (text.column, target.column))
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"
+
+
+def _some(names: Mapping[str, object] | tuple[str, ...]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return ", ".join(listed[:_SHOWN]) + more

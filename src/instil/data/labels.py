@@ -1,0 +1,197 @@
+"""The values of a label column: which are choices, in which order, and how they are reached.
+
+Text labels become choices in alphabetical order. Numbers become choices in their own order; many
+different numbers are rounded to whole ones or, where that leaves too many, put into five steps.
+Labels that differ in upper and lower case alone are one. Labels of too few rows are left out.
+
+What has to be computed is a Jinja2 expression for the task file's `fields`, what is left out are
+conditions for its `where`::
+
+    >>> column = Column("stars")
+    >>> for value in ["4.0", "5", "5"] * 9 + ["", "1"]:
+    ...     column.add(value)
+    >>> labels = rating_labels(column, field="rating")
+    >>> labels.choices, dict(labels.left_out)
+    (('4', '5'), {'1': 1})
+    >>> labels.where
+    ('stars is not none and stars | string | trim', 'stars | float not in [1]')
+"""
+
+from __future__ import annotations
+
+import json
+import keyword
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from instil.data.columns import NUMBER, Column
+
+FEWEST_OF_CLASS = 5
+"""Rows that a class needs, so that every part of the split can have some."""
+MOST_STEPS = 11
+"""More numbers than that are rounded: 0 to 10 is the longest scale that people rate on."""
+STEPS = 5
+"""Steps of a scale that still has too many whole numbers."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RESERVED = frozenset({"choices", "row", "range", "loop", "true", "false", "none"})
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The choices of a task and the way to them."""
+
+    choices: tuple[str, ...]
+    """In order."""
+    counts: Mapping[str, int]
+    """Choice -> rows."""
+    expression: str
+    """Of the derived field that holds the label; empty: the column itself does."""
+    left_out: Mapping[str, int]
+    """Values that are no choice -> rows."""
+    where: tuple[str, ...]
+    """Conditions that leave out these, and the rows without a label."""
+    notes: tuple[str, ...]
+    """What was done to the values, for people."""
+
+
+def class_labels(column: Column, *, field: str) -> Labels:
+    """Turn the values of a column into unordered choices.
+
+    Args:
+        column: All its values are short.
+        field: What a derived field would be called.
+    """
+    if column.is_mostly(column.numbers) and column.numbers == column.filled:
+        return _numbers_as_they_are(column)
+    counts, expression, notes = Counter(column.values), "", []
+    lower = Counter[str]()
+    for value, count in counts.items():
+        lower[value.lower()] += count
+    if len(lower) < len(counts):
+        counts = lower
+        expression = _guarded(f"{spelt(column.name)} | string | trim | lower", _filled(column))
+        notes.append("labels that differ in upper and lower case are taken as one")
+    kept, rare = _without_rare(counts)
+    label = field if expression else f"{spelt(column.name)} | string | trim"
+    where = [*_filled(column)]
+    if rare:
+        where.append(f"{label} not in [{_listed(rare)}]")
+    choices = tuple(sorted(kept, key=lambda value: (value.casefold(), value)))
+    return Labels(choices, kept, expression, rare, tuple(where), tuple(notes))
+
+
+def rating_labels(column: Column, *, field: str) -> Labels:
+    """Turn the numbers of a column into ordered choices.
+
+    Args:
+        column: Nearly all its values are numbers; the others are left out.
+        field: What a derived field would be called.
+    """
+    if len(_numbers(column)) <= MOST_STEPS:
+        return _numbers_as_they_are(column)
+    name, numbers = spelt(column.name), _numbers(column)
+    low, high = min(numbers), max(numbers)
+    if len({round(number) for number in numbers}) <= MOST_STEPS:
+        step: Callable[[float], int] = round
+        rule = f"{name} | float | round | int | string"
+        note = "ratings are rounded to whole numbers"
+    else:
+        width = (high - low) / STEPS
+
+        def step(number: float) -> int:
+            return min(int((number - low) / width), STEPS - 1) + 1
+
+        share = f"(({name} | float) - {_number(low)}) / {_number(width)}"
+        rule = f"(([({share}) | int, {STEPS - 1}] | min) + 1) | string"
+        note = f"ratings from {_number(low)} to {_number(high)} are put into {STEPS} equal steps"
+    counts = Counter[str]()
+    for number, count in numbers.items():
+        counts[str(step(number))] += count
+    kept, rare = _without_rare(counts)
+    usable = [*_filled(column), *_only_numbers(column)]
+    where = [*usable, *([f"{field} not in [{_listed(rare)}]"] if rare else [])]
+    choices = tuple(sorted(kept, key=int))
+    left_out = {**rare, **_no_numbers(column)}
+    return Labels(choices, kept, _guarded(rule, usable), left_out, tuple(where), (note,))
+
+
+def _numbers_as_they_are(column: Column) -> Labels:
+    counts = Counter({_number(number): n for number, n in _numbers(column).items()})
+    kept, rare = _without_rare(counts)
+    where = [*_filled(column), *_only_numbers(column)]
+    if rare:
+        where.append(f"{spelt(column.name)} | float not in [{', '.join(rare)}]")
+    left_out = {**rare, **_no_numbers(column)}
+    return Labels(tuple(sorted(kept, key=float)), kept, "", left_out, tuple(where), ())
+
+
+def _numbers(column: Column) -> Counter[float]:
+    """Count the numbers, `4.0` and `4` being one."""
+    counts = Counter[float]()
+    for value, count in column.values.items():
+        if NUMBER.fullmatch(value):
+            counts[float(value)] += count
+    return counts
+
+
+def _no_numbers(column: Column) -> dict[str, int]:
+    return {value: n for value, n in column.values.items() if not NUMBER.fullmatch(value)}
+
+
+def _only_numbers(column: Column) -> list[str]:
+    """Write the condition that leaves out what is no number, such as `n/a`."""
+    others = _no_numbers(column)
+    return [f"{spelt(column.name)} | string | trim not in [{_listed(others)}]"] if others else []
+
+
+def _number(number: float) -> str:
+    """Write a number without a needless `.0`, and never with an exponent."""
+    return str(int(number)) if number == int(number) else f"{number:.10f}".rstrip("0")
+
+
+def _without_rare(counts: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Part the values that have enough rows from the others; all stay if two do not."""
+    kept = {value: count for value, count in counts.items() if count >= FEWEST_OF_CLASS}
+    if len(kept) < 2:
+        return dict(counts), {}
+    return kept, {value: count for value, count in counts.items() if value not in kept}
+
+
+def _filled(column: Column) -> list[str]:
+    return [is_filled(column)] if column.empty else []
+
+
+def _guarded(rule: str, conditions: Sequence[str]) -> str:
+    """Write an expression that is empty where it could not be computed."""
+    if not conditions:
+        return rule
+    return f'({rule}) if {" and ".join(f"({each})" for each in conditions)} else ""'
+
+
+def _listed(values: Mapping[str, int]) -> str:
+    return ", ".join(quoted(value) for value in values)
+
+
+def is_filled(column: Column) -> str:
+    """Write the condition that a column holds something."""
+    name = spelt(column.name)
+    defined = f"{name} is defined and " if column.absent else ""
+    return f"{defined}{name} is not none and {name} | string | trim"
+
+
+def spelt(name: str) -> str:
+    """Return a column as an expression names it.
+
+    >>> spelt("stars"), spelt("Review Text"), spelt("class")
+    ('stars', 'row["Review Text"]', 'row["class"]')
+    """
+    plain = _NAME.fullmatch(name) and not keyword.iskeyword(name) and name not in _RESERVED
+    return name if plain else f"row[{quoted(name)}]"
+
+
+def quoted(text: str) -> str:
+    """Return a text as a literal of Jinja2."""
+    return json.dumps(text, ensure_ascii=False)

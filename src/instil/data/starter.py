@@ -1,0 +1,271 @@
+"""The two files that `instil init` writes: a task and a recipe, with comments.
+
+The task file says where the rows are, which field is what, and how the model is asked. The recipe
+says what to do with it; its sizes are fitted to the number of rows, and what it leaves out has the
+recipe's defaults.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ruamel.yaml.comments import CommentedMap
+
+from instil.data.inspect import Guess, Kind, Wishes, inspect_table
+from instil.data.labels import Labels, is_filled, spelt
+from instil.data.wording import free_text_kind, templates
+from instil.errors import DataError, Problem
+from instil.run import write_whole
+from instil.types import SourceSpec
+from instil.yamlwriter import comment, dump_yaml
+
+_TEST_SHARE, _MOST_TEST = 0.25, 300
+_VALIDATION_SHARE, _MOST_VALIDATION = 0.15, 150
+_MOST_TRAIN = 600
+_LENGTHS = (256, 512, 1024)
+_LONG_TEXT = 250  # words; five of these and the question would fill a small model's context
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Rows of each part."""
+
+    train: int | None
+    """None: all that the others leave over."""
+    validation: int
+    """Rows to choose on."""
+    test: int
+    """Rows to judge on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """What was written."""
+
+    guess: Guess
+    """What the rows seem to be."""
+    task_file: Path
+    """The task."""
+    recipe_file: Path
+    """The recipe that trains on it."""
+
+
+def write_starter(
+    data: Path,
+    *,
+    folder: Path,
+    wishes: Wishes,
+    name: str = "",
+    model: str = "smollm2-135m-instruct",
+    encoding: str = "utf-8",
+    overwrite: bool = False,
+) -> Starter:
+    """Look at a file of rows and write `NAME.task.yaml` and `NAME.recipe.yaml`.
+
+    Args:
+        data: The rows.
+        folder: Where the two files go.
+        wishes: Columns that the user names.
+        name: Of the task; by default the data file's.
+        model: The recipe's base model.
+        encoding: Of a text file of rows.
+        overwrite: Whether files that exist are written over.
+
+    Raises:
+        DataError: The rows cannot be used, or a file exists.
+    """
+    id = task_id(name or data.name)
+    task_file, recipe_file = folder / f"{id}.task.yaml", folder / f"{id}.recipe.yaml"
+    _refuse_existing([task_file, recipe_file], overwrite=overwrite)
+    guess = inspect_table(SourceSpec(uri=str(data), encoding=encoding), wishes=wishes)
+    task = task_yaml(guess, id=id, source=_from(folder, data), encoding=encoding)
+    recipe = recipe_yaml(guess, task=task_file.name, model=model)
+    write_whole(task_file, task.encode())
+    write_whole(recipe_file, recipe.encode())
+    return Starter(guess, task_file, recipe_file)
+
+
+def task_id(name: str) -> str:
+    """Make a task's id of a file's name.
+
+    >>> task_id("My Reviews (2024).csv.gz"), task_id("---.csv")
+    ('My_Reviews_2024', 'task')
+    """
+    stem = name.split(".")[0] if not name.startswith(".") else name
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-") or "task"
+
+
+def _refuse_existing(files: list[Path], *, overwrite: bool) -> None:
+    existing = [file for file in files if file.exists()]
+    if existing and not overwrite:
+        fix = "add --force to write over it, or --name another"
+        raise DataError(*(Problem("this exists already", where=str(f), fix=fix) for f in existing))
+
+
+def _from(folder: Path, data: Path) -> str:
+    """Write the way from the task file to the rows, or the whole path where they are elsewhere."""
+    path = os.path.relpath(data.resolve(), folder.resolve())
+    return str(data.resolve()) if path.startswith("..") else path
+
+
+def plan_sizes(rows: int, *, classes: int) -> Sizes:
+    """Share out the rows: a quarter tests, about a seventh validates, the rest trains.
+
+    >>> plan_sizes(300, classes=2), plan_sizes(5000, classes=5)
+    (Sizes(train=None, validation=45, test=75), Sizes(train=600, validation=150, test=300))
+    """
+    test = min(_MOST_TEST, round(_TEST_SHARE * rows))
+    validation = min(_MOST_VALIDATION, max(round(_VALIDATION_SHARE * rows), min(2 * classes, test)))
+    train = _MOST_TRAIN if rows - test - validation > 1.5 * _MOST_TRAIN else None
+    return Sizes(train, validation=validation, test=test)
+
+
+def task_yaml(guess: Guess, *, id: str, source: str, encoding: str = "utf-8") -> str:
+    """Write the task file.
+
+    Args:
+        guess: What the rows are.
+        id: The task's name.
+        source: Where the rows are, counted from the task file.
+        encoding: Of the rows' file.
+    """
+    task = CommentedMap()
+    task["id"] = id
+    task["kind"] = free_text_kind(guess) if guess.kind is Kind.FREE_TEXT else str(guess.kind)
+    task["description"] = f"{guess.target.name} of {guess.text.name} in {Path(source).name}"
+    _say(task, "licence", "not stated", "The licence of the rows; it goes into the model's card.")
+    where_from = source if encoding == "utf-8" else {"uri": source, "encoding": encoding}
+    _say(task, "source", where_from, "CSV, TSV, JSON, JSONL or Parquet, from this file's folder.")
+    _say(task, "text", guess.text.name, "The column that the model reads.")
+    _say(task, "target", guess.field, "The field that holds the right answer.")
+    if guess.labels:
+        _add_choices(task, guess, guess.labels)
+    else:
+        _add_free_text(task, guess)
+    _add_rules(task, guess)
+    _say(task, "templates", templates(guess), _TEMPLATES_HELP)
+    columns = ", ".join(" ".join(column.split()) for column in guess.columns)
+    header = f"A task: rows, and how a model is asked about them. Columns of the rows: {columns}."
+    return dump_yaml(task, header=header)
+
+
+_TEMPLATES_HELP = (
+    'How the model is asked, in Jinja2 with the columns by name (row["A b"] where a name has '
+    "blanks).\nRoles: answer (the default) is the task's own question, trained on and judged; "
+    "auxiliary another question about the row, trained on; inverted leads from the answer back to "
+    "the text, trained on."
+)
+
+
+def _say(mapping: CommentedMap, key: str, value: object, text: str) -> None:
+    mapping[key] = value
+    comment(mapping, key, text)
+
+
+def _add_choices(task: CommentedMap, guess: Guess, labels: Labels) -> None:
+    if labels.expression:
+        text = f"Computed from the columns: {'; '.join(labels.notes)}."
+        _say(task, "fields", {guess.field: labels.expression}, text)
+    text = "All values of the target, in order; a template may list another wording of them."
+    _say(task, "choices", list(labels.choices), text)
+    ordered = guess.kind is Kind.RATING
+    also = "; within_one would also count a rating that is one off" if ordered else ""
+    _say(task, "metric", "accuracy", f"The metric that decides{also}.")
+
+
+def _add_free_text(task: CommentedMap, guess: Guess) -> None:
+    text = (
+        "How alike answer and target are; also exact_match, token_f1, rouge1, rouge2, chrf, bleu."
+    )
+    _say(task, "metric", _metric(guess), text)
+    tokens = min(256, max(16, round(2 * guess.target.words_at(0.95)) + 8))
+    _say(task, "max_new_tokens", tokens, "Longest answer to generate, in tokens.")
+
+
+def _metric(guess: Guess) -> str:
+    if free_text_kind(guess) == "translation":
+        return "chrf"
+    return "token_f1" if guess.target.mean_words <= 5 else "rougeL"
+
+
+def _add_rules(task: CommentedMap, guess: Guess) -> None:
+    """Add which rows are left out, and which stay together."""
+    conditions = list(guess.labels.where) if guess.labels else []
+    if guess.labels is None and guess.target.empty:
+        conditions = [is_filled(guess.target)]
+    if conditions:
+        text = "Rows for which this does not hold are left out, and counted in the report."
+        _say(task, "where", " and ".join(f"({each})" for each in conditions), text)
+    if guess.group:
+        absent = ' | default("")' if guess.group.absent else ""
+        text = "Rows with the same value are all trained on or all tested on: no leaks."
+        _say(task, "group", spelt(guess.group.name) + absent, text)
+
+
+def recipe_yaml(guess: Guess, *, task: str, model: str) -> str:
+    """Write the recipe.
+
+    Args:
+        guess: What the rows are.
+        task: The task file, counted from the recipe.
+        model: The base model.
+    """
+    classes = len(guess.labels.choices) if guess.labels else 1
+    sizes = plan_sizes(guess.rows, classes=classes)
+    recipe = CommentedMap()
+    _say(recipe, "model", model, "A name from `instil models`, a folder (./name), or a hub id.")
+    use = {"use": f"./{task}", "train": sizes.train, "templates": "all"}
+    text = "train: rows to train on; null takes all that validation and test leave over."
+    _say(recipe, "tasks", [use], text)
+    _say(recipe, "method", "lora", "lora trains small adapters; full trains every weight.")
+    text = "Rows that prompts and checkpoints are chosen on, and rows that judge once, at the end."
+    _say(recipe, "validation", sizes.validation, text)
+    recipe["test"] = sizes.test
+    _say(recipe, "train", _training(guess, sizes), "The training; what is not named is automatic.")
+    _say(recipe, "baselines", _baselines(guess), "What tuning has to beat, on the same rows.")
+    text = "What the model should still know: guard tasks of other kinds, before and after."
+    _say(recipe, "forgetting", {"tasks": "guard", "rows": 50}, text)
+    header = (
+        "A recipe: what to train, and what to compare it with. Next: `instil check`, then `instil "
+        "run`. The run's own recipe.yaml lists every key with its default."
+    )
+    return dump_yaml(recipe, header=header)
+
+
+def _training(guess: Guess, sizes: Sizes) -> CommentedMap:
+    train = CommentedMap()
+    rows = sizes.train or guess.rows - sizes.validation - sizes.test
+    train["learning_rate"] = "auto"
+    _tell(train, "num_train_epochs", 4 if rows < 200 else 2, "How often every row is seen.")
+    _tell(train, "max_length", _max_length(guess), "Tokens of an example, prompt and answer.")
+    text = "A longer example has its longest field cut; error and drop are the other ways."
+    _tell(train, "too_long", "shorten", text)
+    return train
+
+
+def _tell(mapping: CommentedMap, key: str, value: object, text: str) -> None:
+    mapping[key] = value
+    comment(mapping, key, text, indent=2)
+
+
+def _words(guess: Guess) -> int:
+    """Return the words of text and answer that 95 % of the rows do not exceed."""
+    answer = 0 if guess.labels else guess.target.words_at(0.95)
+    return guess.text.words_at(0.95) + answer
+
+
+def _max_length(guess: Guess) -> int:
+    """Return a length that nearly all examples fit: two tokens a word, and a prompt around them."""
+    wanted = 2 * _words(guess) + 80
+    return next((length for length in _LENGTHS if wanted <= length), _LENGTHS[-1])
+
+
+def _baselines(guess: Guess) -> CommentedMap:
+    baselines = CommentedMap()
+    long = _words(guess) > _LONG_TEXT
+    text = "Worked examples in the prompt" + ("; few, for the texts are long." if long else ".")
+    _tell(baselines, "shots", [0, 1] if long else [0, 1, 5], text)
+    return baselines

@@ -1,0 +1,142 @@
+"""From examples to predictions and scores, whatever the kind of task.
+
+Examples with choices are answered by likelihood, others by greedy generation. Both give `Prediction`s,
+and `mark` gives every prediction its `Score` in a metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from instil.evaluate.choices import (
+    RAW,
+    Request,
+    choice_request,
+    choice_scores,
+    likelihoods,
+    prediction,
+    target_request,
+)
+from instil.evaluate.generate import generate
+from instil.evaluate.metrics import NATS, score, summarise
+from instil.model.load import LoadedModel
+from instil.types import Example, Prediction, Score, Summary
+
+GENERATED = "generated"
+OnDone = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """Examples with the answers they got and what those are worth; three tuples of one length."""
+
+    examples: tuple[Example, ...]
+    """What was asked."""
+    predictions: tuple[Prediction, ...]
+    """What was answered."""
+    scores: tuple[Score, ...]
+    """In one metric."""
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Example id -> score, of those that could be scored."""
+        return {s.example_id: s.value for s in self.scores if s.value is not None}
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """Example id -> group."""
+        return {e.id: f"{e.task}/{e.group}" for e in self.examples}
+
+    def summary(self) -> Summary:
+        """The mean with its interval, groups taken as they are."""
+        return summarise(self.scores, groups=self.groups, metric=self.scores[0].metric)
+
+
+def mark(examples: Sequence[Example], predictions: Sequence[Prediction], *, metric: str) -> Marked:
+    """Score each prediction."""
+    scores = [score(e, p, metric=metric) for e, p in zip(examples, predictions, strict=True)]
+    return Marked(tuple(examples), tuple(predictions), tuple(scores))
+
+
+def answer_by_rule(
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    *,
+    blank: Example | None = None,
+    max_new_tokens: int = 0,
+    on_done: OnDone = lambda _: None,
+) -> Mapping[str, list[Prediction]]:
+    """Answer every example, by every rule that applies: rule -> predictions.
+
+    Args:
+        loaded: The model.
+        examples: All with choices, or all without.
+        blank: The same prompt with a content-free input; gives the rule `calibrated`.
+        max_new_tokens: For generated answers.
+        on_done: Called with the number of examples finished.
+    """
+    if not examples[0].choices:
+        made = generate(loaded, examples, max_new_tokens=max_new_tokens, on_done=on_done)
+        return {GENERATED: made}
+    requests = [choice_request(e, loaded.chat) for e in examples]
+    free = None
+    if blank is not None:
+        free = likelihoods(loaded, [choice_request(blank, loaded.chat)])[0]
+    found = likelihoods(loaded, requests, on_done=on_done)
+    by_rule: dict[str, list[Prediction]] = {}
+    for example, request, here in zip(examples, requests, found, strict=True):
+        for rule, scores in choice_scores(here, content_free=free).items():
+            taken = prediction(example, scores, prompt_tokens=len(request.prompt))
+            by_rule.setdefault(rule, []).append(taken)
+    return by_rule
+
+
+def answer(
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    *,
+    rule: str = RAW,
+    blank: Example | None = None,
+    max_new_tokens: int = 0,
+    on_done: OnDone = lambda _: None,
+) -> list[Prediction]:
+    """Answer every example by one rule (free text: by generation, whatever the rule)."""
+    by_rule = answer_by_rule(
+        loaded, examples, blank=blank, max_new_tokens=max_new_tokens, on_done=on_done
+    )
+    return by_rule.get(GENERATED) or by_rule[rule]
+
+
+def with_target_loss(
+    loaded: LoadedModel, examples: Sequence[Example], predictions: Sequence[Prediction]
+) -> list[Prediction]:
+    """Add the cross-entropy of each target, stop token included, in nats per token."""
+    found = likelihoods(loaded, [target_request(e, loaded.chat) for e in examples])
+    return [
+        replace(p, nll=-here.nats / here.tokens)
+        for p, (here,) in zip(predictions, found, strict=True)
+    ]
+
+
+def target_loss(loaded: LoadedModel, examples: Sequence[Example]) -> Marked:
+    """Cross-entropy of the targets alone, nats per token."""
+    bare = [Prediction(e.id, "") for e in examples]
+    return mark(examples, with_target_loss(loaded, examples, bare), metric=NATS.name)
+
+
+def text_loss(loaded: LoadedModel, examples: Sequence[Example], *, max_tokens: int) -> Marked:
+    """Cross-entropy of plain texts, the examples' targets, with no prompt around them.
+
+    Every token but a text's first is predicted, up to `max_tokens`; nats per token.
+    """
+    requests = []
+    for example in examples:
+        ids = loaded.chat.tokens(example.target)[: max_tokens + 1]
+        requests.append(Request(tuple(ids[:1]), (tuple(ids[1:]),)))
+    found = likelihoods(loaded, requests)
+    predictions = [
+        Prediction(e.id, "", nll=-here.nats / here.tokens)
+        for e, (here,) in zip(examples, found, strict=True)
+    ]
+    return mark(examples, predictions, metric=NATS.name)

@@ -1,0 +1,191 @@
+"""The last stages: the test, and everything that was found in one summary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from instil.compare.verdict import PROMPTING, TUNED, ZERO_SHOT, verdict
+from instil.data.build import render_example
+from instil.data.prepare import TaskData
+from instil.results import (
+    Arm,
+    Costs,
+    GuardResult,
+    Mistake,
+    Rung,
+    RunSummary,
+    TaskResult,
+    TemplateScore,
+    TrainingSummary,
+    Turn,
+)
+from instil.run import load_manifest, now
+from instil.stages import Bench, Ladder, Trained, load_base, load_tuned
+from instil.types import Comparison, Part, Row
+
+if TYPE_CHECKING:
+    from instil.compare.forgetting import GuardScores, GuardTask
+    from instil.model.load import LoadedModel, ModelFolder
+
+ROBUSTNESS_ROWS = 150
+"""Test rows (at most) on which every template is tried."""
+
+
+def test(
+    bench: Bench,
+    folder: ModelFolder,
+    data: Sequence[TaskData],
+    ladders: Mapping[str, Ladder],
+    training: TrainingSummary,
+) -> tuple[TaskResult, ...]:
+    """Judge every arm on the test rows: once, at the end."""
+
+    def judge() -> tuple[TaskResult, ...]:
+        opened = [*load_manifest(bench.run.folder).get("test_opened", []), now()]
+        bench.run.note(test_opened=opened)
+        base, tuned = load_base(bench.recipe, folder), load_tuned(bench, folder)
+        return tuple(_judge_task(bench, base, tuned, d, ladders[d.task.id], training) for d in data)
+
+    return bench.run.kept("test", tuple[TaskResult, ...], judge)
+
+
+def _judge_task(
+    bench: Bench,
+    base: LoadedModel,
+    tuned: LoadedModel,
+    data: TaskData,
+    ladder: Ladder,
+    training: TrainingSummary,
+) -> TaskResult:
+    from instil.compare import contest
+    from instil.compare.ladder import Prompting, best_rung
+    from instil.evaluate.choices import RAW
+    from instil.evaluate.suite import GENERATED
+
+    seed, name = bench.recipe.seed, data.task.id
+    with bench.stage(f"choosing a template for {name}") as done:
+        template = contest.best_template(tuned, data, data.validation, on_done=done)
+    way, few = Prompting(template), data.test[:ROBUSTNESS_ROWS]
+    scoring = RAW if data.task.choices else GENERATED
+    with bench.stage(f"test {name}") as done:
+        ask = partial(contest.ask, way=way, scoring=scoring, rows=data.test, on_done=done)
+        best = ask(tuned, data, name=TUNED)
+        others = [
+            contest.ask_rung(base, data, best_rung(ladder.rungs), seed=seed, on_done=done),
+            ask(base, data, name=ZERO_SHOT),
+        ]
+        if data.task.choices and bench.recipe.baselines.tfidf:
+            others.append(contest.ask_tfidf(data, template))
+    with bench.stage(f"wordings of {name}") as done:
+        wordings = (
+            *contest.over_templates(tuned, data, name=TUNED, rows=few, on_done=done),
+            *contest.over_templates(base, data, name=ZERO_SHOT, rows=few, on_done=done),
+        )
+    everyone = [best, *others]
+    bench.run.write_scores(f"test-{name}", contest.score_lines(everyone))
+    costs = arm_costs(bench, ladder, training)
+    return task_result(
+        data,
+        ladder=ladder.rungs,
+        arms=tuple(contest.to_arm(c, data, costs=costs.get(c.name, Costs())) for c in everyone),
+        comparisons=tuple(contest.against(other, best, seed=seed) for other in others),
+        templates=wordings,
+        mistakes=contest.worst_mistakes(best),
+    )
+
+
+def task_result(
+    data: TaskData,
+    *,
+    ladder: tuple[Rung, ...],
+    arms: tuple[Arm, ...],
+    comparisons: tuple[Comparison, ...],
+    templates: tuple[TemplateScore, ...],
+    mistakes: tuple[Mistake, ...],
+) -> TaskResult:
+    """Put a task's findings beside what is known of its rows."""
+    parts = {str(part): data.part(part) for part in Part}
+    return TaskResult(
+        task=data.task.id,
+        kind=data.task.kind,
+        metric=data.task.metric,
+        rows={part: len(rows) for part, rows in parts.items()},
+        groups={part: _groups(rows) for part, rows in parts.items()},
+        removed=Counter(removed.why for removed in data.split.removed),
+        skipped=data.split.skipped,
+        balance=data.balance,
+        ladder=ladder,
+        arms=arms,
+        comparisons=comparisons,
+        templates=templates,
+        mistakes=mistakes,
+    )
+
+
+def _groups(rows: Sequence[Row]) -> int:
+    return len({row.group for row in rows})
+
+
+def arm_costs(bench: Bench, ladder: Ladder, training: TrainingSummary) -> dict[str, Costs]:
+    """What choosing or training each arm took; speed and tokens are added from the test."""
+    from instil.model.load import folder_bytes
+
+    return {
+        PROMPTING: Costs(seconds=ladder.seconds, peak_memory_bytes=ladder.peak_memory_bytes),
+        ZERO_SHOT: Costs(peak_memory_bytes=ladder.peak_memory_bytes),
+        TUNED: Costs(
+            trainable_parameters=training.trainable_parameters,
+            trainable_share=training.trainable_share,
+            seconds=training.seconds,
+            peak_memory_bytes=training.peak_memory_bytes,
+            bytes_on_disk=folder_bytes(bench.run.model),
+        ),
+    }
+
+
+def compare_guard(
+    guard: Sequence[GuardTask], before: Sequence[GuardScores], after: Sequence[GuardScores]
+) -> tuple[GuardResult, ...]:
+    """Pair the guard's scores before and after training."""
+    from instil.compare.forgetting import ledger
+
+    return ledger(guard, before, after)
+
+
+def sum_up(
+    bench: Bench,
+    folder: ModelFolder,
+    data: Sequence[TaskData],
+    results: Sequence[TaskResult],
+    forgotten: Sequence[GuardResult],
+    trained: Trained,
+) -> RunSummary:
+    """Gather every figure of the run."""
+    from instil.model.load import folder_bytes
+
+    manifest = load_manifest(bench.run.folder)
+    return RunSummary(
+        name=bench.run.name,
+        model=folder.name,
+        model_parameters=trained.base_parameters,
+        model_bytes=folder_bytes(folder.path),
+        model_licence=folder.licence,
+        tasks=tuple(results),
+        training=trained.summary,
+        forgetting=tuple(forgotten),
+        verdict=verdict(results, forgotten, training=trained.summary),
+        turns=tuple(turn for d in data for turn in rendered(d)),
+        token_view=trained.token_view,
+        stage_seconds=manifest["stage_seconds"],
+        test_opened=manifest["test_opened"][-1],
+        seed=bench.recipe.seed,
+    )
+
+
+def rendered(data: TaskData) -> list[Turn]:
+    """Render one training row through every template, for people to read."""
+    examples = [(t, render_example(data.task, t, data.train[0])) for t in data.templates]
+    return [Turn(t.id, t.role, example.messages, example.target) for t, example in examples]

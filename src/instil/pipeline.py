@@ -1,0 +1,95 @@
+"""The story of a run: one recipe in, one run directory out.
+
+`run_recipe` is the whole product, a line a stage; `stages` and `judge` hold what each line does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instil.judge import compare_guard, sum_up, test
+from instil.recipe import Recipe
+from instil.report.build import build_report
+from instil.report.card import model_card
+from instil.report.html import to_html
+from instil.run import (
+    load_manifest,
+    load_scores,
+    load_steps,
+    load_summary,
+    open_run,
+    save_summary,
+    write_whole,
+)
+from instil.stages import (
+    Bench,
+    climb_ladders,
+    find_model,
+    guard_after,
+    guard_before,
+    split_rows,
+    train,
+)
+from instil.types import Comparison
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+def run_recipe(recipe: Recipe, *, folder: Path, resume: bool, progress: Progress) -> Path:
+    """Do all that a recipe says, and return the run directory.
+
+    Args:
+        recipe: What to do.
+        folder: The run directory; made here, unless `resume`.
+        resume: Go on with the run in `folder`: finished stages are taken as they are.
+        progress: Shows what is under way.
+
+    Raises:
+        InstilError: Whatever the user can mend.
+    """
+    with open_run(recipe, folder=folder, resume=resume) as run:
+        bench = Bench(run, progress)
+        data = split_rows(bench)
+        model = find_model(bench)
+        ladders = climb_ladders(bench, model, data)
+        guard, before = guard_before(bench, model, data)
+        trained = train(bench, model, data)
+        after = guard_after(bench, model, guard)
+        results = test(bench, model, data, ladders, trained.summary)
+        forgotten = compare_guard(guard, before, after)
+        save_summary(run, sum_up(bench, model, data, results, forgotten, trained))
+    rebuild_report(folder)
+    return folder
+
+
+def rebuild_report(folder: Path) -> Path:
+    """Write `report.html` and the model card anew from the run's figures; return the report.
+
+    Raises:
+        RunError: The folder is no finished run.
+    """
+    summary, manifest = load_summary(folder), load_manifest(folder)
+    report = build_report(summary, steps=load_steps(folder), manifest=manifest)
+    write_whole(folder / "report.html", to_html(report).encode())
+    if (folder / "model").is_dir():
+        card = model_card(summary, manifest=manifest)
+        write_whole(folder / "model" / "README.md", card.encode())
+    return folder / "report.html"
+
+
+def compare_runs(a: Path, b: Path) -> list[Comparison]:
+    """Compare the tuned models of two runs on the test rows that both have scored.
+
+    Raises:
+        RunError: A run is not finished, or the two share no test rows of a task.
+    """
+    from instil.compare.runs import compare_scores
+
+    return compare_scores(
+        {task.task: load_scores(a, f"test-{task.task}") for task in load_summary(a).tasks},
+        {task.task: load_scores(b, f"test-{task.task}") for task in load_summary(b).tasks},
+        a=a.resolve().name,
+        b=b.resolve().name,
+    )

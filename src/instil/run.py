@@ -1,0 +1,281 @@
+"""The run directory: the only contract on disk.
+
+::
+
+    recipe.yaml    resolved, every default written out
+    manifest.json  format version, versions, machine, seeds, fingerprints, when the test was opened
+    split.json     which rows train, validate, test
+    steps.jsonl    one line a step
+    scores/*.jsonl one line an example
+    state/*.json   finished stages, for --resume
+    checkpoints/   the state of training, for --resume
+    summary.json   every figure the report shows
+    report.html    one self-contained file
+    model/         adapter or weights, tokenizer, chat template, model card
+
+Every file is written under a temporary name and renamed, so that what is there is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from instil.errors import Problem, RunError
+from instil.recipe import Recipe, load_recipe, to_yaml
+from instil.results import RunSummary
+from instil.types import Step
+
+FORMAT_VERSION = 1
+PACKAGES = ("instil", "torch", "transformers", "peft", "tokenizers", "scikit-learn", "safetensors")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An open run directory."""
+
+    folder: Path
+    """Where it lies."""
+    recipe: Recipe
+    """As resolved when it was begun."""
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.resolve().name
+
+    @property
+    def model(self) -> Path:
+        """What is handed over."""
+        return self.folder / "model"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state of the training."""
+        return self.folder / "checkpoints" / "last"
+
+    def kept(self, stage: str, kind: Any, compute: Callable[[], T]) -> T:
+        """Return a stage's result: from `state/`, if it finished before, else compute and keep it.
+
+        Args:
+            stage: Names the file.
+            kind: The result's type, as pydantic takes it.
+            compute: Called where there is nothing yet.
+        """
+        path = self.folder / "state" / f"{stage}.json"
+        adapter: TypeAdapter[T] = TypeAdapter(kind)
+        if path.exists():
+            return adapter.validate_json(path.read_bytes())
+        result = compute()
+        write_whole(path, adapter.dump_json(result, indent=1))
+        return result
+
+    def write_scores(self, name: str, lines: Iterable[Mapping[str, object]]) -> None:
+        """Write `scores/<name>.jsonl`."""
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        write_whole(self.folder / "scores" / f"{name}.jsonl", text.encode())
+
+    def begin_steps(self, *, up_to: int) -> None:
+        """Drop the lines of steps after `up_to`: a resumed training will take those anew."""
+        kept = [step for step in load_steps(self.folder) if step.step <= up_to]
+        lines = [_STEP.dump_json(step) for step in kept]
+        write_whole(self.folder / "steps.jsonl", b"".join(line + b"\n" for line in lines))
+
+    def add_step(self, step: Step) -> None:
+        """Append a line to `steps.jsonl`."""
+        with (self.folder / "steps.jsonl").open("ab") as file:
+            file.write(_STEP.dump_json(step) + b"\n")
+
+    def note(self, **facts: object) -> None:
+        """Add facts to the manifest."""
+        path = self.folder / "manifest.json"
+        known = load_manifest(self.folder) if path.exists() else {}
+        write_whole(path, json.dumps({**known, **facts}, indent=2, ensure_ascii=False).encode())
+
+
+_STEP = TypeAdapter(Step)
+_SUMMARY = TypeAdapter(RunSummary)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, then rename it; parent folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch.write_bytes(data)
+    os.replace(scratch, path)
+
+
+@contextlib.contextmanager
+def open_run(recipe: Recipe, *, folder: Path, resume: bool) -> Iterator[Run]:
+    """Begin a run directory, or go on with one.
+
+    A new directory in which nothing has been finished yet when an error ends the run is removed
+    again, so that a user's mistake leaves nothing half-written.
+
+    Raises:
+        RunError: It exists (and `resume` is not asked for), or it does not, or it is another
+            recipe's or another version's.
+    """
+    if resume:
+        _check_resumable(folder, recipe)
+    elif folder.exists():
+        raise RunError(
+            Problem(
+                f"{folder} exists",
+                where="run directory",
+                fix=f"give another with --folder, or go on with it: instil run --resume {folder}",
+            )
+        )
+    else:
+        folder.mkdir(parents=True)
+        write_whole(folder / "recipe.yaml", to_yaml(recipe).encode())
+    run = Run(folder, recipe)
+    run.note(**_facts(recipe))
+    try:
+        yield run
+    except (Exception, KeyboardInterrupt):
+        if not resume and not (folder / "state").exists():
+            shutil.rmtree(folder)
+        raise
+
+
+def _check_resumable(folder: Path, recipe: Recipe) -> None:
+    if not (folder / "recipe.yaml").is_file():
+        raise RunError(Problem(f"{folder} is not a run directory: it has no recipe.yaml"))
+    if load_recipe(folder / "recipe.yaml") != recipe:
+        raise RunError(Problem(f"{folder} holds a run of another recipe", fix="begin a new run"))
+    found = load_manifest(folder).get("format_version")
+    if found != FORMAT_VERSION:
+        raise RunError(
+            Problem(
+                f"{folder} was written by another version of instil",
+                found=str(found),
+                allowed=str(FORMAT_VERSION),
+                fix="begin a new run",
+            )
+        )
+
+
+def _facts(recipe: Recipe) -> dict[str, object]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "begun": now(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "machine": _machine(),
+        "git_revision": _git_revision(),
+        "seed": recipe.seed,
+    }
+
+
+def now() -> str:
+    """Return the time, ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _machine() -> dict[str, object]:
+    import psutil
+
+    return {
+        "system": platform.system(),
+        "processor": _processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
+    names = [line.partition(":")[2] for line in lines.splitlines() if line.startswith("model name")]
+    return names[0].strip() if names else platform.processor()
+
+
+def _git_revision() -> str:
+    """The revision of the folder the command runs in: the recipe's history, where there is one."""
+    command = ["git", "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def load_manifest(folder: Path) -> dict[str, Any]:
+    """Read `manifest.json`; an empty mapping where there is none."""
+    path = folder / "manifest.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def load_steps(folder: Path) -> tuple[Step, ...]:
+    """Read `steps.jsonl`; a last line cut short by a crash is passed over."""
+    path = folder / "steps.jsonl"
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return tuple(_STEP.validate_json(line) for line in lines)
+
+
+def load_scores(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Read `scores/<name>.jsonl`.
+
+    Raises:
+        RunError: The run has no such scores.
+    """
+    path = folder / "scores" / f"{name}.jsonl"
+    if not path.is_file():
+        raise RunError(
+            Problem(f"{folder} has no scores of its test", fix="finish it: instil run --resume")
+        )
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def save_summary(run: Run, summary: RunSummary) -> None:
+    """Write `summary.json`."""
+    write_whole(run.folder / "summary.json", _SUMMARY.dump_json(summary, indent=1))
+
+
+def load_summary(folder: Path) -> RunSummary:
+    """Read `summary.json`.
+
+    Raises:
+        RunError: The folder is no finished run, or of another format.
+    """
+    path = folder / "summary.json"
+    if not path.is_file():
+        unfinished = (folder / "recipe.yaml").is_file()
+        raise RunError(
+            Problem(
+                f"{folder} is {'an unfinished run' if unfinished else 'not a run directory'}",
+                fix=f"instil run --resume {folder}" if unfinished else "give a folder under runs/",
+            )
+        )
+    try:
+        return _SUMMARY.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise RunError(
+            Problem(
+                f"{path} cannot be read: {error.error_count()} fields are off",
+                fix="it was written by another version; make the run anew",
+            )
+        ) from error

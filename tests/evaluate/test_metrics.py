@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, precision_recall_fscore_support
+
+from instil.errors import RunError
+from instil.evaluate import metrics
+from instil.evaluate.metrics import METRICS, macro_f1, per_class, score, summarise
+from instil.evaluate.text import match_choice, normalise, number_in
+from instil.types import Example, Message, Prediction, Score
+
+
+def _example(
+    target: str,
+    *,
+    id: str = "t/1/x",
+    choices: tuple[str, ...] = (),
+    references: tuple[str, ...] = (),
+) -> Example:
+    return Example(
+        id=id,
+        task="t",
+        template="x",
+        row="1",
+        group="1",
+        messages=(Message("user", "?"),),
+        target=target,
+        choices=choices,
+        references=references,
+    )
+
+
+def _value(metric: str, target: str, answer: str, **parts: tuple[str, ...]) -> float | None:
+    example = _example(target, **parts)
+    return score(example, Prediction(example.id, text=answer), metric=metric).value
+
+
+MOODS = ("positive", "negative")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("positive", 1),
+        (" Positive.", 1),
+        ('"positive"', 1),
+        ("**Positive**", 1),
+        ("Positive\n\nThe writer liked it.", 1),
+        ("negative", 0),
+        ("not positive", 0),
+        ("positive or negative", 0),
+        ("", 0),
+    ],
+)
+def test_accuracy_of_generated_choices(answer: str, expected: float) -> None:
+    assert _value("accuracy", "positive", answer, choices=MOODS) == expected
+
+
+def test_accuracy_of_scored_choices_is_exact() -> None:
+    example = _example("Good", choices=("Good", "good"))
+    wrong = Prediction(example.id, text="good", choice_scores=(-2.0, -1.0))
+    assert score(example, wrong, metric="accuracy").value == 0
+
+
+def test_accuracy_without_choices_matches_any_reference() -> None:
+    assert _value("accuracy", "Paris", "the paris", references=("Paris", "City of Light")) == 1
+    assert _value("accuracy", "Paris", "city of light.", references=("Paris", "City of Light")) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "choices", "place"),
+    [
+        ("-1", ("1", "-1"), 1),
+        ("1.", ("1", "-1"), 0),
+        ("A", ("A", "B"), 0),
+        ("(b)", ("A", "B"), 1),
+        ("+", ("+", "-"), 0),
+        ("yes", ("Yes", "YES"), None),
+        ("anything", (), None),
+        ("Straße", ("strasse", "weg"), 0),
+    ],
+)
+def test_match_choice(text: str, choices: tuple[str, ...], place: int | None) -> None:
+    assert match_choice(text, choices) == place
+
+
+def test_exact_match_by_squad_rules() -> None:
+    assert _value("exact_match", "Eiffel Tower", "The Eiffel tower!") == 1
+    assert _value("exact_match", "Eiffel Tower", "Eiffel") == 0
+    assert _value("exact_match", "+", "-") == 0
+    assert normalise("cafe\u0301") == normalise("caf\u00e9")
+
+
+def test_token_f1_by_hand() -> None:
+    # 2 of 4 answered words right, 2 of 2 found: p = 1/2, r = 1, F1 = 2/3
+    assert _value("token_f1", "north France", "in north of France") == pytest.approx(2 / 3)
+    # a repeated word counts as often as the reference has it: p = 1/3, r = 1
+    assert _value("token_f1", "france", "france france france") == pytest.approx(1 / 2)
+    assert _value("token_f1", "x", "north France", references=("x", "North France")) == 1
+    assert _value("token_f1", "x", "") == 0
+
+
+def test_rouge_by_hand() -> None:
+    # Lin 2004: police killed the gunman / police kill the gunman (stems equal) / word order
+    assert _value("rouge1", "police killed the gunman", "police kill the gunman") == 1
+    assert _value("rougeL", "police killed the gunman", "the gunman kill police") == 0.5
+    assert _value("rouge2", "police killed the gunman", "the gunman killed police") == (
+        pytest.approx(1 / 3)
+    )
+    assert _value("rouge1", "x y", "a b c d", references=("x y", "a b")) == pytest.approx(2 / 3)
+
+
+def test_rouge_reads_other_scripts() -> None:
+    assert _value(
+        "rouge1", "\u043c\u0438\u0440 \u0442\u0440\u0443\u0434", "\u043c\u0438\u0440"
+    ) == (pytest.approx(2 / 3))
+
+
+def test_rouge_of_plain_text_is_that_of_the_library() -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    one, two = "The cats were running, 3 of them!", "A cat runs with them_all; 3 more."
+    expected = RougeScorer(["rougeL"], use_stemmer=True).score(one, two)["rougeL"].fmeasure
+    assert 0 < expected < 1
+    assert _value("rougeL", one, two) == pytest.approx(expected)
+
+
+def test_chrf_and_bleu_run_from_zero_to_one() -> None:
+    same = "the cat sat on the mat today"
+    for metric in ("chrf", "bleu"):
+        assert _value(metric, same, same) == pytest.approx(1.0)
+        assert _value(metric, same, "") == pytest.approx(0.0)
+        assert 0 < (_value(metric, same, "the cat sat on a mat") or 0) < 1
+    # unigrams 5/6, bigrams 3/5, trigrams 2/4, 4-grams 1/3; brevity exp(1 - 7/6)
+    by_hand = (5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25 * math.exp(1 - 7 / 6)
+    assert _value("bleu", same, "the cat sat on a mat") == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize(
+    ("target", "answer", "choices", "expected"),
+    [
+        ("4", "5", ("1", "2", "3", "4", "5"), 1),
+        ("4", "2", ("1", "2", "3", "4", "5"), 0),
+        ("4", "I give it 3 stars", ("1", "2", "3", "4", "5"), 1),
+        ("4", "great", ("1", "2", "3", "4", "5"), 0),
+        ("good", "Great!", ("poor", "fair", "good", "great"), 1),
+        ("great", "poor", ("poor", "fair", "good", "great"), 0),
+        ("great", "3", ("poor", "fair", "good", "great"), 0),
+        ("3.5", "4.5", (), 1),
+        ("-1", "1", (), 0),
+    ],
+)
+def test_within_one(target: str, answer: str, choices: tuple[str, ...], expected: float) -> None:
+    assert _value("within_one", target, answer, choices=choices) == expected
+
+
+def test_number_in() -> None:
+    assert number_in("none") is None
+    assert number_in("-2.5!") == -2.5
+
+
+def test_what_cannot_be_scored_says_why() -> None:
+    example = _example("", references=())
+    found = score(example, Prediction(example.id, text="x"), metric="rouge1")
+    assert found.value is None
+    assert "no reference" in found.why
+    assert _value("within_one", "very good", "4") is None
+    nan = Prediction(example.id, text="", nll=float("nan"))
+    assert score(example, nan, metric="nats_per_token").value is None
+    assert (
+        score(example, Prediction(example.id, text="", nll=3.5), metric="nats_per_token").value
+        == 3.5
+    )
+
+
+def test_unknown_metric_names_the_nearest() -> None:
+    with pytest.raises(RunError, match="rougeL"):
+        score(_example("x"), Prediction("t/1/x", text="x"), metric="rouge_L")
+
+
+def test_table_of_metrics() -> None:
+    assert len(METRICS) == 9
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.higher_is_better
+        assert _value(name, "4 of 5 bright stars", "4 of 5 bright stars") == pytest.approx(1.0)
+
+
+def _scores(values: list[float | None], metric: str = "accuracy") -> list[Score]:
+    return [
+        Score(str(i), metric=metric, value=value, why="" if value is not None else "no reference")
+        for i, value in enumerate(values)
+    ]
+
+
+def test_summarise_right_or_wrong_is_wilson() -> None:
+    summary = summarise(_scores([1.0] * 8 + [0.0] * 2 + [None]), metric="accuracy")
+    assert (summary.mean, summary.scored, summary.unscored) == (0.8, 10, 1)
+    assert (summary.low, summary.high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+
+
+def test_summarise_counts_a_group_once() -> None:
+    values: list[float | None] = [1.0, 1.0, 1.0, 0.0] * 30
+    alone = summarise(_scores(sorted(values, key=float)), metric="accuracy")
+    groups = {str(i): str(i // 6) for i in range(120)}
+    grouped = summarise(_scores(sorted(values, key=float)), groups=groups, metric="accuracy")
+    assert grouped.mean == alone.mean
+    assert grouped.high - grouped.low > 1.8 * (alone.high - alone.low)
+    single = summarise(_scores(values), groups={k: k for k in groups}, metric="accuracy")
+    assert single == summarise(_scores(values), metric="accuracy")
+
+
+def test_summarise_text_in_nats_is_lower_is_better() -> None:
+    summary = summarise(_scores([3.0, 4.0, 3.5], "nats_per_token"), metric="nats_per_token")
+    assert not summary.higher_is_better
+    assert summary.low < 3.5 < summary.high
+
+
+def test_summarise_refuses_what_it_cannot_do() -> None:
+    with pytest.raises(RunError, match=r"none of 2 .*\n.*no reference \(2\)"):
+        summarise(_scores([None, None]), metric="rouge1")
+    with pytest.raises(RunError, match="in no group"):
+        summarise(_scores([1.0, 0.0]), groups={"0": "a"}, metric="accuracy")
+
+
+def _answers(
+    right: list[int], given: list[int | None], wordings: tuple[str, ...]
+) -> tuple[list[Example], list[Prediction]]:
+    examples = [
+        _example(wordings[place], id=str(i), choices=wordings) for i, place in enumerate(right)
+    ]
+    texts = ["nonsense" if place is None else wordings[place] for place in given]
+    return examples, [Prediction(str(i), text=text) for i, text in enumerate(texts)][::-1]
+
+
+def test_macro_f1_and_per_class_equal_sklearn() -> None:
+    generator = np.random.default_rng(0)
+    right = [int(x) for x in generator.integers(0, 3, size=200)]
+    given = [r if generator.random() < 0.6 else int(generator.integers(0, 3)) for r in right]
+    examples, predictions = _answers(right, list(given), ("good", "bad", "mixed"))
+    labels = ("positive", "negative", "neutral")
+    summary = macro_f1(examples, predictions, labels=labels)
+    assert summary.metric == "macro_f1"
+    assert summary.mean == pytest.approx(f1_score(right, given, average="macro"))
+    assert summary.low < summary.mean < summary.high
+    rows = per_class(examples, predictions, labels=labels)
+    expected = np.array(precision_recall_fscore_support(right, given)).T
+    assert [row.label for row in rows] == list(labels)
+    found = [(row.precision, row.recall, row.f1, row.n) for row in rows]
+    assert np.array(found) == pytest.approx(expected)
+
+
+def test_macro_f1_interval_is_as_wide_as_repeated_sampling_says() -> None:
+    generator = np.random.default_rng(1)
+
+    def draw() -> tuple[list[Example], list[Prediction]]:
+        right = [int(x) for x in generator.random(150) < 0.3]
+        given: list[int | None] = [r if generator.random() < 0.8 else 1 - r for r in right]
+        return _answers(right, given, MOODS)
+
+    means = [metrics._mean_f1(_totals(*draw()))[0] for _ in range(400)]
+    one = macro_f1(*draw(), labels=MOODS)
+    assert one.high - one.low == pytest.approx(2 * 1.96 * np.std(means), rel=0.2)
+
+
+def _totals(examples: list[Example], predictions: list[Prediction]) -> np.ndarray:
+    pairs = metrics._classes(examples, predictions, labels=MOODS)
+    return metrics._confusions(pairs, classes=2).sum(axis=0, keepdims=True)
+
+
+def test_an_answer_that_is_no_choice_counts_as_missed() -> None:
+    examples, predictions = _answers([0, 0, 1, 1], [0, None, 1, None], MOODS)
+    first, second = per_class(examples, predictions, labels=MOODS)
+    assert (first.precision, first.recall, first.n) == (1.0, 0.5, 2)
+    assert (second.precision, second.recall, second.n) == (1.0, 0.5, 2)
+
+
+def test_a_class_that_never_occurs_is_left_out_of_macro_f1() -> None:
+    examples, predictions = _answers([0, 1] * 20, [0, 1] * 20, ("a", "b", "c"))
+    summary = macro_f1(examples, predictions, labels=("a", "b", "c"))
+    assert summary.mean == 1.0
+    assert summary.low < 1.0  # forty right answers are not certainty
+    assert per_class(examples, predictions, labels=("a", "b", "c"))[2].f1 == 0.0
+
+
+def test_a_missing_prediction_is_an_error() -> None:
+    examples, predictions = _answers([0, 1], [0, 1], MOODS)
+    with pytest.raises(RunError, match="1 of 2 examples have no prediction"):
+        macro_f1(examples, predictions[:1], labels=MOODS)
+
+
+def test_metrics_load_neither_torch_nor_the_text_libraries() -> None:
+    code = (
+        "import sys, instil.compare.verdict, instil.compare.pairing, instil.evaluate.metrics\n"
+        "slow = {'torch', 'transformers', 'sacrebleu', 'rouge_score', 'sklearn', 'scipy.stats'}\n"
+        "print(sorted(slow & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
