@@ -48,28 +48,44 @@ def validate(
     try:
         return model.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as bad:
-        raise error(*problems_of(bad, model=model, place=place)) from None
+        raise error(*problems_of(bad, data, model=model, place=place)) from None
 
 
 def problems_of(
-    bad: ValidationError, *, model: type[BaseModel], place: Callable[[Loc], str]
+    bad: ValidationError,
+    data: object,
+    *,
+    model: type[BaseModel],
+    place: Callable[[Loc], str],
 ) -> list[Problem]:
-    """Tell pydantic's complaints as `Problem`s, one a value (the arms of a union are joined)."""
+    """Tell pydantic's complaints about `data` as `Problem`s, one a value."""
     grouped: dict[Loc, list[ErrorDetails]] = {}
     for detail in bad.errors(include_url=False):
-        loc = detail["loc"] if detail["type"] == "extra_forbidden" else _trim(detail["loc"], model)
-        grouped.setdefault(loc, []).append(detail)
+        grouped.setdefault(_way(detail, data), []).append(detail)
     return [
         _problem(loc, details, model=model, place=place(loc))
         for loc, details in grouped.items()
-        if not _follows(loc, details, grouped)
+        if not _follows(loc, grouped)
     ]
 
 
-def _follows(loc: Loc, details: Sequence[ErrorDetails], others: Iterable[Loc]) -> bool:
-    """Whether a list counts as too short only because its items have mistakes of their own."""
-    below = any(len(other) > len(loc) and other[: len(loc)] == loc for other in others)
-    return below and all(detail["type"] == "too_short" for detail in details)
+def _way(detail: ErrorDetails, data: object) -> Loc:
+    """Leave out what pydantic puts in for the arm of a union: `learning_rate.literal['auto']`."""
+    loc: Loc = ()
+    for part in detail["loc"]:
+        if isinstance(data, dict) and part in data:
+            loc, data = (*loc, part), data[part]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            loc, data = (*loc, part), data[part]
+    return (*loc, detail["loc"][-1]) if detail["type"] == "missing" else loc
+
+
+def _follows(loc: Loc, others: Iterable[Loc]) -> bool:
+    """Whether a complaint only follows from one about something inside the value.
+
+    A list with a bad item counts as too short, and as none of the other arms of a union.
+    """
+    return any(len(other) > len(loc) and other[: len(loc)] == loc for other in others)
 
 
 def _problem(
@@ -189,16 +205,6 @@ def section_at(loc: Loc, model: type[BaseModel]) -> type[BaseModel] | None:
         field = current.model_fields.get(part) if current else None
         current = _inner(field.annotation)[0] if field else None
     return current
-
-
-def _trim(loc: Loc, model: type[BaseModel]) -> Loc:
-    """Cut off what pydantic appends for the arm of a union: `learning_rate.literal['auto']`."""
-    for end, part in enumerate(loc):
-        section = section_at(loc[:end], model)
-        in_list = isinstance(part, int) and end > 0
-        if not in_list and (section is None or part not in section.model_fields):
-            return loc[:end]
-    return loc
 
 
 def _inner(annotation: object) -> tuple[type[BaseModel] | None, bool]:

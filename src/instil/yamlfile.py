@@ -96,7 +96,7 @@ def parse_yaml(text: str, *, where: str, error: type[InstilError]) -> YamlFile:
     Args:
         text: YAML 1.2.
         where: The file's name, for messages.
-        error: The class to raise on a syntax error, a key given twice, a tag or a cyclic anchor.
+        error: The class to raise on a syntax error, a key given twice or a tag.
     """
     try:
         loaded = YAML(typ="rt").load(text)
@@ -106,7 +106,7 @@ def parse_yaml(text: str, *, where: str, error: type[InstilError]) -> YamlFile:
         raise error(Problem("this is not YAML", where=where, found=str(bad))) from None
     lines: dict[Loc, int] = {}
     problems: list[Problem] = []
-    data = _plain(loaded, loc=(), above=(), lines=lines, problems=problems)
+    data = _plain(loaded, loc=(), lines=lines, problems=problems)
     file = YamlFile(where=where, data=data, lines=lines)
     if problems:
         raise error(*(replace(p, where=f"{where}:{p.where}") for p in problems))
@@ -133,46 +133,25 @@ def _syntax_problem(bad: MarkedYAMLError, *, where: str) -> Problem:
     return Problem(f"this is not YAML: {what}", where=place, fix=hint)
 
 
-def _plain(
-    value: object,
-    *,
-    loc: Loc,
-    above: tuple[int, ...],
-    lines: dict[Loc, int],
-    problems: list[Problem],
-) -> object:
+def _plain(value: object, *, loc: Loc, lines: dict[Loc, int], problems: list[Problem]) -> object:
     """Turn ruamel's types into Python's own, noting lines; problems carry a bare line number."""
-    line = str(lines.get(loc, 1))
     tag = getattr(value, "tag", None)
     if isinstance(value, TaggedScalar) or (tag is not None and tag.value and "!" in str(tag)):
+        line = str(lines.get(loc, 1))
         problems.append(Problem("tags are not allowed here", where=line, found=str(tag)))
         return None
-    if id(value) in above:
-        problems.append(Problem("this anchor contains itself", where=line))
-        return None
-    above = (*above, id(value))
     if isinstance(value, CommentedMap):
-        return {
-            str(key): _plain(
-                item,
-                loc=_noted((*loc, str(key)), value.lc.data, key, lines),
-                above=above,
-                lines=lines,
-                problems=problems,
-            )
-            for key, item in value.items()
-        }
+        found: dict[str, object] = {}
+        for key, item in value.items():
+            inner = _noted((*loc, str(key)), value.lc.data, key, lines)
+            found[str(key)] = _plain(item, loc=inner, lines=lines, problems=problems)
+        return found
     if isinstance(value, CommentedSeq):
-        return [
-            _plain(
-                item,
-                loc=_noted((*loc, index), value.lc.data, index, lines),
-                above=above,
-                lines=lines,
-                problems=problems,
-            )
-            for index, item in enumerate(value)
-        ]
+        items = []
+        for index, item in enumerate(value):
+            inner = _noted((*loc, index), value.lc.data, index, lines)
+            items.append(_plain(item, loc=inner, lines=lines, problems=problems))
+        return items
     return _plain_scalar(value)
 
 

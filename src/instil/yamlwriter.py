@@ -23,20 +23,21 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
-from ruamel.yaml.scalarstring import LiteralScalarString
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
 _WIDTH = 98
 
 
 def comment(mapping: CommentedMap, key: str, text: str, *, indent: int = 0) -> None:
     """Put a comment above a key of a mapping that stands `indent` columns in."""
-    width = _WIDTH - indent - 2
-    lines = [
-        line
-        for paragraph in text.splitlines()
-        for line in textwrap.wrap(paragraph, width=width, subsequent_indent="  ")
-    ]
+    lines = [line for part in text.splitlines() for line in _wrapped(part, _WIDTH - indent - 2)]
     mapping.yaml_set_comment_before_after_key(key, before="\n".join(lines), indent=indent)
+
+
+def _wrapped(paragraph: str, width: int) -> list[str]:
+    """Break a paragraph into lines; one that begins with blanks hangs."""
+    hang = "    " if paragraph.startswith(" ") else ""
+    return textwrap.wrap(paragraph, width=width, subsequent_indent=hang)
 
 
 def dump_yaml(data: object, *, header: str = "") -> str:
@@ -78,15 +79,16 @@ def _blocks(value: object) -> object:
         if not any(isinstance(item, (dict, list)) or "\n" in str(item) for item in value):
             listed.fa.set_flow_style()
         return listed
-    if isinstance(value, str) and "\n" in value:
-        return _block_text(value)
-    return value
+    return _text(value) if isinstance(value, str) else value
 
 
-def _block_text(text: str) -> str:
-    """Write lines as a block where it reads back the same, else leave it to be quoted."""
-    plain = all(line.isprintable() for line in text.split("\n"))
-    return LiteralScalarString(text) if plain and not text[0].isspace() else text
+def _text(text: str) -> str:
+    """Choose the style in which a text reads back the same: plain, a block, or with escapes."""
+    if not all(line.isprintable() for line in text.split("\n")):
+        quoted: str = DoubleQuotedScalarString(text)
+        return quoted
+    block: str = LiteralScalarString(text)
+    return block if "\n" in text and not text[0].isspace() else text
 
 
 def explained(section: BaseModel, *, indent: int = 0) -> CommentedMap:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from instil.serve import Chat
 
 _LEAVE = frozenset({"/quit", "/exit", "/q"})
 
 
-class Chat(Protocol):
-    """A conversation with a model."""
-
-    def reply(self, text: str, /) -> Iterator[str]:
-        """Answer, piece by piece; the turns so far are kept."""
-
-
 def chat(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]) -> None:
     """Talk to a run's tuned model; /quit or Ctrl-D ends it, Ctrl-C stops an answer."""
-    from instil import pipeline
+    from instil import serve
 
-    talk(pipeline.chat(run))
+    talk(serve.chat(run))
 
 
 def talk(partner: Chat) -> None:

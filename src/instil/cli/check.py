@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,68 +15,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from instil.foresee import Forecast, TaskForecast
+
 TRAINED_STYLE = "bold green"
 _OPEN, _CLOSE = "\u27e6", "\u27e7"
-
-
-class TaskCheck(Protocol):
-    """What is known of a task before a run."""
-
-    @property
-    def task(self) -> str:
-        """The task's id."""
-
-    @property
-    def rows(self) -> Mapping[str, int]:
-        """Part of the split -> rows."""
-
-    @property
-    def balance(self) -> Mapping[str, Mapping[str, int]]:
-        """Part -> label -> rows; empty for free text."""
-
-    @property
-    def removed(self) -> Mapping[str, int]:
-        """Reason -> duplicates taken out."""
-
-    @property
-    def skipped(self) -> Mapping[str, int]:
-        """Reason -> rows left out before the split."""
-
-    @property
-    def lengths(self) -> tuple[int, int, int]:
-        """Tokens of a training example: median, 95th percentile, longest."""
-
-    @property
-    def previews(self) -> Sequence[Sequence[Piece]]:
-        """A few training examples, token by token."""
-
-    @property
-    def metric(self) -> str:
-        """The metric that decides."""
-
-    @property
-    def smallest_difference(self) -> float:
-        """What the test rows can show with 80 % power, in the metric's own unit (0 to 1)."""
-
-    @property
-    def warnings(self) -> Sequence[str]:
-        """What a user should know or mend."""
-
-
-class CheckReport(Protocol):
-    """What is known before a run."""
-
-    @property
-    def tasks(self) -> Sequence[TaskCheck]:
-        """One a task."""
-
-    @property
-    def seconds(self) -> float:
-        """Estimated duration of the whole run."""
-
-    @property
-    def memory_bytes(self) -> int:
-        """Estimated peak memory."""
 
 
 def check(
@@ -96,12 +39,14 @@ def check(
 
     loaded = load_recipe(recipe, overrides=changes or [])
 
-    from instil import pipeline
+    from instil.cli.show import make_console
+    from instil.foresee import check_recipe
 
-    show_check(pipeline.check_recipe(loaded), recipe=recipe)
+    say = make_console(stderr=True).print
+    show_check(check_recipe(loaded, say=say), recipe=recipe)
 
 
-def show_check(report: CheckReport, *, recipe: Path) -> None:
+def show_check(report: Forecast, *, recipe: Path) -> None:
     """Print what was found, and the next command."""
     from instil.cli.show import make_console
     from instil.report import format as fmt
@@ -114,10 +59,10 @@ def show_check(report: CheckReport, *, recipe: Path) -> None:
         "of memory (estimates)"
     )
     count = sum(len(task.warnings) for task in report.tasks)
-    console.print(f"{fmt.plural(count, 'warning')}; next: instil run {recipe}")
+    console.print(f"{fmt.plural(count, 'warning')}; next: instil run {shlex.quote(str(recipe))}")
 
 
-def _show_task(console: Console, task: TaskCheck) -> None:
+def _show_task(console: Console, task: TaskForecast) -> None:
     from rich.text import Text
 
     from instil.report import format as fmt
@@ -139,7 +84,7 @@ def _show_task(console: Console, task: TaskCheck) -> None:
     console.print()
 
 
-def _facts(task: TaskCheck) -> Iterator[tuple[str, str]]:
+def _facts(task: TaskForecast) -> Iterator[tuple[str, str]]:
     yield "rows", _counts(task.rows)
     for part, labels in task.balance.items():
         yield part, _counts(labels)

@@ -21,6 +21,6 @@ def export(
 
     refuse_existing(out, force=False)
 
-    from instil import pipeline
+    from instil import serve
 
-    typer.echo(f"model: {pipeline.export(run, out=out, merge=merge)}")
+    typer.echo(f"model: {serve.export(run, out=out, merge=merge)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,6 +66,5 @@ def show_starter(starter: Starter) -> None:
     for warning in starter.guess.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"\nwrote {starter.task_file}\n      {starter.recipe_file}")
-    typer.echo(
-        f"\nnext: instil check {starter.recipe_file}\n      instil run {starter.recipe_file}"
-    )
+    recipe = shlex.quote(str(starter.recipe_file))
+    typer.echo(f"\nnext: instil check {recipe}\n      instil run {recipe}")

@@ -33,15 +33,15 @@ def predict(
         raise typer.BadParameter("give either one text or --rows FILE", param_hint="TEXT")
     if rows is None and (out or template):
         raise typer.BadParameter("--out and --template go with --rows", param_hint="TEXT")
-    from instil import pipeline
+    from instil import serve
 
     if rows is None:
         asked = sys.stdin.read() if text == "-" else text
-        typer.echo(pipeline.predict_text(run, asked or "").text)
+        typer.echo(serve.predict_text(run, asked or "").text)
         return
     out = out or rows.with_name(f"{rows.stem}.predictions.jsonl")
     refuse_existing(out, force=force)
-    written = pipeline.predict_file(run, rows=rows, out=out, template=template)
+    written = serve.predict_file(run, rows=rows, out=out, template=template)
     typer.echo(f"predictions: {written}")
 
 

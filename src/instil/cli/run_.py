@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,7 +103,7 @@ def _run(recipe: Recipe, *, folder: Path, resume: bool) -> None:
     except KeyboardInterrupt:
         typer.echo("\nstopped", err=True)
         if folder.exists():
-            typer.echo(f"  to go on: instil run --resume {folder}", err=True)
+            typer.echo(f"  to go on: instil run --resume {shlex.quote(str(folder))}", err=True)
         raise typer.Exit(130) from None
     _show(done)
 

@@ -36,10 +36,10 @@ def show_library(console: Console, tasks: list[Task]) -> None:
     from instil.cli.show import plain_table
 
     table = plain_table()
-    for heading in ("task", "kind", "templates", "licence of the rows", "what"):
-        table.add_column(heading)
+    for heading in ("task", "kind", "templates", "what"):
+        table.add_column(heading, no_wrap=heading != "what")
     for task in tasks:
-        texts = (task.id, task.kind, str(len(task.templates)), task.licence, task.description)
+        texts = (task.id, task.kind, str(len(task.templates)), task.description)
         table.add_row(*(Text(text) for text in texts))
     console.print(table)
     console.print("`instil tasks NAME` shows a task's templates.")

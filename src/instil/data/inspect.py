@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from instil.data.columns import Column, count_columns
+from instil.data.columns import NUMBER, Column, count_columns
 from instil.data.guesses import (
     Pick,
     guess_group,
@@ -26,7 +26,7 @@ from instil.data.guesses import (
     is_rating,
     personal_data,
 )
-from instil.data.labels import Labels, class_labels, rating_labels
+from instil.data.labels import Labels, class_labels, rating_labels, spelt
 from instil.data.shapes import Shape, recognise
 from instil.data.source import read_table
 from instil.errors import DataError, Problem, nearest
@@ -75,8 +75,12 @@ class Guess:
     """What the model reads."""
     target: Column
     """What it should say."""
-    field: str
-    """The field that holds the target: the column, or a derived one."""
+    text_field: str
+    """The field that holds the text: its column, or a derived one."""
+    target_field: str
+    """The field that holds the target: its column, or a derived one."""
+    fields: Mapping[str, str]
+    """Derived fields -> expressions."""
     group: Column | None
     """What keeps rows together."""
     labels: Labels | None
@@ -119,7 +123,7 @@ def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
     table = _Table(file=Path(source.uri).name)
     for _, row in read_table(source):
         if not table.rows:
-            table.shape = recognise(row)
+            table.shape = _shape(row)
         count_columns(table.columns, row, seen=table.rows)
         table.rows += 1
     _check(table, wishes)
@@ -128,6 +132,13 @@ def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
     kind = _kind(table, target, wishes)
     group = _pick_group(table, wishes, text=text.column, target=target.column)
     return _guess(table, kind=kind, text=text, target=target, group=group)
+
+
+def _shape(row: Mapping[str, object]) -> Shape:
+    """Tell the shape of a row as it stands in the file, without what `read_table` adds."""
+    own = {name: value for name, value in row.items() if name not in ("prompt", "completion")}
+    shape = recognise(own)
+    return recognise(row) if shape is Shape.PLAIN else shape
 
 
 def _check(table: _Table, wishes: Wishes) -> None:
@@ -224,27 +235,60 @@ def _pick_group(table: _Table, wishes: Wishes, *, text: Column, target: Column) 
 
 
 def _guess(table: _Table, *, kind: Kind, text: Pick, target: Pick, group: Pick | None) -> Guess:
-    name = _free_name(table, "rating" if kind is Kind.RATING else "label")
+    name = _free_name(table, _FIELDS[kind])
     labels = None
     if kind is Kind.RATING:
         labels = rating_labels(target.column, field=name)
     elif kind is Kind.CLASSES:
         labels = class_labels(target.column, field=name)
+    made = (labels.expression if labels else "") or _alias(target.column)
+    fields = {name: made} if made else {}
+    read = _alias(text.column)
+    text_name = _free_name(table, "input_text")
     lost = sum(labels.left_out.values()) if labels else 0
-    rows = min(target.column.filled - lost, text.column.filled)
+    _check_names(table, text, target, group)
     return Guess(
         kind=kind,
         shape=table.shape,
         text=text.column,
         target=target.column,
-        field=name if labels and labels.expression else target.column.name,
+        text_field=text_name if read else text.column.name,
+        target_field=name if made else target.column.name,
+        fields=fields | ({text_name: read} if read else {}),
         group=group.column if group else None,
         labels=labels,
         columns=tuple(table.columns),
-        rows=rows,
+        rows=min(target.column.filled - lost, text.column.filled),
         reasons=tuple(_reasons(table, kind, text, target, group, labels)),
         warnings=tuple(_warnings(table, kind, text, target, labels)),
     )
+
+
+_FIELDS = {Kind.RATING: "rating", Kind.CLASSES: "label", Kind.FREE_TEXT: "answer"}
+"""What a derived field for the target is called."""
+
+
+def _alias(column: Column) -> str:
+    """Return the expression of a field that stands for a column which cannot be used by its name.
+
+    That is one that some rows lack, and one called `choices`, which in a template are its own.
+    """
+    if column.absent:
+        return f'{spelt(column.name)} | default("")'
+    return spelt(column.name) if column.name == "choices" else ""
+
+
+def _check_names(table: _Table, *picks: Pick | None) -> None:
+    """Raise where a column called `row` hides the way to a column that has no plain name."""
+    hidden = [p.column.name for p in picks if p and spelt(p.column.name).startswith("row[")]
+    if "row" in table.columns and hidden:
+        raise DataError(
+            Problem(
+                f"the column 'row' hides the way to {hidden[0]!r}, which is row[...] in a template",
+                where=table.file,
+                fix="call the column 'row' something else",
+            )
+        )
 
 
 def _free_name(table: _Table, wanted: str) -> str:
@@ -285,7 +329,9 @@ def _warnings(
     if text.column.empty:
         yield f"{_rows(text.column.empty)} without {text.column.name!r} left out"
     for value, count in (labels.left_out if labels else {}).items():
-        yield f"{_rows(count)} of {target.column.name!r} {value!r} left out: too few, or no number"
+        number = kind is not Kind.RATING or NUMBER.fullmatch(value)
+        why = "too few to learn" if number else "not a number"
+        yield f"{_rows(count)} with {target.column.name!r} {value!r} left out: {why}"
     if labels and len(labels.choices) < 2:
         yield f"{target.column.name!r} has one value only: there is nothing to tell apart"
     if labels and kind is Kind.CLASSES and target.column.is_mostly(target.column.numbers):

@@ -118,7 +118,8 @@ def plan_sizes(rows: int, *, classes: int) -> Sizes:
     (Sizes(train=None, validation=45, test=75), Sizes(train=600, validation=150, test=300))
     """
     test = min(_MOST_TEST, round(_TEST_SHARE * rows))
-    validation = min(_MOST_VALIDATION, max(round(_VALIDATION_SHARE * rows), min(2 * classes, test)))
+    wanted = max(round(_VALIDATION_SHARE * rows), min(2 * classes, rows // 5))
+    validation = min(_MOST_VALIDATION, wanted)
     train = _MOST_TRAIN if rows - test - validation > 1.5 * _MOST_TRAIN else None
     return Sizes(train, validation=validation, test=test)
 
@@ -139,8 +140,12 @@ def task_yaml(guess: Guess, *, id: str, source: str, encoding: str = "utf-8") ->
     _say(task, "licence", "not stated", "The licence of the rows; it goes into the model's card.")
     where_from = source if encoding == "utf-8" else {"uri": source, "encoding": encoding}
     _say(task, "source", where_from, "CSV, TSV, JSON, JSONL or Parquet, from this file's folder.")
-    _say(task, "text", guess.text.name, "The column that the model reads.")
-    _say(task, "target", guess.field, "The field that holds the right answer.")
+    _say(task, "text", guess.text_field, "The field that the model reads.")
+    _say(task, "target", guess.target_field, "The field that holds the right answer.")
+    if guess.fields:
+        notes = "; ".join(guess.labels.notes if guess.labels else ())
+        text = f"Fields computed from the columns{': ' if notes else ''}{notes}."
+        _say(task, "fields", dict(guess.fields), text)
     if guess.labels:
         _add_choices(task, guess, guess.labels)
     else:
@@ -166,9 +171,6 @@ def _say(mapping: CommentedMap, key: str, value: object, text: str) -> None:
 
 
 def _add_choices(task: CommentedMap, guess: Guess, labels: Labels) -> None:
-    if labels.expression:
-        text = f"Computed from the columns: {'; '.join(labels.notes)}."
-        _say(task, "fields", {guess.field: labels.expression}, text)
     text = "All values of the target, in order; a template may list another wording of them."
     _say(task, "choices", list(labels.choices), text)
     ordered = guess.kind is Kind.RATING

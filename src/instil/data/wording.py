@@ -97,7 +97,7 @@ def free_text_kind(guess: Guess) -> str:
 
 def templates(guess: Guess) -> list[Entry]:
     """Word the templates of a task: three or more questions, then the way back."""
-    text, answer = _braced(guess.text.name), _braced(guess.field)
+    text, answer = _braced(guess.text_field), _braced(guess.target_field)
     words = {"text": text, "answer": answer, **_names(guess)}
     if guess.kind is Kind.FREE_TEXT:
         kind = free_text_kind(guess)
@@ -108,7 +108,7 @@ def templates(guess: Guess) -> list[Entry]:
     choices = guess.labels.choices if guess.labels else ()
     entries = [_entry(id, prompt, words) | _escaped(choices) for id, prompt in patterns]
     if guess.kind is Kind.RATING and len(choices) > 2:
-        entries.append(_rough(guess.field, choices, words))
+        entries.append(_rough(guess.target_field, choices, words))
     return [*entries, _inverted("Write a $noun whose $name is: $answer", words)]
 
 

@@ -142,3 +142,11 @@ def load_shipped(path: Path, *, base: ModelFolder, device: str, dtype: str) -> L
         return load_adapter(load_model(base, device=device, dtype=dtype), path)
     folder = replace(base, path=check_folder(path))
     return load_model(folder, device=device, dtype=dtype)
+
+
+def merged(loaded: LoadedModel) -> LoadedModel:
+    """Fold the adapter into the base weights; added in float32, so only the sum is rounded."""
+    model = loaded.model
+    if isinstance(model, PeftModel):
+        model = model.to(torch.float32).merge_and_unload()
+    return replace(loaded, model=model)

@@ -55,11 +55,3 @@ def generation_config(loaded: LoadedModel) -> GenerationConfig:
         eos_token_id=stops[0] if len(stops) == 1 else list(stops),
         pad_token_id=loaded.chat.pad_id,
     )
-
-
-def merge(loaded: LoadedModel) -> LoadedModel:
-    """Fold the adapter into the base weights, in float32 so that no more is rounded than needed."""
-    model = loaded.model
-    if isinstance(model, PeftModel):
-        model = model.to(torch.float32).merge_and_unload()
-    return LoadedModel(model, loaded.chat, loaded.folder, loaded.device, loaded.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -145,7 +146,7 @@ def _joined(parts: list[Path], scratch: Path) -> Path:
 
 def _convert(gguf: Path, out: Path) -> None:
     where, name = str(gguf.parent), gguf.name
-    with quiet():
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):  # a bar that no switch turns off
         model = AutoModelForCausalLM.from_pretrained(
             where,
             gguf_file=name,

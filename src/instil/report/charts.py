@@ -8,6 +8,7 @@ same values to the dark one.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from typing import Any
 
 from instil.report import format as fmt
@@ -16,7 +17,7 @@ from instil.report.page import CurvePlot, DotPlot
 
 WIDTH = 350
 """Of a plot, in CSS pixels at its natural size: a telephone's, wider pages enlarge it."""
-_SLOT = 16
+_SLOT, _LONGEST = 16, 48
 _INK, _SOFT, _GRID, _BAR = "#1b2128", "#56606b", "#e3e7eb", "#8a949e"
 _BLUE, _ORANGE, _TEAL, _VIOLET, _GREY = "#1f5fa8", "#b3541e", "#0b7a6b", "#7a4fb0", "#6a737d"
 _PALE, _PAPER = "#a9c1dd", "#ffffff"
@@ -65,7 +66,7 @@ def _dot_chart(plot: DotPlot) -> Any:
     import altair as alt
 
     base = alt.Chart(alt.InlineData(values=_dot_values(plot)))
-    rows = [fmt.visible(row) for row in plot.rows]
+    rows = list(_short(plot.rows).values())
     # No axis: the names are marks of their own.
     place = {"y": alt.Y("row:N", sort=rows, axis=None), "yOffset": _slots(plot)}
     names = alt.Chart(alt.InlineData(values=[{"row": row, "slot": ""} for row in rows]))
@@ -95,18 +96,18 @@ def _stacked(plot: DotPlot) -> int:
 def _slots(plot: DotPlot) -> Any:
     import altair as alt
 
-    series = [fmt.visible(name) for name in plot.series]
-    slots = [""] + (["dot"] if _one_a_row(plot) else series)
+    slots = [""] + (["dot"] if _one_a_row(plot) else list(_short(plot.series).values()))
     return alt.YOffset("slot:N", sort=slots, scale=alt.Scale(domain=slots, padding=0.2))
 
 
 def _dot_values(plot: DotPlot) -> list[dict[str, object]]:
     scale = fmt.scale(plot.unit)
+    rows, series = _short(plot.rows), _short(plot.series)
     return [
         {
-            "row": fmt.visible(dot.row),
-            "series": fmt.visible(dot.series),
-            "slot": "dot" if _one_a_row(plot) else fmt.visible(dot.series),
+            "row": rows[dot.row],
+            "series": series[dot.series],
+            "slot": "dot" if _one_a_row(plot) else series[dot.series],
             "mean": scale * dot.mean,
             "low": scale * dot.low,
             "high": scale * dot.high,
@@ -115,6 +116,20 @@ def _dot_values(plot: DotPlot) -> list[dict[str, object]]:
         }
         for dot in plot.dots
     ]
+
+
+def _short(names: Sequence[str]) -> dict[str, str]:
+    """Return each name as the plot has it: seen, short, and still unlike the others.
+
+    Vega takes half a second to fit six names of 300 letters; the tables have them in full.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        text = fmt.visible(name)
+        text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}\u2026"
+        taken = set(found.values())
+        found.setdefault(name, f"{text} ({len(found) + 1})" if text in taken else text)
+    return found
 
 
 def _one_a_row(plot: DotPlot) -> bool:
@@ -136,15 +151,15 @@ def _dot_axis(plot: DotPlot) -> Any:
         labelPadding=6,
     )
     scaling = alt.Scale(domain=domain, nice=False, zero=False)
-    return alt.X("low:Q", title=plot.axis, scale=scaling, axis=axis)
+    return alt.X("low:Q", title=_short([plot.axis])[plot.axis], scale=scaling, axis=axis)
 
 
 def _colour(plot: DotPlot) -> Any:
     import altair as alt
 
-    names = [fmt.visible(name) for name in plot.series]
-    known = {name: _series_colour(name, index) for index, name in enumerate(plot.series)}
-    scale = alt.Scale(domain=names, range=list(known.values()))
+    names = list(_short(plot.series).values())
+    colours = [_series_colour(name, index) for index, name in enumerate(plot.series)]
+    scale = alt.Scale(domain=names, range=colours)
     return alt.Color("series:N", title=None, scale=scale, legend=_legend(plot))
 
 
@@ -155,7 +170,7 @@ def _series_colour(name: str, index: int) -> str:
 def _shape(plot: DotPlot) -> Any:
     import altair as alt
 
-    names = [fmt.visible(name) for name in plot.series]
+    names = list(_short(plot.series).values())
     shapes = [_SHAPES[index % len(_SHAPES)] for index in range(len(names))]
     scale = alt.Scale(domain=names, range=shapes)
     return alt.Shape("series:N", title=None, scale=scale, legend=_legend(plot))
@@ -197,7 +212,7 @@ def _curve_chart(plot: CurvePlot) -> Any:
         x=alt.X("step:Q", title="step", axis=alt.Axis(grid=False, tickCount=6, format=",d")),
         y=alt.Y(
             "value:Q",
-            title=plot.axis,
+            title=_short([plot.axis])[plot.axis],
             scale=alt.Scale(zero=False),
             axis=alt.Axis(tickCount=5, format=".6~g", domain=False, ticks=False),
         ),

@@ -31,7 +31,8 @@ def curve_plots(
     score = _score_plot(steps, best_step, metric)
     plots = tuple(plot for plot in (loss, score) if plot)
     lost = sum(not math.isfinite(step.loss) for step in steps)
-    note = f"{fmt.plural(lost, 'step')} had no finite loss and are not drawn." if lost else ""
+    counted = f"{fmt.plural(lost, 'step')} without a finite loss {'is' if lost == 1 else 'are'}"
+    note = f"{counted} not drawn." if lost else ""
     return plots, note
 
 

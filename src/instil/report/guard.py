@@ -27,10 +27,10 @@ def guard_blocks(guards: Sequence[GuardResult]) -> tuple[Block, ...]:
     nats = [each for each in guards if _unit(each) is Unit.NATS]
     plots = []
     if scores:
-        title = "Guard tasks: left of zero is forgotten"
+        title = "Guard tasks: left of zero is a loss"
         plots.append(_plot(scores, title))
     if nats:
-        plots.append(_plot(nats, "General text: right of zero is forgotten"))
+        plots.append(_plot(nats, "General text: right of zero is a loss"))
     table = _table(guards, guard_outcomes(guards))
     return (Plots(tuple(plots)), table) if plots else (table,)
 

@@ -30,7 +30,8 @@ def to_html(report: Report) -> str:
         return Markup(draw(found, ident=f"chart-{next(numbers)}"))
 
     template = environment.get_template("report.html.jinja")
-    return template.render(report=report, plot=plot, css=_style_sheet(environment))
+    page = template.render(report=report, plot=plot, css=_style_sheet(environment))
+    return page.lstrip()  # what the macros leave before the document
 
 
 @cache

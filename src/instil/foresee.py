@@ -1,0 +1,231 @@
+"""`instil check`: everything that can be known before a run, and nothing trained."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from instil.compare.stats import planned_detectable
+from instil.data.audit import conflicting_labels
+from instil.data.build import render_example
+from instil.data.prepare import TaskData
+from instil.recipe import Method, Recipe
+from instil.stages import encoded_training, prepare_use
+from instil.types import Part, Piece
+
+if TYPE_CHECKING:
+    from instil.encode.mask import ChatFormat
+    from instil.model.load import ModelFolder
+
+PREVIEWS = 3
+FEW_ROWS = 100
+RARE = 0.1
+# Shares of the matrix-product speed that training and scoring reached on two CPU cores, and the
+# bytes that a token's activations took a layer and unit of width (docs/002).
+TRAINING_EFFICIENCY, SCORING_EFFICIENCY = 0.55, 0.6
+ACTIVATION_BYTES = 100
+PROCESS_BYTES = 700_000_000
+# One generated token reads every weight once; a batch of answers shares that.
+DECODING_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class TaskForecast:
+    """What is known of a task before a run."""
+
+    task: str
+    """The task's id."""
+    metric: str
+    """The metric that decides."""
+    rows: Mapping[str, int]
+    """Part of the split -> rows."""
+    balance: Mapping[str, Mapping[str, int]]
+    """Part -> label -> rows; empty for free text."""
+    removed: Mapping[str, int]
+    """Reason -> duplicates taken out."""
+    skipped: Mapping[str, int]
+    """Reason -> rows left out before the split."""
+    lengths: tuple[int, int, int]
+    """Tokens of a training example: median, 95th percentile, longest."""
+    previews: tuple[tuple[Piece, ...], ...]
+    """A few training examples, token by token."""
+    smallest_difference: float
+    """What the test rows can show with 80 % power, in the metric's own unit (0 to 1)."""
+    warnings: tuple[str, ...]
+    """What a user should know or mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is known before a run."""
+
+    tasks: tuple[TaskForecast, ...]
+    """One a task."""
+    seconds: float
+    """Estimated duration of the whole run, model and data at hand."""
+    memory_bytes: int
+    """Estimated peak memory."""
+
+
+def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None) -> Forecast:
+    """Look at everything a run would use; fetches what is not here yet, trains nothing.
+
+    Raises:
+        InstilError: Whatever would stop the run.
+    """
+    from instil.model.load import load_tokenizer, resolve_model
+
+    data = [prepare_use(recipe, use) for use in recipe.tasks]
+    folder = resolve_model(recipe.model, say=say)
+    chat = load_tokenizer(folder)
+    training = encoded_training(recipe, data, chat)
+    tokens = sum(len(pack.ids) for batch in training.batches for pack in batch)
+    shape = _shape(folder)
+    return Forecast(
+        tuple(_forecast(recipe, d, chat, training.fates) for d in data),
+        _seconds(recipe, data, chat, training_tokens=tokens, shape=shape),
+        _memory(recipe, shape),
+    )
+
+
+def _forecast(
+    recipe: Recipe, data: TaskData, chat: ChatFormat, fates: Mapping[str, int]
+) -> TaskForecast:
+    from instil.encode.mask import TooLong, encode_all, token_view
+
+    examples = [
+        render_example(data.task, data.templates[n % len(data.templates)], row)
+        for n, row in enumerate(data.train)
+    ]
+    encoded = encode_all(
+        examples,
+        chat,
+        max_length=recipe.train.max_length,
+        too_long=TooLong(recipe.train.too_long),
+    )
+    lengths = sorted(len(e.ids) for e in encoded if e.ids)
+    shown = [e for e in encoded if e.ids][:PREVIEWS]
+    groups = Counter(row.group for row in data.test)
+    return TaskForecast(
+        task=data.task.id,
+        metric=data.task.metric,
+        rows={str(part): len(data.part(part)) for part in Part},
+        balance=data.balance,
+        removed=Counter(removed.why for removed in data.split.removed),
+        skipped=data.split.skipped,
+        lengths=(lengths[len(lengths) // 2], lengths[int(0.95 * len(lengths))], lengths[-1]),
+        previews=tuple(token_view(e, chat) for e in shown),
+        smallest_difference=planned_detectable(list(groups.values())),
+        warnings=tuple(_warnings(data, chat, fates)),
+    )
+
+
+def _warnings(data: TaskData, chat: ChatFormat, fates: Mapping[str, int]) -> list[str]:
+    found = []
+    for fate in ("truncated", "dropped"):
+        if fates.get(fate):
+            found.append(
+                f"{fates[fate]} training examples are {fate}: longer than train.max_length"
+            )
+    conflicts = conflicting_labels([*data.train, *data.validation, *data.test], data.task)
+    if conflicts:
+        first, second = conflicts[0]
+        found.append(
+            f"{len(conflicts)} pairs of rows have the same text and different labels "
+            f"(rows {first} and {second}, for one)"
+        )
+    if len(data.test) < FEW_ROWS:
+        found.append(f"{len(data.test)} test rows show large differences alone")
+    train = data.balance.get(str(Part.TRAIN), {})
+    rare = [label for label, count in train.items() if count < RARE * max(train.values())]
+    if rare:
+        found.append(f"rare in train: {', '.join(rare)}")
+    found += [f"{what}: {count} rows" for what, count in data.notes.items()]
+    starts = [tuple(chat.completion(c, stop=False)) for c in data.task.choices]
+    if len(set(starts)) < len(starts):
+        found.append("two choices are the same tokens")
+    return found
+
+
+def _shape(folder: ModelFolder) -> Mapping[str, Any]:
+    """Sizes from the model's config and weights; nothing is loaded."""
+    from instil.model.load import folder_bytes
+
+    config = json.loads((folder.path / "config.json").read_text(encoding="utf-8"))
+    config = config.get("text_config", config)
+    width = {"float32": 4}.get(str(config.get("dtype", config.get("torch_dtype"))), 2)
+    return {
+        "layers": config.get("num_hidden_layers", 24),
+        "hidden": config.get("hidden_size", 1024),
+        "parameters": folder_bytes(folder.path) / width,
+    }
+
+
+def _seconds(
+    recipe: Recipe,
+    data: Sequence[TaskData],
+    chat: ChatFormat,
+    *,
+    training_tokens: int,
+    shape: Mapping[str, Any],
+) -> float:
+    per_token = shape["parameters"] / matrix_speed(recipe)
+    operations = 6 if recipe.method is Method.FULL else 4
+    training = training_tokens * operations * per_token / TRAINING_EFFICIENCY
+    scored, generated = 0.0, 0.0
+    for d in data:
+        shots = len(recipe.baselines.shots)
+        ladder = len(d.validation) * shots
+        # The validations during training, the choice of a template, two models on test, wordings.
+        asked = ladder + 9 * len(d.validation) / len(d.answering) + len(d.validation)
+        asked += 3 * len(d.test) / len(d.answering) + 2 * min(150, len(d.test))
+        own = sum(_own_tokens(d, chat))
+        scored += asked * own
+        if not d.task.choices:
+            batches = asked * len(d.answering) / 16
+            generated += batches * d.task.max_new_tokens * DECODING_SECONDS
+    guards = 0 if recipe.forgetting.tasks == "none" else 5
+    scored += 2 * guards * recipe.forgetting.rows * 200
+    generated += 2 * guards * (1 + recipe.forgetting.rows / 16) * 24 * DECODING_SECONDS
+    return float(training + generated + scored * 2 * per_token / SCORING_EFFICIENCY)
+
+
+def _own_tokens(data: TaskData, chat: ChatFormat) -> list[float]:
+    """Mean tokens of a prompt that it does not share with the others, a template."""
+    from instil.evaluate.choices import common_prefix
+
+    found = []
+    for template in data.answering:
+        examples = [render_example(data.task, template, row) for row in data.validation[:30]]
+        prompts = [tuple(chat.prompt(e.messages)) for e in examples]
+        found.append(sum(map(len, prompts)) / len(prompts) - common_prefix(prompts))
+    return found
+
+
+def matrix_speed(recipe: Recipe) -> float:
+    """Measure this machine's matrix products in the compute type, operations a second."""
+    import torch
+
+    from instil.model.load import pick_device, pick_dtype
+
+    device = pick_device(recipe.device)
+    size = 4096 if device.type == "cuda" else 1024
+    a = torch.rand(size, size, device=device, dtype=pick_dtype(recipe.dtype, device))
+    speeds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        (a @ a).sum().item()
+        speeds.append(2 * size**3 / (time.perf_counter() - began))
+    return max(speeds)
+
+
+def _memory(recipe: Recipe, shape: Mapping[str, Any]) -> int:
+    weights = shape["parameters"]
+    # LoRA: the base in bfloat16, and little else; full: float32 weights, gradients, two moments.
+    held = weights * (16 if recipe.method is Method.FULL else 2.5)
+    activations = recipe.train.micro_batch_tokens * shape["layers"] * shape["hidden"]
+    return int(PROCESS_BYTES + held + activations * ACTIVATION_BYTES)

@@ -1,0 +1,254 @@
+"""Using what a run handed over: predictions for new rows, a conversation, an export."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instil.data.source import read_table
+from instil.errors import DataError, Problem, RunError, TaskError
+from instil.recipe import Recipe, load_recipe
+from instil.results import TaskResult
+from instil.run import load_summary, write_whole
+from instil.tasks.task import find_template, load_task
+from instil.tasks.template import evaluate, render
+from instil.types import Example, Message, Prediction, Role, SourceSpec, Task, Template
+
+if TYPE_CHECKING:
+    from instil.model.load import LoadedModel
+
+ANSWER_TOKENS = 256
+"""Longest answer to a prompt or in a conversation, in tokens."""
+
+
+def load_run_model(folder: Path) -> LoadedModel:
+    """Load a finished run's tuned model, from its `model/` folder.
+
+    Raises:
+        RunError: The folder is no finished run.
+        ModelError: The base model or the adapter cannot be loaded.
+    """
+    from instil.model.adapter import load_shipped
+    from instil.model.load import resolve_model
+
+    load_summary(folder)
+    recipe = load_recipe(folder / "recipe.yaml")
+    return load_shipped(
+        folder / "model",
+        base=resolve_model(recipe.model),
+        device=recipe.device,
+        dtype=recipe.dtype,
+    )
+
+
+def predict_text(folder: Path, text: str) -> Prediction:
+    """Let a run's tuned model answer one prompt, as it stands.
+
+    Raises:
+        RunError: The folder is no finished run, or the prompt is empty.
+    """
+    from instil.evaluate.generate import generate
+
+    if not text.strip():
+        raise RunError(Problem("the prompt is empty", fix="instil predict RUN 'your prompt'"))
+    example = Example("prompt", "", "", "", "", (Message("user", text.strip()),), "")
+    return generate(load_run_model(folder), [example], max_new_tokens=ANSWER_TOKENS)[0]
+
+
+def predict_file(folder: Path, *, rows: Path, out: Path, template: str = "") -> Path:
+    """Answer every row of a file, and write one JSON line a row: its columns and the prediction.
+
+    Rows need no label. For a task with choices the line also has the probability of each.
+
+    Args:
+        folder: A finished run.
+        rows: CSV, TSV, JSON, JSONL or Parquet with the columns of the run's task.
+        out: Where the lines go; appears whole or not at all.
+        template: A template's id, or `task/template` in a run of several tasks; empty: the one
+            the run was judged with.
+
+    Raises:
+        RunError: The folder is no finished run, or it is not clear which task is meant.
+        DataError: The file cannot be read.
+        TaskError: It lacks a column that the template asks for.
+    """
+    from instil.evaluate.suite import answer
+
+    asked = _asking(folder, template)
+    columns = [c for _, c in read_table(SourceSpec(str(rows.resolve())))]
+    examples = [_unlabelled(asked, c, n) for n, c in enumerate(columns, start=1)]
+    loaded = load_run_model(folder)
+    made = answer(loaded, examples, max_new_tokens=asked.task.max_new_tokens)
+    lines = [
+        json.dumps({**c, **_answer_fields(e, p)}, ensure_ascii=False, default=str) + "\n"
+        for c, e, p in zip(columns, examples, made, strict=True)
+    ]
+    write_whole(out, "".join(lines).encode())
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """What rows are asked."""
+
+    task: Task
+    template: Template
+
+
+def _asking(folder: Path, wanted: str) -> _Asking:
+    results = {result.task: result for result in load_summary(folder).tasks}
+    tasks = {t.id: t for t in _tasks(load_recipe(folder / "recipe.yaml"))}
+    name, _, template = wanted.rpartition("/")
+    if not name and len(tasks) > 1:
+        raise RunError(
+            Problem(
+                "this run has several tasks: say which one the rows belong to",
+                allowed=", ".join(f"{task}/TEMPLATE" for task in tasks),
+                fix="--template TASK/TEMPLATE",
+            )
+        )
+    name = name or next(iter(tasks))
+    if name not in tasks:
+        raise RunError(Problem(f"the run has no task {name!r}", allowed=", ".join(tasks)))
+    return _Asking(tasks[name], find_template(tasks[name], template or _judged(results[name])))
+
+
+def _tasks(recipe: Recipe) -> list[Task]:
+    return [load_task(use.use) for use in recipe.tasks]
+
+
+def _judged(result: TaskResult) -> str:
+    return next(arm.template for arm in result.arms if arm.name == "tuned")
+
+
+def _unlabelled(asked: _Asking, columns: Mapping[str, object], number: int) -> Example:
+    task, template = asked.task, asked.template
+    where = f"row {number}"
+    fields = dict(columns)
+    for name, expression in task.fields.items():
+        try:
+            fields[name] = evaluate(expression, fields, where=where)
+        except TaskError:
+            continue  # it is computed from the label, which these rows need not have
+    if template.role is Role.INVERTED and task.target not in fields:
+        raise DataError(
+            Problem(
+                f"the template {template.id} asks from the answer",
+                where=where,
+                found=", ".join(columns),
+                fix=f"give the column {task.target!r}",
+            )
+        )
+    choices = tuple(render(choice, fields, where=where) for choice in template.choices)
+    scope = {"choices": list(choices), **fields}
+    turns = [Message("system", render(template.system, scope, where=where))]
+    turns = turns if template.system else []
+    prompt = Message("user", render(template.prompt, scope, where=where))
+    return Example(
+        str(number), task.id, template.id, str(number), "", (*turns, prompt), "", choices
+    )
+
+
+def _answer_fields(example: Example, made: Prediction) -> dict[str, object]:
+    if not example.choices:
+        return {"prediction": made.text, "stopped": made.stopped}
+    shares = softmax(made.choice_scores)
+    return {
+        "prediction": made.text,
+        "probabilities": {
+            choice: round(share, 4) for choice, share in zip(example.choices, shares, strict=True)
+        },
+    }
+
+
+def softmax(scores: Sequence[float]) -> list[float]:
+    """Turn log-likelihoods into shares that sum to 1.
+
+    >>> softmax([0.0, 0.0])
+    [0.5, 0.5]
+    """
+    top = max(scores)
+    weights = [math.exp(score - top) for score in scores]
+    return [weight / sum(weights) for weight in weights]
+
+
+@dataclass(slots=True)
+class Chat:
+    """A conversation with a tuned model; `reply` remembers the turns."""
+
+    loaded: LoadedModel
+    """The model."""
+    messages: list[Message] = field(default_factory=list)
+    """The turns so far."""
+
+    def reply(self, text: str) -> Iterator[str]:
+        """Answer greedily, piece by piece; an answer that is broken off is kept as far as it got."""
+        self.messages.append(Message("user", text))
+        said: list[str] = []
+        try:
+            for piece in stream(self.loaded, self.messages):
+                said.append(piece)
+                yield piece
+        finally:
+            self.messages.append(Message("assistant", "".join(said).strip()))
+
+
+def stream(loaded: LoadedModel, messages: Sequence[Message]) -> Iterator[str]:
+    """Yield the answer to a conversation as it is generated."""
+    import torch
+    from transformers import DynamicCache
+
+    prompt = loaded.chat.prompt(messages)
+    cache, told, new = DynamicCache(), "", list[int]()
+    ids = torch.tensor([prompt], device=loaded.device)
+    with torch.inference_mode():
+        for _ in range(ANSWER_TOKENS):
+            out = loaded.model(
+                input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1
+            )
+            token = int(out.logits[0, -1].argmax())
+            if token in loaded.chat.stop_ids:
+                return
+            new.append(token)
+            text = loaded.chat.tokenizer.decode(new, skip_special_tokens=True)
+            if not text.endswith("\ufffd"):  # else a character is not whole yet
+                yield text[len(told) :]
+                told = text
+            ids = torch.tensor([[token]], device=loaded.device)
+
+
+def chat(folder: Path) -> Chat:
+    """Begin a conversation with a run's tuned model.
+
+    Raises:
+        RunError: The folder is no finished run.
+    """
+    return Chat(load_run_model(folder))
+
+
+def export(folder: Path, *, out: Path, merge: bool) -> Path:
+    """Write a run's model for use without instil.
+
+    Args:
+        folder: A finished run.
+        out: The folder to make.
+        merge: Fold the adapter into the base weights: one plain transformers model.
+
+    Raises:
+        RunError: The folder is no finished run.
+    """
+    load_summary(folder)
+    if not merge:
+        shutil.copytree(folder / "model", out)
+        return out
+    from instil.model.adapter import merged
+    from instil.model.export import save_model
+
+    save_model(merged(load_run_model(folder)), out)
+    shutil.copy(folder / "model" / "README.md", out / "README.md")
+    return out

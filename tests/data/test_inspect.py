@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from instil.data.inspect import Guess, Kind, Wishes, inspect_table
+from instil.data.shapes import Shape
+from instil.errors import DataError
+from instil.types import SourceSpec
+
+WORDS = "good bad nice works broken cheap love hate slow fast battery screen box late".split()
+Table = Mapping[str, Sequence[object]]
+
+
+def sentences(n: int = 120, *, words: int = 9, seed: int = 0) -> list[str]:
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(WORDS, k=words)) for _ in range(n)]
+
+
+def cycle(values: Sequence[object], n: int = 120) -> list[object]:
+    return [values[index % len(values)] for index in range(n)]
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Callable[..., Guess]:
+    """Write a table as CSV and look at it."""
+
+    def inspect(table: Table, **wishes: str) -> Guess:
+        path = tmp_path / "rows.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(table)
+            writer.writerows(zip(*table.values(), strict=True))
+        return inspect_table(SourceSpec(uri=str(path)), wishes=Wishes(**wishes))
+
+    return inspect
+
+
+def names(guess: Guess) -> tuple[str, str, str]:
+    return guess.text.name, guess.target.name, guess.group.name if guess.group else ""
+
+
+def test_text_label_and_group_are_found(look) -> None:
+    guess = look(
+        {
+            "": range(120),
+            "title": sentences(words=3, seed=1),
+            "Review Text": sentences(),
+            "date": ["2024-05-01"] * 120,
+            "helpful": cycle([0, 1, 2]),
+            "sentiment": cycle(["positive", "negative"]),
+            "product_id": cycle([f"B{number}" for number in range(30)]),
+        }
+    )
+    assert names(guess) == ("Review Text", "sentiment", "product_id")
+    assert guess.kind is Kind.CLASSES
+    assert guess.labels.choices == ("negative", "positive")
+    assert guess.rows == 120
+    assert not guess.warnings
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["label", "Label", "sentiment", "category", "rating", "stars", "score", "class", "topic"],
+)
+def test_a_name_for_labels_goes_before_other_columns_of_few_values(look, name: str) -> None:
+    table = {"country": cycle(["UK", "US"]), "text": sentences(), name: cycle(["a", "b", "c"])}
+    assert look(table).target.name == name
+
+
+def test_a_column_of_few_values_is_the_label_whatever_its_name(look) -> None:
+    guess = look({"id": range(120), "body": sentences(), "verdict": cycle(["up", "down"])})
+    assert names(guess) == ("body", "verdict", "")
+
+
+@pytest.mark.parametrize(
+    ("values", "choices"),
+    [
+        (["1", "2", "3", "4", "5"], ("1", "2", "3", "4", "5")),
+        (["10.0", "9.0", "1.0"], ("1", "9", "10")),
+        ([number / 10 for number in range(10, 51)], ("1", "2", "3", "4", "5")),
+    ],
+)
+def test_numbers_are_a_rating_in_order(
+    look, values: list[object], choices: tuple[str, ...]
+) -> None:
+    guess = look({"text": sentences(400), "stars": cycle(values, 400)})
+    assert guess.kind is Kind.RATING
+    assert guess.labels.choices == choices
+
+
+@pytest.mark.parametrize("values", [["0", "1"], ["0", "1", "2"]])
+def test_numbered_classes_are_no_rating(look, values: list[str]) -> None:
+    guess = look({"text": sentences(), "label": cycle(values)})
+    assert guess.kind is Kind.CLASSES
+    assert any("words" in warning for warning in guess.warnings)
+
+
+@pytest.mark.parametrize(
+    "target", ["summary", "answer", "output", "completion", "headline", "title"]
+)
+def test_a_text_to_write_is_found_by_its_name(look, target: str) -> None:
+    guess = look({"article": sentences(words=30), target: sentences(words=6, seed=1)})
+    assert names(guess)[:2] == ("article", target)
+    assert guess.kind is Kind.FREE_TEXT
+    assert guess.labels is None
+
+
+def test_a_long_answer_is_still_the_answer(look) -> None:
+    guess = look({"question": sentences(words=6), "answer": sentences(words=40, seed=1)})
+    assert names(guess)[:2] == ("question", "answer")
+
+
+def test_wishes_overrule_the_guess(look) -> None:
+    table = {
+        "text": sentences(words=20),
+        "subject": sentences(words=4, seed=1),
+        "label": cycle(["a", "b"]),
+        "mood": cycle(["x", "y", "z"]),
+        "shop": cycle(list(range(20))),
+    }
+    guess = look(table, text="subject", label="mood", group="shop")
+    assert names(guess) == ("subject", "mood", "shop")
+    free = look(table, target="subject", group="none")
+    assert names(free) == ("text", "subject", "")
+    assert free.kind is Kind.FREE_TEXT
+
+
+@pytest.mark.parametrize(
+    ("wishes", "said"),
+    [
+        ({"label": "lable"}, "did you mean: label"),
+        ({"text": "nope", "group": "no"}, "there is no column 'no'"),
+        ({"label": "label", "target": "text"}, "either --label"),
+        ({"text": "label", "label": "label"}, "two things"),
+        ({"label": "text", "text": "label"}, "--target text"),
+    ],
+)
+def test_wishes_that_cannot_be_had(look, wishes: dict[str, str], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        look({"text": sentences(), "label": cycle(["a", "b"])}, **wishes)
+
+
+def test_ids_dates_indices_and_links_are_no_labels(look) -> None:
+    table = {
+        "column_1": range(120),
+        "id": cycle([1, 2, 3, 4]),
+        "date": cycle(["2024-05-01", "2024-05-02"]),
+        "link": cycle(["https://a.example/x", "https://b.example/y"]),
+        "text": sentences(),
+    }
+    with pytest.raises(DataError, match="--label COLUMN or --target COLUMN"):
+        look(table)
+
+
+def test_a_table_without_text_says_so(look) -> None:
+    with pytest.raises(DataError, match="--text COLUMN"):
+        look({"a": range(120), "label": cycle(["x", "y"])})
+
+
+def test_too_few_rows(look) -> None:
+    with pytest.raises(DataError, match="5 rows are too few"):
+        look({"text": sentences(5), "label": cycle(["a", "b"], 5)})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        list(range(120)),  # every row its own
+        cycle(["p1", "p2", "p3"]),  # too few to split
+        ["p0"] * 60 + list(range(60)),  # half of the rows in one
+    ],
+)
+def test_what_keeps_no_rows_together_is_no_group(look, values: list[object]) -> None:
+    table = {"text": sentences(), "label": cycle(["a", "b"]), "product_id": values}
+    assert look(table).group is None
+
+
+def test_rows_of_a_review_go_before_rows_of_a_user(look) -> None:
+    table = {
+        "user_id": cycle(list(range(20))),
+        "review_id": cycle(list(range(40))),
+        "sentence": sentences(),
+        "label": cycle(["a", "b"]),
+    }
+    guess = look(table)
+    assert names(guess) == ("sentence", "label", "review_id")
+    assert any("user_id" in reason for reason in guess.reasons)
+
+
+def test_personal_data_are_warned_of(look) -> None:
+    texts = sentences()
+    texts[7] += " write to ann.lee+shop@example.co.uk today"
+    table = {
+        "email": [f"u{number}@example.org" for number in range(120)],
+        "contact": [f"u{number}@example.org" for number in range(120)],
+        "text": texts,
+        "label": cycle(["a", "b"]),
+    }
+    warnings = look(table).warnings
+    assert sum("looks like personal data" in warning for warning in warnings) == 2
+    assert any("1 cells of 'text' hold an e-mail address" in warning for warning in warnings)
+
+
+def test_what_is_left_out_is_told(look) -> None:
+    texts = sentences()
+    texts[3] = " "
+    guess = look({"text": texts, "label": ["", *cycle(["a", "b"], 118), "c"]})
+    assert guess.rows == 118
+    assert set(guess.warnings) == {
+        "1 row without 'label' left out",
+        "1 row without 'text' left out",
+        "1 row with 'label' 'c' left out: too few to learn",
+    }
+
+
+ALPACA = {"instruction": "Say a word {}.", "input": "", "output": "word number {} it is"}
+SHAREGPT = {
+    "conversations": [{"from": "human", "value": "Say {}."}, {"from": "gpt", "value": "It is {}."}]
+}
+MESSAGES = {
+    "messages": [
+        {"role": "user", "content": "Say {}."},
+        {"role": "assistant", "content": "It is {}."},
+    ]
+}
+PROMPT = {"prompt": "Say {}.", "completion": "It is {}."}
+
+
+@pytest.mark.parametrize(
+    ("shape", "row"),
+    [
+        (Shape.ALPACA, ALPACA),
+        (Shape.SHAREGPT, SHAREGPT),
+        (Shape.MESSAGES, MESSAGES),
+        (Shape.PROMPT_COMPLETION, PROMPT),
+    ],
+)
+def test_known_shapes_are_recognised(tmp_path: Path, shape: Shape, row: dict[str, object]) -> None:
+    path = tmp_path / "rows.jsonl"
+    lines = [json.dumps(row).replace("{}", str(number)) for number in range(40)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    guess = inspect_table(SourceSpec(uri=str(path)), wishes=Wishes())
+    assert guess.shape is shape
+    assert names(guess) == ("prompt", "completion", "")
+    assert guess.kind is Kind.FREE_TEXT
+
+
+def test_answers_of_few_values_are_classes_in_a_known_shape_too(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    rows = [{"prompt": f"Is {n} even?", "completion": ["yes", "no"][n % 2]} for n in range(60)]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    guess = inspect_table(SourceSpec(uri=str(path)), wishes=Wishes())
+    assert guess.kind is Kind.CLASSES
+    assert guess.labels.choices == ("no", "yes")

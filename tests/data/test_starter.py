@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from instil.data.build import render_example
+from instil.data.inspect import Wishes
+from instil.data.registry import load_rows
+from instil.data.split import split_rows
+from instil.data.starter import Starter, plan_sizes, task_id, write_starter
+from instil.errors import DataError
+from instil.recipe import load_recipe
+from instil.tasks.task import load_task
+from instil.types import Role, Row, Split, Task
+
+NASTY = ["yes", "a: b", "{{ label }}", "{% if x %}", 'it\'s "so"', "- no", "# one", "1e-4", "null"]
+
+
+def write_csv(path: Path, table: Mapping[str, Sequence[object]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(table)
+        writer.writerows(zip(*table.values(), strict=True))
+    return path
+
+
+def texts(n: int) -> list[str]:
+    return [
+        f"the battery of unit {number} lasted for {number % 7} days or so" for number in range(n)
+    ]
+
+
+def cycle(values: Sequence[object], n: int) -> list[object]:
+    return [values[index % len(values)] for index in range(n)]
+
+
+def unedited(starter: Starter) -> tuple[Task, tuple[Row, ...], Split]:
+    """Take the two files through loading, splitting and rendering, as a run does."""
+    recipe = load_recipe(starter.recipe_file)
+    (use,) = recipe.tasks
+    task = load_task(use.use)
+    rows = load_rows(task).rows
+    split = split_rows(
+        rows, task=task, train=use.train, validation=recipe.validation, test=recipe.test, seed=0
+    )
+    for template in task.templates:
+        for row in rows:
+            example = render_example(task, template, row)
+            assert example.target
+            assert not example.choices or example.target in example.choices
+    return task, rows, split
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., Starter]:
+    def write(table: Mapping[str, Sequence[object]], **wishes: str) -> Starter:
+        data = write_csv(tmp_path / "My rows.csv", table)
+        return write_starter(data, folder=tmp_path, wishes=Wishes(**wishes))
+
+    return write
+
+
+def test_classes_work_unedited(start, golden) -> None:
+    starter = start(
+        {
+            "review": texts(300),
+            "sentiment": cycle(["positive", "negative", "mixed"], 300),
+            "product": cycle([f"p{number}" for number in range(60)], 300),
+        }
+    )
+    task, rows, split = unedited(starter)
+    assert task.id == "My_rows"
+    assert task.choices == ("mixed", "negative", "positive")
+    assert [template.role for template in task.templates] == [Role.ANSWER] * 3 + [Role.INVERTED]
+    assert len({template.prompt for template in task.templates}) == 4
+    assert len(rows) == 300
+    assert (len(split.validation), len(split.test)) == (45, 75)
+    assert rows[61].group == "p1"
+    folder = Path(__file__).parent / "golden"
+    golden(folder / "classes.task.yaml", starter.task_file.read_text(encoding="utf-8"))
+    golden(folder / "classes.recipe.yaml", starter.recipe_file.read_text(encoding="utf-8"))
+
+
+def test_ratings_work_unedited(start, golden) -> None:
+    starter = start({"review": texts(250), "stars": cycle([1, "2.0", 3, 4, 5], 250)})
+    task, rows, split = unedited(starter)
+    assert task.choices == ("1", "2", "3", "4", "5")
+    roles = [template.role for template in task.templates]
+    assert roles == [Role.ANSWER] * 3 + [Role.AUXILIARY, Role.INVERTED]
+    rough = task.templates[3]
+    assert [render_example(task, rough, row).target for row in rows[:5]] == [
+        "low", "low", "middle", "high", "high",
+    ]  # fmt: skip
+    assert len(split.train) > 120
+    path = Path(__file__).parent / "golden" / "rating.task.yaml"
+    golden(path, starter.task_file.read_text(encoding="utf-8"))
+
+
+def test_rounded_ratings_with_gaps_work_unedited(start) -> None:
+    scores = ["", "n/a", *(number / 10 for number in range(198))]
+    task, rows, _ = unedited(start({"text": texts(200), "score": scores}))
+    assert task.target == "rating"
+    assert task.choices == ("1", "2", "3", "4", "5")
+    assert len(rows) == 198
+
+
+def test_free_text_works_unedited(start, golden) -> None:
+    summaries = [f"unit {number} lasted" for number in range(200)]
+    starter = start({"article": texts(200), "summary": summaries})
+    task, _, _ = unedited(starter)
+    assert task.kind == "summary"
+    assert task.metric == "token_f1"
+    assert task.choices == ()
+    assert [template.role for template in task.templates] == [Role.ANSWER] * 3 + [Role.INVERTED]
+    path = Path(__file__).parent / "golden" / "summary.task.yaml"
+    golden(path, starter.task_file.read_text(encoding="utf-8"))
+
+
+def test_free_text_with_gaps_works_unedited(start) -> None:
+    answers = ["" if number % 10 == 0 else f"answer number {number}" for number in range(100)]
+    _, rows, _ = unedited(start({"question": texts(100), "answer": answers}))
+    assert len(rows) == 90
+
+
+@pytest.mark.parametrize("label", ["Final Label", "klasse-für-mich", "class", "choices", "label"])
+@pytest.mark.parametrize("text", ["Review Text", "review-text", "text", "1st", 'the "text"'])
+def test_columns_and_labels_of_any_spelling_survive(start, text: str, label: str) -> None:
+    starter = start(
+        {text: texts(270), label: cycle(NASTY, 270), "user id": cycle(range(45), 270)},
+        text=text,
+        label=label,
+        group="user id",
+    )
+    task, rows, _ = unedited(starter)
+    assert set(task.choices) == set(NASTY)
+    assert {row.fields[label] for row in rows} == set(NASTY)
+    assert rows[46].group == "1"
+    inverted = task.templates[-1]
+    assert rows[2].fields[label] == "{{ label }}"
+    assert "{{ label }}" in render_example(task, inverted, rows[2]).messages[-1].content
+    assert render_example(task, inverted, rows[2]).target == texts(3)[2]
+
+
+def test_labels_in_different_case_become_one(start) -> None:
+    starter = start({"text": texts(120), "label": cycle(["Good", "good", "BAD", "bad"], 120)})
+    task, rows, _ = unedited(starter)
+    assert task.choices == ("bad", "good")
+    assert task.target == "label_value"
+    assert rows[0].fields["label_value"] == "good"
+
+
+def test_json_rows_with_missing_keys_work_unedited(tmp_path: Path) -> None:
+    rows = [
+        {"text": text, **({"label": ["a", "b"][n % 2]} if n % 9 else {}), "user": n % 30}
+        for n, text in enumerate(texts(180))
+    ]
+    for row in rows[10:13]:
+        del row["user"]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    starter = write_starter(data, folder=tmp_path, wishes=Wishes())
+    _, loaded, _ = unedited(starter)
+    assert len(loaded) == 160
+
+
+def test_instruction_data_work_unedited(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": f"Say what {text}.", "input": "", "output": f"Well, {text}."}
+        for text in texts(60)
+    ]
+    data = tmp_path / "alpaca.json"
+    data.write_text(json.dumps(rows), encoding="utf-8")
+    task, _, _ = unedited(write_starter(data, folder=tmp_path, wishes=Wishes()))
+    assert task.kind == "instruction"
+    assert task.templates[0].prompt == "{{ prompt }}"
+
+
+def test_files_are_never_written_over_unasked(tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "r.csv", {"text": texts(60), "label": cycle(["a", "b"], 60)})
+    (tmp_path / "r.recipe.yaml").write_text("mine", encoding="utf-8")
+    with pytest.raises(DataError, match="--force"):
+        write_starter(data, folder=tmp_path, wishes=Wishes())
+    assert (tmp_path / "r.recipe.yaml").read_text(encoding="utf-8") == "mine"
+    assert not (tmp_path / "r.task.yaml").exists()
+    starter = write_starter(data, folder=tmp_path, wishes=Wishes(), overwrite=True)
+    assert starter.recipe_file.read_text(encoding="utf-8") != "mine"
+
+
+def test_nothing_is_written_for_bad_data(tmp_path: Path) -> None:
+    data = tmp_path / "r.csv"
+    data.write_text("text,label\n", encoding="utf-8")
+    with pytest.raises(DataError):
+        write_starter(data, folder=tmp_path, wishes=Wishes())
+    assert [path.name for path in tmp_path.iterdir()] == ["r.csv"]
+
+
+def test_the_rows_are_found_from_the_task_file(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "work").mkdir()
+    table = {"text": texts(60), "label": cycle(["a", "b"], 60)}
+    data = write_csv(tmp_path / "data" / "r.csv", table)
+    inside = write_starter(data, folder=tmp_path, wishes=Wishes())
+    assert "source: data/r.csv" in inside.task_file.read_text(encoding="utf-8")
+    unedited(inside)
+    unedited(write_starter(data, folder=tmp_path / "work", wishes=Wishes()))
+
+
+def test_another_encoding_is_kept_in_the_task(tmp_path: Path) -> None:
+    data = tmp_path / "r.csv"
+    lines = [f"{text} café,{'ab'[n % 2]}" for n, text in enumerate(texts(60))]
+    data.write_bytes("\n".join(["text,label", *lines]).encode("latin-1"))
+    with pytest.raises(DataError, match="encoding"):
+        write_starter(data, folder=tmp_path, wishes=Wishes())
+    starter = write_starter(data, folder=tmp_path, wishes=Wishes(), encoding="latin-1")
+    _, rows, _ = unedited(starter)
+    assert str(rows[0].fields["text"]).endswith("café")
+
+
+@pytest.mark.parametrize("rows", [24, 30, 60, 100, 300, 1000, 5000, 10**6])
+@pytest.mark.parametrize("classes", [2, 5, 20])
+def test_sizes_leave_most_rows_to_train(rows: int, classes: int) -> None:
+    sizes = plan_sizes(rows, classes=classes)
+    assert sizes.validation >= 2
+    assert sizes.test >= max(2, min(300, rows // 5))
+    left = rows - sizes.validation - sizes.test
+    assert left >= rows / 2
+    assert sizes.train is None or sizes.train <= left
+
+
+@pytest.mark.parametrize(
+    ("name", "id"),
+    [
+        ("reviews.csv", "reviews"),
+        ("Überblick 2024.xlsx.csv", "berblick_2024"),
+        (".hidden", "hidden"),
+        ("-x.csv", "x"),
+        ("___.csv", "task"),
+        ("a/b", "a_b"),
+    ],
+)
+def test_ids_are_made_of_letters_digits_and_dashes(name: str, id: str) -> None:
+    assert task_id(name) == id

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from types import ModuleType
+
+import pytest
+from huggingface_hub import ModelCard
+
+from instil.report.card import Form, model_card, plain
+
+HOSTILE = "</a>\n---\nlicense: mit\n---\n# x | <script>alert(1)</script> `code` [a](b) \x00\u202e"
+
+
+def card_of(sample: ModuleType, **changes: object) -> str:
+    return model_card(replace(sample.run(), **changes), manifest=sample.manifest())
+
+
+def test_the_hub_reads_the_front_matter(sample: ModuleType) -> None:
+    data = ModelCard(card_of(sample, model="org/small-1b")).data.to_dict()
+    assert data["license"] == "apache-2.0"
+    assert data["base_model"] == "org/small-1b"
+    assert data["library_name"] == "peft"
+    assert data["pipeline_tag"] == "text-generation"
+    assert data["tags"] == ["instil", "instruct", "lora", "sentiment"]
+    assert "model-index" not in data
+
+
+@pytest.mark.parametrize(
+    ("stated", "fields"),
+    [
+        ("MIT", {"license": "mit"}),
+        ("Gemma Terms of Use", {"license": "gemma"}),
+        ("Acme Model Licence: v2", {"license": "other", "license_name": "Acme Model Licence: v2"}),
+        ("", {"license": "other", "license_name": "not stated"}),
+    ],
+)
+def test_licences(stated: str, fields: dict[str, str], sample: ModuleType) -> None:
+    data = ModelCard(card_of(sample, model_licence=stated)).data.to_dict()
+    assert {key: value for key, value in data.items() if key.startswith("license")} == fields
+
+
+@pytest.mark.parametrize("path", ["./models/mine", "/data/m", "a/b/c", "C:\\m", "../m"])
+def test_a_path_is_no_base_model_of_the_hub(path: str, sample: ModuleType) -> None:
+    assert "base_model" not in ModelCard(card_of(sample, model=path)).data.to_dict()
+
+
+def test_verdict_figures_data_and_training_are_there(sample: ModuleType) -> None:
+    run = sample.run(sample.class_task(), sample.text_task())
+    text = model_card(run, manifest=sample.manifest())
+    assert all(plain(sentence) in text for sentence in run.verdict)
+    assert "| tuned, zero-shot | 81.5 % (77.1\u201385.9) |" in text
+    assert "+8.9 points (+4.6 to +13.2)" in text
+    assert "| amazon_reviews | sentiment | 600 | 200 | 300 | MIT | pypi:vaderSentiment==0.5" in text
+    assert "| headlines | headline | 500 | 100 | 150 | not stated | not stated |" in text
+    assert "after is worse" in text
+    assert "step 60" in text
+
+
+@pytest.mark.parametrize("form", list(Form))
+def test_the_code_is_python_and_asks_in_the_template(form: Form, sample: ModuleType) -> None:
+    text = model_card(sample.run(), manifest={}, form=form)
+    (code,) = re.findall(r"```python\n(.*?)\n```", text, flags=re.DOTALL)
+    compile(code, "card", "exec")
+    assert ("peft" in code) == (form is Form.ADAPTER)
+    assert ModelCard(text).data.library_name == ("peft" if form is Form.ADAPTER else "transformers")
+    said = re.search(r"messages = (\[.*?\n\])", code, flags=re.DOTALL)
+    assert said is not None
+    asked = [{"role": m.role, "content": m.content} for m in sample.turns()[0].messages]
+    assert eval(said.group(1), {}) == asked  # our own text, and plain literals
+
+
+def test_texts_cannot_break_out(sample: ModuleType, retext: type) -> None:
+    keep = frozenset({"metric", "a", "b", "name", "arm", "method", "role"})
+    harmless, hostile = (
+        model_card(retext(text, keep=keep)(sample.run()), manifest=retext(text)(sample.manifest()))
+        for text in ("harmless", HOSTILE)
+    )
+    assert set(ModelCard(hostile).data.to_dict()) <= {
+        "license", "license_name", "base_model", "library_name", "pipeline_tag", "tags",
+    }  # fmt: skip
+    assert ModelCard(hostile).data.license == "other"
+
+    def shape(text: str) -> list[int]:
+        body = text.split("\n---\n", 1)[1]
+        rows = [line for line in body.splitlines() if line.startswith("| ")]
+        return [len(re.findall(r"(?<!\\)\|", row)) for row in rows]
+
+    assert shape(hostile) == shape(harmless)
+    outside = re.sub(r"^(`{3,})python\n.*?\n\1$", "", hostile, flags=re.DOTALL | re.MULTILINE)
+    body = outside.split("\n---\n", 1)[1]
+    assert "```" not in body
+    assert not re.search(r"(?<!\\)<", body)
+    assert not re.search("^(---|# x)", body, flags=re.MULTILINE)
+    assert "\x00" not in hostile
+
+
+def test_a_fence_in_the_prompt_does_not_end_the_code(sample: ModuleType) -> None:
+    turn = sample.turns()[0]
+    message = replace(turn.messages[0], content="````\nrm\n````")
+    text = card_of(sample, turns=(replace(turn, messages=(message,)),))
+    assert "\n`````python\n" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("81.5 %", "81.5 %"),
+        ("1. one", "1\\. one"),
+        ("- one", "\\- one"),
+        ("+8.9 points", "+8.9 points"),
+        ("amazon_reviews", "amazon_reviews"),
+        ("_so_", "\\_so\\_"),
+        ("a\n# b", "a # b"),
+        ("# b", "\\# b"),
+        ("| & <b>", "\\| \\& \\<b\\>"),
+    ],
+)
+def test_plain(text: str, expected: str) -> None:
+    assert plain(text) == expected

@@ -1,0 +1,300 @@
+"""The whole story on a tiny model: run, stop, resume, load without instil, predict, export."""
+
+import csv
+import json
+import os
+import random
+import signal
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from rich.progress import Progress
+
+from instil import stages
+from instil.compare import forgetting
+from instil.errors import DataError, RunError, TaskError
+from instil.pipeline import compare_runs, rebuild_report, run_recipe
+from instil.recipe import Recipe, load_recipe
+from instil.run import load_manifest, load_scores, load_steps, load_summary
+from instil.serve import chat, export, predict_file, predict_text
+
+GOOD = ["good", "great", "lovely", "fast", "happy"]
+BAD = ["bad", "poor", "awful", "slow", "sad"]
+THINGS = ["phone", "book", "film", "plot", "actor", "battery", "screen", "sound", "camera"]
+
+SENTIMENT = """
+id: moods
+kind: sentiment
+cluster: sentiment
+description: Made-up reviews.
+licence: CC0-1.0
+source: moods.csv
+text: text
+target: mood
+choices: [positive, negative]
+group: review
+templates:
+  - {id: ask, prompt: "Is it positive or negative?\\n{{ text }}", target: "{{ mood }}"}
+  - id: words
+    prompt: "{{ text }}\\nIs that good or bad?"
+    choices: [good, bad]
+    target: "{{ 'good' if mood == 'positive' else 'bad' }}"
+  - {id: write, role: inverted, prompt: "Write a {{ mood }} review.", target: "{{ text }}"}
+"""
+
+ECHO = """
+id: echo
+kind: extraction
+cluster: extraction
+description: Say the thing that the sentence is about.
+licence: CC0-1.0
+source: moods.csv
+text: text
+target: thing
+metric: exact_match
+max_new_tokens: 6
+templates:
+  - {id: which, prompt: "Which thing?\\n{{ text }}", target: "{{ thing }}"}
+  - {id: thing, prompt: "{{ text }}\\nThe thing is:", target: "{{ thing }}"}
+"""
+
+
+def write_rows(path: Path, *, rows: int = 160) -> None:
+    draw = random.Random(7)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["id", "review", "text", "mood", "thing"])
+        for n in range(rows):
+            mood, words = [("positive", GOOD), ("negative", BAD)][n % 2]
+            thing = draw.choice(THINGS)
+            text = f"{thing} {n}: it is {draw.choice(words)} and {draw.choice(words)}"
+            out.writerow([f"r{n}", n // 4, text, mood, thing])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_rows(tmp_path / "moods.csv")
+    (tmp_path / "moods.yaml").write_text(SENTIMENT, encoding="utf-8")
+    (tmp_path / "echo.yaml").write_text(ECHO, encoding="utf-8")
+    monkeypatch.setattr(forgetting, "TEXT_FROM", str(tmp_path / "echo.yaml"))
+    return tmp_path
+
+
+def make_recipe(folder: Path, model: Path, *changes: str, task: str = "moods.yaml") -> Recipe:
+    path = folder / "recipe.yaml"
+    path.write_text(
+        f"""
+model: {model}
+tasks: [{{use: ./{task}}}]
+train: {{learning_rate: 0.02, num_train_epochs: 6, tokens_per_batch: 256, eval_steps: 8,
+        early_stopping_patience: null}}
+validation: 24
+test: 40
+baselines: {{shots: [0, 2]}}
+forgetting: {{tasks: [./echo.yaml], rows: 12}}
+lora: {{r: 4, lora_alpha: 8}}
+""",
+        encoding="utf-8",
+    )
+    return load_recipe(path, overrides=changes)
+
+
+def run(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
+    return run_recipe(recipe, folder=folder, resume=resume, progress=Progress(disable=True))
+
+
+def test_a_run_from_rows_to_report(folder: Path, tiny_folder: Path):
+    done = run(make_recipe(folder, tiny_folder), folder / "run")
+    summary, manifest = load_summary(done), load_manifest(done)
+    (task,) = summary.tasks
+
+    names = [arm.name for arm in task.arms]
+    assert names == ["tuned", "prompting", "zero_shot", "tfidf"]
+    assert {c.a for c in task.comparisons} == {"prompting", "zero_shot", "tfidf"}
+    assert all(c.b == "tuned" and c.n == task.rows["test"] for c in task.comparisons)
+    rungs = {(r.template, r.shots, r.scoring) for r in task.ladder}
+    rules = ("raw", "normalised", "calibrated")
+    assert rungs == {(t, s, r) for t in ("ask", "words") for s in (0, 2) for r in rules}
+    assert sum(r.best for r in task.ladder) == 1
+    assert max(r.summary.mean for r in task.ladder) == next(
+        r.summary.mean for r in task.ladder if r.best
+    )
+    assert all((r.exemplar_tokens > 0) == (r.shots > 0) for r in task.ladder)
+
+    tuned = task.arms[0]
+    assert tuned.summaries["accuracy"].mean > 0.65, "the words of the mood are easily learned"
+    assert tuned.costs.trainable_parameters > 0
+    assert tuned.costs.bytes_on_disk > 0
+    assert [g.task for g in summary.forgetting] == ["echo", "echo", "general text"]
+    assert len(summary.verdict) == 3
+
+    steps = load_steps(done)
+    assert [s.step for s in steps] == list(range(1, len(steps) + 1))
+    assert any(s.validation_score is not None for s in steps)
+    assert summary.training.best_step in {s.step for s in steps if s.validation_loss is not None}
+    assert len(manifest["test_opened"]) == 1
+    assert manifest["test_opened"][0] == summary.test_opened
+    for name in ("recipe.yaml", "split.json", "report.html", "model/README.md"):
+        assert (done / name).stat().st_size > 100, name
+    lines = load_scores(done, "test-moods")
+    assert len(lines) == 4 * task.rows["test"]
+    assert not list(done.rglob("*.tmp"))
+
+
+def test_no_row_of_a_group_straddles_and_exemplars_come_from_train(folder, tiny_folder):
+    done = run(make_recipe(folder, tiny_folder, "forgetting.tasks=none"), folder / "run")
+    (split,) = json.loads((done / "split.json").read_text())["splits"]
+    group = {f"{n + 1}": n // 4 for n in range(160)}
+    parts = [{group[row] for row in split[part]} for part in ("train", "validation", "test")]
+    assert not parts[0] & parts[1]
+    assert not parts[0] & parts[2]
+    assert not parts[1] & parts[2]
+
+
+def test_a_stopped_run_goes_on_to_the_same_end(folder, tiny_folder, monkeypatch):
+    recipe = make_recipe(folder, tiny_folder, "forgetting.tasks=none")
+    straight = run(recipe, folder / "straight")
+
+    original = stages._step_note
+
+    def interrupt(step):
+        if step.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(step)
+
+    monkeypatch.setattr(stages, "_step_note", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, folder / "broken")
+    monkeypatch.setattr(stages, "_step_note", original)
+    assert not (folder / "broken" / "summary.json").exists()
+    resumed = run(recipe, folder / "broken", resume=True)
+
+    a, b = load_steps(straight), load_steps(resumed)
+    assert [(s.step, s.loss) for s in a] == [(s.step, s.loss) for s in b]
+    assert load_scores(straight, "test-moods") == load_scores(resumed, "test-moods")
+    assert len(load_manifest(resumed)["test_opened"]) == 1
+    (same,) = compare_runs(straight, resumed)
+    assert (same.difference, same.low, same.high) == (0, 0, 0) or same.low <= 0 <= same.high
+
+
+def test_an_existing_directory_is_left_alone(folder, tiny_folder):
+    (folder / "run").mkdir()
+    (folder / "run" / "mine.txt").write_text("keep", encoding="utf-8")
+    with pytest.raises(RunError, match="exists"):
+        run(make_recipe(folder, tiny_folder), folder / "run")
+    assert [p.name for p in (folder / "run").iterdir()] == ["mine.txt"]
+
+
+def test_a_mistake_leaves_nothing_half_written(folder, tiny_folder):
+    (folder / "moods.csv").write_text("id,review,text,mood,thing\n1,1,x,happy,y\n")
+    with pytest.raises(DataError, match="happy"):
+        run(make_recipe(folder, tiny_folder), folder / "run")
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_plain_transformers_and_peft_get_the_scored_predictions(folder, tiny_folder, method):
+    """The model folder serves without instil: same template, same stop, same answers."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    changes = ["forgetting.tasks=none", f"method={method}", "dtype=float32"]
+    recipe = make_recipe(folder, tiny_folder, *changes, task="echo.yaml")
+    done = run(recipe, folder / "run")
+    where = done / "model"
+    tokenizer = AutoTokenizer.from_pretrained(where)
+    if method == "lora":
+        assert (where / "adapter_model.safetensors").exists()
+        model = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
+        with warnings.catch_warnings():  # PEFT asks transformers for a name that will be renamed
+            warnings.simplefilter("ignore", FutureWarning)
+            model = PeftModel.from_pretrained(model, where)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32)
+    table = (folder / "moods.csv").read_text(encoding="utf-8").splitlines()
+    rows = {r["id"]: r for r in csv.DictReader(table)}
+    lines = [s for s in load_scores(done, "test-echo") if s["arm"] == "tuned"]
+    assert len(lines) > 20
+    for line in lines:
+        row = rows[f"r{int(line['row']) - 1}"]
+        prompt = {
+            "which": f"Which thing?\n{row['text']}",
+            "thing": f"{row['text']}\nThe thing is:",
+        }[line["template"]]
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+        )
+        inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+        out = model.generate(**inputs, max_new_tokens=6, do_sample=False)
+        new = out[0, inputs["input_ids"].shape[1] :]
+        assert tokenizer.decode(new, skip_special_tokens=True).strip() == line["prediction"]
+
+
+def test_a_free_text_task_is_generated_and_scored(folder, tiny_folder):
+    recipe = make_recipe(folder, tiny_folder, "forgetting.tasks=none", task="echo.yaml")
+    summary = load_summary(run(recipe, folder / "run"))
+    (task,) = summary.tasks
+    assert [arm.name for arm in task.arms] == ["tuned", "prompting", "zero_shot"]
+    assert {"exact_match", "token_f1", "rougeL", "chrf"} <= set(task.arms[0].summaries)
+    assert task.arms[0].stopped_share is not None
+    assert {r.scoring for r in task.ladder} == {"generated"}
+
+
+def test_two_tasks_in_one_run(folder, tiny_folder):
+    path = folder / "two.yaml"
+    text = (folder / "recipe.yaml").read_text() if (folder / "recipe.yaml").exists() else ""
+    make_recipe(folder, tiny_folder)
+    text = (folder / "recipe.yaml").read_text().replace(
+        "[{use: ./moods.yaml}]", "[{use: ./moods.yaml}, {use: ./echo.yaml, train: 40}]"
+    )
+    path.write_text(text, encoding="utf-8")
+    recipe = load_recipe(path, overrides=["forgetting.tasks=none"])
+    summary = load_summary(run(recipe, folder / "run"))
+    assert [t.task for t in summary.tasks] == ["moods", "echo"]
+    assert all(t.arms[0].name == "tuned" for t in summary.tasks)
+
+
+def test_predict_chat_and_export(folder, tiny_folder, tmp_path):
+    changes = ["forgetting.tasks=none", "dtype=float32"]
+    done = run(make_recipe(folder, tiny_folder, *changes), folder / "run")
+
+    rows = tmp_path / "new.csv"
+    rows.write_text("text\nphone 1: it is good and great\nbook 2: it is bad and sad\n")
+    out = predict_file(done, rows=rows, out=tmp_path / "out.jsonl")
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["text"] for line in lines] == [r for r in rows.read_text().splitlines()[1:]]
+    assert all(sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-3) for line in lines)
+    assert all(line["prediction"] in line["probabilities"] for line in lines)
+    with pytest.raises(TaskError, match="text"):
+        rows.write_text("wrong\nx\n")
+        predict_file(done, rows=rows, out=tmp_path / "no.jsonl")
+    assert not (tmp_path / "no.jsonl").exists()
+
+    answer = predict_text(done, "Is it positive or negative?\nphone: it is good")
+    talk = chat(done)
+    assert "".join(talk.reply("Is it positive or negative?\nphone: it is good")).strip() == (
+        answer.text
+    )
+    assert [m.role for m in talk.messages] == ["user", "assistant"]
+
+    merged = export(done, out=tmp_path / "merged", merge=True)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    plain = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32)
+    ids = torch.tensor([talk.loaded.chat.prompt(talk.messages[:1])])
+    torch.testing.assert_close(
+        plain(input_ids=ids).logits, talk.loaded.model(input_ids=ids).logits, atol=1e-4, rtol=1e-4
+    )
+    assert AutoTokenizer.from_pretrained(merged).chat_template
+    copied = export(done, out=tmp_path / "adapter", merge=False)
+    assert (copied / "adapter_config.json").exists()
+
+
+def test_the_report_is_rebuilt_from_the_figures(folder, tiny_folder):
+    done = run(make_recipe(folder, tiny_folder, "forgetting.tasks=none"), folder / "run")
+    before = (done / "report.html").read_text()
+    (done / "report.html").unlink()
+    assert rebuild_report(done).read_text() == before
+    assert "http://" not in before.replace("http://www.w3.org", "")

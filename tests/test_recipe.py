@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from instil.errors import RecipeError
+from instil.recipe import (
+    Method,
+    Recipe,
+    TaskUse,
+    load_recipe,
+    resolve_learning_rate,
+    run_name,
+    to_yaml,
+)
+from instil.validation import dotted_names
+
+GOLDEN = Path(__file__).parent / "golden" / "recipe.yaml"
+SHORTEST = "model: smollm2-135m-instruct\ntasks:\n  - use: amazon_reviews\n"
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write_recipe(text: str, name: str = "r.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_recipe
+
+
+def problems(path: Path, *overrides: str):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, overrides=overrides)
+    return caught.value.problems
+
+
+def test_three_lines_are_a_recipe(write) -> None:
+    recipe = load_recipe(write(SHORTEST))
+    assert recipe.tasks == (TaskUse(use="amazon_reviews"),)
+    assert recipe.method is Method.LORA
+    assert recipe.train.learning_rate == "auto"
+
+
+def test_scientific_notation_is_a_number(write) -> None:
+    recipe = load_recipe(write(SHORTEST + "train: {learning_rate: 1e-4}\n"))
+    assert recipe.train.learning_rate == 1e-4
+
+
+def test_an_empty_section_has_its_defaults(write) -> None:
+    assert load_recipe(write(SHORTEST + "train:\nlora:\n")) == load_recipe(write(SHORTEST))
+
+
+def test_all_mistakes_come_at_once_with_their_lines(write) -> None:
+    path = write(
+        "model: x\n"
+        "tasks:\n"
+        "  - use: a\n"
+        "    trian: 3\n"
+        "method: lorra\n"
+        "learning_rate: 1e-4\n"
+        "train:\n"
+        "  num_train_epochs: two\n"
+        "  warmup_ratio: 1.5\n"
+        "baselines: {shots: [0, -1]}\n"
+    )
+    found = {problem.where.rpartition(":")[2]: problem for problem in problems(path)}
+    assert sorted(found, key=int) == ["4", "5", "6", "8", "9", "10"]
+    assert found["4"].nearest == "train"
+    assert found["5"].nearest == "lora"
+    assert found["6"].nearest == "train.learning_rate"
+    assert found["8"].found == '"two"'
+    assert found["9"].allowed == "less than 1.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "empty"),
+        ("# nothing\n", "empty"),
+        ("- a\n", "not a recipe"),
+        ("just text\n", "not a recipe"),
+        ("model: x\n", "'tasks' is missing"),
+        ("model: x\ntasks: []\n", "tasks has a value"),
+        (SHORTEST + "seed: true\n", "seed has a value"),
+        (SHORTEST + "seed: 1\nseed: 2\n", "'seed' is given twice"),
+        (SHORTEST + "test: yes\n", "test has a value"),
+        (SHORTEST + "train: {learning_rate: .nan}\n", "train.learning_rate has a value"),
+        (SHORTEST + "  - use: amazon_reviews\n", "given twice"),
+        (SHORTEST + "train: {max_length: 4096}\n", "must fit into one micro-batch"),
+        (SHORTEST + "baselines: {shots: [1, 1]}\n", "given twice"),
+    ],
+)
+def test_what_is_no_recipe_says_why(write, text: str, said: str) -> None:
+    assert any(said in problem.what for problem in problems(write(text)))
+
+
+def test_a_missing_recipe_is_told(tmp_path: Path) -> None:
+    assert "no such file" in problems(tmp_path / "none.yaml")[0].what
+
+
+def test_overrides_are_yaml_values(write) -> None:
+    recipe = load_recipe(
+        write(SHORTEST),
+        overrides=[
+            "train.learning_rate=2e-4",
+            "tasks.0.train=100",
+            "baselines.shots=[0]",
+            "early=1".replace("early", "train.early_stopping_patience"),
+            "forgetting.budget=null",
+        ],
+    )
+    assert recipe.train.learning_rate == 2e-4
+    assert recipe.tasks[0].train == 100
+    assert recipe.baselines.shots == (0,)
+    assert recipe.train.early_stopping_patience == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "said", "near"),
+    [
+        ("trian.learning_rate=1", "unknown key", "train.learning_rate"),
+        ("learning_rate=1e-4", "unknown key", "train.learning_rate"),
+        ("train.learning_rat=1", "unknown key", "train.learning_rate"),
+        ("tasks.3.train=5", "there is no 'tasks.3.train'", ""),
+        ("test", "key=value", ""),
+        ("test=[1", "not YAML", ""),
+        ("test=none", "test has a value", ""),
+    ],
+)
+def test_a_bad_override_is_named(write, override: str, said: str, near: str) -> None:
+    (problem,) = problems(write(SHORTEST), override)
+    assert problem.where == f"--set {override}"
+    assert said in problem.what
+    assert problem.nearest == near
+
+
+def test_mistakes_of_file_and_overrides_come_together(write) -> None:
+    found = problems(write(SHORTEST + "methot: lora\n"), "tset=3", "test=0")
+    assert [problem.where.rpartition("/")[2] for problem in found] == [
+        "--set tset=3",
+        "--set test=0",
+        "r.yaml:4",
+    ]
+
+
+def test_an_override_replaces_a_value_and_keeps_the_others(write) -> None:
+    path = write(SHORTEST + "train:\n  max_length: 64\n")
+    recipe = load_recipe(path, overrides=["train.max_grad_norm=2"])
+    assert recipe.train.max_length == 64
+    assert recipe.train.max_grad_norm == 2
+
+
+def test_paths_count_from_the_recipe(tmp_path: Path, write) -> None:
+    (tmp_path / "models" / "tiny").mkdir(parents=True)
+    recipe = load_recipe(
+        write(
+            "model: models/tiny\n"
+            "tasks:\n  - use: my.task.yaml\n  - use: sub/other\n  - use: amazon_reviews\n"
+            "forgetting: {tasks: [trivia, ./guard.yaml]}\n"
+        )
+    )
+    assert recipe.model == str(tmp_path / "models" / "tiny")
+    assert [use.use for use in recipe.tasks] == [
+        str(tmp_path / "my.task.yaml"),
+        str(tmp_path / "sub" / "other"),
+        "amazon_reviews",
+    ]
+    assert recipe.forgetting.tasks == ("trivia", str(tmp_path / "guard.yaml"))
+
+
+def test_a_hub_id_is_no_path(write) -> None:
+    text = SHORTEST.replace("smollm2-135m-instruct", "org/name")
+    assert load_recipe(write(text)).model == "org/name"
+
+
+def test_paths_of_overrides_count_from_where_the_user_is(
+    tmp_path: Path, write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    recipe = load_recipe(write(SHORTEST), overrides=["model=./m", "tasks.0.use=t.yaml"])
+    assert recipe.model == str(here / "m")
+    assert recipe.tasks[0].use == str(here / "t.yaml")
+
+
+def test_written_recipe_has_every_key_and_reads_back_the_same(write, golden) -> None:
+    recipe = load_recipe(write(SHORTEST + "train: {learning_rate: 1e-5}\noutput: 'yes'\n"))
+    text = to_yaml(recipe)
+    golden(GOLDEN, text)
+    assert load_recipe(write(text, "again.yaml")) == recipe
+    for name in dotted_names(Recipe):
+        assert f"{name.rsplit('.', 1)[-1]}:" in text
+
+
+def test_the_recipe_stays_small_and_explained() -> None:
+    assert len(dotted_names(Recipe)) <= 60
+    sections = [Recipe, *(f.annotation for f in Recipe.model_fields.values())]
+    fields = [
+        field
+        for section in sections
+        if isinstance(section, type) and hasattr(section, "model_fields")
+        for field in section.model_fields.values()
+    ]
+    assert len(fields) > 30
+    assert all(field.description for field in fields)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "rate"),
+    [
+        ("lora", 135_000_000, 5e-4),
+        ("lora", 1_000_000_000, 2e-4),
+        ("full", 135_000_000, 5e-5),
+        (Method.FULL, 7_000_000_000, 2e-5),
+    ],
+)
+def test_the_automatic_learning_rate(method: str, parameters: int, rate: float) -> None:
+    assert resolve_learning_rate("auto", method=method, parameters=parameters) == rate
+    assert resolve_learning_rate(3e-3, method=method, parameters=parameters) == 3e-3
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("reviews.recipe.yaml", "reviews"), ("a/quickstart.yaml", "quickstart"), ("v1.2.yml", "v1.2")],
+)
+def test_a_run_is_named_after_its_recipe(path: str, name: str) -> None:
+    assert run_name(Path(path)) == name
