@@ -239,6 +239,13 @@ class Pack:
         ids        a a a a | b b b | c c c c c
         positions  0 1 2 3 | 0 1 2 | 0 1 2 3 4
         segments   0 0 0 0 | 1 1 1 | 2 2 2 2 2
+
+    Where all examples begin with the same tokens (a system message, say), these stand once, in
+    front: every segment looks back at them, and none at another segment::
+
+        ids        p p | a a | b | c c c      shared = 2
+        positions  0 1 | 2 3 | 2 | 2 3 4
+        segments   - - | 0 0 | 1 | 2 2 2      (- is -1)
     """
 
     ids: tuple[int, ...]
@@ -246,11 +253,18 @@ class Pack:
     mask: tuple[bool, ...]
     """True where the token is trained on."""
     positions: tuple[int, ...]
-    """Position within the token's own segment."""
+    """Position within the token's own example."""
     segments: tuple[int, ...]
-    """Number of the segment; attention never crosses it."""
+    """Number of the segment, -1 for the shared prefix; attention never crosses segments."""
     example_ids: tuple[str, ...]
     """One id a segment."""
+    shared: int = 0
+    """Tokens of the shared prefix."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the examples, a shared prefix counted once for each of them."""
+        return len(self.ids) + self.shared * (len(self.example_ids) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +284,7 @@ class Step:
     supervised_tokens: int
     """Tokens trained on."""
     tokens: int
-    """Tokens computed."""
+    """Tokens of its examples; a prefix that they share counts once for each."""
     seconds: float
     """Duration of the step."""
     memory_bytes: int

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instil.encode.pack import batches, pack
+from instil.encode.pack import batches, pack, shared_prefix
 from instil.types import Encoded
 
 
@@ -56,3 +56,22 @@ def test_epochs_and_seeds_differ():
 def test_dropped_examples_are_left_out():
     encoded = [*items([5, 5]), Encoded("gone", (), ())]
     assert [p.example_ids for p in pack(encoded, max_tokens=50)] == [("e000", "e001")]
+
+
+@given(st.lists(st.integers(2, 30), min_size=1, max_size=20), st.integers(0, 12))
+def test_a_shared_prefix_stands_once_and_loses_nothing(sizes, head):
+    prefix = tuple(range(head))
+    encoded = [
+        Encoded(e.example_id, prefix + (7000 + n,) + e.ids, (False,) * (head + 1) + e.mask)
+        for n, e in enumerate(items(sizes))
+    ]
+    shared = shared_prefix(encoded)
+    assert shared == head or len(encoded) == 1
+    for p in pack(encoded, max_tokens=80, shared=shared):
+        heads = p.ids[: p.shared]
+        for number, name in enumerate(p.example_ids):
+            here = [i for i, segment in enumerate(p.segments) if segment == number]
+            item = next(e for e in encoded if e.example_id == name)
+            assert heads + tuple(p.ids[i] for i in here) == item.ids
+            assert tuple(p.mask[i] for i in here) == item.mask[p.shared :]
+            assert [p.positions[i] for i in here] == list(range(p.shared, len(item.ids)))

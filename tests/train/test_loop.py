@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from instil.encode.batch import to_batch
-from instil.encode.pack import batches, pack
+from instil.encode.pack import batches, pack, shared_prefix
 from instil.errors import TrainError
 from instil.model.adapter import add_lora, adapter_off, snapshot, trainable
 from instil.train.loop import Schedule, backward, mean_loss, pack_loss, train_steps
@@ -26,7 +26,10 @@ def encoded(sizes: list[int], *, seed: int = 0) -> list[Encoded]:
 def logits(loaded, item: Pack) -> torch.Tensor:
     batch = to_batch(item, device=loaded.device)
     return loaded.model(
-        input_ids=batch.ids, position_ids=batch.positions, segment_lengths=batch.segment_lengths
+        input_ids=batch.ids,
+        position_ids=batch.positions,
+        segment_lengths=batch.segment_lengths,
+        shared_prefix=batch.shared_prefix,
     ).logits[0]
 
 
@@ -68,6 +71,25 @@ def test_packed_gradients_equal_one_by_one(tiny):
     assert together.keys() == apart.keys()
     for name in together:
         torch.testing.assert_close(together[name], apart[name], atol=1e-7, rtol=1e-4)
+
+
+def test_a_shared_prefix_computed_once_changes_no_figure(tiny):
+    head = tuple(range(3, 14))
+    items = [
+        Encoded(e.example_id, head + e.ids, (False,) * len(head) + e.mask)
+        for e in encoded([9, 14, 5, 22])
+    ]
+    shared = shared_prefix(items)
+    assert shared == len(head)
+    loaded = lora(tiny)
+    run(loaded, steps=2)  # an adapter that is no longer the identity
+    plain, once = pack(items, max_tokens=1000), pack(items, max_tokens=1000, shared=shared)
+    assert len(once[0].ids) == len(plain[0].ids) - 3 * shared
+    assert once[0].tokens == plain[0].tokens == len(plain[0].ids)
+    assert mean_loss(loaded, once) == pytest.approx(mean_loss(loaded, plain), rel=1e-5)
+    one, two = gradients(loaded, list(once)), gradients(loaded, list(plain))
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=1e-6, rtol=1e-4)
 
 
 def test_editing_one_document_changes_no_logit_of_its_neighbours(tiny):

@@ -90,7 +90,7 @@ app.command("report", epilog="Example: `instil report runs/reviews`")(report.rep
 app.command("compare", epilog="Example: `instil compare runs/reviews runs/reviews-2`")(
     compare.compare
 )
-app.command("predict", epilog='Example: `instil predict runs/reviews "Broke on day one."`')(
+app.command("predict", epilog="Example: `instil predict runs/reviews --rows new.csv`")(
     predict.predict
 )
 app.command("chat", epilog="Example: `instil chat runs/reviews`")(chat.chat)

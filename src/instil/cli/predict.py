@@ -13,7 +13,7 @@ def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     text: Annotated[
         str | None,
-        typer.Argument(help="One text to answer; - reads it from stdin.", show_default=False),
+        typer.Argument(help="One prompt, as it stands; - reads it from stdin.", show_default=False),
     ] = None,
     rows: Annotated[
         Path | None,
@@ -28,9 +28,9 @@ def predict(
     ] = "",
     force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
 ) -> None:
-    """Let a run's tuned model answer one text, or every row of a file."""
+    """Let a run's tuned model answer one prompt, or every row of a file."""
     if (text is None) == (rows is None):
-        raise typer.BadParameter("give either one text or --rows FILE", param_hint="TEXT")
+        raise typer.BadParameter("give either one prompt or --rows FILE", param_hint="TEXT")
     if rows is None and (out or template):
         raise typer.BadParameter("--out and --template go with --rows", param_hint="TEXT")
     from instil import serve

@@ -19,7 +19,9 @@ class Batch:
     positions: torch.Tensor
     """(1, T) position within the segment."""
     segment_lengths: tuple[int, ...]
-    """Tokens of each segment; they sum to T."""
+    """Tokens of each segment; with the shared prefix they sum to T."""
+    shared_prefix: int
+    """Tokens in front that every segment looks back at."""
     predict_from: torch.Tensor
     """(S,) places whose next token is trained on."""
     labels: torch.Tensor
@@ -29,14 +31,17 @@ class Batch:
 def to_batch(pack: Pack, *, device: torch.device) -> Batch:
     """Lay a pack out as tensors; a segment's first token is never predicted from its neighbour."""
     mask = torch.tensor(pack.mask)
-    first = torch.tensor(pack.positions) == 0
+    first = torch.tensor(pack.segments).diff(prepend=torch.tensor([-2])) != 0
     assert not bool((mask & first).any()), "the first token of a segment cannot be trained on"
     trained = mask.nonzero().flatten()
     ids = torch.tensor(pack.ids)
     return Batch(
         ids=ids[None].to(device),
         positions=torch.tensor(pack.positions)[None].to(device),
-        segment_lengths=tuple(len(list(run)) for _, run in groupby(pack.segments)),
+        segment_lengths=tuple(
+            len(list(run)) for number, run in groupby(pack.segments) if number >= 0
+        ),
+        shared_prefix=pack.shared,
         predict_from=(trained - 1).to(device),
         labels=ids[trained].to(device),
     )

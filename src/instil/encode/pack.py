@@ -2,7 +2,8 @@
 
 A *batch* is what one optimizer step sees: packs whose tokens sum to about `tokens_per_batch`. A
 *pack* is what one forward pass sees, at most `micro_batch_tokens` long. Splitting a batch into more
-packs changes no figure: the loss is divided by the supervised tokens of the whole batch.
+packs changes no figure: the loss is divided by the supervised tokens of the whole batch. Nor does
+a shared prefix: batches are cut by the examples' own lengths, whatever is computed only once.
 """
 
 from __future__ import annotations
@@ -13,32 +14,59 @@ from collections.abc import Sequence
 from instil.types import Encoded, Pack
 
 
-def pack(encoded: Sequence[Encoded], *, max_tokens: int) -> tuple[Pack, ...]:
+def pack(encoded: Sequence[Encoded], *, max_tokens: int, shared: int = 0) -> tuple[Pack, ...]:
     """Fill packs one after another, in order; an example longer than `max_tokens` gets its own.
 
     Dropped examples (no ids) are left out. No example is split.
+
+    Args:
+        encoded: The examples.
+        max_tokens: Tokens computed in one pack.
+        shared: How many leading tokens all examples have in common (see `shared_prefix`).
     """
     packs: list[list[Encoded]] = [[]]
-    filled = 0
+    filled = shared
     for item in encoded:
         if not item.ids:
             continue
-        if packs[-1] and filled + len(item.ids) > max_tokens:
+        own = len(item.ids) - shared
+        if packs[-1] and filled + own > max_tokens:
             packs.append([])
-            filled = 0
+            filled = shared
         packs[-1].append(item)
-        filled += len(item.ids)
-    return tuple(_join(items) for items in packs if items)
+        filled += own
+    return tuple(_join(items, shared if len(items) > 1 else 0) for items in packs if items)
 
 
-def _join(items: Sequence[Encoded]) -> Pack:
+def _join(items: Sequence[Encoded], shared: int) -> Pack:
+    head = items[0].ids[:shared]
+    assert all(item.ids[:shared] == head for item in items), "the prefix must be shared by all"
     return Pack(
-        ids=tuple(token for item in items for token in item.ids),
-        mask=tuple(trained for item in items for trained in item.mask),
-        positions=tuple(place for item in items for place in range(len(item.ids))),
-        segments=tuple(number for number, item in enumerate(items) for _ in item.ids),
+        ids=head + tuple(token for item in items for token in item.ids[shared:]),
+        mask=(False,) * shared + tuple(m for item in items for m in item.mask[shared:]),
+        positions=tuple(range(shared))
+        + tuple(place for item in items for place in range(shared, len(item.ids))),
+        segments=(-1,) * shared
+        + tuple(number for number, item in enumerate(items) for _ in item.ids[shared:]),
         example_ids=tuple(item.example_id for item in items),
+        shared=shared,
     )
+
+
+def shared_prefix(encoded: Sequence[Encoded]) -> int:
+    """Return how many leading tokens all examples share within their prompts.
+
+    Each keeps at least one prompt token of its own, from which its completion is predicted.
+    """
+    items = [item for item in encoded if item.ids]
+    if not items:
+        return 0
+    limit = min(item.mask.index(True) for item in items) - 1
+    low, high = min(item.ids for item in items), max(item.ids for item in items)
+    shared = 0
+    while shared < limit and low[shared] == high[shared]:
+        shared += 1
+    return max(0, shared)
 
 
 def batches(
@@ -63,4 +91,7 @@ def batches(
             filled = 0
         whole[-1].append(item)
         filled += len(item.ids)
-    return tuple(pack(batch, max_tokens=micro_batch_tokens) for batch in whole if batch)
+    shared = shared_prefix(order)
+    return tuple(
+        pack(batch, max_tokens=micro_batch_tokens, shared=shared) for batch in whole if batch
+    )

@@ -85,7 +85,7 @@ def train_steps(
             learning_rate=lr,
             grad_norm=float(norm),
             supervised_tokens=supervised,
-            tokens=sum(len(pack.ids) for pack in packs),
+            tokens=sum(pack.tokens for pack in packs),
             seconds=time.perf_counter() - began,
             memory_bytes=peak_memory(loaded.device),
         )
@@ -105,6 +105,7 @@ def pack_loss(model: Any, batch: Batch) -> torch.Tensor:
         input_ids=batch.ids,
         position_ids=batch.positions,
         segment_lengths=batch.segment_lengths,
+        shared_prefix=batch.shared_prefix,
         logits_to_keep=batch.predict_from,
         use_cache=False,
     ).logits[0]
