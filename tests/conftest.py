@@ -16,7 +16,8 @@ CHAT_TEMPLATE = (
 WORDS = (
     "the a it is was this that not very good bad great poor lovely awful works broke price quality "
     "I love hate it review positive negative sentiment answer question text of and or with for "
-    "phone book film plot actor battery screen sound camera cheap dear fast slow happy sad 1 2 3 4 5"
+    "phone book film plot actor battery screen sound camera cheap dear fast slow happy sad "
+    "1 2 3 4 5"
 )
 
 
@@ -50,7 +51,7 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def build_tiny_model(folder: Path, *, chat: bool = True) -> Path:
-    """Save a 2-layer llama with grouped keys and a byte-level tokenizer; a few hundred kilobytes."""
+    """Save a 2-layer llama with grouped keys and a byte-level tokenizer; a few hundred KB."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

@@ -246,8 +246,10 @@ def test_two_tasks_in_one_run(folder, tiny_folder):
     path = folder / "two.yaml"
     text = (folder / "recipe.yaml").read_text() if (folder / "recipe.yaml").exists() else ""
     make_recipe(folder, tiny_folder)
-    text = (folder / "recipe.yaml").read_text().replace(
-        "[{use: ./moods.yaml}]", "[{use: ./moods.yaml}, {use: ./echo.yaml, train: 40}]"
+    text = (
+        (folder / "recipe.yaml")
+        .read_text()
+        .replace("[{use: ./moods.yaml}]", "[{use: ./moods.yaml}, {use: ./echo.yaml, train: 40}]")
     )
     path.write_text(text, encoding="utf-8")
     recipe = load_recipe(path, overrides=["forgetting.tasks=none"])
@@ -267,8 +269,8 @@ def test_predict_chat_and_export(folder, tiny_folder, tmp_path):
     assert [line["text"] for line in lines] == [r for r in rows.read_text().splitlines()[1:]]
     assert all(sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-3) for line in lines)
     assert all(line["prediction"] in line["probabilities"] for line in lines)
+    rows.write_text("wrong\nx\n")
     with pytest.raises(TaskError, match="text"):
-        rows.write_text("wrong\nx\n")
         predict_file(done, rows=rows, out=tmp_path / "no.jsonl")
     assert not (tmp_path / "no.jsonl").exists()
 

@@ -30,7 +30,7 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One rung of the prompting ladder, on validation: a template, a number of shots, a scoring rule."""
+    """One rung of the prompting ladder, on validation: a template, shots, a scoring rule."""
 
     template: str
     """The template's id."""

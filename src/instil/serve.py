@@ -187,7 +187,7 @@ class Chat:
     """The turns so far."""
 
     def reply(self, text: str) -> Iterator[str]:
-        """Answer greedily, piece by piece; an answer that is broken off is kept as far as it got."""
+        """Answer greedily, piece by piece; a broken-off answer is kept as far as it got."""
         self.messages.append(Message("user", text))
         said: list[str] = []
         try:

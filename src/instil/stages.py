@@ -1,8 +1,8 @@
 """The stages of a run, in the order in which `pipeline.run_recipe` tells them.
 
-A stage takes the `Bench` (run directory and progress), does its work through the library's parts, and
-keeps its result in the run directory, so that a resumed run takes it from there. torch is imported
-only by the stages that need it.
+A stage takes the `Bench` (run directory and progress), does its work through the library's parts,
+and keeps its result in the run directory, so that a resumed run takes it from there. torch is
+imported only by the stages that need it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.data.build import training_examples

@@ -189,7 +189,7 @@ def test_again_numbers_a_run_of_another_recipe(instil_command, runs, recipe_file
     assert folders == ["reviews", "reviews-2", "reviews-3"]
 
 
-def test_an_unfinished_or_broken_run_is_not_taken_for_the_same(recipe_file: Path) -> None:
+def test_a_broken_run_is_passed_over_and_an_unfinished_one_gone_on_with(recipe_file: Path) -> None:
     recipe = load_recipe(recipe_file)
     folder = finish(recipe_file.parent / "runs" / "x", to_yaml(recipe))
     assert place_again(recipe, folder=folder).finished
@@ -197,7 +197,8 @@ def test_an_unfinished_or_broken_run_is_not_taken_for_the_same(recipe_file: Path
     assert place_again(recipe, folder=folder).folder.name == "x-2"
     (folder / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
     (folder / "summary.json").unlink()
-    assert place_again(recipe, folder=folder).folder.name == "x-2"
+    place = place_again(recipe, folder=folder)
+    assert (place.folder, place.finished, place.begun) == (folder, False, True)
 
 
 def test_a_run_without_comparisons_is_shown_too(instil_command, runs, recipe_file: Path) -> None:

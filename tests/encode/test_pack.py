@@ -62,7 +62,7 @@ def test_dropped_examples_are_left_out():
 def test_a_shared_prefix_stands_once_and_loses_nothing(sizes, head):
     prefix = tuple(range(head))
     encoded = [
-        Encoded(e.example_id, prefix + (7000 + n,) + e.ids, (False,) * (head + 1) + e.mask)
+        Encoded(e.example_id, (*prefix, 7000 + n, *e.ids), (False,) * (head + 1) + e.mask)
         for n, e in enumerate(items(sizes))
     ]
     shared = shared_prefix(encoded)

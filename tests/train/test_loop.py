@@ -6,7 +6,7 @@ import torch
 from instil.encode.batch import to_batch
 from instil.encode.pack import batches, pack, shared_prefix
 from instil.errors import TrainError
-from instil.model.adapter import add_lora, adapter_off, snapshot, trainable
+from instil.model.adapter import adapter_off, add_lora, snapshot, trainable
 from instil.train.loop import Schedule, backward, mean_loss, pack_loss, train_steps
 from instil.train.optim import adamw
 from instil.types import Encoded, Pack

@@ -19,8 +19,10 @@ class RunPlace:
 
     folder: Path
     """The run directory."""
-    finished: bool
+    finished: bool = False
     """Whether the run is there already, with the very same recipe."""
+    begun: bool = False
+    """Whether it is there, but was stopped before its end."""
 
 
 def place_again(recipe: Recipe, *, folder: Path) -> RunPlace:
@@ -31,20 +33,21 @@ def place_again(recipe: Recipe, *, folder: Path) -> RunPlace:
         folder: Where it would go if nothing were there.
 
     Returns:
-        The first of `folder`, `folder-2`, `folder-3` ... that holds a finished run of the same
-        recipe, or else the first that does not exist.
+        The first of `folder`, `folder-2`, `folder-3` ... that holds a run of the same recipe,
+        or else the first that does not exist.
     """
     for number in itertools.count(1):
         place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         if not place.exists():
-            return RunPlace(place, finished=False)
+            return RunPlace(place)
         if _holds(recipe, place):
-            return RunPlace(place, finished=True)
+            finished = (place / SUMMARY).is_file()
+            return RunPlace(place, finished=finished, begun=not finished)
     raise AssertionError("counting does not end")
 
 
 def _holds(recipe: Recipe, folder: Path) -> bool:
-    if not (folder / SUMMARY).is_file():
+    if not (folder / RECIPE).is_file():
         return False
     try:
         return load_recipe(folder / RECIPE) == recipe

@@ -34,8 +34,8 @@ def run(
         bool,
         typer.Option(
             "--again",
-            help="Where the directory exists: show that run if it is the same, else take the next "
-            "free name.",
+            help="Where the directory exists: show that run, or go on with it, if it is the same; "
+            "else take the next free name.",
         ),
     ] = False,
 ) -> None:
@@ -73,6 +73,10 @@ def _start(path: Path, *, changes: list[str], folder: Path | None, again: bool) 
         if place.finished:
             make_console(stderr=True).print(f"this recipe has been run before, in {folder}:")
             _show(folder)
+            return
+        if place.begun:
+            make_console(stderr=True).print(f"going on with the run in {folder}")
+            _run(recipe, folder=folder, resume=True)
             return
     _run(recipe, folder=folder, resume=False)
 

@@ -1,4 +1,4 @@
-"""The test: every contender on the same rows, once, and the tuned one against each of the others."""
+"""The test: every contender on the same rows, once, and the tuned one against each other."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The forgetting ledger: other tasks and general text, before and after, on the same rows.
 
-Guard tasks are asked zero-shot through their first template. Each gives two figures: its own metric,
-and nats per target token, which still moves where accuracy sits at chance.
+Guard tasks are asked zero-shot through their first template. Each gives two figures: its own
+metric, and nats per target token, which still moves where accuracy sits at chance.
 """
 
 from __future__ import annotations

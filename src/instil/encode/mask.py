@@ -1,10 +1,10 @@
-"""Examples to tokens, and which of the tokens are trained on.
+r"""Examples to tokens, and which of the tokens are trained on.
 
 Terms: the *prompt* is everything up to where the assistant starts to speak; the *completion* is
 the target plus the *stop token* with which the model's own chat template ends a turn. Only the
 completion is trained on::
 
-    <|im_start|>user\\nIs this positive? ...<|im_end|>\\n<|im_start|>assistant\\npositive<|im_end|>
+    <|im_start|>user\nIs this positive? ...<|im_end|>\n<|im_start|>assistant\npositive<|im_end|>
     |------------------------------ prompt: mask False ----------------------||-- mask True --|
 
 Prompt and completion are tokenized apart, so the prompt's tokens are always a prefix of the whole;
@@ -78,7 +78,7 @@ class ChatFormat:
 
 
 def chat_format(tokenizer: Any) -> ChatFormat:
-    """Find out how this tokenizer ends an assistant's turn; give it a plain template if it has none.
+    """Find out how this tokenizer ends an assistant's turn; a base model's gets a plain template.
 
     Raises:
         DataError: the tokenizer has neither a turn-ending special token nor an EOS token.

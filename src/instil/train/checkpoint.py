@@ -1,9 +1,9 @@
 """Checkpoints: everything that training needs to go on as if it had never stopped.
 
-One safetensors file holds the trained weights, AdamW's two moments for each, the best weights so far,
-and the random state; one JSON file beside it holds the counters. The order of the data is a pure
-function of seed, epoch and example ids, so the step's number restores it; the fingerprint of the data
-makes sure that it is the same data.
+One safetensors file holds the trained weights, AdamW's two moments for each, the best weights so
+far, and the random state; one JSON file beside it holds the counters. The order of the data is a
+pure function of seed, epoch and example ids, so the step's number restores it; the fingerprint of
+the data makes sure that it is the same data.
 """
 
 from __future__ import annotations
