@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# The models of the tests are tiny: a second thread costs more in waiting than it computes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 

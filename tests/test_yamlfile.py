@@ -48,11 +48,16 @@ def test_every_value_has_its_line() -> None:
 
 def test_a_key_given_twice_is_an_error_with_both_lines() -> None:
     with pytest.raises(TaskError) as caught:
-        parse_yaml("a: 1\nb: 2\na: 3\n", where="t.yaml", error=TaskError)
+        parse_yaml("b: 1\na: 2\nc: {a: 0}\na: 3\n", where="t.yaml", error=TaskError)
     problem = caught.value.problems[0]
-    assert problem.where == "t.yaml:3"
+    assert problem.where == "t.yaml:4"
     assert "'a'" in problem.what
-    assert "line 1" in problem.what
+    assert "line 2" in problem.what
+
+
+def test_a_second_document_is_told_in_words() -> None:
+    with pytest.raises(TaskError, match="more than one YAML document"):
+        parse_yaml("a: 1\n---\nb: 2\n", where="t.yaml", error=TaskError)
 
 
 @pytest.mark.parametrize(

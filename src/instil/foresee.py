@@ -13,8 +13,9 @@ from instil.compare.stats import planned_detectable
 from instil.data.audit import conflicting_labels
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
+from instil.preflight import preflight
 from instil.recipe import Method, Recipe
-from instil.stages import encoded_training, prepare_use
+from instil.stages import prepare_use
 from instil.types import Part, Piece
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
     data = [prepare_use(recipe, use) for use in recipe.tasks]
     folder = resolve_model(recipe.model, say=say)
     chat = load_tokenizer(folder)
-    training = encoded_training(recipe, data, chat)
+    training = preflight(recipe, folder, data)
     tokens = sum(len(pack.ids) for batch in training.batches for pack in batch)
     shape = _shape(folder)
     return Forecast(

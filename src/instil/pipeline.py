@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.judge import compare_guard, sum_up, test
+from instil.preflight import preflight
 from instil.recipe import Recipe
 from instil.report.build import build_report
 from instil.report.card import model_card
@@ -53,6 +54,7 @@ def run_recipe(recipe: Recipe, *, folder: Path, resume: bool, progress: Progress
         bench = Bench(run, progress)
         data = split_rows(bench)
         model = find_model(bench)
+        preflight(recipe, model, data)
         ladders = climb_ladders(bench, model, data)
         guard, before = guard_before(bench, model, data)
         trained = train(bench, model, data)

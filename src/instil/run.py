@@ -19,6 +19,7 @@ Every file is written under a temporary name and renamed, so that what is there 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -78,7 +79,7 @@ class Run:
         path = self.folder / "state" / f"{stage}.json"
         adapter: TypeAdapter[T] = TypeAdapter(kind)
         if path.exists():
-            return adapter.validate_json(path.read_bytes())
+            return _validated(adapter, path.read_bytes(), where=str(path))
         result = compute()
         write_whole(path, adapter.dump_json(result, indent=1))
         return result
@@ -108,14 +109,40 @@ class Run:
 
 _STEP = TypeAdapter(Step)
 _SUMMARY = TypeAdapter(RunSummary)
+_MANIFEST = TypeAdapter(dict[str, Any])
+
+
+def _validated(adapter: TypeAdapter[T], data: bytes, *, where: str) -> T:
+    """Read a file of a run, or a line of one.
+
+    Raises:
+        RunError: It is not what was written.
+    """
+    try:
+        return adapter.validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RunError(
+            Problem(
+                "this file of a run cannot be read",
+                where=where,
+                found=f"{place}: {first['msg']}" if place else first["msg"],
+                fix="it was changed, or written by another version: make the run anew",
+            )
+        ) from error
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file under a temporary name, then rename it; parent folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    scratch.write_bytes(data)
-    os.replace(scratch, path)
+    try:
+        scratch.write_bytes(data)
+        os.replace(scratch, path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
@@ -157,7 +184,17 @@ def _check_resumable(folder: Path, recipe: Recipe) -> None:
         raise RunError(Problem(f"{folder} is not a run directory: it has no recipe.yaml"))
     if load_recipe(folder / "recipe.yaml") != recipe:
         raise RunError(Problem(f"{folder} holds a run of another recipe", fix="begin a new run"))
-    found = load_manifest(folder).get("format_version")
+    manifest = load_manifest(folder)
+    if manifest.get("recipe_sha256", _fingerprint(recipe)) != _fingerprint(recipe):
+        raise RunError(
+            Problem(
+                "the recipe has been changed since the run began",
+                where=str(folder / "recipe.yaml"),
+                fix="undo the change to go on, or begin a new run with it: instil run "
+                f"{folder / 'recipe.yaml'} --folder ANOTHER",
+            )
+        )
+    found = manifest.get("format_version")
     if found != FORMAT_VERSION:
         raise RunError(
             Problem(
@@ -178,7 +215,12 @@ def _facts(recipe: Recipe) -> dict[str, object]:
         "machine": _machine(),
         "git_revision": _git_revision(),
         "seed": recipe.seed,
+        "recipe_sha256": _fingerprint(recipe),
     }
+
+
+def _fingerprint(recipe: Recipe) -> str:
+    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
 
 
 def now() -> str:
@@ -226,14 +268,17 @@ def _git_revision() -> str:
 def load_manifest(folder: Path) -> dict[str, Any]:
     """Read `manifest.json`; an empty mapping where there is none."""
     path = folder / "manifest.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    return _validated(_MANIFEST, path.read_bytes(), where=str(path)) if path.exists() else {}
 
 
 def load_steps(folder: Path) -> tuple[Step, ...]:
     """Read `steps.jsonl`; a last line cut short by a crash is passed over."""
     path = folder / "steps.jsonl"
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return tuple(_STEP.validate_json(line) for line in lines)
+    return tuple(
+        _validated(_STEP, line, where=f"{path}:{number}")
+        for number, line in enumerate(lines, start=1)
+    )
 
 
 def load_scores(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -247,7 +292,10 @@ def load_scores(folder: Path, name: str) -> list[dict[str, Any]]:
         raise RunError(
             Problem(f"{folder} has no scores of its test", fix="finish it: instil run --resume")
         )
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [
+        _validated(_MANIFEST, line, where=f"{path}:{number}")
+        for number, line in enumerate(path.read_bytes().splitlines(), start=1)
+    ]
 
 
 def save_summary(run: Run, summary: RunSummary) -> None:
@@ -270,12 +318,4 @@ def load_summary(folder: Path) -> RunSummary:
                 fix=f"instil run --resume {folder}" if unfinished else "give a folder under runs/",
             )
         )
-    try:
-        return _SUMMARY.validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise RunError(
-            Problem(
-                f"{path} cannot be read: {error.error_count()} fields are off",
-                fix="it was written by another version; make the run anew",
-            )
-        ) from error
+    return _validated(_SUMMARY, path.read_bytes(), where=str(path))

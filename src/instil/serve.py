@@ -22,6 +22,8 @@ from instil.types import Example, Message, Prediction, Role, SourceSpec, Task, T
 if TYPE_CHECKING:
     from instil.model.load import LoadedModel
 
+SHOWN = 5
+"""Mistakes of one kind that a message lists."""
 ANSWER_TOKENS = 256
 """Longest answer to a prompt or in a conversation, in tokens."""
 
@@ -57,7 +59,38 @@ def predict_text(folder: Path, text: str) -> Prediction:
     if not text.strip():
         raise RunError(Problem("the prompt is empty", fix="instil predict RUN 'your prompt'"))
     example = Example("prompt", "", "", "", "", (Message("user", text.strip()),), "")
-    return generate(load_run_model(folder), [example], max_new_tokens=ANSWER_TOKENS)[0]
+    loaded = load_run_model(folder)
+    require_room(loaded, {"the prompt": example.messages})
+    return generate(loaded, [example], max_new_tokens=ANSWER_TOKENS)[0]
+
+
+def require_room(loaded: LoadedModel, asked: Mapping[str, Sequence[Message]]) -> None:
+    """Refuse prompts that leave the model no room for an answer.
+
+    Args:
+        loaded: The model.
+        asked: The place of each prompt -> its turns.
+
+    Raises:
+        DataError: Prompts that are longer than the model's context; the first few of them.
+    """
+    from instil.model.soundness import context_length
+
+    longest, _ = context_length(loaded.folder.path)
+    counts = {where: len(loaded.chat.prompt(turns)) for where, turns in asked.items()}
+    over = {where: count for where, count in counts.items() if longest and count >= longest}
+    if over:
+        raise DataError(
+            *(
+                Problem(
+                    f"{count:,} tokens with the template around it, and the model takes {longest}",
+                    where=where,
+                    fix="shorten the text",
+                )
+                for where, count in list(over.items())[:SHOWN]
+            ),
+            *([Problem(f"and {len(over) - SHOWN} more")] if len(over) > SHOWN else []),
+        )
 
 
 def predict_file(folder: Path, *, rows: Path, out: Path, template: str = "") -> Path:
@@ -80,9 +113,13 @@ def predict_file(folder: Path, *, rows: Path, out: Path, template: str = "") -> 
     from instil.evaluate.suite import answer
 
     asked = _asking(folder, template)
-    columns = [c for _, c in read_table(SourceSpec(str(rows.resolve())))]
-    examples = [_unlabelled(asked, c, n) for n, c in enumerate(columns, start=1)]
+    places, columns = zip(*read_table(SourceSpec(str(rows))), strict=True)
+    examples = [
+        _unlabelled(asked, c, number, where=place)
+        for number, (place, c) in enumerate(zip(places, columns, strict=True), start=1)
+    ]
     loaded = load_run_model(folder)
+    require_room(loaded, {place: e.messages for place, e in zip(places, examples, strict=True)})
     made = answer(loaded, examples, max_new_tokens=asked.task.max_new_tokens)
     lines = [
         json.dumps({**c, **_answer_fields(e, p)}, ensure_ascii=False, default=str) + "\n"
@@ -126,9 +163,10 @@ def _judged(result: TaskResult) -> str:
     return next(arm.template for arm in result.arms if arm.name == "tuned")
 
 
-def _unlabelled(asked: _Asking, columns: Mapping[str, object], number: int) -> Example:
+def _unlabelled(
+    asked: _Asking, columns: Mapping[str, object], number: int, *, where: str
+) -> Example:
     task, template = asked.task, asked.template
-    where = f"row {number}"
     fields = dict(columns)
     for name, expression in task.fields.items():
         try:
@@ -188,6 +226,7 @@ class Chat:
 
     def reply(self, text: str) -> Iterator[str]:
         """Answer greedily, piece by piece; a broken-off answer is kept as far as it got."""
+        require_room(self.loaded, {"the conversation": [*self.messages, Message("user", text)]})
         self.messages.append(Message("user", text))
         said: list[str] = []
         try:
@@ -243,6 +282,10 @@ def export(folder: Path, *, out: Path, merge: bool) -> Path:
         RunError: The folder is no finished run.
     """
     load_summary(folder)
+    if not (folder / "model").is_dir():
+        raise RunError(
+            Problem(f"{folder / 'model'} is gone", fix="bring it back, or make the run anew")
+        )
     if not merge:
         shutil.copytree(folder / "model", out)
         return out

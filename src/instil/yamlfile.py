@@ -101,7 +101,7 @@ def parse_yaml(text: str, *, where: str, error: type[InstilError]) -> YamlFile:
     try:
         loaded = YAML(typ="rt").load(text)
     except MarkedYAMLError as bad:
-        raise error(_syntax_problem(bad, where=where)) from None
+        raise error(_syntax_problem(bad, text, where=where)) from None
     except (YAMLError, ValueError) as bad:
         raise error(Problem("this is not YAML", where=where, found=str(bad))) from None
     lines: dict[Loc, int] = {}
@@ -121,16 +121,29 @@ def parse_scalar(text: str, *, where: str, error: type[InstilError]) -> object:
         raise error(*(replace(p, where=where) for p in bad.problems)) from None
 
 
-def _syntax_problem(bad: MarkedYAMLError, *, where: str) -> Problem:
+def _syntax_problem(bad: MarkedYAMLError, text: str, *, where: str) -> Problem:
     mark = bad.problem_mark or bad.context_mark
     place = f"{where}:{mark.line + 1}" if mark else where
     what = (bad.problem or "this is not YAML").strip()
     twice = re.match(r'found duplicate key "(.*?)"', what)
     if twice:
-        first = f" (first in line {bad.context_mark.line + 1})" if bad.context_mark else ""
+        line = _line_of(twice[1], bad, text)
+        first = f" (first in line {line})" if line else ""
         return Problem(f"the key {twice[1]!r} is given twice{first}", where=place, fix="keep one")
+    if "found another document" in what:
+        return Problem("this holds more than one YAML document", where=place, fix="keep one")
     hint = "indent with spaces, not with tabs" if "\\t" in what else ""
     return Problem(f"this is not YAML: {what}", where=place, fix=hint)
+
+
+def _line_of(key: str, bad: MarkedYAMLError, text: str) -> int:
+    """Find the line of the first of two keys of one mapping; 0 where it is written otherwise."""
+    start, second = bad.context_mark, bad.problem_mark
+    if not start or not second:
+        return 0
+    lines = text.splitlines()[start.line : second.line]
+    same = (n for n, line in enumerate(lines, start.line + 1) if line.find(key) == second.column)
+    return next(same, 0)
 
 
 def _plain(value: object, *, loc: Loc, lines: dict[Loc, int], problems: list[Problem]) -> object:

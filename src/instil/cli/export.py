@@ -19,7 +19,7 @@ def export(
     """Write a run's model for use without instil: weights or adapter, tokenizer, template, card."""
     from instil.cli.predict import refuse_existing
 
-    refuse_existing(out, force=False)
+    refuse_existing(out, force=False, fix="name a folder that does not exist yet")
 
     from instil import serve
 

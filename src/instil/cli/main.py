@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 a mistake that the user can mend (told as `Problem`s, with
 
 from __future__ import annotations
 
+import errno
 from typing import Annotated, Any
 
 import typer
@@ -24,10 +25,33 @@ from instil.cli import (
     run_,
     tasks,
 )
-from instil.errors import InstilError
+from instil.errors import InstilError, Problem
 
 INTERRUPTED = 130
 _BUG = "This is a mistake in instil, not in your files; please report it with the lines above."
+
+
+_SURROUNDINGS = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+    }
+)
+"""Refusals of the file system that are the user's to mend."""
+
+
+def _as_problem(error: OSError) -> Problem:
+    return Problem(
+        f"this cannot be read or written: {error.strerror}",
+        where=str(error.filename or ""),
+        fix="make room, or name a place that you may write to",
+    )
 
 
 class Commands(TyperGroup):
@@ -40,6 +64,11 @@ class Commands(TyperGroup):
         except InstilError as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            if error.errno not in _SURROUNDINGS:
+                raise
+            typer.echo(str(_as_problem(error)), err=True)
+            raise typer.Exit(InstilError.exit_code) from None
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
             raise typer.Exit(INTERRUPTED) from None

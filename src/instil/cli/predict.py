@@ -45,11 +45,11 @@ def predict(
     typer.echo(f"predictions: {written}")
 
 
-def refuse_existing(path: Path, *, force: bool) -> None:
+def refuse_existing(path: Path, *, force: bool, fix: str = "add --force to write over it") -> None:
     """Raise where a file would be written over without `--force`."""
     from instil.errors import Problem, RunError
 
+    if path.is_dir() and force:
+        raise RunError(Problem("this is a folder", where=str(path), fix="name a file"))
     if path.exists() and not force:
-        raise RunError(
-            Problem("this exists already", where=str(path), fix="add --force to write over it")
-        )
+        raise RunError(Problem("this exists already", where=str(path), fix=fix))

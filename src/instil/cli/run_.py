@@ -100,7 +100,9 @@ def _resume(folder: Path) -> None:
 def _run(recipe: Recipe, *, folder: Path, resume: bool) -> None:
     from instil import pipeline
     from instil.cli.progress import make_progress
+    from instil.errors import InstilError, Problem
 
+    ours = resume or not folder.exists()
     try:
         with make_progress() as progress:
             done = pipeline.run_recipe(recipe, folder=folder, resume=resume, progress=progress)
@@ -109,6 +111,16 @@ def _run(recipe: Recipe, *, folder: Path, resume: bool) -> None:
         if folder.exists():
             typer.echo(f"  to go on: instil run --resume {shlex.quote(str(folder))}", err=True)
         raise typer.Exit(130) from None
+    except InstilError as error:
+        if not ours or not (folder / "state").exists():
+            raise
+        again = f"instil run --resume {shlex.quote(str(folder))}"
+        kept = Problem(
+            "what was finished is kept",
+            where=str(folder),
+            fix=f"{again}   (after a change of the recipe begin a new run)",
+        )
+        raise type(error)(*error.problems, kept) from error
     _show(done)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from instil.compare.pairing import compare
+from instil.compare.verdict import TEXT
 from instil.data.build import render_example
 from instil.data.registry import load_rows
 from instil.data.split import seeded_key
@@ -25,7 +26,6 @@ GUARD = ("bbc_topic", "finance_entities", "trivia", "quartz", "bbc_headline")
 """Looked at unless the recipe names others; of five kinds."""
 TEXT_FROM = "bbc_headline"
 """Its articles serve as general text."""
-TEXT = "general text"
 TEXT_TOKENS = 160
 TEXT_ROWS = 24
 

@@ -27,6 +27,7 @@ from instil.results import Arm, GuardResult, TaskResult, TrainingSummary
 from instil.types import Comparison
 
 TUNED, PROMPTING, ZERO_SHOT, TFIDF = "tuned", "prompting", "zero_shot", "tfidf"
+TEXT = "general text"
 
 
 class Outcome(StrEnum):
@@ -195,7 +196,8 @@ def _forgetting(guard: Sequence[GuardResult]) -> str:
     shown = outcomes([result.comparison for result in guard])
     pairs = list(zip(guard, shown, strict=True))
     lost = [result for result, o in pairs if o is Outcome.WORSE]
-    kept = [result for result, o in pairs if o is not Outcome.WORSE]
+    named = {result.task for result in lost}
+    kept = [result for result in guard if result.task not in named]
     if not lost:
         return f"Forgetting: {_who(kept)} {_verb(kept, 'shows', 'show')} no loss{_sharpness(kept)}."
     losses = ", ".join(_loss(result) for result in lost)
@@ -213,11 +215,10 @@ def _loss(result: GuardResult) -> str:
 
 
 def _who(results: Sequence[GuardResult], *, other: str = "") -> str:
-    texts = [result.task for result in results if not result.comparison.higher_is_better]
-    tasks = len(results) - len(texts)
-    names = [f"the {other}{tasks} guard task{'s' * (tasks > 1)}"] if tasks else []
-    if tasks == 1:
-        names = [r.task for r in results if r.comparison.higher_is_better]
+    """Name the subjects once each, though a guard task stands there with two metrics."""
+    tasks = list(dict.fromkeys(result.task for result in results if result.task != TEXT))
+    names = tasks if len(tasks) == 1 else [f"the {other}{len(tasks)} guard tasks"] * bool(tasks)
+    texts = [TEXT] * any(result.task == TEXT for result in results)
     return " and ".join(names + texts)
 
 
@@ -321,7 +322,7 @@ def _all(count: int) -> str:
 
 
 def _verb(results: Sequence[GuardResult], one: str, many: str) -> str:
-    return one if len(results) == 1 else many
+    return one if len({result.task for result in results}) == 1 else many
 
 
 # Finding arms and comparisons.

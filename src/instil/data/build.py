@@ -18,6 +18,7 @@ machine.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -195,16 +196,22 @@ def training_examples(
 def _all_or_problems(items: Iterable[tuple[Task, Template, Row]]) -> tuple[Example, ...]:
     examples: list[Example] = []
     errors: list[InstilError] = []
+    faults: Counter[tuple[str, Problem]] = Counter()
+    places: dict[tuple[str, Problem], str] = {}
     for task, template, row in items:
         try:
             examples.append(render_example(task, template, row))
         except (DataError, TaskError) as error:
             errors.append(error)
+            for problem in error.problems:
+                fault = (template.id, replace(problem, where=""))
+                faults[fault] += 1
+                places.setdefault(fault, problem.where)
     if errors:
-        problems = [problem for error in errors for problem in error.problems]
-        more = len(problems) - SHOWN
+        told = [replace(fault[1], where=places[fault]) for fault in list(faults)[:SHOWN]]
+        more = faults.total() - len(told)
         rest = [Problem(f"and {more} more examples that cannot be rendered")] if more > 0 else []
-        raise type(errors[0])(*problems[:SHOWN], *rest)
+        raise type(errors[0])(*told, *rest)
     return tuple(examples)
 
 

@@ -68,7 +68,7 @@ def _parse(text: str, *, place: str, line: int = 0) -> object:
     except json.JSONDecodeError as error:
         raise DataError(
             Problem(
-                f"this is not valid JSON: {error.msg}, at column {error.colno}",
+                f"this is not valid JSON: {error.msg}, at column {_column(error)}",
                 where=f"{place}:{line or error.lineno}",
                 found=excerpt(text, at=error.pos),
                 fix=_json_fix(error),
@@ -79,6 +79,12 @@ def _parse(text: str, *, place: str, line: int = 0) -> object:
     except (ValueError, RecursionError) as error:
         raise DataError(Problem(f"this JSON cannot be used: {error}", where=where)) from error
     return value
+
+
+def _column(error: json.JSONDecodeError) -> int:
+    """Where the JSON went wrong; text that ends too soon did so at its end, not in a next line."""
+    end = len(error.doc.rstrip())
+    return error.colno if error.pos < end else end - error.doc.rfind("\n", 0, end)
 
 
 def _json_fix(error: json.JSONDecodeError) -> str:

@@ -141,6 +141,16 @@ def _undecodable(path: Path, codec: str, *, place: str) -> DataError:
                 )
             )
         file.seek(0)
+        if b"\0" in file.read(1 << 16):
+            return DataError(
+                Problem(
+                    "this is not a text file: it has bytes of value 0",
+                    where=place,
+                    allowed="CSV, TSV, JSON, JSONL or Parquet",
+                    fix="save a spreadsheet as CSV; name a packed file .gz, .bz2 or .xz",
+                )
+            )
+        file.seek(0)
         for number, line in enumerate(file, start=1):
             try:
                 line.decode(codec)

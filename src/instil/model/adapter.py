@@ -15,16 +15,19 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 from instil.errors import ModelError, Problem
 from instil.model.load import (
     LoadedModel,
     ModelFolder,
-    check_folder,
     load_model,
     parameter_count,
     quiet,
+    unreadable,
 )
+from instil.model.soundness import brief, check_folder
 
 
 def add_lora(
@@ -67,6 +70,22 @@ def train_all(loaded: LoadedModel) -> LoadedModel:
     return loaded
 
 
+def linear_layers(folder: ModelFolder) -> tuple[str, ...]:
+    """Name the layers that can have an adapter; the weights are not read.
+
+    Raises:
+        ModelError: The folder's config is of no model.
+    """
+    try:
+        with quiet(), torch.device("meta"):
+            config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except Exception as error:  # as `load_model`
+        raise unreadable(folder, error) from error
+    kinds = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
+    return tuple(name for name, module in model.named_modules() if isinstance(module, kinds))
+
+
 def load_adapter(loaded: LoadedModel, path: Path) -> LoadedModel:
     """Put a saved adapter on a base model.
 
@@ -78,9 +97,14 @@ def load_adapter(loaded: LoadedModel, path: Path) -> LoadedModel:
     try:
         with quiet():
             model = PeftModel.from_pretrained(loaded.model, str(path))
-    except (RuntimeError, ValueError) as error:
+    # peft, transformers and safetensors raise many unrelated kinds
+    except Exception as error:
         raise ModelError(
-            Problem(f"the adapter in {path} does not fit the model: {error}")
+            Problem(
+                f"the adapter cannot be put on the model: {brief(error)}",
+                where=str(path),
+                fix="copy the folder again, or make the run anew",
+            )
         ) from error
     model.eval()
     return replace(loaded, model=model)

@@ -37,7 +37,9 @@ def _write(loaded: LoadedModel, out: Path) -> None:
     model: Any = loaded.model
     with quiet():
         if isinstance(model, PeftModel):
-            model.save_pretrained(str(out), safe_serialization=True)
+            # The base's embeddings are never trained: asked to decide, PEFT would look for the base
+            # model's config on the hub.
+            model.save_pretrained(str(out), save_embedding_layers=False)
             (out / "README.md").unlink(missing_ok=True)  # PEFT's blank card; ours is written later
         else:
             model.to(loaded.dtype).save_pretrained(out)

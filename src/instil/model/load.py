@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging as transformers_logging
 
@@ -23,11 +24,23 @@ from instil.encode.mask import ChatFormat, chat_format
 from instil.errors import ModelError, Problem, nearest
 from instil.model import attention
 from instil.model.catalogue import CATALOGUE, CatalogueEntry
+from instil.model.soundness import (
+    brief,
+    check_folder,
+    require_all_weights,
+    require_own_tokenizer,
+)
 
 Say = Callable[[str], None]
 
 # Raised when the conversion changes, so that an old cache is not taken for a new one.
 _CONVERSION = 1
+_HUB_SECONDS = 10
+_HUB = {
+    "RepositoryNotFoundError": "there is no such model, or it is not public",
+    "GatedRepoError": "its terms must be accepted on the hub first",
+    "HFValidationError": "this cannot be the name of one",
+}
 _OTHER_WAYS = "a catalogue name (instil models), a local folder with safetensors, or a hub id"
 
 
@@ -84,32 +97,6 @@ def resolve_model(ref: str, *, base: Path | None = None, say: Say = lambda _: No
     )
 
 
-def check_folder(path: Path) -> Path:
-    """Make sure that a folder holds a model that can be loaded safely.
-
-    Raises:
-        ModelError: no config.json, or no safetensors.
-    """
-    problems = []
-    if not (path / "config.json").is_file():
-        problems.append(
-            Problem(f"{path} has no config.json", where="model", allowed="a transformers folder")
-        )
-    if not any(path.glob("*.safetensors")):
-        other = sorted(p.name for p in path.glob("*.bin")) if path.is_dir() else []
-        problems.append(
-            Problem(
-                f"{path} has no weights (*.safetensors)",
-                where="model",
-                found=", ".join(other),
-                fix="save the weights with save_pretrained, which writes safetensors",
-            )
-        )
-    if problems:
-        raise ModelError(*problems)
-    return path
-
-
 def _from_catalogue(entry: CatalogueEntry, say: Say) -> ModelFolder:
     if entry.accept and entry.accept not in os.environ.get("INSTIL_ACCEPT", "").split(","):
         raise ModelError(
@@ -163,16 +150,15 @@ def _convert(gguf: Path, out: Path) -> None:
 
 
 def _from_hub(ref: str, say: Say) -> ModelFolder:
-    from huggingface_hub import snapshot_download
-
     say(f"looking for {ref} on the model hub")
-    wanted = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
     try:
-        path = snapshot_download(ref, allow_patterns=wanted, etag_timeout=10)
+        path = _snapshot(ref)
     except Exception as error:  # the hub's client raises many unrelated kinds
+        kind = type(error).__name__
+        why = _HUB.get(kind, f"it cannot be reached ({kind})")
         raise ModelError(
             Problem(
-                f"the hub model {ref!r} cannot be had: {type(error).__name__}",
+                f"the hub model {ref!r} cannot be had: {why}",
                 where="model",
                 nearest=nearest(ref, CATALOGUE),
                 allowed=_OTHER_WAYS,
@@ -180,6 +166,21 @@ def _from_hub(ref: str, say: Say) -> ModelFolder:
             )
         ) from error
     return ModelFolder(ref, check_folder(Path(path)), "see the model's page on the hub")
+
+
+def _snapshot(ref: str) -> str:
+    """Download what is not here yet; without the hub, take the copy of an earlier day."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    wanted = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
+    try:
+        HfApi().model_info(ref, timeout=_HUB_SECONDS)  # the download itself would wait for ever
+    except Exception as error:
+        try:
+            return snapshot_download(ref, allow_patterns=wanted, local_files_only=True)
+        except Exception:
+            raise error from None
+    return snapshot_download(ref, allow_patterns=wanted, etag_timeout=_HUB_SECONDS)
 
 
 def load_tokenizer(folder: ModelFolder) -> ChatFormat:
@@ -191,11 +192,24 @@ def load_tokenizer(folder: ModelFolder) -> ChatFormat:
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers and tokenizers raise many unrelated kinds
         raise ModelError(
-            Problem(f"the tokenizer in {folder.path} cannot be read: {error}", where="model")
+            Problem(
+                f"the tokenizer in {folder.path} cannot be read: {brief(error)}",
+                where="model",
+                fix="copy tokenizer.json and tokenizer_config.json into it, whole",
+            )
         ) from error
-    return chat_format(tokenizer)
+    try:
+        return chat_format(tokenizer)
+    except TemplateError as error:
+        raise ModelError(
+            Problem(
+                f"the chat template of {folder.path} cannot be used: {brief(error)}",
+                where="model",
+                fix="mend its chat_template.jinja (or chat_template in tokenizer_config.json)",
+            )
+        ) from error
 
 
 def load_model(
@@ -217,19 +231,33 @@ def load_model(
     attention.register()
     try:
         with quiet():
-            model = AutoModelForCausalLM.from_pretrained(
+            model, report = AutoModelForCausalLM.from_pretrained(
                 folder.path,
                 dtype=torch.float32 if masters else compute,
                 attn_implementation=attention.NAME,
                 use_safetensors=True,
                 trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # told by `require_all_weights`, in words
+                output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(
-            Problem(f"the model in {folder.path} cannot be loaded: {error}", where="model")
-        ) from error
+    except Exception as error:  # transformers and safetensors raise many unrelated kinds
+        raise unreadable(folder, error) from error
+    require_all_weights(folder.path, report)
     model.to(where).eval()
-    return LoadedModel(model, load_tokenizer(folder), folder, where, compute)
+    chat = load_tokenizer(folder)
+    require_own_tokenizer(folder.path, chat, rows=model.get_input_embeddings().weight.shape[0])
+    return LoadedModel(model, chat, folder, where, compute)
+
+
+def unreadable(folder: ModelFolder, error: Exception) -> ModelError:
+    """Return the error for a folder that transformers cannot make a model of."""
+    return ModelError(
+        Problem(
+            f"the model in {folder.path} cannot be loaded: {brief(error)}",
+            where="model",
+            fix="get the model's folder again, or name another model (instil models)",
+        )
+    )
 
 
 def pick_device(device: str) -> torch.device:

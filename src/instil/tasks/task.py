@@ -49,6 +49,7 @@ METRIC_NAMES = (
 """The keys of `evaluate.metrics.METRICS`, which lies above this module; a test holds them equal."""
 
 _PACKAGE = "pypi:"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = frozenset({"choices", "row", "range", "loop"})
 
@@ -159,7 +160,7 @@ def _task(form: TaskForm, *, folder: Path | None) -> Task:
 
 def _source(form: SourceForm, *, folder: Path | None) -> SourceSpec:
     uri = form.uri
-    if folder is not None and not uri.startswith(_PACKAGE):
+    if folder is not None and (not _SCHEME.match(uri) or (folder / uri).exists()):
         uri = str(folder / uri)
     return SourceSpec(
         uri=uri,
@@ -199,10 +200,12 @@ def _answer(task: TaskForm, choices: tuple[str, ...]) -> str:
 
 def _source_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     source, place = task.source, file.place(("source", "uri"))
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", source.uri)
+    scheme = _SCHEME.match(source.uri)
     if scheme and scheme[0] != _PACKAGE:
         allowed = "a path, or pypi:NAME==VERSION/path/in/the/archive"
-        yield Problem("unknown kind of source", where=place, found=source.uri, allowed=allowed)
+        fix = "download the file, and name it here"
+        what = "unknown kind of source"
+        yield Problem(what, where=place, found=source.uri, allowed=allowed, fix=fix)
     if scheme and scheme[0] == _PACKAGE and not source.sha256:
         fix = "add `sha256:`, the hash of the archive, so that everybody gets the same rows"
         yield Problem("a package needs its hash", where=place, found=source.uri, fix=fix)

@@ -1,0 +1,212 @@
+"""What a run would stumble over late, found before anything is computed.
+
+The ladder of a real model takes minutes; a template that cannot be rendered, a row that is too long
+or a layer that does not exist must not wait for its end. `check_recipe` and `run_recipe` both come
+through here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from jinja2 import TemplateError
+
+from instil.data.build import pick_exemplars, render_example
+from instil.data.prepare import TaskData
+from instil.data.registry import load_rows
+from instil.errors import DataError, InstilError, ModelError, Problem, RecipeError, nearest
+from instil.recipe import Method, Recipe
+from instil.stages import encoded_training
+from instil.tasks.task import library, load_task
+from instil.types import Row, Template
+
+if TYPE_CHECKING:
+    from instil.encode.mask import ChatFormat
+    from instil.encode.plan import TrainingData
+    from instil.model.load import ModelFolder
+
+LONGEST = 5
+"""Rows of a task, the longest ones, whose prompts are measured."""
+
+
+def preflight(recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]) -> TrainingData:
+    """Go through everything that can be known before the model is loaded.
+
+    Args:
+        recipe: What is to be done.
+        folder: The base model.
+        data: The recipe's tasks, split.
+
+    Returns:
+        The encoded training examples.
+
+    Raises:
+        InstilError: All that would stop the run later, of the class of the first problem.
+    """
+    from instil.model.load import load_tokenizer
+
+    chat = load_tokenizer(folder)
+    checks: list[Callable[[], object]] = [
+        lambda: _distinct_tasks(data),
+        lambda: _baseline_templates(recipe, data),
+        lambda: _guard_tasks(recipe),
+        lambda: _layers(recipe, folder),
+        lambda: _max_length(recipe, folder),
+    ]
+    _all(checks)
+    try:
+        training = encoded_training(recipe, data, chat)
+        _all([lambda d=d: _prompts_fit(recipe, d, folder, chat) for d in data])  # type: ignore[misc]
+    except TemplateError as error:
+        raise ModelError(
+            Problem(
+                f"the model's chat template refuses a prompt: {error}",
+                where=str(folder.path),
+                fix="put what `system:` says in the task file into the prompt",
+            )
+        ) from error
+    return training
+
+
+def _all(checks: Sequence[Callable[[], object]]) -> None:
+    """Make every check, then raise what they found at once."""
+    errors: list[InstilError] = []
+    for check in checks:
+        try:
+            check()
+        except InstilError as error:
+            errors.append(error)
+    if errors:
+        raise type(errors[0])(*(problem for error in errors for problem in error.problems))
+
+
+def _distinct_tasks(data: Sequence[TaskData]) -> None:
+    twice = [name for name, count in Counter(d.task.id for d in data).items() if count > 1]
+    if twice:
+        what = f"two tasks have the id {twice[0]!r}, under which their figures are kept"
+        fix = "give one of the task files another `id:`, or leave one of the tasks out"
+        raise RecipeError(Problem(what, where="tasks", fix=fix))
+
+
+def _baseline_templates(recipe: Recipe, data: Sequence[TaskData]) -> None:
+    known = list(dict.fromkeys(t.id for d in data for t in d.answering))
+    wanted = recipe.baselines.templates
+    problems = [
+        Problem(
+            f"no task has an answering template {name!r}",
+            where="baselines.templates",
+            allowed=", ".join(known),
+            nearest=nearest(name, known),
+        )
+        for name in (() if isinstance(wanted, str) else wanted)
+        if name not in known
+    ]
+    if problems:
+        raise RecipeError(*problems)
+
+
+def _guard_tasks(recipe: Recipe) -> None:
+    wanted = recipe.forgetting.tasks
+    names = () if isinstance(wanted, str) else wanted
+
+    def readable(name: str) -> None:
+        task = load_task(name)
+        if name not in library():  # the rows of a library task are known to be sound
+            load_rows(task)
+
+    _all([lambda name=name: readable(name) for name in names])  # type: ignore[misc]
+
+
+def _layers(recipe: Recipe, folder: ModelFolder) -> None:
+    from instil.model.adapter import linear_layers
+
+    targets = recipe.lora.target_modules
+    if recipe.method is not Method.LORA or isinstance(targets, str):
+        return
+    layers = linear_layers(folder)
+    short = list(dict.fromkeys(name.rpartition(".")[2] for name in layers))
+    problems = [
+        Problem(
+            f"the model has no linear layer {target!r}",
+            where="lora.target_modules",
+            allowed=f"all-linear, or some of {', '.join(short)}",
+            nearest=nearest(target, short),
+        )
+        for target in targets
+        if not any(name == target or name.endswith(f".{target}") for name in layers)
+    ]
+    if problems:
+        raise RecipeError(*problems)
+
+
+def _max_length(recipe: Recipe, folder: ModelFolder) -> None:
+    from instil.model.soundness import context_length
+
+    longest, key = context_length(folder.path)
+    if longest and recipe.train.max_length > longest:
+        raise ModelError(
+            Problem(
+                f"{recipe.train.max_length} tokens are more than the model can take: its {key} is "
+                f"{longest}",
+                where="train.max_length",
+                found=str(recipe.train.max_length),
+                allowed=f"at most {longest}",
+                fix=f"train.max_length: {longest}",
+            )
+        )
+
+
+def _prompts_fit(recipe: Recipe, data: TaskData, folder: ModelFolder, chat: ChatFormat) -> None:
+    """Measure the longest prompts that validation, ladder and test will ask."""
+    from instil.model.soundness import context_length
+
+    shots = recipe.baselines.shots
+    exemplars = {
+        count: pick_exemplars(data.task, data.train, shots=count, seed=recipe.seed)
+        for count in sorted({0, *shots})
+    }
+    longest, _ = context_length(folder.path)
+    if not longest:
+        return
+    for count, shown in exemplars.items():
+        for template, row, tokens in _measured(data, chat, shown):
+            if tokens > longest:
+                raise DataError(_too_long(recipe, template, row, count, f"{tokens:,}", longest))
+
+
+def _measured(
+    data: TaskData, chat: ChatFormat, shown: Sequence[Row]
+) -> Iterator[tuple[Template, Row, int]]:
+    asked = sorted([*data.validation, *data.test], key=_size, reverse=True)[:LONGEST]
+    for template in data.answering:
+        for row in asked:
+            example = render_example(data.task, template, row, exemplars=shown)
+            answers = [len(chat.completion(choice)) for choice in example.choices]
+            room = max(answers, default=data.task.max_new_tokens)
+            yield template, row, len(chat.prompt(example.messages)) + room
+
+
+def _size(row: Row) -> int:
+    return sum(len(str(value)) for value in row.fields.values())
+
+
+def _too_long(
+    recipe: Recipe, template: Template, row: Row, count: int, tokens: str, longest: int
+) -> Problem:
+    if count:
+        fewer = ", ".join(str(shots) for shots in recipe.baselines.shots if shots < count)
+        what = f"a {count}-shot prompt of template {template.id} takes {tokens} tokens"
+        return Problem(
+            f"{what}, but the model takes {longest}",
+            where="baselines.shots",
+            fix=f"baselines: {{shots: [{fewer}]}}" if fewer else "baselines: {shots: [0]}",
+        )
+    what = f"template {template.id} and its answer take {tokens} tokens, but the model takes"
+    return Problem(
+        f"{what} {longest}, and a row to validate or test on is never cut",
+        where=row.place,
+        fix="shorten the row, or leave such rows out in the task file, as in "
+        "where: text | length < 5000",
+    )
