@@ -152,7 +152,10 @@ class Train(_Section):
         "auto", description="Steps between two validations; auto: about eight in a run."
     )
     early_stopping_patience: int | None = Field(
-        3, ge=1, description="Validations without a better score until training ends; null: never."
+        3,
+        ge=1,
+        description="Validations with neither a better score nor a lower loss until training "
+        "ends; null: never.",
     )
 
     @model_validator(mode="after")

@@ -94,3 +94,14 @@ def test_other_data_is_not_resumed(fresh, tmp_path):
     other = plan(tmp_path / "c", items=encoded([12] * 20, seed=5))
     with pytest.raises(TrainError, match="changed"):
         fit(fresh(), other, validate=lambda: look, on_step=lambda s: None)
+
+
+def test_patience_waits_while_the_loss_still_falls(fresh):
+    losses = iter([5.0, 4.0, 3.0, 2.0, 1.0])
+    look = fit(
+        fresh(),
+        plan(None, patience=1),
+        validate=lambda: Validation(next(losses), 0.5),
+        on_step=lambda s: None,
+    )
+    assert not look.stopped_early

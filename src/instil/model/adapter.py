@@ -59,8 +59,9 @@ def add_lora(
         raise ModelError(
             Problem(f"the adapter does not fit: {error}", where="lora.target_modules")
         ) from error
-    # The folder's path is private to this machine; the adapter names the model as the recipe does.
-    model.peft_config["default"].base_model_name_or_path = loaded.folder.name
+    # From here PEFT loads the base by itself; a catalogue's name would mean nothing to it.
+    base = loaded.folder.hub_id or str(loaded.folder.path)
+    model.peft_config["default"].base_model_name_or_path = base
     return replace(loaded, model=model)
 
 

@@ -25,12 +25,22 @@ def save_model(loaded: LoadedModel, out: Path) -> int:
     scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:
         _write(loaded, scratch)
+        _open_up(scratch)
         if out.exists():
             shutil.rmtree(out)
         os.replace(scratch, out)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder_bytes(out, pattern=WEIGHTS)
+
+
+def _open_up(folder: Path) -> None:
+    """Give a private scratch folder the rights that the user's umask gives any other."""
+    mask = os.umask(0)
+    os.umask(mask)
+    folder.chmod(0o777 & ~mask)
+    for file in folder.iterdir():
+        file.chmod(0o666 & ~mask)
 
 
 def _write(loaded: LoadedModel, out: Path) -> None:

@@ -54,6 +54,8 @@ class ModelFolder:
     """Holds config.json, *.safetensors and the tokenizer."""
     licence: str
     """As stated by the publisher; `see the model's folder` where unknown."""
+    hub_id: str = ""
+    """Its name on the model hub, if that is where it came from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ def _from_hub(ref: str, say: Say) -> ModelFolder:
                 fix="check the name and the network, or put a copy into a folder and name that",
             )
         ) from error
-    return ModelFolder(ref, check_folder(Path(path)), "see the model's page on the hub")
+    return ModelFolder(ref, check_folder(Path(path)), "see the model's page on the hub", hub_id=ref)
 
 
 def _snapshot(ref: str) -> str:

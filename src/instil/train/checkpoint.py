@@ -34,8 +34,10 @@ class Progress:
     """Validation metric there."""
     best_loss: float | None = None
     """Validation loss there, nats per token."""
+    lowest_loss: float | None = None
+    """The lowest validation loss so far, at whatever step."""
     worse_in_a_row: int = 0
-    """Validations since then."""
+    """Validations since the metric or the loss was last at its best."""
     seconds: float = 0.0
     """Training time so far, validations included."""
     data: str = ""

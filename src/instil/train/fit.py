@@ -47,7 +47,7 @@ class Plan:
     eval_steps: int
     """Validate every so many steps, and after the last."""
     patience: int
-    """Stop after so many validations without a better one; 0: never."""
+    """Stop after so many validations with neither metric nor loss at its best; 0: never."""
     checkpoint: Path | None
     """Where to keep the state for a resume; None: nowhere."""
 
@@ -130,16 +130,20 @@ def is_better(seen: Validation, state: Progress) -> bool:
 
 
 def judged(state: Progress, seen: Validation, *, better: bool) -> Progress:
-    """Move the counters on after a validation."""
-    if not better:
-        return replace(state, worse_in_a_row=state.worse_in_a_row + 1)
-    return replace(
+    """Move the counters on after a validation.
+
+    Patience runs out only while neither the metric nor the loss gets better: on few rows the metric
+    is noisy, and a loss that still falls says that there is more to learn.
+    """
+    falls = state.lowest_loss is None or seen.loss < state.lowest_loss
+    state = replace(
         state,
-        best_step=state.step,
-        best_score=seen.score,
-        best_loss=seen.loss,
-        worse_in_a_row=0,
+        lowest_loss=seen.loss if falls else state.lowest_loss,
+        worse_in_a_row=0 if better or falls else state.worse_in_a_row + 1,
     )
+    if not better:
+        return state
+    return replace(state, best_step=state.step, best_score=seen.score, best_loss=seen.loss)
 
 
 def out_of_patience(state: Progress, plan: Plan) -> bool:
