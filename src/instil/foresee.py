@@ -15,7 +15,7 @@ from instil.data.build import render_example
 from instil.data.prepare import TaskData
 from instil.preflight import preflight
 from instil.recipe import Method, Recipe
-from instil.stages import prepare_use
+from instil.stages import ROBUSTNESS_ROWS, VALIDATIONS, prepare_use
 from instil.types import Part, Piece
 
 if TYPE_CHECKING:
@@ -182,8 +182,10 @@ def _seconds(
         shots = len(recipe.baselines.shots)
         ladder = len(d.validation) * shots
         # The validations during training, the choice of a template, two models on test, wordings.
-        asked = ladder + 9 * len(d.validation) / len(d.answering) + len(d.validation)
-        asked += 3 * len(d.test) / len(d.answering) + 2 * min(150, len(d.test))
+        asked = (
+            ladder + (VALIDATIONS + 1) * len(d.validation) / len(d.answering) + len(d.validation)
+        )
+        asked += 3 * len(d.test) / len(d.answering) + 2 * min(ROBUSTNESS_ROWS, len(d.test))
         own = sum(_own_tokens(d, chat))
         scored += asked * own
         if not d.task.choices:

@@ -23,15 +23,12 @@ from instil.results import (
     Turn,
 )
 from instil.run import load_manifest, now
-from instil.stages import Bench, Ladder, Trained, load_base, load_tuned
+from instil.stages import ROBUSTNESS_ROWS, Bench, Ladder, Trained, load_base, load_tuned
 from instil.types import Comparison, Part, Row
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores, GuardTask
     from instil.model.load import LoadedModel, ModelFolder
-
-ROBUSTNESS_ROWS = 150
-"""Test rows (at most) on which every template is tried."""
 
 
 def test(

@@ -149,7 +149,7 @@ class Train(_Section):
         description="one: an epoch draws a template for each row; all: each row goes through all.",
     )
     eval_steps: Auto | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="Steps between two validations; auto: about eight in a run."
+        "auto", description="Steps between two validations; auto: about six in a run."
     )
     early_stopping_patience: int | None = Field(
         3,

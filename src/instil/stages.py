@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from instil.train.fit import Fitted, Plan, Validation
 
 
-VALIDATIONS = 8
+VALIDATIONS = 6
 """Looks at validation in a run, where the recipe leaves it to us."""
+ROBUSTNESS_ROWS = 100
+"""Test rows (at most) on which every template is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,10 +360,10 @@ def training_plan(bench: Bench, loaded: LoadedModel, encoded: TrainingData) -> P
 
 
 def eval_steps(wanted: int | str, *, steps: int) -> int:
-    """Steps between validations; `auto`: about eight in a run.
+    """Steps between validations; `auto`: about six in a run.
 
     >>> eval_steps("auto", steps=80), eval_steps("auto", steps=3), eval_steps(7, steps=80)
-    (10, 1, 7)
+    (13, 1, 7)
     """
     return max(1, round(steps / VALIDATIONS)) if isinstance(wanted, str) else wanted
 

@@ -37,7 +37,7 @@ def reference(loaded, request: Request) -> list[float]:
 
 @pytest.mark.parametrize("cells", [40, 4096])
 def test_shared_prefix_and_branches_score_as_one_at_a_time(tiny, monkeypatch, cells):
-    monkeypatch.setattr(choices, "BATCH_TOKENS", cells)
+    monkeypatch.setattr(choices, "PACK_TOKENS", cells)
     texts = ["good phone", "the film is very very bad and the sound is poor", "x", "battery"]
     requests = [
         choice_request(example(f"Question: is it good?\n{t}", options), tiny.chat)

@@ -105,3 +105,12 @@ def test_patience_waits_while_the_loss_still_falls(fresh):
         on_step=lambda s: None,
     )
     assert not look.stopped_early
+
+
+def test_a_damaged_checkpoint_says_what_to_do(fresh, tmp_path):
+    look = Validation(1.0, 0.5)
+    fit(fresh(), plan(tmp_path / "c"), validate=lambda: look, on_step=lambda s: None)
+    for name in ("state.safetensors", "progress.json"):
+        (tmp_path / "c" / name).write_bytes(b"half")
+        with pytest.raises(TrainError, match="delete"):
+            fit(fresh(), plan(tmp_path / "c"), validate=lambda: look, on_step=lambda s: None)

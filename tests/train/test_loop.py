@@ -28,7 +28,7 @@ def logits(loaded, item: Pack) -> torch.Tensor:
     return loaded.model(
         input_ids=batch.ids,
         position_ids=batch.positions,
-        segment_lengths=batch.segment_lengths,
+        segments=batch.segments,
         shared_prefix=batch.shared_prefix,
     ).logits[0]
 

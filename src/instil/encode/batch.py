@@ -18,8 +18,8 @@ class Batch:
     """(1, T) token ids."""
     positions: torch.Tensor
     """(1, T) position within the segment."""
-    segment_lengths: tuple[int, ...]
-    """Tokens of each segment; with the shared prefix they sum to T."""
+    segments: tuple[tuple[int, ...], ...]
+    """Tokens of each segment, as attention takes them; with the shared prefix they sum to T."""
     shared_prefix: int
     """Tokens in front that every segment looks back at."""
     predict_from: torch.Tensor
@@ -38,9 +38,7 @@ def to_batch(pack: Pack, *, device: torch.device) -> Batch:
     return Batch(
         ids=ids[None].to(device),
         positions=torch.tensor(pack.positions)[None].to(device),
-        segment_lengths=tuple(
-            len(list(run)) for number, run in groupby(pack.segments) if number >= 0
-        ),
+        segments=tuple((len(list(run)),) for number, run in groupby(pack.segments) if number >= 0),
         shared_prefix=pack.shared,
         predict_from=(trained - 1).to(device),
         labels=ids[trained].to(device),

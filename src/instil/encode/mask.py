@@ -14,6 +14,7 @@ BOS is doubled; and the mask goes by position, so a padding token that equals EO
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -56,10 +57,19 @@ class ChatFormat:
     """For padding in batches; masked by position, so it may equal `stop_id`."""
     plain: bool
     """Whether the tokenizer had no chat template and got `PLAIN_TEMPLATE`."""
+    special: re.Pattern[str]
+    """Matches the literal text of every special token."""
+
+    def harmless(self, text: str) -> str:
+        """Break special tokens that stand literally in data, so that no row can forge a turn.
+
+        `<|im_end|>` in a review becomes `< |im_end|>`; all other text stays as it is.
+        """
+        return self.special.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """Render turns up to where the assistant starts to speak."""
-        turns = [{"role": m.role, "content": m.content} for m in messages]
+        turns = [{"role": m.role, "content": self.harmless(m.content)} for m in messages]
         return str(
             self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         )
@@ -74,7 +84,7 @@ class ChatFormat:
 
     def completion(self, target: str, *, stop: bool = True) -> list[int]:
         """Token ids of the completion, with the stop token unless `stop` is False."""
-        return self.tokens(target) + ([self.stop_id] if stop else [])
+        return self.tokens(self.harmless(target)) + ([self.stop_id] if stop else [])
 
 
 def chat_format(tokenizer: Any) -> ChatFormat:
@@ -98,7 +108,14 @@ def chat_format(tokenizer: Any) -> ChatFormat:
     eos = tokenizer.eos_token_id
     stops = (stop,) if eos in (None, stop) else (stop, eos)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop
-    return ChatFormat(tokenizer, stop, stops, pad, plain)
+    return ChatFormat(tokenizer, stop, stops, pad, plain, _special_pattern(tokenizer))
+
+
+def _special_pattern(tokenizer: Any) -> re.Pattern[str]:
+    added = tokenizer.added_tokens_decoder.values()
+    names = {t.content for t in added if t.special} | set(tokenizer.all_special_tokens)
+    longest_first = sorted((n for n in names if len(n) > 1), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
 def encode(

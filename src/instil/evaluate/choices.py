@@ -1,11 +1,10 @@
 """How likely a model finds given completions: choice scoring, and cross-entropy of a target.
 
 Prompts of one call share what they have in common (system message, worked examples, the template's
-opening words): that prefix is computed once. Behind each prompt its completions branch off, and all
-of them are scored in the same forward pass; a mask keeps the branches apart::
+opening words): that prefix is computed once a pack. Behind each prompt its completions branch off,
+and all of them are scored in the same forward pass, without padding (see `model.attention`)::
 
-    prefix (once)  | padding  prompt's rest | choice A  | choice B b B
-    --- cache ---- | -------- one row of the batch ------------------
+    prefix | prompt 0 | choice A | choice B b B | prompt 1 | choice A | choice B b B
 
 The scoring rules for choices:
 
@@ -19,10 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from transformers import DynamicCache
 
 from instil.encode.mask import ChatFormat
 from instil.model.load import LoadedModel
@@ -30,8 +27,10 @@ from instil.types import Example, Prediction
 
 RAW, NORMALISED, CALIBRATED = "raw", "normalised", "calibrated"
 
-# Cells (rows x tokens of padded suffix) in one forward pass: bounds the memory of a batch.
-BATCH_TOKENS = 2048
+PACK_TOKENS = 2048
+"""Tokens computed in one forward pass."""
+LOGIT_ROWS = 64
+"""Vocabulary-sized rows that are turned into probabilities at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,15 @@ class Request:
     """At least one token."""
     completions: tuple[tuple[int, ...], ...]
     """Each of at least one token."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens to compute: the prompt, and all of each completion but its last token."""
+        return len(self.prompt) + sum(len(c) - 1 for c in self.completions)
+
+    def shape(self, shared: int) -> tuple[int, ...]:
+        """Its segment behind a shared prefix: the prompt's rest, then a branch a completion."""
+        return (len(self.prompt) - shared, *(len(c) - 1 for c in self.completions))
 
 
 def choice_request(example: Example, chat: ChatFormat) -> Request:
@@ -82,20 +90,18 @@ def likelihoods(
     Args:
         loaded: The model.
         requests: Prompts with completions.
-        on_done: Called with the number of requests finished, batch by batch.
+        on_done: Called with the number of requests finished, pack by pack.
     """
     if not requests:
         return []
     loaded.model.eval()
+    shared = common_prefix([r.prompt for r in requests])
+    found: list[tuple[Likelihood, ...]] = []
     with torch.inference_mode():
-        shared = common_prefix([r.prompt for r in requests])
-        cache = _prefix_cache(loaded, requests[0].prompt[:shared]) if shared else None
-        found: dict[int, tuple[Likelihood, ...]] = {}
-        for numbers in _batches(requests, shared):
-            rows = [requests[n] for n in numbers]
-            found |= zip(numbers, _score(loaded, rows, cache, shared), strict=True)
-            on_done(len(numbers))
-    return [found[n] for n in range(len(requests))]
+        for rows in packs(requests, shared):
+            found += _score(loaded, rows, shared)
+            on_done(len(rows))
+    return found
 
 
 def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
@@ -112,130 +118,65 @@ def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
     return shared
 
 
-def _batches(requests: Sequence[Request], shared: int) -> Iterator[list[int]]:
-    """Cut the requests, sorted by length, into batches of about `BATCH_TOKENS` cells."""
-
-    def width(number: int) -> int:
-        request = requests[number]
-        return len(request.prompt) - shared + sum(len(c) - 1 for c in request.completions)
-
-    batch: list[int] = []
-    for number in sorted(range(len(requests)), key=width, reverse=True):
-        if batch and (len(batch) + 1) * width(batch[0]) > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(number)
-    yield batch
-
-
-def _prefix_cache(loaded: LoadedModel, prefix: Sequence[int]) -> DynamicCache:
-    cache = DynamicCache()
-    ids = torch.tensor([list(prefix)], device=loaded.device)
-    loaded.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return cache
-
-
-def _expanded(cache: DynamicCache, rows: int) -> DynamicCache:
-    """Lay the prefix's keys and values under every row, without copying them."""
-    data = [
-        (layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1))
-        for layer in cache.layers
-    ]
-    return DynamicCache(data)
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Where a batch's tokens lie; B rows of L columns, behind a prefix of P tokens."""
-
-    ids: torch.Tensor
-    """(B, L)."""
-    positions: torch.Tensor
-    """(B, L)."""
-    mask: torch.Tensor
-    """(B, 1, L, P + L), True where a query may look."""
-    last: int
-    """The column of every prompt's last token."""
-    starts: list[list[int]]
-    """Row -> completion -> column of its first branch token."""
-
-
-def _layout(rows: Sequence[Request], shared: int, pad_id: int) -> _Layout:
-    rest = [r.prompt[shared:] for r in rows]
-    width = max(len(tokens) for tokens in rest)
-    branch = max(sum(len(c) - 1 for c in r.completions) for r in rows)
-    length = width + branch
-    ids = torch.full((len(rows), length), pad_id)
-    positions = torch.zeros((len(rows), length), dtype=torch.long)
-    mask = torch.zeros((len(rows), 1, length, shared + length), dtype=torch.bool)
-    mask[..., :shared] = True
-    lower = torch.ones(length, length, dtype=torch.bool).tril()
-    starts: list[list[int]] = []
-    for b, (request, tokens) in enumerate(zip(rows, rest, strict=True)):
-        begin = width - len(tokens)
-        ids[b, begin:width] = torch.tensor(tokens)
-        positions[b, begin:width] = torch.arange(shared, shared + len(tokens))
-        mask[b, 0, begin:width, shared + begin : shared + width] = lower[
-            : len(tokens), : len(tokens)
-        ]
-        column, places = width, []
-        for completion in request.completions:
-            n = len(completion) - 1  # the last token is only predicted, never read
-            here = slice(column, column + n)
-            ids[b, here] = torch.tensor(completion[:-1], dtype=torch.long)
-            positions[b, here] = torch.arange(len(request.prompt), len(request.prompt) + n)
-            mask[b, 0, here, shared + begin : shared + width] = True
-            mask[b, 0, here, shared + column : shared + column + n] = lower[:n, :n]
-            places.append(column)
-            column += n
-        starts.append(places)
-        # A padding query must look somewhere, or its softmax is NaN: it looks at itself.
-        mask[b, 0].diagonal(shared).fill_(True)
-    return _Layout(ids, positions, mask, width - 1, starts)
+def packs(requests: Sequence[Request], shared: int) -> Iterator[list[Request]]:
+    """Cut the requests, in order, into packs of about `PACK_TOKENS` computed tokens."""
+    rows: list[Request] = []
+    filled = shared
+    for request in requests:
+        own = request.tokens - shared
+        if rows and filled + own > PACK_TOKENS:
+            yield rows
+            rows, filled = [], shared
+        rows.append(request)
+        filled += own
+    yield rows
 
 
 def _score(
-    loaded: LoadedModel, rows: Sequence[Request], cache: DynamicCache | None, shared: int
+    loaded: LoadedModel, rows: Sequence[Request], shared: int
 ) -> list[tuple[Likelihood, ...]]:
-    layout = _layout(rows, shared, loaded.chat.pad_id)
-    keep = torch.arange(layout.last, layout.ids.shape[1], device=loaded.device)
+    """Lay the rows out in one pack, compute it, and read every completion's probability off."""
+    ids, places = list(rows[0].prompt[:shared]), list(range(shared))
+    keep: list[int] = []  # the places whose next token is scored: a completion's, one after another
+    for request in rows:
+        start = len(request.prompt)
+        ids += request.prompt[shared:]
+        places += range(shared, start)
+        last = len(ids) - 1
+        for completion in request.completions:
+            # The last token is only predicted, never read.
+            keep += [last, *range(len(ids), len(ids) + len(completion) - 1)]
+            ids += completion[:-1]
+            places += range(start, start + len(completion) - 1)
     logits = loaded.model(
-        input_ids=layout.ids.to(loaded.device),
-        position_ids=layout.positions.to(loaded.device),
-        attention_mask=_for_model(loaded.model, layout.mask.to(loaded.device)),
-        past_key_values=_expanded(cache, len(rows)) if cache is not None else None,
-        use_cache=cache is not None,
-        logits_to_keep=keep,
-    ).logits
+        input_ids=torch.tensor([ids], device=loaded.device),
+        position_ids=torch.tensor([places], device=loaded.device),
+        segments=tuple(r.shape(shared) for r in rows),
+        shared_prefix=shared,
+        logits_to_keep=torch.tensor(keep, device=loaded.device),
+        use_cache=False,
+    ).logits[0]
+    wanted = [token for r in rows for completion in r.completions for token in completion]
+    chances = iter(_log_chances(logits, wanted))
     return [
-        _row_likelihoods(logits[b], request, layout.starts[b], layout.last)
-        for b, request in enumerate(rows)
+        tuple(
+            Likelihood(sum(next(chances) for _ in completion), len(completion))
+            for completion in request.completions
+        )
+        for request in rows
     ]
 
 
-def _for_model(model: Any, mask: torch.Tensor) -> Any:
-    """Models with sliding-window layers take one mask a kind of layer."""
-    kinds = set(getattr(model.config, "layer_types", None) or ())
-    if kinds <= {"full_attention"}:
-        return mask
-    window = model.config.sliding_window
-    columns = torch.arange(mask.shape[-1], device=mask.device)
-    queries = columns[mask.shape[-1] - mask.shape[-2] :]
-    near = (queries[:, None] - columns[None, :]) < window
-    return {"full_attention": mask, "sliding_attention": mask & near}
-
-
-def _row_likelihoods(
-    logits: torch.Tensor, request: Request, starts: Sequence[int], last: int
-) -> tuple[Likelihood, ...]:
-    """logits: (columns kept, vocabulary), column 0 being the prompt's last token."""
-    results = []
-    for completion, start in zip(request.completions, starts, strict=True):
-        columns = [0, *range(start - last, start - last + len(completion) - 1)]
-        chances = logits[columns].float().log_softmax(-1)
-        chosen = chances[range(len(completion)), list(completion)]
-        results.append(Likelihood(float(chosen.sum()), len(completion)))
-    return tuple(results)
+def _log_chances(logits: torch.Tensor, tokens: Sequence[int]) -> list[float]:
+    """Log-probability of one token a line of (n, vocabulary) logits, a few lines at a time."""
+    chosen = torch.tensor(tokens, device=logits.device)
+    found: list[float] = []
+    pairs = zip(torch.split(logits, LOGIT_ROWS), torch.split(chosen, LOGIT_ROWS), strict=True)
+    for some, token in pairs:
+        found += (
+            -torch.nn.functional.cross_entropy(some.float(), token, reduction="none")
+        ).tolist()
+    return found
 
 
 def choice_scores(

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from instil.errors import Problem, TrainError
@@ -73,8 +74,19 @@ def save_checkpoint(
 def steps_done(folder: Path) -> int:
     """Steps that the checkpoint in a folder holds; 0 where there is none."""
     _heal(folder)
-    path = folder / "progress.json"
-    return int(json.loads(path.read_text(encoding="utf-8"))["step"]) if path.exists() else 0
+    return _progress(folder).step if (folder / "progress.json").is_file() else 0
+
+
+def _progress(folder: Path) -> Progress:
+    try:
+        return Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise _damaged(folder) from error
+
+
+def _damaged(folder: Path) -> TrainError:
+    fix = f"delete {folder}: training then begins anew, all earlier stages are kept"
+    return TrainError(Problem("the checkpoint cannot be read", where=str(folder), fix=fix))
 
 
 def _heal(folder: Path) -> None:
@@ -92,12 +104,12 @@ def load_checkpoint(
     Returns None where there is no checkpoint.
 
     Raises:
-        TrainError: the training data is not what the checkpoint was made with.
+        TrainError: it is damaged, or was made with other training data.
     """
     _heal(folder)
     if not (folder / "progress.json").is_file():
         return None
-    progress = Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))
+    progress = _progress(folder)
     if progress.data != data:
         raise TrainError(
             Problem(
@@ -106,7 +118,10 @@ def load_checkpoint(
                 fix="start a new run, or bring back the data, templates and recipe of this one",
             )
         )
-    tensors = load_file(folder / "state.safetensors")
+    try:
+        tensors = load_file(folder / "state.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise _damaged(folder) from error
     restore(model, _under(tensors, "weight/"))
     for name, p in trainable(model).items():
         state = {

@@ -104,7 +104,7 @@ def pack_loss(model: Any, batch: Batch) -> torch.Tensor:
     logits = model(
         input_ids=batch.ids,
         position_ids=batch.positions,
-        segment_lengths=batch.segment_lengths,
+        segments=batch.segments,
         shared_prefix=batch.shared_prefix,
         logits_to_keep=batch.predict_from,
         use_cache=False,
