@@ -73,13 +73,25 @@ def write_rows(path: Path, *, rows: int = 160) -> None:
             out.writerow([f"r{n}", n // 4, text, mood, thing])
 
 
+def lay_out(folder: Path) -> Path:
+    write_rows(folder / "moods.csv")
+    (folder / "moods.yaml").write_text(SENTIMENT, encoding="utf-8")
+    (folder / "echo.yaml").write_text(ECHO, encoding="utf-8")
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_rows(tmp_path / "moods.csv")
-    (tmp_path / "moods.yaml").write_text(SENTIMENT, encoding="utf-8")
-    (tmp_path / "echo.yaml").write_text(ECHO, encoding="utf-8")
-    monkeypatch.setattr(forgetting, "TEXT_FROM", str(tmp_path / "echo.yaml"))
-    return tmp_path
+def folder(tmp_path: Path) -> Path:
+    return lay_out(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """One finished run, looked at by several tests."""
+    folder = lay_out(tmp_path_factory.mktemp("done"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
+        return run(make_recipe(folder, tiny_folder, "dtype=float32"), folder / "run")
 
 
 def make_recipe(folder: Path, model: Path, *changes: str, task: str = "moods.yaml") -> Recipe:
@@ -105,8 +117,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
     return run_recipe(recipe, folder=folder, resume=resume, progress=Progress(disable=True))
 
 
-def test_a_run_from_rows_to_report(folder: Path, tiny_folder: Path):
-    done = run(make_recipe(folder, tiny_folder), folder / "run")
+def test_a_run_from_rows_to_report(done: Path):
     summary, manifest = load_summary(done), load_manifest(done)
     (task,) = summary.tasks
 
@@ -143,8 +154,7 @@ def test_a_run_from_rows_to_report(folder: Path, tiny_folder: Path):
     assert not list(done.rglob("*.tmp"))
 
 
-def test_no_row_of_a_group_straddles_and_exemplars_come_from_train(folder, tiny_folder):
-    done = run(make_recipe(folder, tiny_folder, "forgetting.tasks=none"), folder / "run")
+def test_no_row_of_a_group_straddles(done):
     (split,) = json.loads((done / "split.json").read_text())["splits"]
     group = {f"{n + 1}": n // 4 for n in range(160)}
     parts = [{group[row] for row in split[part]} for part in ("train", "validation", "test")]
@@ -244,7 +254,6 @@ def test_a_free_text_task_is_generated_and_scored(folder, tiny_folder):
 
 def test_two_tasks_in_one_run(folder, tiny_folder):
     path = folder / "two.yaml"
-    text = (folder / "recipe.yaml").read_text() if (folder / "recipe.yaml").exists() else ""
     make_recipe(folder, tiny_folder)
     text = (
         (folder / "recipe.yaml")
@@ -258,10 +267,7 @@ def test_two_tasks_in_one_run(folder, tiny_folder):
     assert all(t.arms[0].name == "tuned" for t in summary.tasks)
 
 
-def test_predict_chat_and_export(folder, tiny_folder, tmp_path):
-    changes = ["forgetting.tasks=none", "dtype=float32"]
-    done = run(make_recipe(folder, tiny_folder, *changes), folder / "run")
-
+def test_predict_chat_and_export(done, tmp_path):
     rows = tmp_path / "new.csv"
     rows.write_text("text\nphone 1: it is good and great\nbook 2: it is bad and sad\n")
     out = predict_file(done, rows=rows, out=tmp_path / "out.jsonl")
@@ -294,8 +300,7 @@ def test_predict_chat_and_export(folder, tiny_folder, tmp_path):
     assert (copied / "adapter_config.json").exists()
 
 
-def test_the_report_is_rebuilt_from_the_figures(folder, tiny_folder):
-    done = run(make_recipe(folder, tiny_folder, "forgetting.tasks=none"), folder / "run")
+def test_the_report_is_rebuilt_from_the_figures(done):
     before = (done / "report.html").read_text()
     (done / "report.html").unlink()
     assert rebuild_report(done).read_text() == before
