@@ -6,7 +6,7 @@ TORCH  ?= torch==2.13.0
 BIN    := .venv/bin
 STAMP  := .venv/.installed
 
-.PHONY: demo test check check-static slow format clean
+.PHONY: demo test check check-static slow bench format clean
 
 $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -32,9 +32,21 @@ check-static: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+BENCH := .bench-venv
+
+$(BENCH)/.installed: benchmarks/requirements.txt requirements.lock
+	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet "$(TORCH)"
+	$(BENCH)/bin/python -m pip install --quiet -r requirements.lock
+	$(BENCH)/bin/python -m pip install --quiet -r benchmarks/requirements.txt
+	touch $(BENCH)/.installed
+
+bench: $(STAMP) $(BENCH)/.installed
+	$(BIN)/python benchmarks/bench.py --peers $(BENCH)/bin/python
+
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .bench-venv runs

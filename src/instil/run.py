@@ -212,7 +212,7 @@ def _facts(recipe: Recipe) -> dict[str, object]:
         "begun": now(),
         "versions": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
-        "machine": _machine(),
+        "machine": machine(),
         "git_revision": _git_revision(),
         "seed": recipe.seed,
         "recipe_sha256": _fingerprint(recipe),
@@ -235,7 +235,8 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _machine() -> dict[str, object]:
+def machine() -> dict[str, object]:
+    """Describe this machine: system, processor, cores, memory in bytes."""
     import psutil
 
     return {

@@ -1,0 +1,43 @@
+import pytest
+
+from instil.compare.forgetting import GUARD, GuardScores, GuardTask, choose_guard, ledger
+from instil.tasks.task import load_task
+from instil.types import Example, Message, Prediction, Score
+
+
+def test_the_guard_is_of_at_least_four_other_kinds():
+    names, related = choose_guard("guard", clusters=["sentiment"], trained=["amazon_reviews"])
+    assert names == GUARD
+    assert related == ()
+    assert len({load_task(name).kind for name in names}) >= 4
+
+
+def test_relatives_of_the_trained_task_are_left_out_and_named():
+    cluster = load_task("bbc_topic").cluster
+    names, related = choose_guard("guard", clusters=[cluster], trained=["bbc_topic"])
+    assert "bbc_topic" in related
+    assert not set(names) & set(related)
+    assert all(load_task(name).cluster != cluster for name in names)
+
+
+def test_named_tasks_are_taken_and_none_is_none():
+    assert choose_guard(["trivia"], clusters=["qa"], trained=[]) == (("trivia",), ())
+    assert choose_guard("none", clusters=[], trained=[]) == ((), ())
+
+
+def test_the_ledger_pairs_before_and_after():
+    examples = tuple(
+        Example(f"q/{n}/a", "q", "a", str(n), str(n), (Message("user", "x"),), "y", ("y", "z"))
+        for n in range(20)
+    )
+    task = GuardTask("q", "qa", "accuracy", 4, examples)
+
+    def scores(right: int) -> GuardScores:
+        values = [Score(e.id, "accuracy", float(n < right)) for n, e in enumerate(examples)]
+        return GuardScores("q", "accuracy", tuple(values), (Prediction("q/0/a", "y"),) * 20)
+
+    (line,) = ledger([task], [scores(15)], [scores(10)])
+    assert (line.before.mean, line.after.mean) == (0.75, 0.5)
+    assert line.comparison.difference == pytest.approx(-0.25)
+    assert (line.comparison.a, line.comparison.b, line.comparison.n) == ("before", "after", 20)
+    assert (line.comparison.a_only, line.comparison.b_only) == (5, 0)

@@ -1,0 +1,137 @@
+"""The real model and real rows: what the unit tests show on a tiny model holds here too."""
+
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(autouse=True)
+def private_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow tests use the user's cache: the model is fetched and converted once."""
+    torch.set_num_threads(os.cpu_count() or 1)
+
+
+@pytest.fixture(scope="module")
+def real():
+    from instil.model.load import load_model, resolve_model
+
+    return load_model(resolve_model("smollm2-135m-instruct"), device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def data():
+    from instil.data.prepare import prepare
+    from instil.tasks.task import load_task
+
+    return prepare(
+        load_task("amazon_reviews"),
+        train=200,
+        validation=40,
+        test=60,
+        seed=0,
+        near_duplicates=0.8,
+    )
+
+
+def test_the_mask_of_a_real_review(real, data):
+    from instil.data.build import render_example
+    from instil.encode.mask import encode
+
+    for template in data.templates:
+        example = render_example(data.task, template, data.train[0])
+        encoded = encode(example, real.chat, max_length=512)
+        text = real.chat.tokenizer.decode(list(encoded.ids))
+        trained = [i for i, m in zip(encoded.ids, encoded.mask, strict=True) if m]
+        assert real.chat.tokenizer.decode(trained) == f"{example.target}<|im_end|>"
+        turns = [{"role": m.role, "content": m.content} for m in example.messages]
+        turns.append({"role": "assistant", "content": example.target})
+        whole = real.chat.tokenizer.apply_chat_template(turns, tokenize=False)
+        assert text == whole.rstrip("\n")
+        assert text.count("<|im_start|>") == 3
+
+
+def test_packed_training_loss_equals_one_by_one(real, data):
+    from instil.data.build import training_examples
+    from instil.encode.mask import encode_all
+    from instil.encode.pack import pack, shared_prefix
+    from instil.train.loop import mean_loss
+
+    examples = training_examples(
+        data.task, data.train[:24], data.templates, per_row="one", seed=0, epoch=0
+    )
+    encoded = encode_all(examples, real.chat, max_length=512)
+    shared = shared_prefix(encoded)
+    assert shared >= 20, "SmolLM2's own system message stands before every prompt"
+    packed = mean_loss(real, pack(encoded, max_tokens=1024, shared=shared))
+    single = mean_loss(real, pack(encoded, max_tokens=1))
+    assert packed == pytest.approx(single, rel=1e-5)
+
+
+def test_choice_scores_equal_a_plain_forward_pass(real, data):
+    from instil.data.build import pick_exemplars, render_example
+    from instil.evaluate.choices import choice_request, likelihoods
+
+    shots = pick_exemplars(data.task, data.train, shots=3, seed=0)
+    template = next(t for t in data.answering if t.choices == ("happy", "unhappy"))
+    examples = [
+        render_example(data.task, template, row, exemplars=shots) for row in data.validation[:6]
+    ]
+    requests = [choice_request(e, real.chat) for e in examples]
+    for request, found in zip(requests, likelihoods(real, requests), strict=True):
+        for completion, like in zip(request.completions, found, strict=True):
+            ids = torch.tensor([[*request.prompt, *completion]])
+            with torch.inference_mode():
+                chances = real.model(input_ids=ids).logits[0].log_softmax(-1)
+            begin = len(request.prompt) - 1
+            plain = sum(float(chances[begin + n, t]) for n, t in enumerate(completion))
+            assert like.nats == pytest.approx(plain, abs=2e-3)
+
+
+def test_generation_stops_and_reads_like_language(real):
+    from instil.evaluate.generate import generate
+    from instil.types import Example, Message
+
+    ask = Example("x", "", "", "", "", (Message("user", "What is the capital of France?"),), "")
+    (made,) = generate(real, [ask], max_new_tokens=40)
+    assert "Paris" in made.text
+    assert made.stopped
+
+
+def test_bfloat16_finds_nearly_the_same_likelihoods(real, data):
+    from instil.data.build import render_example
+    from instil.evaluate.choices import choice_request, likelihoods
+    from instil.model.load import load_model, resolve_model
+
+    half = load_model(resolve_model("smollm2-135m-instruct"), device="cpu", dtype="bfloat16")
+    examples = [render_example(data.task, data.answering[0], r) for r in data.validation[:20]]
+    requests = [choice_request(e, real.chat) for e in examples]
+    pairs = zip(likelihoods(real, requests), likelihoods(half, requests), strict=True)
+    gaps = [abs(a.nats - b.nats) for one, two in pairs for a, b in zip(one, two, strict=True)]
+    assert sum(gaps) / len(gaps) < 0.1
+
+
+def test_every_library_task_renders_encodes_and_scores_on_ten_real_rows(real):
+    from instil.data.build import render_example
+    from instil.data.registry import load_rows
+    from instil.encode.mask import shorten
+    from instil.evaluate.suite import answer, mark
+    from instil.tasks.task import library, load_task
+    from instil.types import Role
+
+    assert len(library()) >= 7
+    for name in library():
+        task = load_task(name)
+        template = next(t for t in task.templates if t.role is Role.ANSWER)
+        rows = load_rows(task).rows[:10]
+        examples = [render_example(task, template, row) for row in rows]
+        examples = [shorten(e, real.chat, max_tokens=400) or e for e in examples]
+        made = answer(real, examples, max_new_tokens=min(16, task.max_new_tokens))
+        marked = mark(examples, made, metric=task.metric)
+        assert all(s.value is not None and 0 <= s.value <= 1 for s in marked.scores), name
+        perfect = [replace(p, text=e.target) for e, p in zip(examples, made, strict=True)]
+        best = mark(examples, perfect, metric=task.metric)
+        assert all(s.value == pytest.approx(1) for s in best.scores), name
