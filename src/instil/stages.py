@@ -21,7 +21,7 @@ from instil.recipe import Recipe, TaskUse, resolve_learning_rate
 from instil.results import Rung, TrainingSummary
 from instil.run import Run, load_manifest, load_steps
 from instil.tasks.task import load_task
-from instil.types import Example, Part, Piece, Prediction, Step
+from instil.types import Example, Part, Piece, Step
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 VALIDATIONS = 6
 """Looks at validation in a run, where the recipe leaves it to us."""
-ROBUSTNESS_ROWS = 100
+ROBUSTNESS_ROWS = 60
 """Test rows (at most) on which every template is tried."""
 
 
@@ -215,7 +215,6 @@ def guard_before(
         rows=wanted.rows,
         text=wanted.text and wanted.tasks != "none",
         chat=load_tokenizer(folder),
-        max_length=recipe.train.max_length,
         seed=recipe.seed,
     )
 
@@ -377,48 +376,31 @@ def validation_of(
     The score is the mean over tasks.
     """
     from instil.data.build import render_example
-    from instil.encode.mask import TooLong, encode_all
-    from instil.encode.pack import pack
-    from instil.evaluate.suite import answer, mark
+    from instil.evaluate.suite import look, mark
     from instil.train.fit import Validation
-    from instil.train.loop import mean_loss
 
+    # By template: prompts of one template share their prefix, which is then computed once.
     asked = {
         d.task.id: [
-            render_example(d.task, d.answering[n % len(d.answering)], row)
-            for n, row in enumerate(d.validation)
+            [render_example(d.task, template, row) for row in d.validation[n :: len(d.answering)]]
+            for n, template in enumerate(d.answering)
         ]
         for d in data
     }
-    encoded = encode_all(
-        [example for examples in asked.values() for example in examples],
-        loaded.chat,
-        max_length=recipe.train.max_length,
-        too_long=TooLong.SHORTEN,
-    )
-    packs = pack(encoded, max_tokens=recipe.train.micro_batch_tokens)
 
-    def look() -> Validation:
-        means = []
+    def validate() -> Validation:
+        means, nats, tokens = [], 0.0, 0
         for d in data:
-            examples = asked[d.task.id]
-            made = answer_mixed(loaded, examples, max_new_tokens=d.task.max_new_tokens)
-            marked = mark(examples, made, metric=d.task.metric)
-            means.append(sum(marked.values.values()) / max(1, len(marked.values)))
-        return Validation(mean_loss(loaded, packs), sum(means) / len(means))
+            values: list[float] = []
+            for examples in filter(None, asked[d.task.id]):
+                seen = look(loaded, examples, max_new_tokens=d.task.max_new_tokens)
+                marked = mark(examples, seen.predictions, metric=d.task.metric)
+                values += marked.values.values()
+                nats, tokens = nats + seen.nats, tokens + seen.tokens
+            means.append(sum(values) / max(1, len(values)))
+        return Validation(nats / tokens, sum(means) / len(means))
 
-    def answer_mixed(
-        model: LoadedModel, examples: Sequence[Example], *, max_new_tokens: int
-    ) -> list[Prediction]:
-        # Prompts of one template share their prefix, so each template is answered on its own.
-        found: dict[str, Prediction] = {}
-        for name in dict.fromkeys(e.template for e in examples):
-            some = [e for e in examples if e.template == name]
-            made = answer(model, some, max_new_tokens=max_new_tokens)
-            found |= {p.example_id: p for p in made}
-        return [found[e.id] for e in examples]
-
-    return look
+    return validate
 
 
 def training_summary(

@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instil.encode.mask import encode_all
+from instil.encode.pack import pack
 from instil.evaluate import choices
 from instil.evaluate.choices import (
     CALIBRATED,
@@ -17,6 +21,8 @@ from instil.evaluate.choices import (
     prediction,
     target_request,
 )
+from instil.evaluate.suite import answer, look
+from instil.train.loop import mean_loss
 from instil.types import Example, Message
 
 
@@ -91,3 +97,17 @@ def test_common_prefix_leaves_every_prompt_a_token(prompts):
 def test_scoring_is_deterministic(tiny):
     requests = [choice_request(example(f"text {n}"), tiny.chat) for n in range(5)]
     assert likelihoods(tiny, requests) == likelihoods(tiny, requests)
+
+
+@pytest.mark.parametrize("options", [("positive", "negative"), ("1", "1 2")])
+def test_a_look_gives_the_same_answers_and_the_loss_of_the_targets(tiny, options):
+    items = [
+        replace(example(f"good {'bad ' * n}", options), id=f"t/{n}/a", target=options[n % 2])
+        for n in range(5)
+    ]
+    seen = look(tiny, items)
+    assert [p.text for p in seen.predictions] == [p.text for p in answer(tiny, items)]
+    encoded = encode_all(items, tiny.chat, max_length=500)
+    loss = mean_loss(tiny, pack(encoded, max_tokens=1))
+    assert seen.tokens == sum(sum(e.mask) for e in encoded)
+    assert seen.nats / seen.tokens == pytest.approx(loss, rel=1e-4)

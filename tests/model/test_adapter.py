@@ -27,9 +27,8 @@ def test_flan_t5_base_r32_on_q_and_v_trains_3_538_944_weights(tiny):
         loaded = add_lora(
             replace(tiny, model=model), **(SETTINGS | {"r": 32, "target_modules": ["q", "v"]})
         )
-    count, share = trainable_share(loaded.model)
+    count, _ = trainable_share(loaded.model)
     assert count == 3_538_944
-    assert share == pytest.approx(0.0141, abs=0.0001)
 
 
 def test_adapter_weights_are_float32_on_a_bfloat16_base(tiny):

@@ -26,6 +26,8 @@ GUARD = ("bbc_topic", "finance_entities", "trivia", "quartz", "bbc_headline")
 """Looked at unless the recipe names others; of five kinds."""
 TEXT_FROM = "bbc_headline"
 """Its articles serve as general text."""
+GUARD_TOKENS = 256
+"""Longest prompt of a guard task; longer inputs are shortened, before and after alike."""
 TEXT_TOKENS = 160
 TEXT_ROWS = 24
 
@@ -81,22 +83,22 @@ def choose_guard(
 
 
 def load_guard(
-    names: Sequence[str], *, rows: int, text: bool, chat: ChatFormat, max_length: int, seed: int
+    names: Sequence[str], *, rows: int, text: bool, chat: ChatFormat, seed: int
 ) -> tuple[GuardTask, ...]:
-    """Draw and render the rows of every guard task; long inputs are shortened to `max_length`."""
-    guard = [_guard_task(load_task(name), rows, chat, max_length, seed) for name in names]
+    """Draw and render the rows of every guard task; long inputs are shortened."""
+    guard = [_guard_task(load_task(name), rows, chat, seed) for name in names]
     if text:
         guard.append(_general_text(seed))
     return tuple(guard)
 
 
-def _guard_task(task: Task, rows: int, chat: ChatFormat, max_length: int, seed: int) -> GuardTask:
+def _guard_task(task: Task, rows: int, chat: ChatFormat, seed: int) -> GuardTask:
     template = next(t for t in task.templates if t.role is Role.ANSWER)
     examples: list[Example] = []
     drawn = sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "guard", task.id, r.id))
     for row in drawn:
         example = render_example(task, template, row)
-        room = max_length - len(chat.completion(example.target))
+        room = GUARD_TOKENS - len(chat.completion(example.target))
         if len(chat.prompt(example.messages)) > room:
             shorter = shorten(example, chat, max_tokens=room)
             if shorter is None:

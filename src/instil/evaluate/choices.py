@@ -41,6 +41,8 @@ class Likelihood:
     """Sum of the completion's token log-probabilities (negative)."""
     tokens: int
     """Tokens of the completion."""
+    last: float = 0.0
+    """Log-probability of its last token alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +64,25 @@ class Request:
         return (len(self.prompt) - shared, *(len(c) - 1 for c in self.completions))
 
 
-def choice_request(example: Example, chat: ChatFormat) -> Request:
+def needs_stop(example: Example, chat: ChatFormat) -> bool:
+    """Whether one choice's tokens begin another's ("1", "10"): the stop token tells them apart."""
+    plain = [chat.completion(choice, stop=False) for choice in example.choices]
+    return any(a != b and b[: len(a)] == a for a in plain for b in plain)
+
+
+def choice_request(example: Example, chat: ChatFormat, *, stop: bool | None = None) -> Request:
     """Tokenize an example and its choices.
 
-    The stop token is scored along only where one choice's tokens begin another's ("1", "10"): there
-    it alone tells them apart.
+    The stop token is scored along where `stop` says so; None: only where it is needed.
     """
-    plain = [tuple(chat.completion(choice, stop=False)) for choice in example.choices]
-    prefixed = any(a != b and b[: len(a)] == a for a in plain for b in plain)
-    ends = (chat.stop_id,) if prefixed else ()
-    return Request(tuple(chat.prompt(example.messages)), tuple(c + ends for c in plain))
+    stop = needs_stop(example, chat) if stop is None else stop
+    choices = (tuple(chat.completion(choice, stop=stop)) for choice in example.choices)
+    return Request(tuple(chat.prompt(example.messages)), tuple(choices))
+
+
+def without_stop(found: Likelihood) -> Likelihood:
+    """Take the stop token, scored last, off again."""
+    return Likelihood(found.nats - found.last, found.tokens - 1)
 
 
 def target_request(example: Example, chat: ChatFormat) -> Request:
@@ -160,11 +171,14 @@ def _score(
     chances = iter(_log_chances(logits, wanted))
     return [
         tuple(
-            Likelihood(sum(next(chances) for _ in completion), len(completion))
-            for completion in request.completions
+            _likelihood([next(chances) for _ in completion]) for completion in request.completions
         )
         for request in rows
     ]
+
+
+def _likelihood(nats: Sequence[float]) -> Likelihood:
+    return Likelihood(sum(nats), len(nats), nats[-1])
 
 
 def _log_chances(logits: torch.Tensor, tokens: Sequence[int]) -> list[float]:

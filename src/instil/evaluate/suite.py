@@ -11,12 +11,15 @@ from dataclasses import dataclass, replace
 
 from instil.evaluate.choices import (
     RAW,
+    Likelihood,
     Request,
     choice_request,
     choice_scores,
     likelihoods,
+    needs_stop,
     prediction,
     target_request,
+    without_stop,
 )
 from instil.evaluate.generate import generate
 from instil.evaluate.metrics import NATS, score, summarise
@@ -117,6 +120,40 @@ def with_target_loss(
         replace(p, nll=-here.nats / here.tokens)
         for p, (here,) in zip(predictions, found, strict=True)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Answers, and how likely the right ones were."""
+
+    predictions: tuple[Prediction, ...]
+    """One an example."""
+    nats: float
+    """Cross-entropy of all targets with their stop tokens, summed."""
+    tokens: int
+    """Their tokens."""
+
+
+def look(loaded: LoadedModel, examples: Sequence[Example], *, max_new_tokens: int = 0) -> Look:
+    """Answer examples of one template, and take the cross-entropy of their targets.
+
+    With choices one pass gives both: the target is among them, and its stop token is scored along.
+    """
+    if not examples[0].choices:
+        made = generate(loaded, examples, max_new_tokens=max_new_tokens)
+        targets = likelihoods(loaded, [target_request(e, loaded.chat) for e in examples])
+        return _look(made, [found for (found,) in targets])
+    made, right = [], []
+    rows = likelihoods(loaded, [choice_request(e, loaded.chat, stop=True) for e in examples])
+    for example, row in zip(examples, rows, strict=True):
+        scored = row if needs_stop(example, loaded.chat) else [without_stop(f) for f in row]
+        made.append(prediction(example, [f.nats for f in scored], prompt_tokens=0))
+        right.append(row[example.choices.index(example.target)])
+    return _look(made, right)
+
+
+def _look(made: Sequence[Prediction], found: Sequence[Likelihood]) -> Look:
+    return Look(tuple(made), -sum(f.nats for f in found), sum(f.tokens for f in found))
 
 
 def target_loss(loaded: LoadedModel, examples: Sequence[Example]) -> Marked:
