@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from instil.compare.budget import budget_sentence, check_budget
 from instil.compare.verdict import PROMPTING, TUNED, ZERO_SHOT, verdict
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
@@ -87,7 +88,10 @@ def _judge_task(
     return task_result(
         data,
         ladder=ladder.rungs,
-        arms=tuple(contest.to_arm(c, data, costs=costs.get(c.name, Costs())) for c in everyone),
+        arms=tuple(
+            contest.to_arm(c, data, costs=costs.get(c.name, Costs(seconds=c.seconds)))
+            for c in everyone
+        ),
         comparisons=tuple(contest.against(other, best, seed=seed) for other in others),
         templates=wordings,
         mistakes=contest.worst_mistakes(best),
@@ -164,6 +168,8 @@ def sum_up(
     from instil.model.load import folder_bytes
 
     manifest = load_manifest(bench.run.folder)
+    budget = check_budget(forgotten, budget=bench.recipe.forgetting.budget)
+    sentences = verdict(results, forgotten, training=trained.summary)
     return RunSummary(
         name=bench.run.name,
         model=folder.name,
@@ -173,7 +179,8 @@ def sum_up(
         tasks=tuple(results),
         training=trained.summary,
         forgetting=tuple(forgotten),
-        verdict=verdict(results, forgotten, training=trained.summary),
+        verdict=(*sentences, budget_sentence(budget)) if budget else sentences,
+        budget=budget,
         turns=tuple(turn for d in data for turn in rendered(d)),
         token_view=trained.token_view,
         stage_seconds=manifest["stage_seconds"],

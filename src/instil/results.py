@@ -169,6 +169,22 @@ class GuardResult:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetResult:
+    """The guard's mean change held against `forgetting.budget`; all in points of 100."""
+
+    budget: float
+    """What may be lost."""
+    change: float
+    """Mean change over the guard tasks; negative: lost."""
+    low: float
+    """Lower end of its 95 % interval."""
+    high: float
+    """Upper end."""
+    broken: bool
+    """Whether the whole interval lies beyond the budget."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingSummary:
     """How the training went."""
 
@@ -250,3 +266,5 @@ class RunSummary:
     """The run's seed."""
     format_version: int = 1
     """Of this file."""
+    budget: BudgetResult | None = None
+    """None where the recipe sets no forgetting budget."""

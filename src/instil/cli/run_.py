@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+BUDGET_BROKEN = 3
+"""Exit code of a run that forgot more than its budget; all its results are kept."""
+
 if TYPE_CHECKING:
     from instil.recipe import Recipe
 
@@ -128,4 +131,7 @@ def _show(folder: Path) -> None:
     from instil.cli.show import show_run
     from instil.run import load_summary
 
-    show_run(load_summary(folder), folder=folder)
+    summary = load_summary(folder)
+    show_run(summary, folder=folder)
+    if summary.budget is not None and summary.budget.broken:
+        raise typer.Exit(BUDGET_BROKEN)
