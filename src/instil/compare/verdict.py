@@ -198,11 +198,12 @@ def _forgetting(guard: Sequence[GuardResult]) -> str:
     lost = [result for result, o in pairs if o is Outcome.WORSE]
     named = {result.task for result in lost}
     kept = [result for result in guard if result.task not in named]
+    corrected = f", corrected for {len(guard)} comparisons" if len(guard) > 1 else ""
     if not lost:
-        return f"Forgetting: {_who(kept)} {_verb(kept, 'shows', 'show')} no loss{_sharpness(kept)}."
+        return f"Forgetting: no loss is shown on {_who(kept)}{corrected}{_sharpness(kept)}."
     losses = ", ".join(_loss(result) for result in lost)
-    rest = f"; {_who(kept, other='other ')} {_verb(kept, 'shows', 'show')} no loss" if kept else ""
-    return f"Forgetting: {losses}{rest}{_sharpness(kept)}."
+    rest = f"; no loss is shown on {_who(kept, other='other ')}" if kept else ""
+    return f"Forgetting: {losses}{rest}{corrected}{_sharpness(kept)}."
 
 
 def _loss(result: GuardResult) -> str:
@@ -319,10 +320,6 @@ def _label(metric: str) -> str:
 
 def _all(count: int) -> str:
     return "the one task where it ran" if count == 1 else f"all {count} tasks where it ran"
-
-
-def _verb(results: Sequence[GuardResult], one: str, many: str) -> str:
-    return one if len({result.task for result in results}) == 1 else many
 
 
 # Finding arms and comparisons.
