@@ -172,7 +172,8 @@ def test_forgotten_tasks_are_named() -> None:
     text = verdict([_task()], guard, training=TRAINING)[1]
     assert text == (
         "Forgetting: news lost 6.0 points (-9.0 to -3.0), general text got worse by 0.050 nats per "
-        "token (+0.040 to +0.060; from 3.980 to 4.030); no loss is shown on the other 2 guard tasks, "
+        "token (+0.040 to +0.060; from 3.980 to 4.030); "
+        "no loss is shown on the other 2 guard tasks, "
         "corrected for 4 comparisons (the smallest loss that would have shown: 4.2 to 7.0 points)."
     )
 
@@ -184,7 +185,8 @@ def test_nothing_forgotten() -> None:
         _guard("general text", 0.001, 0.01, metric="nats_per_token", detectable=0.014),
     ]
     assert verdict([_task()], guard, training=TRAINING)[1] == (
-        "Forgetting: no loss is shown on the 2 guard tasks and general text, corrected for 3 comparisons "
+        "Forgetting: no loss is shown on the 2 guard tasks and general text, "
+        "corrected for 3 comparisons "
         "(the smallest loss that would have shown: 5.0 points, 0.014 nats per token)."
     )
     assert verdict([_task()], guard[1:2], training=TRAINING)[1].startswith(
