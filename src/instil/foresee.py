@@ -13,6 +13,7 @@ from instil.compare.stats import planned_detectable
 from instil.data.audit import conflicting_labels
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
+from instil.fitting import fit_context
 from instil.preflight import preflight
 from instil.recipe import Method, Recipe
 from instil.stages import ROBUSTNESS_ROWS, VALIDATIONS, prepare_use
@@ -80,9 +81,10 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
     """
     from instil.model.load import load_tokenizer, resolve_model
 
-    data = [prepare_use(recipe, use) for use in recipe.tasks]
+    rows = [prepare_use(recipe, use) for use in recipe.tasks]
     folder = resolve_model(recipe.model, say=say)
     chat = load_tokenizer(folder)
+    data = fit_context(recipe, folder, rows)
     training = preflight(recipe, folder, data)
     tokens = sum(len(pack.ids) for batch in training.batches for pack in batch)
     shape = _shape(folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instil.fitting import fit_context
 from instil.judge import compare_guard, sum_up, test
 from instil.preflight import preflight
 from instil.recipe import Recipe
@@ -29,6 +30,7 @@ from instil.stages import (
     find_model,
     guard_after,
     guard_before,
+    keep_splits,
     split_rows,
     train,
 )
@@ -52,8 +54,10 @@ def run_recipe(recipe: Recipe, *, folder: Path, resume: bool, progress: Progress
     """
     with open_run(recipe, folder=folder, resume=resume) as run:
         bench = Bench(run, progress)
-        data = split_rows(bench)
+        rows = split_rows(bench)
         model = find_model(bench)
+        data = fit_context(recipe, model, rows)
+        keep_splits(bench, data)
         preflight(recipe, model, data)
         ladders = climb_ladders(bench, model, data)
         guard, before = guard_before(bench, model, data)

@@ -205,8 +205,8 @@ def _too_long(
         )
     what = f"template {template.id} and its answer take {tokens} tokens, but the model takes"
     return Problem(
-        f"{what} {longest}, and a row to validate or test on is never cut",
+        f"{what} {longest}",
         where=row.place,
-        fix="shorten the row, or leave such rows out in the task file, as in "
+        fix="set train.too_long to shorten or drop, or leave such rows out in the task file, as in "
         "where: text | length < 5000",
     )

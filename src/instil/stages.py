@@ -77,16 +77,20 @@ class Bench:
 
 
 def split_rows(bench: Bench) -> tuple[TaskData, ...]:
-    """Load every task's rows and part them; the split is saved before anything is rendered."""
+    """Load every task's rows and part them."""
     recipe = bench.recipe
     with bench.stage("rows", len(recipe.tasks)) as done:
         data = []
         for use in recipe.tasks:
             data.append(prepare_use(recipe, use))
             done(1)
+    return tuple(data)
+
+
+def keep_splits(bench: Bench, data: Sequence[TaskData]) -> None:
+    """Save who trains, validates and tests, before anything is asked."""
     save_splits([d.split for d in data], bench.run.folder / "split.json")
     bench.run.note(data={d.task.id: data_fingerprint(d) for d in data})
-    return tuple(data)
 
 
 def prepare_use(recipe: Recipe, use: TaskUse) -> TaskData:

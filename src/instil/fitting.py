@@ -1,0 +1,118 @@
+"""Validation and test rows that are longer than the model's context, under `train.too_long`.
+
+Training examples meet the policy when they are encoded. The rows that are only asked meet it here,
+before the ladder: `drop` leaves them out, `shorten` cuts their longest field until the longest
+prompt of the run fits, and both are counted in the split; `error` leaves it to `preflight`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from instil.data.build import pick_exemplars, render_example
+from instil.data.prepare import TaskData, with_skipped
+from instil.errors import DataError, Problem
+from instil.recipe import Recipe, TooLong
+from instil.types import Part, Row, Template
+
+if TYPE_CHECKING:
+    from instil.encode.mask import ChatFormat
+    from instil.model.load import ModelFolder
+
+DROPPED = "longer than the model's context: dropped from {part}"
+SHORTENED = "longer than the model's context: shortened in {part}, not left out"
+
+
+def fit_context(
+    recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]
+) -> tuple[TaskData, ...]:
+    """Apply the length policy to validation and test rows; what became of them is counted."""
+    from instil.model.load import load_tokenizer
+    from instil.model.soundness import context_length
+
+    longest, _ = context_length(folder.path)
+    if not longest or recipe.train.too_long is TooLong.ERROR:
+        return tuple(data)
+    chat = load_tokenizer(folder)
+    return tuple(_fit(recipe, d, chat, longest) for d in data)
+
+
+def _fit(recipe: Recipe, data: TaskData, chat: ChatFormat, longest: int) -> TaskData:
+    shots = max(recipe.baselines.shots)
+    shown = pick_exemplars(data.task, data.train, shots=shots, seed=recipe.seed) if shots else ()
+    fits = partial(_fit_row, data, chat=chat, longest=longest)
+    asked = [*data.validation, *data.test]
+    if any(fits(row, shown=shown) is None for row in asked):
+        shown = ()  # the worked examples alone take the room: preflight says so
+    drop = recipe.train.too_long is TooLong.DROP
+    counts: Counter[str] = Counter()
+    parts: dict[Part, tuple[Row, ...]] = {}
+    for part in (Part.VALIDATION, Part.TEST):
+        rows: list[Row] = []
+        for row in data.part(part):
+            fitted = fits(row, shown=shown)
+            if fitted is None or (drop and fitted is not row):
+                counts[DROPPED.format(part=part)] += 1
+                continue
+            rows.append(fitted)
+            counts[SHORTENED.format(part=part)] += fitted is not row
+        parts[part] = tuple(rows)
+        _check_left(data, part, rows)
+    split = replace(
+        with_skipped(data.split, {**data.split.skipped, **+counts}),
+        validation=tuple(row.id for row in parts[Part.VALIDATION]),
+        test=tuple(row.id for row in parts[Part.TEST]),
+    )
+    return replace(data, split=split, validation=parts[Part.VALIDATION], test=parts[Part.TEST])
+
+
+def _check_left(data: TaskData, part: Part, rows: Sequence[Row]) -> None:
+    if not rows:
+        raise DataError(
+            Problem(
+                f"every {part} row of {data.task.id} is longer than the model's context",
+                where=f"task {data.task.id}",
+                fix="set train.too_long: shorten, or take a model with a longer context",
+            )
+        )
+
+
+def _fit_row(
+    data: TaskData, row: Row, *, shown: Sequence[Row], chat: ChatFormat, longest: int
+) -> Row | None:
+    """Return the row, shortened until it fits every template; None where nothing helps."""
+    fitted: Row | None = row
+    for template in data.answering:
+        if fitted is not None:
+            fitted = _fit_template(data, template, fitted, shown, chat, longest)
+    return fitted
+
+
+def _fit_template(
+    data: TaskData,
+    template: Template,
+    row: Row,
+    shown: Sequence[Row],
+    chat: ChatFormat,
+    longest: int,
+) -> Row | None:
+    """Return the row, shortened if need be; None where no shortening helps."""
+    from instil.encode.mask import shorten
+
+    example = render_example(data.task, template, row, exemplars=shown)
+    answers = [len(chat.completion(choice)) for choice in example.choices]
+    room = longest - max(answers, default=data.task.max_new_tokens)
+    if len(chat.prompt(example.messages)) <= room:
+        return row
+    shorter = shorten(example, chat, max_tokens=room)
+    if shorter is None:
+        return None
+    fields = {
+        name: shorter.text if isinstance(value, str) and value.strip() == example.text else value
+        for name, value in row.fields.items()
+    }
+    return replace(row, fields=fields)

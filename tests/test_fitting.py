@@ -1,0 +1,61 @@
+"""Rows longer than the model's context, under each length policy (the tiny model takes 512)."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from instil.data.prepare import TaskData, prepare
+from instil.errors import DataError
+from instil.fitting import fit_context
+from instil.model.load import ModelFolder
+from instil.preflight import preflight
+from instil.tasks.task import load_task
+from test_pipeline import lay_out, make_recipe
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> TaskData:
+    task = load_task(str(lay_out(tmp_path) / "moods.yaml"))
+    made = prepare(task, train=60, validation=20, test=30, seed=0, near_duplicates=0.8)
+    long = replace(made.test[0], fields={**made.test[0].fields, "text": "it is good " * 400})
+    return replace(made, test=(long, *made.test[1:]))
+
+
+def fitted(tmp_path: Path, tiny_folder: Path, data: TaskData, policy: str) -> TaskData:
+    recipe = make_recipe(tmp_path, tiny_folder, f"train.too_long={policy}", "forgetting.tasks=none")
+    folder = ModelFolder("tiny", tiny_folder, "")
+    (found,) = fit_context(recipe, folder, [data])
+    preflight(recipe, folder, [found])
+    return found
+
+
+def test_error_names_the_row_and_the_policies(tmp_path, tiny_folder, data):
+    with pytest.raises(DataError, match=r"512[\s\S]*too_long"):
+        fitted(tmp_path, tiny_folder, data, "error")
+
+
+def test_drop_leaves_the_row_out_and_counts_it(tmp_path, tiny_folder, data):
+    found = fitted(tmp_path, tiny_folder, data, "drop")
+    assert found.test == data.test[1:]
+    assert found.split.test == tuple(row.id for row in data.test[1:])
+    assert found.split.skipped == {"longer than the model's context: dropped from test": 1}
+
+
+def test_shorten_keeps_every_row_and_counts_it(tmp_path, tiny_folder, data):
+    found = fitted(tmp_path, tiny_folder, data, "shorten")
+    assert [row.id for row in found.test] == [row.id for row in data.test]
+    assert found.test[1:] == data.test[1:]
+    text = str(found.test[0].fields["text"])
+    assert text.startswith("it is good it is good")
+    assert len(text) < len("it is good " * 400)
+    assert found.split.skipped == {
+        "longer than the model's context: shortened in test, not left out": 1
+    }
+
+
+def test_a_part_that_loses_every_row_is_an_error(tmp_path, tiny_folder, data):
+    long = {"text": "it is good " * 400}
+    rows = tuple(replace(row, fields={**row.fields, **long}) for row in data.test)
+    with pytest.raises(DataError, match="every test row"):
+        fitted(tmp_path, tiny_folder, replace(data, test=rows), "drop")
