@@ -97,6 +97,13 @@ def test_predict_takes_a_file_of_rows(instil_command, library, tmp_path: Path) -
     }
 
 
+def test_predict_puts_no_json_lines_into_a_csv(instil_command, library) -> None:
+    result = instil_command("predict", "runs/x", "--rows", "new.csv", "--out", "p.csv")
+    assert result.exit_code == 2
+    assert "p.jsonl" in result.stderr
+    assert not library.calls
+
+
 def test_predict_writes_over_nothing_unasked(instil_command, library, tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text("mine", encoding="utf-8")
     arguments = ["predict", "runs/x", "--rows", "new.csv", "--out", "p.jsonl"]

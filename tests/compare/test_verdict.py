@@ -251,6 +251,7 @@ def test_better_never_stands_where_an_interval_includes_zero() -> None:
 @pytest.mark.parametrize(
     ("seconds", "share", "method", "expected"),
     [
+        (1.3, 1.0, "full", "The price: 1 second of training, 9.8 MB to store, 100 % of the"),
         (42.0, 1.0, "full", "42 seconds of training, 9.8 MB to store, 100 % of the parameters"),
         (9000.0, 0.0009, "lora", "2.5 hours of training, 9.8 MB to store, 0.09 % of the"),
     ],

@@ -258,3 +258,33 @@ def test_answers_of_few_values_are_classes_in_a_known_shape_too(tmp_path: Path) 
     guess = inspect_table(SourceSpec(uri=str(path)), wishes=Wishes())
     assert guess.kind is Kind.CLASSES
     assert guess.labels.choices == ("no", "yes")
+
+
+def test_a_second_text_is_told_of(look) -> None:
+    table = {
+        "premise": sentences(),
+        "hypothesis": sentences(words=4, seed=1),
+        "gold": cycle([0, 1, 2]),
+    }
+    guess = look(table)
+    assert guess.kind is Kind.CLASSES
+    told = [line for line in guess.warnings if "hypothesis" in line]
+    assert told == [
+        "no template has hypothesis: where the answer depends on more than 'premise', add "
+        "{{ hypothesis }} to the prompts"
+    ]
+    one_text = look({"text": sentences(), "label": cycle(["a", "b"])})
+    assert not any("no template" in line for line in one_text.warnings)
+
+
+def test_system_prompts_that_no_template_has_are_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    turns = [
+        [{"from": "human", "value": question}, {"from": "gpt", "value": f"{question} {n} it is"}]
+        for n, question in enumerate(sentences())
+    ]
+    turns[3].insert(0, {"from": "system", "value": "Be kind."})
+    lines = (json.dumps({"conversations": each}) + "\n" for each in turns)
+    path.write_text("".join(lines), encoding="utf-8")
+    guess = inspect_table(SourceSpec(uri=str(path)), wishes=Wishes())
+    assert any("1 row with a system prompt" in line for line in guess.warnings)

@@ -244,3 +244,10 @@ def test_sizes_leave_most_rows_to_train(rows: int, classes: int) -> None:
 )
 def test_ids_are_made_of_letters_digits_and_dashes(name: str, id: str) -> None:
     assert task_id(name) == id
+
+
+def test_the_prompts_are_english(start) -> None:
+    starter = start({"article": texts(60), "is_spam": cycle(["yes", "no"], 60)})
+    prompts = {each.id: each.prompt for each in unedited(starter)[0].templates}
+    assert prompts["question"].startswith('What is the "is spam" label of this article?')
+    assert prompts["write_it"].startswith('Write an article whose "is spam" label is: ')

@@ -40,6 +40,9 @@ def predict(
         typer.echo(serve.predict_text(run, asked or "").text)
         return
     out = out or rows.with_name(f"{rows.stem}.predictions.jsonl")
+    if out.suffix.lower() in (".csv", ".tsv", ".parquet"):
+        wanted = f"predictions are JSON Lines: {out.with_suffix('.jsonl')}"
+        raise typer.BadParameter(wanted, param_hint="--out")
     refuse_existing(out, force=force)
     written = serve.predict_file(run, rows=rows, out=out, template=template)
     typer.echo(f"predictions: {written}")

@@ -65,7 +65,8 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
     table = plain_table(title="second run minus first, paired by example (95 % interval)")
     table.add_column("")
     for heading in ("metric", "examples", "difference", "interval", "p", "shown"):
-        table.add_column(heading, justify="left" if heading in ("metric", "shown") else "right")
+        side: Literal["left", "right"] = "left" if heading in ("metric", "shown") else "right"
+        table.add_column(heading, justify=side, min_width=len(heading))
     for found, outcome in zip(comparisons, outcomes(comparisons), strict=True):
         table.add_row(
             Text(f"{found.b} - {found.a}"),

@@ -22,7 +22,7 @@ def compare_scores(
         a_tasks: Task -> lines of `scores/test-<task>.jsonl` of the run compared against.
         b_tasks: The same of the run of interest.
         a: Name of the first run.
-        b: Name of the second.
+        b: Name of the second; where there are several tasks, the task's goes before it.
 
     Raises:
         RunError: The runs have no task in common, judge a task by different metrics, or share
@@ -36,7 +36,13 @@ def compare_scores(
                 found=f"{', '.join(a_tasks)} and {', '.join(b_tasks)}",
             )
         )
-    return [_compare_task(a_tasks[task], b_tasks[task], a=a, b=b, task=task) for task in shared]
+    several = len(shared) > 1
+    return [
+        _compare_task(
+            a_tasks[task], b_tasks[task], a=a, b=f"{task}: {b}" if several else b, task=task
+        )
+        for task in shared
+    ]
 
 
 def _compare_task(a_lines: Lines, b_lines: Lines, *, a: str, b: str, task: str) -> Comparison:

@@ -256,7 +256,8 @@ def _price(tasks: Sequence[TaskResult], training: TrainingSummary) -> str:
 
 def _duration(seconds: float) -> str:
     if seconds < 60:
-        return f"{seconds:.0f} seconds"
+        shown = f"{seconds:.0f}"
+        return f"{shown} second" if shown == "1" else f"{shown} seconds"
     return f"{seconds / 60:.1f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 

@@ -19,7 +19,7 @@ _LABELS = (
     "polarity intent emotion genre gold spam stance"
 ).split()
 _RATINGS = frozenset("rating ratings stars star score scores grade points".split())
-_NOMINAL = frozenset("label labels class category topic intent genre".split())
+_NOMINAL = frozenset("label labels class category topic intent genre gold stance spam".split())
 _TARGETS = (
     "target summary highlights headline answer output completion response reply translation "
     "abstract correction title"
@@ -68,6 +68,11 @@ def guess_text(columns: Iterable[Column]) -> Pick | None:
     # A name is a tie-breaker alone: the longest text is the one that has to be read.
     best = max(asked, key=lambda each: (each.mean_words, bool(_rank(each, _TEXTS))))
     return Pick(best, f"the longest text, {best.mean_words:.0f} words on average")
+
+
+def unused_texts(columns: Iterable[Column], *, used: Sequence[str]) -> tuple[str, ...]:
+    """Name the columns of written language that no template has, such as a question's context."""
+    return tuple(each.name for each in columns if each.name not in used and _is_text(each))
 
 
 def guess_target(columns: Sequence[Column], *, most: int) -> Pick | None:

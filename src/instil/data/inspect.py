@@ -25,6 +25,7 @@ from instil.data.guesses import (
     guess_text,
     is_rating,
     personal_data,
+    unused_texts,
 )
 from instil.data.labels import Labels, class_labels, rating_labels, spelt
 from instil.data.shapes import Shape, recognise
@@ -336,8 +337,24 @@ def _warnings(
         yield f"{target.column.name!r} has one value only: there is nothing to tell apart"
     if labels and kind is Kind.CLASSES and target.column.is_mostly(target.column.numbers):
         yield "the labels are numbers; a model does better with words: see `choices` in the task"
+    yield from _unasked(table, text.column.name, target.column.name)
     for column in table.columns.values():
         yield from personal_data(column, used=column in (text.column, target.column))
+
+
+def _unasked(table: _Table, text: str, target: str) -> Iterator[str]:
+    """Warn of texts that the model would not get to read."""
+    if table.shape is Shape.PLAIN:
+        others = unused_texts(table.columns.values(), used=(text, target))
+        if others:
+            listed = " and ".join(", ".join(others).rsplit(", ", 1))
+            yield (
+                f"no template has {listed}: where the answer depends on more than {text!r}, add "
+                f"{{{{ {spelt(others[0])} }}}} to the prompts"
+            )
+    elif "system" in table.columns:
+        given = _rows(table.columns["system"].filled)
+        yield f"{given} with a system prompt, which no template has: see `system` of a template"
 
 
 def _rows(count: int) -> str:

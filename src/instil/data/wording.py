@@ -70,8 +70,8 @@ _FREE = {
 _INVERTED = {
     "instruction": "Here is a response. Write the instruction that it follows.\n\n$answer",
     "answer": "Here is an answer. Write a question that it answers.\n\n$answer",
-    "summary": "Write a $noun of which this is the summary.\n\n$answer",
-    "headline": "Write a $noun that goes with this headline.\n\n$answer",
+    "summary": "Write $a_noun of which this is the summary.\n\n$answer",
+    "headline": "Write $a_noun that goes with this headline.\n\n$answer",
     "translation": "This is a translation. Write what it was translated from.\n\n$answer",
 }
 _TARGET_KINDS = {
@@ -85,6 +85,9 @@ _NOUNS = frozenset(
     "review sentence message comment document question article tweet post email ticket dialogue "
     "conversation paragraph abstract note letter report story product".split()
 )
+
+_VERBS = frozenset("is has was are can does should".split())
+"""What the name of a yes-or-no column begins with: `is_spam`."""
 
 
 def free_text_kind(guess: Guess) -> str:
@@ -102,14 +105,14 @@ def templates(guess: Guess) -> list[Entry]:
     if guess.kind is Kind.FREE_TEXT:
         kind = free_text_kind(guess)
         entries = [_entry(id, prompt, words) for id, prompt in _FREE[kind]]
-        back = _INVERTED.get(kind, "Write a $noun that this $name goes with.\n\n$answer")
+        back = _INVERTED.get(kind, "Write $a_noun that this $name goes with.\n\n$answer")
         return [*entries, _inverted(back, words)]
     patterns = _RATING if guess.kind is Kind.RATING else _CLASSES
     choices = guess.labels.choices if guess.labels else ()
     entries = [_entry(id, prompt, words) | _escaped(choices) for id, prompt in patterns]
     if guess.kind is Kind.RATING and len(choices) > 2:
         entries.append(_rough(guess.target_field, choices, words))
-    return [*entries, _inverted("Write a $noun whose $name is: $answer", words)]
+    return [*entries, _inverted("Write $a_noun whose $name is: $answer", words)]
 
 
 def _names(guess: Guess) -> dict[str, str]:
@@ -119,10 +122,13 @@ def _names(guess: Guess) -> dict[str, str]:
     name = " ".join(words) or "label"
     if name in ("stars", "star"):
         name = "number of stars"
+    elif words[:-1] and words[0] in _VERBS:
+        name = f'"{name}" label'  # "the is spam of this text" is no English
     choices = guess.labels.choices if guess.labels else ("", "")
     ends = {"low": choices[0], "high": choices[-1]}
     return {
         "noun": noun,
+        "a_noun": f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}",
         "Noun": noun.capitalize(),
         "name": name,
         "Name": name.capitalize(),
