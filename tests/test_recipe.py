@@ -48,6 +48,12 @@ def test_scientific_notation_is_a_number(write) -> None:
     assert recipe.train.learning_rate == 1e-4
 
 
+def test_a_task_file_is_told_from_a_recipe(write) -> None:
+    found = problems(write("id: a\nsource: a.csv\ntext: t\ntemplates: []\n"))
+    assert [problem.what for problem in found] == ["this is a task, not a recipe"]
+    assert "tasks: [{use: ./" in found[0].fix
+
+
 def test_an_empty_section_has_its_defaults(write) -> None:
     assert load_recipe(write(SHORTEST + "train:\nlora:\n")) == load_recipe(write(SHORTEST))
 

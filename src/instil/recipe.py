@@ -278,6 +278,10 @@ def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
     file = read_yaml(path, error=RecipeError)
     if not isinstance(file.data, dict):
         raise RecipeError(_not_a_recipe(file.data, where=str(path)))
+    if {"source", "templates"} <= file.data.keys():
+        what = "this is a task, not a recipe"
+        fix = f"give the recipe that names it: tasks: [{{use: ./{path.name}}}]"
+        raise RecipeError(Problem(what, where=str(path), fix=fix))
     data = {k: v for k, v in file.data.items() if not (v is None and k in _SECTIONS)}
     places: dict[Loc, str] = {}
     problems: list[Problem] = []

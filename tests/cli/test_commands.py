@@ -71,6 +71,8 @@ def test_compare_shows_paired_differences(instil_command, library) -> None:
     assert "y [2] - x" in result.stdout
     assert "+5.0" in result.stdout
     assert "ROUGE-L" in result.stdout
+    for heading in ("examples", "difference", "interval"):
+        assert heading in result.stdout, "no heading is cut short"
     assert library.calls == [("compare_runs", (Path("runs/x"), Path("runs/y")), {})]
 
 

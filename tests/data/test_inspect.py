@@ -268,13 +268,11 @@ def test_a_second_text_is_told_of(look) -> None:
     }
     guess = look(table)
     assert guess.kind is Kind.CLASSES
-    told = [line for line in guess.warnings if "hypothesis" in line]
-    assert told == [
-        "no template has hypothesis: where the answer depends on more than 'premise', add "
-        "{{ hypothesis }} to the prompts"
-    ]
+    assert "          not read: hypothesis; to ask with it: {{ hypothesis }} in a prompt" in (
+        guess.reasons
+    )
     one_text = look({"text": sentences(), "label": cycle(["a", "b"])})
-    assert not any("no template" in line for line in one_text.warnings)
+    assert not any("not read" in line for line in one_text.reasons)
 
 
 def test_system_prompts_that_no_template_has_are_told_of(tmp_path: Path) -> None:

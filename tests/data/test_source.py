@@ -157,6 +157,7 @@ def test_latin_1_bytes_are_named_with_their_line_and_the_fix(read):
     assert "byte 0xE9 (offset 18 of the file) is not UTF-8" in found.what
     assert found.found == "read as latin-1: café,c"
     assert found.fix.startswith("encoding: latin-1")
+    assert "`--encoding latin-1` for instil init" in found.fix
 
 
 def test_windows_quotes_ask_for_cp1252(read):

@@ -308,6 +308,7 @@ def _reasons(
 ) -> Iterator[str]:
     yield f"{table.file}: {table.rows} rows; columns {_some(table.columns)}"
     yield f"  text    {text.column.name} ({text.why})"
+    yield from _unasked(table, text.column.name, target.column.name)
     values = f": {_some(labels.choices)}" if labels else ""
     yield f"  answer  {target.column.name}, {kind} ({target.why}){values}"
     if target.others:
@@ -337,22 +338,22 @@ def _warnings(
         yield f"{target.column.name!r} has one value only: there is nothing to tell apart"
     if labels and kind is Kind.CLASSES and target.column.is_mostly(target.column.numbers):
         yield "the labels are numbers; a model does better with words: see `choices` in the task"
-    yield from _unasked(table, text.column.name, target.column.name)
+    yield from _system_prompts(table)
     for column in table.columns.values():
         yield from personal_data(column, used=column in (text.column, target.column))
 
 
 def _unasked(table: _Table, text: str, target: str) -> Iterator[str]:
-    """Warn of texts that the model would not get to read."""
-    if table.shape is Shape.PLAIN:
-        others = unused_texts(table.columns.values(), used=(text, target))
-        if others:
-            listed = " and ".join(", ".join(others).rsplit(", ", 1))
-            yield (
-                f"no template has {listed}: where the answer depends on more than {text!r}, add "
-                f"{{{{ {spelt(others[0])} }}}} to the prompts"
-            )
-    elif "system" in table.columns:
+    """Tell of texts that the model would not get to read."""
+    others = unused_texts(table.columns.values(), used=(text, target))
+    if table.shape is Shape.PLAIN and others:
+        listed = " and ".join(", ".join(others).rsplit(", ", 1))
+        field = f"{{{{ {spelt(others[0])} }}}}"
+        yield f"          not read: {listed}; to ask with it: {field} in a prompt"
+
+
+def _system_prompts(table: _Table) -> Iterator[str]:
+    if table.shape is not Shape.PLAIN and "system" in table.columns:
         given = _rows(table.columns["system"].filled)
         yield f"{given} with a system prompt, which no template has: see `system` of a template"
 

@@ -172,7 +172,8 @@ def _bad_byte(line: bytes, start: int, offset: int, *, name: str, where: str) ->
             f"byte 0x{line[start]:02X} (offset {offset + start} of the file) is not {name}",
             where=where,
             found=f"read as {guess}: {around.decode(guess, 'replace').strip()}",
-            fix=f"encoding: {guess}   (`utf-8, {guess}` in a folder whose other files are UTF-8)",
+            fix=f"encoding: {guess}   (`utf-8, {guess}` in a folder whose other files are UTF-8; "
+            f"`--encoding {guess}` for instil init)",
         )
     )
 
