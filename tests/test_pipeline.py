@@ -280,7 +280,10 @@ def test_predict_chat_and_export(done, tmp_path):
         predict_file(done, rows=rows, out=tmp_path / "no.jsonl")
     assert not (tmp_path / "no.jsonl").exists()
 
-    answer = predict_text(done, "Is it positive or negative?\nphone: it is good")
+    label = predict_text(done, "phone 1: it is good and great", template="ask")
+    assert label.text in ("positive", "negative")
+    assert len(label.choice_scores) == 2
+    answer = predict_text(done, "Is it positive or negative?\nphone: it is good", raw=True)
     talk = chat(done)
     assert "".join(talk.reply("Is it positive or negative?\nphone: it is good")).strip() == (
         answer.text

@@ -48,20 +48,35 @@ def load_run_model(folder: Path) -> LoadedModel:
     )
 
 
-def predict_text(folder: Path, text: str) -> Prediction:
-    """Let a run's tuned model answer one prompt, as it stands.
+def predict_text(folder: Path, text: str, *, template: str = "", raw: bool = False) -> Prediction:
+    """Let a run's tuned model answer one text.
+
+    Args:
+        folder: A finished run.
+        text: The input text of a row; with `raw` the whole prompt.
+        template: As in `predict_file`.
+        raw: Send the text as it stands, and generate the answer.
 
     Raises:
-        RunError: The folder is no finished run, or the prompt is empty.
+        RunError: The folder is no finished run, the text is empty, or it is not clear which task
+            of the run is meant.
+        TaskError: The template asks for more than a text.
     """
-    from instil.evaluate.generate import generate
+    from instil.evaluate.suite import answer
 
     if not text.strip():
-        raise RunError(Problem("the prompt is empty", fix="instil predict RUN 'your prompt'"))
-    example = Example("prompt", "", "", "", "", (Message("user", text.strip()),), "")
+        raise RunError(Problem("the text is empty", fix="instil predict RUN 'your text'"))
+    load_summary(folder)
+    if raw:
+        example = Example("prompt", "", "", "", "", (Message("user", text.strip()),), "")
+        limit = ANSWER_TOKENS
+    else:
+        asked = _asking(folder, template)
+        example = _ask(asked, {asked.task.text: text.strip()}, 1, where="the text")
+        limit = asked.task.max_new_tokens
     loaded = load_run_model(folder)
-    require_room(loaded, {"the prompt": example.messages})
-    return generate(loaded, [example], max_new_tokens=ANSWER_TOKENS)[0]
+    require_room(loaded, {"the text": example.messages})
+    return answer(loaded, [example], max_new_tokens=limit)[0]
 
 
 def require_room(loaded: LoadedModel, asked: Mapping[str, Sequence[Message]]) -> None:
@@ -166,19 +181,23 @@ def _judged(result: TaskResult) -> str:
 def _unlabelled(
     asked: _Asking, columns: Mapping[str, object], number: int, *, where: str
 ) -> Example:
-    task, template = asked.task, asked.template
     fields = dict(columns)
-    for name, expression in task.fields.items():
+    for name, expression in asked.task.fields.items():
         try:
             fields[name] = evaluate(expression, fields, where=where)
         except TaskError:
             continue  # it is computed from the label, which these rows need not have
+    return _ask(asked, fields, number, where=where)
+
+
+def _ask(asked: _Asking, fields: Mapping[str, object], number: int, *, where: str) -> Example:
+    task, template = asked.task, asked.template
     if template.role is Role.INVERTED and task.target not in fields:
         raise DataError(
             Problem(
                 f"the template {template.id} asks from the answer",
                 where=where,
-                found=", ".join(columns),
+                found=", ".join(fields),
                 fix=f"give the column {task.target!r}",
             )
         )

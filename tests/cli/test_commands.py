@@ -79,7 +79,14 @@ def test_compare_shows_paired_differences(instil_command, library) -> None:
 def test_predict_answers_a_text(instil_command, library) -> None:
     library.answers["predict_text"] = Prediction("x", "positive [sure]")
     assert instil_command("predict", "runs/x", "I like it.").stdout == "positive [sure]\n"
-    assert library.calls == [("predict_text", (Path("runs/x"), "I like it."), {})]
+    asked = {"template": "", "raw": False}
+    assert library.calls == [("predict_text", (Path("runs/x"), "I like it."), asked)]
+
+
+def test_predict_sends_a_raw_prompt(instil_command, library) -> None:
+    library.answers["predict_text"] = Prediction("x", "Paris")
+    instil_command("predict", "runs/x", "Capital of France?", "--raw")
+    assert library.calls[0][2] == {"template": "", "raw": True}
 
 
 def test_predict_reads_stdin(instil_command, library) -> None:
@@ -116,7 +123,12 @@ def test_predict_writes_over_nothing_unasked(instil_command, library, tmp_path: 
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["a text", "--rows", "x.csv"], ["a text", "--out", "x"], ["a", "--template", "t"]],
+    [
+        [],
+        ["a text", "--rows", "x.csv"],
+        ["a text", "--out", "x"],
+        ["a", "--raw", "--template", "t"],
+    ],
 )
 def test_predict_wants_one_thing(instil_command, library, arguments: list[str]) -> None:
     assert instil_command("predict", "runs/x", *arguments).exit_code == 2

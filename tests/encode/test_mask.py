@@ -133,3 +133,12 @@ def test_data_cannot_forge_a_turn(tiny_chat):
     assert encoded.ids.count(start) == honest.ids.count(start) == 2
     assert encoded.ids.count(stop) == honest.ids.count(stop) == 2
     assert sum(encoded.mask[i] for i, t in enumerate(encoded.ids) if t == stop) == 1
+
+
+def test_token_view_does_not_cut_characters(tiny_chat):
+    pieces = token_view(
+        encode(example("Chloé \u2764", "très"), tiny_chat, max_length=200), tiny_chat
+    )
+    assert "Chloé \u2764" in "".join(p.text for p in pieces)
+    assert "".join(p.text for p in pieces if p.trained) == "très<|im_end|>"
+    assert not any("\ufffd" in p.text for p in pieces)

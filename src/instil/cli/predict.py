@@ -13,7 +13,7 @@ def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     text: Annotated[
         str | None,
-        typer.Argument(help="One prompt, as it stands; - reads it from stdin.", show_default=False),
+        typer.Argument(help="The input text of a row; - reads it from stdin.", show_default=False),
     ] = None,
     rows: Annotated[
         Path | None,
@@ -26,18 +26,24 @@ def predict(
     template: Annotated[
         str, typer.Option(help="The template to ask with. [default: the run's own]")
     ] = "",
+    raw: Annotated[
+        bool, typer.Option("--raw", help="TEXT is the whole prompt: send it as it stands.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
 ) -> None:
-    """Let a run's tuned model answer one prompt, or every row of a file."""
+    """Let a run's tuned model answer one text, asked through a template, or every row of a file."""
     if (text is None) == (rows is None):
-        raise typer.BadParameter("give either one prompt or --rows FILE", param_hint="TEXT")
-    if rows is None and (out or template):
-        raise typer.BadParameter("--out and --template go with --rows", param_hint="TEXT")
+        raise typer.BadParameter("give either one text or --rows FILE", param_hint="TEXT")
+    if rows is None and out:
+        raise typer.BadParameter("it goes with --rows", param_hint="--out")
+    if raw and (rows or template):
+        raise typer.BadParameter("it goes with TEXT, and no template", param_hint="--raw")
     from instil import serve
 
     if rows is None:
         asked = sys.stdin.read() if text == "-" else text
-        typer.echo(serve.predict_text(run, asked or "").text)
+        made = serve.predict_text(run, asked or "", template=template, raw=raw)
+        typer.echo(made.text)
         return
     out = out or rows.with_name(f"{rows.stem}.predictions.jsonl")
     if out.suffix.lower() in (".csv", ".tsv", ".parquet"):

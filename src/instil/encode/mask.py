@@ -212,9 +212,17 @@ def require_supervised(encoded: Sequence[Encoded]) -> None:
 
 
 def token_view(encoded: Encoded, chat: ChatFormat) -> tuple[Piece, ...]:
-    """Return the example token by token, each with its text and whether it is trained on."""
-    decode = chat.tokenizer.decode
-    return tuple(
-        Piece(decode([token]), trained)
-        for token, trained in zip(encoded.ids, encoded.mask, strict=True)
-    )
+    """Return the example token by token, each with its text and whether it is trained on.
+
+    Tokens that only together spell a character make one piece.
+    """
+    pieces: list[Piece] = []
+    waiting: list[int] = []
+    for number, (token, trained) in enumerate(zip(encoded.ids, encoded.mask, strict=True)):
+        waiting.append(token)
+        text = chat.tokenizer.decode(waiting)
+        last = number + 1 == len(encoded.ids) or encoded.mask[number + 1] != trained
+        if last or not text.endswith("\ufffd"):
+            pieces.append(Piece(text, trained))
+            waiting = []
+    return tuple(pieces)
