@@ -176,7 +176,7 @@ def test_a_missing_hash_is_shown_to_be_pasted():
     assert fetch(index=SilentIndex()).exists()
 
 
-@pytest.mark.parametrize("sha256", ["abc", "g" * 64, SHA[:-1]])
+@pytest.mark.parametrize("sha256", ["abc", "g" * 64, SHA[:-1]], ids=["short", "letters", "cut"])
 def test_what_is_no_hash_is_refused(sha256):
     with pytest.raises(DataError, match="64 hexadecimal digits"):
         fetch(sha256=sha256)
