@@ -41,7 +41,7 @@ def main(rows: str, model: str, method: str, batch: int, steps: int, settings: s
     )
     best = settings == "best"
     weights = torch.bfloat16 if best and method == "lora" else torch.float32
-    extra = {"bf16": True} if best else {"bf16": False}
+    extra = {"bf16": True, "gradient_checkpointing": False} if best else {}
     clock = Clock()
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(model, dtype=weights),
@@ -55,9 +55,6 @@ def main(rows: str, model: str, method: str, batch: int, steps: int, settings: s
             report_to=[],
             save_strategy="no",
             use_cpu=True,
-            gradient_checkpointing=False
-            if best
-            else SFTConfig(output_dir="x").gradient_checkpointing,
             dataloader_pin_memory=False,
             train_sampling_strategy="sequential",
             **extra,
