@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData, with_skipped
 from instil.errors import DataError, Problem
-from instil.recipe import Recipe, TooLong
-from instil.types import Part, Row, Template
+from instil.recipe import Recipe
+from instil.types import Part, Row, Template, TooLong
 
 if TYPE_CHECKING:
     from instil.encode.mask import ChatFormat
@@ -46,15 +46,17 @@ def _fit(recipe: Recipe, data: TaskData, chat: ChatFormat, longest: int) -> Task
     shown = pick_exemplars(data.task, data.train, shots=shots, seed=recipe.seed) if shots else ()
     fits = partial(_fit_row, data, chat=chat, longest=longest)
     asked = [*data.validation, *data.test]
-    if any(fits(row, shown=shown) is None for row in asked):
-        shown = ()  # the worked examples alone take the room: preflight says so
+    found = {row.id: fits(row, shown=shown) for row in asked}
+    if shown and None in found.values():
+        # The worked examples alone take the room: preflight says so.
+        found = {row.id: fits(row, shown=()) for row in asked}
     drop = recipe.train.too_long is TooLong.DROP
     counts: Counter[str] = Counter()
     parts: dict[Part, tuple[Row, ...]] = {}
     for part in (Part.VALIDATION, Part.TEST):
         rows: list[Row] = []
         for row in data.part(part):
-            fitted = fits(row, shown=shown)
+            fitted = found[row.id]
             if fitted is None or (drop and fitted is not row):
                 counts[DROPPED.format(part=part)] += 1
                 continue
@@ -104,8 +106,7 @@ def _fit_template(
     from instil.encode.mask import shorten
 
     example = render_example(data.task, template, row, exemplars=shown)
-    answers = [len(chat.completion(choice)) for choice in example.choices]
-    room = longest - max(answers, default=data.task.max_new_tokens)
+    room = longest - chat.answer_tokens(example, max_new_tokens=data.task.max_new_tokens)
     if len(chat.prompt(example.messages)) <= room:
         return row
     shorter = shorten(example, chat, max_tokens=room)

@@ -98,7 +98,7 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
 def _forecast(
     recipe: Recipe, data: TaskData, chat: ChatFormat, fates: Mapping[str, int]
 ) -> TaskForecast:
-    from instil.encode.mask import TooLong, encode_all, token_view
+    from instil.encode.mask import encode_all, token_view
 
     examples = [
         render_example(data.task, data.templates[n % len(data.templates)], row)
@@ -108,7 +108,7 @@ def _forecast(
         examples,
         chat,
         max_length=recipe.train.max_length,
-        too_long=TooLong(recipe.train.too_long),
+        too_long=recipe.train.too_long,
     )
     lengths = sorted(len(e.ids) for e in encoded if e.ids)
     shown = [e for e in encoded if e.ids][:PREVIEWS]

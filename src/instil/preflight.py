@@ -183,8 +183,7 @@ def _measured(
     for template in data.answering:
         for row in asked:
             example = render_example(data.task, template, row, exemplars=shown)
-            answers = [len(chat.completion(choice)) for choice in example.choices]
-            room = max(answers, default=data.task.max_new_tokens)
+            room = chat.answer_tokens(example, max_new_tokens=data.task.max_new_tokens)
             yield template, row, len(chat.prompt(example.messages)) + room
 
 

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from instil.errors import Problem, RecipeError
 from instil.overrides import override
+from instil.types import PerRow, TooLong
 from instil.validation import validate
 from instil.yamlfile import Loc, YamlFile, read_yaml
 from instil.yamlwriter import dump_yaml, explained
@@ -46,21 +47,6 @@ class Scheduler(StrEnum):
     LINEAR = "linear"
     COSINE = "cosine"
     CONSTANT = "constant"
-
-
-class TooLong(StrEnum):
-    """What becomes of an example that is longer than `max_length`."""
-
-    ERROR = "error"
-    DROP = "drop"
-    SHORTEN = "shorten"
-
-
-class PerRow(StrEnum):
-    """How many templates a training row goes through in an epoch."""
-
-    ONE = "one"
-    ALL = "all"
 
 
 class Device(StrEnum):

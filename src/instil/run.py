@@ -40,6 +40,7 @@ from instil.results import RunSummary
 from instil.types import Step
 
 FORMAT_VERSION = 1
+RECIPE, SUMMARY = "recipe.yaml", "summary.json"
 PACKAGES = ("instil", "torch", "transformers", "peft", "tokenizers", "scikit-learn", "safetensors")
 T = TypeVar("T")
 
@@ -168,7 +169,7 @@ def open_run(recipe: Recipe, *, folder: Path, resume: bool) -> Iterator[Run]:
         )
     else:
         folder.mkdir(parents=True)
-        write_whole(folder / "recipe.yaml", to_yaml(recipe).encode())
+        write_whole(folder / RECIPE, to_yaml(recipe).encode())
     run = Run(folder, recipe)
     run.note(**_facts(recipe))
     try:
@@ -180,16 +181,16 @@ def open_run(recipe: Recipe, *, folder: Path, resume: bool) -> Iterator[Run]:
 
 
 def _check_resumable(folder: Path, recipe: Recipe) -> None:
-    if not (folder / "recipe.yaml").is_file():
+    if not (folder / RECIPE).is_file():
         raise RunError(Problem(f"{folder} is not a run directory: it has no recipe.yaml"))
-    if load_recipe(folder / "recipe.yaml") != recipe:
+    if load_recipe(folder / RECIPE) != recipe:
         raise RunError(Problem(f"{folder} holds a run of another recipe", fix="begin a new run"))
     manifest = load_manifest(folder)
     if manifest.get("recipe_sha256", _fingerprint(recipe)) != _fingerprint(recipe):
         raise RunError(
             Problem(
                 "the recipe has been changed since the run began",
-                where=str(folder / "recipe.yaml"),
+                where=str(folder / RECIPE),
                 fix="undo the change to go on, or begin a new run with it: instil run "
                 f"{folder / 'recipe.yaml'} --folder ANOTHER",
             )
@@ -301,7 +302,7 @@ def load_scores(folder: Path, name: str) -> list[dict[str, Any]]:
 
 def save_summary(run: Run, summary: RunSummary) -> None:
     """Write `summary.json`."""
-    write_whole(run.folder / "summary.json", _SUMMARY.dump_json(summary, indent=1))
+    write_whole(run.folder / SUMMARY, _SUMMARY.dump_json(summary, indent=1))
 
 
 def load_summary(folder: Path) -> RunSummary:
@@ -310,9 +311,9 @@ def load_summary(folder: Path) -> RunSummary:
     Raises:
         RunError: The folder is no finished run, or of another format.
     """
-    path = folder / "summary.json"
+    path = folder / SUMMARY
     if not path.is_file():
-        unfinished = (folder / "recipe.yaml").is_file()
+        unfinished = (folder / RECIPE).is_file()
         raise RunError(
             Problem(
                 f"{folder} is {'an unfinished run' if unfinished else 'not a run directory'}",

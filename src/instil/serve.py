@@ -14,7 +14,7 @@ from instil.data.source import read_table
 from instil.errors import DataError, Problem, RunError, TaskError
 from instil.recipe import Recipe, load_recipe
 from instil.results import TaskResult
-from instil.run import load_summary, write_whole
+from instil.run import RECIPE, load_summary, write_whole
 from instil.tasks.task import find_template, load_task
 from instil.tasks.template import evaluate, render
 from instil.types import Example, Message, Prediction, Role, SourceSpec, Task, Template
@@ -39,7 +39,7 @@ def load_run_model(folder: Path) -> LoadedModel:
     from instil.model.load import resolve_model
 
     load_summary(folder)
-    recipe = load_recipe(folder / "recipe.yaml")
+    recipe = load_recipe(folder / RECIPE)
     return load_shipped(
         folder / "model",
         base=resolve_model(recipe.model),
@@ -154,7 +154,7 @@ class _Asking:
 
 def _asking(folder: Path, wanted: str) -> _Asking:
     results = {result.task: result for result in load_summary(folder).tasks}
-    tasks = {t.id: t for t in _tasks(load_recipe(folder / "recipe.yaml"))}
+    tasks = {t.id: t for t in _tasks(load_recipe(folder / RECIPE))}
     name, _, template = wanted.rpartition("/")
     if not name and len(tasks) > 1:
         raise RunError(

@@ -242,9 +242,11 @@ def _measure(
 # --- training ----------------------------------------------------------------------------------
 
 
-def train(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> Trained:
+def train(
+    bench: Bench, folder: ModelFolder, data: Sequence[TaskData], encoded: TrainingData
+) -> Trained:
     """Fine-tune, keep the best weights by validation, and write them to `model/`."""
-    return bench.run.kept("training", Trained, lambda: _train(bench, folder, data))
+    return bench.run.kept("training", Trained, lambda: _train(bench, folder, data, encoded))
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +261,9 @@ class Trained:
     """Weights of the base model."""
 
 
-def _train(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> Trained:
+def _train(
+    bench: Bench, folder: ModelFolder, data: Sequence[TaskData], encoded: TrainingData
+) -> Trained:
     from instil.encode.mask import token_view
     from instil.model.adapter import base_parameters
     from instil.model.export import save_model
@@ -267,7 +271,6 @@ def _train(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> Train
     from instil.train.fit import fit
 
     loaded = adapted(bench.recipe, folder)
-    encoded = encoded_training(bench.recipe, data, loaded.chat)
     plan = training_plan(bench, loaded, encoded)
     validate = validation_of(bench.recipe, loaded, data)
     already = steps_done(bench.run.checkpoint)

@@ -206,6 +206,23 @@ class Example:
     """The longest field in the last message: what a length policy may shorten."""
 
 
+class TooLong(StrEnum):
+    """What becomes of an example that is longer than `max_length`."""
+
+    ERROR = "error"
+    DROP = "drop"
+    SHORTEN = "shorten"
+
+
+class PerRow(StrEnum):
+    """How many templates a training row goes through in an epoch."""
+
+    ONE = "one"
+    """A drawn one, another draw each epoch."""
+    ALL = "all"
+    """Every one."""
+
+
 class Fate(StrEnum):
     """What became of an example when it was encoded."""
 

@@ -6,7 +6,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from instil.encode.mask import (
-    TooLong,
     chat_format,
     encode,
     encode_all,
@@ -15,7 +14,7 @@ from instil.encode.mask import (
     token_view,
 )
 from instil.errors import DataError
-from instil.types import Example, Fate, Message
+from instil.types import Example, Fate, Message, TooLong
 
 
 def example(text: str = "it works very good", target: str = "positive", **kwargs) -> Example:

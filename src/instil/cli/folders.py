@@ -8,9 +8,7 @@ from pathlib import Path
 
 from instil.errors import RecipeError
 from instil.recipe import Recipe, load_recipe
-
-SUMMARY = "summary.json"
-RECIPE = "recipe.yaml"
+from instil.run import RECIPE, SUMMARY
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,9 +85,9 @@ def _start(path: Path, *, changes: list[str], folder: Path | None, again: bool) 
 
 
 def _resume(folder: Path) -> None:
-    from instil.cli.folders import RECIPE
     from instil.errors import Problem, RunError
     from instil.recipe import load_recipe
+    from instil.run import RECIPE
 
     if not (folder / RECIPE).is_file():
         raise RunError(

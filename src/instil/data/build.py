@@ -21,25 +21,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from enum import StrEnum
 
 from instil.data.split import seeded_key
 from instil.errors import DataError, InstilError, Problem, TaskError
 from instil.tasks.template import evaluate, names, render
-from instil.types import Example, Message, Role, Row, Task, Template
+from instil.types import Example, Message, PerRow, Role, Row, Task, Template
 
 CONTENT_FREE = "N/A"
 SHORT_PERCENTILE = 60
 SHOWN = 5  # problems that a message lists; the others are counted
-
-
-class PerRow(StrEnum):
-    """How many templates a training row goes through in an epoch."""
-
-    ONE = "one"
-    """A drawn one, another draw each epoch."""
-    ALL = "all"
-    """Every one."""
 
 
 def render_example(
@@ -183,10 +173,9 @@ def training_examples(
         DataError, TaskError: As `render_example`; the first few rows at fault are told at once.
     """
     assert templates, "a task has templates"
-    choice = PerRow(per_row)
 
     def drawn(row: Row) -> Sequence[Template]:
-        if choice is PerRow.ALL:
+        if PerRow(per_row) is PerRow.ALL:
             return templates
         return [templates[seeded_key(seed, epoch, row.id) % len(templates)]]
 

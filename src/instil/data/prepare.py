@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from instil.data.audit import label_counts, remove_duplicates
 from instil.data.registry import load_rows
@@ -88,8 +88,6 @@ def prepare(
 
 def with_skipped(split: Split, skipped: Mapping[str, int]) -> Split:
     """Record the rows that were left out before the split."""
-    from dataclasses import replace
-
     return replace(split, skipped=dict(skipped))
 
 

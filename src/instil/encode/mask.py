@@ -18,11 +18,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any
 
 from instil.errors import DataError, Problem
-from instil.types import Encoded, Example, Fate, Message, Piece
+from instil.types import Encoded, Example, Fate, Message, Piece, TooLong
 
 # A base model has no chat template. This one keeps worked examples apart by an empty line, and ends
 # the last answer with EOS. It is saved with the tuned model, so serving renders as training did.
@@ -33,14 +32,6 @@ PLAIN_TEMPLATE = (
     "{% else %}{{ message.content + '\\n' }}{% endif %}{% endfor %}"
 )
 _MARK = "instil-sentinel"
-
-
-class TooLong(StrEnum):
-    """What to do with an example longer than `max_length` tokens."""
-
-    ERROR = "error"
-    DROP = "drop"
-    SHORTEN = "shorten"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +76,11 @@ class ChatFormat:
     def completion(self, target: str, *, stop: bool = True) -> list[int]:
         """Token ids of the completion, with the stop token unless `stop` is False."""
         return self.tokens(self.harmless(target)) + ([self.stop_id] if stop else [])
+
+    def answer_tokens(self, example: Example, *, max_new_tokens: int) -> int:
+        """Tokens that an answer can take: the longest choice, or what may be generated."""
+        choices = (len(self.completion(choice)) for choice in example.choices)
+        return max(choices, default=max_new_tokens)
 
 
 def chat_format(tokenizer: Any) -> ChatFormat:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from instil.encode.mask import ChatFormat, TooLong, encode_all, fates, require_supervised
+from instil.encode.mask import ChatFormat, encode_all, fates, require_supervised
 from instil.encode.pack import batches
-from instil.types import Encoded, Example, Pack
+from instil.types import Encoded, Example, Pack, TooLong
 
 
 @dataclass(frozen=True, slots=True)
