@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -9,10 +10,14 @@ import torch
 
 from instil.types import Pack
 
+ROUND = 32
+"""Tokens of a batch are filled up to a multiple of this: every new shape costs oneDNN a compilation,
+which is more than a few tokens do."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One pack on a device; T tokens, S of them predicted and trained on."""
+    """One pack on a device; T tokens (filled up to a round number), S of them predicted."""
 
     ids: torch.Tensor
     """(1, T) token ids."""
@@ -23,9 +28,31 @@ class Batch:
     shared_prefix: int
     """Tokens in front that every segment looks back at."""
     predict_from: torch.Tensor
-    """(S,) places whose next token is trained on."""
+    """(S,) places whose next token is predicted."""
     labels: torch.Tensor
     """(S,) those next tokens."""
+
+
+def make_batch(
+    ids: Sequence[int],
+    positions: Sequence[int],
+    *,
+    segments: tuple[tuple[int, ...], ...],
+    shared_prefix: int,
+    predict_from: torch.Tensor,
+    labels: torch.Tensor,
+    device: torch.device,
+) -> Batch:
+    """Make tensors; what fills them up is a segment of its own, which nothing looks at."""
+    fill = -len(ids) % ROUND
+    return Batch(
+        ids=torch.tensor([[*ids, *([ids[0]] * fill)]], device=device),
+        positions=torch.tensor([[*positions, *range(fill)]], device=device),
+        segments=(*segments, (fill,)) if fill else segments,
+        shared_prefix=shared_prefix,
+        predict_from=predict_from.to(device),
+        labels=labels.to(device),
+    )
 
 
 def to_batch(pack: Pack, *, device: torch.device) -> Batch:
@@ -34,12 +61,12 @@ def to_batch(pack: Pack, *, device: torch.device) -> Batch:
     first = torch.tensor(pack.segments).diff(prepend=torch.tensor([-2])) != 0
     assert not bool((mask & first).any()), "the first token of a segment cannot be trained on"
     trained = mask.nonzero().flatten()
-    ids = torch.tensor(pack.ids)
-    return Batch(
-        ids=ids[None].to(device),
-        positions=torch.tensor(pack.positions)[None].to(device),
+    return make_batch(
+        pack.ids,
+        pack.positions,
         segments=tuple((len(list(run)),) for number, run in groupby(pack.segments) if number >= 0),
         shared_prefix=pack.shared,
-        predict_from=(trained - 1).to(device),
-        labels=ids[trained].to(device),
+        predict_from=trained - 1,
+        labels=torch.tensor(pack.ids)[trained],
+        device=device,
     )

@@ -21,16 +21,16 @@ from dataclasses import dataclass
 
 import torch
 
+from instil.encode.batch import make_batch
 from instil.encode.mask import ChatFormat
 from instil.model.load import LoadedModel
+from instil.model.packed import log_chances
 from instil.types import Example, Prediction
 
 RAW, NORMALISED, CALIBRATED = "raw", "normalised", "calibrated"
 
 PACK_TOKENS = 2048
 """Tokens computed in one forward pass."""
-LOGIT_ROWS = 64
-"""Vocabulary-sized rows that are turned into probabilities at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +159,17 @@ def _score(
             keep += [last, *range(len(ids), len(ids) + len(completion) - 1)]
             ids += completion[:-1]
             places += range(start, start + len(completion) - 1)
-    logits = loaded.model(
-        input_ids=torch.tensor([ids], device=loaded.device),
-        position_ids=torch.tensor([places], device=loaded.device),
+    wanted = [token for r in rows for completion in r.completions for token in completion]
+    batch = make_batch(
+        ids,
+        places,
         segments=tuple(r.shape(shared) for r in rows),
         shared_prefix=shared,
-        logits_to_keep=torch.tensor(keep, device=loaded.device),
-        use_cache=False,
-    ).logits[0]
-    wanted = [token for r in rows for completion in r.completions for token in completion]
-    chances = iter(_log_chances(logits, wanted))
+        predict_from=torch.tensor(keep),
+        labels=torch.tensor(wanted),
+        device=loaded.device,
+    )
+    chances = iter(log_chances(loaded.model, batch, build=loaded.build).tolist())
     return [
         tuple(
             _likelihood([next(chances) for _ in completion]) for completion in request.completions
@@ -179,18 +180,6 @@ def _score(
 
 def _likelihood(nats: Sequence[float]) -> Likelihood:
     return Likelihood(sum(nats), len(nats), nats[-1])
-
-
-def _log_chances(logits: torch.Tensor, tokens: Sequence[int]) -> list[float]:
-    """Log-probability of one token a line of (n, vocabulary) logits, a few lines at a time."""
-    chosen = torch.tensor(tokens, device=logits.device)
-    found: list[float] = []
-    pairs = zip(torch.split(logits, LOGIT_ROWS), torch.split(chosen, LOGIT_ROWS), strict=True)
-    for some, token in pairs:
-        found += (
-            -torch.nn.functional.cross_entropy(some.float(), token, reduction="none")
-        ).tolist()
-    return found
 
 
 def choice_scores(

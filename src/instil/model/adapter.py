@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from instil.errors import ModelError, Problem
+from instil.model.fused import fuse_lora
 from instil.model.load import (
     LoadedModel,
     ModelFolder,
@@ -62,6 +63,7 @@ def add_lora(
     # From here PEFT loads the base by itself; a catalogue's name would mean nothing to it.
     base = loaded.folder.hub_id or str(loaded.folder.path)
     model.peft_config["default"].base_model_name_or_path = base
+    fuse_lora(model)
     return replace(loaded, model=model)
 
 
@@ -107,6 +109,7 @@ def load_adapter(loaded: LoadedModel, path: Path) -> LoadedModel:
                 fix="copy the folder again, or make the run anew",
             )
         ) from error
+    fuse_lora(model)
     model.eval()
     return replace(loaded, model=model)
 

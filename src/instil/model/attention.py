@@ -16,6 +16,9 @@ On a CPU the products are written out, because SDPA's bf16 backward pass is slow
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -26,6 +29,8 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "instil"
 
+KEPT_WEIGHTS = 512
+"""Attention weights over more keys than these are computed again in the backward pass, not kept."""
 
 Shape = tuple[int, ...]
 """Tokens of a segment: its trunk, then each of its branches."""
@@ -62,68 +67,290 @@ def attend(
         )
         return plain
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-    window = kwargs.get("sliding_window")
-    lengths = [shared_prefix, *map(sum, segments)]
-    queries, keys, values = (torch.split(t[0], lengths, dim=1) for t in (query, key, value))
-    one = _on_cpu if query.device.type == "cpu" else _sdpa
-    blocked = _blocked((shared_prefix,), 0, window, query.device)
-    outputs = [one(queries[0], keys[0], values[0], scaling, blocked)] if shared_prefix else []
-    for shape, q, k, v in zip(segments, queries[1:], keys[1:], values[1:], strict=True):
-        if shared_prefix:
-            k, v = torch.cat([keys[0], k], dim=1), torch.cat([values[0], v], dim=1)
-        blocked = _blocked(shape, shared_prefix, window, query.device)
-        outputs.append(one(q, k, v, scaling, blocked))
-    return torch.cat(outputs, dim=1).transpose(0, 1)[None].contiguous(), None
+    layout = lay_out(segments, shared_prefix, kwargs.get("sliding_window"), query.device)
+    q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
+    return attend_rows(q, k, v, layout, scaling)[None], None
 
 
-def _on_cpu(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    scaling: float,
-    blocked: torch.Tensor,
+def attend_rows(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scaling: float
 ) -> torch.Tensor:
-    heads, length, width = query.shape
-    key_heads, seen = key.shape[:2]
-    # Query heads that share a key head are laid one after another: one product serves them all.
-    query = (query * scaling).reshape(key_heads, -1, width)
-    scores = torch.bmm(query, key.transpose(1, 2)).view(key_heads, -1, length, seen).float()
-    weights = (scores + blocked).softmax(-1).to(value.dtype).view(key_heads, -1, seen)
-    return torch.bmm(weights, value).view(heads, length, width)
+    """Attend along a layout: query (T, heads, d), key and value (T, key heads, d), as the query."""
+    if query.device.type == "cpu":
+        out: torch.Tensor = _Attention.apply(query, key, value, layout, scaling)
+        return out
+    return _sdpa(query, key, value, layout, scaling)
 
 
-def _sdpa(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    scaling: float,
-    blocked: torch.Tensor,
-) -> torch.Tensor:
-    return torch.nn.functional.scaled_dot_product_attention(
-        query[None],
-        key[None],
-        value[None],
-        attn_mask=blocked.to(query.dtype),
-        scale=scaling,
-        enable_gqa=query.shape[0] != key.shape[0],
-    )[0]
+# --- which tokens are computed together ----------------------------------------------------------
 
 
-@lru_cache(maxsize=4096)
-def _blocked(shape: Shape, shared: int, window: int | None, device: torch.device) -> torch.Tensor:
-    """(tokens of the segment, shared + those): 0 where a query may look, -inf where it may not."""
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Segments of about one length, filled up to L tokens each, n of them; S keys are shared."""
+
+    count: int
+    """n, filled up with empty segments."""
+    length: int
+    """L."""
+    shared: int
+    """S."""
+    queries: torch.Tensor
+    """(n L,) places in the pack; T where there is no token."""
+    keys: torch.Tensor
+    """(n K,) places in the pack, 0 where there is no token; K is S + L, rounded up."""
+    blocked: torch.Tensor
+    """(1 or n, 1, 1, L, K): 0 where a query may look, -inf where it may not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a pack is cut into groups, and put together again."""
+
+    groups: tuple[Group, ...]
+    """All of them; their outputs stand one behind another."""
+    place: torch.Tensor
+    """(T,) where each token of the pack stands among those outputs."""
+    shared: int
+    """Tokens in front that every segment looks back at."""
+
+
+@lru_cache(maxsize=16)
+def lay_out(
+    segments: tuple[Shape, ...], shared: int, window: int | None, device: torch.device
+) -> Layout:
+    """Cut a pack into groups; few and round sizes, since new shapes cost oneDNN milliseconds."""
+    starts, total = [], shared
+    for shape in segments:
+        starts.append(total)
+        total += sum(shape)
+    alike = defaultdict(list)
+    for start, shape in zip(starts, segments, strict=True):
+        alike[rounded_length(sum(shape))].append((start, shape))
+    groups, place, done = [], torch.empty(total, dtype=torch.long), 0
+    if shared:
+        alike = {-1: [(0, (shared,))], **alike}
+    for length, members in alike.items():
+        behind = shared if length > 0 else 0
+        group = _group(
+            members, rounded_length(shared) if length < 0 else length, behind, window, total
+        )
+        for number, (start, shape) in enumerate(members):
+            first = done + number * group.length
+            place[start : start + sum(shape)] = torch.arange(first, first + sum(shape))
+        done += group.count * group.length
+        groups.append(_moved(group, device))
+    return Layout(tuple(groups), place.to(device), shared)
+
+
+def _group(
+    members: Sequence[tuple[int, Shape]], length: int, shared: int, window: int | None, total: int
+) -> Group:
+    count = rounded_count(len(members))
+    queries = torch.full((count, length), total)
+    keys = torch.zeros((count, rounded_length(shared + length)), dtype=torch.long)
+    keys[:, :shared] = torch.arange(shared)
+    for number, (start, shape) in enumerate(members):
+        own = torch.arange(start, start + sum(shape))
+        queries[number, : len(own)] = own
+        keys[number, shared : shared + len(own)] = own
+    shapes = [shape for _, shape in members]
+    if all(len(shape) == 1 for shape in shapes):  # plain causal: no query looks beyond its segment
+        shapes = [(length,)]
+    blocked = torch.stack([_blocked(shape, length, shared, window) for shape in shapes])
+    if 1 < len(shapes) < count:
+        blocked = torch.cat([blocked, blocked[:1].expand(count - len(shapes), -1, -1)])
+    return Group(
+        count,
+        length,
+        shared,
+        queries.flatten(),
+        keys.flatten(),
+        blocked[:, None, None].contiguous(),
+    )
+
+
+def _moved(group: Group, device: torch.device) -> Group:
+    tensors = (t.to(device) for t in (group.queries, group.keys, group.blocked))
+    return Group(group.count, group.length, group.shared, *tensors)
+
+
+def _blocked(shape: Shape, length: int, shared: int, window: int | None) -> torch.Tensor:
+    """(L, K): 0 where a query may look, -inf where it may not.
+
+    What fills the segment up stands behind everything, so no real query looks at it.
+    """
     trunk, *branches = shape
     places = [*range(shared + trunk)]
     owners = [-1] * (shared + trunk)
-    for number, length in enumerate(branches):
-        places += range(shared + trunk, shared + trunk + length)
-        owners += [number] * length
-    place, owner = torch.tensor(places, device=device), torch.tensor(owners, device=device)
-    far = place[shared:, None] - place[None, :]
-    seen = (far >= 0) & ((owner[None, :] == -1) | (owner[shared:, None] == owner[None, :]))
+    for number, branch in enumerate(branches):
+        places += range(shared + trunk, shared + trunk + branch)
+        owners += [number] * branch
+    missing = rounded_length(shared + length) - len(places)
+    places += range(shared + sum(shape), shared + sum(shape) + missing)
+    owners += [-1] * missing
+    place, owner = torch.tensor(places), torch.tensor(owners)
+    ours = slice(shared, shared + length)
+    far = place[ours, None] - place[None, :]
+    seen = (far >= 0) & ((owner[None, :] == -1) | (owner[ours, None] == owner[None, :]))
     if window:
         seen &= far < window
-    return torch.zeros(seen.shape, device=device).masked_fill_(~seen, float("-inf"))
+    return torch.zeros(seen.shape).masked_fill_(~seen, float("-inf"))
+
+
+def rounded_length(length: int) -> int:
+    """Round a length up to one of few: at most 32 more, or an eighth.
+
+    >>> [rounded_length(n) for n in (5, 33, 300, 1000)]
+    [32, 64, 320, 1024]
+    """
+    step = 32
+    while step * 8 < length:
+        step *= 2
+    return -(-length // step) * step
+
+
+def rounded_count(count: int) -> int:
+    """Round a count up to a power of two, or one and a half of one.
+
+    >>> [rounded_count(n) for n in (1, 3, 5, 7, 13)]
+    [1, 3, 6, 8, 16]
+    """
+    power = 1
+    while power < count:
+        power *= 2
+    return power * 3 // 4 if power >= 4 and power * 3 // 4 >= count else power
+
+
+# --- on a CPU: written out, with its own backward pass -------------------------------------------
+
+
+class _Attention(torch.autograd.Function):
+    """Softmax attention of a layout; query (T, heads, d), key and value (T, key heads, d)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        layout: Layout,
+        scaling: float,
+    ) -> torch.Tensor:
+        heads, key_heads = query.shape[1], key.shape[1]
+        outputs, kept = [], []
+        with torch.autocast("cpu", enabled=False):
+            for group in layout.groups:
+                q = _queries(query, group, key_heads).mul_(scaling)
+                k, v = _keys(key, group), _keys(value, group)
+                weights = _weights(q, k, group)
+                outputs.append(_rows(torch.bmm(weights, v), group, heads))
+                many = weights.shape[-1] > KEPT_WEIGHTS
+                kept += [q, k, v, q.new_empty(0) if many else weights]
+        ctx.layout, ctx.scaling, ctx.heads = layout, scaling, (heads, key_heads)
+        ctx.save_for_backward(*kept)
+        return torch.cat(outputs).index_select(0, layout.place)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        layout, (heads, key_heads) = ctx.layout, ctx.heads
+        kept = ctx.saved_tensors
+        # What fills a segment up has no gradient: its place reads this last row of zeros.
+        grad = torch.cat([grad, grad.new_zeros(1, *grad.shape[1:])])
+        found: list[tuple[torch.Tensor, ...]] = []
+        shared = []
+        with torch.autocast("cpu", enabled=False):
+            for n, group in enumerate(layout.groups):
+                q, k, v, weights = kept[4 * n : 4 * n + 4]
+                if not weights.numel():
+                    weights = _weights(q, k, group)
+                out = _queries(grad, group, key_heads)
+                dv = torch.bmm(weights.transpose(1, 2), out)
+                dw = torch.bmm(out, v.transpose(1, 2))
+                ds = torch._softmax_backward_data(dw, weights, -1, weights.dtype)
+                dq = torch.bmm(ds, k).mul_(ctx.scaling)
+                dk = torch.bmm(ds.transpose(1, 2), q)
+                found.append((_rows(dq, group, heads), *(_own(t, group) for t in (dk, dv))))
+                if group.shared:
+                    shared.append([_of_shared(t, group) for t in (dk, dv)])
+        together = [
+            torch.cat(each).index_select(0, layout.place) for each in zip(*found, strict=True)
+        ]
+        if shared:
+            for whole, parts in zip(together[1:], zip(*shared, strict=True), strict=True):
+                front = whole[: layout.shared]
+                front.copy_(front.float() + torch.stack(parts).sum(0))
+        return (*together, None, None)
+
+
+def _queries(rows: torch.Tensor, group: Group, key_heads: int) -> torch.Tensor:
+    """(T, heads, d) -> (n key heads, L heads / key heads, d); heads that share keys lie together."""
+    n, length = group.count, group.length
+    cut = rows.index_select(0, group.queries.clamp(max=rows.shape[0] - 1)).view(
+        n, length, key_heads, -1, rows.shape[-1]
+    )
+    return cut.permute(0, 2, 3, 1, 4).reshape(n * key_heads, -1, rows.shape[-1])
+
+
+def _keys(rows: torch.Tensor, group: Group) -> torch.Tensor:
+    """(T, key heads, d) -> (n key heads, K, d)."""
+    cut = rows.index_select(0, group.keys).view(group.count, -1, *rows.shape[1:])
+    return cut.transpose(1, 2).reshape(-1, cut.shape[1], rows.shape[-1])
+
+
+def _weights(q: torch.Tensor, k: torch.Tensor, group: Group) -> torch.Tensor:
+    """Softmax of the scores, (n key heads, L heads / key heads, K)."""
+    scores = torch.bmm(q, k.transpose(1, 2))
+    by_segment = scores.view(
+        group.count, -1, scores.shape[1] // group.length, *group.blocked.shape[-2:]
+    )
+    by_segment += group.blocked
+    return scores.softmax(-1)
+
+
+def _rows(cut: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
+    """Undo `_queries`: (n L, heads, d)."""
+    n, length, d = group.count, group.length, cut.shape[-1]
+    by_head = cut.view(n, -1, heads * n // cut.shape[0], length, d)
+    return by_head.permute(0, 3, 1, 2, 4).reshape(n * length, heads, d)
+
+
+def _own(cut: torch.Tensor, group: Group) -> torch.Tensor:
+    """Undo `_keys` for the segments' own keys: (n L, key heads, d)."""
+    own = slice(group.shared, group.shared + group.length)
+    by_head = cut.view(group.count, -1, *cut.shape[1:])[:, :, own]
+    return by_head.transpose(1, 2).reshape(group.count * group.length, -1, cut.shape[-1])
+
+
+def _of_shared(cut: torch.Tensor, group: Group) -> torch.Tensor:
+    """Sum the shared keys' part over the segments, in float32: (S, key heads, d)."""
+    by_head = cut.view(group.count, -1, *cut.shape[1:])[:, :, : group.shared]
+    return by_head.float().sum(0).transpose(0, 1)
+
+
+# --- elsewhere: the library's kernels on the same layout -------------------------------------------
+
+
+def _sdpa(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scaling: float
+) -> torch.Tensor:
+    outputs = []
+    for group in layout.groups:
+        at = group.queries.clamp(max=query.shape[0] - 1)
+        q, k, v = (
+            t.index_select(0, places).view(group.count, -1, *t.shape[1:]).transpose(1, 2)
+            for t, places in ((query, at), (key, group.keys), (value, group.keys))
+        )
+        out = torch.nn.functional.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=group.blocked[:, 0].to(q.dtype),
+            scale=scaling,
+            enable_gqa=q.shape[1] != k.shape[1],
+        )
+        outputs.append(out.transpose(1, 2).reshape(-1, *query.shape[1:]))
+    return torch.cat(outputs).index_select(0, layout.place)
 
 
 def register() -> None:

@@ -24,6 +24,7 @@ from instil.encode.mask import ChatFormat, chat_format
 from instil.errors import ModelError, Problem, nearest
 from instil.model import attention
 from instil.model.catalogue import CATALOGUE, CatalogueEntry
+from instil.model.packed import Build, find_build
 from instil.model.soundness import (
     brief,
     check_folder,
@@ -72,6 +73,8 @@ class LoadedModel:
     """Where its weights are."""
     dtype: torch.dtype
     """What it computes in."""
+    build: Build = Build()
+    """Which short cuts give its own figures."""
 
 
 def resolve_model(ref: str, *, base: Path | None = None, say: Say = lambda _: None) -> ModelFolder:
@@ -248,7 +251,7 @@ def load_model(
     model.to(where).eval()
     chat = load_tokenizer(folder)
     require_own_tokenizer(folder.path, chat, rows=model.get_input_embeddings().weight.shape[0])
-    return LoadedModel(model, chat, folder, where, compute)
+    return LoadedModel(model, chat, folder, where, compute, find_build(model))
 
 
 def unreadable(folder: ModelFolder, error: Exception) -> ModelError:

@@ -17,9 +17,10 @@ from typing import Any
 import psutil
 import torch
 
-from instil.encode.batch import Batch, to_batch
+from instil.encode.batch import to_batch
 from instil.errors import Problem, TrainError
 from instil.model.load import LoadedModel
+from instil.model.packed import summed_loss
 from instil.train.optim import rate
 from instil.types import Pack, Step
 
@@ -94,22 +95,15 @@ def train_steps(
 def backward(loaded: LoadedModel, pack: Pack, *, supervised: int) -> float:
     """Add one pack's share of the batch's gradient; return its share of the loss."""
     with compute_in(loaded):
-        loss = pack_loss(loaded.model, to_batch(pack, device=loaded.device)) / supervised
+        loss = pack_loss(loaded, pack) / supervised
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach())
 
 
-def pack_loss(model: Any, batch: Batch) -> torch.Tensor:
+def pack_loss(loaded: LoadedModel, pack: Pack) -> torch.Tensor:
     """Cross-entropy in nats, summed over the pack's supervised tokens; a scalar in float32."""
-    logits = model(
-        input_ids=batch.ids,
-        position_ids=batch.positions,
-        segments=batch.segments,
-        shared_prefix=batch.shared_prefix,
-        logits_to_keep=batch.predict_from,
-        use_cache=False,
-    ).logits[0]
-    return torch.nn.functional.cross_entropy(logits.float(), batch.labels, reduction="sum")
+    batch = to_batch(pack, device=loaded.device)
+    return summed_loss(loaded.model, batch, build=loaded.build)
 
 
 def compute_in(loaded: LoadedModel) -> Any:
@@ -123,9 +117,7 @@ def mean_loss(loaded: LoadedModel, packs: Sequence[Pack]) -> float:
     """Cross-entropy over packs without training, nats per supervised token."""
     loaded.model.eval()
     with torch.inference_mode():
-        total = sum(
-            float(pack_loss(loaded.model, to_batch(pack, device=loaded.device))) for pack in packs
-        )
+        total = sum(float(pack_loss(loaded, pack)) for pack in packs)
     return total / max(1, sum(sum(pack.mask) for pack in packs))
 
 

@@ -1,0 +1,243 @@
+"""A pack through the model: the losses of the tokens that are predicted, and nothing else.
+
+The final hidden states are taken at the predicted places only, and the vocabulary projection with
+its cross-entropy is computed a few rows at a time, so memory grows neither with the vocabulary nor
+with the number of predicted tokens.
+
+Both short cuts (our own layers, and the head apart from the model) are tried on a few tokens when a
+model is loaded. Where they do not give the model's own logits, as with a build that we do not know,
+the model's own forward pass is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from instil.encode.batch import Batch, make_batch
+from instil.model.layers import fits, run_layers
+
+CHUNK = 2**24
+"""Logits held at once, in number."""
+BFLOAT16_NOISE = 0.1
+"""How far another order of bfloat16 roundings may move logits, as a share of their spread: on 30
+layers and random tokens it was .04. Exactness is shown in float32, by tests."""
+VOCABULARY_BLOCK = 8192
+"""Lines of the vocabulary projection that are turned into float32 at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Which short cuts give the model's own figures."""
+
+    own_layers: bool = False
+    """`model.layers` may stand for the decoder."""
+    own_head: bool = False
+    """`Head` may stand for what follows the decoder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """From final hidden states to logits: softcap(multiplier (W h + b))."""
+
+    weight: torch.Tensor
+    """(V, hidden)."""
+    bias: torch.Tensor | None
+    """(V,) or none."""
+    multiplier: float
+    """Of the logits: Cohere's `logit_scale`, one through Granite's `logits_scaling`."""
+    softcap: float | None
+    """Gemma 2's: c tanh(x / c)."""
+
+    def shaped(self, logits: torch.Tensor) -> torch.Tensor:
+        """Apply multiplier and soft cap."""
+        if self.multiplier != 1.0:
+            logits = logits * self.multiplier
+        if self.softcap:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        return logits
+
+
+def head_of(model: Any) -> Head:
+    """Return the vocabulary projection of a causal language model."""
+    layer, config = model.get_output_embeddings(), model.config
+    return Head(
+        layer.weight,
+        getattr(layer, "bias", None),
+        getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1),
+        getattr(config, "final_logit_softcapping", None),
+    )
+
+
+def base_of(model: Any) -> Any:
+    """Return the causal language model itself, with an adapter's layers in it."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+# --- the two uses: a loss to train on, and log-probabilities to compare -------------------------
+
+
+def summed_loss(model: Any, batch: Batch, *, build: Build, recompute: bool = False) -> torch.Tensor:
+    """Cross-entropy in nats, summed over the batch's predicted tokens; a scalar in float32."""
+    if not build.own_head:
+        logits = model_logits(model, batch)
+        return torch.nn.functional.cross_entropy(logits.float(), batch.labels, reduction="sum")
+    hidden = hidden_states(model, batch, batch.predict_from, build=build, recompute=recompute)
+    head = head_of(base_of(model))
+    if not torch.is_grad_enabled():
+        chunks = _chunks(hidden, batch.labels, head.weight.shape[0])
+        return torch.stack([_plain_loss(rows, labels, head) for rows, labels in chunks]).sum()
+    loss: torch.Tensor = _SummedLoss.apply(hidden, head.weight, head.bias, head, batch.labels)
+    return loss
+
+
+def _plain_loss(hidden: torch.Tensor, labels: torch.Tensor, head: Head) -> torch.Tensor:
+    logits = head.shaped(torch.nn.functional.linear(hidden, head.weight, head.bias))
+    return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+
+
+def log_chances(model: Any, batch: Batch, *, build: Build) -> torch.Tensor:
+    """Log-probability of every predicted token, (S,), from float32 logits; no gradient."""
+    places, which = batch.predict_from.unique(return_inverse=True)
+    if not build.own_head:
+        logits = model_logits(model, batch).float()
+        return -torch.nn.functional.cross_entropy(logits, batch.labels, reduction="none")
+    hidden = hidden_states(model, batch, places, build=build).float()
+    head = head_of(base_of(model))
+    total = torch.full(places.shape, float("-inf"), device=hidden.device)
+    for start in range(0, head.weight.shape[0], VOCABULARY_BLOCK):
+        logits = _float_logits(hidden, head, slice(start, start + VOCABULARY_BLOCK))
+        total = torch.logaddexp(total, logits.logsumexp(-1))
+    mine = head.weight[batch.labels].float()
+    chosen = torch.linalg.vecdot(hidden[which], mine)
+    if head.bias is not None:
+        chosen = chosen + head.bias[batch.labels].float()
+    return head.shaped(chosen) - total[which]
+
+
+def _float_logits(hidden: torch.Tensor, head: Head, lines: slice) -> torch.Tensor:
+    bias = head.bias[lines].float() if head.bias is not None else None
+    return head.shaped(torch.nn.functional.linear(hidden, head.weight[lines].float(), bias))
+
+
+class _SummedLoss(torch.autograd.Function):
+    """Loss and gradients a few rows at a time; the gradients are ready when the loss is."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        head: Head,
+        labels: torch.Tensor,
+    ) -> torch.Tensor:
+        wanted = [hidden, weight, *([] if bias is None else [bias])]
+        needed = [t for t, need in zip(wanted, ctx.needs_input_grad, strict=False) if need]
+        total = hidden.new_zeros((), dtype=torch.float32)
+        of_hidden, others = [], [torch.zeros_like(t) for t in needed if t is not hidden]
+        for rows, wanted_labels in _chunks(hidden, labels, weight.shape[0]):
+            with torch.enable_grad():
+                rows = rows.detach().requires_grad_(ctx.needs_input_grad[0])
+                loss = _plain_loss(rows, wanted_labels, head)
+            total += loss.detach()
+            if needed:
+                inputs = [rows if t is hidden else t for t in needed]
+                found = list(torch.autograd.grad(loss, inputs))
+                if ctx.needs_input_grad[0]:
+                    of_hidden.append(found.pop(0))
+                for whole, part in zip(others, found, strict=True):
+                    whole += part
+        ctx.found = [*([torch.cat(of_hidden)] if of_hidden else []), *others]
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        found = iter(ctx.found)
+        needs = ctx.needs_input_grad[:3]
+        return (*(next(found).mul_(grad) if need else None for need in needs), None, None)
+
+
+def _chunks(
+    hidden: torch.Tensor, labels: torch.Tensor, vocabulary: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    rows = max(1, CHUNK // vocabulary)
+    yield from zip(hidden.split(rows), labels.split(rows), strict=True)
+
+
+# --- through the decoder -----------------------------------------------------------------------
+
+
+def hidden_states(
+    model: Any, batch: Batch, places: torch.Tensor, *, build: Build, recompute: bool = False
+) -> torch.Tensor:
+    """Final hidden states, normalised, at some places of the batch: (places, hidden)."""
+    base = base_of(model)
+    decoder = getattr(base, base.base_model_prefix)
+    if build.own_layers:
+        return run_layers(
+            decoder,
+            batch.ids,
+            batch.positions,
+            segments=batch.segments,
+            shared_prefix=batch.shared_prefix,
+            places=places,
+            recompute=recompute,
+        )
+    out = decoder(
+        input_ids=batch.ids,
+        position_ids=batch.positions,
+        segments=batch.segments,
+        shared_prefix=batch.shared_prefix,
+        use_cache=False,
+    )
+    hidden: torch.Tensor = out.last_hidden_state[0]
+    return hidden.index_select(0, places)
+
+
+def model_logits(model: Any, batch: Batch) -> torch.Tensor:
+    """The model's own logits at the predicted places, (S, V)."""
+    logits: torch.Tensor = model(
+        input_ids=batch.ids,
+        position_ids=batch.positions,
+        segments=batch.segments,
+        shared_prefix=batch.shared_prefix,
+        logits_to_keep=batch.predict_from,
+        use_cache=False,
+    ).logits[0]
+    return logits
+
+
+# --- which short cuts this model allows --------------------------------------------------------
+
+
+def find_build(model: Any) -> Build:
+    """Try the short cuts on a few tokens, with a shared prefix and two segments."""
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(vocabulary, (24,), generator=generator).tolist()
+    batch = make_batch(
+        ids,
+        [*range(4), *range(4, 16), *range(4, 12)],
+        segments=((12,), (8,)),
+        shared_prefix=4,
+        predict_from=torch.arange(4, 24),
+        labels=torch.zeros(20, dtype=torch.long),
+        device=model.get_input_embeddings().weight.device,
+    )
+    with torch.inference_mode():
+        wanted = model_logits(model, batch).float()
+
+        def agrees(build: Build) -> bool:
+            hidden = hidden_states(model, batch, batch.predict_from, build=build).float()
+            found = _float_logits(hidden, head_of(model), slice(None))
+            far = (found - wanted).pow(2).mean().sqrt() / wanted.std()
+            return bool(far < (1e-4 if model.dtype is torch.float32 else BFLOAT16_NOISE))
+
+        base = model.base_model
+        own_layers = fits(base) and agrees(Build(own_layers=True))
+        return Build(own_layers, own_layers or agrees(Build()))
