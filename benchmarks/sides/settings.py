@@ -1,0 +1,62 @@
+"""The settings in which peers are tried; the fastest that works is what `best` stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class TrlSettings:
+    """How SFTTrainer is set up beside what a case gives."""
+
+    says: str
+    """For the table."""
+    bf16_weights: bool = False
+    """LoRA only: in full fine-tuning they would round the updates away."""
+    per_device: int = 0
+    """Rows of a forward pass; 0: all rows of a step."""
+    packed: bool = False
+    """Rows of a step packed into one, by TRL's best-fit packing."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """More of SFTConfig."""
+
+
+# TRL's own defaults: rows of a forward pass 8, bf16=True over float32 weights, checkpointing on.
+FAST = {"bf16": True, "gradient_checkpointing": False}
+TRL = {
+    "default": TrlSettings("TRL's defaults", per_device=8),
+    "padded": TrlSettings("bf16 weights, no checkpointing", bf16_weights=True, extra=FAST),
+    "small": TrlSettings(
+        "bf16 weights, no checkpointing, 4 rows a pass", True, per_device=4, extra=FAST
+    ),
+    "pure": TrlSettings(
+        "bf16 weights without autocast, no checkpointing",
+        bf16_weights=True,
+        extra={"bf16": False, "gradient_checkpointing": False},
+    ),
+    "grouped": TrlSettings(
+        "bf16 weights, no checkpointing, rows grouped by length",
+        bf16_weights=True,
+        extra={**FAST, "train_sampling_strategy": "group_by_length"},
+    ),
+    "padding-free": TrlSettings(
+        "bf16 weights, no checkpointing, padding_free",
+        bf16_weights=True,
+        extra={**FAST, "padding_free": True, "max_length": None},
+    ),
+    "packing": TrlSettings(
+        "bf16 weights, no checkpointing, packing", bf16_weights=True, packed=True, extra=FAST
+    ),
+    "checkpointed": TrlSettings("bf16 weights, checkpointing", bf16_weights=True),
+    "liger": TrlSettings(
+        "bf16 weights, no checkpointing, liger kernels",
+        bf16_weights=True,
+        extra={**FAST, "use_liger_kernel": True},
+    ),
+    "liger-checkpointed": TrlSettings(
+        "bf16 weights, checkpointing, liger kernels",
+        bf16_weights=True,
+        extra={"use_liger_kernel": True},
+    ),
+}
