@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-LOSS_TOLERANCE = 0.05
-"""Nats per token: bfloat16 logits near 20 come in steps of an eighth (docs/002)."""
+LOSS_TOLERANCE = 1e-3
+"""Share of the loss: both sides compute it in float32, in another order."""
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def agreement(runs: Runs, told: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Compare the sides' first runs; `told` is the peer's account of the first step.
+def agreement(runs: Runs, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Compare the sides' first runs.
+
+    Args:
+        runs: Side -> runs, instil's own first.
+        told: instil's and the peer's account of the first step in float32; empty for no training.
 
     Returns:
-        Nothing where there is nothing to compare.
+        `says`: for people, `agrees`: the verdict; nothing where there is nothing to compare.
     """
+    failed = [account["failed"] for account in told if "failed" in account]
+    if failed:
+        return {"says": f"not compared: {failed[0]}", "agrees": False}
     first = {name: some[0] for name, some in runs.items() if some and "failed" not in some[0]}
+    if told:
+        return losses(*told, trained={n: r["loss"][0] for n, r in first.items() if r.get("loss")})
     if len(first) < 2:
         return {}
-    ours, *others = first.values()
-    if told and "failed" in told:
-        return {"says": f"not compared: {told['failed']}", "agrees": False}
-    if told:
-        return losses(ours, told)
-    theirs = others[0]
+    ours, theirs, *_ = first.values()
     if "nats" in ours and "nats" in theirs:
         return choices(ours["nats"], theirs["nats"])
     if "texts" in ours and "texts" in theirs:
@@ -32,21 +36,30 @@ def agreement(runs: Runs, told: Mapping[str, Any] | None) -> dict[str, Any]:
     return {}
 
 
-def losses(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+def losses(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], *, trained: Mapping[str, float]
+) -> dict[str, Any]:
     """The first step's loss, over the tokens that both train on.
 
     TRL also trains on what the chat template writes behind the stop token (a newline, say). Its
     own account leaves that out again, so both means are over the same tokens.
+
+    Args:
+        ours: `loss` in nats per token, `trained` ids of each row.
+        theirs: The same, and `loss_to_stop`.
+        trained: Side -> its first step's loss as it was trained, in bfloat16.
     """
-    same = sum(b[: len(a)] == a for a, b in zip(ours["trained"], theirs["trained"], strict=True))
-    more = sum(len(b) for b in theirs["trained"]) - sum(len(a) for a in ours["trained"])
-    mine, other = ours["loss"][0], theirs["loss_to_stop"]
-    rows = len(ours["trained"])
+    pairs = list(zip(ours["trained"], theirs["trained"], strict=True))
+    same = sum(b[: len(a)] == a for a, b in pairs)
+    count = sum(len(a) for a, _ in pairs)
+    more = sum(len(b) for _, b in pairs) - count
+    mine, other = ours["loss"], theirs["loss_to_stop"]
+    steps = ", ".join(f"{name} {loss:.3f}" for name, loss in trained.items())
     return {
-        "says": f"first step: {ours['supervised'][0]} tokens trained on, TRL {more} more behind "
-        f"the stop tokens; the same ids in {same} of {rows} rows; loss over these {mine:.3f}, "
-        f"TRL {other:.3f} ({theirs['loss']:.3f} with what it adds)",
-        "agrees": same == rows and abs(mine - other) <= LOSS_TOLERANCE,
+        "says": f"first step: {count} tokens trained on, TRL {more} more behind the stop tokens; "
+        f"the same ids in {same} of {len(pairs)} rows; loss over these in float32 {mine:.4f}, "
+        f"TRL {other:.4f} ({theirs['loss']:.4f} with what it adds); as trained: {steps}",
+        "agrees": same == len(pairs) and abs(mine - other) <= LOSS_TOLERANCE * mine,
     }
 
 

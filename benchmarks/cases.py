@@ -69,8 +69,8 @@ class Case:
     """What it is to reach."""
     note: str = ""
     """What a reader must know."""
-    agree: Side | None = None
-    """Trains nothing: tells the peer's loss of the first step's rows."""
+    agree: tuple[Side, ...] = ()
+    """instil's and the peer's account of the first step's loss in float32; neither trains."""
     gpu: bool = False
     """Run with --gpu alone."""
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -103,6 +103,14 @@ def training_sides(
     }
 
 
+def agreeing_sides(method: str, *, batch: int) -> tuple[Side, Side]:
+    common = ("--method", method, "--batch", str(batch), "--agree")
+    return (
+        Side("train_instil.py", common),
+        Side("train_trl.py", (*common, "--settings", "float32"), peer=True),
+    )
+
+
 def train_case(
     name: str,
     method: str,
@@ -129,9 +137,7 @@ def train_case(
         operations=4 if method == "lora" else 6,
         targets=targets,
         note=note,
-        agree=Side(
-            "train_trl.py", ("--method", method, "--batch", str(batch), "--agree"), peer=True
-        ),
+        agree=agreeing_sides(method, batch=batch),
     )
 
 
@@ -309,6 +315,7 @@ def _gpu_case(shape: str, method: str, config: dict[str, Any], tiny: bool) -> Ca
         sides,
         operations=4 if method == "lora" else 6,
         note="random weights, made-up rows",
+        agree=agreeing_sides(method, batch=batch) if tiny else (),
         gpu=True,
         model=config,
     )

@@ -56,7 +56,7 @@ def measure(
                 if not (done["runs"] and "failed" in done["runs"][0]):
                     settings = tuple(done["settings"].split())
                     done["runs"].append(run(command(case.sides[name], settings)))
-        told = run(command(case.agree)) if case.agree else None
+        told = [run(command(side)) for side in case.agree]
     found = agreement({name: done["runs"] for name, done in sides.items()}, told)
     for done in sides.values():
         for kept in done["runs"]:

@@ -26,6 +26,10 @@ class TrlSettings:
 FAST = {"bf16": True, "gradient_checkpointing": False}
 TRL = {
     "default": TrlSettings("TRL's defaults", per_device=8),
+    "float32": TrlSettings(
+        "float32 throughout, to compare losses with",
+        extra={"bf16": False, "gradient_checkpointing": False},
+    ),
     "padded": TrlSettings("bf16 weights, no checkpointing", bf16_weights=True, extra=FAST),
     "small": TrlSettings(
         "bf16 weights, no checkpointing, 4 rows a pass", True, per_device=4, extra=FAST

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from common import chunks, finish, read_rows
@@ -13,7 +14,7 @@ from instil.encode.pack import batches
 from instil.model.adapter import add_lora, train_all, trainable
 from instil.model.load import LoadedModel, ModelFolder, load_model
 from instil.recipe import Train
-from instil.train.loop import Schedule, train_steps
+from instil.train.loop import Schedule, mean_loss, train_steps
 from instil.train.optim import adamw
 from instil.types import Encoded, Pack
 
@@ -48,7 +49,20 @@ def planned(
     ]
 
 
-def main(options: argparse.Namespace) -> None:
+def agree(options: argparse.Namespace) -> None:
+    """Print the first step's loss in float32, and the ids that it is over."""
+    loaded = load_model(ModelFolder("bench", Path(options.model), ""), dtype="float32")
+    examples = [as_example(row) for row in read_rows(options.rows)][: options.batch]
+    encoded = encode_all(examples, loaded.chat, max_length=options.max_length)
+    (packs,) = planned(encoded, batch=options.batch, micro_batch_tokens=options.micro)
+    finish({"loss": mean_loss(loaded, packs), "trained": trained_ids(encoded)})
+
+
+def trained_ids(encoded: Sequence[Encoded]) -> list[list[int]]:
+    return [[i for i, m in zip(e.ids, e.mask, strict=True) if m] for e in encoded]
+
+
+def train(options: argparse.Namespace) -> None:
     loaded = made_trainable(options.model, options.method)
     examples = [as_example(row) for row in read_rows(options.rows)]
     encoded = encode_all(examples, loaded.chat, max_length=options.max_length)
@@ -73,10 +87,6 @@ def main(options: argparse.Namespace) -> None:
             "step_seconds": [s.seconds for s in taken],
             "supervised": [s.supervised_tokens for s in taken],
             "loss": [s.loss for s in taken],
-            "trained": [
-                [i for i, m in zip(e.ids, e.mask, strict=True) if m]
-                for e in encoded[: options.batch]
-            ],
         },
         device=loaded.device.type,
     )
@@ -92,8 +102,10 @@ def arguments() -> argparse.Namespace:
     found.add_argument(
         "--micro", type=int, default=Train().micro_batch_tokens, help="tokens of a forward pass"
     )
+    found.add_argument("--agree", action="store_true", help="train nothing, tell the first loss")
     return found.parse_args()
 
 
 if __name__ == "__main__":
-    main(arguments())
+    options = arguments()
+    (agree if options.agree else train)(options)
