@@ -28,6 +28,8 @@ class Side:
     """Runs in the peers' environment."""
     candidates: tuple[tuple[str, ...], ...] = ((),)
     """More arguments: each tried once, the fastest kept for the repeats."""
+    trying: tuple[str, ...] = ()
+    """Arguments of a try alone, to keep it short."""
     rows: str = "rows"
     """Which file of rows it sees; a side that makes its own names their task instead."""
 
@@ -78,8 +80,8 @@ class Case:
 
 
 SHORT = ("positive_or_negative", "good_or_bad", "satisfied", "for_or_against", "mood")
-TRL_CPU = ("padded", "pure", "small", "grouped", "padding-free", "packing")
-TRL_CPU_FULL = ("padded", "small", "padding-free", "packing")
+TRL_CPU = ("padded", "eager", "pure", "small", "grouped", "padding-free", "packing")
+TRL_CPU_FULL = ("padded", "eager", "small", "padding-free", "packing")
 TRL_GPU = ("padded", "checkpointed", "padding-free", "liger", "liger-checkpointed")
 LORA = (
     Target("speed", 10.0, TRL_DEFAULT),
@@ -99,7 +101,9 @@ def training_sides(
     return {
         INSTIL: Side("train_instil.py", (*common, *instil)),
         TRL_DEFAULT: Side("train_trl.py", (*common, "--settings", "default"), peer=True),
-        TRL_BEST: Side("train_trl.py", common, peer=True, candidates=candidates),
+        TRL_BEST: Side(
+            "train_trl.py", common, peer=True, candidates=candidates, trying=("--steps", "2")
+        ),
     }
 
 
@@ -206,7 +210,7 @@ LONG_NOTE = "first 300 words of news stories, their headlines as completions"
 
 def cases(*, quick: bool = False) -> tuple[Case, ...]:
     """The cases of a CPU; `quick` ones show that everything works, and measure nothing."""
-    batch, steps, count = (4, 2, 12) if quick else (16, 4, 120)
+    batch, steps, count = (4, 2, 12) if quick else (16, 3, 120)
     short = {"task": "amazon_reviews", "templates": SHORT, "batch": batch, "steps": steps}
     one = {"task": "amazon_reviews", "template": "for_or_against", "count": count}
     return (

@@ -71,7 +71,7 @@ def _tried(side: Side, run: Callable[[tuple[str, ...]], dict[str, Any]]) -> dict
         return {}
     found: dict[str, Any] = {}
     for more in side.candidates:
-        done = run(more)
+        done = run((*more, *side.trying))
         found[" ".join(more)] = done.get("failed") or done["tokens"] / done["seconds"]
     return found
 

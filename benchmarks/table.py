@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from settings import TRL
+
 HEADER = (
     "| case | side | tokens/s | seconds | peak memory | share of peak: of rows | computed "
     "| instil is | instil's memory |",
@@ -63,7 +65,9 @@ def explained() -> list[str]:
         "vocabulary where the side computes it; attention's own products not at all. *Of rows* "
         "takes the rows' tokens, *computed* those that went through the model: padding adds "
         "some, prefixes computed once save some. Ratios are taken turn by turn. The first "
-        "training step is left out on every side, and so are loading and tokenizing in training.",
+        "training step is left out on every side, and so are loading and tokenizing in training. "
+        "TRL best has bfloat16 weights in LoRA (its default: float32); in full fine-tuning both "
+        "sides keep float32 weights, since bfloat16 ones would round the updates away.",
     ]
 
 
@@ -83,10 +87,17 @@ def sides(case: Mapping[str, Any]) -> list[str]:
             f"| {spread(figures['seconds'], '.1f')} "
             f"| {spread(figures['peak_bytes'], '.2f', scale=1e-9)} GB "
             f"| {share(figures.get('nominal_share'))} | {share(figures.get('computed_share'))} "
-            f"| {spread(ratio['speed'], '.2f') + ' x as fast' if ratio else ''} "
+            f"| {compared(name, ratio) if ratio else ''} "
             f"| {spread(ratio['memory'], '.0%') if ratio else ''} |"
         )
     return lines
+
+
+def compared(name: str, ratio: Mapping[str, Any]) -> str:
+    """instil beside a peer; beside itself (fewer rows, fewer shots) only its time says anything."""
+    if name.startswith("instil"):
+        return f"{spread(ratio['seconds'], '.2f')} x its seconds"
+    return f"{spread(ratio['speed'], '.2f')} x as fast"
 
 
 def cell(text: str) -> str:
@@ -134,13 +145,21 @@ def settings(case: Mapping[str, Any]) -> list[str]:
     for name, side in case["sides"].items():
         if side["tried"]:
             tried = ", ".join(
-                f"`{s}` {v if isinstance(v, str) else format(v, '.0f')}"
+                f"`{s.removeprefix('--settings ')}` {v if isinstance(v, str) else format(v, '.0f')}"
                 for s, v in side["tried"].items()
             )
             lines.append(
-                f"- {case['name']}, {name}: `{side['settings']}`, the fastest of {tried} "
+                f"- {case['name']}, {name}: {meant(side['settings'])}, the fastest of {tried} "
                 "(tokens/s in one try each)."
             )
         elif side["settings"]:
-            lines.append(f"- {case['name']}, {name}: `{side['settings']}`, no other was tried.")
+            lines.append(f"- {case['name']}, {name}: {meant(side['settings'])}, no other tried.")
     return lines
+
+
+def meant(arguments: str) -> str:
+    """A side's arguments, and what they mean."""
+    option, _, name = arguments.partition(" ")
+    if option == "--settings":
+        return f"`{name}` ({TRL[name].says})"
+    return f"batches of {arguments}"

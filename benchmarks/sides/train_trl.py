@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 # Nothing here is fetched, and no server is asked.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -59,7 +63,7 @@ class Counted:
 
 
 def prepared(options: argparse.Namespace, chosen: TrlSettings, clock: Clock) -> SFTTrainer:
-    rows = read_rows(options.rows)
+    rows = read_rows(options.rows)[: options.steps * options.batch or None]
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     table = Dataset.from_list(
         [
@@ -80,7 +84,9 @@ def prepared(options: argparse.Namespace, chosen: TrlSettings, clock: Clock) -> 
     narrow = chosen.bf16_weights and lora
     return SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(
-            options.model, dtype=torch.bfloat16 if narrow else torch.float32
+            options.model,
+            dtype=torch.bfloat16 if narrow else torch.float32,
+            attn_implementation=chosen.attention,
         ),
         args=SFTConfig(
             output_dir=tempfile.mkdtemp(),
@@ -192,6 +198,7 @@ def arguments() -> argparse.Namespace:
     found.add_argument("model")
     found.add_argument("--method", choices=["lora", "full"], required=True)
     found.add_argument("--batch", type=int, required=True, help="rows of an optimizer step")
+    found.add_argument("--steps", type=int, default=0, help="at most so many; 0: all")
     found.add_argument("--max-length", type=int, default=2048)
     found.add_argument("--settings", choices=sorted(TRL), default="default")
     found.add_argument("--agree", action="store_true")

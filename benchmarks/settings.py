@@ -1,4 +1,7 @@
-"""The settings in which peers are tried; the fastest that works is what `best` stands for."""
+"""The settings in which peers are tried; the fastest that works is what `best` stands for.
+
+Imports neither instil nor its peers: both environments read it.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ class TrlSettings:
     """LoRA only: in full fine-tuning they would round the updates away."""
     per_device: int = 0
     """Rows of a forward pass; 0: all rows of a step."""
+    attention: str = "sdpa"
+    """transformers' implementation; `sdpa` is its default."""
     packed: bool = False
     """Rows of a step packed into one, by TRL's best-fit packing."""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -25,41 +30,44 @@ class TrlSettings:
 # TRL's own defaults: rows of a forward pass 8, bf16=True over float32 weights, checkpointing on.
 FAST = {"bf16": True, "gradient_checkpointing": False}
 TRL = {
-    "default": TrlSettings("TRL's defaults", per_device=8),
+    "default": TrlSettings("TRL's defaults, 8 rows a pass", per_device=8),
     "float32": TrlSettings(
         "float32 throughout, to compare losses with",
         extra={"bf16": False, "gradient_checkpointing": False},
     ),
-    "padded": TrlSettings("bf16 weights, no checkpointing", bf16_weights=True, extra=FAST),
+    "padded": TrlSettings(
+        "all rows of a step in a pass, no checkpointing", bf16_weights=True, extra=FAST
+    ),
+    "eager": TrlSettings(
+        "as padded, with eager attention", bf16_weights=True, attention="eager", extra=FAST
+    ),
     "small": TrlSettings(
-        "bf16 weights, no checkpointing, 4 rows a pass", True, per_device=4, extra=FAST
+        "4 rows a pass, no checkpointing", bf16_weights=True, per_device=4, extra=FAST
     ),
     "pure": TrlSettings(
-        "bf16 weights without autocast, no checkpointing",
+        "without autocast, no checkpointing",
         bf16_weights=True,
         extra={"bf16": False, "gradient_checkpointing": False},
     ),
     "grouped": TrlSettings(
-        "bf16 weights, no checkpointing, rows grouped by length",
+        "no checkpointing, rows grouped by length",
         bf16_weights=True,
         extra={**FAST, "train_sampling_strategy": "group_by_length"},
     ),
     "padding-free": TrlSettings(
-        "bf16 weights, no checkpointing, padding_free",
+        "no checkpointing, padding_free",
         bf16_weights=True,
         extra={**FAST, "padding_free": True, "max_length": None},
     ),
-    "packing": TrlSettings(
-        "bf16 weights, no checkpointing, packing", bf16_weights=True, packed=True, extra=FAST
-    ),
-    "checkpointed": TrlSettings("bf16 weights, checkpointing", bf16_weights=True),
+    "packing": TrlSettings("no checkpointing, packing", bf16_weights=True, packed=True, extra=FAST),
+    "checkpointed": TrlSettings("checkpointing", bf16_weights=True),
     "liger": TrlSettings(
-        "bf16 weights, no checkpointing, liger kernels",
+        "no checkpointing, liger kernels",
         bf16_weights=True,
         extra={**FAST, "use_liger_kernel": True},
     ),
     "liger-checkpointed": TrlSettings(
-        "bf16 weights, checkpointing, liger kernels",
+        "checkpointing, liger kernels",
         bf16_weights=True,
         extra={"use_liger_kernel": True},
     ),
