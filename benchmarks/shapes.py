@@ -21,6 +21,8 @@ def make_model(folder: Path, shape: Mapping[str, Any]) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
+    from instil.model.load import quiet
+
     config = LlamaConfig(
         **shape,
         max_position_embeddings=8192,
@@ -33,7 +35,8 @@ def make_model(folder: Path, shape: Mapping[str, Any]) -> Path:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    model.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
     _tokenizer(config.vocab_size).save_pretrained(folder)
     del model
     if device == "cuda":
