@@ -44,6 +44,26 @@ TRL = {
     "small": TrlSettings(
         "4 rows a pass, no checkpointing", bf16_weights=True, per_device=4, extra=FAST
     ),
+    "eager-small": TrlSettings(
+        "4 rows a pass, no checkpointing, eager attention",
+        bf16_weights=True,
+        attention="eager",
+        per_device=4,
+        extra=FAST,
+    ),
+    "eager-single": TrlSettings(
+        "a row a pass, so no padding; no checkpointing, eager attention",
+        bf16_weights=True,
+        attention="eager",
+        per_device=1,
+        extra=FAST,
+    ),
+    "eager-padding-free": TrlSettings(
+        "no checkpointing, padding_free, eager attention",
+        bf16_weights=True,
+        attention="eager",
+        extra={**FAST, "padding_free": True, "max_length": None},
+    ),
     "pure": TrlSettings(
         "without autocast, no checkpointing",
         bf16_weights=True,
