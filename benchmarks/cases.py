@@ -80,8 +80,8 @@ class Case:
 
 
 SHORT = ("positive_or_negative", "good_or_bad", "satisfied", "for_or_against", "mood")
-# The likeliest first. `pure` (108 tokens/s), `eager-padding-free` (113) and `grouped` (129) are left
-# out: on the same short prompts `eager-small` made 166.
+# The likeliest first. `pure` (108 tokens/s), `eager-padding-free` (113) and `grouped` (129) are
+# left out: on the same short prompts `eager-small` made 166.
 TRL_CPU = (
     "eager-small",
     "eager-single",
