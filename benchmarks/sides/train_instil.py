@@ -1,54 +1,72 @@
 """One side: instil's own training loop. Prints one JSON line."""
 
-import json
-import resource
-import sys
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
+
+from common import chunks, finish, read_rows
+from examples import as_example
 
 from instil.encode.mask import encode_all
 from instil.encode.pack import batches
 from instil.model.adapter import add_lora, train_all, trainable
-from instil.model.load import ModelFolder, load_model
-from instil.train.loop import Schedule, train_steps
+from instil.model.load import LoadedModel, ModelFolder, load_model
+from instil.recipe import Train
+from instil.train.loop import Schedule, mean_loss, train_steps
 from instil.train.optim import adamw
-from instil.types import Example, Message
+from instil.types import Encoded, Pack
 
 
-def main(rows: str, model: str, method: str, batch: int, steps: int) -> None:
+def made_trainable(model: str, method: str) -> LoadedModel:
     folder = ModelFolder("bench", Path(model), "")
-    full = method == "full"
-    loaded = load_model(folder, masters=full)
-    if full:
-        loaded = train_all(loaded)
-    else:
-        loaded = add_lora(
-            loaded, r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear", seed=0
-        )
-    lines = [json.loads(line) for line in Path(rows).read_text().splitlines()]
-    examples = [
-        Example(
-            row["id"],
-            "",
-            "",
-            "",
-            "",
-            tuple(Message(**m) for m in row["messages"]),
-            row["completion"],
-        )
-        for row in lines
-    ]
-    encoded = encode_all(examples, loaded.chat, max_length=1024)
-    # As many examples a step as the peer's batch size, whatever their lengths.
-    plan = [
+    if method == "full":
+        return train_all(load_model(folder, masters=True))
+    return add_lora(
+        load_model(folder),
+        r=8,
+        lora_alpha=16,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        seed=0,
+    )
+
+
+def planned(
+    encoded: tuple[Encoded, ...], *, batch: int, micro_batch_tokens: int
+) -> list[tuple[Pack, ...]]:
+    """As many examples a step as the peer's batch has rows, whatever their lengths."""
+    return [
         batches(
-            encoded[n : n + batch],
+            some,
             tokens_per_batch=10**9,
-            micro_batch_tokens=2048,
+            micro_batch_tokens=micro_batch_tokens,
             seed=0,
             epoch=0,
         )[0]
-        for n in range(0, batch * steps, batch)
+        for some in chunks(list(encoded), batch)
     ]
+
+
+def agree(options: argparse.Namespace) -> None:
+    """Print the first step's loss in float32, and the ids that it is over."""
+    loaded = load_model(ModelFolder("bench", Path(options.model), ""), dtype="float32")
+    examples = [as_example(row) for row in read_rows(options.rows)][: options.batch]
+    encoded = encode_all(examples, loaded.chat, max_length=options.max_length)
+    (packs,) = planned(encoded, batch=options.batch, micro_batch_tokens=options.micro)
+    finish({"loss": mean_loss(loaded, packs), "trained": trained_ids(encoded)})
+
+
+def trained_ids(encoded: Sequence[Encoded]) -> list[list[int]]:
+    return [[i for i, m in zip(e.ids, e.mask, strict=True) if m] for e in encoded]
+
+
+def train(options: argparse.Namespace) -> None:
+    loaded = made_trainable(options.model, options.method)
+    examples = [as_example(row) for row in read_rows(options.rows)]
+    encoded = encode_all(examples, loaded.chat, max_length=options.max_length)
+    plan = planned(encoded, batch=options.batch, micro_batch_tokens=options.micro)
     optimizer = adamw(trainable(loaded.model), learning_rate=1e-4, weight_decay=0.0)
     taken = list(
         train_steps(
@@ -60,18 +78,34 @@ def main(rows: str, model: str, method: str, batch: int, steps: int) -> None:
         )
     )
     warm = taken[1:]  # the first step pays for allocations on every side
-    print(
-        json.dumps(
-            {
-                "tokens": sum(s.tokens for s in warm),
-                "seconds": sum(s.seconds for s in warm),
-                "supervised": [s.supervised_tokens for s in taken],
-                "loss": [s.loss for s in taken],
-                "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            }
-        )
+    finish(
+        {
+            "tokens": sum(s.tokens for s in warm),
+            "computed": sum(len(p.ids) for packs in plan[1:] for p in packs),
+            "places": sum(s.supervised_tokens for s in warm),
+            "seconds": sum(s.seconds for s in warm),
+            "step_seconds": [s.seconds for s in taken],
+            "supervised": [s.supervised_tokens for s in taken],
+            "loss": [s.loss for s in taken],
+        },
+        device=loaded.device.type,
     )
 
 
+def arguments() -> argparse.Namespace:
+    found = argparse.ArgumentParser()
+    found.add_argument("rows")
+    found.add_argument("model")
+    found.add_argument("--method", choices=["lora", "full"], required=True)
+    found.add_argument("--batch", type=int, required=True, help="rows of an optimizer step")
+    found.add_argument("--max-length", type=int, default=2048)
+    found.add_argument(
+        "--micro", type=int, default=Train().micro_batch_tokens, help="tokens of a forward pass"
+    )
+    found.add_argument("--agree", action="store_true", help="train nothing, tell the first loss")
+    return found.parse_args()
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+    options = arguments()
+    (agree if options.agree else train)(options)
