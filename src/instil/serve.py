@@ -262,7 +262,7 @@ def stream(loaded: LoadedModel, messages: Sequence[Message]) -> Iterator[str]:
     from transformers import DynamicCache
 
     prompt = loaded.chat.prompt(messages)
-    cache, told, new = DynamicCache(), "", list[int]()
+    cache, told, text, new = DynamicCache(), "", "", list[int]()
     ids = torch.tensor([prompt], device=loaded.device)
     with torch.inference_mode():
         for _ in range(ANSWER_TOKENS):
@@ -271,13 +271,14 @@ def stream(loaded: LoadedModel, messages: Sequence[Message]) -> Iterator[str]:
             )
             token = int(out.logits[0, -1].argmax())
             if token in loaded.chat.stop_ids:
-                return
+                break
             new.append(token)
             text = loaded.chat.tokenizer.decode(new, skip_special_tokens=True)
             if not text.endswith("\ufffd"):  # else a character is not whole yet
                 yield text[len(told) :]
                 told = text
             ids = torch.tensor([[token]], device=loaded.device)
+    yield text[len(told) :]
 
 
 def chat(folder: Path) -> Chat:

@@ -11,8 +11,8 @@ import torch
 from instil.types import Pack
 
 ROUND = 32
-"""Tokens of a batch are filled up to a multiple of this: every new shape costs oneDNN a compilation,
-which is more than a few tokens do."""
+"""Tokens of a batch are filled up to a multiple of this: every new shape costs oneDNN a
+compilation, which takes longer than a few tokens do."""
 
 
 @dataclass(frozen=True, slots=True)

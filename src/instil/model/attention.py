@@ -124,7 +124,7 @@ def lay_out(
     for shape in segments:
         starts.append(total)
         total += sum(shape)
-    alike = defaultdict(list)
+    alike: dict[int, list[tuple[int, Shape]]] = defaultdict(list)
     for start, shape in zip(starts, segments, strict=True):
         alike[rounded_length(sum(shape))].append((start, shape))
     groups, place, done = [], torch.empty(total, dtype=torch.long), 0
@@ -284,7 +284,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _queries(rows: torch.Tensor, group: Group, key_heads: int) -> torch.Tensor:
-    """(T, heads, d) -> (n key heads, L heads / key heads, d); heads that share keys lie together."""
+    """(T, heads, d) -> (n key heads, L heads / key heads, d): heads that share keys together."""
     n, length = group.count, group.length
     cut = rows.index_select(0, group.queries.clamp(max=rows.shape[0] - 1)).view(
         n, length, key_heads, -1, rows.shape[-1]
@@ -328,7 +328,7 @@ def _of_shared(cut: torch.Tensor, group: Group) -> torch.Tensor:
     return by_head.float().sum(0).transpose(0, 1)
 
 
-# --- elsewhere: the library's kernels on the same layout -------------------------------------------
+# --- elsewhere: the library's kernels on the same layout -----------------------------------------
 
 
 def _sdpa(

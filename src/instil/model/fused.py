@@ -35,7 +35,8 @@ def fuse_lora(model: torch.nn.Module) -> None:
 def _forward(layer: Any, plain: Any) -> Any:
     def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         if args or kwargs or not _is_plain(layer):
-            return plain(x, *args, **kwargs)
+            out: torch.Tensor = plain(x, *args, **kwargs)
+            return out
         return lora_linears(x, [layer])[0]
 
     return forward

@@ -1,9 +1,9 @@
-r"""The decoder's layers, written out for packs: what transformers computes, with less around it.
+"""The decoder's layers, written out for packs: what transformers computes, with less around it.
 
 For models of llama's build (Llama, SmolLM2, Mistral, Qwen2, Qwen3)::
 
-    x -> norm -> q, k, v -> rotate q, k -> attend within segments -> o --+-> norm -> gate, up -> down --+->
-     \___________________________________________________________________/ \____________________________/
+    x + attention(norm(x))        q, k, v -> rotate q, k -> attend within segments -> o
+    x + mlp(norm(x))              gate, up -> act(gate) up -> down
 
 The modules and weights are transformers' own (with PEFT's adapters in them); only the operations
 between the matrix products are fewer, and keep less for the backward pass. The last layer's output
@@ -113,12 +113,14 @@ class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         with torch.autocast(x.device.type, enabled=False):
+            out: torch.Tensor
             squares = torch.linalg.vector_norm(
                 x, dim=-1, keepdim=True, dtype=torch.float32
             ).square_()
             root = squares.div_(x.shape[-1]).add_(eps).rsqrt_()
             ctx.save_for_backward(x, weight, root)
-            return (x * root).to(x.dtype) * weight
+            out = (x * root).to(x.dtype) * weight
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
@@ -135,7 +137,7 @@ class _RmsNorm(torch.autograd.Function):
 
 
 class _Rotated(torch.autograd.Function):
-    """Rotary positions (Su et al. 2021, arXiv:2104.09864): halves (a, b) -> (a c - b s, b c + a s)."""
+    """Rotary positions (Su et al. 2021, arXiv:2104.09864): (a, b) -> (a c - b s, b c + a s)."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -161,7 +163,8 @@ def gated(gate: torch.Tensor, up: torch.Tensor, act: Any) -> torch.Tensor:
     if isinstance(act, (torch.nn.SiLU, SiLUActivation)):
         out: torch.Tensor = _SiluGated.apply(gate, up)
         return out
-    return act(gate) * up
+    plain: torch.Tensor = act(gate) * up
+    return plain
 
 
 class _SiluGated(torch.autograd.Function):

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ class LoadedModel:
     """Where its weights are."""
     dtype: torch.dtype
     """What it computes in."""
-    build: Build = Build()
+    build: Build = field(default_factory=Build)
     """Which short cuts give its own figures."""
 
 

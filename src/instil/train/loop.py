@@ -96,7 +96,7 @@ def backward(loaded: LoadedModel, pack: Pack, *, supervised: int) -> float:
     """Add one pack's share of the batch's gradient; return its share of the loss."""
     with compute_in(loaded):
         loss = pack_loss(loaded, pack) / supervised
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     return float(loss.detach())
 
 
