@@ -18,7 +18,8 @@ def adamw(
         {"params": matrices, "weight_decay": weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate)
+    # Fused: one pass over each tensor instead of ten.
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, fused=True)
 
 
 def rate(step: int, *, peak: float, steps: int, warmup_ratio: float, schedule: str) -> float:
