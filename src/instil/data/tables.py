@@ -141,11 +141,11 @@ def csv_delimiter(line: str) -> str:
 
 
 def is_quoted_tsv(begin: bytes) -> bool:
-    """Whether a tab-separated file, by its first bytes, has quoted cells with line breaks or tabs.
+    r"""Whether a tab-separated file, by its first bytes, has quoted cells with breaks or tabs.
 
     It has where lines taken as rows do not fit the header, and quoted cells do::
 
-        >>> is_quoted_tsv(b'id\\ttext\\n1\\t"two\\nlines"\\n2\\tone\\n')
+        >>> is_quoted_tsv(b'id\ttext\n1\t"two\nlines"\n2\tone\n')
         True
     """
     text = begin.decode("utf-8-sig", "replace")

@@ -104,7 +104,7 @@ def reading_text(
 
 
 def bad_bytes(cells: Iterable[str], encoding: str) -> str:
-    """Say which byte of a row is not in the encoding; empty where all are.
+    r"""Say which byte of a row is not in the encoding; empty where all are.
 
     >>> bad_bytes([b"caf\xe9".decode("utf-8", "surrogateescape")], "utf-8")
     'byte 0xE9 is not utf-8'
