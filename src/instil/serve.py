@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instil.data.build import history
 from instil.data.source import read_table
 from instil.errors import DataError, Problem, RunError, TaskError
 from instil.recipe import Recipe, load_recipe
@@ -205,6 +206,8 @@ def _ask(asked: _Asking, fields: Mapping[str, object], number: int, *, where: st
     scope = {"choices": list(choices), **fields}
     turns = [Message("system", render(template.system, scope, where=where))]
     turns = turns if template.system else []
+    turns = [turn for turn in turns if turn.content]
+    turns += history(task, template, fields, where=where)
     prompt = Message("user", render(template.prompt, scope, where=where))
     return Example(
         str(number), task.id, template.id, str(number), "", (*turns, prompt), "", choices

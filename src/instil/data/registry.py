@@ -277,6 +277,8 @@ class _Reader:
     def _missing_problems(self) -> Iterable[Problem]:
         uses = {name: use for use, name in _named(self.task).items()}
         for name, fault in self.missing.items():
+            if not fault.count:  # they were skipped
+                continue
             yield Problem(
                 f"{_rows(fault.count)} of {self.seen} without the column {name!r}, which the task "
                 f"names as its {uses[name]}",
