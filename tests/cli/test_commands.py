@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from instil.cli.check import mask_text
+from instil.data.findings import Finding
 from instil.types import Comparison, Piece, Prediction
 
 
@@ -26,6 +27,7 @@ def test_check_shows_everything_and_the_next_command(
         previews=((Piece("Good?\n", False), Piece("yes", True), Piece("<end>", True)),),
         smallest_difference=0.071,
         warnings=("the classes are [uneven]",),
+        findings=(Finding("2 rows with HTML entities", 2, ("r.csv:3: &amp;",), "| unescape"),),
     )
     report = SimpleNamespace(tasks=[task], seconds=421.0, memory_bytes=1_900_000_000)
     library.answers["check_recipe"] = report
@@ -45,7 +47,10 @@ def test_check_shows_everything_and_the_next_command(
         "\u27e6yes<end>\u27e7",
         "7 min 01 s",
         "1.9 GB",
-        f"1 warning; next: instil run {recipe_file}",
+        "warning: 2 rows with HTML entities",
+        "r.csv:3: &amp;",
+        "to fix: | unescape",
+        f"2 warnings; next: instil run {recipe_file}",
     ):
         assert text in shown
 

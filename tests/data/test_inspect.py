@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from instil.data.inspect import Guess, Kind, Wishes, inspect_table
+from instil.data.guesses import Kind
+from instil.data.inspect import Guess, Wishes, inspect_table
 from instil.data.shapes import Shape
 from instil.errors import DataError
 from instil.types import SourceSpec

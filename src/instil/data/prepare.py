@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from instil.data.audit import label_counts, remove_duplicates
+from instil.data.audit import label_counts, read_text, remove_duplicates
 from instil.data.registry import load_rows
 from instil.data.split import part_rows, split_rows
 from instil.errors import Problem, TaskError
@@ -72,7 +73,9 @@ def prepare(
     split = split_rows(
         loaded.rows, task=task, train=train, validation=validation, test=test, seed=seed
     )
-    split = remove_duplicates(split, loaded.rows, text=task.text, threshold=near_duplicates)
+    split = remove_duplicates(
+        split, loaded.rows, text=partial(read_text, task), threshold=near_duplicates
+    )
     split = replace(with_skipped(split, loaded.skipped), bad_rows=loaded.bad)
     parts = {part: part_rows(split, loaded.rows, part) for part in Part}
     return TaskData(
