@@ -101,9 +101,13 @@ def test_predict_reads_stdin(instil_command, library) -> None:
 
 
 def test_predict_takes_a_file_of_rows(instil_command, library, tmp_path: Path) -> None:
-    library.answers["predict_file"] = lambda run, *, rows, out, template: out
+    library.answers["predict_file"] = lambda run, *, rows, out, template: SimpleNamespace(
+        path=out, rows=1200, empty=("in/new.csv:3", "in/new.csv:9")
+    )
     result = instil_command("predict", "runs/x", "--rows", "in/new.csv", "--template", "scale")
-    assert result.stdout == "predictions: in/new.predictions.jsonl\n"
+    assert result.stdout == "predictions: in/new.predictions.jsonl (1,200 rows)\n"
+    assert "2 rows have an empty text" in result.stderr
+    assert "in/new.csv:3, in/new.csv:9" in result.stderr
     assert library.calls[0][2] == {
         "rows": Path("in/new.csv"),
         "out": Path("in/new.predictions.jsonl"),
@@ -111,8 +115,8 @@ def test_predict_takes_a_file_of_rows(instil_command, library, tmp_path: Path) -
     }
 
 
-def test_predict_puts_no_json_lines_into_a_csv(instil_command, library) -> None:
-    result = instil_command("predict", "runs/x", "--rows", "new.csv", "--out", "p.csv")
+def test_predict_puts_no_json_lines_into_a_parquet(instil_command, library) -> None:
+    result = instil_command("predict", "runs/x", "--rows", "new.csv", "--out", "p.parquet")
     assert result.exit_code == 2
     assert "p.jsonl" in result.stderr
     assert not library.calls
@@ -120,6 +124,7 @@ def test_predict_puts_no_json_lines_into_a_csv(instil_command, library) -> None:
 
 def test_predict_writes_over_nothing_unasked(instil_command, library, tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text("mine", encoding="utf-8")
+    library.answers["predict_file"] = SimpleNamespace(path=Path("p.jsonl"), rows=1, empty=())
     arguments = ["predict", "runs/x", "--rows", "new.csv", "--out", "p.jsonl"]
     assert instil_command(*arguments).exit_code == 2
     assert not library.calls
