@@ -16,7 +16,7 @@ from instil.data.prepare import TaskData
 from instil.fitting import fit_context
 from instil.preflight import preflight
 from instil.recipe import Method, Recipe
-from instil.stages import ROBUSTNESS_ROWS, VALIDATIONS, prepare_use
+from instil.stages import ROBUSTNESS_ROWS, VALIDATIONS, apart_from_guard, prepare_use
 from instil.types import Part, Piece
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
     """
     from instil.model.load import load_tokenizer, resolve_model
 
-    rows = [prepare_use(recipe, use) for use in recipe.tasks]
+    rows = apart_from_guard(recipe, [prepare_use(recipe, use) for use in recipe.tasks])
     folder = resolve_model(recipe.model, say=say)
     chat = load_tokenizer(folder)
     data = fit_context(recipe, folder, rows)
@@ -138,8 +138,18 @@ def _warnings(data: TaskData, fates: Mapping[str, int]) -> list[str]:
             )
     if len(data.test) < FEW_ROWS:
         found.append(f"{len(data.test)} test rows show large differences alone")
-    found += [f"{what}: {count} rows" for what, count in data.notes.items()]
+    found += _notes(data.notes)
     return found
+
+
+def _notes(notes: Mapping[str, int]) -> list[str]:
+    """A line each; many labels that are read alike (6.0 as 6) share one."""
+    labels = [what for what in notes if what.startswith("label ")]
+    if len(labels) < 3:
+        return [f"{what}: {count} rows" for what, count in notes.items()]
+    total = sum(notes[what] for what in labels)
+    others = [f"{what}: {count} rows" for what, count in notes.items() if what not in labels]
+    return [*others, f"{labels[0]}, and {len(labels) - 1} other labels likewise: {total} rows"]
 
 
 def _shape(folder: ModelFolder) -> Mapping[str, Any]:

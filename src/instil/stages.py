@@ -11,11 +11,12 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from instil.data.audit import repeats_of
 from instil.data.build import training_examples
-from instil.data.prepare import TaskData, prepare
+from instil.data.prepare import TaskData, prepare, without_train
 from instil.data.split import save_splits
 from instil.recipe import Recipe, TaskUse, resolve_learning_rate
 from instil.results import Rung, TrainingSummary
@@ -85,6 +86,31 @@ def split_rows(bench: Bench) -> tuple[TaskData, ...]:
             data.append(prepare_use(recipe, use))
             done(1)
     return tuple(data)
+
+
+def apart_from_guard(recipe: Recipe, data: Sequence[TaskData]) -> tuple[TaskData, ...]:
+    """Take rows out of train that repeat a guard's: learned by heart, they would hide forgetting.
+
+    Raises:
+        DataError: A guard task's rows cannot be had, or no training row is left.
+    """
+    from instil.compare.forgetting import choose_guard, guard_texts
+
+    names, _ = choose_guard(
+        recipe.forgetting.tasks,
+        clusters=[d.task.cluster for d in data],
+        trained=[d.task.id for d in data],
+    )
+    if not names:
+        return tuple(data)
+    texts = guard_texts(names, rows=recipe.forgetting.rows, seed=recipe.seed)
+    threshold = recipe.split.near_duplicates
+    found = []
+    for d in data:
+        repeats = repeats_of(d.train, texts, task=d.task, threshold=threshold)
+        why = [replace(r, why=f"{r.why} of a row of the guard") for r in repeats]
+        found.append(without_train(d, why))
+    return tuple(found)
 
 
 def keep_splits(bench: Bench, data: Sequence[TaskData]) -> None:

@@ -180,3 +180,26 @@ def test_conversations_repeat_only_with_all_their_turns():
 def test_repeats_of_other_texts():
     (repeat,) = repeats_of(rows("a", *distinct(3), WORDS), {"guard/7": f"{WORDS} all"}, task=TASK)
     assert (repeat.row, repeat.of, repeat.why) == ("a3", "guard/7", "near duplicate")
+
+
+def test_training_rows_of_the_guard_are_taken_out(monkeypatch):
+    from instil import stages
+    from instil.compare import forgetting
+    from instil.errors import DataError
+    from instil.recipe import Recipe
+
+    recipe = Recipe.model_validate(
+        {"model": "m", "tasks": [{"use": "x"}], "forgetting": {"tasks": ["quartz"]}}
+    )
+    texts = {"quartz/7": f"{WORDS} all"}
+    monkeypatch.setattr(forgetting, "guard_texts", lambda names, **_: texts)
+    data = make(rows("a", *distinct(3), WORDS), test=rows("c", WORDS))
+    (apart,) = stages.apart_from_guard(recipe, [data])
+    assert apart.split.train == ("a0", "a1", "a2")
+    assert [row.id for row in apart.train] == ["a0", "a1", "a2"]
+    assert [row.id for row in apart.test] == ["c0"], "nothing is ever taken from test"
+    finding = found(apart, "near duplicates of a row of the guard")
+    assert finding.what.startswith("1 row taken out of train")
+    assert finding.examples[0].startswith("row a3 and row quartz/7 (alike by 0.")
+    with pytest.raises(DataError, match="guard task"):
+        stages.apart_from_guard(recipe, [make(rows("a", WORDS))])

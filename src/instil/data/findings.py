@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from instil.data.audit import (
     EXACT,
+    NEAR,
     conflicting_labels,
     read_text,
     repeats_within,
@@ -83,15 +84,16 @@ def _across(data: TaskData) -> Iterator[Finding]:
     """Repeats across parts; they are out of train already."""
     rows = {row.id: row for part in Part for row in data.part(part)}
     for why, removed in _by(data.split.removed, lambda entry: entry.why).items():
-        alike = why.replace("duplicate", "duplicates")
+        unseen = " of what must stay unseen" if why in (EXACT, NEAR) else ""
+        alike = why.replace("duplicate", "duplicates") + unseen
         parts = ", ".join(sorted({str(entry.part) for entry in removed}))
         examples = tuple(
             f"row {entry.row} and row {entry.of}"
-            + ("" if why == EXACT else f" (alike by {entry.similarity:.2f})")
+            + ("" if entry.similarity == 1 else f" (alike by {entry.similarity:.2f})")
             + (f": {_shown(data.task, rows[entry.of])}" if entry.of in rows else "")
             for entry in removed[:EXAMPLES]
         )
-        what = f"{_rows(len(removed))} taken out of {parts}: {alike} of what must stay unseen"
+        what = f"{_rows(len(removed))} taken out of {parts}: {alike}"
         yield Finding(what, len(removed), examples)
 
 
@@ -175,7 +177,7 @@ def _alike(tokens: Mapping[str, tuple[int, ...]], template: str) -> Iterator[Fin
     starts = [(a, b) for a, b in starts if tokens[b][: len(tokens[a])] == tokens[a]]
     if starts:
         examples = tuple(f"{a!r} of {b!r}" for a, b in starts[:EXAMPLES])
-        fix = "words that begin apart are told apart more surely: `choices` in the template"
+        fix = "none needed: each is scored with its end; words that begin apart are surer still"
         what = f"template {template}: a label is the beginning of another one"
         yield Finding(what, len(starts), examples, fix)
 
