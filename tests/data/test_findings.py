@@ -72,7 +72,7 @@ def test_repeats_within_a_part():
     texts = [*distinct(10), "Unit 3 is number 3, of its kind 3!", WORDS, f"{WORDS} all"]
     data = make(rows("a", *texts))
     exact = found(data, "(exact duplicates)")
-    assert exact.what == "1 row of train repeat another one of it (exact duplicates)"
+    assert exact.what == "1 row of train repeats another one of it (exact duplicates)"
     assert exact.examples[0].startswith("row a10 and row a3: unit 3")
     near = found(data, "(near duplicates)")
     assert near.count == 1
@@ -191,12 +191,16 @@ def test_training_rows_of_the_guard_are_taken_out(monkeypatch):
     recipe = Recipe.model_validate(
         {"model": "m", "tasks": [{"use": "x"}], "forgetting": {"tasks": ["quartz"]}}
     )
-    texts = {"quartz/7": f"{WORDS} all"}
-    monkeypatch.setattr(forgetting, "guard_texts", lambda names, **_: texts)
+    quartz = replace(TASK, id="quartz")
+    asked = [
+        (quartz, Row("quartz", "7", "7", {"text": f"{WORDS} all"}, place="q:7")),
+        (quartz, Row("quartz", "8", "8", {"text": "another field"}, place="reviews.csv:1")),
+    ]
+    monkeypatch.setattr(forgetting, "guard_rows", lambda names, **_: asked)
     data = make(rows("a", *distinct(3), WORDS), test=rows("c", WORDS))
     (apart,) = stages.apart_from_guard(recipe, [data])
-    assert apart.split.train == ("a0", "a1", "a2")
-    assert [row.id for row in apart.train] == ["a0", "a1", "a2"]
+    assert apart.split.train == ("a0", "a2"), "a1 is a record that the guard asks about"
+    assert [row.id for row in apart.train] == ["a0", "a2"]
     assert [row.id for row in apart.test] == ["c0"], "nothing is ever taken from test"
     finding = found(apart, "near duplicates of a row of the guard")
     assert finding.what.startswith("1 row taken out of train")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from instil.compare.pairing import compare
 from instil.compare.verdict import TEXT
-from instil.data.audit import read_text
 from instil.data.build import render_example
 from instil.data.registry import load_rows
 from instil.data.split import seeded_key
@@ -83,17 +82,13 @@ def choose_guard(
     return tuple(name for name in GUARD if name not in related), related
 
 
-def guard_texts(names: Sequence[str], *, rows: int, seed: int) -> Mapping[str, str]:
-    """Return the texts that a guard may ask about: `task/row` -> text.
+def guard_rows(names: Sequence[str], *, rows: int, seed: int) -> list[tuple[Task, Row]]:
+    """Return the rows that a guard asks about, each with its task.
 
-    Twice as many as it asks for, since rows that are too long for it are passed over.
+    Some more than that, since rows that are too long for it are passed over.
     """
-    texts = {}
-    for name in names:
-        task = load_task(name)
-        for row in _drawn(task, seed)[: 2 * rows]:
-            texts[f"{task.id}/{row.id}"] = read_text(task, row.fields)
-    return texts
+    tasks = [load_task(name) for name in names]
+    return [(task, row) for task in tasks for row in _drawn(task, seed)[: rows + rows // 4]]
 
 
 def _drawn(task: Task, seed: int) -> list[Row]:

@@ -111,7 +111,8 @@ def _within(data: TaskData) -> Iterator[Finding]:
             fix = (
                 "a text that comes often weighs more; take repeats out of the file if it should not"
             )
-            what = f"{_rows(len(pairs))} of {part} repeat another one of it ({why}s)"
+            repeat = "repeats" if len(pairs) == 1 else "repeat"
+            what = f"{_rows(len(pairs))} of {part} {repeat} another one of it ({why}s)"
             yield Finding(what, len(pairs), examples, fix)
         if not near:
             what = f"{part} has {len(rows):,} rows: only exact duplicates were looked for within it"
