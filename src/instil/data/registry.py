@@ -4,8 +4,7 @@ Terms. A *column* is what the file holds; a *derived field* is computed from col
 expression of the task. A row is *skipped* when the task's `where` says so or when it has no text:
 skipped rows are counted with their reason. A row that claims to be of use and is not (a column that
 it lacks, no label, a label that is not among the choices, an id that another row has) is a mistake
-of the data. All such are told at once or, under `on_bad_row: skip`, are left out and kept with
-their places.
+of the data. All such are told at once or, with `on_bad_row: skip`, left out and kept with places.
 
 A worked example: the line `17_3<TAB>1.5<TAB>I like it.` of a task with the derived field
 `sentiment: "positive" if rating | float > 0 else "negative"` and `group: review.split("_")[0]`
