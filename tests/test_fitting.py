@@ -1,5 +1,6 @@
 """Rows longer than the model's context, under each length policy (the tiny model takes 512)."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,3 +60,47 @@ def test_a_part_that_loses_every_row_is_an_error(tmp_path, tiny_folder, data):
     rows = tuple(replace(row, fields={**row.fields, **long}) for row in data.test)
     with pytest.raises(DataError, match="every test row"):
         fitted(tmp_path, tiny_folder, replace(data, test=rows), "drop")
+
+
+TALKS = """
+id: talks
+source: talks.jsonl
+text: last_message
+target: completion
+history: history
+metric: rougeL
+max_new_tokens: 8
+templates: [{id: turn, prompt: "{{ last_message }}"}]
+"""
+
+
+def test_a_long_conversation_loses_its_oldest_turns(tmp_path, tiny_folder):
+    with (tmp_path / "talks.jsonl").open("w") as file:
+        for n in range(60):
+            said = []
+            for turn in range(30):
+                said.append({"role": "user", "content": f"turn {turn} of unit {n} is it good"})
+                said.append({"role": "assistant", "content": f"it is {n} and {turn}"})
+            file.write(json.dumps({"messages": said}) + "\n")
+    (tmp_path / "talks.yaml").write_text(TALKS)
+    task = load_task(str(tmp_path / "talks.yaml"))
+    made = prepare(task, train=30, validation=10, test=10, seed=0, near_duplicates=0.99)
+    lay_out(tmp_path)
+    recipe = make_recipe(
+        tmp_path,
+        tiny_folder,
+        "train.too_long=shorten",
+        "forgetting.tasks=none",
+        "baselines.shots=[0]",
+    )
+    folder = ModelFolder("tiny", tiny_folder, "")
+    (found,) = fit_context(recipe, folder, [made])
+    for row, before in zip(found.test, made.test, strict=True):
+        kept, whole = row.fields["history"], before.fields["history"]
+        assert 0 < len(kept) < len(whole)
+        assert whole[-len(kept) :] == kept
+        assert kept[0]["role"] == "user"
+        assert row.fields["last_message"] == before.fields["last_message"]
+    training = preflight(recipe, folder, [found])
+    assert set(training.fates) == {"truncated"}
+    assert all(sum(pack.mask) > 50 for batch in training.batches for pack in batch)

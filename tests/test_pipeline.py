@@ -271,10 +271,18 @@ def test_predict_chat_and_export(done, tmp_path):
     rows = tmp_path / "new.csv"
     rows.write_text("text\nphone 1: it is good and great\nbook 2: it is bad and sad\n")
     out = predict_file(done, rows=rows, out=tmp_path / "out.jsonl")
-    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert (out.rows, out.empty) == (2, ())
+    lines = [json.loads(line) for line in out.path.read_text().splitlines()]
     assert [line["text"] for line in lines] == [r for r in rows.read_text().splitlines()[1:]]
     assert all(sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-3) for line in lines)
     assert all(line["prediction"] in line["probabilities"] for line in lines)
+    rows.write_text('text,note\n,"a, b"\nbook 2: it is bad,c\n')
+    table = predict_file(done, rows=rows, out=tmp_path / "out.csv")
+    assert table.empty == (f"{rows}:2",)
+    with table.path.open(newline="") as file:
+        first, _ = csv.DictReader(file)
+    assert first["note"] == "a, b"
+    assert first["prediction"] in json.loads(first["probabilities"])
     rows.write_text("wrong\nx\n")
     with pytest.raises(TaskError, match="text"):
         predict_file(done, rows=rows, out=tmp_path / "no.jsonl")

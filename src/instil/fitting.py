@@ -116,4 +116,8 @@ def _fit_template(
         name: shorter.text if isinstance(value, str) and value.strip() == example.text else value
         for name, value in row.fields.items()
     }
+    if lost := len(example.messages) - len(shorter.messages):  # the oldest turns went
+        turns = fields[data.task.history]
+        assert isinstance(turns, list | tuple), "`render_example` has looked"
+        fields[data.task.history] = list(turns[lost:])
     return replace(row, fields=fields)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from instil.compare.stats import planned_detectable
-from instil.data.audit import conflicting_labels
 from instil.data.build import render_example
+from instil.data.findings import Finding, audit_rows, label_findings
 from instil.data.prepare import TaskData
 from instil.fitting import fit_context
 from instil.preflight import preflight
 from instil.recipe import Method, Recipe
-from instil.stages import ROBUSTNESS_ROWS, VALIDATIONS, prepare_use
+from instil.stages import ROBUSTNESS_ROWS, VALIDATIONS, apart_from_guard, prepare_use
 from instil.types import Part, Piece
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 PREVIEWS = 3
 FEW_ROWS = 100
-RARE = 0.1
 # Shares of the matrix-product speed that training and scoring reached on two CPU cores, and the
 # bytes that a token's activations took a layer and unit of width (docs/002).
 TRAINING_EFFICIENCY, SCORING_EFFICIENCY = 0.55, 0.6
@@ -59,6 +58,8 @@ class TaskForecast:
     """What the test rows can show with 80 % power, in the metric's own unit (0 to 1)."""
     warnings: tuple[str, ...]
     """What a user should know or mend."""
+    findings: tuple[Finding, ...] = ()
+    """What looks wrong with the rows themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
     """
     from instil.model.load import load_tokenizer, resolve_model
 
-    rows = [prepare_use(recipe, use) for use in recipe.tasks]
+    rows = apart_from_guard(recipe, [prepare_use(recipe, use) for use in recipe.tasks])
     folder = resolve_model(recipe.model, say=say)
     chat = load_tokenizer(folder)
     data = fit_context(recipe, folder, rows)
@@ -123,35 +124,32 @@ def _forecast(
         lengths=(lengths[len(lengths) // 2], lengths[int(0.95 * len(lengths))], lengths[-1]),
         previews=tuple(token_view(e, chat) for e in shown),
         smallest_difference=planned_detectable(list(groups.values())),
-        warnings=tuple(_warnings(data, chat, fates)),
+        warnings=tuple(_warnings(data, fates)),
+        findings=(*audit_rows(data), *label_findings(data.task, chat)),
     )
 
 
-def _warnings(data: TaskData, chat: ChatFormat, fates: Mapping[str, int]) -> list[str]:
+def _warnings(data: TaskData, fates: Mapping[str, int]) -> list[str]:
     found = []
     for fate in ("truncated", "dropped"):
         if fates.get(fate):
             found.append(
                 f"{fates[fate]} training examples are {fate}: longer than train.max_length"
             )
-    conflicts = conflicting_labels([*data.train, *data.validation, *data.test], data.task)
-    if conflicts:
-        first, second = conflicts[0]
-        found.append(
-            f"{len(conflicts)} pairs of rows have the same text and different labels "
-            f"(rows {first} and {second}, for one)"
-        )
     if len(data.test) < FEW_ROWS:
         found.append(f"{len(data.test)} test rows show large differences alone")
-    train = data.balance.get(str(Part.TRAIN), {})
-    rare = [label for label, count in train.items() if count < RARE * max(train.values())]
-    if rare:
-        found.append(f"rare in train: {', '.join(rare)}")
-    found += [f"{what}: {count} rows" for what, count in data.notes.items()]
-    starts = [tuple(chat.completion(c, stop=False)) for c in data.task.choices]
-    if len(set(starts)) < len(starts):
-        found.append("two choices are the same tokens")
+    found += _notes(data.notes)
     return found
+
+
+def _notes(notes: Mapping[str, int]) -> list[str]:
+    """A line each; many labels that are read alike (6.0 as 6) share one."""
+    labels = [what for what in notes if what.startswith("label ")]
+    if len(labels) < 3:
+        return [f"{what}: {count} rows" for what, count in notes.items()]
+    total = sum(notes[what] for what in labels)
+    others = [f"{what}: {count} rows" for what, count in notes.items() if what not in labels]
+    return [*others, f"{labels[0]}, and {len(labels) - 1} other labels likewise: {total} rows"]
 
 
 def _shape(folder: ModelFolder) -> Mapping[str, Any]:

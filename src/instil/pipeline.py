@@ -26,6 +26,7 @@ from instil.run import (
 )
 from instil.stages import (
     Bench,
+    apart_from_guard,
     climb_ladders,
     find_model,
     guard_after,
@@ -54,7 +55,7 @@ def run_recipe(recipe: Recipe, *, folder: Path, resume: bool, progress: Progress
     """
     with open_run(recipe, folder=folder, resume=resume) as run:
         bench = Bench(run, progress)
-        rows = split_rows(bench)
+        rows = apart_from_guard(recipe, split_rows(bench))
         model = find_model(bench)
         data = fit_context(recipe, model, rows)
         keep_splits(bench, data)

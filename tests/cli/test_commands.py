@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from instil.cli.check import mask_text
+from instil.data.findings import Finding
 from instil.types import Comparison, Piece, Prediction
 
 
@@ -26,6 +27,7 @@ def test_check_shows_everything_and_the_next_command(
         previews=((Piece("Good?\n", False), Piece("yes", True), Piece("<end>", True)),),
         smallest_difference=0.071,
         warnings=("the classes are [uneven]",),
+        findings=(Finding("2 rows with HTML entities", 2, ("r.csv:3: &amp;",), "| unescape"),),
     )
     report = SimpleNamespace(tasks=[task], seconds=421.0, memory_bytes=1_900_000_000)
     library.answers["check_recipe"] = report
@@ -45,7 +47,10 @@ def test_check_shows_everything_and_the_next_command(
         "\u27e6yes<end>\u27e7",
         "7 min 01 s",
         "1.9 GB",
-        f"1 warning; next: instil run {recipe_file}",
+        "warning: 2 rows with HTML entities",
+        "r.csv:3: &amp;",
+        "to fix: | unescape",
+        f"2 warnings; next: instil run {recipe_file}",
     ):
         assert text in shown
 
@@ -96,9 +101,13 @@ def test_predict_reads_stdin(instil_command, library) -> None:
 
 
 def test_predict_takes_a_file_of_rows(instil_command, library, tmp_path: Path) -> None:
-    library.answers["predict_file"] = lambda run, *, rows, out, template: out
+    library.answers["predict_file"] = lambda run, *, rows, out, template: SimpleNamespace(
+        path=out, rows=1200, empty=("in/new.csv:3", "in/new.csv:9")
+    )
     result = instil_command("predict", "runs/x", "--rows", "in/new.csv", "--template", "scale")
-    assert result.stdout == "predictions: in/new.predictions.jsonl\n"
+    assert result.stdout == "predictions: in/new.predictions.jsonl (1,200 rows)\n"
+    assert "2 rows have an empty text" in result.stderr
+    assert "in/new.csv:3, in/new.csv:9" in result.stderr
     assert library.calls[0][2] == {
         "rows": Path("in/new.csv"),
         "out": Path("in/new.predictions.jsonl"),
@@ -106,8 +115,8 @@ def test_predict_takes_a_file_of_rows(instil_command, library, tmp_path: Path) -
     }
 
 
-def test_predict_puts_no_json_lines_into_a_csv(instil_command, library) -> None:
-    result = instil_command("predict", "runs/x", "--rows", "new.csv", "--out", "p.csv")
+def test_predict_puts_no_json_lines_into_a_parquet(instil_command, library) -> None:
+    result = instil_command("predict", "runs/x", "--rows", "new.csv", "--out", "p.parquet")
     assert result.exit_code == 2
     assert "p.jsonl" in result.stderr
     assert not library.calls
@@ -115,6 +124,7 @@ def test_predict_puts_no_json_lines_into_a_csv(instil_command, library) -> None:
 
 def test_predict_writes_over_nothing_unasked(instil_command, library, tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text("mine", encoding="utf-8")
+    library.answers["predict_file"] = SimpleNamespace(path=Path("p.jsonl"), rows=1, empty=())
     arguments = ["predict", "runs/x", "--rows", "new.csv", "--out", "p.jsonl"]
     assert instil_command(*arguments).exit_code == 2
     assert not library.calls

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from instil.data.build import content_free, pick_exemplars, render_example, training_examples
 from instil.errors import DataError, TaskError
-from instil.types import Message, Role, Row, SourceSpec, Task, Template
+from instil.types import Message, Role, Row, SourceSpec, Task, Template, TrainOn
 
 PLAIN = Template("plain", " Good or bad? {{ text }}\n", "{{ label }}", choices=("bad", "good"))
 YES_NO = Template(
@@ -297,3 +297,64 @@ print([row.id for row in pick_exemplars(task, rows, shots=5, seed=3)])
     }
     assert len(outputs) == 1
     assert len(outputs.pop()) > 100
+
+
+# ---- conversations
+
+TALK = Task(
+    id="talk",
+    kind="dialogue",
+    cluster="dialogue",
+    description="",
+    licence="MIT",
+    source=SourceSpec("talk.jsonl"),
+    text="last_message",
+    target="completion",
+    templates=(
+        Template("reply", "{{ last_message }}", "{{ completion }}", system="{{ system }}"),
+        Template("back", "{{ completion }}", "{{ last_message }}", role=Role.INVERTED),
+    ),
+    metric="rougeL",
+    history="history",
+)
+
+
+def talk(id: str = "1", **fields: object) -> Row:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": " Hello "}]
+    base = {"last_message": "Bye", "completion": "Ciao", "history": turns, "system": "Be brief."}
+    return Row("talk", id, id, {**base, **fields}, place=f"talk.jsonl:{id}")
+
+
+def test_a_conversation_is_asked_with_its_turns():
+    example = render_example(TALK, TALK.templates[0], talk())
+    assert [(m.role, m.content) for m in example.messages] == [
+        ("system", "Be brief."),
+        ("user", "Hi"),
+        ("assistant", "Hello"),
+        ("user", "Bye"),
+    ]
+    assert example.target == "Ciao"
+    assert example.train_on is TrainOn.ALL
+    last = replace(TALK, train_on=TrainOn.LAST)
+    assert render_example(last, TALK.templates[0], talk()).train_on is TrainOn.LAST
+
+
+def test_worked_examples_bring_their_turns_and_are_not_trained_on():
+    shown = talk("2", last_message="And?", completion="Then.")
+    example = render_example(TALK, TALK.templates[0], talk(), exemplars=[shown])
+    said = [m.content for m in example.messages]
+    assert said == ["Be brief.", "Hi", "Hello", "And?", "Then.", "Hi", "Hello", "Bye"]
+    assert example.train_on is TrainOn.LAST
+
+
+def test_the_way_back_has_no_history_and_an_empty_system_is_left_out():
+    assert len(render_example(TALK, TALK.templates[1], talk()).messages) == 1
+    example = render_example(TALK, TALK.templates[0], talk(system="", history=[]))
+    assert [m.role for m in example.messages] == ["user"]
+    assert example.train_on is TrainOn.LAST
+
+
+@pytest.mark.parametrize("turns", ["Hi", [1], [{"role": "user"}], [{"role": 1, "content": "a"}]])
+def test_a_history_that_is_no_list_of_turns(turns):
+    with pytest.raises(DataError, match="not a list of turns"):
+        render_example(TALK, TALK.templates[0], talk(history=turns))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from instil.data.inspect import Guess, Kind, Wishes, inspect_table
+from instil.data.guesses import Kind
+from instil.data.inspect import Guess, Wishes, inspect_table
 from instil.data.shapes import Shape
 from instil.errors import DataError
 from instil.types import SourceSpec
@@ -275,7 +276,7 @@ def test_a_second_text_is_told_of(look) -> None:
     assert not any("not read" in line for line in one_text.reasons)
 
 
-def test_system_prompts_that_no_template_has_are_told_of(tmp_path: Path) -> None:
+def test_system_prompts_are_told_of_and_used(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     turns = [
         [{"from": "human", "value": question}, {"from": "gpt", "value": f"{question} {n} it is"}]
@@ -285,4 +286,5 @@ def test_system_prompts_that_no_template_has_are_told_of(tmp_path: Path) -> None
     lines = (json.dumps({"conversations": each}) + "\n" for each in turns)
     path.write_text("".join(lines), encoding="utf-8")
     guess = inspect_table(SourceSpec(uri=str(path)), wishes=Wishes())
-    assert any("1 row with a system prompt" in line for line in guess.warnings)
+    assert "  system  system (in 1 row)" in guess.reasons
+    assert guess.fields == {"system_prompt": 'system | default("", true)'}

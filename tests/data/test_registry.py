@@ -7,7 +7,7 @@ import pytest
 from instil.data import registry
 from instil.data.registry import choice_of, load_rows, plain
 from instil.errors import DataError, TaskError
-from instil.types import SourceSpec, Task, Template
+from instil.types import OnBadRow, SourceSpec, Task, Template
 
 TASK = Task(
     id="reviews",
@@ -29,7 +29,7 @@ def source(monkeypatch):
 
     def put(*records: dict[str, object]) -> None:
         placed = [(f"reviews.csv:{n}", record) for n, record in enumerate(records, start=2)]
-        monkeypatch.setattr(registry, "read_table", lambda spec, *, base=None: iter(placed))
+        monkeypatch.setattr(registry, "read_table", lambda spec, **_: iter(placed))
 
     return put
 
@@ -119,9 +119,50 @@ def test_rows_without_text_are_skipped_and_counted(source):
         {"text": " ", "label": "good"},
         {"text": None, "label": "good"},
         {"label": "bad", "text": "a"},
-        {"label": "bad"},
+        {"label": "bad", "text": ""},
     )
     assert load_rows(TASK).skipped == {"no text in 'text'": 3}
+
+
+def test_columns_that_later_rows_lack_are_told_with_places(source):
+    good = {"text": "a", "label": "good"}
+    source(good, {"label": "bad"}, good, {"text": "b"}, {"label": "bad"})
+    first, second = problems(TASK)
+    assert first.startswith("reviews.csv:3: 2 rows of 5 without the column 'text'")
+    assert "also at reviews.csv:6" in first
+    assert second.startswith("reviews.csv:5: 1 row of 5 without the column 'label'")
+    assert "on_bad_row: skip" in second
+
+
+def test_bad_rows_can_be_skipped_and_are_kept_with_their_places(source):
+    good = {"text": "a", "label": "good", "n": "1"}
+    source(
+        good,
+        {"label": "bad", "n": "2"},
+        {"text": "b", "label": "ugly", "n": "3"},
+        {"text": "b", "label": None, "n": "4"},
+        {"text": "c", "label": "bad", "n": "1"},
+        {"text": "c", "label": "bad", "n": "x"},
+        {"text": "d", "label": "bad", "n": ""},
+        {"text": "", "label": "bad", "n": "6"},
+    )
+    skipping = replace(TASK.source, on_bad_row=OnBadRow.SKIP)
+    fields = {"half": "n | float / 2 if n else 0"}
+    loaded = load_rows(replace(TASK, source=skipping, row_id="n", fields=fields))
+    assert [row.place for row in loaded.rows] == ["reviews.csv:2"]
+    assert loaded.skipped == {"no text in 'text'": 1, registry.BAD_ROWS: 6}
+    places = [line.partition(": ")[0] for line in loaded.bad]
+    assert places[:4] == [f"reviews.csv:{n}" for n in (3, 4, 5, 6)]
+    assert "no column 'text'" in loaded.bad[0]
+    assert "'ugly' is not among the choices" in loaded.bad[1]
+    assert "reviews.csv:2 has too" in loaded.bad[3]
+    assert "'x' is not a number" in loaded.bad[4]
+
+
+def test_wrong_columns_in_the_first_row_are_an_error_all_the_same(source):
+    source({"txt": "a", "label": "good"})
+    skipping = replace(TASK.source, on_bad_row=OnBadRow.SKIP)
+    assert "did you mean: txt" in problems(replace(TASK, source=skipping))[0]
 
 
 def test_rows_without_label_are_told_with_places_and_a_fix(source):
@@ -235,7 +276,7 @@ def test_no_row_left_says_why(source):
 
 
 def test_limit_reads_no_further(monkeypatch):
-    def endless(spec, *, base=None):
+    def endless(spec, **_):
         n = 0
         while True:
             n += 1

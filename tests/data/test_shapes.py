@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from instil.data.shapes import Shape, normalise_shape, recognise
+from instil.data.shapes import Shape, entities, normalise_shape, recognise
 from instil.errors import DataError
 
 
@@ -54,6 +54,8 @@ def test_one_question_and_its_answer(make):
         "system": "Be brief.",
         "prompt": "2 + 2?",
         "completion": "4",
+        "history": [],
+        "last_message": "2 + 2?",
     }
 
 
@@ -62,6 +64,11 @@ def test_several_turns_become_a_transcript_up_to_the_last_answer():
     found = normalise_shape(row)
     assert found["prompt"] == "User: Hi\n\nAssistant: Hello\n\nUser: Bye"
     assert found["completion"] == "Ciao"
+    assert found["last_message"] == "Bye"
+    assert found["history"] == [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+    ]
 
 
 def test_a_conversation_without_an_answer_has_an_empty_completion():
@@ -101,3 +108,41 @@ def test_all_that_is_wrong_with_a_conversation_is_told():
     assert "does not say 'role'" in second.what
     assert "no text" in third.what
     assert "no text" in fourth.what
+
+
+# ---- words with tags
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ("B-PER I-PER O B-LOC", [("PER", "a b"), ("LOC", "d")]),
+        ("B-PER B-PER O O", [("PER", "a"), ("PER", "b")]),
+        ("I-PER I-LOC I-LOC O", [("PER", "a"), ("LOC", "b c")]),
+        ("O O O O", []),
+        ("S-PER B-LOC I-LOC E-LOC", [("PER", "a"), ("LOC", "b c d")]),
+        ("B-LOC E-LOC I-LOC O", [("LOC", "a b"), ("LOC", "c")]),
+        ("U-PER U-PER B-LOC L-LOC", [("PER", "a"), ("PER", "b"), ("LOC", "c d")]),
+        ("PER PER O LOC", [("PER", "a b"), ("LOC", "d")]),
+        ("B_PER I_PER O O", [("PER", "a b")]),
+        ("I-PER O I-PER O", [("PER", "a"), ("PER", "c")]),
+    ],
+)
+def test_names_are_read_from_tags(tags, expected):
+    assert entities("a b c d".split(), tags.split()) == expected
+
+
+def test_a_tagged_row_becomes_a_text_and_its_names():
+    row = {"tokens": ["Ada", "Byron", "sat"], "ner_tags": ["B-PER", "I-PER", "O"], "id": 1}
+    assert recognise(row) is Shape.TAGGED
+    found = normalise_shape(row)
+    assert (found["prompt"], found["completion"]) == ("Ada Byron sat", "PER: Ada Byron")
+    nobody = {"tokens": ["It", "rains"], "tags": ["O", "O"]}
+    assert normalise_shape(nobody)["completion"] == "none"
+
+
+def test_tags_that_are_numbers_or_too_few():
+    assert recognise({"tokens": ["a"], "tags": [0]}) is Shape.PLAIN
+    assert recognise({"tokens": "a b", "tags": ["O", "O"]}) is Shape.PLAIN
+    with pytest.raises(DataError, match="every token needs one tag"):
+        normalise_shape({"tokens": ["a", "b"], "tags": ["O"]}, place="x.jsonl:3")

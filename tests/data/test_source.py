@@ -142,9 +142,10 @@ def test_tsv_takes_quotes_as_they_are(read):
     assert rows[1] == ("rows.tsv:3", {"text": 'a "b"', "label": '"x" and "y"'})
 
 
-def test_a_quoted_tsv_is_read_as_csv_on_request(read):
+def test_a_quoted_tsv_is_told_by_its_rows(read):
     content = 'text\tlabel\n"two\nlines"\tgood\n'
-    assert "format: csv" in problem(read, content, "rows.tsv").fix
+    assert "format: csv" in problem(read, content, "rows.tsv", format="tsv").fix
+    assert read(content, "rows.tsv") == [("rows.tsv:2", {"text": "two\nlines", "label": "good"})]
     assert read(content, "rows.tsv", format="csv")[0][1]["text"] == "two\nlines"
 
 

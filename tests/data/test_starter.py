@@ -9,13 +9,10 @@ import pytest
 
 from instil.data.build import render_example
 from instil.data.inspect import Wishes
-from instil.data.registry import load_rows
-from instil.data.split import split_rows
 from instil.data.starter import Starter, plan_sizes, task_id, write_starter
 from instil.errors import DataError
-from instil.recipe import load_recipe
-from instil.tasks.task import load_task
-from instil.types import Role, Row, Split, Task
+from instil.types import Role
+from starting import unedited
 
 NASTY = ["yes", "a: b", "{{ label }}", "{% if x %}", 'it\'s "so"', "- no", "# one", "1e-4", "null"]
 
@@ -36,23 +33,6 @@ def texts(n: int) -> list[str]:
 
 def cycle(values: Sequence[object], n: int) -> list[object]:
     return [values[index % len(values)] for index in range(n)]
-
-
-def unedited(starter: Starter) -> tuple[Task, tuple[Row, ...], Split]:
-    """Take the two files through loading, splitting and rendering, as a run does."""
-    recipe = load_recipe(starter.recipe_file)
-    (use,) = recipe.tasks
-    task = load_task(use.use)
-    rows = load_rows(task).rows
-    split = split_rows(
-        rows, task=task, train=use.train, validation=recipe.validation, test=recipe.test, seed=0
-    )
-    for template in task.templates:
-        for row in rows:
-            example = render_example(task, template, row)
-            assert example.target
-            assert not example.choices or example.target in example.choices
-    return task, rows, split
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from instil.data.findings import Finding
     from instil.foresee import Forecast, TaskForecast
 
 TRAINED_STYLE = "bold green"
@@ -58,7 +59,7 @@ def show_check(report: Forecast, *, recipe: Path) -> None:
         f"the whole run: about {fmt.seconds(report.seconds)} and {fmt.size(report.memory_bytes)} "
         "of memory (estimates)"
     )
-    count = sum(len(task.warnings) for task in report.tasks)
+    count = sum(len(task.warnings) + len(task.findings) for task in report.tasks)
     console.print(f"{fmt.plural(count, 'warning')}; next: instil run {shlex.quote(str(recipe))}")
 
 
@@ -77,11 +78,25 @@ def _show_task(console: Console, task: TaskForecast) -> None:
     )
     for warning in task.warnings:
         console.print(Text(f"  warning: {warning}", style="yellow"))
+    for finding in task.findings:
+        _show_finding(console, finding)
     if task.previews:
         console.print(f"\n  examples; {_OPEN}these tokens{_CLOSE} are trained on:")
     for pieces in task.previews:
         console.print(mask_text(pieces))
     console.print()
+
+
+def _show_finding(console: Console, finding: Finding) -> None:
+    from rich.text import Text
+
+    from instil.report.format import visible
+
+    console.print(Text(f"  warning: {finding.what}", style="yellow"))
+    for example in finding.examples:
+        console.print(Text(f"           {visible(example)}", style="dim"))
+    if finding.fix:
+        console.print(Text(f"           to fix: {finding.fix}"))
 
 
 def _facts(task: TaskForecast) -> Iterator[tuple[str, str]]:

@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from instil.types import OnBadRow
+
 if TYPE_CHECKING:
     from instil.data.starter import Starter
 
 
 def init(
-    data: Annotated[Path, typer.Argument(help="Labelled rows: CSV, TSV, JSON, JSONL or Parquet.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Labelled rows: CSV, TSV, JSON, JSONL, Parquet or Arrow, packed or not, a SQLite "
+            "database, or hub:OWNER/NAME."
+        ),
+    ],
     text: Annotated[str, typer.Option(metavar="COLUMN", help="The column with the text.")] = "",
     label: Annotated[
         str, typer.Option(metavar="COLUMN", help="The column with the label or rating.")
@@ -36,6 +44,9 @@ def init(
         Path, typer.Option(help="Where the two files go.", show_default="here")
     ] = Path(),
     encoding: Annotated[str, typer.Option(help="Of a text file of rows.")] = "utf-8",
+    on_bad_row: Annotated[
+        OnBadRow, typer.Option(help="skip leaves rows out that cannot be used, and counts them.")
+    ] = OnBadRow.ERROR,
     force: Annotated[bool, typer.Option("--force", help="Write over existing files.")] = False,
 ) -> None:
     """Look at a file of rows and write a task file and a recipe for it, both with comments.
@@ -54,6 +65,7 @@ def init(
         name=name,
         model=model,
         encoding=encoding,
+        on_bad_row=on_bad_row,
         overwrite=force,
     )
     show_starter(starter)

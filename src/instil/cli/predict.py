@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from instil.serve import Predicted
 
 
 def predict(
@@ -21,7 +24,10 @@ def predict(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where predictions go, JSON Lines. [default: ROWS.predictions.jsonl]"),
+        typer.Option(
+            help="Where predictions go: .jsonl, or .csv or .tsv for a table. "
+            "[default: ROWS.predictions.jsonl]"
+        ),
     ] = None,
     template: Annotated[
         str, typer.Option(help="The template to ask with. [default: the run's own]")
@@ -46,12 +52,23 @@ def predict(
         typer.echo(made.text)
         return
     out = out or rows.with_name(f"{rows.stem}.predictions.jsonl")
-    if out.suffix.lower() in (".csv", ".tsv", ".parquet"):
-        wanted = f"predictions are JSON Lines: {out.with_suffix('.jsonl')}"
+    if out.suffix.lower() in (".parquet", ".json", ".arrow"):
+        wanted = f"predictions are JSON Lines or a table: {out.with_suffix('.jsonl')} (or .csv)"
         raise typer.BadParameter(wanted, param_hint="--out")
     refuse_existing(out, force=force)
     written = serve.predict_file(run, rows=rows, out=out, template=template)
-    typer.echo(f"predictions: {written}")
+    show_predicted(written)
+
+
+def show_predicted(written: Predicted) -> None:
+    """Print where the predictions are, how many, and what to be wary of."""
+    count = len(written.empty)
+    if count:
+        places = ", ".join(written.empty[:5]) + (", ..." if count > 5 else "")
+        rows = "1 row has an empty text" if count == 1 else f"{count:,} rows have an empty text"
+        typer.echo(f"warning: {rows}; its answer means nothing: {places}", err=True)
+    rows = "1 row" if written.rows == 1 else f"{written.rows:,} rows"
+    typer.echo(f"predictions: {written.path} ({rows})")
 
 
 def refuse_existing(path: Path, *, force: bool, fix: str = "add --force to write over it") -> None:

@@ -20,7 +20,7 @@ from instil.evaluate.suite import Marked, answer, mark, target_loss, text_loss
 from instil.model.load import LoadedModel
 from instil.results import GuardResult
 from instil.tasks.task import load_task
-from instil.types import Example, Message, Prediction, Role, Score, Task
+from instil.types import Example, Message, Prediction, Role, Row, Score, Task
 
 GUARD = ("bbc_topic", "finance_entities", "trivia", "quartz", "bbc_headline")
 """Looked at unless the recipe names others; of five kinds."""
@@ -82,6 +82,20 @@ def choose_guard(
     return tuple(name for name in GUARD if name not in related), related
 
 
+def guard_rows(names: Sequence[str], *, rows: int, seed: int) -> list[tuple[Task, Row]]:
+    """Return the rows that a guard asks about, each with its task.
+
+    Some more than that, since rows that are too long for it are passed over.
+    """
+    tasks = [load_task(name) for name in names]
+    return [(task, row) for task in tasks for row in _drawn(task, seed)[: rows + rows // 4]]
+
+
+def _drawn(task: Task, seed: int) -> list[Row]:
+    """The rows of a guard task, in the order in which they are asked."""
+    return sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "guard", task.id, r.id))
+
+
 def load_guard(
     names: Sequence[str], *, rows: int, text: bool, chat: ChatFormat, seed: int
 ) -> tuple[GuardTask, ...]:
@@ -95,8 +109,7 @@ def load_guard(
 def _guard_task(task: Task, rows: int, chat: ChatFormat, seed: int) -> GuardTask:
     template = next(t for t in task.templates if t.role is Role.ANSWER)
     examples: list[Example] = []
-    drawn = sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "guard", task.id, r.id))
-    for row in drawn:
+    for row in _drawn(task, seed):
         example = render_example(task, template, row)
         room = GUARD_TOKENS - len(chat.completion(example.target))
         if len(chat.prompt(example.messages)) > room:

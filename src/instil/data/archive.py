@@ -28,6 +28,8 @@ from typing import IO
 
 from instil.errors import DataError, Problem
 
+MEMBER = "!/"
+"""Parts an archive from the path in it."""
 _CHUNK = 1 << 20
 
 
@@ -79,6 +81,22 @@ def unpack(
             member = _single(members, path, label=label)
             _refuse([member], limits, folder="", label=label)
             _write(opened, member, into=into, limit=limits.member_bytes)
+
+
+def file_names(archive: Path, *, label: str = "") -> tuple[str, ...]:
+    """Name the files in an archive, without what packing programs add for themselves.
+
+    Raises:
+        DataError: when it is no archive, or is damaged.
+    """
+    label = label or archive.name
+    with _opened(archive, label=label) as opened:
+        names = [member.name for member in _members(opened, Limits(), label=label)]
+    return tuple(
+        name
+        for name in names
+        if not name.startswith("__MACOSX/") and not name.rpartition("/")[2].startswith(".")
+    )
 
 
 def unsafe_path(path: str) -> str:

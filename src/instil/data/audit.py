@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -81,8 +81,63 @@ def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
     return len(a & b) / len(a | b)
 
 
+def read_text(task: Task, fields: Mapping[str, object]) -> str:
+    """Return all that a row gives the model to read: the text, and the turns before it."""
+    text = str(fields[task.text])
+    turns = fields.get(task.history) if task.history else None
+    if not isinstance(turns, list | tuple):
+        return text
+    said = (str(turn.get("content", "")) for turn in turns if isinstance(turn, Mapping))
+    return "\n".join([*said, text])
+
+
+def repeats_within(
+    rows: Sequence[Row], *, task: Task, threshold: float = 0.8, near: bool = True
+) -> list[Removed]:
+    """Find the rows of one part that repeat an earlier one of it; nothing is taken out.
+
+    Args:
+        rows: Of one part; the first of several alike is not listed.
+        task: Says what is read.
+        threshold: As in `remove_duplicates`.
+        near: Look for near duplicates too.
+    """
+    index = _Index(
+        {row.id: read_text(task, row.fields) for row in rows}, threshold=threshold if near else 1
+    )
+    found: list[Removed] = []
+    for row in rows:
+        again = list(index.removed([row.id], part=Part.TRAIN))
+        found += again
+        if not again:
+            index.add([row.id])
+    return found
+
+
+def repeats_of(
+    rows: Sequence[Row], others: Mapping[str, str], *, task: Task, threshold: float = 0.8
+) -> list[Removed]:
+    """Find the rows that repeat one of some other texts, such as those of a guard task.
+
+    Args:
+        rows: To look through.
+        others: What to call a text -> the text.
+        task: The rows' task.
+        threshold: As in `remove_duplicates`.
+    """
+    texts = {f"row {row.id}": read_text(task, row.fields) for row in rows}
+    index = _Index({**texts, **others}, threshold=threshold)
+    index.add(others)
+    found = index.removed([f"row {row.id}" for row in rows], part=Part.TRAIN)
+    return [replace(entry, row=entry.row.removeprefix("row ")) for entry in found]
+
+
 def remove_duplicates(
-    split: Split, rows: Sequence[Row], *, text: str, threshold: float = 0.8
+    split: Split,
+    rows: Sequence[Row],
+    *,
+    text: str | Callable[[Mapping[str, object]], str],
+    threshold: float = 0.8,
 ) -> Split:
     """Take texts that another part repeats out of the split.
 
@@ -93,7 +148,7 @@ def remove_duplicates(
     Args:
         split: As decided on groups.
         rows: All rows of the task.
-        text: The field to compare.
+        text: The field to compare, or what makes the text of a row's fields.
         threshold: Jaccard similarity from which two texts are near duplicates, above 0 to 1; at 1
             only exact duplicates are looked for.
 
@@ -111,7 +166,8 @@ def remove_duplicates(
         )
         raise DataError(problem)
     parts = {part: part_rows(split, rows, part) for part in Part}
-    texts = {row.id: str(row.fields[text]) for part in parts.values() for row in part}
+    read = text if callable(text) else lambda fields: str(fields[text])
+    texts = {row.id: read(row.fields) for part in parts.values() for row in part}
     index = _Index(texts, threshold=threshold)
     index.add(split.test)
     no_validation = list(index.removed(split.validation, part=Part.VALIDATION))
@@ -225,7 +281,7 @@ def conflicting_labels(rows: Iterable[Row], task: Task) -> list[tuple[str, str]]
     pairs = []
     for row in rows:
         label = str(row.fields[task.target])
-        first = seen.setdefault(normalise(str(row.fields[task.text])), {})
+        first = seen.setdefault(normalise(read_text(task, row.fields)), {})
         other = next((row_id for known, row_id in first.items() if known != label), None)
         if other is not None:
             pairs.append((other, row.id))

@@ -25,7 +25,7 @@ from dataclasses import replace
 from instil.data.split import seeded_key
 from instil.errors import DataError, InstilError, Problem, TaskError
 from instil.tasks.template import evaluate, names, render
-from instil.types import Example, Message, PerRow, Role, Row, Task, Template
+from instil.types import Example, Message, PerRow, Role, Row, Task, Template, TrainOn
 
 CONTENT_FREE = "N/A"
 SHORT_PERCENTILE = 60
@@ -60,12 +60,13 @@ def render_example(
         template=template.id,
         row=row.id,
         group=row.group,
-        messages=_messages(turn.system, turns, turn.prompt),
+        messages=_messages(turn.system, turns, turn),
         target=turn.target,
         choices=turn.choices,
         references=_references(task, template, row, target=turn.target),
         shots=len(exemplars),
         text=_longest_field(turn.prompt, row.fields),
+        train_on=task.train_on if turn.history and not exemplars else TrainOn.LAST,
     )
 
 
@@ -80,6 +81,7 @@ class _Turn:
 
     def __init__(self, task: Task, template: Template, row: Row) -> None:
         self.where = f"{row.place or f'row {row.id}'}: template {task.id}/{template.id}"
+        self.history = history(task, template, row.fields, where=self.where)
         self.choices = _choices(template, row.fields, where=self.where)
         scope = _scope(row.fields, self.choices)
         self.system = _render(template.system, scope, where=self.where) if template.system else ""
@@ -132,11 +134,42 @@ def _render(source: str, fields: Mapping[str, object], *, where: str) -> str:
     return render(source, fields, where=where).strip()
 
 
-def _messages(system: str, turns: Iterable[_Turn], prompt: str) -> tuple[Message, ...]:
+def _messages(system: str, shown: Iterable[_Turn], asked: _Turn) -> tuple[Message, ...]:
     messages = [Message("system", system)] if system else []
-    for turn in turns:
-        messages += [Message("user", turn.prompt), Message("assistant", turn.target)]
-    return (*messages, Message("user", prompt))
+    for turn in shown:
+        messages += [*turn.history, Message("user", turn.prompt), Message("assistant", turn.target)]
+    return (*messages, *asked.history, Message("user", asked.prompt))
+
+
+def history(
+    task: Task, template: Template, fields: Mapping[str, object], *, where: str
+) -> tuple[Message, ...]:
+    """Return the turns before the prompt, for a task whose rows are conversations.
+
+    A template from the answer back to the text, or one that asks something else, has none.
+
+    Raises:
+        DataError: The field is not a list of turns, each with a role and a text.
+    """
+    if not task.history or template.role is not Role.ANSWER:
+        return ()
+    turns = fields.get(task.history) or []
+    if not isinstance(turns, list | tuple) or not all(map(_is_turn, turns)):
+        raise DataError(
+            Problem(
+                f"{task.history!r} is not a list of turns",
+                where=where,
+                found=repr(turns)[:80],
+                allowed="[{role: user, content: ...}, {role: assistant, content: ...}, ...]",
+            )
+        )
+    return tuple(Message(turn["role"], turn["content"].strip()) for turn in turns)
+
+
+def _is_turn(turn: object) -> bool:
+    if not isinstance(turn, Mapping):
+        return False
+    return all(isinstance(turn.get(key), str) for key in ("role", "content"))
 
 
 def _references(task: Task, template: Template, row: Row, *, target: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from instil.data.damage import entity, mojibake, tag
 from instil.data.registry import plain
 
 LONGEST_VALUE = 80
@@ -21,7 +22,12 @@ MOST_VALUES = 50_000
 
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
 """A number in plain decimal writing."""
-_DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}")
+_MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?"
+_DATE = re.compile(
+    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d\d)( \d.*)?"
+    rf"|(\w{{3,9}},? )?({_MONTH} \d{{1,2}}(st|nd|rd|th)?|\d{{1,2}}\.? {_MONTH}),? \d{{4}}( .*)?",
+    re.IGNORECASE,
+)
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w")
 _LINK = re.compile(r"(https?://|www\.)\S+")
 
@@ -48,6 +54,12 @@ class Column:
     """Cells that hold nothing but a link."""
     emails: int = 0
     """Cells with an e-mail address in them."""
+    entities: int = 0
+    """Cells with an HTML entity in them."""
+    tags: int = 0
+    """Cells with an HTML tag in them."""
+    mojibake: int = 0
+    """Cells with text of a damaged encoding."""
     words: list[int] = field(default_factory=list)
     """Words of each filled cell."""
     values: Counter[str] = field(default_factory=Counter)
@@ -67,6 +79,9 @@ class Column:
         self.dates += bool(_DATE.fullmatch(text))
         self.links += bool(_LINK.fullmatch(text))
         self.emails += "@" in text and bool(_EMAIL.search(text))
+        self.entities += bool(entity(text))
+        self.tags += bool(tag(text))
+        self.mojibake += bool(mojibake(text))
         self.words.append(len(text.split()))
         self.distinct.add(hash(text))
         if len(text) <= LONGEST_VALUE and (len(self.values) < MOST_VALUES or text in self.values):

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instil.data.archive import Limits, unpack
+from instil.data.archive import MEMBER, Limits, file_names, unpack, unsafe_path
 from instil.data.uri import PREFIX, parse_uri
 from instil.errors import DataError, Problem
 
@@ -89,6 +89,52 @@ def fetch_member(
             )
             archive = _download(index, listing, uri=uri, sha256=sha256, progress=progress)
         return _unpack_all(archive, path.paths, sha256=sha256, limits=limits)
+
+
+def unpack_local(archive: Path, paths: Sequence[str], *, label: str) -> Path:
+    """Unpack one file, or one folder, of an archive on this machine into the cache.
+
+    Args:
+        archive: A zip or tar file; another one in its place is unpacked anew.
+        paths: The path in it, then the path in the archive found there, and so on; empty: its only
+            file.
+        label: What to call it in messages.
+
+    Returns:
+        The cached file or folder; not to be changed.
+
+    Raises:
+        DataError: for a damaged or unsafe archive, one without the path, or one of several files
+            where no path is given.
+    """
+    problems = [
+        Problem("a path that may not be used", where=label, found=f"{path!r}: {why}")
+        for path in paths
+        if (why := unsafe_path(path))
+    ]
+    if problems:
+        raise DataError(*problems)
+    paths = paths or [_only_file(archive, label=label)]
+    facts = archive.stat()
+    name = f"{archive.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}"
+    with _disk_trouble():
+        key = hashlib.sha256(name.encode()).hexdigest()
+        return _unpack_all(archive, paths, sha256=key, limits=None)
+
+
+def _only_file(archive: Path, *, label: str) -> str:
+    names = file_names(archive, label=label)
+    if len(names) == 1:
+        return names[0]
+    shown = ", ".join(names[:8]) + (f" ... ({len(names)} in all)" if len(names) > 8 else "")
+    raise DataError(
+        Problem(
+            "the archive has several files: say which one" if names else "the archive is empty",
+            where=label,
+            found=shown,
+            fix=f"{label}{MEMBER}{names[0]}" if names else "",
+        )
+    )
 
 
 def _member_place(sha256: str, paths: Sequence[str]) -> Path:

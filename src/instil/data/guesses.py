@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from instil.data.columns import Column
 from instil.data.labels import FEWEST_OF_CLASS
@@ -35,6 +36,18 @@ _PRIVATE = frozenset(
 )
 _IDS = frozenset({"id", "ids", "index", "idx", "uuid", "guid", "key", "number", "column"})
 _FEWEST_GROUPS = 12
+
+
+FEW_TAGS = 0.01
+"""From this share of cells with HTML tags on, the text is read without them."""
+
+
+class Kind(StrEnum):
+    """What the target is."""
+
+    CLASSES = "classes"
+    RATING = "rating"
+    FREE_TEXT = "free text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +131,16 @@ def is_rating(column: Column) -> bool:
     if not column.is_mostly(column.numbers) or len(column.values) < 3 or _is_counter(column):
         return False
     return bool(words & _RATINGS) or not words & (_NOMINAL | _IDS)
+
+
+def mending(column: Column) -> tuple[str, ...]:
+    """Name the filters that mend a column's texts."""
+    filters = ["mend_encoding"] if column.mojibake else []
+    if column.tags >= FEW_TAGS * max(1, column.filled):
+        filters.append("strip_tags")
+    elif column.entities:
+        filters.append("unescape")
+    return tuple(filters)
 
 
 def personal_data(column: Column, *, used: bool) -> Iterator[str]:

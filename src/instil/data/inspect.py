@@ -14,22 +14,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
-from instil.data.columns import NUMBER, Column, count_columns
+from instil.data.columns import Column, count_columns
 from instil.data.guesses import (
+    Kind,
     Pick,
     guess_group,
     guess_target,
     guess_text,
     is_rating,
-    personal_data,
-    unused_texts,
+    mending,
 )
 from instil.data.labels import Labels, class_labels, rating_labels, spelt
+from instil.data.rowfile import BadRows
 from instil.data.shapes import Shape, recognise
 from instil.data.source import read_table
+from instil.data.telling import reasons, warnings
 from instil.errors import DataError, Problem, nearest
 from instil.types import SourceSpec
 
@@ -39,15 +40,6 @@ MOST_CLASSES = 50
 """More values than that are no label."""
 NO_GROUP = "none"
 """What `--group` takes for no group at all."""
-_SHOWN = 8
-
-
-class Kind(StrEnum):
-    """What the target is."""
-
-    CLASSES = "classes"
-    RATING = "rating"
-    FREE_TEXT = "free text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,23 +82,47 @@ class Guess:
     """All columns of the file."""
     rows: int
     """Rows that can be used."""
+    measured: Column
+    """What tells how long a prompt is: the text, or the whole of a conversation."""
+    history: str = ""
+    """The field with the turns before the text, in conversations of several."""
+    system: str = ""
+    """The field with the system prompt, where there is one."""
     reasons: tuple[str, ...] = ()
     """A line for each guess, for people."""
     warnings: tuple[str, ...] = ()
     """What the user should look at."""
 
 
-@dataclass
-class _Table:
+@dataclass(slots=True)
+class Table:
     """The columns of a file, and what is found out about them."""
 
     file: str
+    """Its name."""
     columns: dict[str, Column] = field(default_factory=dict)
+    """Name -> column."""
     shape: Shape = Shape.PLAIN
+    """Of its rows."""
     rows: int = 0
-    warnings: list[str] = field(default_factory=list)
+    """How many."""
+    bad: BadRows = field(default_factory=BadRows)
+    """Those that cannot be used, where they are skipped."""
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether its rows are conversations, some of them of several turns."""
+        talks = self.shape in (Shape.SHAREGPT, Shape.MESSAGES)
+        return talks and self.columns["history"].filled > 0
+
+    @property
+    def has_system(self) -> bool:
+        """Whether its rows are instructions, some of them with a system prompt."""
+        system = self.columns.get("system")
+        return self.shape is not Shape.PLAIN and system is not None and system.filled > 0
 
     def others(self, *names: str) -> Iterator[Column]:
+        """The columns of other names."""
         return (column for name, column in self.columns.items() if name not in names)
 
 
@@ -121,8 +137,8 @@ def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
         DataError: The file cannot be read, has too few rows or no column that would do, or a wish
             names a column that is not there or does not fit.
     """
-    table = _Table(file=Path(source.uri).name)
-    for _, row in read_table(source):
+    table = Table(file=Path(source.uri).name)
+    for _, row in read_table(source, bad=table.bad):
         if not table.rows:
             table.shape = _shape(row)
         count_columns(table.columns, row, seen=table.rows)
@@ -142,7 +158,7 @@ def _shape(row: Mapping[str, object]) -> Shape:
     return recognise(row) if shape is Shape.PLAIN else shape
 
 
-def _check(table: _Table, wishes: Wishes) -> None:
+def _check(table: Table, wishes: Wishes) -> None:
     """Raise for a file that is too small and for wishes that cannot be had."""
     named = {"text": wishes.text, "label": wishes.label, "target": wishes.target}
     named["group"] = "" if wishes.group == NO_GROUP else wishes.group
@@ -170,9 +186,13 @@ def _check(table: _Table, wishes: Wishes) -> None:
         raise DataError(*problems)
 
 
-def _pick_text(table: _Table, wishes: Wishes) -> Pick:
+def _pick_text(table: Table, wishes: Wishes) -> Pick:
     if wishes.text:
         return Pick(table.columns[wishes.text], "as you say")
+    if table.has_turns:
+        turns = table.columns["history"].filled
+        why = f"rows of the shape {table.shape}, {turns} of {table.rows} with earlier turns"
+        return Pick(table.columns["last_message"], why)
     if table.shape is not Shape.PLAIN:
         return Pick(table.columns["prompt"], f"rows of the shape {table.shape}")
     taken = (wishes.label, wishes.target, wishes.group)
@@ -182,7 +202,7 @@ def _pick_text(table: _Table, wishes: Wishes) -> Pick:
     return pick
 
 
-def _pick_target(table: _Table, wishes: Wishes, *, text: Column) -> Pick:
+def _pick_target(table: Table, wishes: Wishes, *, text: Column) -> Pick:
     named = wishes.label or wishes.target
     if named:
         return Pick(table.columns[named], "as you say")
@@ -194,7 +214,7 @@ def _pick_target(table: _Table, wishes: Wishes, *, text: Column) -> Pick:
     return pick
 
 
-def _nothing(table: _Table, flag: str, wanted: str) -> Problem:
+def _nothing(table: Table, flag: str, wanted: str) -> Problem:
     other = " or --target COLUMN" if flag == "label" else ""
     return Problem(
         f"no column looks like {wanted}",
@@ -204,7 +224,7 @@ def _nothing(table: _Table, flag: str, wanted: str) -> Problem:
     )
 
 
-def _kind(table: _Table, target: Pick, wishes: Wishes) -> Kind:
+def _kind(table: Table, target: Pick, wishes: Wishes) -> Kind:
     column = target.column
     if wishes.target:
         return Kind.FREE_TEXT
@@ -227,7 +247,7 @@ def _kind(table: _Table, target: Pick, wishes: Wishes) -> Kind:
     )
 
 
-def _pick_group(table: _Table, wishes: Wishes, *, text: Column, target: Column) -> Pick | None:
+def _pick_group(table: Table, wishes: Wishes, *, text: Column, target: Column) -> Pick | None:
     if wishes.group == NO_GROUP:
         return None
     if wishes.group:
@@ -235,16 +255,18 @@ def _pick_group(table: _Table, wishes: Wishes, *, text: Column, target: Column) 
     return guess_group(list(table.others(text.name, target.name)), rows=table.rows)
 
 
-def _guess(table: _Table, *, kind: Kind, text: Pick, target: Pick, group: Pick | None) -> Guess:
+def _guess(table: Table, *, kind: Kind, text: Pick, target: Pick, group: Pick | None) -> Guess:
     name = _free_name(table, _FIELDS[kind])
     labels = None
     if kind is Kind.RATING:
         labels = rating_labels(target.column, field=name)
     elif kind is Kind.CLASSES:
         labels = class_labels(target.column, field=name)
-    made = (labels.expression if labels else "") or _alias(target.column)
+    made = (labels.expression if labels else "") or _alias(target.column, mend=labels is None)
     fields = {name: made} if made else {}
-    read = _alias(text.column)
+    read = _alias(text.column, mend=True)
+    if table.has_system:
+        fields[_free_name(table, "system_prompt")] = 'system | default("", true)'
     text_name = _free_name(table, "input_text")
     lost = sum(labels.left_out.values()) if labels else 0
     _check_names(table, text, target, group)
@@ -256,12 +278,15 @@ def _guess(table: _Table, *, kind: Kind, text: Pick, target: Pick, group: Pick |
         text_field=text_name if read else text.column.name,
         target_field=name if made else target.column.name,
         fields=fields | ({text_name: read} if read else {}),
+        history="history" if table.has_turns else "",
+        system=_free_name(table, "system_prompt") if table.has_system else "",
+        measured=table.columns["prompt"] if table.has_turns else text.column,
         group=group.column if group else None,
         labels=labels,
         columns=tuple(table.columns),
         rows=min(target.column.filled - lost, text.column.filled),
-        reasons=tuple(_reasons(table, kind, text, target, group, labels)),
-        warnings=tuple(_warnings(table, kind, text, target, labels)),
+        reasons=tuple(reasons(table, kind, text, target, group, labels)),
+        warnings=tuple(warnings(table, kind, text, target, labels)),
     )
 
 
@@ -269,17 +294,21 @@ _FIELDS = {Kind.RATING: "rating", Kind.CLASSES: "label", Kind.FREE_TEXT: "answer
 """What a derived field for the target is called."""
 
 
-def _alias(column: Column) -> str:
-    """Return the expression of a field that stands for a column which cannot be used by its name.
+def _alias(column: Column, *, mend: bool = False) -> str:
+    """Return the expression of a field that stands for a column which cannot be used as it is.
 
-    That is one that some rows lack, and one called `choices`, which in a template are its own.
+    That is one that some rows lack, one called `choices`, which in a template are its own, and one
+    with text to `mend`.
     """
+    filters = mending(column) if mend else ()
+    if filters:
+        return " | ".join([spelt(column.name), 'default("", true)', *filters])
     if column.absent:
         return f'{spelt(column.name)} | default("")'
     return spelt(column.name) if column.name == "choices" else ""
 
 
-def _check_names(table: _Table, *picks: Pick | None) -> None:
+def _check_names(table: Table, *picks: Pick | None) -> None:
     """Raise where a column called `row` hides the way to a column that has no plain name."""
     hidden = [p.column.name for p in picks if p and spelt(p.column.name).startswith("row[")]
     if "row" in table.columns and hidden:
@@ -292,77 +321,7 @@ def _check_names(table: _Table, *picks: Pick | None) -> None:
         )
 
 
-def _free_name(table: _Table, wanted: str) -> str:
+def _free_name(table: Table, wanted: str) -> str:
     """Return a name for a derived field that no column has."""
     names = (wanted, f"{wanted}_value", *(f"{wanted}_{number}" for number in range(2, 1000)))
     return next(name for name in names if name not in table.columns)
-
-
-def _reasons(
-    table: _Table,
-    kind: Kind,
-    text: Pick,
-    target: Pick,
-    group: Pick | None,
-    labels: Labels | None,
-) -> Iterator[str]:
-    yield f"{table.file}: {table.rows} rows; columns {_some(table.columns)}"
-    yield f"  text    {text.column.name} ({text.why})"
-    yield from _unasked(table, text.column.name, target.column.name)
-    values = f": {_some(labels.choices)}" if labels else ""
-    yield f"  answer  {target.column.name}, {kind} ({target.why}){values}"
-    if target.others:
-        yield f"          it could also be {', '.join(target.others)}: --label or --target COLUMN"
-    yield from (f"          {note}" for note in (labels.notes if labels else ()))
-    if group is None:
-        yield "  group   none: every row stands for itself; --group COLUMN keeps rows together"
-    else:
-        yield f"  group   {group.column.name} ({group.why}): its rows stay on one side of the split"
-        if group.others:
-            yield f"          it could also be {', '.join(group.others)}: --group COLUMN"
-
-
-def _warnings(
-    table: _Table, kind: Kind, text: Pick, target: Pick, labels: Labels | None
-) -> Iterator[str]:
-    empty = target.column.empty
-    if empty:
-        yield f"{_rows(empty)} without {target.column.name!r} left out"
-    if text.column.empty:
-        yield f"{_rows(text.column.empty)} without {text.column.name!r} left out"
-    for value, count in (labels.left_out if labels else {}).items():
-        number = kind is not Kind.RATING or NUMBER.fullmatch(value)
-        why = "too few to learn" if number else "not a number"
-        yield f"{_rows(count)} with {target.column.name!r} {value!r} left out: {why}"
-    if labels and len(labels.choices) < 2:
-        yield f"{target.column.name!r} has one value only: there is nothing to tell apart"
-    if labels and kind is Kind.CLASSES and target.column.is_mostly(target.column.numbers):
-        yield "the labels are numbers; a model does better with words: see `choices` in the task"
-    yield from _system_prompts(table)
-    for column in table.columns.values():
-        yield from personal_data(column, used=column in (text.column, target.column))
-
-
-def _unasked(table: _Table, text: str, target: str) -> Iterator[str]:
-    """Tell of texts that the model would not get to read."""
-    others = unused_texts(table.columns.values(), used=(text, target))
-    if table.shape is Shape.PLAIN and others:
-        listed = " and ".join(", ".join(others).rsplit(", ", 1))
-        field = f"{{{{ {spelt(others[0])} }}}}"
-        yield f"          not read: {listed}; to ask with it: {field} in a prompt"
-
-
-def _system_prompts(table: _Table) -> Iterator[str]:
-    if table.shape is not Shape.PLAIN and "system" in table.columns:
-        given = _rows(table.columns["system"].filled)
-        yield f"{given} with a system prompt, which no template has: see `system` of a template"
-
-
-def _rows(count: int) -> str:
-    return f"{count} row" if count == 1 else f"{count} rows"
-
-
-def _some(names: Mapping[str, object] | tuple[str, ...]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return ", ".join(listed[:_SHOWN]) + more

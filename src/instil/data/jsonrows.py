@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import IO
 
 from instil.data.rowfile import Faults, PlacedRow, RowFile, excerpt
-from instil.data.textfile import reading_text
+from instil.data.textfile import bad_bytes, reading_text
 from instil.errors import DataError, Problem
 
 
@@ -17,14 +20,15 @@ def read_jsonl(file: RowFile) -> Iterator[PlacedRow]:
     Raises:
         DataError: for lines that are not a JSON object, with their numbers; for a file without one.
     """
-    faults, rows = Faults(file.place), 0
-    with reading_text(file.path, encoding=file.encoding, place=file.place) as lines:
+    faults, rows = Faults(file.place, file.bad), 0
+    with _text(file) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             rows += 1
             place = f"{file.place}:{number}"
             try:
+                _check_bytes(line, file, where=place)
                 columns = _object(_parse(line, place=file.place, line=number), place=place)
             except DataError as error:
                 faults.add(error.problems[0])
@@ -38,17 +42,19 @@ def read_json(file: RowFile) -> Iterator[PlacedRow]:
     """Read a JSON list of objects, or an object of which exactly one value is such a list.
 
     In the latter case the place of a row says which one was taken: `data.json "examples" row 3`.
+    A list is read piece by piece; such an object is read whole.
 
     Raises:
         DataError: for text that is not JSON (with its line), or not such a list.
     """
-    with reading_text(file.path, encoding=file.encoding, place=file.place) as stream:
-        text = stream.read()
-    faults, rows = Faults(file.place), 0
-    place, items = _items(_parse(text, place=file.place), file.place) if text.strip() else ("", [])
-    for rows, item in enumerate(items, start=1):
+    faults, rows = Faults(file.place, file.bad), 0
+    for rows, (place, item) in enumerate(_listed(file), start=1):
         try:
             columns = _object(item, place=f"{place} row {rows}")
+            if file.bad is not None:
+                _check_bytes(
+                    json.dumps(item, ensure_ascii=False), file, where=f"{place} row {rows}"
+                )
         except DataError as error:
             faults.add(error.problems[0])
             continue
@@ -57,14 +63,113 @@ def read_json(file: RowFile) -> Iterator[PlacedRow]:
     faults.done(rows=rows, fix="write a list of objects, one a row")
 
 
+def _text(file: RowFile) -> AbstractContextManager[IO[str]]:
+    return reading_text(
+        file.path,
+        encoding=file.encoding,
+        place=file.place,
+        keep_bad_bytes=file.bad is not None,
+    )
+
+
+def _check_bytes(text: str, file: RowFile, *, where: str) -> None:
+    wrong = bad_bytes([text], file.encoding) if file.bad is not None else ""
+    if wrong:
+        raise DataError(Problem(wrong, where=where))
+
+
+def _listed(file: RowFile) -> Iterator[tuple[str, object]]:
+    """Yield the items of the file's list, each with what the list is called."""
+    given = 0
+    with _text(file) as stream:
+        try:
+            for item in _ListStream(stream).items():
+                yield file.place, item
+                given += 1
+            return
+        except (ValueError, RecursionError, DataError):
+            pass  # not a list, or not JSON: read as a whole, it says which and where
+    with _text(file) as stream:
+        text = stream.read()
+    place, items = _items(_parse(text, place=file.place), file.place) if text.strip() else ("", [])
+    for item in items[given:]:
+        yield place, item
+
+
+class _ListStream:
+    """The items of a JSON list, each parsed when it has been read whole."""
+
+    def __init__(self, stream: IO[str], *, chunk: int = 1 << 20) -> None:
+        self.stream, self.chunk = stream, chunk
+        self.text, self.at, self.ended = "", 0, False
+        self.decoder = json.JSONDecoder(object_pairs_hook=_without_doubles)
+
+    def items(self) -> Iterator[object]:
+        """Yield them.
+
+        Raises:
+            ValueError: the text is not a list, or not JSON from some place on.
+        """
+        self._take("[")
+        sign = self._take("]") if self._next() == "]" else ","
+        while sign == ",":
+            yield self._item()
+            sign = self._take(",]")
+        if self._next():
+            raise ValueError("there is more after the list")
+
+    def _read(self) -> None:
+        # Twice as much each time, so that one huge item is not parsed over and over.
+        more = self.stream.read(max(self.chunk, len(self.text) - self.at))
+        self.text, self.at, self.ended = self.text[self.at :] + more, 0, not more
+
+    def _next(self) -> str:
+        """The next sign that is not white space; empty at the end."""
+        while True:
+            space = _SPACE.match(self.text, self.at)
+            self.at = space.end() if space else self.at
+            if self.at < len(self.text) or self.ended:
+                return self.text[self.at : self.at + 1]
+            self._read()
+
+    def _take(self, allowed: str) -> str:
+        sign = self._next()
+        if not sign or sign not in allowed:
+            raise ValueError(f"one of {allowed!r} is expected")
+        self.at += 1
+        return sign
+
+    def _item(self) -> object:
+        self._next()
+        while True:
+            try:
+                item, end = self.decoder.raw_decode(self.text, self.at)
+            except ValueError:
+                if self.ended:
+                    raise
+            else:
+                if end < len(self.text) or self.ended:  # else a number may go on
+                    _check_surrogates(item, self.text[self.at : end])
+                    self.at = end
+                    return item
+            self._read()
+
+
+_SPACE = re.compile(r"\s*")
+
+
+def _check_surrogates(value: object, text: str) -> None:
+    """Refuse half of a surrogate pair: a character that no encoder takes."""
+    if "\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False).encode()
+
+
 def _parse(text: str, *, place: str, line: int = 0) -> object:
     """Parse JSON; `line` is the number of the text's only line, where it has but one."""
     where = f"{place}:{line}" if line else place
     try:
         value: object = json.loads(text, object_pairs_hook=_without_doubles)
-        if "\\ud" in text.lower():
-            # half of a surrogate pair is a character that no encoder takes
-            json.dumps(value, ensure_ascii=False).encode()
+        _check_surrogates(value, text)
     except json.JSONDecodeError as error:
         raise DataError(
             Problem(

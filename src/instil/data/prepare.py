@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from instil.data.audit import label_counts, remove_duplicates
+from instil.data.audit import label_counts, read_text, remove_duplicates
 from instil.data.registry import load_rows
 from instil.data.split import part_rows, split_rows
-from instil.errors import Problem, TaskError
+from instil.errors import DataError, Problem, TaskError
 from instil.tasks.task import find_template
-from instil.types import Part, Role, Row, Split, Task, Template
+from instil.types import Part, Removed, Role, Row, Split, Task, Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,10 @@ def prepare(
     split = split_rows(
         loaded.rows, task=task, train=train, validation=validation, test=test, seed=seed
     )
-    split = remove_duplicates(split, loaded.rows, text=task.text, threshold=near_duplicates)
-    split = with_skipped(split, loaded.skipped)
+    split = remove_duplicates(
+        split, loaded.rows, text=partial(read_text, task), threshold=near_duplicates
+    )
+    split = replace(with_skipped(split, loaded.skipped), bad_rows=loaded.bad)
     parts = {part: part_rows(split, loaded.rows, part) for part in Part}
     return TaskData(
         task,
@@ -84,6 +87,28 @@ def prepare(
         chosen,
         dict(loaded.notes),
     )
+
+
+def without_train(data: TaskData, removed: Sequence[Removed]) -> TaskData:
+    """Take rows out of train; the split keeps why.
+
+    Raises:
+        DataError: None would be left.
+    """
+    gone = {entry.row for entry in removed}
+    train = tuple(row for row in data.train if row.id not in gone)
+    if data.train and not train:
+        raise DataError(
+            Problem(
+                f"every training row of {data.task.id} repeats one of a guard task",
+                where=f"task {data.task.id}",
+                found=f"row {removed[0].row} and {removed[0].of}",
+                fix="name other guard tasks: forgetting.tasks",
+            )
+        )
+    ids = tuple(row.id for row in train)
+    split = replace(data.split, train=ids, removed=(*data.split.removed, *removed))
+    return replace(data, split=split, train=train)
 
 
 def with_skipped(split: Split, skipped: Mapping[str, int]) -> Split:

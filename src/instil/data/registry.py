@@ -2,9 +2,9 @@
 
 Terms. A *column* is what the file holds; a *derived field* is computed from columns by an
 expression of the task. A row is *skipped* when the task's `where` says so or when it has no text:
-skipped rows are counted with their reason. A row that claims to be of use and is not (no label, a
-label that is not among the choices, an id that another row has) is a mistake of the data, and all
-such are told at once.
+skipped rows are counted with their reason. A row that claims to be of use and is not (a column that
+it lacks, no label, a label that is not among the choices, an id that another row has) is a mistake
+of the data. All such are told at once or, with `on_bad_row: skip`, left out and kept with places.
 
 A worked example: the line `17_3<TAB>1.5<TAB>I like it.` of a task with the derived field
 `sentiment: "positive" if rating | float > 0 else "negative"` and `group: review.split("_")[0]`
@@ -20,11 +20,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from instil.data.rowfile import BadRows
 from instil.data.source import read_table
-from instil.errors import DataError, Problem, nearest
+from instil.errors import DataError, Problem, TaskError, nearest
 from instil.tasks.template import evaluate
-from instil.types import Row, Task
+from instil.types import OnBadRow, Row, Task
 
+BAD_ROWS = "bad rows, as on_bad_row: skip asks"
+"""What bad rows are counted under."""
 SHOWN = 5  # bad values that a message lists, and places of each
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
 
@@ -39,6 +42,8 @@ class LoadedRows:
     """Rows left out: reason -> count."""
     notes: Mapping[str, int] = field(default_factory=dict)
     """Rows that were read otherwise than written: what -> count (`label 4.0 read as 4`)."""
+    bad: tuple[str, ...] = ()
+    """Rows left out by `on_bad_row: skip`: `place: why`; counted in `skipped` too."""
 
 
 def load_rows(task: Task, *, base: Path | None = None, limit: int | None = None) -> LoadedRows:
@@ -59,7 +64,8 @@ def load_rows(task: Task, *, base: Path | None = None, limit: int | None = None)
         TaskError: An expression of the task fails on a row.
     """
     reader = _Reader(task)
-    for number, (place, columns) in enumerate(read_table(task.source, base=base), start=1):
+    rows = read_table(task.source, base=base, bad=reader.bad)
+    for number, (place, columns) in enumerate(rows, start=1):
         if limit is not None and len(reader.rows) >= limit:
             break
         reader.add(columns, number=number, place=place)
@@ -142,21 +148,49 @@ class _Reader:
         self.same_id: dict[str, _Fault] = {}
         self.unknown: dict[str, _Fault] = {}
         self.known: dict[object, str | None] = {}
+        self.missing: dict[str, _Fault] = {}
+        self.bad = BadRows() if task.source.on_bad_row is OnBadRow.SKIP else None
+        self.named = tuple(_named(task).values())
         self.seen = 0
 
     def add(self, columns: Mapping[str, object], *, number: int, place: str) -> None:
         """Take up one record of the source."""
+        self.seen += 1
+        try:
+            self._take(columns, number=number, place=place)
+        except (DataError, TaskError) as error:
+            # A first row without the task's columns says that the task names the wrong ones.
+            if self.bad is None or (self.seen == 1 and isinstance(error, DataError)):
+                raise
+            self.bad.add(error.problems[0])
+
+    def _take(self, columns: Mapping[str, object], *, number: int, place: str) -> None:
         task = self.task
         fields = self._fields(columns, place=place)
-        self.seen += 1
         if self.seen == 1:
             _check_columns(task, fields, place=place)
+        elif self._lacks(fields, place=place):
+            return
         if task.where and not self._evaluate("where", task.where, fields, place):
             self.skipped[f"where is false: {task.where}"] += 1
         elif not plain(fields.get(task.text)):
             self.skipped[f"no text in {task.text!r}"] += 1
         elif self._read_label(fields, place=place):
             self._append(fields, number=number, place=place)
+
+    def _lacks(self, fields: Mapping[str, object], *, place: str) -> bool:
+        """Whether a field that the task names is missing; then it is noted."""
+        lost = [name for name in self.named if name not in fields]
+        for name in lost:
+            self._fault(self.missing.setdefault(name, _Fault()), f"no column {name!r}", place)
+        return bool(lost)
+
+    def _fault(self, fault: _Fault, what: str, place: str) -> None:
+        """Note a bad row: as a mistake or, where they are to be skipped, as one of those."""
+        if self.bad is None:
+            fault.add(place)
+        else:
+            self.bad.add(Problem(what, where=place))
 
     def _fields(self, columns: Mapping[str, object], *, place: str) -> dict[str, object]:
         fields = dict(columns)
@@ -173,13 +207,15 @@ class _Reader:
         """Put the label into the form of the choices; False, and a fault noted, if it has none."""
         value = fields.get(self.task.target)
         if not plain(value):
-            self.no_label.add(place)
+            self._fault(self.no_label, f"no label in {self.task.target!r}", place)
             return False
         if not self.task.choices:
             return True
         choice = self._choice(value)
         if choice is None:
-            self.unknown.setdefault(plain(value), _Fault()).add(place)
+            label = plain(value)
+            fault = self.unknown.setdefault(label, _Fault()) if self.bad is None else _Fault()
+            self._fault(fault, f"the label {label!r} is not among the choices", place)
             return False
         if str(value) != choice:
             self.notes[f"label {value} read as {choice}"] += 1
@@ -197,15 +233,24 @@ class _Reader:
         row_id = str(number)
         if task.row_id:
             row_id = plain(self._evaluate("row_id", task.row_id, fields, place))
+            if not self._is_new(row_id, place=place):
+                return
+        group = self._group(fields, row_id=row_id, place=place)
+        self.rows.append(Row(task.id, row_id, group=group, fields=fields, place=place))
+
+    def _is_new(self, row_id: str, *, place: str) -> bool:
+        """Whether no other row has this id; else the fault is noted."""
         if not row_id:
-            self.no_id.add(place)
-        elif row_id in self.first_place:
-            fault = self.same_id.setdefault(row_id, _Fault(1, [self.first_place[row_id]]))
-            fault.add(place)
-        else:
-            self.first_place[row_id] = place
-            group = self._group(fields, row_id=row_id, place=place)
-            self.rows.append(Row(task.id, row_id, group=group, fields=fields, place=place))
+            self._fault(self.no_id, f"an empty id by `row_id: {self.task.row_id}`", place)
+            return False
+        first = self.first_place.setdefault(row_id, place)
+        if first == place:
+            return True
+        fault = _Fault(1, [first])
+        if self.bad is None:
+            fault = self.same_id.setdefault(row_id, fault)
+        self._fault(fault, f"the id {row_id!r}, which {first} has too", place)
+        return False
 
     def _group(self, fields: Mapping[str, object], *, row_id: str, place: str) -> str:
         if not self.task.group:
@@ -218,12 +263,29 @@ class _Reader:
 
     def finish(self) -> LoadedRows:
         """Return the rows, or tell all that is wrong with them."""
-        problems = [*self._label_problems(), *self._id_problems()]
+        problems = [*self._missing_problems(), *self._label_problems(), *self._id_problems()]
+        if self.bad is not None and self.bad.found:
+            self.skipped[BAD_ROWS] = len(self.bad.found)
         if not problems and not self.rows:
             problems = [self._no_rows()]
         if problems:
             raise DataError(*problems)
-        return LoadedRows(tuple(self.rows), skipped=dict(self.skipped), notes=dict(self.notes))
+        bad = tuple(self.bad.found) if self.bad is not None else ()
+        return LoadedRows(tuple(self.rows), dict(self.skipped), notes=dict(self.notes), bad=bad)
+
+    def _missing_problems(self) -> Iterable[Problem]:
+        uses = {name: use for use, name in _named(self.task).items()}
+        for name, fault in self.missing.items():
+            if not fault.count:  # they were skipped
+                continue
+            yield Problem(
+                f"{_rows(fault.count)} of {self.seen} without the column {name!r}, which the task "
+                f"names as its {uses[name]}",
+                where=fault.first,
+                found=fault.others,
+                fix="fill it in (`null` for nothing), or leave such rows out: on_bad_row: skip, "
+                "under `source` in the task file",
+            )
 
     def _label_problems(self) -> Iterable[Problem]:
         task = self.task
@@ -271,17 +333,19 @@ class _Reader:
 
     def _no_rows(self) -> Problem:
         reasons = "; ".join(f"{reason} ({count})" for reason, count in self.skipped.items())
+        bad = self.bad.found[:3] if self.bad is not None else []
         return Problem(
-            "the source has rows, but none is left" if self.seen else "the source has no rows",
+            "the source has rows, but none is left"
+            if self.seen or bad
+            else "the source has no rows",
             where=f"task {self.task.id}: {self.task.source.uri}",
-            found=reasons,
+            found="; ".join([*filter(None, [reasons]), *bad]),
             fix="correct `where` or `text` in the task file" if self.seen else "add rows to it",
         )
 
 
 def _check_columns(task: Task, fields: Mapping[str, object], *, place: str) -> None:
     """Raise for every field that the task names and the first row lacks."""
-    wanted = (("text", task.text), ("target", task.target), ("references", task.references))
     problems = [
         Problem(
             f"there is no column {name!r}, which the task names as its {use}",
@@ -290,11 +354,22 @@ def _check_columns(task: Task, fields: Mapping[str, object], *, place: str) -> N
             nearest=nearest(name, fields),
             fix=f"name the right column in the task file: `{use}: ...`",
         )
-        for use, name in wanted
-        if name and name not in fields
+        for use, name in _named(task).items()
+        if name not in fields
     ]
     if problems:
         raise DataError(*problems)
+
+
+def _named(task: Task) -> dict[str, str]:
+    """The fields that every row must have: what for -> name."""
+    wanted = {
+        "text": task.text,
+        "target": task.target,
+        "references": task.references,
+        "history": task.history,
+    }
+    return {use: name for use, name in wanted.items() if name}
 
 
 def _rows(count: int) -> str:

@@ -2,7 +2,8 @@
 
 A reader takes a `RowFile` and yields `(place, columns)` row by row, `place` being `file:line` or
 `file row 3`. After a first bad row it yields nothing more and reads on only to tell of all bad
-rows at once, so that no row is dropped in silence.
+rows at once, so that no row is dropped in silence; with `on_bad_row: skip` it goes on, and the bad
+rows are kept in `BadRows`, each with its place.
 """
 
 from __future__ import annotations
@@ -21,6 +22,19 @@ SHOWN = 5
 """How many bad rows a message shows; the others are counted."""
 
 
+@dataclass(slots=True)
+class BadRows:
+    """The rows that were left out because they could not be used (`on_bad_row: skip`)."""
+
+    found: list[str] = field(default_factory=list)
+    """`place: why`, one a row, in the order of the file."""
+
+    def add(self, problem: Problem) -> None:
+        """Note a bad row."""
+        found = f" ({problem.found})" if problem.found else ""
+        self.found.append(f"{problem.where}: {problem.what}{found}")
+
+
 @dataclass(frozen=True, slots=True)
 class RowFile:
     """A file (or folder) of rows, and how it is read."""
@@ -33,6 +47,10 @@ class RowFile:
     """Of its text."""
     columns: tuple[str, ...] = ()
     """Names for the columns of a file without a header line."""
+    query: str = ""
+    """What to select from a database."""
+    bad: BadRows | None = None
+    """Takes up the bad rows; None: they are an error."""
 
 
 @dataclass
@@ -41,6 +59,8 @@ class Faults:
 
     place: str
     """What to call the file in messages."""
+    bad: BadRows | None = None
+    """Where bad rows go instead, so that they are no error."""
     problems: list[Problem] = field(default_factory=list)
     """The first few."""
     count: int = 0
@@ -48,6 +68,9 @@ class Faults:
 
     def add(self, problem: Problem) -> None:
         """Note a bad row."""
+        if self.bad is not None:
+            self.bad.add(problem)
+            return
         self.count += 1
         if self.count <= SHOWN:
             self.problems.append(problem)
@@ -61,7 +84,8 @@ class Faults:
         """
         if self.count > SHOWN:
             more = self.count - SHOWN
-            self.problems.append(Problem(f"and {more} more bad rows", where=self.place))
+            fix = "to leave such rows out, and count them: on_bad_row: skip (under `source`)"
+            self.problems.append(Problem(f"and {more} more bad rows", where=self.place, fix=fix))
         if self.count:
             raise DataError(*self.problems)
         if not rows:

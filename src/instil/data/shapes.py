@@ -7,6 +7,7 @@ alpaca                  `instruction`, `output`, and perhaps `input` (and `syste
 sharegpt                `conversations`: turns with `from` (human, gpt, system) and `value`
 messages                `messages`: turns with `role` (user, assistant, system) and `content`
 prompt_completion       `prompt`, `completion`
+tagged                  `tokens` and `tags` (or `ner_tags`, `labels`): two lists of one length
 plain                   anything else: a table with columns of its own
 ======================  =======================================================================
 
@@ -16,11 +17,18 @@ A worked example: a ShareGPT row of two turns becomes one question and its answe
     -> {..., "prompt": "2 + 2?", "completion": "4"}
 
 The completion is the last answer; of several turns before it the prompt is a transcript, each turn
-begun with `User:` or `Assistant:`.
+begun with `User:` or `Assistant:`. A task that asks with real turns takes `history` instead, a list
+of the turns up to the last question, and `last_message`, that question.
+
+A row of words with their tags (BIO, IOB, IOBES or bare types) gets its names in order, or `none`::
+
+    {"tokens": ["Ada", "Byron", "in", "Paris"], "tags": ["B-PER", "I-PER", "O", "B-LOC"]}
+    -> {..., "prompt": "Ada Byron in Paris", "completion": "PER: Ada Byron; LOC: Paris"}
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -35,6 +43,7 @@ class Shape(StrEnum):
     SHAREGPT = "sharegpt"
     MESSAGES = "messages"
     PROMPT_COMPLETION = "prompt_completion"
+    TAGGED = "tagged"
     PLAIN = "plain"
 
 
@@ -70,6 +79,12 @@ _KEYS = {Shape.SHAREGPT: ("from", "value"), Shape.MESSAGES: ("role", "content")}
 """Shape -> the keys of speaker and text in a turn, whichever column it stands in."""
 
 
+_TAGS = ("tags", "ner_tags", "labels")
+"""Columns that hold a tag for each of the `tokens`."""
+NO_NAMES = "none"
+"""What a tagged row without any name is completed with."""
+
+
 def recognise(columns: Mapping[str, object]) -> Shape:
     """Tell the shape of a row by its columns.
 
@@ -78,6 +93,8 @@ def recognise(columns: Mapping[str, object]) -> Shape:
     """
     if _hold_text(columns, "prompt", "completion"):
         return Shape.PROMPT_COMPLETION
+    if _tag_column(columns):
+        return Shape.TAGGED
     turns = columns.get(_conversation(columns))
     if isinstance(turns, list):
         keys = turns[0].keys() if turns else {"role", "content"}
@@ -89,7 +106,9 @@ def recognise(columns: Mapping[str, object]) -> Shape:
 
 
 def normalise_shape(columns: Mapping[str, object], *, place: str = "") -> dict[str, object]:
-    """Add `prompt` and `completion` (and `system`, where there is one) to a row of a known shape.
+    """Add `prompt` and `completion` to a row of a known shape; a conversation gets more.
+
+    That is `history`, `last_message`, and `system` where there is one.
 
     Args:
         columns: One row.
@@ -100,15 +119,18 @@ def normalise_shape(columns: Mapping[str, object], *, place: str = "") -> dict[s
         conversation without an answer gets an empty `completion`.
 
     Raises:
-        DataError: for a turn without speaker or text, or with an unknown speaker.
+        DataError: for a turn without speaker or text, or with an unknown speaker; for tokens and
+            tags that do not go together.
     """
     shape = recognise(columns)
     if shape is Shape.ALPACA:
         parts = [str(columns[name] or "") for name in ("instruction", "input") if name in columns]
-        added = {
+        added: dict[str, object] = {
             "prompt": "\n\n".join(part for part in parts if part.strip()),
             "completion": str(columns["output"] or ""),
         }
+    elif shape is Shape.TAGGED:
+        added = _from_tags(columns, place=place)
     elif shape in _KEYS:
         added = _from_turns(_turns(columns, shape, place=place))
     else:
@@ -116,8 +138,59 @@ def normalise_shape(columns: Mapping[str, object], *, place: str = "") -> dict[s
     return {**added, **columns}
 
 
-def _from_turns(turns: Sequence[_Turn]) -> dict[str, str]:
-    """Prompt, completion and system of a conversation."""
+def entities(tokens: Sequence[str], tags: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the names that tags mark, each with its type, in order.
+
+    An `I-` that goes on with nothing begins a name, as it does in IOB1; bare types (`PER PER O`)
+    run on until they change.
+
+    >>> entities(["Ada", "Byron", "in", "Paris"], ["B-PER", "I-PER", "O", "B-LOC"])
+    [('PER', 'Ada Byron'), ('LOC', 'Paris')]
+    """
+    found: list[tuple[str, list[str]]] = []
+    last = ""
+    for token, tag in zip(tokens, tags, strict=True):
+        match = _TAG.fullmatch(tag)
+        begins, kind = (match[1], match[2]) if match else ("", tag)
+        kind = "" if tag in ("O", "", "0") else kind
+        if kind and (kind != last or begins in ("B", "S", "U")):
+            found.append((kind, [token]))
+        elif kind:
+            found[-1][1].append(token)
+        last = "" if begins in ("E", "L", "S", "U") else kind
+    return [(kind, " ".join(words)) for kind, words in found]
+
+
+_TAG = re.compile(r"([BIESLU])[-_](.+)")
+
+
+def _tag_column(columns: Mapping[str, object]) -> str:
+    """The column with a tag for each token; empty where there is none, or the tags are numbers."""
+    tokens = columns.get("tokens")
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        return ""
+    for name in _TAGS:
+        tags = columns.get(name)
+        if isinstance(tags, list) and all(isinstance(tag, str) for tag in tags):
+            return name
+    return ""
+
+
+def _from_tags(columns: Mapping[str, object], *, place: str) -> dict[str, object]:
+    """The sentence, and its names as a text."""
+    column = _tag_column(columns)
+    tokens, tags = columns["tokens"], columns[column]
+    assert isinstance(tokens, list), "`recognise` has looked"
+    assert isinstance(tags, list), "`recognise` has looked"
+    if len(tokens) != len(tags):
+        found = f"{len(tokens)} tokens and {len(tags)} {column}"
+        raise DataError(Problem("every token needs one tag", where=place, found=found))
+    names = "; ".join(f"{kind}: {name}" for kind, name in entities(tokens, tags))
+    return {"prompt": " ".join(tokens), "completion": names or NO_NAMES}
+
+
+def _from_turns(turns: Sequence[_Turn]) -> dict[str, object]:
+    """Prompt, history, last message, completion and system of a conversation."""
     last = max((i for i, turn in enumerate(turns) if turn.role == "assistant"), default=len(turns))
     before = [turn for turn in turns[:last] if turn.role != "system"]
     if len(before) == 1:
@@ -126,7 +199,14 @@ def _from_turns(turns: Sequence[_Turn]) -> dict[str, str]:
         prompt = "\n\n".join(f"{turn.role.capitalize()}: {turn.text}" for turn in before)
     system = "\n\n".join(turn.text for turn in turns if turn.role == "system")
     completion = turns[last].text if last < len(turns) else ""
-    found = {"prompt": prompt, "completion": completion}
+    asked = before[-1].text if before and before[-1].role == "user" else ""
+    history = before[:-1] if asked else before
+    found: dict[str, object] = {
+        "prompt": prompt,
+        "completion": completion,
+        "history": [{"role": turn.role, "content": turn.text} for turn in history],
+        "last_message": asked,
+    }
     return found | {"system": system} if system else found
 
 

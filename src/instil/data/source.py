@@ -1,9 +1,9 @@
-"""Rows out of any source: a local file or folder, or a file out of a package.
+"""Rows out of any source: a local file or folder, an archive, a database, a package, the hub.
 
 `read_table` finds the file, tells its format, and yields its rows one by one, each with the place
 it stands at::
 
-    >>> from instil.types import SourceSpec
+    >>> from instil.types import OnBadRow, SourceSpec
     >>> for place, columns in read_table(SourceSpec(uri="reviews.csv")):    # doctest: +SKIP
     ...     print(place, columns)
     reviews.csv:2 {'text': 'A joy.', 'label': 'positive'}
@@ -14,19 +14,33 @@ The table of formats is `READERS`; a new one is a function from a `RowFile` to r
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-from instil.data.fetch import fetch_member
+from instil.data.archive import MEMBER
+from instil.data.fetch import fetch_member, unpack_local
 from instil.data.folders import read_folder, read_trivia
+from instil.data.hub import hub_files
 from instil.data.jsonrows import read_json, read_jsonl
-from instil.data.rowfile import PlacedRow, RowFile
+from instil.data.rowfile import BadRows, Faults, PlacedRow, RowFile
 from instil.data.shapes import normalise_shape
-from instil.data.tables import read_csv, read_parquet, read_tsv
+from instil.data.sqlrows import MAGIC as SQLITE_MAGIC
+from instil.data.sqlrows import SQLITE, parse_sqlite, read_sqlite
+from instil.data.tables import (
+    ARROW_MAGIC,
+    FEATHER_1_MAGIC,
+    is_quoted_tsv,
+    read_arrow,
+    read_csv,
+    read_parquet,
+    read_tsv,
+)
 from instil.data.textfile import COMPRESSED, head
-from instil.data.uri import PREFIX
+from instil.data.uri import HUB, PREFIX
 from instil.errors import DataError, Problem, nearest
-from instil.types import SourceSpec
+from instil.types import OnBadRow, SourceSpec
 
 READERS: dict[str, Callable[[RowFile], Iterator[PlacedRow]]] = {
     "csv": read_csv,
@@ -34,6 +48,8 @@ READERS: dict[str, Callable[[RowFile], Iterator[PlacedRow]]] = {
     "json": read_json,
     "jsonl": read_jsonl,
     "parquet": read_parquet,
+    "arrow": read_arrow,
+    "sqlite": read_sqlite,
     "folder": read_folder,
     "trivia": read_trivia,
 }
@@ -48,10 +64,30 @@ _ENDINGS = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".sqlite": "sqlite",
+    ".sqlite3": "sqlite",
 }
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
-def read_table(source: SourceSpec, *, base: Path | None = None) -> Iterator[PlacedRow]:
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """A file of a source, before its format is known."""
+
+    path: Path
+    place: str
+    """What to call it in messages."""
+    format: str
+    query: str = ""
+
+
+def read_table(
+    source: SourceSpec, *, base: Path | None = None, bad: BadRows | None = None
+) -> Iterator[PlacedRow]:
     """Read the rows of a source, one by one.
 
     Rows of the shapes that `instil.data.shapes` knows (alpaca, ShareGPT, messages) get the columns
@@ -60,6 +96,7 @@ def read_table(source: SourceSpec, *, base: Path | None = None) -> Iterator[Plac
     Args:
         source: Where the rows come from and how they are read.
         base: The folder that a relative path starts at; by default the working directory.
+        bad: Takes up the rows that cannot be used, under `on_bad_row: skip`.
 
     Returns:
         An iterator of (place, columns): `reviews.csv:2`, `data.json row 3` or `sport/001.txt`.
@@ -68,8 +105,19 @@ def read_table(source: SourceSpec, *, base: Path | None = None) -> Iterator[Plac
         DataError: at once for a source that is missing, cannot be fetched or has no known format;
             while reading for what the file's reader cannot use.
     """
-    path, place = _located(source, base)
-    format_name = source.format or sniff_format(path)
+    if source.on_bad_row is OnBadRow.ERROR:
+        bad = None
+    elif bad is None:
+        bad = BadRows()
+    files = [_row_file(found, source, bad) for found in _located(source, base)]
+    rows = chain.from_iterable(READERS[name](file) for name, file in files)
+    return _shaped(rows, Faults(source.uri, bad))
+
+
+def _row_file(found: _Located, source: SourceSpec, bad: BadRows | None) -> tuple[str, RowFile]:
+    """A format and the file that is read as such."""
+    path, place = found.path, found.place
+    format_name = found.format or source.format or sniff_format(path)
     if format_name not in READERS:
         raise DataError(
             Problem(
@@ -88,8 +136,14 @@ def read_table(source: SourceSpec, *, base: Path | None = None) -> Iterator[Plac
                 fix="name a file in it, or set `format: folder`",
             )
         )
-    file = RowFile(path, place, encoding=source.encoding, columns=source.columns)
-    return _shaped(READERS[format_name](file))
+    query = found.query or source.query
+    if query and format_name != "sqlite":
+        fix = "take `query:` out, or name a SQLite database"
+        raise DataError(Problem(f"a query goes with a database, not {format_name}", place, fix=fix))
+    file = RowFile(
+        path, place, encoding=source.encoding, columns=source.columns, query=query, bad=bad
+    )
+    return format_name, file
 
 
 def sniff_format(path: Path) -> str:
@@ -108,11 +162,13 @@ def sniff_format(path: Path) -> str:
         return "folder"
     plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     by_ending = _ENDINGS.get(plain.suffix.lower(), "")
-    if by_ending not in {"", "json"}:
+    if by_ending not in {"", "json", "tsv"}:
         return by_ending
-    begin = head(path, place=path.name)
+    begin = head(path, place=path.name, size=1 << 20)
     if not begin.strip():
         raise DataError(Problem("the file is empty", where=path.name, fix="write rows into it"))
+    if by_ending == "tsv":
+        return "csv" if is_quoted_tsv(begin) else "tsv"
     found = _by_content(begin)
     if by_ending == "json":
         several = len(begin.strip().splitlines()) > 1
@@ -130,13 +186,35 @@ def sniff_format(path: Path) -> str:
     return found
 
 
-def _located(source: SourceSpec, base: Path | None) -> tuple[Path, str]:
-    """The file or folder, and what to call it in messages."""
-    if source.uri.startswith(PREFIX):
-        path = fetch_member(source.uri, sha256=source.sha256, filename=source.filename)
-        return path, path.name
-    path = (base or Path()) / Path(source.uri).expanduser()
-    if not source.uri.strip():
+def _located(source: SourceSpec, base: Path | None) -> list[_Located]:
+    """The files (or the folder) of a source, in order."""
+    uri = source.uri
+    if uri.startswith(PREFIX):
+        path = fetch_member(uri, sha256=source.sha256, filename=source.filename)
+        return [_unpacked(path, (), place=path.name)]
+    if uri.startswith(HUB):
+        found = hub_files(uri, base=base or Path())
+        return [_unpacked(file, (), place=place) for place, file in found]
+    if uri.startswith(SQLITE):
+        name, query = parse_sqlite(uri)
+        return [_Located(_existing(name, base), name, "sqlite", query)]
+    name, *members = uri.split(MEMBER)
+    return [_unpacked(_existing(name, base), members, place=name)]
+
+
+def _unpacked(path: Path, members: Sequence[str], *, place: str) -> _Located:
+    """The file itself or, where it is an archive, the file in it."""
+    if not members and (path.is_dir() or not path.name.lower().endswith(_ARCHIVES)):
+        return _Located(path, place, "")
+    found = unpack_local(path, members, label=place)
+    inner = members[-1].rstrip("/") if members else found.name
+    return _Located(found, f"{place}{MEMBER}{inner}", "")
+
+
+def _existing(uri: str, base: Path | None) -> Path:
+    """The local file or folder of this name."""
+    path = (base or Path()) / Path(uri).expanduser()
+    if not uri.strip():
         raise DataError(Problem("the source has an empty path", fix="set `uri:`"))
     if not path.exists():
         siblings = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -144,18 +222,19 @@ def _located(source: SourceSpec, base: Path | None) -> tuple[Path, str]:
         raise DataError(
             Problem(
                 "there is no such file or folder",
-                where=source.uri,
+                where=uri,
                 found=str(path.absolute()),
-                nearest=str(Path(source.uri).with_name(near)) if near else "",
+                nearest=str(Path(uri).with_name(near)) if near else "",
             )
         )
-    return path, source.uri
+    return path
 
 
 def _by_content(begin: bytes) -> str:
     """The format that the first bytes of a file speak for; empty when they do not tell."""
-    if begin.startswith(b"PAR1"):
-        return "parquet"
+    for magic, name in _MAGIC.items():
+        if begin.startswith(magic):
+            return name
     text = begin.decode("utf-8-sig", "replace").lstrip()
     first, newline, after = text.partition("\n")
     if text.startswith("["):
@@ -163,8 +242,18 @@ def _by_content(begin: bytes) -> str:
     if text.startswith("{"):
         return "jsonl" if _is_object(first) and (after.strip() or not newline) else "json"
     if "\t" in first:
-        return "tsv"
+        return "csv" if is_quoted_tsv(begin) else "tsv"
     return "csv" if "," in first or ";" in first else ""
+
+
+_MAGIC = {
+    b"PAR1": "parquet",
+    ARROW_MAGIC: "arrow",
+    FEATHER_1_MAGIC: "arrow",
+    b"\xff\xff\xff\xff": "arrow",
+    SQLITE_MAGIC: "sqlite",
+}
+"""How files of a format begin."""
 
 
 def _is_object(text: str) -> bool:
@@ -174,6 +263,16 @@ def _is_object(text: str) -> bool:
         return False
 
 
-def _shaped(rows: Iterator[PlacedRow]) -> Iterator[PlacedRow]:
+def _shaped(rows: Iterator[PlacedRow], faults: Faults) -> Iterator[PlacedRow]:
     for place, columns in rows:
-        yield place, normalise_shape(columns, place=place)
+        try:
+            shaped = normalise_shape(columns, place=place)
+        except DataError as error:
+            # A bad row counts once; the first one that stops the reading is told in full.
+            faults.add(error.problems[0])
+            if faults.count == 1:
+                faults.problems[:] = error.problems
+            continue
+        if not faults.count:
+            yield place, shaped
+    faults.done(rows=1)

@@ -371,6 +371,7 @@ def load_splits(path: Path) -> tuple[Split, ...]:
 
 
 def _split_from(item: dict[str, Any]) -> Split:
-    lists = {name: tuple(item[name]) for name in ("train", "validation", "test")}
+    lists: dict[str, Any] = {name: tuple(item[name]) for name in ("train", "validation", "test")}
     removed = tuple(Removed(**{**entry, "part": Part(entry["part"])}) for entry in item["removed"])
+    lists["bad_rows"] = tuple(item.get("bad_rows", ()))
     return Split(**{**item, **lists, "removed": removed})

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ruamel.yaml.comments import CommentedMap
 
-from instil.data.inspect import Guess, Kind, Wishes, inspect_table
+from instil.data.archive import MEMBER
+from instil.data.guesses import Kind
+from instil.data.inspect import Guess, Wishes, inspect_table
 from instil.data.labels import Labels, is_filled, spelt
+from instil.data.sqlrows import SQLITE, parse_sqlite
+from instil.data.uri import HUB, PREFIX
 from instil.data.wording import free_text_kind, templates
 from instil.errors import DataError, Problem
 from instil.run import write_whole
-from instil.types import SourceSpec
+from instil.types import OnBadRow, SourceSpec
 from instil.yamlwriter import comment, dump_yaml
 
 _TEST_SHARE, _MOST_TEST = 0.25, 300
@@ -54,34 +58,38 @@ class Starter:
 
 
 def write_starter(
-    data: Path,
+    data: str | Path,
     *,
     folder: Path,
     wishes: Wishes,
     name: str = "",
     model: str = "smollm2-135m-instruct",
     encoding: str = "utf-8",
+    on_bad_row: OnBadRow = OnBadRow.ERROR,
     overwrite: bool = False,
 ) -> Starter:
     """Look at a file of rows and write `NAME.task.yaml` and `NAME.recipe.yaml`.
 
     Args:
-        data: The rows.
+        data: The rows: a path, or an address such as `hub:owner/name` or `sqlite:shop.db`.
         folder: Where the two files go.
         wishes: Columns that the user names.
         name: Of the task; by default the data file's.
         model: The recipe's base model.
         encoding: Of a text file of rows.
+        on_bad_row: What becomes of rows that cannot be used.
         overwrite: Whether files that exist are written over.
 
     Raises:
         DataError: The rows cannot be used, or a file exists.
     """
-    id = task_id(name or data.name)
+    data = str(data)
+    id = task_id(name or _file_name(data))
     task_file, recipe_file = folder / f"{id}.task.yaml", folder / f"{id}.recipe.yaml"
     _refuse_existing([task_file, recipe_file], overwrite=overwrite)
-    guess = inspect_table(SourceSpec(uri=str(data), encoding=encoding), wishes=wishes)
-    task = task_yaml(guess, id=id, source=_from(folder, data), encoding=encoding)
+    source = SourceSpec(uri=data, encoding=encoding, on_bad_row=on_bad_row)
+    guess = inspect_table(source, wishes=wishes)
+    task = task_yaml(guess, id=id, source=replace(source, uri=_from(folder, data)))
     recipe = recipe_yaml(guess, task=task_file.name, model=model)
     write_whole(task_file, task.encode())
     write_whole(recipe_file, recipe.encode())
@@ -105,10 +113,39 @@ def _refuse_existing(files: list[Path], *, overwrite: bool) -> None:
         raise DataError(*(Problem("this exists already", where=str(f), fix=fix) for f in existing))
 
 
-def _from(folder: Path, data: Path) -> str:
+def _parted(data: str) -> tuple[str, str, str]:
+    """Part an address into its scheme, a local path, and what follows the path."""
+    if data.startswith(SQLITE):
+        path, _ = parse_sqlite(data)
+        return SQLITE, path, data.removeprefix(SQLITE + path)
+    if data.startswith(HUB):
+        path, mark, options = data.removeprefix(HUB).partition("?")
+        return HUB, path, mark + options
+    path, mark, member = data.partition(MEMBER)
+    return "", path, mark + member
+
+
+def _file_name(data: str) -> str:
+    """The name of what holds the rows: the last part of its path.
+
+    >>> _file_name("hub:owner/imdb@main?split=train"), _file_name("x.zip!/sub/rows.csv")
+    ('imdb', 'rows.csv')
+    """
+    scheme, path, more = _parted(data)
+    path = path.partition("@")[0] if scheme == HUB else path
+    return Path(more if more.startswith(MEMBER) else path).name
+
+
+def _from(folder: Path, data: str) -> str:
     """Write the way from the task file to the rows, or the whole path where they are elsewhere."""
-    path = os.path.relpath(data.resolve(), folder.resolve())
-    return str(data.resolve()) if path.startswith("..") else path
+    scheme, name, more = _parted(data)
+    if data.startswith(PREFIX) or (scheme == HUB and not name.startswith((".", "/", "~"))):
+        return data
+    whole = Path(name).expanduser().resolve()
+    path = os.path.relpath(whole, folder.resolve())
+    if path.startswith(".."):
+        return f"{scheme}{whole}{more}"
+    return f"{scheme}{'./' if scheme == HUB else ''}{path}{more}"
 
 
 def plan_sizes(rows: int, *, classes: int) -> Sizes:
@@ -124,24 +161,27 @@ def plan_sizes(rows: int, *, classes: int) -> Sizes:
     return Sizes(train, validation=validation, test=test)
 
 
-def task_yaml(guess: Guess, *, id: str, source: str, encoding: str = "utf-8") -> str:
+def task_yaml(guess: Guess, *, id: str, source: SourceSpec) -> str:
     """Write the task file.
 
     Args:
         guess: What the rows are.
         id: The task's name.
         source: Where the rows are, counted from the task file.
-        encoding: Of the rows' file.
     """
     task = CommentedMap()
     task["id"] = id
     task["kind"] = free_text_kind(guess) if guess.kind is Kind.FREE_TEXT else str(guess.kind)
-    task["description"] = f"{guess.target.name} of {guess.text.name} in {Path(source).name}"
+    task["description"] = f"{guess.target.name} of {guess.text.name} in {_file_name(source.uri)}"
     _say(task, "licence", "not stated", "The licence of the rows; it goes into the model's card.")
-    where_from = source if encoding == "utf-8" else {"uri": source, "encoding": encoding}
-    _say(task, "source", where_from, "CSV, TSV, JSON, JSONL or Parquet, from this file's folder.")
+    _say(task, "source", _source(source), "Where the rows are, from this file's folder.")
     _say(task, "text", guess.text_field, "The field that the model reads.")
     _say(task, "target", guess.target_field, "The field that holds the right answer.")
+    if guess.history:
+        text = "The field with the turns before the text, each with a role and its content."
+        _say(task, "history", guess.history, text)
+        text = "Which of the assistant's turns are trained on: all, or the last alone."
+        _say(task, "train_on", "all", text)
     if guess.fields:
         notes = "; ".join(guess.labels.notes if guess.labels else ())
         text = f"Fields computed from the columns{': ' if notes else ''}{notes}."
@@ -163,6 +203,16 @@ _TEMPLATES_HELP = (
     "auxiliary another question about the row, trained on; inverted leads from the answer back to "
     "the text, trained on."
 )
+
+
+def _source(source: SourceSpec) -> object:
+    """Write the source: the path alone where nothing else has to be said."""
+    more = {}
+    if source.encoding != "utf-8":
+        more["encoding"] = source.encoding
+    if source.on_bad_row is not OnBadRow.ERROR:
+        more["on_bad_row"] = str(source.on_bad_row)
+    return {"uri": source.uri, **more} if more else source.uri
 
 
 def _say(mapping: CommentedMap, key: str, value: object, text: str) -> None:
@@ -190,6 +240,8 @@ def _add_free_text(task: CommentedMap, guess: Guess) -> None:
 def _metric(guess: Guess) -> str:
     if free_text_kind(guess) == "translation":
         return "chrf"
+    if free_text_kind(guess) == "entities":
+        return "token_f1"
     return "token_f1" if guess.target.mean_words <= 5 else "rougeL"
 
 
@@ -256,7 +308,7 @@ def _tell(mapping: CommentedMap, key: str, value: object, text: str) -> None:
 def _words(guess: Guess) -> int:
     """Return the words of text and answer that 95 % of the rows do not exceed."""
     answer = 0 if guess.labels else guess.target.words_at(0.95)
-    return guess.text.words_at(0.95) + answer
+    return guess.measured.words_at(0.95) + answer
 
 
 def _max_length(guess: Guess) -> int:

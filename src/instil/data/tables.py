@@ -1,15 +1,17 @@
-"""Readers of tables: csv, tsv and parquet files."""
+"""Readers of tables: csv, tsv, parquet and arrow files."""
 
 from __future__ import annotations
 
 import csv
+import io
 import itertools
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import IO
+from typing import IO, Any
 
 from instil.data.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
-from instil.data.textfile import reading, reading_text
+from instil.data.textfile import bad_bytes, reading, reading_text
 from instil.errors import DataError, Problem
 
 _Cells = tuple[int, list[str]]
@@ -35,7 +37,9 @@ def read_csv(file: RowFile) -> Iterator[PlacedRow]:
             if line.strip():
                 break
         delimiter = csv_delimiter(begin[-1] if begin else "")
-        yield from _rows(file, _csv_cells(itertools.chain(begin, lines), delimiter, file.place))
+        faults = Faults(file.place, file.bad)
+        cells = _csv_cells(itertools.chain(begin, lines), delimiter, faults)
+        yield from _rows(file, cells, faults)
 
 
 def read_tsv(file: RowFile) -> Iterator[PlacedRow]:
@@ -47,7 +51,7 @@ def read_tsv(file: RowFile) -> Iterator[PlacedRow]:
         DataError: as `read_csv`.
     """
     with _lines(file) as lines:
-        yield from _rows(file, _tsv_cells(lines))
+        yield from _rows(file, _tsv_cells(lines), Faults(file.place, file.bad))
 
 
 def read_parquet(file: RowFile) -> Iterator[PlacedRow]:
@@ -59,19 +63,65 @@ def read_parquet(file: RowFile) -> Iterator[PlacedRow]:
     import pyarrow
     import pyarrow.parquet
 
+    def batches(stream: IO[bytes]) -> Iterator[Any]:
+        parquet = pyarrow.parquet.ParquetFile(stream)
+        check_columns(list(parquet.schema_arrow.names), where=file.place)
+        yield from parquet.iter_batches(batch_size=_BATCH)
+
+    yield from _batched(file, batches, name="Parquet")
+
+
+def read_arrow(file: RowFile) -> Iterator[PlacedRow]:
+    """Read an Arrow file, of either form (file or stream) or Feather, in batches.
+
+    Raises:
+        DataError: for a file that is not Arrow, is damaged, or has no rows.
+    """
+    import pyarrow
+    import pyarrow.feather
+
+    def batches(stream: IO[bytes]) -> Iterator[Any]:
+        begin = stream.read(len(ARROW_MAGIC))
+        stream.seek(0)
+        if begin.startswith(FEATHER_1_MAGIC):
+            table = pyarrow.feather.read_table(stream)
+            check_columns(table.schema.names, where=file.place)
+            yield from table.to_batches(max_chunksize=_BATCH)
+            return
+        if begin == ARROW_MAGIC:
+            opened = pyarrow.ipc.open_file(stream)
+            whole: Iterable[Any] = (opened.get_batch(i) for i in range(opened.num_record_batches))
+        else:
+            whole = opened = pyarrow.ipc.open_stream(stream)
+        check_columns(opened.schema.names, where=file.place)
+        for batch in whole:  # a stored batch can be the whole file: rows are made a few at a time
+            for start in range(0, batch.num_rows, _BATCH):
+                yield batch.slice(start, _BATCH)
+
+    yield from _batched(file, batches, name="Arrow")
+
+
+ARROW_MAGIC, FEATHER_1_MAGIC = b"ARROW1", b"FEA1"
+"""How an Arrow file and one of Feather's first version begin."""
+_BATCH = 1024  # rows that are Python objects at a time
+
+
+def _batched(
+    file: RowFile, batches: Callable[[IO[bytes]], Iterator[Any]], *, name: str
+) -> Iterator[PlacedRow]:
+    import pyarrow
+
     number = 0
     with reading(file.path, place=file.place) as stream:
         try:
-            parquet = pyarrow.parquet.ParquetFile(stream)
-            check_columns(list(parquet.schema_arrow.names), where=file.place)
-            for batch in parquet.iter_batches(batch_size=1024):
+            for batch in batches(stream):
                 for columns in batch.to_pylist():
                     number += 1
                     yield f"{file.place} row {number}", columns
         except (pyarrow.ArrowException, OSError) as error:
             raise DataError(
                 Problem(
-                    f"this cannot be read as Parquet: {excerpt(str(error), width=160)}",
+                    f"this cannot be read as {name}: {excerpt(str(error), width=160)}",
                     where=file.place,
                     fix="check the file, or set `format:` to what it is",
                 )
@@ -90,31 +140,73 @@ def csv_delimiter(line: str) -> str:
     return max(counts, key=lambda sign: counts[sign])
 
 
-def _lines(file: RowFile) -> AbstractContextManager[IO[str]]:
-    """The file's text with its line breaks as they are, for quoted cells may hold some."""
-    return reading_text(file.path, encoding=file.encoding, place=file.place, newline="")
+def is_quoted_tsv(begin: bytes) -> bool:
+    r"""Whether a tab-separated file, by its first bytes, has quoted cells with breaks or tabs.
 
+    It has where lines taken as rows do not fit the header, and quoted cells do::
 
-def _csv_cells(lines: Iterable[str], delimiter: str, place: str) -> Iterator[_Cells]:
-    # strict: a quote that is misplaced or never closed is an error, not a guess
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    line = 1
+        >>> is_quoted_tsv(b'id\ttext\n1\t"two\nlines"\n2\tone\n')
+        True
+    """
+    text = begin.decode("utf-8-sig", "replace")
+    lines = [line.rstrip("\r\n") for line in io.StringIO(text, newline="")]
+    lines = [line for line in lines if line]
+    if len(lines) < 2 or '"' not in text:
+        return False
+    wanted = lines[0].count("\t")
+    if all(line.count("\t") == wanted for line in lines[:-1]):  # the last may be cut short
+        return False
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True)
+    rows = []
     try:
         for cells in reader:
-            if cells:
-                yield line, cells
-            line = reader.line_num + 1
+            rows.append(len(cells))
     except csv.Error as error:
-        unclosed = "unexpected end of data" in str(error)
-        raise DataError(
-            Problem(
-                "a quote that is opened in this row is never closed"
-                if unclosed
-                else f"this row is not valid CSV: {error}",
-                where=f"{place}:{line}",
-                fix='close the quote; a quote inside a quoted cell is written twice: "so ""good"""',
-            )
-        ) from error
+        if "unexpected end of data" not in str(error):
+            return False
+    return all(count in (0, wanted + 1) for count in rows[:-1]) and len(rows) > 1
+
+
+def _lines(file: RowFile) -> AbstractContextManager[IO[str]]:
+    """The file's text with its line breaks as they are, for quoted cells may hold some."""
+    return reading_text(
+        file.path,
+        encoding=file.encoding,
+        place=file.place,
+        newline="",
+        keep_bad_bytes=file.bad is not None,
+    )
+
+
+def _csv_cells(lines: Iterable[str], delimiter: str, faults: Faults) -> Iterator[_Cells]:
+    # strict: a quote that is misplaced or never closed is an error, not a guess
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    line, cells = 1, list[str]()
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            unclosed = "unexpected end of data" in str(error)
+            problem = _bad_quotes(error, unclosed=unclosed, where=f"{faults.place}:{line}")
+            if unclosed or faults.bad is None:  # all rows after the quote are lost in it
+                raise DataError(problem) from error
+            faults.add(problem)
+            cells = []
+        if cells:
+            yield line, cells
+        line = reader.line_num + 1
+
+
+def _bad_quotes(error: csv.Error, *, unclosed: bool, where: str) -> Problem:
+    return Problem(
+        "a quote that is opened in this row is never closed"
+        if unclosed
+        else f"this row is not valid CSV: {error}",
+        where=where,
+        fix='close the quote; a quote inside a quoted cell is written twice: "so ""good"""',
+    )
 
 
 def _tsv_cells(lines: Iterable[str]) -> Iterator[_Cells]:
@@ -134,18 +226,20 @@ def _unquoted(cell: str) -> str:
     return inner.replace('""', '"') if quoted and '"' not in inner.replace('""', "") else cell
 
 
-def _rows(file: RowFile, cells: Iterator[_Cells]) -> Iterator[PlacedRow]:
+def _rows(file: RowFile, cells: Iterator[_Cells], faults: Faults) -> Iterator[PlacedRow]:
     """Put the header's names to the cells; the header is the first row, or `file.columns`."""
     names = list(file.columns)
     if not names:
         line, header = next(cells, (1, []))
         names = _names(header)
         check_columns(names, where=f"{file.place}:{line}")
-    faults, rows = Faults(file.place), 0
+    rows, names = 0, [sys.intern(name) for name in names]
     for line, row in cells:
         rows += 1
         if len(row) != len(names):
             faults.add(_ragged(row, names, where=f"{file.place}:{line}", headed=not file.columns))
+        elif file.bad is not None and (wrong := bad_bytes(row, file.encoding)):
+            faults.add(Problem(wrong, where=f"{file.place}:{line}"))
         elif not faults.count:
             yield f"{file.place}:{line}", dict(zip(names, row, strict=True))
     found = "a header line alone is not enough; " if names and not file.columns else ""

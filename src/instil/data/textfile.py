@@ -18,8 +18,9 @@ import contextlib
 import gzip
 import io
 import lzma
+import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
@@ -39,6 +40,7 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_ESCAPED = re.compile("[\udc80-\udcff]")
 _COMMON = ("utf-8", "utf-16", "latin-1", "cp1252", "ascii", "shift_jis", "gb18030", "big5")
 
 
@@ -64,7 +66,12 @@ def reading(path: Path, *, place: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def reading_text(
-    path: Path, *, encoding: str, place: str, newline: str | None = None
+    path: Path,
+    *,
+    encoding: str,
+    place: str,
+    newline: str | None = None,
+    keep_bad_bytes: bool = False,
 ) -> Iterator[IO[str]]:
     """Open a file's text; a byte order mark is taken off.
 
@@ -73,6 +80,8 @@ def reading_text(
         encoding: Its encoding, as Python names it, or several to try, parted by commas.
         place: What to call the file in messages.
         newline: As for `open`: None turns every line ending into a line feed.
+        keep_bad_bytes: Read bytes that are not in the encoding as lone surrogates, for `bad_bytes`
+            to find, where the encoding lets the reader go on after them.
 
     Raises:
         DataError: as `reading`; for an unknown encoding; for bytes that are not in it.
@@ -82,11 +91,26 @@ def reading_text(
     try:
         with (
             reading(path, place=place) as file,
-            io.TextIOWrapper(file, codec, newline=newline) as text,
+            io.TextIOWrapper(
+                file,
+                codec,
+                errors="surrogateescape" if keep_bad_bytes else "strict",
+                newline=newline,
+            ) as text,
         ):
             yield text
     except UnicodeError as error:
         raise _undecodable(path, codec, place=place) from error
+
+
+def bad_bytes(cells: Iterable[str], encoding: str) -> str:
+    r"""Say which byte of a row is not in the encoding; empty where all are.
+
+    >>> bad_bytes([b"caf\xe9".decode("utf-8", "surrogateescape")], "utf-8")
+    'byte 0xE9 is not utf-8'
+    """
+    found = next((match for cell in cells if (match := _ESCAPED.search(cell))), None)
+    return f"byte 0x{ord(found[0]) - 0xDC00:02X} is not {encoding}" if found else ""
 
 
 def _fitting(path: Path, names: Sequence[str], *, place: str) -> str:

@@ -7,11 +7,12 @@ target nor choices: the task's own stand in. `$text` and `$answer` below become 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from string import Template as Pattern
 
-from instil.data.guesses import name_words
-from instil.data.inspect import Guess, Kind
+from instil.data.guesses import Kind, name_words
+from instil.data.inspect import Guess
 from instil.data.labels import quoted, spelt
 from instil.data.shapes import Shape
 
@@ -61,6 +62,20 @@ _FREE = {
         ("labelled", "Instruction: $text\n\nResponse:"),
         ("polite", "Please do what the following asks for.\n\n$text"),
     ),
+    "dialogue": (("turn", "$text"),),
+    "entities": (
+        (
+            "question",
+            "List the names in this sentence, each with its kind ($kinds), as KIND: name; KIND: "
+            "name. Answer none where there are none.\n\n$text",
+        ),
+        (
+            "after_text",
+            "$text\n\nWhich names does the sentence above hold? The kinds are $kinds. Write each "
+            "as KIND: name, parted by semicolons, or none.",
+        ),
+        ("fields", "Sentence: $text\n\nNames (kinds: $kinds; or none):"),
+    ),
     "other": (
         ("question", "Read this $noun and write its $name.\n\n$text"),
         ("after_text", "$text\n\nWrite the $name that goes with the $noun above."),
@@ -73,6 +88,7 @@ _INVERTED = {
     "summary": "Write $a_noun of which this is the summary.\n\n$answer",
     "headline": "Write $a_noun that goes with this headline.\n\n$answer",
     "translation": "This is a translation. Write what it was translated from.\n\n$answer",
+    "entities": "Write a sentence that holds these names.\n\n$answer",
 }
 _TARGET_KINDS = {
     "summary": "summary abstract highlights".split(),
@@ -90,10 +106,16 @@ _VERBS = frozenset("is has was are can does should".split())
 """What the name of a yes-or-no column begins with: `is_spam`."""
 
 
+_KIND = re.compile(r"(?:^|; )([^\s:;{}]+): ")
+"""The kind of a name in the completion of a tagged row."""
+
+
 def free_text_kind(guess: Guess) -> str:
     """Return the kind of a free-text task: summary, headline, answer, translation ... or other."""
     if guess.shape is not Shape.PLAIN and guess.target.name == "completion":
-        return "instruction"
+        if guess.shape is Shape.TAGGED:
+            return "entities"
+        return "dialogue" if guess.history else "instruction"
     words = name_words(guess.target.name)
     return next((kind for kind, names in _TARGET_KINDS.items() if set(words) & set(names)), "other")
 
@@ -104,7 +126,10 @@ def templates(guess: Guess) -> list[Entry]:
     words = {"text": text, "answer": answer, **_names(guess)}
     if guess.kind is Kind.FREE_TEXT:
         kind = free_text_kind(guess)
-        entries = [_entry(id, prompt, words) for id, prompt in _FREE[kind]]
+        system = {"system": _braced(guess.system)} if guess.system else {}
+        entries = [_entry(id, prompt, words) | system for id, prompt in _FREE[kind]]
+        if kind == "dialogue":  # its one question is the user's own, and there is no way back
+            return entries
         back = _INVERTED.get(kind, "Write $a_noun that this $name goes with.\n\n$answer")
         return [*entries, _inverted(back, words)]
     patterns = _RATING if guess.kind is Kind.RATING else _CLASSES
@@ -126,12 +151,14 @@ def _names(guess: Guess) -> dict[str, str]:
         name = f'"{name}" label'  # "the is spam of this text" is no English
     choices = guess.labels.choices if guess.labels else ("", "")
     ends = {"low": choices[0], "high": choices[-1]}
+    kinds = sorted({kind for value in guess.target.values for kind in _KIND.findall(value)})
     return {
         "noun": noun,
         "a_noun": f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}",
         "Noun": noun.capitalize(),
         "name": name,
         "Name": name.capitalize(),
+        "kinds": ", ".join(kinds) or "as you see fit",
         **ends,
     }
 

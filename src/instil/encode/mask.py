@@ -7,7 +7,13 @@ completion is trained on::
     <|im_start|>user\nIs this positive? ...<|im_end|>\n<|im_start|>assistant\npositive<|im_end|>
     |------------------------------ prompt: mask False ----------------------||-- mask True --|
 
+In a conversation every turn of the assistant can be trained on, each with its stop token::
+
+    user ... assistant\nHello.<|im_end|>\n<|im_start|>user\nAnd now? ... assistant\nBye.<|im_end|>
+    |--- False ------||-- mask True --||-------------- False -----------------||-- True ------|
+
 Prompt and completion are tokenized apart, so the prompt's tokens are always a prefix of the whole;
+an earlier answer in the prompt is tokenized apart too, as it was when the model said it;
 the text is rendered from the chat template first and tokenized with no added special tokens, so no
 BOS is doubled; and the mask goes by position, so a padding token that equals EOS changes nothing.
 """
@@ -21,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from instil.errors import DataError, Problem
-from instil.types import Encoded, Example, Fate, Message, Piece, TooLong
+from instil.types import Encoded, Example, Fate, Message, Piece, TooLong, TrainOn
 
 # A base model has no chat template. This one keeps worked examples apart by an empty line, and ends
 # the last answer with EOS. It is saved with the tuned model, so serving renders as training did.
@@ -71,7 +77,33 @@ class ChatFormat:
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of the prompt."""
-        return self.tokens(self.prompt_text(messages))
+        return [token for ids, _ in self.turns(messages) for token in ids]
+
+    def turns(self, messages: Sequence[Message]) -> list[tuple[list[int], bool]]:
+        """Token ids of the prompt in pieces, and whether a piece is an answer with its stop token.
+
+        It is one piece where the chat template writes an answer otherwise once turns follow it
+        (without the stop token, say, or without the thoughts before it).
+        """
+        text, pieces, at = self.prompt_text(messages), list[tuple[list[int], bool]](), 0
+        for number, message in enumerate(messages):
+            if message.role != "assistant":
+                continue
+            before = self.prompt_text(messages[:number])
+            said = before + self.harmless(message.content) + self.stop_text
+            if not text.startswith(said):
+                return [(self.tokens(text), False)]
+            pieces += [
+                (self.tokens(text[at : len(before)]), False),
+                (self.completion(message.content), True),
+            ]
+            at = len(said)
+        return [*pieces, (self.tokens(text[at:]), False)]
+
+    @property
+    def stop_text(self) -> str:
+        """The stop token as the chat template writes it."""
+        return str(self.tokenizer.convert_ids_to_tokens(self.stop_id))
 
     def completion(self, target: str, *, stop: bool = True) -> list[int]:
         """Token ids of the completion, with the stop token unless `stop` is False."""
@@ -123,9 +155,10 @@ def encode(
         DataError: the example is longer than `max_length` and the policy is `ERROR`.
     """
     completion = chat.completion(example.target)
-    prompt = chat.prompt(example.messages)
+    turns = chat.turns(example.messages)
+    prompt = [token for ids, _ in turns for token in ids]
     if len(prompt) + len(completion) <= max_length:
-        return _encoded(example, prompt, completion)
+        return _encoded(example, turns, completion)
     why = f"{len(prompt) + len(completion)} tokens, {max_length} allowed"
     if too_long is TooLong.ERROR:
         raise DataError(
@@ -137,24 +170,60 @@ def encode(
     if too_long is TooLong.SHORTEN:
         shorter = shorten(example, chat, max_tokens=max_length - len(completion))
         if shorter is not None:
-            done = _encoded(shorter, chat.prompt(shorter.messages), completion)
+            done = _encoded(shorter, chat.turns(shorter.messages), completion)
             return replace(done, fate=Fate.TRUNCATED, why=f"input shortened ({why})")
     return Encoded(example.id, (), (), Fate.DROPPED, f"too long ({why})")
 
 
-def _encoded(example: Example, prompt: Sequence[int], completion: Sequence[int]) -> Encoded:
-    mask = (False,) * len(prompt) + (True,) * len(completion)
-    assert any(mask), "a completion has at least its stop token"
-    return Encoded(example.id, (*prompt, *completion), mask)
+def _encoded(
+    example: Example, turns: Sequence[tuple[list[int], bool]], completion: Sequence[int]
+) -> Encoded:
+    ids, mask = list[int](), list[bool]()
+    for piece, answer in turns:
+        ids += piece
+        mask += [answer and example.train_on is TrainOn.ALL] * len(piece)
+    assert completion, "a completion has at least its stop token"
+    return Encoded(example.id, (*ids, *completion), (*mask, *[True] * len(completion)))
+
+
+def by_turn(example: Example, chat: ChatFormat) -> tuple[Example, ...]:
+    """Part a conversation into one example a turn where the chat template asks for it.
+
+    A template may write an answer otherwise once turns follow it: one that drops the thoughts
+    before it, or a base model's, which has no token for the end of a turn. There every answer is
+    trained on as the last of a conversation of its own, so that it ends as it will in use.
+    """
+    answers = [n for n, m in enumerate(example.messages) if m.role == "assistant"]
+    if example.train_on is TrainOn.LAST or not answers or len(chat.turns(example.messages)) > 1:
+        return (example,)
+    earlier = (
+        replace(
+            example,
+            id=f"{example.id}#{turn}",
+            messages=example.messages[:number],
+            target=example.messages[number].content,
+            references=(),
+            choices=(),
+            text=example.messages[number - 1].content,
+            train_on=TrainOn.LAST,
+        )
+        for turn, number in enumerate(answers, start=1)
+        if number and example.messages[number - 1].role == "user"
+    )
+    return (*earlier, replace(example, train_on=TrainOn.LAST))
 
 
 def shorten(example: Example, chat: ChatFormat, *, max_tokens: int) -> Example | None:
     """Cut the end of the row's input text until the prompt fits into `max_tokens`.
 
-    The wording around the text, and the answer, stay whole. Returns None where that cannot be done:
-    the prompt does not hold the text, or the wording alone is too long.
+    Of a conversation the oldest turns go first: what was said last matters most. The
+    wording around the text, and the answer, stay whole. Returns None where that cannot be done: the
+    prompt does not hold the text, or the wording alone is too long.
     """
+    example = _without_oldest_turns(example, chat, max_tokens=max_tokens)
     last = example.messages[-1]
+    if len(chat.prompt(example.messages)) <= max_tokens:
+        return example
     if not example.text or example.text not in last.content:
         return None
     keep = chat.tokens(example.text)
@@ -176,6 +245,22 @@ def shorten(example: Example, chat: ChatFormat, *, max_tokens: int) -> Example |
     return None
 
 
+def _without_oldest_turns(example: Example, chat: ChatFormat, *, max_tokens: int) -> Example:
+    """Take out turns from the front, up to the next of the user, while the prompt is too long.
+
+    The system message stays; so do worked examples, which are turns as well.
+    """
+    if example.shots:
+        return example
+    system = [m for m in example.messages[:1] if m.role == "system"]
+    turns = list(example.messages[len(system) :])
+    while len(turns) > 1 and len(chat.prompt([*system, *turns])) > max_tokens:
+        turns = turns[1:]
+        while turns[0].role != "user" and len(turns) > 1:
+            turns = turns[1:]
+    return replace(example, messages=(*system, *turns))
+
+
 def encode_all(
     examples: Iterable[Example],
     chat: ChatFormat,
@@ -184,7 +269,11 @@ def encode_all(
     too_long: TooLong = TooLong.ERROR,
 ) -> tuple[Encoded, ...]:
     """Encode every example; dropped ones stay in the result with empty ids and a reason."""
-    return tuple(encode(e, chat, max_length=max_length, too_long=too_long) for e in examples)
+    return tuple(
+        encode(part, chat, max_length=max_length, too_long=too_long)
+        for example in examples
+        for part in by_turn(example, chat)
+    )
 
 
 def fates(encoded: Iterable[Encoded]) -> Mapping[str, int]:

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from instil.types import Role
+from instil.types import OnBadRow, Role, TrainOn
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 
@@ -44,10 +44,14 @@ class SourceForm(_Form):
 
     uri: Filled
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
-    format: Literal["", "csv", "tsv", "json", "jsonl", "parquet", "folder", "trivia"] = ""
+    format: Literal[
+        "", "csv", "tsv", "json", "jsonl", "parquet", "arrow", "sqlite", "folder", "trivia"
+    ] = ""
     columns: tuple[Filled, ...] = ()
     encoding: Filled = "utf-8"
     filename: str = ""
+    query: str = ""
+    on_bad_row: OnBadRow = OnBadRow.ERROR
 
 
 class TemplateForm(_Form):
@@ -82,4 +86,6 @@ class TaskForm(_Form):
     group: str = ""
     references: str = ""
     max_new_tokens: Annotated[int, Field(ge=1)] = 48
+    history: str = ""
+    train_on: TrainOn = TrainOn.ALL
     templates: Annotated[tuple[TemplateForm, ...], Field(min_length=1)]

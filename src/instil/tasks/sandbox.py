@@ -15,6 +15,7 @@ Own filters::
     {{ "one two three" | first_words(2) }} one two
     {{ "It works. Mostly." | first_sentence }} It works.
     {{ "R&amp;D" | unescape }}             R&D
+    {{ "a <b>good</b> film" | strip_tags }}    a good film
     {{ "Â£5" | mend_encoding }}            £5
     {{ "4.5" | float }}                    4.5, where Jinja's own would turn "four" into 0.0
 """
@@ -61,6 +62,10 @@ _REFUSED_TAGS = (
 )
 
 
+_BREAK = re.compile(r"<(?:br|hr|/p|/div|/li|/tr|/h[1-6])\b[^<>]{0,1000}>", re.IGNORECASE)
+_TAG = re.compile(r"</?[A-Za-z][^<>]{0,1000}>|<!--.{0,1000}?-->", re.DOTALL)
+
+
 def _squeeze(value: object) -> str:
     """Turn every run of whitespace into one space."""
     return " ".join(str(value).split())
@@ -91,6 +96,13 @@ def _mend_encoding(value: object, read_as: str = "cp1252") -> str:
         return str(value)
 
 
+def _strip_tags(value: object) -> str:
+    """Take HTML tags out and resolve entities; a tag of a new line becomes one, `a < b` stays."""
+    text = _unescape(_TAG.sub("", _BREAK.sub("\n", str(value))))
+    lines = "\n".join(" ".join(line.split()) for line in text.split("\n"))
+    return re.sub(r"\n{3,}", "\n\n", lines).strip()
+
+
 def _float(value: object) -> float:
     """Turn text into a number; unlike Jinja's own, refuse what is none."""
     try:
@@ -118,6 +130,7 @@ _OWN: dict[str, Callable[..., object]] = {
     "first_sentence": _first_sentence,
     "unescape": _unescape,
     "mend_encoding": _mend_encoding,
+    "strip_tags": _strip_tags,
     "float": _float,
     "int": _int,
     "round": _round,

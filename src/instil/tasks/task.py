@@ -48,7 +48,7 @@ METRIC_NAMES = (
 )
 """The keys of `evaluate.metrics.METRICS`, which lies above this module; a test holds them equal."""
 
-_PACKAGE = "pypi:"
+_PACKAGE, _SQLITE, _HUB = "pypi:", "sqlite:", "hub:"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = frozenset({"choices", "row", "range", "loop"})
@@ -155,12 +155,18 @@ def _task(form: TaskForm, *, folder: Path | None) -> Task:
         group=form.group,
         references=form.references,
         max_new_tokens=form.max_new_tokens,
+        history=form.history,
+        train_on=form.train_on,
     )
 
 
 def _source(form: SourceForm, *, folder: Path | None) -> SourceSpec:
     uri = form.uri
-    if folder is not None and (not _SCHEME.match(uri) or (folder / uri).exists()):
+    if folder is not None and uri.startswith((_SQLITE, _HUB)):
+        scheme, _, path = uri.partition(":")
+        if scheme == "sqlite" or path.startswith("."):
+            uri = f"{scheme}:{folder / path}"
+    elif folder is not None and (not _SCHEME.match(uri) or (folder / uri).exists()):
         uri = str(folder / uri)
     return SourceSpec(
         uri=uri,
@@ -169,6 +175,8 @@ def _source(form: SourceForm, *, folder: Path | None) -> SourceSpec:
         columns=form.columns,
         encoding=form.encoding,
         filename=form.filename,
+        query=form.query,
+        on_bad_row=form.on_bad_row,
     )
 
 
@@ -201,8 +209,11 @@ def _answer(task: TaskForm, choices: tuple[str, ...]) -> str:
 def _source_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     source, place = task.source, file.place(("source", "uri"))
     scheme = _SCHEME.match(source.uri)
-    if scheme and scheme[0] != _PACKAGE:
-        allowed = "a path, or pypi:NAME==VERSION/path/in/the/archive"
+    if scheme and scheme[0] not in (_PACKAGE, _SQLITE, _HUB):
+        allowed = (
+            "a path, hub:OWNER/NAME, sqlite:PATH?query=SELECT ..., or "
+            "pypi:NAME==VERSION/path/in/the/archive"
+        )
         fix = "download the file, and name it here"
         what = "unknown kind of source"
         yield Problem(what, where=place, found=source.uri, allowed=allowed, fix=fix)
@@ -262,6 +273,7 @@ def _field_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
         ("text", task.text),
         ("target", task.target),
         ("references", task.references),
+        ("history", task.history),
     ):
         if columns and name and name not in known:
             yield _unknown(name, known, file.place((key,)))

@@ -1,0 +1,117 @@
+"""What may be wrong with a text itself: damaged encoding, HTML left in it, personal data.
+
+Each check takes one text and gives back what it found, as an excerpt, or an empty text. They err on
+the side of silence: a check that cries at every third row is not read.
+
+>>> mojibake("a cafÃ© by the sea"), entity("R&amp;D"), tag("good<br />film")
+('cafÃ©', '&amp;', '<br />')
+>>> card("paid with 4111 1111 1111 1111"), email("write to ada@example.org")
+('4111...1111', 'a...@example.org')
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+
+_MOJIBAKE = re.compile(
+    r"\S*(?:[ÃÂ][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc"
+    r"\u2013-\u2122]|â€|â\u201a¬|â[\u0080-\u0082][\u0080-\u00bf])\S*"
+)
+_ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});")
+_TAG = re.compile(
+    r"</?(?:a|b|i|u|p|br|hr|em|ul|ol|li|td|tr|th|h[1-6]|div|img|pre|sup|sub|code|span|font|table|"
+    r"strong|center|script|style|blockquote)(?:\s[^<>]{0,300})?\s*/?>",
+    re.IGNORECASE,
+)
+_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){0,4}\.[A-Za-z]{2,}")
+_DIGITS = re.compile(r"(?<![\w.,-])\d(?:[ -]?\d){12,18}(?![\w-])")
+_PHONE = re.compile(
+    r"(?<![\w.,/-])(?<!\d )(?:\+\d{1,3}[ ./-]?(?:\(0\)[ ]?)?(?:\(?\d{1,5}\)?[ ./-]?){1,5}\d{2,4}"
+    r"|\(\d{3}\)[ ]?\d{3}[ .-]\d{4}"
+    r"|\d{3}[.-]\d{3}[.-]\d{4}"
+    r"|0\d{2,4}[ /-]\d{3,4}[ -]?\d{3,5})(?![\w/-])"
+)
+_FEWEST_PHONE_DIGITS, _MOST_PHONE_DIGITS = 9, 15
+
+
+def mojibake(text: str) -> str:
+    """Find UTF-8 that was read as Windows-1252 or Latin-1 (`cafÃ©`)."""
+    if "Ã" not in text and "Â" not in text and "â" not in text:
+        return ""
+    found = _MOJIBAKE.search(text)
+    return found[0][:40] if found else ""
+
+
+def replacement(text: str) -> str:
+    """Find the sign that stands for a character that was lost."""
+    at = text.find("\ufffd")
+    return "" if at < 0 else text[max(0, at - 15) : at + 15].strip()
+
+
+def entity(text: str) -> str:
+    """Find an HTML entity that stands for a character; `AT&T;` is none."""
+    if "&" not in text:
+        return ""
+    found = (match[0] for match in _ENTITY.finditer(text) if html.unescape(match[0]) != match[0])
+    return next(found, "")
+
+
+def tag(text: str) -> str:
+    """Find an HTML tag; `<3` and `a < b` are none."""
+    found = _TAG.search(text) if "<" in text else None
+    return found[0][:40] if found else ""
+
+
+def email(text: str) -> str:
+    """Find an e-mail address; its owner is not shown in full."""
+    found = _EMAIL.search(text) if "@" in text else None
+    return f"{found[0][0]}...@{found[0].partition('@')[2]}" if found else ""
+
+
+def phone(text: str) -> str:
+    """Find a telephone number written as one: `+49 30 1234567`, `(555) 123-4567`."""
+    for found in _PHONE.finditer(text):
+        digits = re.sub(r"\D", "", found[0])
+        if _FEWEST_PHONE_DIGITS <= len(digits) <= _MOST_PHONE_DIGITS:
+            return f"{found[0].strip()[:4]}...{digits[-2:]}"
+    return ""
+
+
+def card(text: str) -> str:
+    """Find a payment card's number: 13 to 19 digits with the right check digit."""
+    for found in _DIGITS.finditer(text):
+        digits = re.sub(r"\D", "", found[0])
+        if digits[0] in "23456" and len(set(digits)) > 1 and luhn(digits):
+            return f"{digits[:4]}...{digits[-4:]}"
+    return ""
+
+
+def luhn(digits: str) -> bool:
+    """Whether the last digit is the check digit of the others (ISO/IEC 7812-1, annex B).
+
+    >>> luhn("4111111111111111"), luhn("4111111111111112")
+    (True, False)
+    """
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + place % 2)
+        total += value - 9 if value > 9 else value
+    return total % 10 == 0
+
+
+DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
+    "text of a damaged encoding": (mojibake, "mend_encoding"),
+    "characters that were lost (\ufffd)": (replacement, ""),
+    "HTML entities": (entity, "unescape"),
+    "HTML tags": (tag, "strip_tags"),
+}
+"""What is found -> the check, and the filter that mends it (none where nothing can)."""
+
+PERSONAL: dict[str, Callable[[str], str]] = {
+    "an e-mail address": email,
+    "a telephone number": phone,
+    "a payment card's number": card,
+}
+"""What is found -> the check."""

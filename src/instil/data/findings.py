@@ -1,0 +1,278 @@
+"""The audit of a task's rows: everything that looks wrong, with counts, examples and a fix.
+
+A `Finding` is a warning, never an error: the rows can be used, but a user should know. Looked for
+are repeats within and across the parts of the split, one text with several labels, lopsided labels,
+labels that are the same tokens, fields that hold nothing or always the same, personal data, damaged
+encoding, and HTML left in the text.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from instil.data.audit import (
+    EXACT,
+    NEAR,
+    conflicting_labels,
+    read_text,
+    repeats_within,
+)
+from instil.data.damage import DAMAGE, PERSONAL
+from instil.data.labels import spelt
+from instil.data.prepare import TaskData
+from instil.data.registry import plain
+from instil.data.rowfile import excerpt
+from instil.types import Part, Row, Task
+
+if TYPE_CHECKING:
+    from instil.encode.mask import ChatFormat
+
+EXAMPLES = 3
+"""Shown for each finding."""
+MOST_NEAR = 20_000
+"""Rows of a part among which near duplicates are looked for: some seconds' work."""
+RARE = 0.1
+"""A label with less than this share of the commonest one's rows is rare."""
+LOPSIDED = 0.8
+"""With this share of all rows, a label makes a constant answer look good."""
+FEW_FILLED = 0.5
+_WIDTH = 60
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about the rows that a user should look at."""
+
+    what: str
+    """One line, the count in it."""
+    count: int
+    """Rows (or pairs of rows, fields, labels) that are concerned."""
+    examples: tuple[str, ...] = ()
+    """A few of them, each with its place."""
+    fix: str = ""
+    """What to do about it, to paste where possible."""
+
+
+def audit_rows(data: TaskData) -> tuple[Finding, ...]:
+    """Look at the rows of a task that a recipe uses."""
+    return (
+        *_bad_rows(data),
+        *_across(data),
+        *_within(data),
+        *_conflicts(data),
+        *_labels(data),
+        *_fields(data),
+        *_damage(data),
+        *_personal(data),
+    )
+
+
+def _bad_rows(data: TaskData) -> Iterator[Finding]:
+    bad = data.split.bad_rows
+    if bad:
+        fix = "mend them; all are listed in the run's split.json"
+        yield Finding(
+            f"{_rows(len(bad))} could not be used, and were skipped", len(bad), bad[:5], fix
+        )
+
+
+def _across(data: TaskData) -> Iterator[Finding]:
+    """Repeats across parts; they are out of train already."""
+    rows = {row.id: row for part in Part for row in data.part(part)}
+    for why, removed in _by(data.split.removed, lambda entry: entry.why).items():
+        unseen = " of what must stay unseen" if why in (EXACT, NEAR) else ""
+        alike = why.replace("duplicate", "duplicates") + unseen
+        parts = ", ".join(sorted({str(entry.part) for entry in removed}))
+        examples = tuple(
+            f"row {entry.row} and row {entry.of}"
+            + ("" if entry.similarity == 1 else f" (alike by {entry.similarity:.2f})")
+            + (f": {_shown(data.task, rows[entry.of])}" if entry.of in rows else "")
+            for entry in removed[:EXAMPLES]
+        )
+        what = f"{_rows(len(removed))} taken out of {parts}: {alike}"
+        yield Finding(what, len(removed), examples)
+
+
+def _within(data: TaskData) -> Iterator[Finding]:
+    for part in Part:
+        rows = data.part(part)
+        near = len(rows) <= MOST_NEAR
+        found = repeats_within(rows, task=data.task, near=near)
+        for why, pairs in _by(found, lambda repeat: repeat.why).items():
+            by_id = {row.id: row for row in rows}
+            examples = tuple(
+                f"row {pair.row} and row {pair.of}: {_shown(data.task, by_id[pair.of])}"
+                for pair in pairs[:EXAMPLES]
+            )
+            fix = (
+                "a text that comes often weighs more; take repeats out of the file if it should not"
+            )
+            repeat = "repeats" if len(pairs) == 1 else "repeat"
+            what = f"{_rows(len(pairs))} of {part} {repeat} another one of it ({why}s)"
+            yield Finding(what, len(pairs), examples, fix)
+        if not near:
+            what = f"{part} has {len(rows):,} rows: only exact duplicates were looked for within it"
+            yield Finding(what, len(rows))
+
+
+def _conflicts(data: TaskData) -> Iterator[Finding]:
+    rows = {row.id: row for part in Part for row in data.part(part)}
+    pairs = conflicting_labels(rows.values(), data.task)
+    if pairs:
+        target = data.task.target
+        examples = tuple(
+            f"row {a} is {rows[a].fields[target]}, row {b} is {rows[b].fields[target]}: "
+            f"{_shown(data.task, rows[b])}"
+            for a, b in pairs[:EXAMPLES]
+        )
+        count = len(pairs)
+        pair = "1 pair of rows has" if count == 1 else f"{count} pairs of rows have"
+        fix = "decide on one label each, or leave such rows out with `where`"
+        yield Finding(f"{pair} the same text and different labels", count, examples, fix)
+
+
+def _labels(data: TaskData) -> Iterator[Finding]:
+    counts = data.balance.get(str(Part.TRAIN), {})
+    total, most = sum(counts.values()), max(counts.values(), default=0)
+    rare = {label: n for label, n in counts.items() if n < RARE * most}
+    if rare:
+        examples = tuple(f"{label}: {_rows(n)} of {total}" for label, n in rare.items())
+        fix = (
+            "bring more rows of it, or take it out of `choices` and leave its rows out with `where`"
+        )
+        yield Finding(f"rare in train: {', '.join(rare)}", len(rare), examples[:EXAMPLES], fix)
+    if total and most / total >= LOPSIDED:
+        label = max(counts, key=lambda label: counts[label])
+        what = f"{100 * most / total:.0f} % of the training rows are {label!r}"
+        fix = "accuracy says little here: read macro-F1, and compare with that share"
+        yield Finding(what, most, fix=fix)
+
+
+def label_findings(task: Task, chat: ChatFormat) -> tuple[Finding, ...]:
+    """Look at the tokens of every template's choices."""
+    found: list[Finding] = []
+    told: set[tuple[str, ...]] = set()
+    for template in task.templates:
+        plain_choices = tuple(choice for choice in template.choices if "{" not in choice)
+        if plain_choices in told:
+            continue
+        told.add(plain_choices)
+        tokens = {choice: tuple(chat.completion(choice, stop=False)) for choice in plain_choices}
+        found += _alike(tokens, template.id)
+    return tuple(found)
+
+
+def _alike(tokens: Mapping[str, tuple[int, ...]], template: str) -> Iterator[Finding]:
+    pairs = [(a, b) for a in tokens for b in tokens if a != b]
+    same = [(a, b) for a, b in pairs if tokens[a] == tokens[b] and a < b]
+    if same:
+        examples = tuple(f"{a!r} and {b!r}" for a, b in same[:EXAMPLES])
+        fix = "word them apart, with `choices` in the template"
+        what = f"template {template}: labels that are the same tokens, so that none can be told"
+        yield Finding(what, len(same), examples, fix)
+    starts = [(a, b) for a, b in pairs if len(tokens[a]) < len(tokens[b])]
+    starts = [(a, b) for a, b in starts if tokens[b][: len(tokens[a])] == tokens[a]]
+    if starts:
+        examples = tuple(f"{a!r} of {b!r}" for a, b in starts[:EXAMPLES])
+        fix = "none needed: each is scored with its end; words that begin apart are surer still"
+        what = f"template {template}: a label is the beginning of another one"
+        yield Finding(what, len(starts), examples, fix)
+
+
+def _fields(data: TaskData) -> Iterator[Finding]:
+    """Fields that hold nothing, seldom anything, or always the same."""
+    rows = [row for part in Part for row in data.part(part)]
+    filled: Counter[str] = Counter()
+    values: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        for name, value in row.fields.items():
+            text = plain(value)
+            filled[name] += bool(text)
+            if len(values[name]) < 2:
+                values[name].add(text)
+    empty = [name for name in values if not filled[name]]
+    if empty:
+        yield Finding(f"always empty: {', '.join(empty)}", len(empty))
+    constant = [name for name in values if filled[name] == len(rows) > 1 and len(values[name]) == 1]
+    if constant:
+        examples = tuple(f"{name}: {excerpt(min(values[name]), width=_WIDTH)}" for name in constant)
+        what = f"always the same, so that it tells nothing: {', '.join(constant)}"
+        yield Finding(what, len(constant), examples[:EXAMPLES])
+    used = [name for name in (data.task.text, data.task.target) if name in filled]
+    seldom = [name for name in filled if 0 < filled[name] < FEW_FILLED * len(rows)]
+    if seldom:
+        examples = tuple(
+            f"{name}: filled in {_rows(filled[name])} of {len(rows)}" for name in seldom
+        )
+        what = f"empty in most rows: {', '.join(seldom)}"
+        assert not set(seldom) & set(used), "rows without text or target are left out"
+        yield Finding(what, len(seldom), examples[:EXAMPLES])
+
+
+def _damage(data: TaskData) -> Iterator[Finding]:
+    for name in _read(data.task):
+        for what, (check, mend) in DAMAGE.items():
+            count, examples = _scan(data, name, check)
+            if count:
+                yield Finding(
+                    f"{_rows(count)} with {what} in {name!r}", count, examples, _mending(name, mend)
+                )
+
+
+def _mending(name: str, mend: str) -> str:
+    if not mend:
+        return "bring the text anew from where it was whole"
+    field = f"clean_{name}" if name.isidentifier() else "clean_text"
+    return f"under `fields` in the task file, `{field}: {spelt(name)} | {mend}`; then use {field}"
+
+
+def _personal(data: TaskData) -> Iterator[Finding]:
+    for name in _read(data.task):
+        for what, check in PERSONAL.items():
+            count, examples = _scan(data, name, check)
+            if count:
+                fix = "the model may learn it by heart and say it to others: take it out first"
+                yield Finding(f"{_rows(count)} with {what} in {name!r}", count, examples, fix)
+
+
+def _read(task: Task) -> tuple[str, ...]:
+    """The fields that the model reads or writes."""
+    from instil.tasks.template import names
+
+    found = {task.text: None, **({} if task.choices else {task.target: None})}
+    for template in task.templates:
+        for source in (template.prompt, template.target, template.system):
+            found.update(dict.fromkeys(sorted(names(source) - {"choices", task.target})))
+    return tuple(found)
+
+
+def _scan(data: TaskData, name: str, check: Callable[[str], str]) -> tuple[int, tuple[str, ...]]:
+    """Count the rows in which a check finds something; show a few."""
+    count, examples = 0, list[str]()
+    for part in Part:
+        for row in data.part(part):
+            found = check(str(row.fields.get(name, "")))
+            if found:
+                count += 1
+                if len(examples) < EXAMPLES:
+                    examples.append(f"{row.place or f'row {row.id}'}: {found}")
+    return count, tuple(examples)
+
+
+def _by(items: Iterable[T], key: Callable[[T], str]) -> Mapping[str, list[T]]:
+    found: dict[str, list[T]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return found
+
+
+def _shown(task: Task, row: Row) -> str:
+    return excerpt(read_text(task, row.fields), width=_WIDTH)
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count:,} rows"

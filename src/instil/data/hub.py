@@ -1,0 +1,282 @@
+"""Data sets of the model hub: which of a repository's files hold the rows that are asked for.
+
+No code of a data set runs: its files (Parquet, CSV, JSON Lines, Arrow ...) are read as they are. A
+repository says in its README's header which file belongs to which configuration and part; where it
+does not, the names of files and folders tell, by the hub's own habit::
+
+    data/train-00000-of-00002.parquet      part train of the only configuration
+    de/validation.jsonl                    part validation of configuration de
+    rows.csv                               part train
+
+A data set that was once a script has its rows in the branch `refs/convert/parquet`, which is looked
+into when the newest revision has no file of rows.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from instil.data.uri import HUB, HubPath, parse_hub
+from instil.errors import DataError, Problem, nearest
+
+INSTALL = "pip install huggingface_hub"
+CONVERTED = "refs/convert/parquet"
+DEFAULT = "default"
+_ENDINGS = tuple(
+    f"{ending}{packed}"
+    for ending in (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".arrow")
+    for packed in ("", ".gz", ".bz2", ".xz", ".zip")
+)
+_NO_ROWS = frozenset({"dataset_infos.json", "dataset_dict.json", "dataset_info.json", "state.json"})
+_PARTS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+"""Part -> the words that name it in a path."""
+
+Parts = dict[str, dict[str, list[str]]]
+"""Configuration -> part -> the paths of its files."""
+
+
+def hub_files(uri: str, *, base: Path) -> list[tuple[str, Path]]:
+    """Find the files that hold the rows, fetching them where they are not on this machine.
+
+    Args:
+        uri: `hub:owner/name[@revision][?config=..&split=..]`, or `hub:./folder[?..]` for a local
+            copy; split may join several parts by `+`.
+        base: The folder that the relative path of a local copy starts from.
+
+    Returns:
+        (what to call the file in messages, the file), in the order of the names.
+
+    Raises:
+        DataError: the data set cannot be had or has no file of rows, or it has no configuration or
+            part of this name, or several and none is named.
+    """
+    path, _, options = uri.removeprefix(HUB).partition("?")
+    if not path.startswith((".", "/", "~")):
+        return _from_hub(parse_hub(uri))
+    folder = base / Path(path).expanduser()
+    if not folder.is_dir():
+        raise DataError(Problem("there is no such folder", where=str(folder)))
+    # The options are checked like any other's.
+    wanted = parse_hub(f"{HUB}local?{options}" if options else f"{HUB}local")
+    return _from_folder(replace(wanted, dataset=path), folder)
+
+
+def arrange(names: Iterable[str], *, readme: str = "") -> Parts:
+    """Sort a repository's files into configurations and parts.
+
+    >>> arrange(["data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"])
+    {'default': {'test': ['data/test-00000-of-00001.parquet'], 'train': \
+['data/train-00000-of-00001.parquet']}}
+    """
+    rows = sorted(name for name in names if _has_rows(name))
+    declared = _declared(readme, rows)
+    if declared:
+        return declared
+    folders = {PurePosixPath(name).parts[0] if "/" in name else "" for name in rows}
+    several = len(folders) > 1 or (len(folders) == 1 and CONVERTED in readme)
+    configs = several and not any(_is_shared(folder) for folder in folders)
+    found: Parts = {}
+    for name in rows:
+        config = PurePosixPath(name).parts[0] if configs else DEFAULT
+        inner = name.removeprefix(f"{config}/") if configs else name
+        found.setdefault(config, {}).setdefault(part_of(inner), []).append(name)
+    return found
+
+
+def part_of(name: str) -> str:
+    """Tell which part a file holds, by the words of its name, then of its folders.
+
+    >>> part_of("data/val-00000-of-00001.parquet"), part_of("test/rows.csv"), part_of("rows.csv")
+    ('validation', 'test', 'train')
+    """
+    for piece in reversed(PurePosixPath(name).parts):
+        words = re.split(r"[^a-z]+", piece.lower())
+        for part, known in _PARTS.items():
+            if set(words) & set(known):
+                return part
+    return "train"
+
+
+def chosen(parts: Parts, address: HubPath) -> list[str]:
+    """Return the paths of the configuration and the parts that are asked for.
+
+    Raises:
+        DataError: there is none of this name, or several and none is named.
+    """
+    where = f"hub:{address.dataset}"
+    if not parts:
+        what = "the data set has no file of rows that can be read"
+        fix = "data sets that are scripts cannot be read; look for a copy in Parquet"
+        raise DataError(Problem(what, where=where, fix=fix))
+    config = _picked("config", address.config, parts, where=where, usual=DEFAULT)
+    by_part = parts[config]
+    wanted = re.split(r"[+ ]", address.split)
+    picked = [_picked("split", part, by_part, where=where, usual="train") for part in wanted]
+    return [name for part in picked for name in by_part[part]]
+
+
+def _picked(key: str, wanted: str, known: Mapping[str, object], *, where: str, usual: str) -> str:
+    if wanted in known:
+        return wanted
+    if not wanted and (usual in known or len(known) == 1):
+        return usual if usual in known else next(iter(known))
+    raise DataError(
+        Problem(
+            f"there is no {key} {wanted!r}" if wanted else f"say which {key} is meant",
+            where=where,
+            allowed=", ".join(known),
+            nearest=nearest(wanted, known),
+            fix="" if wanted else f"{where}?{key}={next(iter(known))}",
+        )
+    )
+
+
+def _has_rows(name: str) -> bool:
+    path = PurePosixPath(name)
+    hidden = any(piece.startswith((".", "__")) for piece in path.parts)
+    return not hidden and path.name not in _NO_ROWS and name.lower().endswith(_ENDINGS)
+
+
+def _is_shared(folder: str) -> bool:
+    """Whether a folder is no configuration: the usual one for data, or one part's."""
+    words = set(re.split(r"[^a-z]+", folder.lower()))
+    return folder in ("", "data") or any(words & set(known) for known in _PARTS.values())
+
+
+def _declared(readme: str, names: Sequence[str]) -> Parts:
+    """The configurations that the README's header lists; empty where it lists none."""
+    found: Parts = {}
+    for entry in _header(readme).get("configs") or ():
+        files = entry.get("data_files") if isinstance(entry, Mapping) else None
+        if files is None:
+            continue
+        listed = files if isinstance(files, list) else [files]
+        parts: dict[str, list[str]] = {}
+        for item in listed:
+            split, paths = ("", item)
+            if isinstance(item, Mapping):
+                split, paths = str(item.get("split", "")), item.get("path", "")
+            for pattern in paths if isinstance(paths, list) else [paths]:
+                for name in _matching(str(pattern), names):
+                    parts.setdefault(split or part_of(name), []).append(name)
+        if parts:
+            name = str(entry.get("config_name", DEFAULT))
+            found[DEFAULT if entry.get("default") and name != DEFAULT else name] = parts
+            found.setdefault(name, parts)
+    return found
+
+
+def _matching(pattern: str, names: Sequence[str]) -> list[str]:
+    pattern = pattern.removeprefix("./")
+    return [name for name in names if name == pattern or fnmatch.fnmatch(name, pattern)]
+
+
+def _header(readme: str) -> Mapping[str, Any]:
+    """The YAML between the first two lines of dashes; empty where there is none or it is broken."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    match = re.match(r"\ufeff?---\s*\n(.*?)\n---\s*(\n|$)", readme, re.DOTALL)
+    if not match:
+        return {}
+    try:
+        found = YAML(typ="safe", pure=True).load(match[1])
+    except YAMLError:
+        return {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def _from_folder(address: HubPath, folder: Path) -> list[tuple[str, Path]]:
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    readme = folder / "README.md"
+    text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
+    shown = address.dataset.rstrip("/\\")
+    return [
+        (f"{shown}/{name}", folder / name) for name in chosen(arrange(names, readme=text), address)
+    ]
+
+
+def _from_hub(address: HubPath) -> list[tuple[str, Path]]:
+    """Ask the hub; where it cannot be reached, take what it gave before."""
+    try:
+        import huggingface_hub
+        from huggingface_hub import errors
+    except ImportError as error:
+        what = "reading from the hub needs the library huggingface_hub"
+        raise DataError(Problem(what, where=f"hub:{address.dataset}", fix=INSTALL)) from error
+    try:
+        return _fetched(address, huggingface_hub)
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise DataError(_not_there(address, error)) from error
+    except (OSError, errors.HfHubHTTPError) as error:  # OSError: requests' errors, and offline mode
+        folder = _cached(address, huggingface_hub)
+        if folder is None:
+            raise DataError(_unreachable(address, error)) from error
+        return _from_folder(replace(address, revision=""), folder)
+
+
+def _fetched(address: HubPath, hub: Any) -> list[tuple[str, Path]]:
+    info, names = _listing(address, hub, address.revision)
+    if not any(map(_has_rows, names)) and not address.revision:
+        info, names = _listing(address, hub, CONVERTED)
+    readme = CONVERTED if not address.revision and "README.md" not in names else ""
+
+    def fetch(name: str) -> Path:
+        return Path(
+            hub.hf_hub_download(address.dataset, name, repo_type="dataset", revision=info.sha)
+        )
+
+    if "README.md" in names:
+        readme = fetch("README.md").read_text(encoding="utf-8", errors="replace")
+    paths = chosen(arrange(names, readme=readme), address)
+    return [(f"{address.dataset}/{name}", fetch(name)) for name in paths]
+
+
+def _listing(address: HubPath, hub: Any, revision: str) -> tuple[Any, list[str]]:
+    info = hub.HfApi().dataset_info(address.dataset, revision=revision or None)
+    return info, [sibling.rfilename for sibling in info.siblings or ()]
+
+
+def _cached(address: HubPath, hub: Any) -> Path | None:
+    """The snapshot that the hub's library keeps on this machine; None where it has none."""
+    for revision in (address.revision or None, *(() if address.revision else (CONVERTED,))):
+        try:
+            found = hub.snapshot_download(
+                address.dataset, repo_type="dataset", revision=revision, local_files_only=True
+            )
+        except OSError:
+            continue
+        if any(_has_rows(path.name) for path in Path(found).rglob("*")):
+            return Path(found)
+    return None
+
+
+def _not_there(address: HubPath, error: Exception) -> Problem:
+    revision = f", revision {address.revision}" if address.revision else ""
+    return Problem(
+        f"the hub has no such data set{revision}, or it is private",
+        where=f"hub:{address.dataset}",
+        found=str(error).strip().splitlines()[0][:160],
+        fix="check the name; for a private or gated one: hf auth login, and accept its terms",
+    )
+
+
+def _unreachable(address: HubPath, error: Exception) -> Problem:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return Problem(
+        "the hub cannot be reached, and this data set is not on this machine",
+        where=f"hub:{address.dataset}",
+        found=lines[0][:160],
+        fix="fetch it where the hub can be reached (`hf download --repo-type dataset "
+        f"{address.dataset} --local-dir FOLDER`), bring the folder here, and write "
+        "`hub:./FOLDER`",
+    )

@@ -1,0 +1,122 @@
+"""Rows out of a SQLite database, which is opened read-only.
+
+The query may come from a task file that somebody else wrote, so nothing but reading is allowed: no
+writing, no attaching of other files, no loading of extensions.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from instil.data.rowfile import Faults, PlacedRow, RowFile, check_columns
+from instil.errors import DataError, Problem, nearest
+
+SQLITE = "sqlite:"
+"""How the address of a database begins."""
+_QUERY = "?query="
+MAGIC = b"SQLite format 3\0"
+"""How a database file begins."""
+_ALLOWED = frozenset(
+    {
+        sqlite3.SQLITE_SELECT,
+        sqlite3.SQLITE_READ,
+        sqlite3.SQLITE_FUNCTION,
+        sqlite3.SQLITE_RECURSIVE,
+    }
+)
+_REFUSED_FUNCTIONS = frozenset({"load_extension", "writefile", "readfile", "edit"})
+_EXAMPLE = "query: SELECT review, label FROM reviews"
+
+
+def parse_sqlite(uri: str) -> tuple[str, str]:
+    """Part a `sqlite:` address into the path and the query, which is taken as it stands.
+
+    >>> parse_sqlite("sqlite:shop.db?query=SELECT a, b FROM t WHERE a LIKE '%20%'")
+    ('shop.db', "SELECT a, b FROM t WHERE a LIKE '%20%'")
+    """
+    path, _, query = uri.removeprefix(SQLITE).partition(_QUERY)
+    return path, query
+
+
+def read_sqlite(file: RowFile) -> Iterator[PlacedRow]:
+    """Read the rows that the query selects, or those of the database's only table.
+
+    The place of a row is its number in the result; a query without ORDER BY gives them in the order
+    in which SQLite finds them.
+
+    Raises:
+        DataError: for a file that is no database, a query that fails or does more than read,
+            several tables and no query, columns of one name, or no rows.
+    """
+    number = 0
+    with closing(_opened(file.path, place=file.place)) as connection:
+        try:
+            query = file.query or _only_table(connection, place=file.place)
+            with closing(connection.execute(query)) as cursor:
+                names = [column[0] for column in cursor.description or ()]
+                check_columns(names, where=file.place)
+                for number, cells in enumerate(cursor, start=1):
+                    yield f"{file.place} row {number}", dict(zip(names, cells, strict=True))
+        except sqlite3.Error as error:
+            raise DataError(_problem(error, connection, file)) from error
+    Faults(file.place).done(rows=number, fix="correct the query: it selects nothing")
+
+
+def _opened(path: Path, *, place: str) -> sqlite3.Connection:
+    """Open without any right but to read; a lock or journal file is not made either."""
+    with path.open("rb") as stream:
+        if stream.read(len(MAGIC)) != MAGIC:
+            raise DataError(Problem("this is not a SQLite database", where=place))
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    connection.set_authorizer(_authorize)
+    return connection
+
+
+def _authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
+    if action == sqlite3.SQLITE_FUNCTION and str(second).lower() in _REFUSED_FUNCTIONS:
+        return sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
+
+
+def _tables(connection: sqlite3.Connection) -> list[str]:
+    listed = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') "
+        "AND name NOT LIKE 'sqlite_%' ORDER BY name"
+    )
+    return [str(name) for (name,) in listed]
+
+
+def _only_table(connection: sqlite3.Connection, *, place: str) -> str:
+    tables = _tables(connection)
+    if len(tables) != 1:
+        raise DataError(
+            Problem(
+                "the database has several tables: say what to select"
+                if tables
+                else "the database has no table",
+                where=place,
+                found=", ".join(tables),
+                fix=_EXAMPLE if tables else "name another file",
+            )
+        )
+    return f'SELECT * FROM "{tables[0].replace(chr(34), chr(34) * 2)}"'
+
+
+def _problem(error: sqlite3.Error, connection: sqlite3.Connection, file: RowFile) -> Problem:
+    text = str(error)
+    if "not authorized" in text or "prohibited" in text:
+        what = "this query does more than read, which a source may not"
+        return Problem(what, where=file.place, found=file.query, allowed="SELECT ...")
+    missing = re.fullmatch(r"no such table: (.*)", text)
+    tables = _tables(connection) if missing else []
+    return Problem(
+        f"the query fails: {text}",
+        where=file.place,
+        found=file.query,
+        allowed=", ".join(tables),
+        nearest=nearest(missing[1], tables) if missing else "",
+    )

@@ -1,0 +1,101 @@
+"""What `instil init` tells of its guesses: a line for each, and what the user should look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from instil.data.columns import NUMBER, Column
+from instil.data.guesses import Kind, Pick, mending, personal_data, unused_texts
+from instil.data.labels import Labels, spelt
+from instil.data.shapes import Shape
+
+if TYPE_CHECKING:
+    from instil.data.inspect import Table
+
+SHOWN = 8
+"""Names that a line lists."""
+
+
+def reasons(
+    table: Table,
+    kind: Kind,
+    text: Pick,
+    target: Pick,
+    group: Pick | None,
+    labels: Labels | None,
+) -> Iterator[str]:
+    """Say what was taken for what, and why."""
+    yield f"{table.file}: {table.rows} rows; columns {_some(table.columns)}"
+    yield f"  text    {text.column.name} ({text.why})"
+    yield from _mended(text.column)
+    yield from _unasked(table, text.column.name, target.column.name)
+    if table.has_system:
+        yield f"  system  system (in {_rows(table.columns['system'].filled)})"
+    values = f": {_some(labels.choices)}" if labels else ""
+    yield f"  answer  {target.column.name}, {kind} ({target.why}){values}"
+    if target.others:
+        yield f"          it could also be {', '.join(target.others)}: --label or --target COLUMN"
+    yield from (f"          {note}" for note in (labels.notes if labels else ()))
+    if group is None:
+        yield "  group   none: every row stands for itself; --group COLUMN keeps rows together"
+    else:
+        yield f"  group   {group.column.name} ({group.why}): its rows stay on one side of the split"
+        if group.others:
+            yield f"          it could also be {', '.join(group.others)}: --group COLUMN"
+
+
+def warnings(
+    table: Table, kind: Kind, text: Pick, target: Pick, labels: Labels | None
+) -> Iterator[str]:
+    """Say what the user should look at."""
+    empty = target.column.empty
+    if empty:
+        yield f"{_rows(empty)} without {target.column.name!r} left out"
+    if text.column.empty:
+        yield f"{_rows(text.column.empty)} without {text.column.name!r} left out"
+    for value, count in (labels.left_out if labels else {}).items():
+        number = kind is not Kind.RATING or NUMBER.fullmatch(value)
+        why = "too few to learn" if number else "not a number"
+        yield f"{_rows(count)} with {target.column.name!r} {value!r} left out: {why}"
+    if labels and len(labels.choices) < 2:
+        yield f"{target.column.name!r} has one value only: there is nothing to tell apart"
+    if labels and kind is Kind.CLASSES and target.column.is_mostly(target.column.numbers):
+        yield "the labels are numbers; a model does better with words: see `choices` in the task"
+    if text.column.tags and not any("strip_tags" in line for line in _mended(text.column)):
+        yield f"{_rows(text.column.tags)} with HTML tags in {text.column.name!r}, left as they are"
+    if table.bad.found:
+        yield f"{_rows(len(table.bad.found))} skipped, such as {table.bad.found[0]}"
+    for column in table.columns.values():
+        yield from personal_data(column, used=column in (text.column, target.column))
+
+
+def _mended(column: Column) -> Iterator[str]:
+    """Tell what is mended in the text as it is read."""
+    filters = mending(column)
+    if "mend_encoding" in filters:
+        count = _rows(column.mojibake)
+        yield f"          damaged encoding in {count}: read through `mend_encoding`"
+    if "strip_tags" in filters:
+        yield f"          HTML in {_rows(column.tags)}: read through `strip_tags`"
+    elif "unescape" in filters:
+        yield f"          HTML entities in {_rows(column.entities)}: read through `unescape`"
+
+
+def _unasked(table: Table, text: str, target: str) -> Iterator[str]:
+    """Tell of texts that the model would not get to read."""
+    others = unused_texts(table.columns.values(), used=(text, target))
+    if table.shape is Shape.PLAIN and others:
+        listed = " and ".join(", ".join(others).rsplit(", ", 1))
+        field = f"{{{{ {spelt(others[0])} }}}}"
+        yield f"          not read: {listed}; to ask with it: {field} in a prompt"
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"
+
+
+def _some(names: Mapping[str, object] | tuple[str, ...]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return ", ".join(listed[:SHOWN]) + more

@@ -1,0 +1,58 @@
+"""A million rows in under 2 GB of memory, from reading to the cleaned split."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROWS = 1_000_000
+MOST_BYTES = 2_000_000_000
+TASK = """
+id: big
+source: {name}
+text: review
+target: label
+choices: [bad, good]
+group: product
+templates: [{{id: plain, prompt: "Good? {{{{ review }}}}"}}]
+"""
+CHILD = """
+import resource, sys
+from instil.data.prepare import prepare
+from instil.tasks.task import load_task
+
+data = prepare(
+    load_task(sys.argv[1]), train=None, validation=150, test=300, seed=0, near_duplicates=0.8
+)
+print(len(data.train), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.json"])
+def test_a_million_rows_stay_under_two_gigabytes(tmp_path: Path, name: str):
+    rng = random.Random(0)
+    words = [f"word{n}" for n in range(3000)]
+    with (tmp_path / name).open("w") as file:
+        file.write({"rows.csv": "review,label,product\n", "rows.json": "["}.get(name, ""))
+        for n in range(ROWS):
+            row = (" ".join(rng.choices(words, k=9)), ("good", "bad")[n % 2], f"p{n % 50_000}")
+            line = ",".join(row)
+            if name != "rows.csv":
+                line = json.dumps(dict(zip(("review", "label", "product"), row, strict=True)))
+            file.write(("," if name == "rows.json" and n else "") + line + "\n")
+        file.write("]" if name == "rows.json" else "")
+    (tmp_path / "big.yaml").write_text(TASK.format(name=name))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    child = [sys.executable, "-c", CHILD, str(tmp_path / "big.yaml")]
+    done = subprocess.run(child, capture_output=True, text=True, env=environment, check=True)
+    train, peak = map(int, done.stdout.split())
+    assert train > 0.99 * ROWS
+    assert peak < MOST_BYTES, f"{peak / 1e9:.2f} GB"
