@@ -31,6 +31,7 @@ from instil.stages import (
     guard_after,
     guard_before,
     keep_splits,
+    show_mix,
     split_rows,
     train,
 )
@@ -59,6 +60,7 @@ def run_recipe(recipe: Recipe, *, folder: Path, resume: bool, progress: Progress
         data = fit_context(recipe, model, rows)
         keep_splits(bench, data)
         encoded = preflight(recipe, model, data)
+        show_mix(bench, encoded)
         ladders = climb_ladders(bench, model, data)
         guard, before = guard_before(bench, model, data)
         trained = train(bench, model, data, encoded)

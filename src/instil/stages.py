@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from instil.data.build import training_examples
-from instil.data.prepare import TaskData, prepare
+from instil.data.mix import MixRules, Pool, mixed_examples
+from instil.data.prepare import TaskData, keep_apart, prepare
 from instil.data.split import save_splits
 from instil.recipe import Recipe, TaskUse, resolve_learning_rate
+from instil.report.mix import mix_text
 from instil.results import Rung, TrainingSummary
 from instil.run import Run, load_manifest, load_steps
 from instil.tasks.task import load_task
@@ -84,7 +85,7 @@ def split_rows(bench: Bench) -> tuple[TaskData, ...]:
         for use in recipe.tasks:
             data.append(prepare_use(recipe, use))
             done(1)
-    return tuple(data)
+    return keep_apart(data)
 
 
 def keep_splits(bench: Bench, data: Sequence[TaskData]) -> None:
@@ -103,6 +104,8 @@ def prepare_use(recipe: Recipe, use: TaskUse) -> TaskData:
         seed=recipe.seed,
         near_duplicates=recipe.split.near_duplicates,
         templates=use.templates,
+        held_out=use.held_out_templates,
+        weight=use.weight,
     )
 
 
@@ -180,7 +183,8 @@ def _climb(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> dict[
     ladders = {}
     for d in data:
         wanted = recipe.baselines.templates
-        templates = [t for t in d.answering if wanted == "all" or t.id in wanted] or d.answering
+        asking = (*d.answering, *d.held_out)
+        templates = [t for t in asking if wanted == "all" or t.id in wanted] or asking
         rows = d.validation[: recipe.baselines.validation_rows]
         total = len(templates) * len(recipe.baselines.shots) * len(rows)
         began = time.perf_counter()
@@ -313,19 +317,11 @@ def encoded_training(recipe: Recipe, data: Sequence[TaskData], chat: ChatFormat)
     """Render, encode and pack every epoch of the mix of all tasks."""
     from instil.encode.plan import plan_training
 
-    def examples_of(epoch: int) -> list[Example]:
-        return [
-            example
-            for d in data
-            for example in training_examples(
-                d.task,
-                d.train,
-                d.templates,
-                per_row=recipe.train.templates_per_row,
-                seed=recipe.seed,
-                epoch=epoch,
-            )
-        ]
+    pools = [Pool(d.task, d.train, d.templates, d.weight) for d in data]
+    rules = mix_rules(recipe)
+
+    def examples_of(epoch: int) -> Sequence[Example]:
+        return mixed_examples(pools, rules, epoch=epoch)
 
     return plan_training(
         examples_of,
@@ -337,6 +333,27 @@ def encoded_training(recipe: Recipe, data: Sequence[TaskData], chat: ChatFormat)
         micro_batch_tokens=recipe.train.micro_batch_tokens,
         seed=recipe.seed,
     )
+
+
+def mix_rules(recipe: Recipe) -> MixRules:
+    """Turn the recipe's `mix` section, and what else bears on it, into the mixer's terms."""
+    mix = recipe.mix
+    return MixRules(
+        per_row=recipe.train.templates_per_row,
+        seed=recipe.seed,
+        examples=mix.examples,
+        cap=mix.cap,
+        temperature=mix.temperature,
+        few_shot_share=mix.few_shot_share,
+        few_shot=mix.few_shot,
+    )
+
+
+def show_mix(bench: Bench, encoded: TrainingData) -> None:
+    """Say what an epoch holds, where there is a mix: several tasks, or few-shot prompts."""
+    if len(encoded.mix) > 1 or any(line.few_shot for line in encoded.mix):
+        for line in mix_text(encoded.mix):
+            bench.say(line)
 
 
 def training_plan(bench: Bench, loaded: LoadedModel, encoded: TrainingData) -> Plan:
