@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from instil.compare.stats import planned_detectable
 from instil.data.audit import conflicting_labels
 from instil.data.build import render_example
-from instil.data.prepare import TaskData
+from instil.data.prepare import TaskData, keep_apart
 from instil.fitting import fit_context
 from instil.preflight import preflight
 from instil.recipe import Method, Recipe
+from instil.results import MixLine
 from instil.stages import ROBUSTNESS_ROWS, VALIDATIONS, prepare_use
 from instil.types import Part, Piece
 
@@ -71,6 +72,8 @@ class Forecast:
     """Estimated duration of the whole run, model and data at hand."""
     memory_bytes: int
     """Estimated peak memory."""
+    mix: tuple[MixLine, ...] = ()
+    """What the first epoch of training holds, a line a task."""
 
 
 def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None) -> Forecast:
@@ -81,7 +84,7 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
     """
     from instil.model.load import load_tokenizer, resolve_model
 
-    rows = [prepare_use(recipe, use) for use in recipe.tasks]
+    rows = keep_apart([prepare_use(recipe, use) for use in recipe.tasks])
     folder = resolve_model(recipe.model, say=say)
     chat = load_tokenizer(folder)
     data = fit_context(recipe, folder, rows)
@@ -92,6 +95,7 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
         tuple(_forecast(recipe, d, chat, training.fates) for d in data),
         _seconds(recipe, data, chat, training_tokens=tokens, shape=shape),
         _memory(recipe, shape),
+        training.mix,
     )
 
 
@@ -182,12 +186,14 @@ def _seconds(
     scored, generated = 0.0, 0.0
     for d in data:
         shots = len(recipe.baselines.shots)
-        ladder = len(d.validation) * shots
+        phrasings = 1 + len(d.held_out) / len(d.answering)
+        ladder = len(d.validation) * shots * phrasings
         # The validations during training, the choice of a template, two models on test, wordings.
         asked = (
             ladder + (VALIDATIONS + 1) * len(d.validation) / len(d.answering) + len(d.validation)
         )
-        asked += 3 * len(d.test) / len(d.answering) + 2 * min(ROBUSTNESS_ROWS, len(d.test))
+        few = len(d.test) if d.held_out else min(ROBUSTNESS_ROWS, len(d.test))
+        asked += 3 * len(d.test) / len(d.answering) + 2 * few * phrasings
         own = sum(_own_tokens(d, chat))
         scored += asked * own
         if not d.task.choices:

@@ -67,7 +67,7 @@ def run_recipe(recipe: Recipe, *, folder: Path, resume: bool, progress: Progress
         after = guard_after(bench, model, guard)
         results = test(bench, model, data, ladders, trained.summary)
         forgotten = compare_guard(guard, before, after)
-        save_summary(run, sum_up(bench, model, data, results, forgotten, trained))
+        save_summary(run, sum_up(bench, model, data, results, forgotten, trained, encoded.mix))
     rebuild_report(folder)
     return folder
 

@@ -82,13 +82,10 @@ class TaskUse(Section):
         | None
     ) = Field(
         None,
-        description="Phrasings kept out of training, to test on words never seen: a share such as "
-        "0.3, or a list of ids; null: none.",
+        description="Phrasings to test on and not to train on: a share (0.3), or ids; null: none.",
     )
     weight: float | None = Field(
-        None,
-        gt=0,
-        description="Share of the mix, relative to the other tasks'; null: by size (see mix).",
+        None, gt=0, description="Share of the mix, relative to the other tasks'; null: by size."
     )
 
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from instil.types import Comparison, Message, Piece, Role, Summary
 
+MEAN_SCORE = "mean_score"
+"""Stands for the metric of an average over tasks that are judged by different ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:

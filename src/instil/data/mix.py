@@ -6,7 +6,7 @@ to 1 / temperature (examples-proportional mixing with an artificial limit and a 
 et al. 2020, T5, section 3.5.2; FLAN caps at 3000), or from a weight that the recipe gives::
 
     sizes 200, 1000, 9000   cap 3000             ->  shares .048 .238 .714  of 4200 examples
-                            cap 3000, temp. 2    ->  shares .144 .321 .535
+                            cap 3000, temp. 2    ->  shares .141 .315 .545
 
 A *pass* goes once through all examples of a task, in an order of its own. Where an epoch takes
 fewer, the next epoch goes on where it stopped, so that every row is seen before one is seen again;
