@@ -20,6 +20,7 @@ from pathlib import Path
 from instil.data.fetch import fetch_member
 from instil.data.folders import read_folder, read_trivia
 from instil.data.jsonrows import read_json, read_jsonl
+from instil.data.natural import read_natural
 from instil.data.rowfile import PlacedRow, RowFile
 from instil.data.shapes import normalise_shape
 from instil.data.tables import read_csv, read_parquet, read_tsv
@@ -36,6 +37,7 @@ READERS: dict[str, Callable[[RowFile], Iterator[PlacedRow]]] = {
     "parquet": read_parquet,
     "folder": read_folder,
     "trivia": read_trivia,
+    "natural_instructions": read_natural,
 }
 """Format -> the function that reads it."""
 
