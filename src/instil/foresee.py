@@ -6,13 +6,14 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from instil.compare.stats import planned_detectable
 from instil.data.audit import conflicting_labels
 from instil.data.build import render_example
 from instil.data.prepare import TaskData, keep_apart
+from instil.data.templatecheck import check_templates
 from instil.fitting import fit_context
 from instil.preflight import preflight
 from instil.recipe import Method, Recipe
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 PREVIEWS = 3
 FEW_ROWS = 100
+TRIED = 200  # training rows that every template is tried on
 RARE = 0.1
 # Shares of the matrix-product speed that training and scoring reached on two CPU cores, and the
 # bytes that a token's activations took a layer and unit of width (docs/002).
@@ -152,6 +154,11 @@ def _warnings(data: TaskData, chat: ChatFormat, fates: Mapping[str, int]) -> lis
     if rare:
         found.append(f"rare in train: {', '.join(rare)}")
     found += [f"{what}: {count} rows" for what, count in data.notes.items()]
+    trained = replace(data.task, templates=(*data.templates, *data.held_out))
+    found += [
+        f"template {finding.template!r}: {finding.what} ({finding.count} of {finding.of} rows)"
+        for finding in check_templates(trained, data.train[:TRIED])
+    ]
     starts = [tuple(chat.completion(c, stop=False)) for c in data.task.choices]
     if len(set(starts)) < len(starts):
         found.append("two choices are the same tokens")

@@ -12,9 +12,10 @@ places and what to do:
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from instil.data.build import render_example
@@ -22,6 +23,7 @@ from instil.errors import DataError, Problem, TaskError
 from instil.types import Example, Role, Row, Task, Template
 
 PLACES = 3  # rows that a finding names
+KINDS = 5  # errors of one template that are told apart
 MOST = 0.9  # share of rows from which an answer in the prompt is reported
 SHORTEST = 4  # characters of an answer that is looked for in a prompt
 
@@ -67,8 +69,11 @@ class _Seen:
     prompts: set[int] = field(default_factory=set)
     leaks: Counter[str] = field(default_factory=Counter)
     leak_places: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    faults: Counter[Problem] = field(default_factory=Counter)
-    fault_places: dict[Problem, list[str]] = field(default_factory=lambda: defaultdict(list))
+    faults: Counter[tuple[str, str]] = field(default_factory=Counter)
+    examples: dict[tuple[str, str], Problem] = field(default_factory=dict)
+    fault_places: dict[tuple[str, str], list[str]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
     digests: list[int] = field(default_factory=list)
 
 
@@ -100,9 +105,10 @@ def _try(task: Task, template: Template, row: Row, seen: _Seen) -> None:
     except (DataError, TaskError) as error:
         seen.digests.append(0)
         for problem in error.problems:
-            bare = replace(problem, where="")
-            seen.faults[bare] += 1
-            _note(seen.fault_places[bare], place)
+            kind = (problem.what, problem.fix)
+            seen.faults[kind] += 1
+            seen.examples.setdefault(kind, problem)
+            _note(seen.fault_places[kind], place)
         return
     seen.rendered += 1
     prompt = example.messages[-1].content
@@ -111,10 +117,10 @@ def _try(task: Task, template: Template, row: Row, seen: _Seen) -> None:
     seen.prompts.add(hash(prompt))
     if len(seen.targets) < 2:
         seen.targets.add(example.target)
-    kind = _leak(task, example, row, prompt)
-    if kind:
-        seen.leaks[kind] += 1
-        _note(seen.leak_places[kind], place)
+    leak = _leak(task, example, row, prompt)
+    if leak:
+        seen.leaks[leak] += 1
+        _note(seen.leak_places[leak], place)
 
 
 def _note(places: list[str], place: str) -> None:
@@ -126,8 +132,8 @@ def _leak(task: Task, example: Example, row: Row, prompt: str) -> str:
     """Return how an answer stands in its prompt: as a whole field, as a choice alone, as text."""
     target = example.target
     if example.choices:
-        named = [choice for choice in example.choices if _within(choice, prompt)]
-        return "choice" if named == [target] and len(target) >= SHORTEST else ""
+        named = [choice for choice in example.choices if _word_within(choice, prompt)]
+        return "choice" if named == [target] else ""
     if len(target) < SHORTEST or not _within(target, prompt):
         return ""
     others = (v for name, v in row.fields.items() if name not in (task.target, task.references))
@@ -139,12 +145,22 @@ def _within(text: str, prompt: str) -> bool:
     return text.casefold() in prompt.casefold()
 
 
+def _word_within(choice: str, prompt: str) -> bool:
+    """Whether a choice stands in a prompt as a word of its own: `no`, but not in `know`."""
+    return re.search(rf"(?<!\w){re.escape(choice)}(?!\w)", prompt, re.IGNORECASE) is not None
+
+
 def _findings(task: Task, template: Template, seen: _Seen) -> Iterator[Finding]:
-    for problem, count in seen.faults.most_common():
+    for kind, count in seen.faults.most_common(KINDS):
+        problem, places = seen.examples[kind], tuple(seen.fault_places[kind])
         yield Finding(
-            Level.ERROR, template.id, problem.what, count, seen.rows,
-            tuple(seen.fault_places[problem]), problem.found, problem.allowed, problem.fix,
+            Level.ERROR, template.id, problem.what, count, seen.rows, places,
+            problem.found, problem.allowed, problem.fix,
         )  # fmt: skip
+    if len(seen.faults) > KINDS:
+        what = f"and {len(seen.faults) - KINDS} more kinds of error"
+        others = seen.faults.total() - sum(c for _, c in seen.faults.most_common(KINDS))
+        yield Finding(Level.ERROR, template.id, what, others, seen.rows)
     yield from _leak_findings(task, template, seen)
     if seen.rendered > 1 and len(seen.prompts) == 1:
         fix = f"use {{{{ {task.text} }}}} or another field in it"

@@ -158,6 +158,7 @@ class _Fit:
         self.where = str(collection.path)
         self.labels = collection.labels or question.choices
         self.told = bool(collection.labels)
+        self.numbered = collection.format == "promptsource"
         ours = dict(collection.fields)
         if collection.format == "natural_instructions":
             ours = {INPUT: question.text, OUTPUT: question.target, **ours}
@@ -237,7 +238,7 @@ class _Fit:
         return None
 
     def _conventions(self) -> list[Callable[[str], object]]:
-        if not self.wording.target:
+        if not self.numbered:
             return [str]
         number: list[Callable[[str], object]] = [int] if _whole(self.labels) else []
         index: list[Callable[[str], object]] = [self.labels.index]
@@ -272,20 +273,29 @@ class _Fit:
             for their, our in self.ours.items()
             if their in used and _FIELD.fullmatch(their)
         ]
-        if self.answer in used and self.question.choices and self.wording.target:
-            whole = _whole(self.labels) and not self.told
-            value = "| int" if whole else "| string"
-            number = f"{self.answer} {value}"
-            if not whole:
-                labels = json.dumps(self.labels, ensure_ascii=False)
-                number = f"{labels}.index({self.answer} | string)"
-            lines.append("{% set " + self.answer + " = " + number + " %}")
+        if self.answer in used and self._takes_number(source):
+            lines.append("{% set " + self.answer + " = " + self._number() + " %}")
         if ANSWERS in used and self.wording.answers:
             lines.append(
                 "{% set _all %}" + self.wording.answers + "{% endset %}"
                 "{% set answer_choices = _all.split('|||') | map('trim') | list %}"
             )  # fmt: skip
         return "".join(lines) + source.strip()
+
+    def _takes_number(self, source: str) -> bool:
+        """Whether a template uses the label as a number: as an index, or compared with one."""
+        if not self.numbered or not self.question.choices:
+            return False
+        name = re.escape(self.answer)
+        uses = rf"\[[\s\d+-]*\b{name}\b|\b{name}\b\s*[=!<>]=?\s*-?\d|\b{name}\b\s*[+-]\s*\d"
+        return re.search(uses, source + self.wording.answers) is not None
+
+    def _number(self) -> str:
+        """Return the label as the number that the collection gives it, in Jinja2."""
+        if _whole(self.labels) and not self.told:
+            return f"{self.answer} | int"
+        labels = json.dumps(self.labels, ensure_ascii=False)
+        return f"{labels}.index({self.answer} | string)"
 
 
 def field_source(name: str) -> str:

@@ -33,7 +33,11 @@ from instil.yamlfile import read_text
 
 SEPARATOR = "|||"
 FILE = "templates.yaml"
-_EMPTY = re.compile(r"\{%-?\s*if\b(?:(?!%\}).)*%\}\s*\{%-?\s*endif\s*-?%\}", re.DOTALL)
+_INSIDE = r"\b(?:(?!%\}).)*%\}"
+_EMPTY = re.compile(
+    rf"\{{%-?\s*(if|for){_INSIDE}\s*(?:\{{%-?\s*(?:else|elif){_INSIDE}\s*)*\{{%-?\s*end\1\s*-?%\}}",
+    re.DOTALL,
+)
 ORIGIN, LICENCE = "promptsource", "Apache-2.0"
 
 

@@ -277,7 +277,8 @@ def _task_problems(task: Task, file: YamlFile, numbers: Sequence[int]) -> Iterat
     for number, name in enumerate(ids):
         if name in ids[:number]:
             place = file.place(("templates", numbers[number], "id"))
-            yield Problem(f"two templates have the id {name!r}", where=place, fix="rename one")
+            fix = "rename one, or leave it out of a collection: skip: [...]"
+            yield Problem(f"two templates have the id {name!r}", where=place, fix=fix)
     if not any(template.role is Role.ANSWER for template in task.templates):
         what = "no template has the role `answer`, the one that is judged"
         yield Problem(what, where=file.place(("templates",)))
@@ -342,6 +343,8 @@ def _template_problems(task: Task, file: YamlFile, numbers: Sequence[int]) -> It
             what = f"template {template.id!r}: {flaw.problem.what}"
             yield replace(flaw.problem, what=what, where=place)
     for first, second in alike(task.templates):
+        if first.id == second.id:
+            continue  # told already
         number = numbers[task.templates.index(second)]
         what = f"templates {first.id!r} and {second.id!r} say the same"
         fix = "leave one out, or word it differently"
