@@ -289,7 +289,7 @@ def test_the_real_collection_of_promptsource(tmp_path: Path) -> None:
     from instil.data.fetch import fetch_member
 
     root = fetch_member(
-        "pypi:promptsource==0.2.3/promptsource-0.2.3/promptsource/templates",
+        "pypi:promptsource==0.2.3/promptsource-0.2.3/promptsource/templates/",
         sha256="f106c889778a0fe5590e7183904bf964e1a01691c8a29451e44f3df5ddef05f5",
         filename="promptsource-0.2.3.tar.gz",
     )
