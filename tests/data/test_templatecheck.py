@@ -68,8 +68,9 @@ def test_a_copied_answer_is_an_error_as_a_field_and_a_warning_as_text():
 def test_templates_that_render_alike_and_prompts_without_the_row():
     plain = TASK.templates[0]
     other = replace(plain, id="other", prompt="{{ 'Good or bad?' }} {{ hint }}")
+    system = replace(plain, id="system", system="You judge films.")
     fixed = Template("fixed", "Write.", "{{ text }}", Role.AUXILIARY)
-    found = findings(plain, other, fixed)
+    found = findings(plain, system, other, fixed)
     assert [(f.template, f.level) for f in found] == [
         ("fixed", Level.WARNING),
         ("other", Level.WARNING),

@@ -112,8 +112,7 @@ def _try(task: Task, template: Template, row: Row, seen: _Seen) -> None:
         return
     seen.rendered += 1
     prompt = example.messages[-1].content
-    digest = hash((prompt, example.target))
-    seen.digests.append(digest)
+    seen.digests.append(hash((example.messages, example.target)))
     seen.prompts.add(hash(prompt))
     if len(seen.targets) < 2:
         seen.targets.add(example.target)
