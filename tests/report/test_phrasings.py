@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from instil.compare.average import averages
-from instil.report.average import average_rows, average_titles
+from instil.report.average import average_numbers, average_rows, average_titles
 from instil.report.mix import mix_blocks, mix_text
 from instil.report.phrasings import phrasing_blocks, phrasing_sentence
 from instil.results import MixLine, Phrasings, TaskResult
@@ -53,6 +53,10 @@ def test_every_task_and_the_averages_stand_in_one_table() -> None:
         "mean of 2 tasks: accuracy",
     ]
     assert {len(row) for row in rows} == {len(average_titles(found))}
+    (number,) = average_numbers(found)
+    assert number.label == "Mean of 3 tasks: tuned minus prompting"
+    assert number.value.replace("\u00a0", " ") == "+5.6 points"
+    assert average_numbers(run()) == []
     assert rows[-1][1].text.replace("\u00a0", " ").startswith("81.5 %")
 
 

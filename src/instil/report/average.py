@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from instil.compare.verdict import PROMPTING, TFIDF, TUNED, ZERO_SHOT, outcome
 from instil.report import format as fmt
-from instil.report.page import Align, Block, Cell, Column, Table, Tone
+from instil.report.page import Align, Block, Cell, Column, KeyNumber, Table, Tone
 from instil.report.parts import TONES, ordered, summary_cell, verdict_word
 from instil.results import Average, RunSummary
 from instil.types import Comparison, Summary
@@ -30,6 +30,18 @@ def average_blocks(summary: RunSummary) -> tuple[Block, ...]:
     )
     rows = tuple(average_rows(summary))
     return (Table("Each task in the metric that decides it", columns, rows, note),)
+
+
+def average_numbers(summary: RunSummary) -> list[KeyNumber]:
+    """Return tuned minus prompting on average over all tasks, as a key number."""
+    for average in summary.averages[:1]:
+        found = _against(average.comparisons)
+        if found is not None:
+            shown = outcome(found)
+            detail = f"{fmt.change_interval(found)}, {verdict_word(shown, subject='tuned is')}"
+            label = f"Mean of {len(average.tasks)} tasks: tuned minus prompting"
+            return [KeyNumber(label, fmt.change(found), detail, TONES[shown])]
+    return []
 
 
 def average_titles(summary: RunSummary) -> list[str]:

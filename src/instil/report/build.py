@@ -13,7 +13,7 @@ from functools import partial
 from instil.compare.verdict import PROMPTING, TUNED, Outcome
 from instil.report import arms
 from instil.report import format as fmt
-from instil.report.average import average_blocks
+from instil.report.average import average_blocks, average_numbers
 from instil.report.curves import curve_plots
 from instil.report.guard import guard_blocks, guard_outcomes, worst_guard
 from instil.report.ladder import ladder_blocks
@@ -35,6 +35,9 @@ from instil.report.page import (
 from instil.report.parts import TONES, verdict_word
 from instil.results import RunSummary, TaskResult, TrainingSummary
 from instil.types import Step
+
+FEW_TASKS = 3
+"""Tasks up to which each has a key number of its own beside the average."""
 
 
 def build_report(
@@ -210,8 +213,9 @@ def _subtitle(summary: RunSummary) -> str:
 def _key_numbers(summary: RunSummary) -> tuple[KeyNumber, ...]:
     several = len(summary.tasks) > 1
     shown = arms.arm_outcomes(summary.tasks)
-    numbers: list[KeyNumber] = []
-    for task in summary.tasks:
+    numbers = average_numbers(summary)
+    own = () if numbers and len(summary.tasks) > FEW_TASKS else summary.tasks
+    for task in own:
         if not several:
             numbers += _arm_numbers(task)
         outcome = shown.get((task.task, PROMPTING))
