@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.progress import Progress
 
-from instil import stages
+from instil import stages, training
 from instil.compare import forgetting
 from instil.errors import DataError, RunError, TaskError
 from instil.pipeline import compare_runs, rebuild_report, run_recipe
@@ -167,17 +167,17 @@ def test_a_stopped_run_goes_on_to_the_same_end(folder, tiny_folder, monkeypatch)
     recipe = make_recipe(folder, tiny_folder, "forgetting.tasks=none")
     straight = run(recipe, folder / "straight")
 
-    original = stages._step_note
+    original = training._step_note
 
     def interrupt(step):
         if step.step == 3:
             os.kill(os.getpid(), signal.SIGINT)
         return original(step)
 
-    monkeypatch.setattr(stages, "_step_note", interrupt)
+    monkeypatch.setattr(training, "_step_note", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(recipe, folder / "broken")
-    monkeypatch.setattr(stages, "_step_note", original)
+    monkeypatch.setattr(training, "_step_note", original)
     assert not (folder / "broken" / "summary.json").exists()
     resumed = run(recipe, folder / "broken", resume=True)
 
@@ -316,3 +316,53 @@ def test_the_report_is_rebuilt_from_the_figures(done):
     (done / "report.html").unlink()
     assert rebuild_report(done).read_text() == before
     assert "http://" not in before.replace("http://www.w3.org", "")
+
+
+def test_several_tasks_few_shot_prompts_and_held_out_phrasings(
+    folder: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
+    recipe = make_recipe(folder, tiny_folder, "dtype=float32")
+    path = folder / "recipe.yaml"
+    text = path.read_text(encoding="utf-8").replace(
+        "tasks: [{use: ./moods.yaml}]",
+        "tasks:\n  - {use: ./moods.yaml, held_out_templates: [words]}\n"
+        "  - {use: ./echo.yaml, train: 40}\n"
+        "mix: {examples: 60, temperature: 2, few_shot_share: 0.25, few_shot: 1}",
+    )
+    path.write_text(
+        text.replace("num_train_epochs: 6", "num_train_epochs: 1").replace(
+            "tasks: [./echo.yaml], rows: 12", "tasks: none"
+        ),
+        encoding="utf-8",
+    )
+    recipe = load_recipe(path, overrides=["dtype=float32", "baselines.shots=[0]"])
+    done = run(recipe, folder / "run")
+
+    summary = load_summary(done)
+    moods, echo = summary.tasks
+    assert [(line.task, line.few_shot > 0) for line in summary.mix] == [
+        ("moods", True),
+        ("echo", True),
+    ]
+    assert sum(line.examples for line in summary.mix) == 60
+    assert moods.removed["judged in another task"] > 0
+
+    assert {(s.template, s.held_out) for s in moods.templates} == {("ask", False), ("words", True)}
+    assert [p.arm for p in moods.phrasings] == ["tuned", "zero_shot"]
+    assert all(p.unseen.scored == moods.rows["test"] for p in moods.phrasings)
+    by_template = {s.template: s.summary for s in moods.templates if s.arm == "tuned"}
+    assert moods.phrasings[0].unseen.mean == by_template["words"].mean
+    assert moods.phrasings[0].seen.mean == by_template["ask"].mean
+    assert echo.phrasings == ()
+    assert "words" not in {template for template, _ in trained_through(recipe)}
+
+    assert [(a.metric, a.tasks) for a in summary.averages] == [("", ("moods", "echo"))]
+    page = (done / "report.html").read_text(encoding="utf-8")
+    for text in ("Phrasings that training never saw", "All tasks, and on average", "The mix"):
+        assert text in page
+
+
+def trained_through(recipe: Recipe) -> set[tuple[str, str]]:
+    data = [stages.prepare_use(recipe, use) for use in recipe.tasks]
+    return {(t.id, d.task.id) for d in data for t in d.templates}

@@ -88,7 +88,7 @@ def _fit_row(
 ) -> Row | None:
     """Return the row, shortened until it fits every template; None where nothing helps."""
     fitted: Row | None = row
-    for template in data.answering:
+    for template in (*data.answering, *data.held_out):
         if fitted is not None:
             fitted = _fit_template(data, template, fitted, shown, chat, longest)
     return fitted

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from instil.compare.stats import planned_detectable
 from instil.data.build import render_example
-from instil.data.findings import Finding, audit_rows, label_findings
+from instil.data.findings import Finding, audit_rows
 from instil.data.prepare import TaskData
+from instil.data.templatecheck import check_templates
+from instil.encode.alike import label_findings
 from instil.fitting import fit_context
 from instil.preflight import preflight
 from instil.recipe import Method, Recipe
-from instil.stages import ROBUSTNESS_ROWS, VALIDATIONS, apart_from_guard, prepare_use
+from instil.results import MixLine
+from instil.stages import ROBUSTNESS_ROWS, prepare_all
+from instil.training import VALIDATIONS
 from instil.types import Part, Piece
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
 PREVIEWS = 3
 FEW_ROWS = 100
+TRIED = 200  # training rows that every template is tried on
 # Shares of the matrix-product speed that training and scoring reached on two CPU cores, and the
 # bytes that a token's activations took a layer and unit of width (docs/002).
 TRAINING_EFFICIENCY, SCORING_EFFICIENCY = 0.55, 0.6
@@ -59,7 +64,7 @@ class TaskForecast:
     warnings: tuple[str, ...]
     """What a user should know or mend."""
     findings: tuple[Finding, ...] = ()
-    """What looks wrong with the rows themselves."""
+    """What looks wrong with the rows, the labels and the templates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,8 @@ class Forecast:
     """Estimated duration of the whole run, model and data at hand."""
     memory_bytes: int
     """Estimated peak memory."""
+    mix: tuple[MixLine, ...] = ()
+    """What the first epoch of training holds, a line a task."""
 
 
 def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None) -> Forecast:
@@ -82,7 +89,7 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
     """
     from instil.model.load import load_tokenizer, resolve_model
 
-    rows = apart_from_guard(recipe, [prepare_use(recipe, use) for use in recipe.tasks])
+    rows = prepare_all(recipe)
     folder = resolve_model(recipe.model, say=say)
     chat = load_tokenizer(folder)
     data = fit_context(recipe, folder, rows)
@@ -93,6 +100,7 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
         tuple(_forecast(recipe, d, chat, training.fates) for d in data),
         _seconds(recipe, data, chat, training_tokens=tokens, shape=shape),
         _memory(recipe, shape),
+        training.mix,
     )
 
 
@@ -125,7 +133,11 @@ def _forecast(
         previews=tuple(token_view(e, chat) for e in shown),
         smallest_difference=planned_detectable(list(groups.values())),
         warnings=tuple(_warnings(data, fates)),
-        findings=(*audit_rows(data), *label_findings(data.task, chat)),
+        findings=(
+            *audit_rows(data),
+            *label_findings(data.task, chat),
+            *_template_findings(data),
+        ),
     )
 
 
@@ -140,6 +152,15 @@ def _warnings(data: TaskData, fates: Mapping[str, int]) -> list[str]:
         found.append(f"{len(data.test)} test rows show large differences alone")
     found += _notes(data.notes)
     return found
+
+
+def _template_findings(data: TaskData) -> Iterator[Finding]:
+    """Try all templates of the run, held-out ones too, on some training rows."""
+    templates = (*data.templates, *data.held_out)
+    rows = data.train[:TRIED]
+    for found in check_templates(replace(data.task, templates=templates), rows):
+        what = f"template {found.template!r}: {found.what} ({found.count} of {found.of} rows)"
+        yield Finding(what, found.count, found.places, found.fix)
 
 
 def _notes(notes: Mapping[str, int]) -> list[str]:
@@ -180,12 +201,14 @@ def _seconds(
     scored, generated = 0.0, 0.0
     for d in data:
         shots = len(recipe.baselines.shots)
-        ladder = len(d.validation) * shots
+        phrasings = 1 + len(d.held_out) / len(d.answering)
+        ladder = len(d.validation) * shots * phrasings
         # The validations during training, the choice of a template, two models on test, wordings.
         asked = (
             ladder + (VALIDATIONS + 1) * len(d.validation) / len(d.answering) + len(d.validation)
         )
-        asked += 3 * len(d.test) / len(d.answering) + 2 * min(ROBUSTNESS_ROWS, len(d.test))
+        few = len(d.test) if d.held_out else min(ROBUSTNESS_ROWS, len(d.test))
+        asked += 3 * len(d.test) / len(d.answering) + 2 * few * phrasings
         own = sum(_own_tokens(d, chat))
         scored += asked * own
         if not d.task.choices:

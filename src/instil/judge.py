@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from instil.compare.average import averages
 from instil.compare.budget import budget_sentence, check_budget
 from instil.compare.verdict import PROMPTING, TUNED, ZERO_SHOT, verdict
 from instil.data.build import render_example
@@ -16,6 +17,8 @@ from instil.results import (
     Costs,
     GuardResult,
     Mistake,
+    MixLine,
+    Phrasings,
     Rung,
     RunSummary,
     TaskResult,
@@ -24,7 +27,8 @@ from instil.results import (
     Turn,
 )
 from instil.run import load_manifest, now
-from instil.stages import ROBUSTNESS_ROWS, Bench, Ladder, Trained, load_base, load_tuned
+from instil.stages import ROBUSTNESS_ROWS, Bench, Ladder, load_base, load_tuned
+from instil.training import Trained
 from instil.types import Comparison, Part, Row
 
 if TYPE_CHECKING:
@@ -66,7 +70,9 @@ def _judge_task(
     seed, name = bench.recipe.seed, data.task.id
     with bench.stage(f"choosing a template for {name}") as done:
         template = contest.best_template(tuned, data, data.validation, on_done=done)
-    way, few = Prompting(template), data.test[:ROBUSTNESS_ROWS]
+    way = Prompting(template)
+    # Held-out phrasings are a question of their own, so they are asked on every test row.
+    few = data.test if data.held_out else data.test[:ROBUSTNESS_ROWS]
     scoring = RAW if data.task.choices else GENERATED
     with bench.stage(f"test {name}") as done:
         ask = partial(contest.ask, way=way, scoring=scoring, rows=data.test, on_done=done)
@@ -78,10 +84,10 @@ def _judge_task(
         if data.task.choices and bench.recipe.baselines.tfidf:
             others.append(contest.ask_tfidf(data, template))
     with bench.stage(f"wordings of {name}") as done:
-        wordings = (
-            *contest.over_templates(tuned, data, name=TUNED, rows=few, on_done=done),
-            *contest.over_templates(base, data, name=ZERO_SHOT, rows=few, on_done=done),
-        )
+        wordings = [
+            contest.over_templates(model, data, name=name, rows=few, on_done=done)
+            for name, model in ((TUNED, tuned), (ZERO_SHOT, base))
+        ]
     everyone = [best, *others]
     bench.run.write_scores(f"test-{name}", contest.score_lines(everyone))
     costs = arm_costs(bench, ladder, training)
@@ -93,8 +99,9 @@ def _judge_task(
             for c in everyone
         ),
         comparisons=tuple(contest.against(other, best, seed=seed) for other in others),
-        templates=wordings,
+        templates=tuple(score for each in wordings for score in each.scores),
         mistakes=contest.worst_mistakes(best),
+        phrasings=tuple(w.phrasings(seed=seed) for w in wordings) if data.held_out else (),
     )
 
 
@@ -106,6 +113,7 @@ def task_result(
     comparisons: tuple[Comparison, ...],
     templates: tuple[TemplateScore, ...],
     mistakes: tuple[Mistake, ...],
+    phrasings: tuple[Phrasings, ...] = (),
 ) -> TaskResult:
     """Put a task's findings beside what is known of its rows."""
     parts = {str(part): data.part(part) for part in Part}
@@ -123,6 +131,7 @@ def task_result(
         comparisons=comparisons,
         templates=templates,
         mistakes=mistakes,
+        phrasings=phrasings,
     )
 
 
@@ -163,6 +172,7 @@ def sum_up(
     results: Sequence[TaskResult],
     forgotten: Sequence[GuardResult],
     trained: Trained,
+    mix: Sequence[MixLine],
 ) -> RunSummary:
     """Gather every figure of the run."""
     from instil.model.load import folder_bytes
@@ -186,10 +196,13 @@ def sum_up(
         stage_seconds=manifest["stage_seconds"],
         test_opened=manifest["test_opened"][-1],
         seed=bench.recipe.seed,
+        mix=tuple(mix),
+        averages=averages(results),
     )
 
 
 def rendered(data: TaskData) -> list[Turn]:
     """Render one training row through every template, for people to read."""
-    examples = [(t, render_example(data.task, t, data.train[0])) for t in data.templates]
+    templates = (*data.templates, *data.held_out)
+    examples = [(t, render_example(data.task, t, data.train[0])) for t in templates]
     return [Turn(t.id, t.role, example.messages, example.target) for t, example in examples]

@@ -1,6 +1,7 @@
 """The story of a run: one recipe in, one run directory out.
 
-`run_recipe` is the whole product, a line a stage; `stages` and `judge` hold what each line does.
+`run_recipe` is the whole product, a line a stage; `stages`, `training` and `judge` hold what each
+line does.
 """
 
 from __future__ import annotations
@@ -26,15 +27,14 @@ from instil.run import (
 )
 from instil.stages import (
     Bench,
-    apart_from_guard,
     climb_ladders,
     find_model,
     guard_after,
     guard_before,
     keep_splits,
     split_rows,
-    train,
 )
+from instil.training import show_mix, train
 from instil.types import Comparison
 
 if TYPE_CHECKING:
@@ -55,18 +55,19 @@ def run_recipe(recipe: Recipe, *, folder: Path, resume: bool, progress: Progress
     """
     with open_run(recipe, folder=folder, resume=resume) as run:
         bench = Bench(run, progress)
-        rows = apart_from_guard(recipe, split_rows(bench))
+        rows = split_rows(bench)
         model = find_model(bench)
         data = fit_context(recipe, model, rows)
         keep_splits(bench, data)
         encoded = preflight(recipe, model, data)
+        show_mix(bench, encoded)
         ladders = climb_ladders(bench, model, data)
         guard, before = guard_before(bench, model, data)
         trained = train(bench, model, data, encoded)
         after = guard_after(bench, model, guard)
         results = test(bench, model, data, ladders, trained.summary)
         forgotten = compare_guard(guard, before, after)
-        save_summary(run, sum_up(bench, model, data, results, forgotten, trained))
+        save_summary(run, sum_up(bench, model, data, results, forgotten, trained, encoded.mix))
     rebuild_report(folder)
     return folder
 

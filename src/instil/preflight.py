@@ -18,8 +18,8 @@ from instil.data.prepare import TaskData
 from instil.data.registry import load_rows
 from instil.errors import DataError, InstilError, ModelError, Problem, RecipeError, nearest
 from instil.recipe import Method, Recipe
-from instil.stages import encoded_training
 from instil.tasks.task import library, load_task
+from instil.training import encoded_training
 from instil.types import Row, Template
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _distinct_tasks(data: Sequence[TaskData]) -> None:
 
 
 def _baseline_templates(recipe: Recipe, data: Sequence[TaskData]) -> None:
-    known = list(dict.fromkeys(t.id for d in data for t in d.answering))
+    known = list(dict.fromkeys(t.id for d in data for t in (*d.answering, *d.held_out)))
     wanted = recipe.baselines.templates
     problems = [
         Problem(
@@ -180,7 +180,7 @@ def _measured(
     data: TaskData, chat: ChatFormat, shown: Sequence[Row]
 ) -> Iterator[tuple[Template, Row, int]]:
     asked = sorted([*data.validation, *data.test], key=_size, reverse=True)[:LONGEST]
-    for template in data.answering:
+    for template in (*data.answering, *data.held_out):
         for row in asked:
             example = render_example(data.task, template, row, exemplars=shown)
             room = chat.answer_tokens(example, max_new_tokens=data.task.max_new_tokens)

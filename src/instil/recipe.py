@@ -19,10 +19,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from instil.errors import Problem, RecipeError
 from instil.overrides import override
+from instil.sections import Mix, Section
 from instil.types import PerRow, TooLong
 from instil.validation import validate
 from instil.yamlfile import Loc, YamlFile, read_yaml
@@ -65,11 +66,7 @@ class Dtype(StrEnum):
     FLOAT32 = "float32"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class TaskUse(_Section):
+class TaskUse(Section):
     """A task to train on."""
 
     use: Name = Field(description="A library task (`instil tasks`), or the path of a task file.")
@@ -79,9 +76,20 @@ class TaskUse(_Section):
     templates: All | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
         "all", description="Templates to train through: all, or a list of their ids."
     )
+    held_out_templates: (
+        Annotated[float, Field(gt=0, lt=1)]
+        | Annotated[tuple[Name, ...], Field(min_length=1)]
+        | None
+    ) = Field(
+        None,
+        description="Phrasings to test on and not to train on: a share (0.3), or ids; null: none.",
+    )
+    weight: float | None = Field(
+        None, gt=0, description="Share of the mix, relative to the other tasks'; null: by size."
+    )
 
 
-class Lora(_Section):
+class Lora(Section):
     """Low-rank adapters; used when method is lora."""
 
     r: int = Field(16, ge=1, le=1024, description="Rank: the width of the adapter.")
@@ -97,7 +105,7 @@ class Lora(_Section):
     )
 
 
-class Train(_Section):
+class Train(Section):
     """The training loop."""
 
     learning_rate: Auto | Annotated[float, Field(gt=0, le=1)] = Field(
@@ -154,7 +162,7 @@ class Train(_Section):
         return self
 
 
-class SplitRules(_Section):
+class SplitRules(Section):
     """How rows are parted into train, validation and test."""
 
     near_duplicates: float = Field(
@@ -166,7 +174,7 @@ class SplitRules(_Section):
     )
 
 
-class Baselines(_Section):
+class Baselines(Section):
     """What the tuned model has to beat."""
 
     shots: tuple[Annotated[int, Field(ge=0, le=64)], ...] = Field(
@@ -188,7 +196,7 @@ class Baselines(_Section):
         return tuple(sorted(_unique(shots)))
 
 
-class Forgetting(_Section):
+class Forgetting(Section):
     """What the model should still know afterwards."""
 
     tasks: Literal["guard", "none"] | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
@@ -201,7 +209,7 @@ class Forgetting(_Section):
     )
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """Everything a run needs to know."""
 
     model: Name = Field(
@@ -213,6 +221,7 @@ class Recipe(_Section):
     )
     lora: Lora = Field(Lora(), description="Low-rank adapters; used when method is lora.")
     train: Train = Field(Train(), description="The training loop.")
+    mix: Mix = Field(Mix(), description="How the tasks are mixed in training.")
     validation: int = Field(
         150, ge=2, description="Rows a task that prompts, checkpoints and stopping are chosen on."
     )
@@ -239,8 +248,18 @@ class Recipe(_Section):
         _unique([task.use for task in tasks])
         return tasks
 
+    @model_validator(mode="after")
+    def _one_way_of_mixing(self) -> Recipe:
+        weighted = [task.weight is not None for task in self.tasks]
+        if any(weighted) and not all(weighted):
+            bare = self.tasks[weighted.index(False)].use
+            raise ValueError(f"some tasks have a `weight` and {bare} has none: give all or none")
+        if any(weighted) and (self.mix.cap is not None or self.mix.temperature != 1):
+            raise ValueError("`weight` says the shares: leave out mix.cap and mix.temperature")
+        return self
 
-_SECTIONS = frozenset({"lora", "train", "split", "baselines", "forgetting"})
+
+_SECTIONS = frozenset({"lora", "train", "mix", "split", "baselines", "forgetting"})
 """A section whose keys are all commented out (`train:`) has its defaults."""
 
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from instil.types import Comparison, Message, Piece, Role, Summary
 
+MEAN_SCORE = "mean_score"
+"""Stands for the metric of an average over tasks that are judged by different ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
@@ -102,6 +105,8 @@ class TemplateScore:
     """The template's id."""
     summary: Summary
     """On test."""
+    held_out: bool = False
+    """Whether training never used it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +155,8 @@ class TaskResult:
     """Robustness to wording."""
     mistakes: tuple[Mistake, ...]
     """The twenty worst."""
+    phrasings: tuple[Phrasings, ...] = ()
+    """One an arm; empty where no phrasing was held out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +226,52 @@ class TrainingSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class MixLine:
+    """One task's part of the first epoch of training."""
+
+    task: str
+    """The task's id."""
+    rows: int
+    """Different rows in it."""
+    examples: int
+    """Examples: a row may come through several templates, or again."""
+    few_shot: int
+    """Those that show worked examples first."""
+    tokens: int
+    """Prompt and completion, after the length policy."""
+    supervised_tokens: int
+    """Those trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phrasings:
+    """An arm on the test rows, through phrasings that training used and through held-out ones."""
+
+    arm: str
+    """The arm's name."""
+    seen: Summary
+    """Over all rows and phrasings of the first kind; rows of a group taken together."""
+    unseen: Summary
+    """The same over the held-out ones."""
+    comparison: Comparison
+    """Unseen minus seen, paired by row: each row's mean over the phrasings of a kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Average:
+    """The mean over several tasks, each counting the same."""
+
+    metric: str
+    """The metric that decides all of them; empty where they differ."""
+    tasks: tuple[str, ...]
+    """The tasks averaged over."""
+    arms: Mapping[str, Summary]
+    """Arm -> mean over the tasks, with its interval; arms that ran on all of them."""
+    comparisons: tuple[Comparison, ...]
+    """The tuned arm against every other."""
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """A rendered example, for the report."""
 
@@ -268,3 +321,7 @@ class RunSummary:
     """Of this file."""
     budget: BudgetResult | None = None
     """None where the recipe sets no forgetting budget."""
+    mix: tuple[MixLine, ...] = ()
+    """What an epoch of training held, a line a task."""
+    averages: tuple[Average, ...] = ()
+    """Over all tasks, and over those of one metric; empty with one task."""

@@ -10,6 +10,7 @@ import pytest
 
 from instil.cli.check import mask_text
 from instil.data.findings import Finding
+from instil.results import MixLine
 from instil.types import Comparison, Piece, Prediction
 
 
@@ -29,7 +30,8 @@ def test_check_shows_everything_and_the_next_command(
         warnings=("the classes are [uneven]",),
         findings=(Finding("2 rows with HTML entities", 2, ("r.csv:3: &amp;",), "| unescape"),),
     )
-    report = SimpleNamespace(tasks=[task], seconds=421.0, memory_bytes=1_900_000_000)
+    mix = (MixLine("amazon_reviews", 600, 600, 120, 48_000, 1_800),)
+    report = SimpleNamespace(tasks=[task], seconds=421.0, memory_bytes=1_900_000_000, mix=mix)
     library.answers["check_recipe"] = report
     result = instil_command("check", recipe_file, "--set", "test=300")
     assert result.exit_code == 0, result.output
@@ -45,6 +47,7 @@ def test_check_shows_everything_and_the_next_command(
         "7.1 points",
         "warning: the classes are [uneven]",
         "\u27e6yes<end>\u27e7",
+        "600       600       120  48,000       1,800",
         "7 min 01 s",
         "1.9 GB",
         "warning: 2 rows with HTML entities",

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from instil.data.audit import read_text, repeats_of, repeats_within
-from instil.data.findings import Finding, audit_rows, label_findings
+from instil.data.findings import Finding, audit_rows
 from instil.data.prepare import TaskData
 from instil.types import Part, Removed, Row, SourceSpec, Split, Task, Template
 
@@ -151,18 +151,6 @@ def test_skipped_rows_are_told():
     finding = found(data, "could not be used")
     assert finding.count == 9
     assert finding.examples[0] == "r.csv:0: bad"
-
-
-def test_labels_of_the_same_tokens_and_beginnings(tiny_chat):
-    def told(*choices: str) -> list[str]:
-        template = Template("t", "{{ text }}", "{{ label }}", choices=choices)
-        task = replace(TASK, choices=choices, templates=(template, template))
-        return [finding.what for finding in label_findings(task, tiny_chat)]
-
-    assert told("bad", "good") == []
-    assert told("bad", "bad very") == ["template t: a label is the beginning of another one"]
-    both = told("<|im_end|>", "< |im_end|>")
-    assert both == ["template t: labels that are the same tokens, so that none can be told"]
 
 
 def test_conversations_repeat_only_with_all_their_turns():

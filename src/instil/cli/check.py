@@ -51,12 +51,15 @@ def show_check(report: Forecast, *, recipe: Path) -> None:
     """Print what was found, and the next command."""
     from instil.cli.show import make_console
     from instil.report import format as fmt
+    from instil.report.mix import mix_text
 
     console = make_console()
     for task in report.tasks:
         _show_task(console, task)
+    for line in mix_text(report.mix):
+        console.print(line)
     console.print(
-        f"the whole run: about {fmt.seconds(report.seconds)} and {fmt.size(report.memory_bytes)} "
+        f"\nthe whole run: about {fmt.seconds(report.seconds)} and {fmt.size(report.memory_bytes)} "
         "of memory (estimates)"
     )
     count = sum(len(task.warnings) + len(task.findings) for task in report.tasks)

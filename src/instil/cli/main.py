@@ -21,6 +21,7 @@ from instil.cli import (
     init_,
     models,
     predict,
+    preview,
     report,
     run_,
     tasks,
@@ -112,6 +113,9 @@ def _options(
 
 app.command("init", epilog="Example: `instil init reviews.csv --label stars`")(init_.init)
 app.command("check", epilog="Example: `instil check reviews.recipe.yaml`")(check.check)
+app.command("preview", epilog="Example: `instil preview reviews.recipe.yaml --html seen.html`")(
+    preview.preview
+)
 app.command(
     "run", epilog="Example: `instil run reviews.recipe.yaml --set train.learning_rate=2e-4`"
 )(run_.run)

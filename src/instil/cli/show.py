@@ -31,6 +31,10 @@ def show_run(summary: RunSummary, *, folder: Path) -> None:
     console = make_console()
     for task in summary.tasks:
         console.print(arms_table(task))
+        for line in phrasing_lines(task):
+            console.print(line)
+    if summary.averages:
+        console.print(average_table(summary))
     for sentence in summary.verdict:
         console.print(sentence)
     console.print(f"\nreport: {folder / 'report.html'}\nmodel:  {folder / 'model'}")
@@ -52,6 +56,28 @@ def arms_table(task: TaskResult) -> Table:
     for arm in task.arms:
         cells = [_cell(arm, metric) for metric in metrics]
         table.add_row(Text(arm.label), *cells, _difference(task, arm))
+    return table
+
+
+def phrasing_lines(task: TaskResult) -> list[str]:
+    """Say how each arm does through phrasings that training used, and through held-out ones."""
+    from instil.report.phrasings import phrasing_sentence
+
+    return [phrasing_sentence(task, found) for found in task.phrasings]
+
+
+def average_table(summary: RunSummary) -> Table:
+    """Lay out every task and the averages over them, an arm a column."""
+    from rich.text import Text
+
+    from instil.report import format as fmt
+    from instil.report.average import average_rows, average_titles
+
+    table = plain_table(title="all tasks, mean (95 % interval)")
+    for n, title in enumerate(average_titles(summary)):
+        table.add_column(title, justify="right" if n else "left")
+    for row in average_rows(summary):
+        table.add_row(*(Text(cell.text or fmt.MISSING) for cell in row))
     return table
 
 

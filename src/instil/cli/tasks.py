@@ -15,13 +15,30 @@ if TYPE_CHECKING:
 def tasks(
     name: Annotated[
         str | None,
-        typer.Argument(help="A library task, or a task file, to show in full.", show_default=False),
+        typer.Argument(
+            help="A library task, or a task file, to show in full; or `test`.", show_default=False
+        ),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            help="After `test`: the task whose templates are tried on all of its rows.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """List the library's tasks, or show one with its templates."""
+    """List the library's tasks, show one with its templates, or test one on all its rows."""
     from instil.cli.show import make_console
     from instil.tasks.task import library, load_task
 
+    if name == "test":
+        from instil.cli.tasks_test import test_task
+
+        if file is None:
+            raise typer.BadParameter("name a task file after `test`", param_hint="FILE")
+        raise typer.Exit(test_task(file))
+    if file is not None:
+        raise typer.BadParameter("one name at a time, or `test FILE`", param_hint="FILE")
     console = make_console()
     if name is not None:
         show_task(console, load_task(name))

@@ -12,10 +12,10 @@ from instil.compare.verdict import PROMPTING, TFIDF, TUNED, ZERO_SHOT
 from instil.data.prepare import TaskData
 from instil.evaluate.baseline import tfidf_predictions
 from instil.evaluate.choices import CALIBRATED, RAW
-from instil.evaluate.metrics import macro_f1, per_class
+from instil.evaluate.metrics import macro_f1, per_class, summarise
 from instil.evaluate.suite import GENERATED, Marked, answer, mark
 from instil.model.load import LoadedModel
-from instil.results import Arm, Costs, Mistake, Rung, TemplateScore
+from instil.results import Arm, Costs, Mistake, Phrasings, Rung, TemplateScore
 from instil.types import Comparison, Prediction, Row, Summary, Template
 
 MISTAKES = 20
@@ -196,14 +196,69 @@ def over_templates(
     name: str,
     rows: Sequence[Row],
     on_done: OnDone = lambda _: None,
-) -> tuple[TemplateScore, ...]:
-    """Score an arm zero-shot through every answering template: its robustness to wording."""
-    found = []
-    for template in data.answering:
-        way = Prompting(template)
-        contender = ask(loaded, data, name=name, way=way, scoring=RAW, rows=rows, on_done=on_done)
-        found.append(TemplateScore(name, template.id, contender.marked.summary()))
-    return tuple(found)
+) -> Wordings:
+    """Ask an arm zero-shot through every answering template, held-out ones last."""
+    asked = (*data.answering, *data.held_out)
+    made = [
+        ask(
+            loaded, data, name=name, way=Prompting(template), scoring=RAW, rows=rows,
+            on_done=on_done,
+        ).marked
+        for template in asked
+    ]  # fmt: skip
+    return Wordings(name, asked, tuple(made), seen=len(data.answering))
+
+
+@dataclass(frozen=True, slots=True)
+class Wordings:
+    """An arm's answers through several phrasings: its robustness to wording."""
+
+    arm: str
+    """The arm's name."""
+    templates: tuple[Template, ...]
+    """Those that training used, then those held out."""
+    marked: tuple[Marked, ...]
+    """The answers through each."""
+    seen: int
+    """How many of them training used."""
+
+    @property
+    def scores(self) -> tuple[TemplateScore, ...]:
+        """One summary a template."""
+        return tuple(
+            TemplateScore(self.arm, template.id, marked.summary(), held_out=n >= self.seen)
+            for n, (template, marked) in enumerate(zip(self.templates, self.marked, strict=True))
+        )
+
+    def phrasings(self, *, seed: int) -> Phrasings:
+        """Sum up seen against unseen phrasings; there must be both.
+
+        A row comes once a phrasing, so rows are resampled with all of these (by group).
+        """
+        seen, unseen = merged(self.marked[: self.seen]), merged(self.marked[self.seen :])
+        return Phrasings(
+            self.arm,
+            summarise(seen.scores, groups=seen.groups, metric=seen.scores[0].metric),
+            summarise(unseen.scores, groups=unseen.groups, metric=unseen.scores[0].metric),
+            compare(
+                by_row(seen.values, seen.examples),
+                by_row(unseen.values, unseen.examples),
+                a="seen phrasings",
+                b="unseen phrasings",
+                metric=seen.scores[0].metric,
+                groups=row_groups(seen.examples),
+                seed=seed,
+            ),
+        )
+
+
+def merged(parts: Sequence[Marked]) -> Marked:
+    """Put the answers through several phrasings of the same rows together."""
+    return Marked(
+        tuple(example for part in parts for example in part.examples),
+        tuple(prediction for part in parts for prediction in part.predictions),
+        tuple(score for part in parts for score in part.scores),
+    )
 
 
 def worst_mistakes(tuned: Contender) -> tuple[Mistake, ...]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from instil.data.split import seeded_key
 from instil.errors import DataError, InstilError, Problem, TaskError
@@ -206,23 +207,48 @@ def training_examples(
         DataError, TaskError: As `render_example`; the first few rows at fault are told at once.
     """
     assert templates, "a task has templates"
-
-    def drawn(row: Row) -> Sequence[Template]:
-        if PerRow(per_row) is PerRow.ALL:
-            return templates
-        return [templates[seeded_key(seed, epoch, row.id) % len(templates)]]
-
-    return _all_or_problems((task, template, row) for row in rows for template in drawn(row))
+    return render_all(
+        Asked(task, template, row)
+        for row in rows
+        for template in drawn_templates(row, templates, per_row=per_row, seed=seed, draw=epoch)
+    )
 
 
-def _all_or_problems(items: Iterable[tuple[Task, Template, Row]]) -> tuple[Example, ...]:
+def drawn_templates(
+    row: Row, templates: Sequence[Template], *, per_row: str, seed: int, draw: int
+) -> Sequence[Template]:
+    """Return the templates that a row goes through in one pass over the rows, number `draw`."""
+    if PerRow(per_row) is PerRow.ALL:
+        return templates
+    return [templates[seeded_key(seed, draw, row.id) % len(templates)]]
+
+
+class Asked(NamedTuple):
+    """What is to be rendered: a row through a template, after worked examples."""
+
+    task: Task
+    """The row's task."""
+    template: Template
+    """One of its templates."""
+    row: Row
+    """What is asked about."""
+    exemplars: tuple[Row, ...] = ()
+    """Training rows to show first."""
+
+
+def render_all(items: Iterable[Asked]) -> tuple[Example, ...]:
+    """Render everything, in order.
+
+    Raises:
+        DataError, TaskError: As `render_example`; the first few rows at fault are told at once.
+    """
     examples: list[Example] = []
     errors: list[InstilError] = []
     faults: Counter[tuple[str, Problem]] = Counter()
     places: dict[tuple[str, Problem], str] = {}
-    for task, template, row in items:
+    for task, template, row, exemplars in items:
         try:
-            examples.append(render_example(task, template, row))
+            examples.append(render_example(task, template, row, exemplars=exemplars))
         except (DataError, TaskError) as error:
             errors.append(error)
             for problem in error.problems:
@@ -235,6 +261,12 @@ def _all_or_problems(items: Iterable[tuple[Task, Template, Row]]) -> tuple[Examp
         rest = [Problem(f"and {more} more examples that cannot be rendered")] if more > 0 else []
         raise type(errors[0])(*told, *rest)
     return tuple(examples)
+
+
+def short_rows(task: Task, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows up to the 60th percentile of length, in their order: what to show first."""
+    limit = _short_limit([_length(task, row) for row in rows])
+    return [row for row in rows if _length(task, row) <= limit]
 
 
 def pick_exemplars(
@@ -278,8 +310,7 @@ def pick_exemplars(
 def _queues(task: Task, rows: Sequence[Row], *, seed: int) -> list[list[Row]]:
     """Return for each class its rows, short ones first; classes and rows in a seeded order."""
     lengths = {row.id: _length(task, row) for row in rows}
-    ranked = sorted(lengths.values())
-    limit = ranked[max(0, -(-len(ranked) * SHORT_PERCENTILE // 100) - 1)] if ranked else 0
+    limit = _short_limit(lengths.values())
     classes: dict[str, list[Row]] = {}
     for row in rows:
         classes.setdefault(str(row.fields[task.target]) if task.choices else "", []).append(row)
@@ -290,6 +321,11 @@ def _queues(task: Task, rows: Sequence[Row], *, seed: int) -> list[list[Row]]:
 
     labels = sorted(classes, key=lambda label: (seeded_key(seed, task.id, "class", label), label))
     return [sorted(classes[label], key=order) for label in labels]
+
+
+def _short_limit(lengths: Iterable[int]) -> int:
+    ranked = sorted(lengths)
+    return ranked[max(0, -(-len(ranked) * SHORT_PERCENTILE // 100) - 1)] if ranked else 0
 
 
 def _length(task: Task, row: Row) -> int:

@@ -2,8 +2,8 @@
 
 A `Finding` is a warning, never an error: the rows can be used, but a user should know. Looked for
 are repeats within and across the parts of the split, one text with several labels, lopsided labels,
-labels that are the same tokens, fields that hold nothing or always the same, personal data, damaged
-encoding, and HTML left in the text.
+fields that hold nothing or always the same, personal data, damaged encoding, and HTML left in the
+text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from instil.data.audit import (
     EXACT,
@@ -26,9 +26,6 @@ from instil.data.prepare import TaskData
 from instil.data.registry import plain
 from instil.data.rowfile import excerpt
 from instil.types import Part, Row, Task
-
-if TYPE_CHECKING:
-    from instil.encode.mask import ChatFormat
 
 EXAMPLES = 3
 """Shown for each finding."""
@@ -150,37 +147,6 @@ def _labels(data: TaskData) -> Iterator[Finding]:
         what = f"{100 * most / total:.0f} % of the training rows are {label!r}"
         fix = "accuracy says little here: read macro-F1, and compare with that share"
         yield Finding(what, most, fix=fix)
-
-
-def label_findings(task: Task, chat: ChatFormat) -> tuple[Finding, ...]:
-    """Look at the tokens of every template's choices."""
-    found: list[Finding] = []
-    told: set[tuple[str, ...]] = set()
-    for template in task.templates:
-        plain_choices = tuple(choice for choice in template.choices if "{" not in choice)
-        if plain_choices in told:
-            continue
-        told.add(plain_choices)
-        tokens = {choice: tuple(chat.completion(choice, stop=False)) for choice in plain_choices}
-        found += _alike(tokens, template.id)
-    return tuple(found)
-
-
-def _alike(tokens: Mapping[str, tuple[int, ...]], template: str) -> Iterator[Finding]:
-    pairs = [(a, b) for a in tokens for b in tokens if a != b]
-    same = [(a, b) for a, b in pairs if tokens[a] == tokens[b] and a < b]
-    if same:
-        examples = tuple(f"{a!r} and {b!r}" for a, b in same[:EXAMPLES])
-        fix = "word them apart, with `choices` in the template"
-        what = f"template {template}: labels that are the same tokens, so that none can be told"
-        yield Finding(what, len(same), examples, fix)
-    starts = [(a, b) for a, b in pairs if len(tokens[a]) < len(tokens[b])]
-    starts = [(a, b) for a, b in starts if tokens[b][: len(tokens[a])] == tokens[a]]
-    if starts:
-        examples = tuple(f"{a!r} of {b!r}" for a, b in starts[:EXAMPLES])
-        fix = "none needed: each is scored with its end; words that begin apart are surer still"
-        what = f"template {template}: a label is the beginning of another one"
-        yield Finding(what, len(starts), examples, fix)
 
 
 def _fields(data: TaskData) -> Iterator[Finding]:

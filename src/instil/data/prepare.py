@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from instil.data.audit import label_counts, read_text, remove_duplicates
+from instil.data.audit import label_counts, normalise, read_text, remove_duplicates
 from instil.data.registry import load_rows
-from instil.data.split import part_rows, split_rows
-from instil.errors import DataError, Problem, TaskError
+from instil.data.split import part_rows, seeded_key, split_rows
+from instil.errors import DataError, Problem, TaskError, nearest
 from instil.tasks.task import find_template
 from instil.types import Part, Removed, Role, Row, Split, Task, Template
+
+JUDGED_ELSEWHERE = "judged in another task"
+"""Why a row is taken out of train that another task validates or tests on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,10 @@ class TaskData:
     """The templates to train through."""
     notes: Mapping[str, int] = field(default_factory=dict)
     """What was read otherwise than written: what -> rows."""
+    held_out: tuple[Template, ...] = ()
+    """Phrasings of the task's own question that training never uses; tested on alone."""
+    weight: float | None = None
+    """Its share of the mix, relative to the other tasks'; None: by its size."""
 
     def part(self, part: Part) -> tuple[Row, ...]:
         """The rows of a part."""
@@ -41,7 +48,7 @@ class TaskData:
 
     @property
     def answering(self) -> tuple[Template, ...]:
-        """The templates that ask the task's own question."""
+        """The templates to train through that ask the task's own question."""
         return tuple(t for t in self.templates if t.role is Role.ANSWER)
 
     @property
@@ -61,6 +68,8 @@ def prepare(
     seed: int,
     near_duplicates: float,
     templates: str | Sequence[str] = "all",
+    held_out: float | Sequence[str] | None = None,
+    weight: float | None = None,
 ) -> TaskData:
     """Load a task's rows, split them, and take duplicates out of train.
 
@@ -68,7 +77,7 @@ def prepare(
         DataError: The rows cannot be read, or are too few.
         TaskError: A template is not the task's, or none of them asks the task's own question.
     """
-    chosen = pick_templates(task, templates)
+    chosen, unseen = hold_out(task, pick_templates(task, templates), held_out, seed=seed)
     loaded = load_rows(task)
     split = split_rows(
         loaded.rows, task=task, train=train, validation=validation, test=test, seed=seed
@@ -86,24 +95,34 @@ def prepare(
         parts[Part.TEST],
         chosen,
         dict(loaded.notes),
+        unseen,
+        weight,
     )
 
 
-def without_train(data: TaskData, removed: Sequence[Removed]) -> TaskData:
+def without_train(data: TaskData, removed: Sequence[Removed], *, fix: str) -> TaskData:
     """Take rows out of train; the split keeps why.
+
+    Args:
+        data: Whose training rows.
+        removed: Those to take out, and why; none: nothing changes.
+        fix: What a user can do if none is left.
 
     Raises:
         DataError: None would be left.
     """
+    if not removed:
+        return data
     gone = {entry.row for entry in removed}
     train = tuple(row for row in data.train if row.id not in gone)
-    if data.train and not train:
+    if not train:
+        reasons = ", ".join(dict.fromkeys(entry.why for entry in removed))
         raise DataError(
             Problem(
-                f"every training row of {data.task.id} repeats one of a guard task",
+                f"no training row of {data.task.id} would be left: {reasons}",
                 where=f"task {data.task.id}",
                 found=f"row {removed[0].row} and {removed[0].of}",
-                fix="name other guard tasks: forgetting.tasks",
+                fix=fix,
             )
         )
     ids = tuple(row.id for row in train)
@@ -136,3 +155,108 @@ def pick_templates(task: Task, names: str | Sequence[str]) -> tuple[Template, ..
             )
         )
     return chosen
+
+
+def hold_out(
+    task: Task,
+    templates: Sequence[Template],
+    wanted: float | Sequence[str] | None,
+    *,
+    seed: int,
+) -> tuple[tuple[Template, ...], tuple[Template, ...]]:
+    """Part templates into those to train through and those kept for the test.
+
+    Only templates that ask the task's own question are held out, since only they are tested, and at
+    least one of them stays.
+
+    Args:
+        task: The templates' task.
+        templates: As chosen for training.
+        wanted: A share of the asking templates (rounded, at least one), or their ids, or None.
+        seed: Draws them, where a share is wanted.
+
+    Raises:
+        TaskError: An id that is not among them, or none would be left to train through.
+    """
+    asking = [t.id for t in templates if t.role is Role.ANSWER]
+    if wanted is None:
+        return tuple(templates), ()
+    if isinstance(wanted, float | int):
+        order = sorted(asking, key=lambda name: seeded_key(seed, task.id, "held out", name))
+        names = set(order[: max(1, min(len(asking) - 1, round(wanted * len(asking))))])
+    else:
+        names = set(wanted)
+        _check_held_out(task, wanted, asking)
+    if names >= set(asking):
+        raise TaskError(
+            Problem(
+                f"no template of {task.id} would be left to train through",
+                where="held_out_templates",
+                found=", ".join(asking),
+                fix="add a template that asks the task's question, or hold out fewer",
+            )
+        )
+    return (
+        tuple(t for t in templates if t.id not in names),
+        tuple(t for t in templates if t.id in names),
+    )
+
+
+def _check_held_out(task: Task, wanted: Sequence[str], asking: Sequence[str]) -> None:
+    problems = [
+        Problem(
+            f"{name!r} cannot be held out: it is no template of {task.id} that is judged",
+            where="held_out_templates",
+            allowed=", ".join(asking),
+            nearest=nearest(name, asking),
+        )
+        for name in wanted
+        if name not in asking
+    ]
+    if problems:
+        raise TaskError(*problems)
+
+
+def keep_apart(data: Sequence[TaskData]) -> tuple[TaskData, ...]:
+    """Take rows out of train that another task validates or tests on.
+
+    Two tasks may ask about the same texts (the topic of an article, its headline): a row that one
+    of them is judged on must not be learned from by way of the other. Rows are the same where they
+    come from one place of one source, are of one group of it, or have the same text.
+
+    Raises:
+        DataError: Nothing would be left of a task's training rows.
+    """
+    judged = [
+        {key: row.id for row in (*d.validation, *d.test) for key in _identities(d.task, row)}
+        for d in data
+    ]
+    return tuple(
+        _apart(d, [(other.task.id, keys) for other, keys in zip(data, judged, strict=True)])
+        for d in data
+    )
+
+
+def _identities(task: Task, row: Row) -> Iterator[tuple[str, ...]]:
+    if row.place:
+        yield "place", task.source.uri, row.place
+    if task.group:
+        yield "group", task.source.uri, row.group
+    yield "text", normalise(read_text(task, row.fields))
+
+
+def _apart(data: TaskData, judged: Sequence[tuple[str, Mapping[tuple[str, ...], str]]]) -> TaskData:
+    removed = []
+    for row in data.train:
+        found = (
+            f"{task}/{keys[key]}"
+            for task, keys in judged
+            if task != data.task.id
+            for key in _identities(data.task, row)
+            if key in keys
+        )
+        other = next(found, "")
+        if other:
+            removed.append(Removed(row.id, Part.TRAIN, JUDGED_ELSEWHERE, other, 1.0))
+    fix = "lower `validation` and `test`, or train on one of the two tasks"
+    return without_train(data, removed, fix=fix)

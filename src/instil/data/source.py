@@ -24,6 +24,7 @@ from instil.data.fetch import fetch_member, unpack_local
 from instil.data.folders import read_folder, read_trivia
 from instil.data.hub import hub_files
 from instil.data.jsonrows import read_json, read_jsonl
+from instil.data.natural import read_natural
 from instil.data.rowfile import BadRows, Faults, PlacedRow, RowFile
 from instil.data.shapes import normalise_shape
 from instil.data.sqlrows import MAGIC as SQLITE_MAGIC
@@ -52,6 +53,7 @@ READERS: dict[str, Callable[[RowFile], Iterator[PlacedRow]]] = {
     "sqlite": read_sqlite,
     "folder": read_folder,
     "trivia": read_trivia,
+    "natural_instructions": read_natural,
 }
 """Format -> the function that reads it."""
 

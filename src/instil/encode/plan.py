@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from instil.encode.mask import ChatFormat, encode_all, fates, require_supervised
 from instil.encode.pack import batches
+from instil.results import MixLine
 from instil.types import Encoded, Example, Pack, TooLong
 
 
@@ -21,6 +22,8 @@ class TrainingData:
     """What became of the examples of all epochs: fate -> number."""
     sample: Encoded
     """One encoded example, for people to look at."""
+    mix: tuple[MixLine, ...] = ()
+    """What the first epoch holds, a line a task."""
 
 
 def plan_training(
@@ -51,11 +54,12 @@ def plan_training(
     """
     made: list[tuple[Pack, ...]] = []
     every: list[Encoded] = []
+    mix: tuple[MixLine, ...] = ()
     for epoch in range(math.ceil(epochs)):
-        encoded = encode_all(
-            examples_of(epoch), chat, max_length=max_length, too_long=TooLong(too_long)
-        )
+        examples = examples_of(epoch)
+        encoded = encode_all(examples, chat, max_length=max_length, too_long=TooLong(too_long))
         every += encoded
+        mix = mix or mix_lines(examples, encoded)
         whole = batches(
             encoded,
             tokens_per_batch=tokens_per_batch,
@@ -67,4 +71,27 @@ def plan_training(
         made += whole[: max(1, math.ceil(share * len(whole) - 1e-9))]
     require_supervised(every)
     sample = next(item for item in every if item.ids)
-    return TrainingData(tuple(made), fates(every), sample)
+    return TrainingData(tuple(made), fates(every), sample, mix)
+
+
+def mix_lines(examples: Sequence[Example], encoded: Sequence[Encoded]) -> tuple[MixLine, ...]:
+    """Count what each task gives to an epoch, tasks in the order of their first example.
+
+    Examples that the length policy dropped have no tokens and do not count.
+    """
+    found: dict[str, list[tuple[Example, Encoded]]] = {}
+    for example, made in zip(examples, encoded, strict=True):
+        kept = found.setdefault(example.task, [])
+        if made.ids:
+            kept.append((example, made))
+    return tuple(
+        MixLine(
+            task,
+            rows=len({example.row for example, _ in pairs}),
+            examples=len(pairs),
+            few_shot=sum(example.shots > 0 for example, _ in pairs),
+            tokens=sum(len(made.ids) for _, made in pairs),
+            supervised_tokens=sum(sum(made.mask) for _, made in pairs),
+        )
+        for task, pairs in found.items()
+    )

@@ -28,6 +28,7 @@ from instil.report.parts import (
     summary_cell,
     verdict_word,
 )
+from instil.report.phrasings import phrasing_blocks
 from instil.results import Arm, ClassRow, TaskResult
 from instil.types import Comparison, Summary
 
@@ -102,7 +103,7 @@ def wording_blocks(task: TaskResult) -> tuple[Block, ...]:
         dots=dots,
         extent=spread(score.summary for score in task.templates),
     )
-    return (Plots((plot,)), _wording_table(task, series))
+    return (Plots((plot,)), _wording_table(task, series), *phrasing_blocks(task))
 
 
 def class_blocks(task: TaskResult) -> tuple[Block, ...]:

@@ -13,9 +13,11 @@ from functools import partial
 from instil.compare.verdict import PROMPTING, TUNED, Outcome
 from instil.report import arms
 from instil.report import format as fmt
+from instil.report.average import average_blocks, average_numbers
 from instil.report.curves import curve_plots
 from instil.report.guard import guard_blocks, guard_outcomes, worst_guard
 from instil.report.ladder import ladder_blocks
+from instil.report.mix import mix_blocks
 from instil.report.origin import data_blocks, manifest_facts, token_blocks
 from instil.report.page import (
     Block,
@@ -33,6 +35,9 @@ from instil.report.page import (
 from instil.report.parts import TONES, verdict_word
 from instil.results import RunSummary, TaskResult, TrainingSummary
 from instil.types import Step
+
+FEW_TASKS = 3
+"""Tasks up to which each has a key number of its own beside the average."""
 
 
 def build_report(
@@ -64,6 +69,7 @@ def build_report(
 
 def _result_sections(summary: RunSummary, steps: Sequence[Step]) -> tuple[Section, ...]:
     return (
+        *_average_sections(summary),
         _each_task(
             summary,
             "test",
@@ -96,6 +102,21 @@ def _result_sections(summary: RunSummary, steps: Sequence[Step]) -> tuple[Sectio
             guard_blocks(summary.forgetting),
         ),
     )
+
+
+def _average_sections(summary: RunSummary) -> tuple[Section, ...]:
+    if not summary.averages:
+        return ()
+    intro = "Each task counts the same in an average, however many rows it has."
+    blocks = average_blocks(summary)
+    return (Section("average", "All tasks, and on average", "Average", intro, blocks),)
+
+
+def _mix_sections(summary: RunSummary) -> tuple[Section, ...]:
+    if len(summary.mix) < 2 and not any(line.few_shot for line in summary.mix):
+        return ()
+    intro = "How much of each task an epoch held."
+    return (Section("mix", "The mix", "Mix", intro, mix_blocks(summary.mix)),)
 
 
 def _price_sections(summary: RunSummary) -> tuple[Section, ...]:
@@ -141,6 +162,7 @@ def _origin_sections(summary: RunSummary, manifest: Mapping[str, object]) -> tup
             "its copy first, then validation.",
             blocks=data_blocks,
         ),
+        *_mix_sections(summary),
         Section(
             "templates",
             "Templates, rendered",
@@ -191,8 +213,9 @@ def _subtitle(summary: RunSummary) -> str:
 def _key_numbers(summary: RunSummary) -> tuple[KeyNumber, ...]:
     several = len(summary.tasks) > 1
     shown = arms.arm_outcomes(summary.tasks)
-    numbers: list[KeyNumber] = []
-    for task in summary.tasks:
+    numbers = average_numbers(summary)
+    own = () if numbers and len(summary.tasks) > FEW_TASKS else summary.tasks
+    for task in own:
         if not several:
             numbers += _arm_numbers(task)
         outcome = shown.get((task.task, PROMPTING))

@@ -19,6 +19,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from instil.evaluate.metrics import METRICS, NATS
+from instil.results import MEAN_SCORE
 from instil.types import Comparison, Summary
 
 NBSP = "\u00a0"
@@ -61,6 +62,8 @@ def style(metric: str) -> MetricStyle:
         return MetricStyle(NATS.label, Unit.NATS)
     if metric == "macro_f1":
         return MetricStyle("macro-F1", Unit.PERCENT)
+    if metric == MEAN_SCORE:
+        return MetricStyle("each task's own metric", Unit.PERCENT)
     if metric not in METRICS:
         return MetricStyle(metric, Unit.PLAIN)
     return MetricStyle(METRICS[metric].label, Unit.POINTS if metric in _OVERLAP else Unit.PERCENT)

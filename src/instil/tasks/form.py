@@ -9,6 +9,7 @@ The keys are those of `Task`, `Template` and `SourceSpec`; a source may also be 
     choices: [good, bad]
     templates:
       - {id: plain, prompt: "Good or bad? {{ review }}"}
+      - {from: flan_pairs.json, format: flan}       # see `foreign`
 """
 
 from __future__ import annotations
@@ -45,7 +46,17 @@ class SourceForm(_Form):
     uri: Filled
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     format: Literal[
-        "", "csv", "tsv", "json", "jsonl", "parquet", "arrow", "sqlite", "folder", "trivia"
+        "",
+        "csv",
+        "tsv",
+        "json",
+        "jsonl",
+        "parquet",
+        "arrow",
+        "sqlite",
+        "folder",
+        "trivia",
+        "natural_instructions",
     ] = ""
     columns: tuple[Filled, ...] = ()
     encoding: Filled = "utf-8"
@@ -65,6 +76,18 @@ class TemplateForm(_Form):
     system: str = ""
     origin: str = "instil"
     licence: str = "Apache-2.0"
+
+
+class CollectionForm(_Form):
+    """The keys of an entry of `templates` that takes them from another project's collection."""
+
+    from_: Annotated[Filled, Field(alias="from")]
+    format: Literal["promptsource", "natural_instructions", "flan"]
+    set: str = ""
+    only: tuple[Filled, ...] = ()
+    skip: tuple[Filled, ...] = ()
+    fields: dict[str, str] = {}
+    labels: Choices = ()
 
 
 class TaskForm(_Form):
@@ -88,4 +111,4 @@ class TaskForm(_Form):
     max_new_tokens: Annotated[int, Field(ge=1)] = 48
     history: str = ""
     train_on: TrainOn = TrainOn.ALL
-    templates: Annotated[tuple[TemplateForm, ...], Field(min_length=1)]
+    templates: tuple[TemplateForm, ...]

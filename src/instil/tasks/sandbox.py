@@ -18,18 +18,22 @@ Own filters::
     {{ "a <b>good</b> film" | strip_tags }}    a good film
     {{ "Â£5" | mend_encoding }}            £5
     {{ "4.5" | float }}                    4.5, where Jinja's own would turn "four" into 0.0
+    {{ ["a", "b"] | choice }}              a or b, for the same row always the same
+    {{ ["a", "b", "a"] | most_frequent }}  ["a"]
 """
 
 from __future__ import annotations
 
+import hashlib
 import html
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, UndefinedError, meta, nodes
+from jinja2 import StrictUndefined, Template, UndefinedError, meta, nodes, pass_context
 from jinja2.exceptions import FilterArgumentError, SecurityError, TemplateAssertionError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -124,6 +128,21 @@ def _round(value: object, digits: int = 0) -> float:
     return round(_float(value), digits)
 
 
+@pass_context
+def _choice(context: Context, value: Sequence[object]) -> object:
+    """Take one of a list: drawn, but always the same for the same row and list."""
+    fields = context.get("row")
+    key = repr((sorted(fields.items()) if isinstance(fields, Mapping) else "", list(value)))
+    drawn = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return value[int.from_bytes(drawn, "big") % len(value)]
+
+
+def _most_frequent(value: Iterable[Hashable]) -> list[Hashable]:
+    """Return the items that occur most often, each once, in their order."""
+    counts = Counter(value)
+    return [item for item, count in counts.items() if count == max(counts.values())]
+
+
 _OWN: dict[str, Callable[..., object]] = {
     "squeeze": _squeeze,
     "first_words": _first_words,
@@ -134,6 +153,8 @@ _OWN: dict[str, Callable[..., object]] = {
     "float": _float,
     "int": _int,
     "round": _round,
+    "choice": _choice,
+    "most_frequent": _most_frequent,
 }
 
 
@@ -143,6 +164,11 @@ def _range(*bounds: int) -> range:
     if numbers[LONGEST_RANGE:]:
         raise SecurityError(f"range gives more than {LONGEST_RANGE} numbers")
     return numbers
+
+
+def _zip(*lists: Sequence[object]) -> list[tuple[object, ...]]:
+    """Like Python's, at once: templates of other projects loop over two lists with it."""
+    return list(zip(*lists, strict=False))
 
 
 def _finalize(value: object) -> object:
@@ -190,7 +216,7 @@ def _environment() -> _Environment:
         lstrip_blocks=True,
         autoescape=False,
     )
-    env.globals = {"range": _range}
+    env.globals = {"range": _range, "zip": _zip}
     env.filters = {name: env.filters[name] for name in _KEPT} | _OWN
     return env
 
@@ -219,6 +245,31 @@ def _fence(tree: nodes.Template) -> nodes.Template:
     return tree
 
 
+def pieces(source: str) -> list[tuple[str | None, str]]:
+    """Part a template into its tags, its expressions and the text between them, nothing lost.
+
+    Returns:
+        (name, source) of each: the name of a tag such as `if`, empty for an expression `{{ ... }}`,
+        None for text and comments. Raises Jinja's own errors.
+    """
+    found: list[tuple[str | None, str]] = []
+    tag: str | None = None
+    inside = ""
+    for _, kind, text in _ENV.lex(source):
+        if kind in ("block_begin", "variable_begin"):
+            tag, inside = ("" if kind == "variable_begin" else None), text
+        elif inside:
+            inside += text
+            if kind == "name" and tag is None:
+                tag = text
+            if kind in ("block_end", "variable_end"):
+                found.append((tag, inside))
+                inside = ""
+        else:
+            found.append((None, text))
+    return found
+
+
 @lru_cache(maxsize=1024)
 def compiled(source: str) -> Template:
     """Compile a template; raises Jinja's own errors."""
@@ -239,7 +290,9 @@ def variables(source: str) -> frozenset[str]:
     The bare name `row` stays in the result only where the whole row is used at once.
     """
     tree = _fence(_ENV.parse(source))
-    found = set(meta.find_undeclared_variables(tree)) - {"range"}
+    called = {call.node for call in tree.find_all(nodes.Call)}
+    globals_used = {n.name for n in called if isinstance(n, nodes.Name) and n.name in _ENV.globals}
+    found = set(meta.find_undeclared_variables(tree)) - {"range"} - globals_used
     keyed = [key for node in tree.find_all((nodes.Getitem, nodes.Getattr)) if (key := _key(node))]
     bare = sum(node.name == "row" for node in tree.find_all(nodes.Name)) - len(keyed)
     return frozenset((found - {"row"}) | set(keyed) | ({"row"} if bare > 0 else set()))

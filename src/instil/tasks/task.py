@@ -20,17 +20,17 @@ template's own wording::
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
 from instil.errors import Problem, TaskError, nearest
-from instil.tasks.form import SourceForm, TaskForm, TemplateForm
-from instil.tasks.template import columns_of, expression_names, flaws
+from instil.tasks.foreign import Collection, Question, answer_target, read_collection
+from instil.tasks.form import CollectionForm, SourceForm, TaskForm, TemplateForm
+from instil.tasks.template import alike, columns_of, expression_names, flaws
 from instil.types import Role, SourceSpec, Task, Template
 from instil.validation import validate
 from instil.yamlfile import Loc, YamlFile, parse_yaml, read_text
@@ -100,13 +100,72 @@ def parse_task(text: str, *, where: str, folder: Path | None) -> Task:
     data = dict(file.data)
     if isinstance(data.get("source"), str):
         data["source"] = {"uri": data["source"]}
-    form = validate(TaskForm, data, place=file.place, error=TaskError)
-    task = _task(form, folder=folder)
-    problems = [*_source_problems(task, file), *_task_problems(task, file)]
-    problems += [*_field_problems(task, file), *_template_problems(task, file)]
+    own, foreign = _part_templates(data.get("templates"))
+    if foreign:
+        data["templates"] = [entry for _, entry in own]
+    places = [number for number, _ in own]
+    form = validate(
+        TaskForm, data, place=lambda loc: file.place(_original(loc, places)), error=TaskError
+    )
+    located = [(n, _template(t, form)) for n, t in zip(places, form.templates, strict=True)]
+    for number, entry in foreign:
+        taken = _taken(entry, form, file, loc=("templates", number), folder=folder)
+        located += [(number, template) for template in taken]
+    located.sort(key=lambda item: item[0])
+    task = _task(form, [template for _, template in located], folder=folder)
+    numbers = [number for number, _ in located]
+    problems = [*_source_problems(task, file), *_task_problems(task, file, numbers)]
+    problems += [*_field_problems(task, file), *_template_problems(task, file, numbers)]
     if problems:
         raise TaskError(*problems)
     return task
+
+
+def _part_templates(
+    value: object,
+) -> tuple[list[tuple[int, object]], list[tuple[int, dict[str, object]]]]:
+    """Part the entries of `templates` into own ones and collections, each with its number."""
+    entries = [value] if isinstance(value, dict) and "from" in value else value
+    numbered = list(enumerate(entries)) if isinstance(entries, list) else []
+    foreign = [(n, e) for n, e in numbered if isinstance(e, dict) and "from" in e]
+    taken = {number for number, _ in foreign}
+    return [(n, e) for n, e in numbered if n not in taken], foreign
+
+
+def _original(loc: Loc, places: Sequence[int]) -> Loc:
+    """Turn the number of an own template into that of its entry in the file."""
+    match loc:
+        case ("templates", int(number), *rest) if number < len(places):
+            return ("templates", places[number], *rest)
+    return loc
+
+
+def _taken(
+    entry: dict[str, object], task: TaskForm, file: YamlFile, *, loc: Loc, folder: Path | None
+) -> list[Template]:
+    """Read the collection that an entry of `templates` names."""
+    form = validate(
+        CollectionForm, entry, place=lambda inner: file.place((*loc, *inner)), error=TaskError
+    )
+    collection = Collection(
+        path=(folder or Path()) / Path(form.from_).expanduser(),
+        format=form.format,
+        set=form.set,
+        only=form.only,
+        skip=form.skip,
+        fields=form.fields,
+        labels=form.labels,
+    )
+    try:
+        return read_collection(collection, Question(task.text, task.target, task.choices))
+    except TaskError as error:
+        place = file.place(loc)
+        raise TaskError(
+            *(
+                replace(p, where=f"{place} ({p.where})" if p.where else place)
+                for p in error.problems
+            )
+        ) from None
 
 
 def find_template(task: Task, id: str) -> Template:
@@ -136,7 +195,7 @@ def _unknown_task(ref: str) -> Problem:
     )
 
 
-def _task(form: TaskForm, *, folder: Path | None) -> Task:
+def _task(form: TaskForm, templates: Sequence[Template], *, folder: Path | None) -> Task:
     return Task(
         id=form.id,
         kind=form.kind,
@@ -146,7 +205,7 @@ def _task(form: TaskForm, *, folder: Path | None) -> Task:
         source=_source(form.source, folder=folder),
         text=form.text,
         target=form.target,
-        templates=tuple(_template(template, form) for template in form.templates),
+        templates=tuple(templates),
         choices=form.choices,
         metric=form.metric or ("accuracy" if form.choices else ""),
         fields=dict(form.fields),
@@ -184,7 +243,8 @@ def _template(form: TemplateForm, task: TaskForm) -> Template:
     choices, target = form.choices, form.target
     if form.role is Role.ANSWER:
         choices = task.choices if choices is None else choices
-        target = _answer(task, choices) if target is None else target
+        question = Question(task.text, task.target, task.choices)
+        target = answer_target(question, choices) if target is None else target
     return Template(
         id=form.id,
         prompt=form.prompt.strip(),
@@ -195,15 +255,6 @@ def _template(form: TemplateForm, task: TaskForm) -> Template:
         origin=form.origin,
         licence=form.licence,
     )
-
-
-def _answer(task: TaskForm, choices: tuple[str, ...]) -> str:
-    """Write the target of an answer: the field itself, or the template's wording of it."""
-    name = task.target if _FIELD.fullmatch(task.target) else f"row[{json.dumps(task.target)}]"
-    if choices == task.choices:
-        return f"{{{{ {name} }}}}"
-    labels = json.dumps(task.choices, ensure_ascii=False)
-    return f"{{{{ choices[{labels}.index({name} | string)] }}}}"
 
 
 def _source_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
@@ -228,7 +279,7 @@ def _source_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
         yield Problem("unknown encoding", where=place, found=source.encoding, allowed=allowed)
 
 
-def _task_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
+def _task_problems(task: Task, file: YamlFile, numbers: Sequence[int]) -> Iterator[Problem]:
     if task.choices and (len(task.choices) < 2 or len(set(task.choices)) < len(task.choices)):
         what, found = "choices must be two or more, each different", ", ".join(task.choices)
         yield Problem(what, where=file.place(("choices",)), found=found)
@@ -236,8 +287,9 @@ def _task_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     ids = [template.id for template in task.templates]
     for number, name in enumerate(ids):
         if name in ids[:number]:
-            place = file.place(("templates", number, "id"))
-            yield Problem(f"two templates have the id {name!r}", where=place, fix="rename one")
+            place = file.place(("templates", numbers[number], "id"))
+            fix = "rename one, or leave it out of a collection: skip: [...]"
+            yield Problem(f"two templates have the id {name!r}", where=place, fix=fix)
     if not any(template.role is Role.ANSWER for template in task.templates):
         what = "no template has the role `answer`, the one that is judged"
         yield Problem(what, where=file.place(("templates",)))
@@ -296,9 +348,16 @@ def _unknown(name: str, known: set[str], place: str) -> Problem:
     return Problem(what, where=place, allowed=allowed, nearest=nearest(name, known))
 
 
-def _template_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
-    for number, template in enumerate(task.templates):
+def _template_problems(task: Task, file: YamlFile, numbers: Sequence[int]) -> Iterator[Problem]:
+    for number, template in zip(numbers, task.templates, strict=True):
         for flaw in flaws(template, task):
             place = file.place(("templates", number, flaw.part))
             what = f"template {template.id!r}: {flaw.problem.what}"
             yield replace(flaw.problem, what=what, where=place)
+    for first, second in alike(task.templates):
+        if first.id == second.id:
+            continue  # told already
+        number = numbers[task.templates.index(second)]
+        what = f"templates {first.id!r} and {second.id!r} say the same"
+        fix = "leave one out, or word it differently"
+        yield Problem(what, where=file.place(("templates", number)), fix=fix)

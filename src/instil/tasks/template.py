@@ -16,7 +16,7 @@ What they may use of Jinja2 is told in `sandbox`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
@@ -32,6 +32,7 @@ T = TypeVar("T")
 FORMAT_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "folder": ("text", "folder", "file", "first_line", "rest"),
     "trivia": ("question", "answers", "category"),
+    "natural_instructions": ("id", "input", "output", "outputs"),
 }
 """Columns of the formats that bring their own."""
 
@@ -112,6 +113,19 @@ def flaws(template: Template, task: Task) -> list[Flaw]:
     if found:
         return found  # the checks below need parts that can be parsed
     return [*_prompt_flaws(template, task), *_choice_flaws(template, task)]
+
+
+def alike(templates: Sequence[Template]) -> list[tuple[Template, Template]]:
+    """Return pairs of templates that differ in nothing that a model sees, but for whitespace."""
+    first: dict[tuple[object, ...], Template] = {}
+    pairs = []
+    for template in templates:
+        texts = (template.system, template.prompt, template.target)
+        key = (*(" ".join(text.split()) for text in texts), template.choices)
+        if key in first:
+            pairs.append((first[key], template))
+        first.setdefault(key, template)
+    return pairs
 
 
 def _scope(fields: Mapping[str, object]) -> dict[str, object]:

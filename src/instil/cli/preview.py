@@ -1,0 +1,52 @@
+"""`instil preview`: rendered training examples with the trained-on tokens coloured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def preview(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    each: Annotated[int, typer.Option("-n", "--each", min=1, help="Examples a template.")] = 1,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page instead."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."
+        ),
+    ] = None,
+) -> None:
+    """Show training examples as the model reads them, with the trained-on tokens coloured.
+
+    They are those of the first epoch, through the model's own chat template, few-shot prompts and
+    the length policy included. No weights are loaded.
+    """
+    from instil.recipe import load_recipe, run_name
+
+    loaded = load_recipe(recipe, overrides=changes or [])
+
+    from instil import look
+    from instil.cli.check import mask_text
+    from instil.cli.show import make_console
+    from instil.run import write_whole
+
+    found = look.preview(loaded, each=each, say=make_console(stderr=True).print)
+    console = make_console()
+    if html is not None:
+        page = look.preview_page(found, name=run_name(recipe))
+        write_whole(html, page.encode())
+        console.print(f"{len(found)} examples: {html}")
+        return
+    from rich.text import Text
+
+    for shown in found:
+        trained, count = shown.counts
+        console.print(Text(shown.title, style="bold"))
+        console.print(mask_text(shown.pieces))
+        console.print(f"  {trained} of {count} tokens are trained on\n")

@@ -1,0 +1,43 @@
+"""Labels that a model can hardly tell apart, or not at all: what only their tokens show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from instil.data.findings import EXAMPLES, Finding
+from instil.types import Task
+
+if TYPE_CHECKING:
+    from instil.encode.mask import ChatFormat
+
+
+def label_findings(task: Task, chat: ChatFormat) -> tuple[Finding, ...]:
+    """Look at the tokens of every template's choices."""
+    found: list[Finding] = []
+    told: set[tuple[str, ...]] = set()
+    for template in task.templates:
+        plain_choices = tuple(choice for choice in template.choices if "{" not in choice)
+        if plain_choices in told:
+            continue
+        told.add(plain_choices)
+        tokens = {choice: tuple(chat.completion(choice, stop=False)) for choice in plain_choices}
+        found += _alike(tokens, template.id)
+    return tuple(found)
+
+
+def _alike(tokens: Mapping[str, tuple[int, ...]], template: str) -> Iterator[Finding]:
+    pairs = [(a, b) for a in tokens for b in tokens if a != b]
+    same = [(a, b) for a, b in pairs if tokens[a] == tokens[b] and a < b]
+    if same:
+        examples = tuple(f"{a!r} and {b!r}" for a, b in same[:EXAMPLES])
+        fix = "word them apart, with `choices` in the template"
+        what = f"template {template}: labels that are the same tokens, so that none can be told"
+        yield Finding(what, len(same), examples, fix)
+    starts = [(a, b) for a, b in pairs if len(tokens[a]) < len(tokens[b])]
+    starts = [(a, b) for a, b in starts if tokens[b][: len(tokens[a])] == tokens[a]]
+    if starts:
+        examples = tuple(f"{a!r} of {b!r}" for a, b in starts[:EXAMPLES])
+        fix = "none needed: each is scored with its end; words that begin apart are surer still"
+        what = f"template {template}: a label is the beginning of another one"
+        yield Finding(what, len(starts), examples, fix)

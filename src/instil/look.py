@@ -1,0 +1,139 @@
+"""`instil preview`: training examples as the model reads them, token by token.
+
+What is shown is what training would see in its first epoch: the mix, few-shot prompts, the length
+policy and the chat template included. Nothing is trained, and no weights are loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from instil.data.mix import Pool, mixed_examples
+from instil.data.split import seeded_key
+from instil.recipe import Recipe
+from instil.report.html import to_html
+from instil.report.origin import token_runs
+from instil.report.page import Block, Heading, Note, Report, Section, Tokens
+from instil.stages import prepare_all
+from instil.training import mix_rules
+from instil.types import Example, Fate, Piece, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One training example, token by token."""
+
+    task: str
+    """The task's id."""
+    template: str
+    """The template's id."""
+    role: Role
+    """What it asks."""
+    row: str
+    """The row's id."""
+    shots: int
+    """Worked examples in the prompt."""
+    pieces: tuple[Piece, ...]
+    """Its tokens; empty where the length policy drops it."""
+    fate: Fate
+    """Kept, truncated or dropped."""
+    why: str
+    """The reason, where it was not kept as it is."""
+
+    @property
+    def title(self) -> str:
+        """What it is, in a line."""
+        shots = f", {self.shots}-shot" if self.shots else ""
+        fate = "" if self.fate is Fate.KEPT else f", {self.fate}: {self.why}"
+        return f"{self.task} / {self.template} ({self.role}{shots}), row {self.row}{fate}"
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Pieces that are trained on, and all of them."""
+        return sum(piece.trained for piece in self.pieces), len(self.pieces)
+
+
+def preview(
+    recipe: Recipe, *, each: int, say: Callable[[str], None] = lambda _: None
+) -> tuple[Preview, ...]:
+    """Return examples of the first epoch, `each` a template, few-shot ones among them.
+
+    Args:
+        recipe: Whose training is looked at.
+        each: Examples a template; where an epoch holds fewer of one, those.
+        say: Is told what is fetched.
+
+    Raises:
+        InstilError: Whatever would stop the run at this point.
+    """
+    from instil.encode.mask import encode, token_view
+    from instil.model.load import load_tokenizer, resolve_model
+
+    data = prepare_all(recipe)
+    chat = load_tokenizer(resolve_model(recipe.model, say=say))
+    roles = {(d.task.id, t.id): t.role for d in data for t in d.templates}
+    pools = [Pool(d.task, d.train, d.templates, d.weight) for d in data]
+    found = []
+    for example in _chosen(mixed_examples(pools, mix_rules(recipe), epoch=0), recipe, each):
+        encoded = encode(
+            example, chat, max_length=recipe.train.max_length, too_long=recipe.train.too_long
+        )
+        found.append(
+            Preview(
+                example.task,
+                example.template,
+                roles[example.task, example.template],
+                example.row,
+                example.shots,
+                token_view(encoded, chat),
+                encoded.fate,
+                encoded.why,
+            )
+        )
+    return tuple(found)
+
+
+def _chosen(examples: Sequence[Example], recipe: Recipe, each: int) -> list[Example]:
+    """Draw `each` examples a template, and a few-shot one more a task that would show none."""
+    by_template: dict[tuple[str, str], list[Example]] = {}
+    for example in sorted(examples, key=lambda e: seeded_key(recipe.seed, "preview", e.id)):
+        by_template.setdefault((example.task, example.template), []).append(example)
+    order = dict.fromkeys((e.task, e.template) for e in examples)
+    chosen = [example for key in order for example in by_template[key][:each]]
+    shown = {example.task for example in chosen if example.shots}
+    few = {e.task: e for found in by_template.values() for e in found if e.shots}
+    chosen += [example for task, example in few.items() if task not in shown]
+    return sorted(chosen, key=lambda e: list(order).index((e.task, e.template)))
+
+
+def preview_page(previews: Sequence[Preview], *, name: str) -> str:
+    """Return the previews as one HTML page without any network access; every text is escaped."""
+    tasks = list(dict.fromkeys(each.task for each in previews))
+    sections = tuple(
+        Section(
+            f"task-{number}",
+            task,
+            task,
+            "Marked tokens are trained on; the others are only read.",
+            tuple(block for each in previews if each.task == task for block in _blocks(each)),
+        )
+        for number, task in enumerate(tasks)
+    )
+    report = Report(
+        title=f"{name}: what training sees",
+        subtitle=f"{len(previews)} training examples of the first epoch, token by token",
+        verdict=(),
+        key_numbers=(),
+        sections=sections,
+        footer="instil preview",
+    )
+    return to_html(report)
+
+
+def _blocks(each: Preview) -> tuple[Block, ...]:
+    trained, count = each.counts
+    if not each.pieces:
+        return (Heading(each.title), Note("Nothing of it is left to train on."))
+    note = Note(f"{trained} of {count} tokens are trained on.")
+    return (Heading(each.title), note, Tokens(token_runs(each.pieces)))

@@ -1,0 +1,329 @@
+"""Templates of other projects' collections, fitted to a task of ours.
+
+A task file takes them by path, among templates of its own::
+
+    templates:
+      - from: promptsource/templates/imdb
+        format: promptsource            # or natural_instructions, flan
+        fields: {label: sentiment}      # their name for a field -> ours
+        labels: [negative, positive]    # our choices in the order in which they number them
+      - {id: own, prompt: "Good or bad? {{ text }}"}
+
+A template that maps each label to one fixed answer becomes one with `choices`, as we would write
+it. Where the answer depends on the row, what the collection's templates see beside the fields is
+set in front of the template: their names for the fields, the label as a number, `answer_choices`.
+All of it runs in our sandbox: nothing of the collection is executed.
+
+How a label is handed to a template: as its number in `labels` (the task's choices where that is
+left out), or, where the choices are whole numbers themselves, as that number; or as text. The
+first of these that gives every label an answer of its own is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from instil.errors import Problem, TaskError, nearest
+from instil.tasks import sandbox
+from instil.tasks.flan import ANSWER, read_flan
+from instil.tasks.natural_instructions import INPUT, OUTPUT, read_natural_instructions
+from instil.tasks.promptsource import SEPARATOR, read_promptsource
+from instil.tasks.template import names
+from instil.tasks.wording import Wording
+from instil.types import Role, Template
+
+READERS: Mapping[str, Callable[..., list[Wording]]] = {
+    "promptsource": read_promptsource,
+    "natural_instructions": read_natural_instructions,
+    "flan": read_flan,
+}
+"""Format -> what reads a collection of it."""
+
+ANSWERS = "answer_choices"
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """An entry of `templates` that names a collection."""
+
+    path: Path
+    """The file or folder."""
+    format: str
+    """A key of READERS."""
+    set: str = ""
+    """Which of several sets in it."""
+    only: tuple[str, ...] = ()
+    """Names to take; empty: all."""
+    skip: tuple[str, ...] = ()
+    """Names to leave out."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Their name for a field -> ours."""
+    labels: tuple[str, ...] = ()
+    """Our choices in the order in which they number them; empty: as the task has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What must be known of a task to fit templates to it."""
+
+    text: str
+    """The field that holds the input."""
+    target: str
+    """The field that holds the answer."""
+    choices: tuple[str, ...]
+    """Its values; empty: free text."""
+
+
+def read_collection(collection: Collection, question: Question) -> list[Template]:
+    """Read a collection and fit its templates to a task.
+
+    Raises:
+        TaskError: It cannot be read, a name in `only`, `skip` or `labels` is unknown, a template
+            has no answer, or one contradicts the order of the labels.
+    """
+    wordings = READERS[collection.format](collection.path, name=collection.set)
+    problems = [
+        *_name_problems(collection, [w.name for w in wordings]),
+        *_label_problems(collection, question),
+    ]
+    chosen = [w for w in wordings if _wanted(w.name, collection)]
+    if not problems and not chosen:
+        problems = [Problem("no template of this collection is left", where=str(collection.path))]
+    if problems:
+        raise TaskError(*problems)
+    fits = [_Fit(wording, collection, question) for wording in chosen]
+    problems = [problem for fit in fits for problem in fit.problems()]
+    if problems:
+        raise TaskError(*problems)
+    ids = _ids([wording.name for wording in chosen])
+    return [fit.template(id) for fit, id in zip(fits, ids, strict=True)]
+
+
+def slug(name: str) -> str:
+    """Turn a name into an id of ours.
+
+    >>> slug("Movie Expressed Sentiment 2"), slug("...which one?")
+    ('Movie_Expressed_Sentiment_2', 'which_one')
+    """
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-") or "template"
+
+
+def _ids(found: Sequence[str]) -> list[str]:
+    ids: list[str] = []
+    for name in map(slug, found):
+        count = sum(id == name or re.fullmatch(rf"{re.escape(name)}-\d+", id) is not None
+                    for id in ids)  # fmt: skip
+        ids.append(f"{name}-{count + 1}" if count else name)
+    return ids
+
+
+def _wanted(name: str, collection: Collection) -> bool:
+    asked = {name, slug(name)}
+    return (not collection.only or bool(asked & set(collection.only))) and not (
+        asked & set(collection.skip)
+    )
+
+
+def _name_problems(collection: Collection, known: Sequence[str]) -> Iterator[Problem]:
+    for name in (*collection.only, *collection.skip):
+        if name not in known and name not in map(slug, known):
+            yield Problem(
+                f"this collection has no template {name!r}",
+                where=str(collection.path),
+                allowed=", ".join(known),
+                nearest=nearest(name, known),
+            )
+
+
+def _label_problems(collection: Collection, question: Question) -> Iterator[Problem]:
+    if collection.labels and sorted(collection.labels) != sorted(question.choices):
+        yield Problem(
+            "`labels` must be the task's choices, in the collection's order",
+            found=", ".join(collection.labels),
+            allowed=", ".join(question.choices) or "nothing: the task has no choices",
+        )
+
+
+class _Fit:
+    """One wording against one task."""
+
+    def __init__(self, wording: Wording, collection: Collection, question: Question) -> None:
+        self.wording, self.question = wording, question
+        self.where = str(collection.path)
+        self.labels = collection.labels or question.choices
+        self.told = bool(collection.labels)
+        self.numbered = collection.format == "promptsource"
+        ours = dict(collection.fields)
+        if collection.format == "natural_instructions":
+            ours = {INPUT: question.text, OUTPUT: question.target, **ours}
+        if collection.format == "flan":
+            ours = {ANSWER: question.target, **ours}
+        self.ours = {their: our for their, our in ours.items() if their != our}
+        self.answer = next((t for t, o in ours.items() if o == question.target), question.target)
+        self.asked, self.said = _names(wording.prompt), _names(self._target())
+
+    def _target(self) -> str:
+        return self.wording.target or "{{ " + self.answer + " }}"
+
+    def problems(self) -> Iterator[Problem]:
+        wording = self.wording
+        broken = [_fault(text) for text in (wording.prompt, self._target(), wording.answers)]
+        name = f"template {wording.name!r}"
+        leave_out = f"skip: [{json.dumps(wording.name, ensure_ascii=False)}]"
+        if any(broken):
+            what = f"{name} is not to be used here: {next(filter(None, broken))}"
+            yield Problem(what, where=self.where, fix=leave_out)
+        elif not wording.prompt.strip() or not self._target().strip():
+            what = f"{name} has no answer: there is no `{SEPARATOR}` in it"
+            yield Problem(what, where=self.where, fix=leave_out)
+        else:
+            yield from self._order_problems(name)
+
+    def _order_problems(self, name: str) -> Iterator[Problem]:
+        fixed = self._fixed()
+        if fixed is None or self.told or self.question.choices != self.labels:
+            return
+        own = [choice.casefold() for choice in self.question.choices]
+        theirs = [answer.casefold() for answer in fixed]
+        if sorted(own) == sorted(theirs) and own != theirs:
+            named = [self.question.choices[own.index(answer)] for answer in theirs]
+            order = ", ".join(json.dumps(choice, ensure_ascii=False) for choice in named)
+            yield Problem(
+                f"{name} numbers the labels in another order than the task's choices",
+                where=self.where,
+                found=", ".join(fixed),
+                allowed=", ".join(self.question.choices),
+                fix=f"labels: [{order}]",
+            )
+
+    def role(self) -> Role:
+        """Say what the template asks: from the answer to the text, or another question, or ours."""
+        if self.answer in self.asked and self.answer not in self.said:
+            return Role.INVERTED
+        return Role.ANSWER if self.wording.judged else Role.AUXILIARY
+
+    def template(self, id: str) -> Template:
+        role = self.role()
+        fixed = self._fixed() if role is Role.ANSWER else None
+        target = self._with_scope(self._target())
+        choices = self._open_choices() if role is Role.ANSWER else ()
+        if fixed is not None:
+            choices = tuple(fixed[self.labels.index(label)] for label in self.question.choices)
+            target = answer_target(self.question, choices)
+        return Template(
+            id=id,
+            prompt=self._with_scope(self.wording.prompt),
+            target=target,
+            role=role,
+            choices=choices,
+            origin=self.wording.origin,
+            licence=self.wording.licence,
+        )
+
+    def _fixed(self) -> list[str] | None:
+        """Return the answer that each of `labels` has, where it depends on the label alone."""
+        if not self.question.choices or self.answer not in self.said:
+            return None
+        for convert in self._conventions():
+            answers = [self._answer(convert(label)) for label in self.labels]
+            given = [answer for answer in answers if answer]
+            if len(set(given)) == len(self.labels):
+                return given
+        return None
+
+    def _conventions(self) -> list[Callable[[str], object]]:
+        if not self.numbered:
+            return [str]
+        number: list[Callable[[str], object]] = [int] if _whole(self.labels) else []
+        index: list[Callable[[str], object]] = [self.labels.index]
+        return [*number, *([] if number and not self.told else index), str]
+
+    def _answer(self, label: object) -> str:
+        """Render the target from a label alone; empty where it needs more, or fails."""
+        try:
+            fields: dict[str, object] = {self.answer: label}
+            pieces = sandbox.compiled(self.wording.answers).render(fields).split(SEPARATOR)
+            fields[ANSWERS] = [piece.strip() for piece in pieces]
+            return sandbox.compiled(self._target()).render(fields).strip()
+        # Whatever goes wrong, this way of handing over the label is not the template's.
+        except Exception:
+            return ""
+
+    def _open_choices(self) -> tuple[str, ...]:
+        """Return the answers that are open until the row is known, in the task's order."""
+        found = [self._with_scope(piece.strip()) for piece in self.wording.answers.split(SEPARATOR)]
+        count = len(self.question.choices)
+        if not count or len(found) != count or any(_fault(piece) for piece in found):
+            return ()
+        return tuple(found[self.labels.index(label)] for label in self.question.choices)
+
+    def _with_scope(self, source: str) -> str:
+        """Set what the collection's templates see in front of one of them."""
+        used = _names(source) | (
+            _names(self.wording.answers) if ANSWERS in _names(source) else set()
+        )
+        lines = [
+            "{% set " + their + " = " + field_source(our) + " %}"
+            for their, our in self.ours.items()
+            if their in used and _FIELD.fullmatch(their)
+        ]
+        if self.answer in used and self._takes_number(source):
+            lines.append("{% set " + self.answer + " = " + self._number() + " %}")
+        if ANSWERS in used and self.wording.answers:
+            lines.append(
+                "{% set _all %}" + self.wording.answers + "{% endset %}"
+                "{% set answer_choices = _all.split('|||') | map('trim') | list %}"
+            )  # fmt: skip
+        return "".join(lines) + source.strip()
+
+    def _takes_number(self, source: str) -> bool:
+        """Whether a template uses the label as a number: as an index, or compared with one."""
+        if not self.numbered or not self.question.choices:
+            return False
+        name = re.escape(self.answer)
+        uses = rf"\[[\s\d+-]*\b{name}\b|\b{name}\b\s*[=!<>]=?\s*-?\d|\b{name}\b\s*[+-]\s*\d"
+        return re.search(uses, source + self.wording.answers) is not None
+
+    def _number(self) -> str:
+        """Return the label as the number that the collection gives it, in Jinja2."""
+        if _whole(self.labels) and not self.told:
+            return f"{self.answer} | int"
+        labels = json.dumps(self.labels, ensure_ascii=False)
+        return f"{labels}.index({self.answer} | string)"
+
+
+def field_source(name: str) -> str:
+    """Return how a template names a field: `stars`, or `row["How many?"]`."""
+    return name if _FIELD.fullmatch(name) else f"row[{json.dumps(name)}]"
+
+
+def answer_target(question: Question, choices: Sequence[str]) -> str:
+    """Write the target of an answer: the field itself, or the template's wording of it."""
+    name = field_source(question.target)
+    if tuple(choices) == tuple(question.choices):
+        return f"{{{{ {name} }}}}"
+    labels = json.dumps(question.choices, ensure_ascii=False)
+    return f"{{{{ choices[{labels}.index({name} | string)] }}}}"
+
+
+def _whole(labels: Iterable[str]) -> bool:
+    return all(_WHOLE.fullmatch(label) for label in labels)
+
+
+def _names(source: str) -> frozenset[str]:
+    return frozenset() if _fault(source) else names(source)
+
+
+def _fault(source: str) -> str:
+    """Return why a text is no template of ours, or an empty text."""
+    try:
+        sandbox.compiled(source)
+        return ""
+    except Exception as error:
+        return str(error) or repr(error)

@@ -1,0 +1,81 @@
+"""Tasks of Super-NaturalInstructions (Wang et al. 2022): one JSON file, its definition as prompt.
+
+    {"Definition": ["Say whether the review is positive or negative."],
+     "Positive Examples": [{"input": "I like it.", "output": "positive", "explanation": "..."}],
+     "Instances": [{"id": "task1-7", "input": "It broke.", "output": ["negative"]}]}
+
+The phrasings are those of the paper (section 4.2, as Tk-Instruct was trained): the definition
+alone, and the definition with one or two of the positive examples. `data.natural` reads the
+instances as rows with `input`, `output`, `outputs` and `id`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from instil.errors import Problem, TaskError
+from instil.tasks.wording import Wording, literal
+from instil.yamlfile import read_text
+
+SHOWN = (0, 1, 2)
+"""Positive examples in the prompt, one phrasing each."""
+INPUT, OUTPUT = "input", "output"
+ORIGIN, LICENCE = "Super-NaturalInstructions", "Apache-2.0"
+
+
+def read_natural_instructions(path: Path, *, name: str) -> list[Wording]:
+    """Read the phrasings of a task file.
+
+    Args:
+        path: The JSON file, or a folder of them.
+        name: In a folder: which one, such as `task1312_amazonreview_polarity_classification`.
+
+    Raises:
+        TaskError: No such file, no JSON, or no `Definition`.
+    """
+    file = path / f"{name.removesuffix('.json')}.json" if path.is_dir() else path
+    content = load_instructions(file)
+    examples = content.get("Positive Examples")
+    listed = examples if isinstance(examples, list) else []
+    shown = [e for e in listed if isinstance(e, Mapping) and {INPUT, OUTPUT} <= e.keys()]
+    return [
+        _wording(definition(content), shown[:count], where=str(file))
+        for count in SHOWN
+        if count <= len(shown)
+    ]
+
+
+def load_instructions(file: Path) -> Mapping[str, object]:
+    """Read the JSON of a task file; TaskError where it is none."""
+    text = read_text(file, error=TaskError)
+    try:
+        content = json.loads(text)
+    except ValueError as bad:
+        raise TaskError(Problem(f"this is not JSON: {bad}", where=str(file))) from None
+    if not isinstance(content, dict) or not definition(content):
+        what = "this is no task of Super-NaturalInstructions: it has no `Definition`"
+        raise TaskError(Problem(what, where=str(file)))
+    return content
+
+
+def definition(content: Mapping[str, object]) -> str:
+    """Return what the task's definition says; a list's parts come one a line."""
+    found = content.get("Definition") or ""
+    return "\n".join(map(str, found)).strip() if isinstance(found, list) else str(found).strip()
+
+
+def _wording(text: str, shown: list[Mapping[str, object]], *, where: str) -> Wording:
+    parts = [literal(text)]
+    for number, example in enumerate(shown, start=1):
+        pair = f"Input: {_first(example[INPUT])}\nOutput: {_first(example[OUTPUT])}"
+        parts.append(literal(f"Positive example {number}\n{pair}"))
+    ask = "Now complete the following example\n" if shown else ""
+    parts.append(ask + "Input: {{ input }}\nOutput:")
+    name = f"definition_{len(shown)}_examples" if shown else "definition"
+    return Wording(name, "\n\n".join(parts), "", origin=ORIGIN, licence=LICENCE)
+
+
+def _first(value: object) -> str:
+    return str(value[0] if isinstance(value, list) and value else value).strip()

@@ -1,0 +1,245 @@
+"""Training: from what is prepared to the weights in `model/`, and how it went.
+
+The epochs are mixed and encoded (`encoded_training`), the loop's plan is made, and `train` runs it,
+validating as it goes. torch is imported only by what needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from instil.data.mix import MixRules, Pool, mixed_examples
+from instil.data.prepare import TaskData
+from instil.recipe import Recipe, resolve_learning_rate
+from instil.report.mix import mix_text
+from instil.results import TrainingSummary
+from instil.run import load_steps
+from instil.stages import Bench, load_base
+from instil.types import Example, Piece, Step
+
+if TYPE_CHECKING:
+    from instil.encode.mask import ChatFormat
+    from instil.encode.plan import TrainingData
+    from instil.model.load import LoadedModel, ModelFolder
+    from instil.train.fit import Fitted, Plan, Validation
+
+VALIDATIONS = 6
+"""Looks at validation in a run, where the recipe leaves it to us."""
+
+
+def train(
+    bench: Bench, folder: ModelFolder, data: Sequence[TaskData], encoded: TrainingData
+) -> Trained:
+    """Fine-tune, keep the best weights by validation, and write them to `model/`."""
+    return bench.run.kept("training", Trained, lambda: _train(bench, folder, data, encoded))
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished training."""
+
+    summary: TrainingSummary
+    """How it went."""
+    token_view: tuple[Piece, ...]
+    """One training example, token by token."""
+    base_parameters: int
+    """Weights of the base model."""
+
+
+def _train(
+    bench: Bench, folder: ModelFolder, data: Sequence[TaskData], encoded: TrainingData
+) -> Trained:
+    from instil.encode.mask import token_view
+    from instil.model.adapter import base_parameters
+    from instil.model.export import save_model
+    from instil.train.checkpoint import steps_done
+    from instil.train.fit import fit
+
+    loaded = adapted(bench.recipe, folder)
+    plan = training_plan(bench, loaded, encoded)
+    validate = validation_of(bench.recipe, loaded, data)
+    already = steps_done(bench.run.checkpoint)
+    bench.run.begin_steps(up_to=already)
+    with bench.stage("training", len(plan.batches)) as done:
+        shown = bench.progress.tasks[-1].id
+        done(already)
+
+        def on_step(step: Step) -> None:
+            bench.run.add_step(step)
+            bench.progress.update(shown, note=_step_note(step))
+            done(1)
+
+        fitted = fit(loaded, plan, validate=validate, on_step=on_step)
+    save_model(loaded, bench.run.model)
+    summary = training_summary(bench, loaded, encoded, fitted, rate=plan.schedule.learning_rate)
+    view = token_view(encoded.sample, loaded.chat)
+    return Trained(summary, view, base_parameters(loaded.model))
+
+
+def adapted(recipe: Recipe, folder: ModelFolder) -> LoadedModel:
+    """Load the base model, ready to train: in a fresh adapter, or with every weight trainable."""
+    from instil.model.adapter import add_lora, train_all
+
+    if recipe.method == "full":
+        return train_all(load_base(recipe, folder, masters=True))
+    lora = recipe.lora
+    modules = lora.target_modules
+    return add_lora(
+        load_base(recipe, folder),
+        r=lora.r,
+        lora_alpha=lora.lora_alpha,
+        lora_dropout=lora.lora_dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        seed=recipe.seed,
+    )
+
+
+def encoded_training(recipe: Recipe, data: Sequence[TaskData], chat: ChatFormat) -> TrainingData:
+    """Render, encode and pack every epoch of the mix of all tasks."""
+    from instil.encode.plan import plan_training
+
+    pools = [Pool(d.task, d.train, d.templates, d.weight) for d in data]
+    rules = mix_rules(recipe)
+
+    def examples_of(epoch: int) -> Sequence[Example]:
+        return mixed_examples(pools, rules, epoch=epoch)
+
+    return plan_training(
+        examples_of,
+        chat,
+        epochs=recipe.train.num_train_epochs,
+        max_length=recipe.train.max_length,
+        too_long=recipe.train.too_long,
+        tokens_per_batch=recipe.train.tokens_per_batch,
+        micro_batch_tokens=recipe.train.micro_batch_tokens,
+        seed=recipe.seed,
+    )
+
+
+def mix_rules(recipe: Recipe) -> MixRules:
+    """Turn the recipe's `mix` section, and what else bears on it, into the mixer's terms."""
+    mix = recipe.mix
+    return MixRules(
+        per_row=recipe.train.templates_per_row,
+        seed=recipe.seed,
+        examples=mix.examples,
+        cap=mix.cap,
+        temperature=mix.temperature,
+        few_shot_share=mix.few_shot_share,
+        few_shot=mix.few_shot,
+    )
+
+
+def show_mix(bench: Bench, encoded: TrainingData) -> None:
+    """Say what an epoch holds, where there is a mix: several tasks, or few-shot prompts."""
+    if len(encoded.mix) > 1 or any(line.few_shot for line in encoded.mix):
+        for line in mix_text(encoded.mix):
+            bench.say(line)
+
+
+def training_plan(bench: Bench, loaded: LoadedModel, encoded: TrainingData) -> Plan:
+    """Turn the recipe's `train` section into the loop's own terms."""
+    from instil.model.load import parameter_count
+    from instil.train.fit import Plan
+    from instil.train.loop import Schedule
+
+    wanted = bench.recipe.train
+    rate = resolve_learning_rate(
+        wanted.learning_rate,
+        method=bench.recipe.method,
+        parameters=parameter_count(loaded.model),
+    )
+    steps = len(encoded.batches)
+    return Plan(
+        batches=encoded.batches,
+        epochs=wanted.num_train_epochs,
+        schedule=Schedule(
+            rate, wanted.warmup_ratio, wanted.lr_scheduler_type, wanted.max_grad_norm
+        ),
+        weight_decay=wanted.weight_decay,
+        eval_steps=eval_steps(wanted.eval_steps, steps=steps),
+        patience=wanted.early_stopping_patience or 0,
+        checkpoint=bench.run.checkpoint,
+    )
+
+
+def eval_steps(wanted: int | str, *, steps: int) -> int:
+    """Steps between validations; `auto`: about six in a run.
+
+    >>> eval_steps("auto", steps=80), eval_steps("auto", steps=3), eval_steps(7, steps=80)
+    (13, 1, 7)
+    """
+    return max(1, round(steps / VALIDATIONS)) if isinstance(wanted, str) else wanted
+
+
+def validation_of(
+    recipe: Recipe, loaded: LoadedModel, data: Sequence[TaskData]
+) -> Callable[[], Validation]:
+    """Return what looks at the validation rows: their loss, and the metric on real answers.
+
+    Each row is asked through one of its task's answering templates, the same one every time.
+    The score is the mean over tasks.
+    """
+    from instil.data.build import render_example
+    from instil.evaluate.suite import look, mark
+    from instil.train.fit import Validation
+
+    # By template: prompts of one template share their prefix, which is then computed once.
+    asked = {
+        d.task.id: [
+            [render_example(d.task, template, row) for row in d.validation[n :: len(d.answering)]]
+            for n, template in enumerate(d.answering)
+        ]
+        for d in data
+    }
+
+    def validate() -> Validation:
+        means, nats, tokens = [], 0.0, 0
+        for d in data:
+            values: list[float] = []
+            for examples in filter(None, asked[d.task.id]):
+                seen = look(loaded, examples, max_new_tokens=d.task.max_new_tokens)
+                marked = mark(examples, seen.predictions, metric=d.task.metric)
+                values += marked.values.values()
+                nats, tokens = nats + seen.nats, tokens + seen.tokens
+            means.append(sum(values) / max(1, len(values)))
+        return Validation(nats / tokens, sum(means) / len(means))
+
+    return validate
+
+
+def training_summary(
+    bench: Bench, loaded: LoadedModel, encoded: TrainingData, fitted: Fitted, *, rate: float
+) -> TrainingSummary:
+    """Sum the training up from its steps."""
+    from instil.model.adapter import trainable_share
+    from instil.train.loop import peak_memory
+
+    steps = load_steps(bench.run.folder)
+    count, share = trainable_share(loaded.model)
+    return TrainingSummary(
+        method=str(bench.recipe.method),
+        steps=len(steps),
+        best_step=fitted.progress.best_step,
+        epochs=steps[-1].epoch,
+        stopped_early=fitted.stopped_early,
+        learning_rate=rate,
+        seconds=fitted.progress.seconds,
+        tokens_per_second=sum(s.tokens for s in steps) / sum(s.seconds for s in steps),
+        supervised_tokens=sum(s.supervised_tokens for s in steps),
+        fates=encoded.fates,
+        trainable_parameters=count,
+        trainable_share=share,
+        peak_memory_bytes=peak_memory(loaded.device),
+        dtype=str(loaded.dtype).removeprefix("torch."),
+    )
+
+
+def _step_note(step: Step) -> str:
+    speed = step.tokens / step.seconds
+    note = f"loss {step.loss:.3f}, {speed:,.0f} tokens/s"
+    if step.validation_score is not None:
+        note += f", validation {100 * step.validation_score:.1f} (loss {step.validation_loss:.3f})"
+    return note

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from instil.data.prepare import JUDGED_ELSEWHERE, hold_out, keep_apart, prepare
+from instil.errors import DataError, TaskError
+from instil.types import Role, SourceSpec, Task, Template
+
+
+def make_task(name: str, source: Path, **more) -> Task:
+    templates = (
+        *(Template(f"t{n}", f"{n}? {{{{ text }}}}", "{{ label }}") for n in range(5)),
+        Template("write", "Write: {{ label }}", "{{ text }}", Role.INVERTED),
+    )
+    spec = SourceSpec(str(source))
+    return Task(name, "k", name, "", "", spec, "text", "label", templates, metric="rougeL", **more)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "rows.csv"
+    lines = [f"text number {n} about thing {n * 7},answer {n},g{n // 3}" for n in range(120)]
+    path.write_text("\n".join(["text,label,who", *lines]), encoding="utf-8")
+    return path
+
+
+def prepared(task: Task, **more):
+    return prepare(
+        task, train=None, validation=12, test=24, **{"seed": 0, "near_duplicates": 1.0, **more}
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.01, 0.99), st.integers(0, 2**31))
+def test_a_share_of_the_asking_templates_is_held_out(share, seed):
+    task = make_task("a", Path("x.csv"))
+    kept, unseen = hold_out(task, task.templates, share, seed=seed)
+    assert set(kept) | set(unseen) == set(task.templates)
+    assert len(unseen) == min(4, max(1, round(share * 5)))
+    assert all(template.role is Role.ANSWER for template in unseen)
+    assert any(template.role is Role.ANSWER for template in kept)
+    assert hold_out(task, task.templates, share, seed=seed) == (kept, unseen)
+
+
+def test_held_out_ids_and_what_cannot_be_held_out():
+    task = make_task("a", Path("x.csv"))
+    kept, unseen = hold_out(task, task.templates, ["t1", "t3"], seed=0)
+    assert [t.id for t in unseen] == ["t1", "t3"]
+    assert [t.id for t in kept] == ["t0", "t2", "t4", "write"]
+    assert hold_out(task, task.templates, None, seed=0) == (task.templates, ())
+    with pytest.raises(TaskError) as caught:
+        hold_out(task, task.templates, ["t9", "write"], seed=0)
+    assert len(caught.value.problems) == 2
+    with pytest.raises(TaskError, match="no template of a would be left"):
+        hold_out(task, task.templates, [f"t{n}" for n in range(5)], seed=0)
+    with pytest.raises(TaskError, match="would be left"):
+        hold_out(task, task.templates[:1], 0.5, seed=0)
+
+
+def test_a_row_that_one_task_is_judged_on_trains_no_other(table: Path):
+    first = prepared(make_task("a", table), held_out=0.4, weight=2)
+    second = prepared(replace(make_task("b", table), text="label", target="text"))
+    assert (len(first.held_out), first.weight) == (2, 2)
+    apart = keep_apart([first, second])
+    for here, there in (apart, apart[::-1]):
+        judged = {row.place for row in (*there.validation, *there.test)}
+        assert not judged & {row.place for row in here.train}
+        removed = [r for r in here.split.removed if r.why == JUDGED_ELSEWHERE]
+        assert len(here.train) + len(removed) == 84
+        assert removed
+        assert [row.id for row in here.train] == list(here.split.train)
+    assert keep_apart([first]) == (first,)
+    judged = replace(second, test=first.train)
+    with pytest.raises(
+        DataError, match=f"no training row of {first.task.id} would be left: judged"
+    ):
+        keep_apart([first, judged])
+
+
+def test_groups_stay_on_one_side_over_all_tasks(table: Path):
+    tasks = [make_task(name, table, group="who") for name in ("a", "b", "c")]
+    apart = keep_apart([prepared(task) for task in tasks])
+    judged = {row.group for d in apart for row in (*d.validation, *d.test)}
+    assert judged
+    assert not judged & {row.group for d in apart for row in d.train}
