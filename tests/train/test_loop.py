@@ -175,7 +175,7 @@ def test_same_seed_same_weights_bit_for_bit(tiny_folder):
 def test_the_loss_falls_and_the_steps_say_so(tiny):
     loaded = lora(tiny)
     items = encoded([12] * 4)
-    made = batches(items, tokens_per_batch=48, micro_batch_tokens=48, seed=0, epoch=0) * 12
+    made = batches(items, tokens_per_batch=48, micro_batch_tokens=48, seed=0, epoch=0)[:] * 12
     optimizer = adamw(trainable(loaded.model), learning_rate=0.02, weight_decay=0.0)
     steps = list(
         train_steps(loaded, made, optimizer=optimizer, schedule=SCHEDULE, steps_per_epoch=1)

@@ -21,8 +21,7 @@ BOS is doubled; and the mask goes by position, so a padding token that equals EO
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -270,30 +269,18 @@ def encode_all(
 ) -> tuple[Encoded, ...]:
     """Encode every example; dropped ones stay in the result with empty ids and a reason."""
     return tuple(
-        encode(part, chat, max_length=max_length, too_long=too_long)
+        item
         for example in examples
-        for part in by_turn(example, chat)
+        for item in encode_turns(example, chat, max_length=max_length, too_long=too_long)
     )
 
 
-def fates(encoded: Iterable[Encoded]) -> Mapping[str, int]:
-    """Count what became of the examples: fate -> number."""
-    return dict(Counter(str(e.fate) for e in encoded))
-
-
-def require_supervised(encoded: Sequence[Encoded]) -> None:
-    """Refuse to train on nothing.
-
-    Raises:
-        DataError: no example has a token that is trained on.
-    """
-    if not any(any(e.mask) for e in encoded):
-        raise DataError(
-            Problem(
-                f"0 % of the tokens are trained on: all {len(encoded)} examples were dropped",
-                fix="raise train.max_length, or set train.too_long: shorten",
-            )
-        )
+def encode_turns(
+    example: Example, chat: ChatFormat, *, max_length: int, too_long: TooLong = TooLong.ERROR
+) -> Iterator[Encoded]:
+    """Encode one example; a conversation may become one example a turn (`by_turn`)."""
+    for part in by_turn(example, chat):
+        yield encode(part, chat, max_length=max_length, too_long=too_long)
 
 
 def token_view(encoded: Encoded, chat: ChatFormat) -> tuple[Piece, ...]:

@@ -9,8 +9,12 @@ a shared prefix: batches are cut by the examples' own lengths, whatever is compu
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, overload
 
+from instil.encode.store import Store, stored
 from instil.types import Encoded, Pack
 
 
@@ -58,15 +62,43 @@ def shared_prefix(encoded: Sequence[Encoded]) -> int:
 
     Each keeps at least one prompt token of its own, from which its completion is predicted.
     """
-    items = [item for item in encoded if item.ids]
-    if not items:
-        return 0
-    limit = min(item.mask.index(True) for item in items) - 1
-    low, high = min(item.ids for item in items), max(item.ids for item in items)
-    shared = 0
-    while shared < limit and low[shared] == high[shared]:
-        shared += 1
-    return max(0, shared)
+    return stored(encoded).shared_prefix()
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One batch: some of the examples of a store."""
+
+    store: Store
+    """Holds the examples."""
+    numbers: Sequence[int]
+    """Which of them, in order."""
+    shared: int
+    """Leading tokens that all examples of the store have in common."""
+
+
+class Batches(Sequence[tuple[Pack, ...]]):
+    """Batches of packs, each laid out when it is asked for."""
+
+    def __init__(self, cuts: Sequence[Cut], *, micro_batch_tokens: int) -> None:
+        self.cuts = tuple(cuts)
+        self.micro_batch_tokens = micro_batch_tokens
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self.cuts)
+
+    @overload
+    def __getitem__(self, number: int) -> tuple[Pack, ...]: ...
+    @overload
+    def __getitem__(self, number: slice) -> tuple[tuple[Pack, ...], ...]: ...
+    def __getitem__(self, number: int | slice) -> Any:
+        """Lay one batch out, or several."""
+        if isinstance(number, slice):
+            return tuple(self[n] for n in range(*number.indices(len(self))))
+        cut = self.cuts[number]
+        examples = [cut.store[n] for n in cut.numbers]
+        return pack(examples, max_tokens=self.micro_batch_tokens, shared=cut.shared)
 
 
 def batches(
@@ -76,22 +108,24 @@ def batches(
     micro_batch_tokens: int,
     seed: int,
     epoch: int,
-) -> tuple[tuple[Pack, ...], ...]:
+) -> Batches:
     """Shuffle one epoch's examples and cut them into batches of packs.
 
     The order depends on `seed`, `epoch` and the examples' ids only. The last batch may be small.
     """
-    order = sorted((e for e in encoded if e.ids), key=lambda e: e.example_id)
+    store = stored(encoded)
+    names = store.names()
+    order = sorted(range(len(store)), key=lambda n: names[n])
     random.Random(f"batches-{seed}-{epoch}").shuffle(order)
-    whole: list[list[Encoded]] = [[]]
+    whole = [array("q")]
     filled = 0
-    for item in order:
-        if whole[-1] and filled + len(item.ids) > tokens_per_batch:
-            whole.append([])
+    for number in order:
+        tokens = store.tokens(number)
+        if whole[-1] and filled + tokens > tokens_per_batch:
+            whole.append(array("q"))
             filled = 0
-        whole[-1].append(item)
-        filled += len(item.ids)
-    shared = shared_prefix(order)
-    return tuple(
-        pack(batch, max_tokens=micro_batch_tokens, shared=shared) for batch in whole if batch
-    )
+        whole[-1].append(number)
+        filled += tokens
+    shared = store.shared_prefix()
+    cuts = [Cut(store, numbers, shared) for numbers in whole if numbers]
+    return Batches(cuts, micro_batch_tokens=micro_batch_tokens)

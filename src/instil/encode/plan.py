@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from instil.encode.mask import ChatFormat, encode_all, fates, require_supervised
-from instil.encode.pack import batches
+from instil.encode.mask import ChatFormat, encode_turns
+from instil.encode.pack import Batches, Cut, batches
+from instil.encode.store import Store
+from instil.errors import DataError, Problem
 from instil.results import MixLine
 from instil.types import Encoded, Example, Pack, TooLong
 
@@ -16,8 +19,8 @@ from instil.types import Encoded, Example, Pack, TooLong
 class TrainingData:
     """What one training sees."""
 
-    batches: tuple[tuple[Pack, ...], ...]
-    """Every epoch's batches, one after another."""
+    batches: Sequence[tuple[Pack, ...]]
+    """Every epoch's batches, one after another; each is laid out when it is asked for."""
     fates: Mapping[str, int]
     """What became of the examples of all epochs: fate -> number."""
     sample: Encoded
@@ -27,7 +30,7 @@ class TrainingData:
 
 
 def plan_training(
-    examples_of: Callable[[int], Sequence[Example]],
+    examples_of: Callable[[int], Iterable[Example]],
     chat: ChatFormat,
     *,
     epochs: float,
@@ -52,46 +55,72 @@ def plan_training(
     Raises:
         DataError: An example is too long under the policy `error`, or nothing is left to train on.
     """
-    made: list[tuple[Pack, ...]] = []
-    every: list[Encoded] = []
+    cuts: list[Cut] = []
+    fates: Counter[str] = Counter()
     mix: tuple[MixLine, ...] = ()
+    sample = None
     for epoch in range(math.ceil(epochs)):
-        examples = examples_of(epoch)
-        encoded = encode_all(examples, chat, max_length=max_length, too_long=TooLong(too_long))
-        every += encoded
-        mix = mix or mix_lines(examples, encoded)
+        store, counts = Store(), MixCounts()
+        for example in examples_of(epoch):
+            for item in encode_turns(
+                example, chat, max_length=max_length, too_long=TooLong(too_long)
+            ):
+                store.append(item)
+                counts.add(example, item)
+        fates += store.fates
+        mix = mix or counts.lines()
+        sample = sample or (store[0] if store else None)
         whole = batches(
-            encoded,
+            store,
             tokens_per_batch=tokens_per_batch,
             micro_batch_tokens=micro_batch_tokens,
             seed=seed,
             epoch=epoch,
         )
         share = min(1.0, epochs - epoch)
-        made += whole[: max(1, math.ceil(share * len(whole) - 1e-9))]
-    require_supervised(every)
-    sample = next(item for item in every if item.ids)
-    return TrainingData(tuple(made), fates(every), sample, mix)
+        cuts += whole.cuts[: max(1, math.ceil(share * len(whole) - 1e-9))]
+    if sample is None:
+        raise DataError(
+            Problem(
+                f"0 % of the tokens are trained on: all {fates.total()} examples were dropped",
+                fix="raise train.max_length, or set train.too_long: shorten",
+            )
+        )
+    planned = Batches(cuts, micro_batch_tokens=micro_batch_tokens)
+    return TrainingData(planned, dict(fates), sample, mix)
 
 
-def mix_lines(examples: Sequence[Example], encoded: Sequence[Encoded]) -> tuple[MixLine, ...]:
-    """Count what each task gives to an epoch, tasks in the order of their first example.
+class MixCounts:
+    """What each task gives to an epoch, tasks in the order of their first example.
 
     Examples that the length policy dropped have no tokens and do not count.
     """
-    found: dict[str, list[tuple[Example, Encoded]]] = {}
-    for example, made in zip(examples, encoded, strict=True):
-        kept = found.setdefault(example.task, [])
+
+    def __init__(self) -> None:
+        self._found: dict[str, Counter[str]] = {}
+        self._rows: dict[str, set[str]] = {}
+
+    def add(self, example: Example, made: Encoded) -> None:
+        """Count one example."""
+        count = self._found.setdefault(example.task, Counter())
+        rows = self._rows.setdefault(example.task, set())
         if made.ids:
-            kept.append((example, made))
-    return tuple(
-        MixLine(
-            task,
-            rows=len({example.row for example, _ in pairs}),
-            examples=len(pairs),
-            few_shot=sum(example.shots > 0 for example, _ in pairs),
-            tokens=sum(len(made.ids) for _, made in pairs),
-            supervised_tokens=sum(sum(made.mask) for _, made in pairs),
+            rows.add(example.row)
+            count["examples"] += 1
+            count["few_shot"] += example.shots > 0
+            count["tokens"] += len(made.ids)
+            count["supervised_tokens"] += sum(made.mask)
+
+    def lines(self) -> tuple[MixLine, ...]:
+        """Return a line a task."""
+        return tuple(
+            MixLine(
+                task,
+                rows=len(self._rows[task]),
+                examples=count["examples"],
+                few_shot=count["few_shot"],
+                tokens=count["tokens"],
+                supervised_tokens=count["supervised_tokens"],
+            )
+            for task, count in self._found.items()
         )
-        for task, pairs in found.items()
-    )

@@ -55,7 +55,8 @@ def train_steps(
     """
     model = loaded.model
     weights = [p for group in optimizer.param_groups for p in group["params"]]
-    for number, packs in enumerate(batches[start:], start=start + 1):
+    for number in range(start + 1, len(batches) + 1):
+        packs = batches[number - 1]
         began = time.perf_counter()
         lr = rate(
             number,

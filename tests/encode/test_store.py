@@ -1,0 +1,48 @@
+"""Encoded examples come out of the store as they went in."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instil.encode.store import Store, stored
+from instil.types import Encoded, Fate
+
+tokens = st.lists(st.tuples(st.integers(0, 200_000), st.booleans()), max_size=20)
+
+
+@st.composite
+def encoded(draw):
+    made = []
+    for number, pairs in enumerate(draw(st.lists(tokens, max_size=12))):
+        ids, mask = tuple(i for i, _ in pairs), tuple(m for _, m in pairs)
+        fate = draw(st.sampled_from([Fate.KEPT, Fate.TRUNCATED])) if ids else Fate.DROPPED
+        why = "" if fate is Fate.KEPT else f"{fate} at {number}"
+        made.append(Encoded(f"e{number}", ids, mask, fate, why))
+    return made
+
+
+@given(encoded())
+def test_what_has_tokens_comes_out_as_it_went_in(items):
+    store = Store(items)
+    kept = [item for item in items if item.ids]
+    assert list(store) == kept
+    assert list(store[1:3]) == kept[1:3]
+    assert [store.tokens(n) for n in range(len(store))] == [len(item.ids) for item in kept]
+    assert list(store.names()) == [item.example_id for item in kept]
+    assert store.fates.total() == len(items)
+    assert all(store.fates[f] == sum(i.fate is f for i in items) for f in Fate)
+    assert stored(store) is store
+
+
+def test_beyond_its_end_is_an_error():
+    store = Store([Encoded("a", (1, 2), (False, True))])
+    assert store[-1] == store[0]
+    with pytest.raises(IndexError):
+        store[1]
+
+
+def test_a_token_takes_five_bytes():
+    items = [Encoded(f"e{n}", tuple(range(900, 1900)), (True,) * 1000) for n in range(100)]
+    store = Store(items)
+    held = store._ids.itemsize * len(store._ids) + len(store._mask)
+    assert held == 5 * 100_000
