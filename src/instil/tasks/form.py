@@ -44,7 +44,7 @@ class SourceForm(_Form):
 
     uri: Filled
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
-    format: Literal["", "csv", "tsv", "json", "jsonl", "parquet", "folder", "trivia"] = ""
+    format: Literal["", "csv", "tsv", "json", "jsonl", "parquet", "folder", "trivia", "mail", "mo"] = ""
     columns: tuple[Filled, ...] = ()
     encoding: Filled = "utf-8"
     filename: str = ""
@@ -81,5 +81,7 @@ class TaskForm(_Form):
     row_id: str = ""
     group: str = ""
     references: str = ""
+    checks: str = ""
     max_new_tokens: Annotated[int, Field(ge=1)] = 48
+    rows: Annotated[int, Field(ge=0)] = 0
     templates: Annotated[tuple[TemplateForm, ...], Field(min_length=1)]

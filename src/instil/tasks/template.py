@@ -32,6 +32,8 @@ T = TypeVar("T")
 FORMAT_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "folder": ("text", "folder", "file", "first_line", "rest"),
     "trivia": ("question", "answers", "category"),
+    "mail": ("subject", "body", "folder", "file"),
+    "mo": ("context", "source", "plural", "translation"),
 }
 """Columns of the formats that bring their own."""
 
