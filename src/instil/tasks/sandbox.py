@@ -16,6 +16,7 @@ Own filters::
     {{ "It works. Mostly." | first_sentence }} It works.
     {{ "R&amp;D" | unescape }}             R&D
     {{ "Â£5" | mend_encoding }}            £5
+    {{ tokens | spans(tags) | map(attribute="text") | join(", ") }}   the names that tags mark
     {{ "4.5" | float }}                    4.5, where Jinja's own would turn "four" into 0.0
 """
 
@@ -24,7 +25,7 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -91,6 +92,27 @@ def _mend_encoding(value: object, read_as: str = "cp1252") -> str:
         return str(value)
 
 
+def _spans(
+    tokens: Sequence[str], tags: Sequence[object], names: Sequence[str] = ()
+) -> list[dict[str, str]]:
+    """Join tokens to the names that their tags mark (`B-PER I-PER O`), each with text and type.
+
+    Where tags are numbers, `names` says what they stand for.
+    """
+    found: list[dict[str, str]] = []
+    inside = ""
+    for token, tag in zip(tokens, tags, strict=True):
+        begin, _, kind = str(names[int(str(tag))] if names else tag).rpartition("-")
+        if kind == "O":
+            inside = ""
+        elif begin == "I" and inside == kind:
+            found[-1]["text"] += f" {token}"
+        else:
+            inside = kind
+            found.append({"text": token, "type": kind})
+    return found
+
+
 def _float(value: object) -> float:
     """Turn text into a number; unlike Jinja's own, refuse what is none."""
     try:
@@ -118,6 +140,7 @@ _OWN: dict[str, Callable[..., object]] = {
     "first_sentence": _first_sentence,
     "unescape": _unescape,
     "mend_encoding": _mend_encoding,
+    "spans": _spans,
     "float": _float,
     "int": _int,
     "round": _round,
