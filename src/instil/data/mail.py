@@ -48,7 +48,7 @@ def read_mail(file: RowFile) -> Iterator[PlacedRow]:
 
 
 def _subject_and_body(raw: bytes) -> tuple[str, str]:
-    """Parse a message; old and forged mails break every rule, so that plain text is the fallback."""
+    """Parse a message; old and forged mails break every rule: plain text is the fallback."""
     message = email.message_from_bytes(raw, policy=email.policy.default)
     assert isinstance(message, EmailMessage)
     try:

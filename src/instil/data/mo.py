@@ -4,7 +4,7 @@ The standard library's own reader compiles the catalogue's rule for plurals into
 more trust than a downloaded file should get; the format is simple, so it is read here (GNU gettext
 manual, "The Format of GNU MO Files")::
 
-    magic, revision, number of texts N, offset of table O, offset of table T    (5 numbers of 32 bit)
+    magic, revision, number of texts N, offset of table O, offset of table T     (32 bit each)
     O: N pairs (length, offset) of the sources      T: the same for the translations
 """
 

@@ -130,11 +130,11 @@ class NpmIndex:
             answer.raise_for_status()
             versions = answer.json()["versions"]
             return [_listing(version, about["dist"]) for version, about in versions.items()]
-        except requests.RequestException as error:
-            raise IndexUnreachableError(f"{self.name}: {reason(error)}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (requests.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             what = "it does not answer as an npm registry does"
             raise IndexUnreachableError(f"{self.name}: {what}") from error
+        except requests.RequestException as error:
+            raise IndexUnreachableError(f"{self.name}: {reason(error)}") from error
 
     def download(self, listing: Listing, path: Path, *, progress: Progress | None = None) -> None:
         """Stream the archive to `path`."""

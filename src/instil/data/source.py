@@ -20,8 +20,8 @@ from pathlib import Path
 from instil.data.fetch import fetch_member
 from instil.data.folders import read_folder, read_trivia
 from instil.data.jsonrows import read_json, read_jsonl
-from instil.data.mail import read_mail
 from instil.data.made import read_made
+from instil.data.mail import read_mail
 from instil.data.mo import read_mo
 from instil.data.rowfile import PlacedRow, RowFile
 from instil.data.shapes import normalise_shape

@@ -44,7 +44,9 @@ class SourceForm(_Form):
 
     uri: Filled
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
-    format: Literal["", "csv", "tsv", "json", "jsonl", "parquet", "folder", "trivia", "mail", "mo"] = ""
+    format: Literal[
+        "", "csv", "tsv", "json", "jsonl", "parquet", "folder", "trivia", "mail", "mo"
+    ] = ""
     columns: tuple[Filled, ...] = ()
     encoding: Filled = "utf-8"
     filename: str = ""
