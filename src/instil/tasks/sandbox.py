@@ -102,8 +102,9 @@ def _spans(
     found: list[dict[str, str]] = []
     inside = ""
     for token, tag in zip(tokens, tags, strict=True):
-        begin, _, kind = str(names[int(str(tag))] if names else tag).rpartition("-")
-        if kind == "O":
+        named = str(names[int(str(tag))] if names else tag)
+        begin, _, kind = named.rpartition("-")
+        if named == "O":
             inside = ""
         elif begin == "I" and inside == kind:
             found[-1]["text"] += f" {token}"

@@ -228,9 +228,9 @@ def _source_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     if scheme and scheme[0] in _PACKAGES and not source.sha256:
         fix = "add `sha256:`, the hash of the archive, so that everybody gets the same rows"
         yield Problem("a package needs its hash", where=place, found=source.uri, fix=fix)
-    for encoding in source.encoding.split(","):
+    for encoding in map(str.strip, source.encoding.split(",")):
         try:
-            "".encode(encoding.strip())
+            "".encode(encoding)
         except LookupError:
             place = file.place(("source", "encoding"))
             allowed = "utf-8, cp1252, latin-1, utf-16 ... or several to try in turn"
