@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
+from instil.data.build import render_example
+from instil.data.registry import load_rows
 from instil.data.uri import is_package
 from instil.tasks.task import hub_library, library, load_task
 from instil.tasks.template import evaluate, render
-from instil.types import Role, Task, Template
+from instil.types import Role, SourceSpec, Task, Template
 
 GOLDEN = Path(__file__).parent / "golden"
 Fields = dict[str, object]
@@ -176,6 +179,24 @@ def test_rows_are_kept_and_left_out(name: str) -> None:
     for key in (task.row_id, task.group):
         fields = derive(task, SAMPLES[name][0])
         assert not key or str(evaluate(key, fields, where=key))
+
+
+@pytest.mark.parametrize("name", hub_library())
+def test_a_hub_task_reads_the_parquet_files_of_its_data_set(name: str, tmp_path: Path) -> None:
+    """The types of Parquet, not of YAML: integers for labels, objects and lists as such."""
+    import pyarrow
+    import pyarrow.parquet
+
+    samples = [*SAMPLES[name], *LEFT_OUT[name]]
+    path = tmp_path / "train.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(samples), path)
+    task = replace(load_task(name), source=SourceSpec(str(path)))
+    loaded = load_rows(task)
+    assert len(loaded.rows) == len(SAMPLES[name])
+    assert sum(loaded.skipped.values()) == len(LEFT_OUT[name])
+    for template in task.templates:
+        for row in loaded.rows:
+            assert render_example(task, template, row).target
 
 
 def test_the_library_is_wide() -> None:

@@ -258,3 +258,19 @@ def test_the_library_is_sorted() -> None:
 def test_metric_names_are_those_of_the_metrics() -> None:
     metrics = pytest.importorskip("instil.evaluate.metrics")
     assert set(METRIC_NAMES) == set(metrics.METRICS)
+
+
+def test_the_page_on_writing_tasks_shows_files_that_load(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    whole, fields = (part.split("```")[0] for part in page.split("```yaml\n")[1:3])
+    assert len(whole.strip().splitlines()) <= 10
+    task = parse_task(whole, where="mugs.yaml", folder=None)
+    assert [template.role for template in task.templates] == [
+        Role.ANSWER,
+        Role.ANSWER,
+        Role.INVERTED,
+    ]
+    longer = parse_task(whole + fields, where="mugs.yaml", folder=None)
+    assert set(longer.fields) == {"clean", "label"}
+    for metric in METRIC_NAMES:
+        assert metric in ("accuracy", "within_one") or f"`{metric}`" in page
