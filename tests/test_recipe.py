@@ -12,6 +12,7 @@ from instil.recipe import (
     load_recipe,
     resolve_learning_rate,
     run_name,
+    task_reference,
     to_yaml,
 )
 from instil.validation import dotted_names
@@ -234,3 +235,14 @@ def test_the_automatic_learning_rate(method: str, parameters: int, rate: float) 
 )
 def test_a_run_is_named_after_its_recipe(path: str, name: str) -> None:
     assert run_name(Path(path)) == name
+
+
+@pytest.mark.parametrize(
+    ("use", "absolute"),
+    [("trivia", False), ("hub/imdb", False), ("hub/mine.yaml", True), ("./mugs.yaml", True)],
+)
+def test_library_tasks_keep_their_names_and_files_get_a_full_path(
+    use: str, absolute: bool, tmp_path: Path
+) -> None:
+    found = task_reference(use, folder=tmp_path)
+    assert (found != use) == absolute == Path(found).is_absolute()

@@ -348,6 +348,8 @@ def resolve_paths(recipe: Recipe, *, folder: Path) -> Recipe:
 
 def task_reference(use: str, *, folder: Path) -> str:
     """Return the name of a library task as it is, the path of a task file made absolute."""
+    if use.startswith("hub/") and not use.endswith((".yaml", ".yml")):
+        return use  # the library's tasks for data sets of the hub
     if use.endswith((".yaml", ".yml")) or "/" in use or os.sep in use:
         return os.path.abspath(folder / Path(use).expanduser())
     return use

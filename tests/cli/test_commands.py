@@ -194,12 +194,44 @@ def test_models_names_licence_size_and_source(instil_command) -> None:
 
 
 def test_tasks_lists_the_library(instil_command) -> None:
-    from instil.tasks.task import library
+    from instil.tasks.task import hub_library, library, load_task
 
     result = instil_command("tasks")
     assert result.exit_code == 0, result.output
-    assert library()
-    assert all(name in result.stdout for name in library())
+    packages, hub = result.stdout.split("data sets of the hub")
+    assert len(library()) > 10 < len(hub_library())
+    for part, names in ((packages, library()), (hub, hub_library())):
+        for name in names:
+            (line,) = (line for line in part.splitlines() if line.split()[:1] == [name])
+            assert f"{load_task(name).rows:,}" in line
+    assert "made from a seed" in packages
+    assert "stanfordnlp/imdb" in hub
+
+
+def test_tasks_show_renders_rows_through_every_template(instil_command) -> None:
+    result = instil_command("tasks", "show", "constraints", "--rows", "3")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("user:") == 3 * 6
+    assert result.stdout.count("checks") == 3 * 5
+    assert "A program will check your answer. " in result.stdout
+    assert "{{" not in result.stdout
+    assert instil_command("tasks", "show", "constraints", "--rows", "3").stdout == result.stdout
+
+
+def test_tasks_show_says_why_no_row_can_be_had(instil_command, tmp_path: Path) -> None:
+    (tmp_path / "mugs.yaml").write_text(
+        "id: mugs\nsource: gone.csv\ntext: review\ntarget: label\nchoices: [good, bad]\n"
+        "templates: [{id: plain, prompt: 'Good? {{ review }}'}]\n"
+    )
+    result = instil_command("tasks", "show", "mugs.yaml")
+    assert result.exit_code == 0, result.output
+    assert "Good? {{ review }}" in result.stdout
+    assert "no such file" in result.stdout
+
+
+def test_tasks_show_wants_a_name(instil_command) -> None:
+    assert instil_command("tasks", "show").exit_code == 2
+    assert instil_command("tasks", "amazon_reviews", "trivia").exit_code == 2
 
 
 def test_tasks_shows_one_with_its_templates(instil_command) -> None:

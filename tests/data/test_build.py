@@ -113,6 +113,16 @@ def test_a_column_named_choices_is_seen_where_the_template_has_none():
     assert render_example(TASK, template, make_row()).messages[0].content == "Text 1."
 
 
+def test_conditions_go_with_the_tasks_own_question():
+    task = replace(TASK, choices=(), checks="conditions")
+    template = Template("ask", "{{ text }}", "{{ label }}")
+    row = make_row(conditions=["words = 1", " capitals "])
+    assert render_example(task, template, row).checks == ("words = 1", "capitals")
+    inverted = replace(template, role=Role.INVERTED)
+    assert render_example(task, inverted, row).checks == ()
+    assert render_example(TASK, PLAIN, make_row()).checks == ()
+
+
 def test_references_hold_every_right_answer_once_target_first():
     task = replace(TASK, choices=(), references="answers")
     template = Template("ask", "{{ text }}", "{{ answers[0] }}")

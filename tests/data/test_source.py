@@ -5,15 +5,17 @@ import csv
 import gzip
 import json
 import lzma
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from instil.data.rowfile import SHOWN
+from instil.data.rowfile import SHOWN, BadRows
 from instil.data.source import READERS, read_table, sniff_format
+from instil.data.uri import is_public
 from instil.errors import DataError
-from instil.types import SourceSpec
+from instil.types import OnBadRow, SourceSpec
 
 
 @pytest.fixture
@@ -255,6 +257,12 @@ def test_json_lines_under_the_wrong_ending(read):
     assert len(read('{"a": [\n{"b": 1}]}', "list.json")) == 1
 
 
+def test_an_object_of_objects_is_rows_by_name(read):
+    text = json.dumps({"a": {"text": "hi"}, "b": {"text": "yo"}})
+    found = [columns for _, columns in read(text, "chats.json")]
+    assert found == [{"key": "a", "text": "hi"}, {"key": "b", "text": "yo"}]
+
+
 # ---- parquet
 
 
@@ -472,3 +480,36 @@ def test_a_member_of_a_package_is_called_by_its_name(tmp_path, monkeypatch):
     spec = SourceSpec(uri="pypi:x==1/rows.csv", sha256="s", filename="x.whl")
     assert list(read_table(spec)) == [("rows.csv:2", {"a": "b"})]
     assert asked == [("pypi:x==1/rows.csv", "s", "x.whl")]
+
+
+@pytest.mark.parametrize("format", ["trivia", "natural_instructions"])
+def test_bad_rows_of_every_list_can_be_skipped(tmp_path, format):
+    text = {
+        "trivia": "Good?: [yes]\nBad?: no\n",
+        "natural_instructions": json.dumps({"Instances": [{"input": "a", "output": "b"}, {}]}),
+    }[format]
+    (tmp_path / "rows").write_text(text)
+    bad = BadRows()
+    source = SourceSpec("rows", format=format, on_bad_row=OnBadRow.SKIP)
+    assert len(list(read_table(source, base=tmp_path, bad=bad))) == 1
+    assert len(bad.found) == 1
+    with pytest.raises(DataError):
+        list(read_table(replace(source, on_bad_row=OnBadRow.ERROR), base=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("uri", "public"),
+    [
+        ("pypi:rows==1.0/rows.csv", True),
+        ("npm:@of/rows@1.0/package/", True),
+        ("hub:owner/name?split=train", True),
+        ("made:arithmetic", True),
+        ("hub:./copy", False),
+        ("hub:/home/ada/copy?split=train", False),
+        ("hub:~/copy", False),
+        ("sqlite:/home/ada/shop.db", False),
+        ("/home/ada/rows.csv", False),
+    ],
+)
+def test_only_addresses_that_tell_nothing_of_the_machine_are_public(uri, public):
+    assert is_public(uri) is public

@@ -21,6 +21,7 @@ def _example(
     id: str = "t/1/x",
     choices: tuple[str, ...] = (),
     references: tuple[str, ...] = (),
+    checks: tuple[str, ...] = (),
 ) -> Example:
     return Example(
         id=id,
@@ -32,6 +33,7 @@ def _example(
         target=target,
         choices=choices,
         references=references,
+        checks=checks,
     )
 
 
@@ -184,11 +186,12 @@ def test_unknown_metric_names_the_nearest() -> None:
 
 
 def test_table_of_metrics() -> None:
-    assert len(METRICS) == 9
+    assert len(METRICS) == 10
     for name, metric in METRICS.items():
         assert metric.name == name
         assert metric.higher_is_better
-        assert _value(name, "4 of 5 bright stars", "4 of 5 bright stars") == pytest.approx(1.0)
+        text = "4 of 5 bright stars"
+        assert _value(name, text, text, checks=("words = 5",)) == pytest.approx(1.0)
 
 
 def _scores(values: list[float | None], metric: str = "accuracy") -> list[Score]:

@@ -1,16 +1,25 @@
-"""The library's tasks on made-up rows in the shape of the real ones; nothing is fetched."""
+"""The library's tasks on made-up rows in the shape of the real ones; nothing is fetched.
+
+Rows that take a function to make stand here, the others in `samples.yaml`, those for the data sets
+of the hub in `hub_samples.yaml`.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
-from instil.tasks.task import library, load_task
+from instil.data.build import render_example
+from instil.data.registry import load_rows
+from instil.data.uri import is_package
+from instil.tasks.task import hub_library, library, load_task
 from instil.tasks.template import evaluate, render
-from instil.types import Role, Task, Template
+from instil.types import Role, SourceSpec, Task, Template
 
 GOLDEN = Path(__file__).parent / "golden"
 Fields = dict[str, object]
@@ -77,6 +86,14 @@ LEFT_OUT: dict[str, list[Fields]] = {
 }
 
 
+for file in ("samples.yaml", "hub_samples.yaml"):
+    with open(Path(__file__).parent / file, encoding="utf-8") as stream:
+        for name, parts in YAML(typ="safe").load(stream).items():
+            SAMPLES[name] = parts["rows"]
+            LEFT_OUT[name] = parts.get("left_out", [])
+ALL = (*library(), *hub_library())
+
+
 def derive(task: Task, columns: Fields) -> Fields:
     fields = dict(columns)
     for name, expression in task.fields.items():
@@ -95,23 +112,23 @@ def rendered(template: Template, fields: Fields) -> tuple[str, str, list[str]]:
     return prompt, target, choices
 
 
-def transcript(task: Task) -> str:
+def transcript(task: Task, name: str) -> str:
     lines = []
     for template in task.templates:
         lines.append(f"=== {template.id} ({template.role})")
-        for columns in SAMPLES[task.id]:
+        for columns in SAMPLES[name]:
             prompt, target, choices = rendered(template, derive(task, columns))
             among = f"    [{' | '.join(choices)}]" if choices else ""
             lines += [prompt, f"--> {target}{among}", ""]
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("name", library())
+@pytest.mark.parametrize("name", ALL)
 def test_rendered_templates(name: str, golden: Callable[[Path, str], None]) -> None:
-    golden(GOLDEN / f"{name}.txt", transcript(load_task(name)))
+    golden(GOLDEN / f"{name}.txt", transcript(load_task(name), name))
 
 
-@pytest.mark.parametrize("name", library())
+@pytest.mark.parametrize("name", ALL)
 def test_texts_are_clean_and_answers_right(name: str) -> None:
     task = load_task(name)
     checked = 0
@@ -129,20 +146,24 @@ def test_texts_are_clean_and_answers_right(name: str) -> None:
     assert checked >= 6
 
 
-@pytest.mark.parametrize("name", library())
+@pytest.mark.parametrize("name", ALL)
 def test_a_task_is_complete(name: str) -> None:
     task = load_task(name)
     roles = Counter(template.role for template in task.templates)
+    assert len(task.templates) >= 5
     assert roles[Role.ANSWER] >= 3
     assert roles[Role.INVERTED] >= 1
-    assert task.id == name
+    assert task.id == name.removeprefix("hub/")
+    assert task.rows > 0
     assert task.description.endswith((".", "?"))
     assert task.licence != "not stated"
-    assert len(task.source.sha256) == 64
+    assert task.source.uri.partition(":")[0] in ("pypi", "npm", "made", "hub")
+    assert (len(task.source.sha256) == 64) == is_package(task.source.uri)
+    assert name.startswith("hub/") == task.source.uri.startswith("hub:")
     assert all(template.origin == "instil" for template in task.templates)
 
 
-@pytest.mark.parametrize("name", library())
+@pytest.mark.parametrize("name", ALL)
 def test_wording_is_cheap(name: str) -> None:
     """What a template adds to the row's own text, in words: on a CPU every token counts."""
     for template in load_task(name).templates:
@@ -150,7 +171,7 @@ def test_wording_is_cheap(name: str) -> None:
         assert len([word for word in fixed if "{{" not in word]) <= 20
 
 
-@pytest.mark.parametrize("name", library())
+@pytest.mark.parametrize("name", ALL)
 def test_rows_are_kept_and_left_out(name: str) -> None:
     task = load_task(name)
     assert all(kept(task, derive(task, columns)) for columns in SAMPLES[name])
@@ -158,6 +179,40 @@ def test_rows_are_kept_and_left_out(name: str) -> None:
     for key in (task.row_id, task.group):
         fields = derive(task, SAMPLES[name][0])
         assert not key or str(evaluate(key, fields, where=key))
+
+
+@pytest.mark.parametrize("name", hub_library())
+def test_a_hub_task_reads_the_parquet_files_of_its_data_set(name: str, tmp_path: Path) -> None:
+    """The types of Parquet, not of YAML: integers for labels, objects and lists as such."""
+    import pyarrow
+    import pyarrow.parquet
+
+    samples = [*SAMPLES[name], *LEFT_OUT[name]]
+    path = tmp_path / "train.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(samples), path)
+    task = replace(load_task(name), source=SourceSpec(str(path)))
+    loaded = load_rows(task)
+    assert len(loaded.rows) == len(SAMPLES[name])
+    assert sum(loaded.skipped.values()) == len(LEFT_OUT[name])
+    for template in task.templates:
+        for row in loaded.rows:
+            assert render_example(task, template, row).target
+
+
+def test_the_library_is_wide() -> None:
+    tasks = [load_task(name) for name in library()]
+    assert len(tasks) >= 16
+    assert len({task.kind for task in tasks}) >= 12
+    assert len(hub_library()) >= 15
+
+
+def test_hub_tasks_share_clusters_with_those_that_teach_the_same() -> None:
+    known = {load_task(name).kind: load_task(name).cluster for name in library()}
+    shared = [task for task in map(load_task, hub_library()) if task.kind in known]
+    assert len(shared) >= 10
+    for task in shared:
+        # A question of science and one about everyday life are both multiple choice.
+        assert task.cluster == known[task.kind] or task.kind == "multiple choice"
 
 
 def test_amazon_reviews_has_templates_of_three_kinds() -> None:

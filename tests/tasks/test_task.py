@@ -7,7 +7,14 @@ import pytest
 
 from instil.errors import TaskError
 from instil.tasks import task as task_module
-from instil.tasks.task import METRIC_NAMES, find_template, library, load_task, parse_task
+from instil.tasks.task import (
+    METRIC_NAMES,
+    find_template,
+    hub_library,
+    library,
+    load_task,
+    parse_task,
+)
 from instil.types import Role
 
 GOOD = """\
@@ -88,7 +95,16 @@ def test_a_relative_source_starts_from_the_files_folder(tmp_path: Path) -> None:
     assert load_task(str(tmp_path / "below" / "mugs.yaml")).source == task.source
 
 
-@pytest.mark.parametrize("uri", ["pypi:a==1/b.csv", "/data/b.csv"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "pypi:a==1/b.csv",
+        "npm:@a/b@1/c.csv",
+        "hub:a/b?split=train",
+        "made:arithmetic",
+        "/data/b.csv",
+    ],
+)
 def test_other_sources_stay_as_they_are(uri: str, tmp_path: Path) -> None:
     source = f"source: {{uri: '{uri}', sha256: {'a' * 64}}}"
     task = parse_task(changed(("source: mugs.csv", source)), where="mugs.yaml", folder=tmp_path)
@@ -142,6 +158,9 @@ def test_what_is_wrong_in_templates_is_told_at_once_with_its_line() -> None:
         ("source: mugs.csv", "source: {uri: a, formt: csv}", ":3:", "did you mean: format"),
         ("source: mugs.csv", "source: {uri: a, format: cvs}", ":3:", "did you mean: csv"),
         ("source: mugs.csv", "source: {uri: a, encoding: utf-9}", ":3:", "unknown encoding"),
+        ("source: mugs.csv", "source: {uri: a, encoding: 'utf-8, utf-9'}", ":3:", "found: utf-9"),
+        ("source: mugs.csv", "source: npm:a@1/b.csv", ":3:", "needs its hash"),
+        ("kind: sentiment", "metric: constraint", ":2:", "`checks`"),
         ("source: mugs.csv", "source: 'https://a/b.csv'", ":3:", "unknown kind of source"),
         ("source: mugs.csv", "source: pypi:a==1/b.csv", ":3:", "needs its hash"),
         ("[good, bad]", "[good]", ":6:", "two or more"),
@@ -216,6 +235,21 @@ def test_find_template() -> None:
         find_template(task, "wordde")
 
 
+def test_several_encodings_may_be_tried() -> None:
+    text = changed(("source: mugs.csv", "source: {uri: mugs.csv, encoding: 'utf-8, cp1252'}"))
+    task = parse_task(text, where="mugs.yaml", folder=None)
+    assert task.source.encoding == "utf-8, cp1252"
+
+
+def test_tasks_of_the_hub_stand_apart_and_are_loaded_by_name() -> None:
+    assert hub_library() == tuple(sorted(hub_library()))
+    assert load_task("hub/imdb").source.uri == "hub:stanfordnlp/imdb?split=train"
+    assert not set(library()) & set(hub_library())
+    with pytest.raises(TaskError) as caught:
+        load_task("hub/imbd")
+    assert caught.value.problems[0].nearest == "hub/imdb"
+
+
 def test_the_library_is_sorted() -> None:
     assert library() == tuple(sorted(library()))
     assert "amazon_reviews" in library()
@@ -224,3 +258,19 @@ def test_the_library_is_sorted() -> None:
 def test_metric_names_are_those_of_the_metrics() -> None:
     metrics = pytest.importorskip("instil.evaluate.metrics")
     assert set(METRIC_NAMES) == set(metrics.METRICS)
+
+
+def test_the_page_on_writing_tasks_shows_files_that_load(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    whole, fields = (part.split("```")[0] for part in page.split("```yaml\n")[1:3])
+    assert len(whole.strip().splitlines()) <= 10
+    task = parse_task(whole, where="mugs.yaml", folder=None)
+    assert [template.role for template in task.templates] == [
+        Role.ANSWER,
+        Role.ANSWER,
+        Role.INVERTED,
+    ]
+    longer = parse_task(whole + fields, where="mugs.yaml", folder=None)
+    assert set(longer.fields) == {"clean", "label"}
+    for metric in METRIC_NAMES:
+        assert metric in ("accuracy", "within_one") or f"`{metric}`" in page

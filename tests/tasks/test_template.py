@@ -204,6 +204,18 @@ def test_short_loops_work() -> None:
         ("'He said \"Go.\" Then left' | first_sentence", 'He said "Go."'),
         ("'About 1.5 in. of it' | first_sentence", "About 1.5 in. of it"),
         ("'a &amp;#38; b &lt;' | unescape", "a & b <"),
+        (
+            "['Al', 'Lee', 'in', 'Oslo', 'EU'] | spans(['B-P', 'I-P', 'O', 'L', 'I-O']) | list",
+            [
+                {"text": "Al Lee", "type": "P"},
+                {"text": "Oslo", "type": "L"},
+                {"text": "EU", "type": "O"},
+            ],
+        ),
+        (
+            "['Al', 'Bo', 'ran'] | spans([1, 1, 0], ['O', 'B-P']) | map(attribute='text')",
+            ["Al", "Bo"],
+        ),
         ("'Â£5' | mend_encoding", "£5"),
         ("'£5' | mend_encoding", "£5"),
         ("'日本' | mend_encoding", "日本"),

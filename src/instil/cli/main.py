@@ -131,7 +131,7 @@ app.command("export", epilog="Example: `instil export runs/reviews my-model --me
     export.export
 )
 app.command("models", epilog="Example: `instil models`")(models.models)
-app.command("tasks", epilog="Example: `instil tasks amazon_reviews`")(tasks.tasks)
+app.command("tasks", epilog="Example: `instil tasks show amazon_reviews`")(tasks.tasks)
 
 
 def main() -> None:

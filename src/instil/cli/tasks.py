@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,75 +10,110 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from instil.types import Task
+    from instil.types import SourceSpec, Task
 
 
 def tasks(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="A library task, or a task file, to show in full; or `test`.", show_default=False
+            help="A library task, or a task file, to show in full; or `show`, or `test`.",
+            show_default=False,
         ),
     ] = None,
     file: Annotated[
         str | None,
         typer.Argument(
-            help="After `test`: the task whose templates are tried on all of its rows.",
+            help="After `show`: the task whose templates are rendered with some rows of it; after "
+            "`test`: the one whose templates are tried on all its rows.",
             show_default=False,
         ),
     ] = None,
+    rows: Annotated[
+        int, typer.Option("--rows", min=1, max=20, help="With `show`: rows for each template.")
+    ] = 2,
 ) -> None:
-    """List the library's tasks, show one with its templates, or test one on all its rows."""
+    """List the library's tasks, show one, render rows through it, or test it on all its rows."""
     from instil.cli.show import make_console
-    from instil.tasks.task import library, load_task
+    from instil.tasks.task import hub_library, library, load_task
 
-    if name == "test":
-        from instil.cli.tasks_test import test_task
-
-        if file is None:
-            raise typer.BadParameter("name a task file after `test`", param_hint="FILE")
-        raise typer.Exit(test_task(file))
-    if file is not None:
-        raise typer.BadParameter("one name at a time, or `test FILE`", param_hint="FILE")
     console = make_console()
+    if name in ("show", "test"):
+        if file is None:
+            raise typer.BadParameter(f"name a task after `{name}`", param_hint="FILE")
+        if name == "test":
+            from instil.cli.tasks_test import test_task
+
+            raise typer.Exit(test_task(file))
+        from instil.cli.tasks_show import show_rendered
+
+        show_rendered(console, load_task(file), rows=rows)
+        return
+    if file is not None:
+        what = "one name at a time, or `show NAME`, or `test FILE`"
+        raise typer.BadParameter(what, param_hint="FILE")
     if name is not None:
         show_task(console, load_task(name))
         return
-    show_library(console, [load_task(each) for each in library()])
+    show_library(console, library(), title="from packages, or made by instil")
+    show_library(console, hub_library(), title="data sets of the hub, by their documented columns")
+    console.print("`instil tasks show NAME` renders a task's templates with rows of it.")
 
 
-def show_library(console: Console, tasks: list[Task]) -> None:
+def show_library(console: Console, names: Sequence[str], *, title: str) -> None:
     """Print a line a task."""
     from rich.text import Text
 
     from instil.cli.show import plain_table
+    from instil.report import format as fmt
+    from instil.tasks.task import load_task
 
-    table = plain_table()
-    for heading in ("task", "kind", "templates", "what"):
-        table.add_column(heading, no_wrap=heading != "what")
-    for task in tasks:
-        texts = (task.id, task.kind, str(len(task.templates)), task.description)
-        table.add_row(*(Text(text) for text in texts))
+    table = plain_table(title=title)
+    for heading in ("task", "kind", "rows", "licence", "source"):
+        side = "right" if heading == "rows" else "left"
+        table.add_column(heading, no_wrap=heading in ("task", "rows"), justify=side)  # type: ignore[arg-type]
+    for name in names:
+        task = load_task(name)
+        texts = (name, task.kind, fmt.count(task.rows), task.licence, origin(task.source))
+        table.add_row(*(Text(text, overflow="fold") for text in texts))
     console.print(table)
-    console.print("`instil tasks NAME` shows a task's templates.")
+
+
+def origin(source: SourceSpec) -> str:
+    """Name where a library task's rows come from, without the path in an archive."""
+    scheme, _, rest = source.uri.partition(":")
+    if scheme == "made":
+        return "made from a seed"
+    if scheme == "hub":
+        return rest.partition("?")[0]
+    parts = rest.split("/")
+    return f"{scheme}: {'/'.join(parts[:2]) if rest.startswith('@') else parts[0]}"
 
 
 def show_task(console: Console, task: Task) -> None:
     """Print a task with the wording of its templates."""
     from rich.text import Text
 
+    show_facts(console, task)
+    for template in task.templates:
+        console.print(Text(f"\n{template.id} ({template.role})", style="bold"))
+        for line in [*template.prompt.splitlines(), f"-> {template.target}"]:
+            console.print(f"  {line}")
+
+
+def show_facts(console: Console, task: Task) -> None:
+    """Print what is known about a task beside its templates."""
+    from rich.text import Text
+
     console.print(Text(task.id, style="bold"))
     facts = {
         "what": task.description,
-        "kind": task.kind,
+        "kind": f"{task.kind} (cluster {task.cluster})",
         "answers": ", ".join(task.choices) or "free text",
         "metric": task.metric,
+        "rows": f"{task.rows:,}" if task.rows else "not counted",
         "rows from": task.source.uri,
         "licence": task.licence,
     }
     for fact, text in facts.items():
         console.print(f"  {fact:<10}{text}")
-    for template in task.templates:
-        console.print(Text(f"\n{template.id} ({template.role})", style="bold"))
-        for line in [*template.prompt.splitlines(), f"-> {template.target}"]:
-            console.print(f"  {line}")

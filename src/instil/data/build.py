@@ -65,6 +65,7 @@ def render_example(
         target=turn.target,
         choices=turn.choices,
         references=_references(task, template, row, target=turn.target),
+        checks=_asked(task, template, row, name=task.checks),
         shots=len(exemplars),
         text=_longest_field(turn.prompt, row.fields),
         train_on=task.train_on if turn.history and not exemplars else TrainOn.LAST,
@@ -175,12 +176,17 @@ def _is_turn(turn: object) -> bool:
 
 def _references(task: Task, template: Template, row: Row, *, target: str) -> tuple[str, ...]:
     """Return the target and, for the task's own free-text question, every other right answer."""
-    if template.role is not Role.ANSWER or template.choices or not task.references:
-        return (target,)
-    values = row.fields.get(task.references) or []
+    others = () if template.choices else _asked(task, template, row, name=task.references)
+    return tuple(dict.fromkeys([target, *others]))
+
+
+def _asked(task: Task, template: Template, row: Row, *, name: str) -> tuple[str, ...]:
+    """Return the texts in a row's list that belongs to the task's own question; else none."""
+    if template.role is not Role.ANSWER or not name:
+        return ()
+    values = row.fields.get(name) or []
     listed = values if isinstance(values, list | tuple) else [values]
-    others = (str(value).strip() for value in listed if value is not None)
-    return tuple(dict.fromkeys([target, *filter(None, others)]))
+    return tuple(filter(None, (str(value).strip() for value in listed if value is not None)))
 
 
 def training_examples(

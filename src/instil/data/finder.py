@@ -1,4 +1,4 @@
-"""Finding the one archive that a `pypi:` address means, over all indexes that pip would ask."""
+"""Finding the one archive that an address means, where pip (or npm) would look for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from packaging.version import InvalidVersion, Version
 
 from instil.data.index import IndexUnreachableError, Listing, PackageIndex, pip_indexes
 from instil.data.pip_settings import read_pip_settings
-from instil.data.uri import PackagePath
+from instil.data.uri import PackagePath, Registry
 from instil.errors import DataError, Problem, nearest
 
 
@@ -26,7 +26,7 @@ def find_listing(
         path: Project and version.
         sha256: Of the archive; decides where a page states it for several archives.
         filename: Name of the archive; empty: the only wheel, else the only sdist.
-        indexes: Where to look; by default where pip would.
+        indexes: Where to look; by default where pip (or npm) would.
         advice: What to do when no index can be reached.
 
     Returns:
@@ -37,7 +37,7 @@ def find_listing(
     """
     seen: list[Listing] = []
     silent: list[str] = []
-    places = indexes() if indexes else pip_indexes(read_pip_settings())
+    places = indexes() if indexes else _usual(path)
     for index in places:
         try:
             listings = index.listings(path.project)
@@ -52,6 +52,14 @@ def find_listing(
     if silent:
         raise _unreachable(path, silent, advice)
     raise _not_found(path, seen, filename=filename, asked=[index.name for index in places])
+
+
+def _usual(path: PackagePath) -> Sequence[PackageIndex]:
+    if path.registry is Registry.NPM:
+        from instil.data.npm import npm_indexes, read_npm_settings
+
+        return npm_indexes(read_npm_settings(), project=path.project)
+    return pip_indexes(read_pip_settings())
 
 
 def same_version(one: str, other: str) -> bool:
@@ -89,6 +97,10 @@ def _choose(
     return None
 
 
+def _client(path: PackagePath) -> str:
+    return "npm" if path.registry is Registry.NPM else "pip"
+
+
 def _unreachable(path: PackagePath, silent: Sequence[str], advice: str) -> DataError:
     return DataError(
         Problem(
@@ -109,7 +121,7 @@ def _not_found(
             Problem(
                 f"no package index knows the project {path.project}",
                 found=f"asked: {', '.join(asked) or 'none (pip is set to no-index)'}",
-                fix="check the name, or set the package index in pip's settings",
+                fix=f"check the name, or set the package index in {_client(path)}'s settings",
             )
         )
     versions = dict.fromkeys(one.version for one in seen)

@@ -36,7 +36,7 @@ def read_folder(file: RowFile) -> Iterator[PlacedRow]:
         DataError: for a folder without text files; for bytes that are not in the encoding.
     """
     rows = 0
-    for path in _files(file, TEXT_ENDINGS):
+    for path in files_of(file, TEXT_ENDINGS):
         rows += 1
         below = path.relative_to(file.path)
         place = f"{file.place.rstrip('/')}/{below.as_posix()}"
@@ -54,7 +54,7 @@ def read_folder(file: RowFile) -> Iterator[PlacedRow]:
                 "rest": rest.strip(),
             },
         )
-    Faults(file.place).done(rows=rows, fix=_endings_found(file, TEXT_ENDINGS))
+    Faults(file.place).done(rows=rows, fix=endings_found(file, TEXT_ENDINGS))
 
 
 def read_trivia(file: RowFile) -> Iterator[PlacedRow]:
@@ -71,8 +71,8 @@ def read_trivia(file: RowFile) -> Iterator[PlacedRow]:
     Raises:
         DataError: for YAML that cannot be read (with its line); for answers that are not a list.
     """
-    faults, rows = Faults(file.place), 0
-    paths = list(_files(file, YAML_ENDINGS)) if file.path.is_dir() else [file.path]
+    faults, rows = Faults(file.place, file.bad), 0
+    paths = list(files_of(file, YAML_ENDINGS)) if file.path.is_dir() else [file.path]
     for path in paths:
         place = file.place
         if file.path.is_dir():
@@ -91,10 +91,10 @@ def read_trivia(file: RowFile) -> Iterator[PlacedRow]:
             elif not faults.count:
                 question = str(key.value)
                 yield where, {"question": question, "answers": texts, "category": path.stem}
-    faults.done(rows=rows, fix=_endings_found(file, YAML_ENDINGS))
+    faults.done(rows=rows, fix=endings_found(file, YAML_ENDINGS))
 
 
-def _files(file: RowFile, endings: tuple[str, ...]) -> Iterator[Path]:
+def files_of(file: RowFile, endings: tuple[str, ...]) -> Iterator[Path]:
     """Files below a folder with one of the endings, in an order that no machine changes."""
     if not file.path.is_dir():
         raise DataError(Problem("this is not a folder", where=file.place, fix="set `format:`"))
@@ -105,7 +105,7 @@ def _files(file: RowFile, endings: tuple[str, ...]) -> Iterator[Path]:
                 yield Path(folder, name)
 
 
-def _endings_found(file: RowFile, endings: tuple[str, ...]) -> str:
+def endings_found(file: RowFile, endings: tuple[str, ...]) -> str:
     """For a folder without rows: what is in it, and what would have been read."""
     wanted = ", ".join(ending or "no ending" for ending in endings)
     if not file.path.is_dir():

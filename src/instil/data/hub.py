@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from instil.data.uri import HUB, HubPath, parse_hub
+from instil.data.uri import HUB, HubPath, is_local_copy, parse_hub
 from instil.errors import DataError, Problem, nearest
 
 INSTALL = "pip install huggingface_hub"
@@ -60,7 +60,7 @@ def hub_files(uri: str, *, base: Path) -> list[tuple[str, Path]]:
             part of this name, or several and none is named.
     """
     path, _, options = uri.removeprefix(HUB).partition("?")
-    if not path.startswith((".", "/", "~")):
+    if not is_local_copy(uri):
         return _from_hub(parse_hub(uri))
     folder = base / Path(path).expanduser()
     if not folder.is_dir():

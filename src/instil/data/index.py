@@ -148,7 +148,7 @@ class SimpleIndex:
         except NoSuchProjectError:
             return ()
         except _TROUBLE as error:
-            raise IndexUnreachableError(f"{self.name}: {_reason(error)}") from error
+            raise IndexUnreachableError(f"{self.name}: {reason(error)}") from error
         return [
             Listing(
                 filename=package.filename,
@@ -165,10 +165,10 @@ class SimpleIndex:
         try:
             with self.session.get(listing.url, stream=True, timeout=self.timeout) as response:
                 response.raise_for_status()
-                _save(response, path, name=listing.filename, progress=progress)
+                save(response, path, name=listing.filename, progress=progress)
         except _TROUBLE as error:
             raise IndexUnreachableError(
-                f"{listing.filename} from {self.name}: {_reason(error)}"
+                f"{listing.filename} from {self.name}: {reason(error)}"
             ) from error
 
 
@@ -179,7 +179,8 @@ _TROUBLE = (
 )
 
 
-def _save(response: requests.Response, path: Path, *, name: str, progress: Progress | None) -> None:
+def save(response: requests.Response, path: Path, *, name: str, progress: Progress | None) -> None:
+    """Stream an answer to a file, telling `progress`."""
     length = response.headers.get("Content-Length", "")
     total = int(length) if length.isdigit() else None
     done = 0
@@ -191,8 +192,8 @@ def _save(response: requests.Response, path: Path, *, name: str, progress: Progr
                 progress(name, done, total)
 
 
-def _reason(error: Exception) -> str:
-    """The first line of an error without addresses in it that may hold a password."""
+def reason(error: Exception) -> str:
+    """Say why a request failed, without addresses that may hold a password."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"it answered {error.response.status_code} {error.response.reason}"
     kinds: Mapping[type[Exception], str] = {

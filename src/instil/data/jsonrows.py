@@ -42,7 +42,9 @@ def read_json(file: RowFile) -> Iterator[PlacedRow]:
     """Read a JSON list of objects, or an object of which exactly one value is such a list.
 
     In the latter case the place of a row says which one was taken: `data.json "examples" row 3`.
-    A list is read piece by piece; such an object is read whole.
+    An object of nothing but objects is taken for rows by name: `{"a": {...}, "b": {...}}` has two,
+    with the names in the column `key`.
+    A list is read piece by piece; an object is read whole.
 
     Raises:
         DataError: for text that is not JSON (with its line), or not such a list.
@@ -229,6 +231,8 @@ def _items(value: object, place: str) -> tuple[str, Sequence[object]]:
         return place, value
     keys: list[str] = []
     if isinstance(value, dict):
+        if len(value) > 1 and all(isinstance(item, dict) for item in value.values()):
+            return place, [{"key": key, **item} for key, item in value.items()]
         lists = {key: items for key, items in value.items() if isinstance(items, list)}
         of_objects = [key for key, items in lists.items() if items and isinstance(items[0], dict)]
         keys = of_objects or list(lists)

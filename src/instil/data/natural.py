@@ -30,7 +30,7 @@ def read_natural(file: RowFile) -> Iterator[PlacedRow]:
     if not isinstance(instances, list):
         what = "this is no task of Super-NaturalInstructions: it has no list of `Instances`"
         raise DataError(Problem(what, where=file.place, fix="name another `format`"))
-    faults, number = Faults(file.place), 0
+    faults, number = Faults(file.place, file.bad), 0
     for number, instance in enumerate(instances, start=1):
         place = f"{file.place} instance {number}"
         columns = _columns(instance, number)

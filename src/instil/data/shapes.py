@@ -28,12 +28,12 @@ A row of words with their tags (BIO, IOB, IOBES or bare types) gets its names in
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from instil.errors import DataError, Problem, nearest
+from instil.tasks.spans import names_of
 
 
 class Shape(StrEnum):
@@ -138,32 +138,6 @@ def normalise_shape(columns: Mapping[str, object], *, place: str = "") -> dict[s
     return {**added, **columns}
 
 
-def entities(tokens: Sequence[str], tags: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the names that tags mark, each with its type, in order.
-
-    An `I-` that goes on with nothing begins a name, as it does in IOB1; bare types (`PER PER O`)
-    run on until they change.
-
-    >>> entities(["Ada", "Byron", "in", "Paris"], ["B-PER", "I-PER", "O", "B-LOC"])
-    [('PER', 'Ada Byron'), ('LOC', 'Paris')]
-    """
-    found: list[tuple[str, list[str]]] = []
-    last = ""
-    for token, tag in zip(tokens, tags, strict=True):
-        match = _TAG.fullmatch(tag)
-        begins, kind = (match[1], match[2]) if match else ("", tag)
-        kind = "" if tag in ("O", "", "0") else kind
-        if kind and (kind != last or begins in ("B", "S", "U")):
-            found.append((kind, [token]))
-        elif kind:
-            found[-1][1].append(token)
-        last = "" if begins in ("E", "L", "S", "U") else kind
-    return [(kind, " ".join(words)) for kind, words in found]
-
-
-_TAG = re.compile(r"([BIESLU])[-_](.+)")
-
-
 def _tag_column(columns: Mapping[str, object]) -> str:
     """The column with a tag for each token; empty where there is none, or the tags are numbers."""
     tokens = columns.get("tokens")
@@ -185,7 +159,7 @@ def _from_tags(columns: Mapping[str, object], *, place: str) -> dict[str, object
     if len(tokens) != len(tags):
         found = f"{len(tokens)} tokens and {len(tags)} {column}"
         raise DataError(Problem("every token needs one tag", where=place, found=found))
-    names = "; ".join(f"{kind}: {name}" for kind, name in entities(tokens, tags))
+    names = "; ".join(f"{kind}: {name}" for kind, name in names_of(tokens, tags))
     return {"prompt": " ".join(tokens), "completion": names or NO_NAMES}
 
 

@@ -1,4 +1,4 @@
-"""Rows out of any source: a local file or folder, an archive, a database, a package, the hub.
+"""Rows out of any source: a file or folder, an archive, a database, a package, the hub, or made.
 
 `read_table` finds the file, tells its format, and yields its rows one by one, each with the place
 it stands at::
@@ -24,6 +24,9 @@ from instil.data.fetch import fetch_member, unpack_local
 from instil.data.folders import read_folder, read_trivia
 from instil.data.hub import hub_files
 from instil.data.jsonrows import read_json, read_jsonl
+from instil.data.made import read_made
+from instil.data.mail import read_mail
+from instil.data.mo import read_mo
 from instil.data.natural import read_natural
 from instil.data.rowfile import BadRows, Faults, PlacedRow, RowFile
 from instil.data.shapes import normalise_shape
@@ -39,7 +42,7 @@ from instil.data.tables import (
     read_tsv,
 )
 from instil.data.textfile import COMPRESSED, head
-from instil.data.uri import HUB, PREFIX
+from instil.data.uri import HUB, MADE, is_package
 from instil.errors import DataError, Problem, nearest
 from instil.types import OnBadRow, SourceSpec
 
@@ -54,6 +57,8 @@ READERS: dict[str, Callable[[RowFile], Iterator[PlacedRow]]] = {
     "folder": read_folder,
     "trivia": read_trivia,
     "natural_instructions": read_natural,
+    "mail": read_mail,
+    "mo": read_mo,
 }
 """Format -> the function that reads it."""
 
@@ -72,6 +77,7 @@ _ENDINGS = {
     ".ipc": "arrow",
     ".sqlite": "sqlite",
     ".sqlite3": "sqlite",
+    ".mo": "mo",
 }
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
@@ -107,6 +113,8 @@ def read_table(
         DataError: at once for a source that is missing, cannot be fetched or has no known format;
             while reading for what the file's reader cannot use.
     """
+    if source.uri.startswith(MADE):
+        return read_made(source.uri)
     if source.on_bad_row is OnBadRow.ERROR:
         bad = None
     elif bad is None:
@@ -130,7 +138,7 @@ def _row_file(found: _Located, source: SourceSpec, bad: BadRows | None) -> tuple
                 nearest=nearest(format_name, READERS),
             )
         )
-    if path.is_dir() and format_name not in {"folder", "trivia"}:
+    if path.is_dir() and format_name not in {"folder", "trivia", "mail"}:
         raise DataError(
             Problem(
                 f"this is a folder, and {format_name} is the format of a file",
@@ -191,7 +199,7 @@ def sniff_format(path: Path) -> str:
 def _located(source: SourceSpec, base: Path | None) -> list[_Located]:
     """The files (or the folder) of a source, in order."""
     uri = source.uri
-    if uri.startswith(PREFIX):
+    if is_package(uri):
         path = fetch_member(uri, sha256=source.sha256, filename=source.filename)
         return [_unpacked(path, (), place=path.name)]
     if uri.startswith(HUB):

@@ -19,7 +19,7 @@ from instil.data.guesses import Kind
 from instil.data.inspect import Guess, Wishes, inspect_table
 from instil.data.labels import Labels, is_filled, spelt
 from instil.data.sqlrows import SQLITE, parse_sqlite
-from instil.data.uri import HUB, PREFIX
+from instil.data.uri import HUB, is_public
 from instil.data.wording import free_text_kind, templates
 from instil.errors import DataError, Problem
 from instil.run import write_whole
@@ -139,7 +139,7 @@ def _file_name(data: str) -> str:
 def _from(folder: Path, data: str) -> str:
     """Write the way from the task file to the rows, or the whole path where they are elsewhere."""
     scheme, name, more = _parted(data)
-    if data.startswith(PREFIX) or (scheme == HUB and not name.startswith((".", "/", "~"))):
+    if is_public(data):
         return data
     whole = Path(name).expanduser().resolve()
     path = os.path.relpath(whole, folder.resolve())

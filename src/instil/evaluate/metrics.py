@@ -23,6 +23,7 @@ from enum import StrEnum
 import numpy as np
 
 from instil.errors import Problem, RunError, nearest
+from instil.evaluate.constraints import holds
 from instil.evaluate.intervals import (
     SHARE,
     Floats,
@@ -105,6 +106,16 @@ def within_one(example: Example, prediction: Prediction) -> float:
     return float(given is not None and abs(given - right) <= 1)
 
 
+def constraint(example: Example, prediction: Prediction) -> float:
+    """Return 1.0 if the answer meets every condition of its row (see `evaluate.constraints`)."""
+    if not example.checks:
+        raise Unscorable("the example has no condition to check")
+    try:
+        return float(all(holds(check, prediction.text) for check in example.checks))
+    except ValueError as error:
+        raise Unscorable(str(error)) from error
+
+
 def rouge(example: Example, prediction: Prediction, *, kind: str) -> float:
     """Return the best ROUGE F-measure over the references, with stemming (Lin 2004)."""
     found = rouge_scorer(kind).score_multi(list(_references(example)), prediction.text)
@@ -152,6 +163,7 @@ METRICS: dict[str, Metric] = {
         Metric("chrf", "chrF", True, Scale.SHARE, chrf),
         Metric("bleu", "sentence BLEU", True, Scale.SHARE, bleu),
         Metric("within_one", "within one step", True, Scale.BINARY, within_one),
+        Metric("constraint", "conditions met", True, Scale.BINARY, constraint),
     )
 }
 """The metrics that a task may name."""

@@ -57,6 +57,8 @@ class SourceForm(_Form):
         "folder",
         "trivia",
         "natural_instructions",
+        "mail",
+        "mo",
     ] = ""
     columns: tuple[Filled, ...] = ()
     encoding: Filled = "utf-8"
@@ -108,7 +110,9 @@ class TaskForm(_Form):
     row_id: str = ""
     group: str = ""
     references: str = ""
+    checks: str = ""
     max_new_tokens: Annotated[int, Field(ge=1)] = 48
+    rows: Annotated[int, Field(ge=0)] = 0
     history: str = ""
     train_on: TrainOn = TrainOn.ALL
     templates: tuple[TemplateForm, ...]

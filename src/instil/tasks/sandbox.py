@@ -17,6 +17,7 @@ Own filters::
     {{ "R&amp;D" | unescape }}             R&D
     {{ "a <b>good</b> film" | strip_tags }}    a good film
     {{ "Â£5" | mend_encoding }}            £5
+    {{ tokens | spans(tags) | map(attribute="text") | join(", ") }}   the names that tags mark
     {{ "4.5" | float }}                    4.5, where Jinja's own would turn "four" into 0.0
     {{ ["a", "b"] | choice }}              a or b, for the same row always the same
     {{ ["a", "b", "a"] | most_frequent }}  ["a"]
@@ -37,6 +38,8 @@ from jinja2 import StrictUndefined, Template, UndefinedError, meta, nodes, pass_
 from jinja2.exceptions import FilterArgumentError, SecurityError, TemplateAssertionError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from instil.tasks.spans import names_of
 
 LONGEST_RANGE = 1000
 """Numbers that `range` gives at most."""
@@ -107,6 +110,17 @@ def _strip_tags(value: object) -> str:
     return re.sub(r"\n{3,}", "\n\n", lines).strip()
 
 
+def _spans(
+    tokens: Sequence[str], tags: Sequence[object], names: Sequence[str] = ()
+) -> list[dict[str, str]]:
+    """Join tokens to the names that their tags mark (`B-PER I-PER O`), each with text and type.
+
+    Where tags are numbers, `names` says what they stand for.
+    """
+    marks = [str(names[int(str(tag))] if names else tag) for tag in tags]
+    return [{"text": text, "type": kind} for kind, text in names_of(tokens, marks)]
+
+
 def _float(value: object) -> float:
     """Turn text into a number; unlike Jinja's own, refuse what is none."""
     try:
@@ -150,6 +164,7 @@ _OWN: dict[str, Callable[..., object]] = {
     "unescape": _unescape,
     "mend_encoding": _mend_encoding,
     "strip_tags": _strip_tags,
+    "spans": _spans,
     "float": _float,
     "int": _int,
     "round": _round,

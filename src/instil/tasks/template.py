@@ -33,6 +33,8 @@ FORMAT_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "folder": ("text", "folder", "file", "first_line", "rest"),
     "trivia": ("question", "answers", "category"),
     "natural_instructions": ("id", "input", "output", "outputs"),
+    "mail": ("subject", "body", "folder", "file"),
+    "mo": ("context", "source", "plural", "translation"),
 }
 """Columns of the formats that bring their own."""
 

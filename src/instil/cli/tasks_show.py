@@ -1,0 +1,74 @@
+"""`instil tasks show NAME`: a task's templates, rendered with rows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from instil.types import Example, Row, Task
+
+LOOKED_AT = 20_000
+"""Rows that are read (at most) for some to be drawn: the first few may all have one label."""
+
+
+def show_rendered(console: Console, task: Task, *, rows: int) -> None:
+    """Print a task and `rows` rows through each template, other rows for each.
+
+    Where the rows cannot be had, the reason is told and the templates are shown as written.
+
+    Raises:
+        InstilError: A template fails on a row.
+    """
+    from rich.text import Text
+
+    from instil.cli.tasks import show_facts, show_task
+    from instil.data.build import render_example
+    from instil.data.registry import load_rows
+    from instil.errors import DataError
+
+    try:
+        with console.status(f"reading rows of {task.id}"):
+            found = load_rows(task, limit=LOOKED_AT).rows
+    except DataError as error:
+        show_task(console, task)
+        console.print(f"\nThe rows cannot be had here, so that none is rendered:\n{error}")
+        return
+    drawn = _draw(found, rows * len(task.templates))
+    show_facts(console, task)
+    for number, template in enumerate(task.templates):
+        console.print(Text(f"\n{template.id} ({template.role})", style="bold"))
+        for turn in range(rows):
+            row = drawn[(number * rows + turn) % len(drawn)]
+            _show(console, render_example(task, template, row))
+
+
+def _draw(rows: Sequence[Row], count: int) -> list[Row]:
+    """Take some rows, the same ones every time."""
+    from instil.data.split import seeded_key
+
+    return sorted(rows, key=lambda row: seeded_key(0, "show", row.task, row.id))[:count]
+
+
+def _show(console: Console, example: Example) -> None:
+    from rich.text import Text
+
+    from instil.report.format import visible
+
+    for message in example.messages:
+        for number, line in enumerate(message.content.splitlines() or [""]):
+            speaker = f"{message.role}:" if not number else ""
+            console.print(Text(f"  {speaker:<8}{visible(line)}"))
+    for number, line in enumerate(example.target.splitlines()):
+        console.print(Text(f"  {'->' if not number else '':<8}{visible(line)}", style="green"))
+    others = [choice for choice in example.choices if choice != example.target]
+    others += example.references[1:]
+    if others:
+        console.print(
+            Text(f"  {'or' if example.choices else 'also':<8}{visible(', '.join(others))}")
+        )
+    if example.checks:
+        console.print(Text(f"  {'checks':<8}{visible('; '.join(example.checks))}"))
+    console.print()

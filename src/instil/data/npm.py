@@ -1,0 +1,198 @@
+"""The npm registry: its address out of npm's own settings, and archives of it.
+
+Nothing of a package is installed and none of its scripts run: the archive (`.tgz`) is downloaded
+and its one file unpacked, as with `pypi:`. Settings are looked for where npm has them::
+
+    npm_config_registry=https://mirror.example/npm/     in the environment
+    registry = "https://mirror.example/npm/"            as `npm config list --json` prints it
+    @acme:registry = https://npm.acme.example/          in the user's .npmrc, where there is no npm
+
+No address is built in: a machine on which none of these says one gets told to set it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import requests
+
+from instil.data.index import (
+    IndexUnreachableError,
+    Listing,
+    PackageIndex,
+    Progress,
+    make_session,
+    reason,
+    save,
+)
+from instil.data.pip_settings import PipSettings, without_password
+from instil.errors import DataError, Problem
+
+ADVICE = "set the registry in npm's settings (`npm config set registry ...`)"
+_ABBREVIATED = "application/vnd.npm.install-v1+json"  # versions and archives, without the README
+_TIMEOUT = 60.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class NpmSettings:
+    """The settings that say where npm's packages come from."""
+
+    registry: str = ""
+    """Address of the registry; empty: none is set."""
+    scopes: Mapping[str, str] = field(default_factory=dict)
+    """Registries of single scopes: `@acme` -> address."""
+    cafile: str = ""
+    """File of certificates to trust."""
+    proxy: str = ""
+    """Proxy for http and https."""
+
+    def registry_of(self, project: str) -> str:
+        """Return the address of the registry that has a package; empty: none is set."""
+        return self.scopes.get(project.partition("/")[0], self.registry)
+
+
+def read_npm_settings(
+    environ: Mapping[str, str] | None = None, *, list_config: Callable[[], str] | None = None
+) -> NpmSettings:
+    """Read npm's settings from the environment, then from npm, or else from the user's `.npmrc`.
+
+    Args:
+        environ: The environment; by default this process's own.
+        list_config: Returns what `npm config list --json` prints; injectable for tests.
+    """
+    environ = os.environ if environ is None else environ
+    values = _from_json((list_config or _npm_config_list)()) or _from_npmrc(environ)
+    values |= _from_environ(environ)
+    return NpmSettings(
+        registry=values.get("registry", ""),
+        scopes={
+            key.removesuffix(":registry"): value
+            for key, value in values.items()
+            if key.startswith("@") and key.endswith(":registry")
+        },
+        cafile=values.get("cafile", "") or environ.get("NODE_EXTRA_CA_CERTS", ""),
+        proxy=values.get("https-proxy", "") or values.get("proxy", ""),
+    )
+
+
+def npm_indexes(settings: NpmSettings, *, project: str) -> tuple[PackageIndex, ...]:
+    """The one registry that npm would ask for a package.
+
+    Raises:
+        DataError: when npm's settings name none.
+    """
+    url = settings.registry_of(project)
+    if not url:
+        raise DataError(
+            Problem(
+                "npm's settings name no registry",
+                where=project,
+                found="no npm_config_registry, no npm, and no registry in .npmrc",
+                fix="set npm_config_registry to its address, or `registry=...` in ~/.npmrc",
+            )
+        )
+    session = make_session(PipSettings(cert=settings.cafile, proxy=settings.proxy))
+    return (NpmIndex(url, session),)
+
+
+@dataclass(frozen=True)
+class NpmIndex:
+    """A registry that speaks npm's protocol."""
+
+    url: str
+    """Its address."""
+    session: requests.Session = field(repr=False)
+    """Knows proxy and certificates."""
+    timeout: float = _TIMEOUT
+    """Seconds to wait for an answer."""
+
+    @property
+    def name(self) -> str:
+        """The address without a password."""
+        return without_password(self.url)
+
+    def listings(self, project: str) -> Sequence[Listing]:
+        """The archives of all versions; none where the registry does not know the package."""
+        address = f"{self.url.rstrip('/')}/{quote(project, safe='@')}"
+        try:
+            answer = self.session.get(
+                address, headers={"Accept": _ABBREVIATED}, timeout=self.timeout
+            )
+            if answer.status_code == requests.codes.not_found:
+                return ()
+            answer.raise_for_status()
+            versions = answer.json()["versions"]
+            return [_listing(version, about["dist"]) for version, about in versions.items()]
+        except (requests.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            what = "it does not answer as an npm registry does"
+            raise IndexUnreachableError(f"{self.name}: {what}") from error
+        except requests.RequestException as error:
+            raise IndexUnreachableError(f"{self.name}: {reason(error)}") from error
+
+    def download(self, listing: Listing, path: Path, *, progress: Progress | None = None) -> None:
+        """Stream the archive to `path`."""
+        try:
+            with self.session.get(listing.url, stream=True, timeout=self.timeout) as response:
+                response.raise_for_status()
+                save(response, path, name=listing.filename, progress=progress)
+        except requests.RequestException as error:
+            what = f"{listing.filename} from {self.name}: {reason(error)}"
+            raise IndexUnreachableError(what) from error
+
+
+def _listing(version: str, dist: Mapping[str, str]) -> Listing:
+    url = dist["tarball"]
+    return Listing(url.rpartition("/")[2], version, "sdist", url)
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """`npm_config_registry=x` -> `registry: x`, in any case, as npm reads them."""
+    found = {}
+    for name, value in environ.items():
+        if name.lower().startswith("npm_config_") and value:
+            key = name[len("npm_config_") :]
+            found[key if key.startswith("@") else key.lower().replace("_", "-")] = value
+    return found
+
+
+def _from_json(printed: str) -> dict[str, str]:
+    """The settings that are texts, out of what npm prints; none where it printed no JSON."""
+    try:
+        values = json.loads(printed)
+    except ValueError:
+        return {}
+    items = values.items() if isinstance(values, dict) else ()
+    return {key: value for key, value in items if isinstance(value, str)}
+
+
+def _from_npmrc(environ: Mapping[str, str]) -> dict[str, str]:
+    """The `key=value` lines of the user's .npmrc, `${NAME}` being a variable."""
+    own = next((v for k, v in environ.items() if k.lower() == "npm_config_userconfig" and v), "")
+    path = Path(own or "~/.npmrc").expanduser()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError):
+        return {}
+    pairs = (line.partition("=") for line in lines if not line.strip().startswith((";", "#")))
+    return {
+        key.strip(): re.sub(r"\$\{(\w+)\}", lambda m: environ.get(m[1], ""), value).strip(" \"'")
+        for key, equals, value in pairs
+        if equals
+    }
+
+
+def _npm_config_list() -> str:
+    """What npm prints (passwords and tokens are not among it); empty where there is no npm."""
+    command = ["npm", "config", "list", "--json"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return ""
+    return done.stdout if done.returncode == 0 else ""

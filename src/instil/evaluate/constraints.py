@@ -1,0 +1,115 @@
+"""Conditions on an answer that a program can check, such as `items = 3` or `capitals`.
+
+A row lists them in the field that its task names with `checks:`; the metric `constraint` gives 1
+where an answer meets them all. What there is (N is a number, TEXT stands in double quotes)::
+
+    words = N         also <= and >=: how many words there are
+    items = N         also <= and >=: what commas part; none may be empty
+    lines = N         also <= and >=: lines with something on them
+    capitals          no lower-case letter, and at least one letter
+    lower case        no capital, and at least one letter
+    starts with TEXT  ends with TEXT  contains TEXT  avoids TEXT      up to case
+    each starts with TEXT    every item, or where there is no comma every word, up to case
+    each among TEXT          every item is one of those that commas part in TEXT, up to case
+    all different            no item (or word) comes twice, up to case
+    in order                 the items (or words) stand in alphabetical order
+    equals TEXT              the answer is that text, letter for letter
+    json                     the answer is valid JSON
+
+A worked example: `plum, pear` meets `items = 2`, `each starts with "p"` and `in order` does not
+hold, since plum comes after pear.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from collections.abc import Callable
+
+_COUNT = re.compile(r"(words|items|lines) (=|<=|>=) (\d+)")
+_TEXT = re.compile(
+    r'(starts with|ends with|contains|avoids|equals|each starts with|each among) "(.*)"', re.S
+)
+_COMPARE: dict[str, Callable[[int, int], bool]] = {
+    "=": operator.eq,
+    "<=": operator.le,
+    ">=": operator.ge,
+}
+_EDGES = " \t\n.!?;:\"'"
+
+
+def holds(condition: str, answer: str) -> bool:
+    """Say whether an answer meets a condition.
+
+    >>> holds("items = 3", "plum, pear, fig"), holds("capitals", "Fig")
+    (True, False)
+
+    Raises:
+        ValueError: there is no such condition.
+    """
+    answer = answer.strip()
+    if counted := _COUNT.fullmatch(condition):
+        return _COMPARE[counted[2]](_count(counted[1], answer), int(counted[3]))
+    if quoted := _TEXT.fullmatch(condition):
+        return _WITH_TEXT[quoted[1]](answer, quoted[2])
+    if condition in _PLAIN:
+        return _PLAIN[condition](answer)
+    raise ValueError(f"there is no condition {condition!r}")
+
+
+def items(answer: str) -> list[str]:
+    """Part an answer at its commas, or, where it has none, at its blanks; lower-cased.
+
+    >>> items("Plum, blue berry."), items("Plum pear")
+    (['plum', 'blue berry'], ['plum', 'pear'])
+    """
+    parts = answer.split(",") if "," in answer else answer.split()
+    return [part.strip(_EDGES).lower() for part in parts]
+
+
+def _count(what: str, answer: str) -> int:
+    """How many there are; -1 for a list with an empty item, which no count fits."""
+    if what == "words":
+        return len([word for word in answer.split() if word.strip(_EDGES + ",-")])
+    if what == "lines":
+        return len([line for line in answer.splitlines() if line.strip()])
+    found = [part.strip(_EDGES) for part in answer.split(",")]
+    return len(found) if all(found) else -1
+
+
+def _each_starts(answer: str, text: str) -> bool:
+    found = items(answer)
+    return bool(found) and all(item.startswith(text.lower()) for item in found)
+
+
+def _each_among(answer: str, text: str) -> bool:
+    allowed = {part.strip().lower() for part in text.split(",")}
+    found = items(answer)
+    return bool(found) and all(item in allowed for item in found)
+
+
+def _is_json(answer: str) -> bool:
+    try:
+        json.loads(answer)
+    except ValueError:
+        return False
+    return True
+
+
+_WITH_TEXT: dict[str, Callable[[str, str], bool]] = {
+    "starts with": lambda answer, text: answer.lower().startswith(text.lower()),
+    "ends with": lambda answer, text: answer.lower().endswith(text.lower()),
+    "contains": lambda answer, text: text.lower() in answer.lower(),
+    "avoids": lambda answer, text: bool(answer) and text.lower() not in answer.lower(),
+    "equals": lambda answer, text: answer == text,
+    "each starts with": _each_starts,
+    "each among": _each_among,
+}
+_PLAIN: dict[str, Callable[[str], bool]] = {
+    "capitals": str.isupper,
+    "lower case": str.islower,
+    "all different": lambda answer: len(set(items(answer))) == len(items(answer)) > 0,
+    "in order": lambda answer: bool(items(answer)) and items(answer) == sorted(items(answer)),
+    "json": _is_json,
+}

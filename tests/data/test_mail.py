@@ -1,0 +1,68 @@
+"""Folders of e-mails."""
+
+from __future__ import annotations
+
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+
+from instil.data.mail import html_text
+from instil.data.source import read_table
+from instil.errors import DataError
+from instil.types import SourceSpec
+
+
+def read(uri: object, **how: str) -> list[tuple[str, dict[str, object]]]:
+    return list(read_table(SourceSpec(uri=str(uri), **how)))
+
+
+def mails(folder: Path, **messages: bytes) -> list[dict[str, object]]:
+    (folder / "spam").mkdir()
+    for name, raw in messages.items():
+        (folder / "spam" / f"{name}.eml").write_bytes(raw)
+    return [columns for _, columns in read(folder, format="mail")]
+
+
+def test_a_mail_gives_its_subject_and_plain_text(tmp_path: Path) -> None:
+    message = EmailMessage()
+    message["Subject"] = "Käse =?utf-8?q?f=C3=BCr?= alle"
+    message.set_content("Grüße\r\nund mehr", cte="base64")
+    message.add_alternative("<p>not this</p>", subtype="html")
+    message.add_attachment(b"\x00\x01", maintype="image", subtype="png")
+    (found,) = mails(tmp_path, a=message.as_bytes())
+    assert found == {
+        "subject": "Käse für alle",
+        "body": "Grüße\nund mehr",
+        "folder": "spam",
+        "file": "a.eml",
+    }
+
+
+def test_html_is_read_as_it_is_shown(tmp_path: Path) -> None:
+    raw = b"Subject: x\nContent-Type: text/html\n\n<style>p{}</style><p>Buy&nbsp;now<br>or never"
+    (found,) = mails(tmp_path, a=raw)
+    assert found["body"] == "Buy now\nor never"
+    assert html_text("<head><title>t<body>shown</body>") == "shown"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"Subject: x\nContent-Type: text/plain; charset=no-such\n\nhello there",
+        b"Subject: x\n\nhello there",
+        b"Subject: x\nContent-Type: text/plain; charset=us-ascii\n\nhello there \xff\x00",
+        b"Subject: =?bad?q?x\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nhello there\n",
+    ],
+    ids=["charset", "plain", "bytes", "never closed"],
+)
+def test_a_broken_mail_is_still_a_row(tmp_path: Path, raw: bytes) -> None:
+    (found,) = mails(tmp_path, a=raw)
+    assert "hello there" in str(found["body"])
+    assert "\0" not in str(found["body"])
+
+
+def test_a_folder_without_mails_says_what_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x")
+    with pytest.raises(DataError, match=r"\.eml"):
+        read(tmp_path, format="mail")

