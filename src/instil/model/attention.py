@@ -130,7 +130,9 @@ def lay_out(
     alike: dict[int, list[tuple[int, Shape]]] = defaultdict(list)
     for start, shape in zip(starts, segments, strict=True):
         alike[rounded_length(sum(shape))].append((start, shape))
-    cut = [(rounded_length(shared), 0, [(0, (shared,))])] if shared else []
+    cut: list[tuple[int, int, list[tuple[int, Shape]]]] = []
+    if shared:
+        cut.append((rounded_length(shared), 0, [(0, (shared,))]))
     for length, members in alike.items():
         most = max(1, GROUP_TOKENS // length)
         cut += [(length, shared, members[n : n + most]) for n in range(0, len(members), most)]
