@@ -83,7 +83,7 @@ SHORT = ("positive_or_negative", "good_or_bad", "satisfied", "for_or_against", "
 # The likeliest first. `pure` (108 tokens/s), `eager-padding-free` (113), `grouped` (129),
 # `padding-free` (136) and `packing` (148) are left out: on the same short prompts `eager-small`
 # made 166.
-TRL_CPU = ("eager-small", "eager", "small", "padded")
+TRL_CPU = ("eager-small", "eager", "small", "padded", "default")
 TRL_GPU = ("padded", "checkpointed", "padding-free", "liger", "liger-checkpointed")
 LORA = (
     Target("speed", 10.0, TRL_DEFAULT),
