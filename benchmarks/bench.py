@@ -44,13 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "not_measured": [] if chosen.gpu else [case.name for case in gpu_cases()],
     }
     path = chosen.out or HERE / "results" / f"{report['date'][:10]}-{place(report, device)}.json"
+    done = {c["name"]: c for c in kept(path)} if chosen.add else {}
     for case in every:
         if chosen.only in case.name:
             print(case.name, file=sys.stderr, flush=True)
-            report["cases"].append(measured(case, chosen, peak=max(peaks.values())))
-            write(report, path)  # as it stands: a long run that breaks off has not been for nothing
+            done[case.name] = measured(case, chosen, peak=max(peaks.values()))
+        report["cases"] = [done[c.name] for c in every if c.name in done]
+        write(report, path)  # as it stands: a long run that breaks off has not been for nothing
     print(table(report))
     print(f"written to {path} and {path.with_suffix('.md').name}", file=sys.stderr)
+
+
+def kept(path: Path) -> list[dict[str, Any]]:
+    """Cases measured before; none where there is no such file."""
+    return json.loads(path.read_text(encoding="utf-8"))["cases"] if path.exists() else []
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -58,6 +65,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--peers", required=True, help="python of the peers' environment")
     options.add_argument("--repeats", type=int, default=None, help="turns of each side; 3")
     options.add_argument("--only", default="", help="part of a case's name")
+    options.add_argument(
+        "--add", action="store_true", help="keep the cases that today's results have already"
+    )
     options.add_argument("--quick", action="store_true", help="few rows, one turn, first settings")
     options.add_argument("--gpu", action="store_true", help="the cases of a GPU")
     options.add_argument("--tiny", action="store_true", help="with --gpu: a tiny shape, on a CPU")

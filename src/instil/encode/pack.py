@@ -53,6 +53,35 @@ def _join(items: Sequence[Encoded], shared: int) -> Pack:
     )
 
 
+def halves(whole: Pack) -> tuple[Pack, Pack]:
+    """Cut a pack of several examples into two of about the same number of tokens."""
+    starts = [n for n in range(len(whole.ids)) if whole.segments[n] != whole.segments[n - 1]]
+    starts = [n for n in starts if n >= whole.shared][1:]
+    assert starts, "a pack of one example cannot be halved"
+    middle = min(starts, key=lambda n: abs(2 * n - len(whole.ids) - whole.shared))
+    count = whole.segments[middle]
+    front = slice(0, whole.shared)
+    rest = slice(middle, None)
+    return (
+        Pack(
+            ids=whole.ids[:middle],
+            mask=whole.mask[:middle],
+            positions=whole.positions[:middle],
+            segments=whole.segments[:middle],
+            example_ids=whole.example_ids[:count],
+            shared=whole.shared,
+        ),
+        Pack(
+            ids=whole.ids[front] + whole.ids[rest],
+            mask=whole.mask[front] + whole.mask[rest],
+            positions=whole.positions[front] + whole.positions[rest],
+            segments=whole.segments[front] + tuple(n - count for n in whole.segments[rest]),
+            example_ids=whole.example_ids[count:],
+            shared=whole.shared,
+        ),
+    )
+
+
 def shared_prefix(encoded: Sequence[Encoded]) -> int:
     """Return how many leading tokens all examples share within their prompts.
 

@@ -29,7 +29,7 @@ from instil.types import Example, Prediction
 
 RAW, NORMALISED, CALIBRATED = "raw", "normalised", "calibrated"
 
-PACK_TOKENS = 2048
+PACK_TOKENS = 4096
 """Tokens computed in one forward pass."""
 
 

@@ -32,6 +32,9 @@ NAME = "instil"
 KEPT_WEIGHTS = 512
 """Attention weights over more keys than these are computed again in the backward pass, not kept."""
 
+GROUP_TOKENS = 512
+"""Queries computed at once, about: their attention weights should stay in the processor's cache."""
+
 Shape = tuple[int, ...]
 """Tokens of a segment: its trunk, then each of its branches."""
 
@@ -127,14 +130,15 @@ def lay_out(
     alike: dict[int, list[tuple[int, Shape]]] = defaultdict(list)
     for start, shape in zip(starts, segments, strict=True):
         alike[rounded_length(sum(shape))].append((start, shape))
-    groups, place, done = [], torch.empty(total, dtype=torch.long), 0
+    cut: list[tuple[int, int, list[tuple[int, Shape]]]] = []
     if shared:
-        alike = {-1: [(0, (shared,))], **alike}
+        cut.append((rounded_length(shared), 0, [(0, (shared,))]))
     for length, members in alike.items():
-        behind = shared if length > 0 else 0
-        group = _group(
-            members, rounded_length(shared) if length < 0 else length, behind, window, total
-        )
+        most = max(1, GROUP_TOKENS // length)
+        cut += [(length, shared, members[n : n + most]) for n in range(0, len(members), most)]
+    groups, place, done = [], torch.empty(total, dtype=torch.long), 0
+    for length, behind, members in cut:
+        group = _group(members, length, behind, window, total)
         for number, (start, shape) in enumerate(members):
             first = done + number * group.length
             place[start : start + sum(shape)] = torch.arange(first, first + sum(shape))

@@ -22,6 +22,7 @@ from instil.errors import Problem, TrainError
 from instil.model.load import LoadedModel
 from instil.model.packed import summed_loss
 from instil.train.optim import rate
+from instil.train.room import Room, is_out_of_memory
 from instil.types import Pack, Step
 
 
@@ -47,12 +48,14 @@ def train_steps(
     schedule: Schedule,
     steps_per_epoch: float,
     start: int = 0,
+    room: Room | None = None,
 ) -> Iterator[Step]:
     """Take one optimizer step a batch, from batch `start` on; yield what happened.
 
     Raises:
-        TrainError: the loss is not a finite number.
+        TrainError: the loss is not a finite number, or memory does not do for one example.
     """
+    room = room or Room()
     model = loaded.model
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     for number, packs in enumerate(batches[start:], start=start + 1):
@@ -67,8 +70,7 @@ def train_steps(
         for group in optimizer.param_groups:
             group["lr"] = lr
         model.train()
-        supervised = sum(sum(pack.mask) for pack in packs)
-        loss = sum(backward(loaded, pack, supervised=supervised) for pack in packs)
+        loss, supervised = batch_gradient(loaded, packs, room=room)
         norm = torch.nn.utils.clip_grad_norm_(weights, schedule.max_grad_norm or float("inf"))
         if not torch.isfinite(norm):
             raise TrainError(
@@ -92,18 +94,79 @@ def train_steps(
         )
 
 
-def backward(loaded: LoadedModel, pack: Pack, *, supervised: int) -> float:
+def batch_gradient(loaded: LoadedModel, packs: Sequence[Pack], *, room: Room) -> tuple[float, int]:
+    """Compute the gradient of a whole batch; packs that do not fit into memory are cut.
+
+    Returns:
+        The loss, nats per supervised token, and the number of those.
+
+    Raises:
+        TrainError: a single example does not fit.
+    """
+    supervised = sum(sum(pack.mask) for pack in packs)
+    while True:
+        try:
+            parts = [
+                backward(loaded, pack, supervised=supervised, recompute=room.recompute)
+                for pack in room.cut(packs)
+            ]
+            return sum(parts), supervised
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Behind the handler: its traceback held on to the tensors.
+        loaded.model.zero_grad(set_to_none=True)
+        if loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if not room.tighten(packs):
+            longest = max(len(pack.ids) for pack in room.cut(packs))
+            raise TrainError(
+                Problem(
+                    f"one example of {longest} tokens does not fit into memory",
+                    where="train.max_length",
+                    fix="lower train.max_length, take method: lora, or a smaller model",
+                )
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What computing the largest pack took."""
+
+    tokens: int
+    """Computed in it."""
+    seconds: float
+    """Forward and backward."""
+    memory_bytes: int
+    """Peak, of the process or the GPU."""
+
+
+def probe(loaded: LoadedModel, batches: Sequence[Sequence[Pack]], *, room: Room) -> Probe:
+    """Compute the largest pack before training, so that memory runs out now or never.
+
+    No weight changes; `room` gets tighter if need be.
+    """
+    largest = max((pack for packs in batches for pack in packs), key=lambda pack: len(pack.ids))
+    began = time.perf_counter()
+    loaded.model.train()
+    batch_gradient(loaded, [largest], room=room)
+    loaded.model.zero_grad(set_to_none=True)
+    seconds = time.perf_counter() - began
+    return Probe(len(largest.ids), seconds, peak_memory(loaded.device))
+
+
+def backward(loaded: LoadedModel, pack: Pack, *, supervised: int, recompute: bool = False) -> float:
     """Add one pack's share of the batch's gradient; return its share of the loss."""
     with compute_in(loaded):
-        loss = pack_loss(loaded, pack) / supervised
+        loss = pack_loss(loaded, pack, recompute=recompute) / supervised
     loss.backward()
     return float(loss.detach())
 
 
-def pack_loss(loaded: LoadedModel, pack: Pack) -> torch.Tensor:
+def pack_loss(loaded: LoadedModel, pack: Pack, *, recompute: bool = False) -> torch.Tensor:
     """Cross-entropy in nats, summed over the pack's supervised tokens; a scalar in float32."""
     batch = to_batch(pack, device=loaded.device)
-    return summed_loss(loaded.model, batch, build=loaded.build)
+    return summed_loss(loaded.model, batch, build=loaded.build, recompute=recompute)
 
 
 def compute_in(loaded: LoadedModel) -> Any:
