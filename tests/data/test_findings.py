@@ -98,6 +98,16 @@ def test_one_text_with_two_labels():
     assert conflict.examples == ("row a4 is bad, row a5 is good: it works",)
 
 
+def test_options_of_the_rows_own_do_not_contradict():
+    template = Template("own", "{{ text }}", "{{ a }}", choices=("{{ a }}", "{{ b }}"))
+    task = replace(TASK, templates=(*TASK.templates, template))
+    data = make(rows("a", *distinct(4), "It works.", "it works"))
+    told, own = audit_rows(data), audit_rows(replace(data, task=task))
+    assert [finding.what for finding in told if finding not in own] == [
+        "1 pair of rows has the same text and different labels"
+    ]
+
+
 def test_rare_and_lopsided_labels():
     train = tuple(
         replace(row, fields={**row.fields, "label": "good" if n else "bad"})
@@ -106,6 +116,13 @@ def test_rare_and_lopsided_labels():
     data = make(train)
     assert found(data, "rare in train: bad").examples == ("bad: 1 row of 30",)
     assert found(data, "97 % of the training rows are 'good'").count == 29
+
+
+def test_a_field_that_where_wants_empty_is_no_finding():
+    data = make(rows("a", *distinct(2), plural="", note=""))
+    assert found(data, "always empty").what == "always empty: plural, note"
+    data = replace(data, task=replace(TASK, where="not plural"))
+    assert found(data, "always empty").what == "always empty: note"
 
 
 def test_empty_and_constant_fields():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,14 +81,14 @@ def show_library(console: Console, names: Sequence[str], *, title: str) -> None:
 
 
 def origin(source: SourceSpec) -> str:
-    """Name where a library task's rows come from, without the path in an archive."""
+    """Name the package or data set of a library task's rows, without version and path."""
     scheme, _, rest = source.uri.partition(":")
     if scheme == "made":
         return "made from a seed"
     if scheme == "hub":
         return rest.partition("?")[0]
-    parts = rest.split("/")
-    return f"{scheme}: {'/'.join(parts[:2]) if rest.startswith('@') else parts[0]}"
+    name = re.match(r"@?[^@=]+", rest)
+    return f"{scheme}: {name[0] if name else rest}"
 
 
 def show_task(console: Console, task: Task) -> None:

@@ -25,6 +25,7 @@ from instil.data.labels import spelt
 from instil.data.prepare import TaskData
 from instil.data.registry import plain
 from instil.data.rowfile import excerpt
+from instil.tasks.template import expression_names
 from instil.types import Part, Row, Task
 
 EXAMPLES = 3
@@ -117,6 +118,8 @@ def _within(data: TaskData) -> Iterator[Finding]:
 
 
 def _conflicts(data: TaskData) -> Iterator[Finding]:
+    if any("{" in choice for template in data.task.templates for choice in template.choices):
+        return  # the options are the row's own: A of one row is not A of another
     rows = {row.id: row for part in Part for row in data.part(part)}
     pairs = conflicting_labels(rows.values(), data.task)
     if pairs:
@@ -160,7 +163,9 @@ def _fields(data: TaskData) -> Iterator[Finding]:
             filled[name] += bool(text)
             if len(values[name]) < 2:
                 values[name].add(text)
-    empty = [name for name in values if not filled[name]]
+    # What `where` looks at is often empty because it asks for that.
+    asked = expression_names(data.task.where) if data.task.where else frozenset()
+    empty = [name for name in values if not filled[name] and name not in asked]
     if empty:
         yield Finding(f"always empty: {', '.join(empty)}", len(empty))
     constant = [name for name in values if filled[name] == len(rows) > 1 and len(values[name]) == 1]
