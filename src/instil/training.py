@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from instil.data.mix import MixRules, Pool, mixed_examples
 from instil.data.prepare import TaskData
 from instil.recipe import Recipe, resolve_learning_rate
+from instil.report import format as fmt
 from instil.report.mix import mix_text
 from instil.results import TrainingSummary
 from instil.run import load_steps
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from instil.encode.plan import TrainingData
     from instil.model.load import LoadedModel, ModelFolder
     from instil.train.fit import Fitted, Plan, Validation
+    from instil.train.room import Room
 
 VALIDATIONS = 6
 """Looks at validation in a run, where the recipe leaves it to us."""
@@ -56,12 +58,15 @@ def _train(
     from instil.model.export import save_model
     from instil.train.checkpoint import steps_done
     from instil.train.fit import fit
+    from instil.train.room import Room
 
     loaded = adapted(bench.recipe, folder)
     plan = training_plan(bench, loaded, encoded)
     validate = validation_of(bench.recipe, loaded, data)
     already = steps_done(bench.run.checkpoint)
     bench.run.begin_steps(up_to=already)
+    room = Room()
+    expected = expect(bench, loaded, encoded, room=room) if not already else None
     with bench.stage("training", len(plan.batches)) as done:
         shown = bench.progress.tasks[-1].id
         done(already)
@@ -71,11 +76,53 @@ def _train(
             bench.progress.update(shown, note=_step_note(step))
             done(1)
 
-        fitted = fit(loaded, plan, validate=validate, on_step=on_step)
+        fitted = fit(loaded, plan, validate=validate, on_step=on_step, room=room)
+    if expected:
+        bench.say(as_expected(expected, load_steps(bench.run.folder)))
     save_model(loaded, bench.run.model)
     summary = training_summary(bench, loaded, encoded, fitted, rate=plan.schedule.learning_rate)
     view = token_view(encoded.sample, loaded.chat)
     return Trained(summary, view, base_parameters(loaded.model))
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the training should take, by its largest pack, computed beforehand."""
+
+    seconds_per_token: float
+    """Of computing."""
+    tokens: tuple[int, ...]
+    """Computed in each step."""
+    memory_bytes: int
+    """Peak."""
+
+
+def expect(bench: Bench, loaded: LoadedModel, encoded: TrainingData, *, room: Room) -> Expected:
+    """Try the largest pack, and say what that lets us expect; `room` gets tighter if need be."""
+    from instil.train.loop import probe
+
+    with bench.stage("largest pack"):
+        found = probe(loaded, encoded.batches, room=room)
+    tokens = tuple(sum(len(pack.ids) for pack in packs) for packs in encoded.batches)
+    each = found.seconds / found.tokens
+    bench.say(
+        f"training: {len(tokens)} steps, about {fmt.seconds(each * sum(tokens))} without the looks "
+        f"at validation, {fmt.size(found.memory_bytes)} of memory"
+    )
+    if room.max_tokens or room.recompute:
+        bench.say("memory ran out: packs are smaller than train.micro_batch_tokens allows")
+    return Expected(each, tokens, found.memory_bytes)
+
+
+def as_expected(expected: Expected, steps: Sequence[Step]) -> str:
+    """Put what the steps took beside what was expected of as many steps."""
+    took = sum(step.seconds for step in steps)
+    wanted = expected.seconds_per_token * sum(expected.tokens[: len(steps)])
+    memory = max(step.memory_bytes for step in steps)
+    return (
+        f"{len(steps)} steps took {fmt.seconds(took)} ({fmt.seconds(wanted)} expected) and "
+        f"{fmt.size(memory)} ({fmt.size(expected.memory_bytes)} expected)"
+    )
 
 
 def adapted(recipe: Recipe, folder: ModelFolder) -> LoadedModel:

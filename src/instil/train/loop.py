@@ -137,7 +137,7 @@ class Probe:
     tokens: int
     """Computed in it."""
     seconds: float
-    """Forward and backward."""
+    """Forward and backward, every shape seen before."""
     memory_bytes: int
     """Peak, of the process or the GPU."""
 
@@ -145,14 +145,17 @@ class Probe:
 def probe(loaded: LoadedModel, batches: Sequence[Sequence[Pack]], *, room: Room) -> Probe:
     """Compute the largest pack before training, so that memory runs out now or never.
 
-    No weight changes; `room` gets tighter if need be.
+    No weight and no random state changes; `room` gets tighter if need be. It is computed twice, as
+    the first time pays for compilations and allocations.
     """
     largest = max((pack for packs in batches for pack in packs), key=lambda pack: len(pack.ids))
-    began = time.perf_counter()
     loaded.model.train()
-    batch_gradient(loaded, [largest], room=room)
-    loaded.model.zero_grad(set_to_none=True)
-    seconds = time.perf_counter() - began
+    with torch.random.fork_rng():
+        for _ in range(2):
+            began = time.perf_counter()
+            batch_gradient(loaded, [largest], room=room)
+            loaded.model.zero_grad(set_to_none=True)
+            seconds = time.perf_counter() - began
     return Probe(len(largest.ids), seconds, peak_memory(loaded.device))
 
 

@@ -1,0 +1,30 @@
+"""What training is expected to take is put beside what it took."""
+
+from instil.training import Expected, as_expected, eval_steps
+from instil.types import Step
+
+
+def step(number: int, seconds: float) -> Step:
+    return Step(
+        step=number,
+        epoch=1.0,
+        loss=1.0,
+        learning_rate=1e-4,
+        grad_norm=1.0,
+        supervised_tokens=3,
+        tokens=100,
+        seconds=seconds,
+        memory_bytes=2_000_000_000,
+    )
+
+
+def test_only_the_steps_that_were_taken_count():
+    expected = Expected(0.01, (1000, 1000, 1000), 1_500_000_000)
+    said = as_expected(expected, [step(1, 12.0), step(2, 13.0)])
+    assert "2 steps took 25" in said
+    assert "20" in said.split("(")[1]
+    assert "2.00 GB (1.50 GB expected)" in said
+
+
+def test_validations_are_spread_over_the_run():
+    assert [eval_steps("auto", steps=n) for n in (80, 3)] == [13, 1]
