@@ -3,7 +3,7 @@
 Figures of the test stay honest only as long as nobody has chosen anything by them. So a run that
 has seen its test is not judged again, unless that is asked for; then the manifest has the time of
 every look, and the report says how many there were. A judging that was stopped half-way is gone on
-with by `--resume`: nothing of it was shown, and the same model is asked.
+with by `--resume`: no report has shown any of it, and the same model is asked.
 """
 
 from __future__ import annotations
