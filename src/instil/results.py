@@ -198,7 +198,7 @@ class Tried:
     points: float | None
     """Mean change of the guard tasks' metrics against the untouched model, in points of 100."""
     nats: float | None
-    """Mean change of the guard's cross-entropies, in nats per token; above 0: forgotten."""
+    """Mean rise of the guard's cross-entropies, in nats per token; a fall counts as 0."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,9 +225,11 @@ def _line(item: GuardTask, old: GuardScores, new: GuardScores) -> GuardResult:
 def mean_changes(
     before: Sequence[GuardScores], after: Sequence[GuardScores]
 ) -> tuple[float | None, float | None]:
-    """Return the guard's mean change in points of 100, and in nats per token.
+    """Return the guard's mean change in points of 100, and its mean loss in nats per token.
 
-    Every task counts the same. None for what was not measured.
+    Every task counts the same. Of the cross-entropies only rises count, a fall is 0: tuning also
+    teaches to answer briefly, which makes the answers of other tasks likelier by a nat and more,
+    and would hide what was lost on the rest. None for what was not measured.
     """
     points: list[float] = []
     nats: list[float] = []
@@ -236,8 +238,11 @@ def mean_changes(
         both = was.keys() & became.keys()
         if both:
             change = sum(became[key] - was[key] for key in sorted(both)) / len(both)
-            (nats if old.metric == NATS.name else points).append(change)
-    return _mean([100 * p for p in points]), _mean(nats)
+            if old.metric == NATS.name:
+                nats.append(max(0.0, change))
+            else:
+                points.append(100 * change)
+    return _mean(points), _mean(nats)
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -59,13 +59,14 @@ def _tried_table(found: Interpolation) -> Table:
         Column("Validation score"),
         Column("Validation loss"),
         Column("Guard metrics, change in points"),
-        Column("Guard and text, change in nats"),
+        Column("Guard and text, rise in nats"),
     )
     rows = ", ".join(f"{task} {count}" for task, count in found.guard_rows.items())
     note = (
         "Means, for choosing alone: on validation rows, and on guard rows that are not reported on "
-        f"({rows or 'there were none'}). What was chosen is what everything else on this page is "
-        "measured with; the learning curves are of the tuned model."
+        f"({rows or 'there were none'}). A cross-entropy that fell counts as 0: what was gained on "
+        "one guard task does not make good what was lost on another. What was chosen is what "
+        "everything else on this page is measured with; the learning curves are of the tuned model."
     )
     lines = tuple(_tried_row(each, found.chosen) for each in found.tried)
     return Table("How far to go: what was tried", columns, lines, note)
