@@ -3,81 +3,21 @@
 import csv
 import json
 import os
-import random
 import signal
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from rich.progress import Progress
 
 from instil import stages, training
 from instil.compare import forgetting
 from instil.errors import DataError, RunError, TaskError
-from instil.pipeline import compare_runs, rebuild_report, run_recipe
+from instil.pipeline import compare_runs, rebuild_report
 from instil.recipe import Recipe, load_recipe
 from instil.run import load_manifest, load_scores, load_steps, load_summary
 from instil.serve import chat, export, predict_file, predict_text
-
-GOOD = ["good", "great", "lovely", "fast", "happy"]
-BAD = ["bad", "poor", "awful", "slow", "sad"]
-THINGS = ["phone", "book", "film", "plot", "actor", "battery", "screen", "sound", "camera"]
-
-SENTIMENT = """
-id: moods
-kind: sentiment
-cluster: sentiment
-description: Made-up reviews.
-licence: CC0-1.0
-source: moods.csv
-text: text
-target: mood
-choices: [positive, negative]
-group: review
-templates:
-  - {id: ask, prompt: "Is it positive or negative?\\n{{ text }}", target: "{{ mood }}"}
-  - id: words
-    prompt: "{{ text }}\\nIs that good or bad?"
-    choices: [good, bad]
-    target: "{{ 'good' if mood == 'positive' else 'bad' }}"
-  - {id: write, role: inverted, prompt: "Write a {{ mood }} review.", target: "{{ text }}"}
-"""
-
-ECHO = """
-id: echo
-kind: extraction
-cluster: extraction
-description: Say the thing that the sentence is about.
-licence: CC0-1.0
-source: moods.csv
-text: text
-target: thing
-metric: exact_match
-max_new_tokens: 6
-templates:
-  - {id: which, prompt: "Which thing?\\n{{ text }}", target: "{{ thing }}"}
-  - {id: thing, prompt: "{{ text }}\\nThe thing is:", target: "{{ thing }}"}
-"""
-
-
-def write_rows(path: Path, *, rows: int = 160) -> None:
-    draw = random.Random(7)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        out = csv.writer(file)
-        out.writerow(["id", "review", "text", "mood", "thing"])
-        for n in range(rows):
-            mood, words = [("positive", GOOD), ("negative", BAD)][n % 2]
-            thing = draw.choice(THINGS)
-            text = f"{thing} {n}: it is {draw.choice(words)} and {draw.choice(words)}"
-            out.writerow([f"r{n}", n // 4, text, mood, thing])
-
-
-def lay_out(folder: Path) -> Path:
-    write_rows(folder / "moods.csv")
-    (folder / "moods.yaml").write_text(SENTIMENT, encoding="utf-8")
-    (folder / "echo.yaml").write_text(ECHO, encoding="utf-8")
-    return folder
+from moods import lay_out, make_recipe, run
 
 
 @pytest.fixture
@@ -92,29 +32,6 @@ def done(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
         return run(make_recipe(folder, tiny_folder, "dtype=float32"), folder / "run")
-
-
-def make_recipe(folder: Path, model: Path, *changes: str, task: str = "moods.yaml") -> Recipe:
-    path = folder / "recipe.yaml"
-    path.write_text(
-        f"""
-model: {model}
-tasks: [{{use: ./{task}}}]
-train: {{learning_rate: 0.02, num_train_epochs: 6, tokens_per_batch: 256, eval_steps: 8,
-        early_stopping_patience: null}}
-validation: 24
-test: 40
-baselines: {{shots: [0, 2]}}
-forgetting: {{tasks: [./echo.yaml], rows: 12}}
-lora: {{r: 4, lora_alpha: 8}}
-""",
-        encoding="utf-8",
-    )
-    return load_recipe(path, overrides=changes)
-
-
-def run(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
-    return run_recipe(recipe, folder=folder, resume=resume, progress=Progress(disable=True))
 
 
 def test_a_run_from_rows_to_report(done: Path):

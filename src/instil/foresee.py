@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from instil.compare.interpolation import SHARES
 from instil.compare.stats import planned_detectable
 from instil.data.build import render_example
 from instil.data.findings import Finding, audit_rows
@@ -198,15 +199,16 @@ def _seconds(
     per_token = shape["parameters"] / matrix_speed(recipe)
     operations = 6 if recipe.method is Method.FULL else 4
     training = training_tokens * operations * per_token / TRAINING_EFFICIENCY
+    tried = len(SHARES) + 1 if recipe.keep.interpolate == "auto" else 0
     scored, generated = 0.0, 0.0
     for d in data:
         shots = len(recipe.baselines.shots)
         phrasings = 1 + len(d.held_out) / len(d.answering)
         ladder = len(d.validation) * shots * phrasings
-        # The validations during training, the choice of a template, two models on test, wordings.
-        asked = (
-            ladder + (VALIDATIONS + 1) * len(d.validation) / len(d.answering) + len(d.validation)
-        )
+        # Validations during training and while interpolating, both models for the distance between
+        # them, the choice of a template, two models on test, wordings.
+        looks = VALIDATIONS + 1 + 2 + tried
+        asked = ladder + looks * len(d.validation) / len(d.answering) + len(d.validation)
         few = len(d.test) if d.held_out else min(ROBUSTNESS_ROWS, len(d.test))
         asked += 3 * len(d.test) / len(d.answering) + 2 * few * phrasings
         own = sum(_own_tokens(d, chat))
@@ -215,8 +217,9 @@ def _seconds(
             batches = asked * len(d.answering) / 16
             generated += batches * d.task.max_new_tokens * DECODING_SECONDS
     guards = 0 if recipe.forgetting.tasks == "none" else 5
-    scored += 2 * guards * recipe.forgetting.rows * 200
-    generated += 2 * guards * (1 + recipe.forgetting.rows / 16) * 24 * DECODING_SECONDS
+    guards_asked = guards * (2 + tried / 2)  # what is tried is asked on half of the rows
+    scored += guards_asked * recipe.forgetting.rows * 200
+    generated += guards_asked * (1 + recipe.forgetting.rows / 16) * 24 * DECODING_SECONDS
     return float(training + generated + scored * 2 * per_token / SCORING_EFFICIENCY)
 
 

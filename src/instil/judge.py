@@ -12,6 +12,7 @@ from instil.compare.budget import budget_sentence, check_budget
 from instil.compare.verdict import PROMPTING, TUNED, ZERO_SHOT, verdict
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
+from instil.opening import OPENED, TEST, Look, looks_sentence, open_test
 from instil.results import (
     Arm,
     Costs,
@@ -26,7 +27,7 @@ from instil.results import (
     TrainingSummary,
     Turn,
 )
-from instil.run import load_manifest, now
+from instil.run import load_manifest
 from instil.stages import ROBUSTNESS_ROWS, Bench, Ladder, load_base, load_tuned
 from instil.training import Trained
 from instil.types import Comparison, Part, Row
@@ -42,16 +43,21 @@ def test(
     data: Sequence[TaskData],
     ladders: Mapping[str, Ladder],
     training: TrainingSummary,
+    *,
+    look: Look,
 ) -> tuple[TaskResult, ...]:
-    """Judge every arm on the test rows: once, at the end."""
+    """Judge every arm on the test rows: once, at the end.
+
+    Raises:
+        RunError: They have been looked at before, and another look is not asked for.
+    """
 
     def judge() -> tuple[TaskResult, ...]:
-        opened = [*load_manifest(bench.run.folder).get("test_opened", []), now()]
-        bench.run.note(test_opened=opened)
+        open_test(bench.run, look=look)
         base, tuned = load_base(bench.recipe, folder), load_tuned(bench, folder)
         return tuple(_judge_task(bench, base, tuned, d, ladders[d.task.id], training) for d in data)
 
-    return bench.run.kept("test", tuple[TaskResult, ...], judge)
+    return bench.run.kept(TEST, tuple[TaskResult, ...], judge)
 
 
 def _judge_task(
@@ -179,7 +185,10 @@ def sum_up(
 
     manifest = load_manifest(bench.run.folder)
     budget = check_budget(forgotten, budget=bench.recipe.forgetting.budget)
+    opened = manifest[OPENED]
     sentences = verdict(results, forgotten, training=trained.summary)
+    if len(opened) > 1:
+        sentences = (looks_sentence(len(opened)), *sentences)
     return RunSummary(
         name=bench.run.name,
         model=folder.name,
@@ -194,7 +203,8 @@ def sum_up(
         turns=tuple(turn for d in data for turn in rendered(d)),
         token_view=trained.token_view,
         stage_seconds=manifest["stage_seconds"],
-        test_opened=manifest["test_opened"][-1],
+        test_opened=opened[-1],
+        looks=len(opened),
         seed=bench.recipe.seed,
         mix=tuple(mix),
         averages=averages(results),

@@ -6,11 +6,14 @@ line does.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.fitting import fit_context
 from instil.judge import compare_guard, sum_up, test
+from instil.keeping import how_far, settle
+from instil.opening import Look, prepare_look
 from instil.preflight import preflight
 from instil.recipe import Recipe
 from instil.report.build import build_report
@@ -41,7 +44,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-def run_recipe(recipe: Recipe, *, folder: Path, resume: bool, progress: Progress) -> Path:
+def run_recipe(
+    recipe: Recipe,
+    *,
+    folder: Path,
+    resume: bool,
+    progress: Progress,
+    look: Look = Look.ONCE,
+) -> Path:
     """Do all that a recipe says, and return the run directory.
 
     Args:
@@ -49,11 +59,13 @@ def run_recipe(recipe: Recipe, *, folder: Path, resume: bool, progress: Progress
         folder: The run directory; made here, unless `resume`.
         resume: Go on with the run in `folder`: finished stages are taken as they are.
         progress: Shows what is under way.
+        look: Whether a run that has been judged is judged again on the same test rows.
 
     Raises:
         InstilError: Whatever the user can mend.
     """
     with open_run(recipe, folder=folder, resume=resume) as run:
+        prepare_look(run, look=look)
         bench = Bench(run, progress)
         rows = split_rows(bench)
         model = find_model(bench)
@@ -64,10 +76,13 @@ def run_recipe(recipe: Recipe, *, folder: Path, resume: bool, progress: Progress
         ladders = climb_ladders(bench, model, data)
         guard, before = guard_before(bench, model, data)
         trained = train(bench, model, data, encoded)
+        interpolation = settle(bench, model, data, guard)
+        moved = how_far(bench, model, data)
         after = guard_after(bench, model, guard)
-        results = test(bench, model, data, ladders, trained.summary)
+        results = test(bench, model, data, ladders, trained.summary, look=look)
         forgotten = compare_guard(guard, before, after)
-        save_summary(run, sum_up(bench, model, data, results, forgotten, trained, encoded.mix))
+        summary = sum_up(bench, model, data, results, forgotten, trained, encoded.mix)
+        save_summary(run, replace(summary, moved=moved, interpolation=interpolation))
     rebuild_report(folder)
     return folder
 

@@ -23,7 +23,7 @@ from pydantic import Field, field_validator, model_validator
 
 from instil.errors import Problem, RecipeError
 from instil.overrides import override
-from instil.sections import Mix, Section
+from instil.sections import Keep, Mix, Section, SplitRules
 from instil.types import PerRow, TooLong
 from instil.validation import validate
 from instil.yamlfile import Loc, YamlFile, read_yaml
@@ -162,18 +162,6 @@ class Train(Section):
         return self
 
 
-class SplitRules(Section):
-    """How rows are parted into train, validation and test."""
-
-    near_duplicates: float = Field(
-        0.8,
-        gt=0,
-        le=1,
-        description="Texts at least this alike (Jaccard, 0 to 1) must not be in two parts; "
-        "1: exact duplicates alone.",
-    )
-
-
 class Baselines(Section):
     """What the tuned model has to beat."""
 
@@ -234,6 +222,7 @@ class Recipe(Section):
     forgetting: Forgetting = Field(
         Forgetting(), description="What the model should still know afterwards."
     )
+    keep: Keep = Field(Keep(), description="What is done so that it does.")
     device: Device = Field(Device.AUTO, description="auto, cpu or cuda.")
     dtype: Dtype = Field(
         Dtype.AUTO, description="auto (bfloat16 where the processor has it), bfloat16 or float32."
@@ -259,7 +248,7 @@ class Recipe(Section):
         return self
 
 
-_SECTIONS = frozenset({"lora", "train", "mix", "split", "baselines", "forgetting"})
+_SECTIONS = frozenset({"lora", "train", "mix", "split", "baselines", "forgetting", "keep"})
 """A section whose keys are all commented out (`train:`) has its defaults."""
 
 

@@ -7,7 +7,7 @@ test, their comparisons) and one `GuardResult` a task that the model should not 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from instil.types import Comparison, Message, Piece, Role, Summary
 
@@ -176,6 +176,46 @@ class GuardResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """How far tuning moved the model: KL(base || tuned) on validation, nats per answer token."""
+
+    overall: Summary
+    """Over the examples of all tasks."""
+    tasks: Mapping[str, Summary]
+    """Task -> over its examples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """The model a part of the way from base to tuned, on rows that decide nothing else."""
+
+    share: float
+    """How far: 0 is the untouched model, 1 the tuned one."""
+    score: float
+    """The mean over tasks of their metric, on validation."""
+    loss: float
+    """Nats per target token, on validation."""
+    points: float | None
+    """Mean change of the guard tasks' metrics against the untouched model, in points of 100."""
+    nats: float | None
+    """Mean rise of the guard's cross-entropies, in nats per token; a fall counts as 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interpolation:
+    """The model that is handed over lies between base and tuned."""
+
+    chosen: float
+    """How far it goes: 1 is the tuned model as it was."""
+    why: str
+    """By which rule, for people."""
+    tried: tuple[Tried, ...] = ()
+    """Empty where the recipe says how far."""
+    guard_rows: Mapping[str, int] = field(default_factory=dict)
+    """Guard task -> rows that the choice was made on; none of them is reported on."""
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetResult:
     """The guard's mean change held against `forgetting.budget`; all in points of 100."""
 
@@ -325,3 +365,9 @@ class RunSummary:
     """What an epoch of training held, a line a task."""
     averages: tuple[Average, ...] = ()
     """Over all tasks, and over those of one metric; empty with one task."""
+    moved: Moved | None = None
+    """None in runs of an earlier version."""
+    interpolation: Interpolation | None = None
+    """None where the tuned model is handed over as it is."""
+    looks: int = 1
+    """How often the test was opened; more than once only where that was asked for."""

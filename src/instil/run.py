@@ -85,6 +85,10 @@ class Run:
         write_whole(path, adapter.dump_json(result, indent=1))
         return result
 
+    def forget(self, stage: str) -> None:
+        """Drop a stage's result, so that it is computed anew."""
+        (self.folder / "state" / f"{stage}.json").unlink(missing_ok=True)
+
     def write_scores(self, name: str, lines: Iterable[Mapping[str, object]]) -> None:
         """Write `scores/<name>.jsonl`."""
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -36,4 +38,26 @@ class Mix(Section):
     )
     few_shot: int = Field(
         2, ge=1, le=64, description="Worked examples in each of those, from train alone."
+    )
+
+
+class SplitRules(Section):
+    """How rows are parted into train, validation and test."""
+
+    near_duplicates: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Texts at least this alike (Jaccard, 0 to 1) must not be in two parts; "
+        "1: exact duplicates alone.",
+    )
+
+
+class Keep(Section):
+    """How what the model knew is kept."""
+
+    interpolate: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description="How far to go from the untouched model (0) to the tuned one (1), after "
+        "training; auto: chosen on validation and on guard rows that are not reported; null: 1.",
     )

@@ -104,19 +104,31 @@ def apart_from_guard(recipe: Recipe, data: Sequence[TaskData]) -> tuple[TaskData
     Raises:
         DataError: A guard task's rows cannot be had, or no training row is left.
     """
-    from instil.compare.forgetting import choose_guard, guard_rows
+    from instil.compare.forgetting import choosing_rows, guard_rows
 
-    names, _ = choose_guard(
+    names, _ = guard_names(recipe, data)
+    if not names:
+        return tuple(data)
+    rows = recipe.forgetting.rows
+    if recipe.keep.interpolate == "auto":
+        rows += choosing_rows(rows)
+    asked = guard_rows(names, rows=rows, seed=recipe.seed)
+    threshold = recipe.split.near_duplicates
+    fix = "name other guard tasks: forgetting.tasks"
+    return tuple(without_train(d, list(_in_guard(d, asked, threshold)), fix=fix) for d in data)
+
+
+def guard_names(
+    recipe: Recipe, data: Sequence[TaskData]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the guard tasks to watch, and those left out as relatives of what is trained."""
+    from instil.compare.forgetting import choose_guard
+
+    return choose_guard(
         recipe.forgetting.tasks,
         clusters=[d.task.cluster for d in data],
         trained=[d.task.id for d in data],
     )
-    if not names:
-        return tuple(data)
-    asked = guard_rows(names, rows=recipe.forgetting.rows, seed=recipe.seed)
-    threshold = recipe.split.near_duplicates
-    fix = "name other guard tasks: forgetting.tasks"
-    return tuple(without_train(d, list(_in_guard(d, asked, threshold)), fix=fix) for d in data)
 
 
 def _in_guard(
@@ -253,15 +265,11 @@ def guard_before(
     bench: Bench, folder: ModelFolder, data: Sequence[TaskData]
 ) -> tuple[tuple[GuardTask, ...], tuple[GuardScores, ...]]:
     """Draw the guard's rows, and score the untouched model on them."""
-    from instil.compare.forgetting import GuardScores, choose_guard, load_guard
+    from instil.compare.forgetting import GuardScores, load_guard
     from instil.model.load import load_tokenizer
 
     recipe = bench.recipe
-    names, related = choose_guard(
-        recipe.forgetting.tasks,
-        clusters=[d.task.cluster for d in data],
-        trained=[d.task.id for d in data],
-    )
+    names, related = guard_names(recipe, data)
     bench.run.note(guard={"watched": list(names), "left_out_as_related": list(related)})
     wanted = recipe.forgetting
     guard = load_guard(

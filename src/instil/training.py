@@ -229,24 +229,16 @@ def validation_of(
     Each row is asked through one of its task's answering templates, the same one every time.
     The score is the mean over tasks.
     """
-    from instil.data.build import render_example
     from instil.evaluate.suite import look, mark
     from instil.train.fit import Validation
 
-    # By template: prompts of one template share their prefix, which is then computed once.
-    asked = {
-        d.task.id: [
-            [render_example(d.task, template, row) for row in d.validation[n :: len(d.answering)]]
-            for n, template in enumerate(d.answering)
-        ]
-        for d in data
-    }
+    asked = {d.task.id: validation_examples(d) for d in data}
 
     def validate() -> Validation:
         means, nats, tokens = [], 0.0, 0
         for d in data:
             values: list[float] = []
-            for examples in filter(None, asked[d.task.id]):
+            for examples in asked[d.task.id]:
                 seen = look(loaded, examples, max_new_tokens=d.task.max_new_tokens)
                 marked = mark(examples, seen.predictions, metric=d.task.metric)
                 values += marked.values.values()
@@ -255,6 +247,23 @@ def validation_of(
         return Validation(nats / tokens, sum(means) / len(means))
 
     return validate
+
+
+def validation_examples(data: TaskData) -> list[list[Example]]:
+    """Render every validation row through one of the answering templates, the rows dealt out.
+
+    A list a template: prompts of one template share their prefix, which is then computed once.
+    """
+    from instil.data.build import render_example
+
+    dealt = [
+        [
+            render_example(data.task, template, row)
+            for row in data.validation[n :: len(data.answering)]
+        ]
+        for n, template in enumerate(data.answering)
+    ]
+    return [examples for examples in dealt if examples]
 
 
 def training_summary(

@@ -149,7 +149,7 @@ def test_resume_takes_the_recipe_of_the_run(instil_command, library, recipe_file
     result = instil_command("run", "--resume", folder)
     assert result.exit_code == 0, result.output
     assert only_call(library) | {"progress": None} == {
-        "recipe": recipe, "folder": folder, "resume": True, "progress": None,
+        "recipe": recipe, "folder": folder, "resume": True, "progress": None, "look": "once",
     }  # fmt: skip
 
 
@@ -207,3 +207,15 @@ def test_a_run_without_comparisons_is_shown_too(instil_command, runs, recipe_fil
     whole = run_summary()
     task = replace(whole.tasks[0], comparisons=(), arms=whole.tasks[0].arms[1:])
     show_run(replace(whole, tasks=(task,), verdict=()), folder=Path("runs/x"))
+
+
+def test_a_second_look_is_asked_for_beside_resume(
+    instil_command, library, recipe_file: Path
+) -> None:
+    folder = finish(recipe_file.parent / "runs" / "old", to_yaml(load_recipe(recipe_file)))
+    library.answers["run_recipe"] = folder
+    assert instil_command("run", "--resume", folder, "--look-again").exit_code == 0
+    assert only_call(library)["look"] == "again"
+    refused = instil_command("run", recipe_file, "--look-again")
+    assert refused.exit_code == 2
+    assert "--resume" in refused.stderr

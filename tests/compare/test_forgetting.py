@@ -1,6 +1,13 @@
 import pytest
 
-from instil.compare.forgetting import GUARD, GuardScores, GuardTask, choose_guard, ledger
+from instil.compare.forgetting import (
+    GUARD,
+    GuardScores,
+    GuardTask,
+    choose_guard,
+    ledger,
+    mean_changes,
+)
 from instil.tasks.task import load_task
 from instil.types import Example, Message, Prediction, Score
 
@@ -23,6 +30,27 @@ def test_relatives_of_the_trained_task_are_left_out_and_named():
 def test_named_tasks_are_taken_and_none_is_none():
     assert choose_guard(["trivia"], clusters=["qa"], trained=[]) == (("trivia",), ())
     assert choose_guard("none", clusters=[], trained=[]) == ((), ())
+
+
+def test_a_gain_in_nats_does_not_make_good_a_loss_elsewhere():
+    def scores(task: str, metric: str, *values: float | None) -> GuardScores:
+        lines = tuple(Score(f"{task}/{n}/a", metric, v) for n, v in enumerate(values))
+        return GuardScores(task, metric, lines, ())
+
+    before = (
+        scores("q", "accuracy", 1.0, 1.0, 0.0, 1.0),
+        scores("q", "nats_per_token", 3.0, 3.0),
+        scores("text", "nats_per_token", 2.0, None),
+    )
+    after = (
+        scores("q", "accuracy", 1.0, 0.0, 0.0, 1.0),
+        scores("q", "nats_per_token", 1.0, 1.0),
+        scores("text", "nats_per_token", 2.4, 9.0),
+    )
+    points, nats = mean_changes(before, after)
+    assert points == pytest.approx(-25)
+    assert nats == pytest.approx(0.2)
+    assert mean_changes((), ()) == (None, None)
 
 
 def test_the_ledger_pairs_before_and_after():

@@ -41,6 +41,13 @@ def run(
             "else take the next free name.",
         ),
     ] = False,
+    look_again: Annotated[
+        bool,
+        typer.Option(
+            "--look-again",
+            help="With --resume: judge a finished run on its test rows again; the report says so.",
+        ),
+    ] = False,
 ) -> None:
     """Do all that the recipe says: split, prompt, train, test, compare, report.
 
@@ -48,8 +55,10 @@ def run(
     """
     if resume is not None:
         _refuse_beside_resume(recipe, changes, folder, again)
-        _resume(resume)
+        _resume(resume, look_again=look_again)
         return
+    if look_again:
+        raise typer.BadParameter("goes with --resume DIR", param_hint="--look-again")
     if recipe is None:
         raise typer.BadParameter("give a recipe, or --resume DIR", param_hint="RECIPE")
     _start(recipe, changes=changes or [], folder=folder, again=again)
@@ -84,7 +93,7 @@ def _start(path: Path, *, changes: list[str], folder: Path | None, again: bool) 
     _run(recipe, folder=folder, resume=False)
 
 
-def _resume(folder: Path) -> None:
+def _resume(folder: Path, *, look_again: bool) -> None:
     from instil.errors import Problem, RunError
     from instil.recipe import load_recipe
     from instil.run import RECIPE
@@ -97,18 +106,22 @@ def _resume(folder: Path) -> None:
                 fix="give the directory that `instil run` made, such as runs/reviews",
             )
         )
-    _run(load_recipe(folder / RECIPE), folder=folder, resume=True)
+    _run(load_recipe(folder / RECIPE), folder=folder, resume=True, look_again=look_again)
 
 
-def _run(recipe: Recipe, *, folder: Path, resume: bool) -> None:
+def _run(recipe: Recipe, *, folder: Path, resume: bool, look_again: bool = False) -> None:
     from instil import pipeline
     from instil.cli.progress import make_progress
     from instil.errors import InstilError, Problem
+    from instil.opening import Look
 
+    look = Look.AGAIN if look_again else Look.ONCE
     ours = resume or not folder.exists()
     try:
         with make_progress() as progress:
-            done = pipeline.run_recipe(recipe, folder=folder, resume=resume, progress=progress)
+            done = pipeline.run_recipe(
+                recipe, folder=folder, resume=resume, progress=progress, look=look
+            )
     except KeyboardInterrupt:
         typer.echo("\nstopped", err=True)
         if folder.exists():

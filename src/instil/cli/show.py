@@ -28,6 +28,8 @@ def show_run(summary: RunSummary, *, folder: Path) -> None:
         summary: What it found.
         folder: Its run directory.
     """
+    from instil.report.keeping import keeping_lines
+
     console = make_console()
     for task in summary.tasks:
         console.print(arms_table(task))
@@ -35,7 +37,7 @@ def show_run(summary: RunSummary, *, folder: Path) -> None:
             console.print(line)
     if summary.averages:
         console.print(average_table(summary))
-    for sentence in summary.verdict:
+    for sentence in (*summary.verdict, *keeping_lines(summary)):
         console.print(sentence)
     console.print(f"\nreport: {folder / 'report.html'}\nmodel:  {folder / 'model'}")
 

@@ -96,20 +96,55 @@ def _drawn(task: Task, seed: int) -> list[Row]:
     return sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "guard", task.id, r.id))
 
 
+def choosing_rows(rows: int) -> int:
+    """Return how many further rows of a guard task something is chosen on: half as many.
+
+    >>> choosing_rows(100), choosing_rows(1)
+    (50, 1)
+    """
+    return max(1, rows // 2)
+
+
 def load_guard(
-    names: Sequence[str], *, rows: int, text: bool, chat: ChatFormat, seed: int
+    names: Sequence[str],
+    *,
+    rows: int,
+    text: bool,
+    chat: ChatFormat,
+    seed: int,
+    apart_from: Sequence[GuardTask] = (),
 ) -> tuple[GuardTask, ...]:
-    """Draw and render the rows of every guard task; long inputs are shortened."""
-    guard = [_guard_task(load_task(name), rows, chat, seed) for name in names]
+    """Draw and render the rows of every guard task; long inputs are shortened.
+
+    Args:
+        names: The tasks.
+        rows: Rows of each.
+        text: Whether general text is read too.
+        chat: The model's chat format.
+        seed: Of the draw.
+        apart_from: Another guard, with no group of whose rows any row is shared. A task that has
+            no other rows is left out.
+    """
+    text_task = load_task(TEXT_FROM).id if text else ""
+    taken = frozenset(
+        (text_task if e.task == TEXT else e.task, e.group)
+        for item in apart_from
+        for e in item.examples
+    )
+    guard = [_guard_task(load_task(name), rows, chat, seed, taken) for name in names]
     if text:
-        guard.append(_general_text(seed))
-    return tuple(guard)
+        guard.append(_general_text(seed, taken))
+    return tuple(item for item in guard if item.examples)
 
 
-def _guard_task(task: Task, rows: int, chat: ChatFormat, seed: int) -> GuardTask:
+def _guard_task(
+    task: Task, rows: int, chat: ChatFormat, seed: int, taken: frozenset[tuple[str, str]]
+) -> GuardTask:
     template = next(t for t in task.templates if t.role is Role.ANSWER)
     examples: list[Example] = []
     for row in _drawn(task, seed):
+        if (task.id, row.group) in taken:
+            continue
         example = render_example(task, template, row)
         room = GUARD_TOKENS - len(chat.completion(example.target))
         if len(chat.prompt(example.messages)) > room:
@@ -123,9 +158,10 @@ def _guard_task(task: Task, rows: int, chat: ChatFormat, seed: int) -> GuardTask
     return GuardTask(task.id, task.kind, task.metric, task.max_new_tokens, tuple(examples))
 
 
-def _general_text(seed: int) -> GuardTask:
+def _general_text(seed: int, taken: frozenset[tuple[str, str]]) -> GuardTask:
     task = load_task(TEXT_FROM)
-    rows = sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "text", r.id))[:TEXT_ROWS]
+    drawn = sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "text", r.id))
+    rows = [row for row in drawn if (task.id, row.group) not in taken][:TEXT_ROWS]
     examples = [
         Example(
             id=f"text/{row.id}",
@@ -184,6 +220,33 @@ def _line(item: GuardTask, old: GuardScores, new: GuardScores) -> GuardResult:
             _values(old), _values(new), a="before", b="after", metric=old.metric, groups=groups
         ),
     )
+
+
+def mean_changes(
+    before: Sequence[GuardScores], after: Sequence[GuardScores]
+) -> tuple[float | None, float | None]:
+    """Return the guard's mean change in points of 100, and its mean loss in nats per token.
+
+    Every task counts the same. Of the cross-entropies only rises count, a fall is 0: tuning also
+    teaches to answer briefly, which makes the answers of other tasks likelier by a nat and more,
+    and would hide what was lost on the rest. None for what was not measured.
+    """
+    points: list[float] = []
+    nats: list[float] = []
+    for old, new in zip(before, after, strict=True):
+        was, became = _values(old), _values(new)
+        both = was.keys() & became.keys()
+        if both:
+            change = sum(became[key] - was[key] for key in sorted(both)) / len(both)
+            if old.metric == NATS.name:
+                nats.append(max(0.0, change))
+            else:
+                points.append(100 * change)
+    return _mean(points), _mean(nats)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _values(scores: GuardScores) -> Mapping[str, float]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import torch
 
-from instil.encode.batch import make_batch
+from instil.encode.batch import Batch, make_batch
 from instil.encode.mask import ChatFormat
 from instil.model.load import LoadedModel
 from instil.model.packed import log_chances
@@ -143,10 +143,8 @@ def packs(requests: Sequence[Request], shared: int) -> Iterator[list[Request]]:
     yield rows
 
 
-def _score(
-    loaded: LoadedModel, rows: Sequence[Request], shared: int
-) -> list[tuple[Likelihood, ...]]:
-    """Lay the rows out in one pack, compute it, and read every completion's probability off."""
+def lay_out(rows: Sequence[Request], shared: int, *, device: torch.device) -> Batch:
+    """Lay requests out in one pack behind their shared prefix; every completion is predicted."""
     ids, places = list(rows[0].prompt[:shared]), list(range(shared))
     keep: list[int] = []  # the places whose next token is scored: a completion's, one after another
     for request in rows:
@@ -160,15 +158,22 @@ def _score(
             ids += completion[:-1]
             places += range(start, start + len(completion) - 1)
     wanted = [token for r in rows for completion in r.completions for token in completion]
-    batch = make_batch(
+    return make_batch(
         ids,
         places,
         segments=tuple(r.shape(shared) for r in rows),
         shared_prefix=shared,
         predict_from=torch.tensor(keep),
         labels=torch.tensor(wanted),
-        device=loaded.device,
+        device=device,
     )
+
+
+def _score(
+    loaded: LoadedModel, rows: Sequence[Request], shared: int
+) -> list[tuple[Likelihood, ...]]:
+    """Compute the rows in one pack, and read every completion's probability off."""
+    batch = lay_out(rows, shared, device=loaded.device)
     chances = iter(log_chances(loaded.model, batch, build=loaded.build).tolist())
     return [
         tuple(

@@ -110,7 +110,7 @@ def log_chances(model: Any, batch: Batch, *, build: Build) -> torch.Tensor:
     head = head_of(base_of(model))
     total = torch.full(places.shape, float("-inf"), device=hidden.device)
     for start in range(0, head.weight.shape[0], VOCABULARY_BLOCK):
-        logits = _float_logits(hidden, head, slice(start, start + VOCABULARY_BLOCK))
+        logits = float_logits(hidden, head, slice(start, start + VOCABULARY_BLOCK))
         total = torch.logaddexp(total, logits.logsumexp(-1))
     mine = head.weight[batch.labels].float()
     chosen = torch.linalg.vecdot(hidden[which], mine)
@@ -119,7 +119,8 @@ def log_chances(model: Any, batch: Batch, *, build: Build) -> torch.Tensor:
     return head.shaped(chosen) - total[which]
 
 
-def _float_logits(hidden: torch.Tensor, head: Head, lines: slice) -> torch.Tensor:
+def float_logits(hidden: torch.Tensor, head: Head, lines: slice) -> torch.Tensor:
+    """Logits of some lines of the vocabulary, (S, lines), in float32."""
     bias = head.bias[lines].float() if head.bias is not None else None
     return head.shaped(torch.nn.functional.linear(hidden, head.weight[lines].float(), bias))
 
@@ -234,7 +235,7 @@ def find_build(model: Any) -> Build:
 
         def agrees(build: Build) -> bool:
             hidden = hidden_states(model, batch, batch.predict_from, build=build).float()
-            found = _float_logits(hidden, head_of(model), slice(None))
+            found = float_logits(hidden, head_of(model), slice(None))
             far = (found - wanted).pow(2).mean().sqrt() / wanted.std()
             return bool(far < (1e-4 if model.dtype is torch.float32 else BFLOAT16_NOISE))
 

@@ -16,6 +16,7 @@ from instil.report import format as fmt
 from instil.report.average import average_blocks, average_numbers
 from instil.report.curves import curve_plots
 from instil.report.guard import guard_blocks, guard_outcomes, worst_guard
+from instil.report.keeping import keeping_blocks
 from instil.report.ladder import ladder_blocks
 from instil.report.mix import mix_blocks
 from instil.report.origin import data_blocks, manifest_facts, token_blocks
@@ -75,7 +76,7 @@ def _result_sections(summary: RunSummary, steps: Sequence[Step]) -> tuple[Sectio
             "test",
             title="All arms on test",
             short="Test",
-            intro="The test rows were scored once, at the end, the same rows for every arm.",
+            intro=_test_intro(summary.looks),
             blocks=partial(arms.arm_blocks, shown=arms.arm_outcomes(summary.tasks)),
         ),
         _each_task(
@@ -99,9 +100,16 @@ def _result_sections(summary: RunSummary, steps: Sequence[Step]) -> tuple[Sectio
             "What was forgotten",
             "Forgetting",
             "The same guard tasks before and after training, which had no part in it.",
-            guard_blocks(summary.forgetting),
+            (*guard_blocks(summary.forgetting), *keeping_blocks(summary)),
         ),
     )
+
+
+def _test_intro(looks: int) -> str:
+    same = "the same rows for every arm."
+    if looks == 1:
+        return f"The test rows were scored once, at the end, {same}"
+    return f"Look number {looks} at the test rows, {same}"
 
 
 def _average_sections(summary: RunSummary) -> tuple[Section, ...]:
@@ -336,4 +344,5 @@ def _run_facts(summary: RunSummary) -> Facts:
 
 
 def _opened(summary: RunSummary) -> str:
-    return fmt.moment(summary.test_opened)
+    again = f" (look number {summary.looks})" if summary.looks > 1 else ""
+    return f"{fmt.moment(summary.test_opened)}{again}"

@@ -14,6 +14,7 @@ from enum import StrEnum
 from instil.report import arms
 from instil.report import format as fmt
 from instil.report.guard import guard_outcomes
+from instil.report.keeping import keeping_lines
 from instil.report.parts import verdict_word
 from instil.results import Arm, RunSummary, TaskResult
 from instil.types import Part, Role
@@ -57,7 +58,7 @@ def model_card(
         _opening(summary),
         _section("Verdict", [f"- {plain(sentence)}" for sentence in summary.verdict]),
         _section("Results on test", _results(summary.tasks)),
-        _section("What was forgotten", _forgetting(summary)),
+        _section("What was forgotten", [*_forgetting(summary), *_keeping(summary)]),
         _section("How to use it", _usage(summary, form)),
         _section("Training data", _data(summary.tasks, manifest)),
         _section("Training", _training(summary, manifest)),
@@ -159,6 +160,10 @@ def _forgetting(summary: RunSummary) -> list[str]:
         for guard, outcome in zip(summary.forgetting, shown, strict=True)
     ]
     return _table(["Task", "Metric", "Before", "After", "Difference", "Reading"], rows)
+
+
+def _keeping(summary: RunSummary) -> list[str]:
+    return [text for line in keeping_lines(summary) for text in ("", plain(line))]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

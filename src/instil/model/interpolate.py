@@ -1,0 +1,73 @@
+"""Models between base and tuned: W = (1 - s) base + s tuned, for a share s of the way.
+
+For LoRA that is the adapter's scale, W + s (alpha / r) B A, and what is handed over is the same
+adapter with s lora_alpha in its config: PEFT loads it as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+
+from instil.model.load import LoadedModel
+
+Blend = Callable[[float], None]
+"""Puts a model in place at a share of the way."""
+
+
+def blend(tuned: LoadedModel, *, base: LoadedModel | None = None) -> Blend:
+    """Return what moves `tuned` to any share of the way from its base; 0 and 1 are exact.
+
+    Args:
+        tuned: Its weights change in place, or the scale of its adapter.
+        base: The untouched model, where there is no adapter. Then a copy of the tuned weights is
+            kept as well: three models in memory.
+    """
+    if isinstance(tuned.model, PeftModel):
+        return _adapter_blend(tuned.model)
+    assert base is not None, "full weights lie between two models"
+    return _weight_blend(tuned.model, base.model)
+
+
+def _adapter_blend(model: PeftModel) -> Blend:
+    layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
+
+    def put(share: float) -> None:
+        for layer in layers:
+            for adapter in layer.active_adapters:
+                layer.set_scale(adapter, share)
+
+    return put
+
+
+def _weight_blend(model: Any, base: Any) -> Blend:
+    ours = dict(model.named_parameters())
+    untouched = dict(base.named_parameters())
+    assert ours.keys() == untouched.keys(), "the two are of one build"
+    tuned = {name: weight.detach().clone() for name, weight in ours.items()}
+
+    def put(share: float) -> None:
+        with torch.no_grad():
+            for name, weight in ours.items():
+                # lerp gives either end bit for bit; in float32, so that only the sum is rounded
+                mixed = torch.lerp(untouched[name].float(), tuned[name].float(), share)
+                weight.copy_(mixed)
+
+    return put
+
+
+def scale_adapter(folder: Path, *, lora_alpha: float) -> None:
+    """Write another `lora_alpha` into a saved adapter's config."""
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["lora_alpha"] = int(lora_alpha) if lora_alpha == int(lora_alpha) else lora_alpha
+    scratch = path.with_name(f".{path.name}.tmp")
+    scratch.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+    os.replace(scratch, path)

@@ -1,0 +1,85 @@
+"""How far tuning moved the model, and how much of it is handed over: sentences and a table."""
+
+from __future__ import annotations
+
+from instil.report import format as fmt
+from instil.report.format import NBSP
+from instil.report.page import Align, Block, Cell, Column, Note, Table, Tone
+from instil.results import Interpolation, Moved, RunSummary, Tried
+from instil.types import Summary
+
+
+def keeping_blocks(summary: RunSummary) -> tuple[Block, ...]:
+    """Return what the forgetting section says beside the guard."""
+    found: list[Block] = [Note(line) for line in keeping_lines(summary)]
+    if summary.interpolation is not None and summary.interpolation.tried:
+        found.append(_tried_table(summary.interpolation))
+    return tuple(found)
+
+
+def keeping_lines(summary: RunSummary) -> list[str]:
+    """Return the sentences: how far the model moved, and how much of the tuning it carries."""
+    lines = [] if summary.moved is None else [_moved_line(summary.moved)]
+    if summary.interpolation is not None:
+        lines.append(_interpolation_line(summary.interpolation))
+    return lines
+
+
+def _moved_line(moved: Moved) -> str:
+    where = "the new task's inputs"
+    if len(moved.tasks) > 1:
+        each = (f"{task} {fmt.interval(found)}" for task, found in moved.tasks.items())
+        where = f"the new tasks' inputs ({', '.join(each)})"
+    return (
+        f"Moved {_nats(moved.overall)} from the untouched model on {where}: forward KL, on "
+        f"{fmt.plural(moved.overall.scored, 'validation example')}."
+    )
+
+
+def _nats(found: Summary) -> str:
+    low, high = fmt.fixed(found.low, 3), fmt.fixed(found.high, 3)
+    return f"{fmt.fixed(found.mean, 3)} nats per token ({low} to {high})"
+
+
+def _interpolation_line(found: Interpolation) -> str:
+    if found.chosen == 1 and found.tried:
+        share = "all of the tuning"
+    else:
+        share = f"{_share(found.chosen)} of the way from the untouched model to the tuned one"
+    return f"Handed over: {share}; {found.why}."
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:g}{NBSP}%"
+
+
+def _tried_table(found: Interpolation) -> Table:
+    columns = (
+        Column("Share of the way", Align.TEXT),
+        Column("Validation score"),
+        Column("Validation loss"),
+        Column("Guard metrics, change in points"),
+        Column("Guard and text, rise in nats"),
+    )
+    rows = ", ".join(f"{task} {count}" for task, count in found.guard_rows.items())
+    note = (
+        "Means, for choosing alone: on validation rows, and on guard rows that are not reported on "
+        f"({rows or 'there were none'}). A cross-entropy that fell counts as 0: what was gained on "
+        "one guard task does not make good what was lost on another. What was chosen is what "
+        "everything else on this page is measured with; the learning curves are of the tuned model."
+    )
+    lines = tuple(_tried_row(each, found.chosen) for each in found.tried)
+    return Table("How far to go: what was tried", columns, lines, note)
+
+
+def _tried_row(tried: Tried, chosen: float) -> tuple[Cell, ...]:
+    name = {0.0: "untouched model", 1.0: "tuned model"}.get(tried.share, "")
+    taken = tried.share == chosen
+    detail = ", ".join(filter(None, (name, "chosen" if taken else "")))
+    return (
+        Cell(_share(tried.share), detail, Tone.CHOSEN if taken else Tone.PLAIN),
+        Cell(fmt.percent(tried.score)),
+        Cell(fmt.fixed(tried.loss, 3)),
+        Cell(fmt.MISSING if tried.points is None else fmt.signed(tried.points, 1)),
+        Cell(fmt.MISSING if tried.nats is None else fmt.signed(tried.nats, 3)),
+    )

@@ -1,0 +1,129 @@
+"""Whole runs on a tiny model that hand over a part of the tuning, and say how far it moved."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from instil.compare import forgetting, interpolation
+from instil.encode.mask import ChatFormat
+from instil.errors import RunError
+from instil.opening import Look
+from instil.report.keeping import keeping_lines
+from instil.run import load_manifest, load_scores, load_summary
+from moods import lay_out, make_recipe, run
+
+QUICK = (
+    "dtype=float32",
+    "baselines.shots=[0]",
+    "baselines.tfidf=false",
+    "train.num_train_epochs=2",
+)
+BARE = (*QUICK, "forgetting.tasks=none")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return lay_out(tmp_path)
+
+
+def alpha(done: Path) -> float:
+    return json.loads((done / "model" / "adapter_config.json").read_text())["lora_alpha"]
+
+
+def answers(done: Path, arm: str) -> dict[str, tuple[str, str]]:
+    lines = load_scores(done, "test-moods")
+    return {s["row"]: (s["template"], s["prediction"]) for s in lines if s["arm"] == arm}
+
+
+def test_auto_tries_some_shares_and_hands_the_chosen_one_over(folder, tiny_folder, monkeypatch):
+    monkeypatch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
+    monkeypatch.setattr(interpolation, "SHARES", (0.4, 0.8, 1.0))
+    recipe = make_recipe(folder, tiny_folder, *QUICK, "keep.interpolate=auto")
+    done = run(recipe, folder / "run")
+    summary = load_summary(done)
+    found = summary.interpolation
+    assert [each.share for each in found.tried] == [0.0, 0.4, 0.8, 1.0]
+    assert (found.tried[0].points, found.tried[0].nats) == (0.0, 0.0)
+    assert all(each.nats is not None and each.nats >= 0 for each in found.tried)
+    assert found.tried[0].loss > found.tried[-1].loss
+    best = max(each.score for each in found.tried[1:])
+    (chosen,) = (each for each in found.tried if each.share == found.chosen)
+    assert chosen.score >= best - 0.0051
+    assert alpha(done) == pytest.approx(8 * found.chosen)
+    assert found.guard_rows == {"echo": 6, "general text": 24}
+    assert summary.moved.overall.mean > 0
+    page = (done / "report.html").read_text(encoding="utf-8")
+    assert "How far to go: what was tried" in page
+    assert all(line.startswith(("Moved", "Handed over")) for line in keeping_lines(summary))
+
+
+def test_guard_rows_to_choose_on_are_not_those_reported_on(
+    folder: Path, tiny_chat: ChatFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
+    names = (str(folder / "echo.yaml"),)
+    reported = forgetting.load_guard(names, rows=12, text=True, chat=tiny_chat, seed=0)
+    other = forgetting.load_guard(
+        names, rows=6, text=True, chat=tiny_chat, seed=0, apart_from=reported
+    )
+    rows = [{e.row for item in guard for e in item.examples} for guard in (reported, other)]
+    assert [len(item.examples) for item in other] == [6, 24]
+    assert not rows[0] & rows[1]
+    everything = forgetting.load_guard(names, rows=160, text=False, chat=tiny_chat, seed=0)
+    left = forgetting.load_guard(
+        names, rows=6, text=False, chat=tiny_chat, seed=0, apart_from=everything
+    )
+    assert left == ()
+
+
+def test_at_0_the_untouched_model_is_handed_over_and_judged_once(folder, tiny_folder):
+    recipe = make_recipe(folder, tiny_folder, *BARE, "keep.interpolate=0.0")
+    done = run(recipe, folder / "run")
+    summary = load_summary(done)
+    assert alpha(done) == 0
+    assert summary.moved.overall.mean == 0
+    assert summary.interpolation.tried == ()
+    untouched = answers(done, "zero_shot")
+    assert untouched == answers(done, "tuned")
+
+    # Going on with a finished run changes nothing of it.
+    run(recipe, done, resume=True)
+    assert alpha(done) == 0
+    assert load_summary(done) == replace(summary, stage_seconds=load_summary(done).stage_seconds)
+
+    # A run that was judged is judged again only where that is asked for, and says so.
+    (done / "state" / "test.json").unlink()
+    with pytest.raises(RunError, match="opened before"):
+        run(recipe, done, resume=True)
+    run(recipe, done, resume=True, look=Look.AGAIN)
+    second = load_summary(done)
+    assert (summary.looks, second.looks) == (1, 2)
+    assert len(load_manifest(done)["test_opened"]) == 2
+    assert "opened 2 times" in second.verdict[0]
+    assert second.verdict[1:] == summary.verdict
+    assert "scored once" not in (done / "report.html").read_text(encoding="utf-8")
+
+
+def test_full_weights_are_mixed_with_those_of_the_base(folder, tiny_folder):
+    whole = run(make_recipe(folder, tiny_folder, *BARE, "method=full"), folder / "whole")
+    recipe = make_recipe(folder, tiny_folder, *BARE, "method=full", "keep.interpolate=0.5")
+    half = run(recipe, folder / "half")
+    ends = (
+        load_file(tiny_folder / "model.safetensors"),
+        load_file(whole / "model" / "model.safetensors"),
+    )
+    mixed = load_file(half / "model" / "model.safetensors")
+    assert mixed.keys() == ends[1].keys()
+    for name, weight in mixed.items():
+        torch.testing.assert_close(weight, torch.lerp(ends[0][name], ends[1][name], 0.5))
+    assert not (half / "checkpoints" / "tuned").exists()
+    moved = [load_summary(done).moved.overall.mean for done in (whole, half)]
+    assert 0 < moved[1] < moved[0]
+    # A stop after the old weights were laid aside, or after all was done, mixes them only once.
+    run(recipe, half, resume=True)
+    for name, weight in load_file(half / "model" / "model.safetensors").items():
+        assert torch.equal(weight, mixed[name])
