@@ -23,7 +23,7 @@ def test_only_the_steps_that_were_taken_count():
     said = as_expected(expected, [step(1, 12.0), step(2, 13.0)])
     assert "2 steps took 25" in said
     assert "20" in said.split("(")[1]
-    assert "2.00 GB (1.50 GB expected)" in said
+    assert "2.0\xa0GB (1.5\xa0GB expected)" in said
 
 
 def test_validations_are_spread_over_the_run():

@@ -73,13 +73,19 @@ def _blocks(value: object) -> object:
             value[key] = _blocks(value[key])
         return value
     if isinstance(value, Mapping):
-        return {key: _blocks(item) for key, item in value.items()}
+        return {_key(key): _blocks(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         listed = CommentedSeq(_blocks(item) for item in value)
         if not any(isinstance(item, (dict, list)) or "\n" in str(item) for item in value):
             listed.fa.set_flow_style()
         return listed
     return _text(value) if isinstance(value, str) else value
+
+
+def _key(key: object) -> object:
+    """Escape a key that would not read back the same; a key is never a block."""
+    plain = not isinstance(key, str) or key.isprintable()
+    return key if plain else DoubleQuotedScalarString(key)
 
 
 def _text(text: str) -> str:

@@ -20,6 +20,7 @@ BOS is doubled; and the mask goes by position, so a padding token that equals EO
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -253,11 +254,15 @@ def _without_oldest_turns(example: Example, chat: ChatFormat, *, max_tokens: int
         return example
     system = [m for m in example.messages[:1] if m.role == "system"]
     turns = list(example.messages[len(system) :])
-    while len(turns) > 1 and len(chat.prompt([*system, *turns])) > max_tokens:
-        turns = turns[1:]
-        while turns[0].role != "user" and len(turns) > 1:
-            turns = turns[1:]
-    return replace(example, messages=(*system, *turns))
+    starts = [n for n, turn in enumerate(turns) if n == 0 or turn.role == "user"]
+
+    def fits(start: int) -> bool:
+        return len(chat.prompt([*system, *turns[start:]])) <= max_tokens
+
+    # Fewer turns are fewer tokens, so the first start that fits can be searched for by halves.
+    found = bisect.bisect_left(starts, True, key=fits)
+    kept = turns[starts[min(found, len(starts) - 1)] :]
+    return replace(example, messages=(*system, *kept))
 
 
 def encode_all(
