@@ -84,8 +84,10 @@ def _blocks(value: object) -> object:
 
 def _key(key: object) -> object:
     """Escape a key that would not read back the same; a key is never a block."""
-    plain = not isinstance(key, str) or key.isprintable()
-    return key if plain else DoubleQuotedScalarString(key)
+    if isinstance(key, str) and not key.isprintable():
+        quoted: str = DoubleQuotedScalarString(key)
+        return quoted
+    return key
 
 
 def _text(text: str) -> str:
