@@ -24,7 +24,8 @@ def choose(tried: Sequence[Tried], *, budget: float | None) -> Interpolation:
     Without a budget: of those whose validation score is within half a point of the best, the one
     that forgot the least. With one (points of 100 that the guard tasks may lose on average): of
     those within it, the one with the best score; if none is, the one that lost the least. Ties go
-    to the smaller share.
+    to the lower validation loss, then to the smaller share; on few rows many scores are equal, and
+    the loss still tells a model that learned from one that hardly did.
     """
     tuned = [each for each in tried if each.share > 0]
     if budget is not None and all(each.points is not None for each in tuned):
@@ -57,5 +58,7 @@ def _points(each: Tried) -> float:
     return each.points
 
 
-def _forgotten(each: Tried) -> tuple[float, float]:
-    return each.nats or 0.0, each.share
+def _forgotten(each: Tried) -> tuple[float, float, float]:
+    if each.nats is None:  # nothing to tell what was forgotten by: not to go far is all there is
+        return 0.0, 0.0, each.share
+    return each.nats, each.loss, each.share
