@@ -61,5 +61,5 @@ def test_the_untouched_model_is_never_chosen():
 
 def test_of_equals_the_one_that_learned_more_is_taken():
     way = [Tried(0.2, 0.8, 6.33, 0.0, 0.0), Tried(1.0, 0.8, 2.88, 0.0, 0.0)]
-    assert choose(way, budget=None).share == 1.0
-    assert choose(way, budget=1.0).share == 1.0
+    assert choose(way, budget=None).chosen == 1.0
+    assert choose(way, budget=1.0).chosen == 1.0
