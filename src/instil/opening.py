@@ -8,9 +8,7 @@ with by `--resume`: no report has shown any of it, and the same model is asked.
 
 from __future__ import annotations
 
-import hashlib
 from enum import StrEnum
-from pathlib import Path
 
 from instil.errors import Problem, RunError
 from instil.run import SUMMARY, Run, load_manifest, now
@@ -53,8 +51,10 @@ def open_test(run: Run, *, look: Look) -> None:
         RunError: It has been opened before, by a judging that was finished or of another model, and
             another look was not asked for.
     """
+    from instil.model.load import fingerprint  # torch comes with it
+
     manifest = load_manifest(run.folder)
-    opened, model = list(manifest.get(OPENED, [])), _fingerprint(run.model)
+    opened, model = list(manifest.get(OPENED, [])), fingerprint(run.model)
     if opened and look is Look.ONCE:
         judged = (run.folder / SUMMARY).exists()
         if judged or manifest.get(MODEL, model) != model:
@@ -87,15 +87,3 @@ def _refusal(run: Run, opened: list[str], *, judged: bool) -> Problem:
         fix=f"begin a new run; or, to look again and have the report say so: instil run "
         f"--resume {run.folder} --look-again",
     )
-
-
-def _fingerprint(model: Path) -> str:
-    """SHA-256 of what is judged: weights, and the configs that say how they are used."""
-    digest = hashlib.sha256()
-    files = [*model.glob("*.safetensors"), model / "adapter_config.json", model / "config.json"]
-    for file in sorted(files):
-        if file.is_file():
-            digest.update(file.name.encode())
-            with file.open("rb") as data:
-                digest.update(hashlib.file_digest(data, "sha256").digest())
-    return digest.hexdigest()

@@ -103,7 +103,7 @@ def expect(bench: Bench, loaded: LoadedModel, encoded: TrainingData, *, room: Ro
 
     with bench.stage("largest pack"):
         found = probe(loaded, encoded.batches, room=room)
-    tokens = tuple(sum(len(pack.ids) for pack in packs) for packs in encoded.batches)
+    tokens = found.step_tokens
     each = found.seconds / found.tokens
     bench.say(
         f"training: {len(tokens)} steps, about {fmt.seconds(each * sum(tokens))} without the looks "

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import DataError, Problem
+from instil.run import write_whole
 from instil.types import Part, Removed, Row, Split, Task
 
 FORMAT_VERSION = 1
@@ -340,9 +340,7 @@ def part_rows(split: Split, rows: Sequence[Row], part: Part) -> tuple[Row, ...]:
 def save_splits(splits: Sequence[Split], path: Path) -> None:
     """Write the splits as JSON; the file is whole or not there."""
     content = {"format_version": FORMAT_VERSION, "splits": [asdict(split) for split in splits]}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def load_splits(path: Path) -> tuple[Split, ...]:

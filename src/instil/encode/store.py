@@ -80,13 +80,20 @@ class Store(Sequence[Encoded]):
 
         Each keeps at least one prompt token of its own, from which its completion is predicted.
         """
-        limit = min(self._first_trained, default=1) - 1
-        shared = 0
-        while shared < limit and self._low[shared] == self._high[shared]:
-            shared += 1
-        return max(0, shared)
+        return common_start(self._low, self._high, limit=min(self._first_trained, default=1) - 1)
 
 
 def stored(encoded: Iterable[Encoded]) -> Store:
     """Return the examples in a store, as they are if they lie in one."""
     return encoded if isinstance(encoded, Store) else Store(encoded)
+
+
+def common_start(low: Sequence[int], high: Sequence[int], *, limit: int) -> int:
+    """Return how many leading tokens two texts share, at most `limit`.
+
+    Of the least and the greatest of many texts it is what all of them share.
+    """
+    shared = 0
+    while shared < limit and low[shared] == high[shared]:
+        shared += 1
+    return shared

@@ -23,6 +23,7 @@ import torch
 
 from instil.encode.batch import Batch, make_batch
 from instil.encode.mask import ChatFormat
+from instil.encode.store import common_start
 from instil.model.load import LoadedModel
 from instil.model.packed import log_chances
 from instil.types import Example, Prediction
@@ -121,12 +122,7 @@ def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
     >>> common_prefix([(1, 2, 3), (1, 2, 4, 5)]), common_prefix([(1, 2)])
     (2, 1)
     """
-    low, high = min(prompts), max(prompts)
-    shared = 0
-    limit = min(len(p) for p in prompts) - 1
-    while shared < limit and low[shared] == high[shared]:
-        shared += 1
-    return shared
+    return common_start(min(prompts), max(prompts), limit=min(map(len, prompts)) - 1)
 
 
 def packs(requests: Sequence[Request], shared: int) -> Iterator[list[Request]]:

@@ -99,7 +99,9 @@ class Group:
     shared: int
     """S."""
     queries: torch.Tensor
-    """(n L,) places in the pack; T where there is no token."""
+    """(n L,) places in the pack; the last one where there is no token."""
+    graded: torch.Tensor
+    """(n L,) the same for gradients: T where there is no token, behind all that have one."""
     keys: torch.Tensor
     """(n K,) places in the pack, 0 where there is no token; K is S + L, rounded up."""
     blocked: torch.Tensor
@@ -168,6 +170,7 @@ def _group(
         count,
         length,
         shared,
+        queries.flatten().clamp(max=total - 1),
         queries.flatten(),
         keys.flatten(),
         blocked[:, None, None].contiguous(),
@@ -175,8 +178,8 @@ def _group(
 
 
 def _moved(group: Group, device: torch.device) -> Group:
-    tensors = (t.to(device) for t in (group.queries, group.keys, group.blocked))
-    return Group(group.count, group.length, group.shared, *tensors)
+    tensors = (group.queries, group.graded, group.keys, group.blocked)
+    return Group(group.count, group.length, group.shared, *(t.to(device) for t in tensors))
 
 
 def _blocked(shape: Shape, length: int, shared: int, window: int | None) -> torch.Tensor:
@@ -245,7 +248,7 @@ class _Attention(torch.autograd.Function):
         outputs, kept = [], []
         with torch.autocast("cpu", enabled=False):
             for group in layout.groups:
-                q = _queries(query, group, key_heads).mul_(scaling)
+                q = _queries(query, group.queries, group, key_heads).mul_(scaling)
                 k, v = _keys(key, group), _keys(value, group)
                 weights = _weights(q, k, group)
                 outputs.append(_rows(torch.bmm(weights, v), group, heads))
@@ -268,7 +271,7 @@ class _Attention(torch.autograd.Function):
                 q, k, v, weights = kept[4 * n : 4 * n + 4]
                 if not weights.numel():
                     weights = _weights(q, k, group)
-                out = _queries(grad, group, key_heads)
+                out = _queries(grad, group.graded, group, key_heads)
                 dv = torch.bmm(weights.transpose(1, 2), out)
                 dw = torch.bmm(out, v.transpose(1, 2))
                 ds = torch._softmax_backward_data(dw, weights, -1, weights.dtype)
@@ -287,12 +290,12 @@ class _Attention(torch.autograd.Function):
         return (*together, None, None)
 
 
-def _queries(rows: torch.Tensor, group: Group, key_heads: int) -> torch.Tensor:
+def _queries(
+    rows: torch.Tensor, places: torch.Tensor, group: Group, key_heads: int
+) -> torch.Tensor:
     """(T, heads, d) -> (n key heads, L heads / key heads, d): heads that share keys together."""
     n, length = group.count, group.length
-    cut = rows.index_select(0, group.queries.clamp(max=rows.shape[0] - 1)).view(
-        n, length, key_heads, -1, rows.shape[-1]
-    )
+    cut = rows.index_select(0, places).view(n, length, key_heads, -1, rows.shape[-1])
     return cut.permute(0, 2, 3, 1, 4).reshape(n * key_heads, -1, rows.shape[-1])
 
 
@@ -340,10 +343,9 @@ def _sdpa(
 ) -> torch.Tensor:
     outputs = []
     for group in layout.groups:
-        at = group.queries.clamp(max=query.shape[0] - 1)
         q, k, v = (
             t.index_select(0, places).view(group.count, -1, *t.shape[1:]).transpose(1, 2)
-            for t, places in ((query, at), (key, group.keys), (value, group.keys))
+            for t, places in ((query, group.queries), (key, group.keys), (value, group.keys))
         )
         out = torch.nn.functional.scaled_dot_product_attention(
             q,

@@ -19,9 +19,10 @@ from instil.model.packed import (
     Build,
     Head,
     base_of,
-    float_logits,
     head_of,
     hidden_states,
+    log_total,
+    logit_blocks,
     model_logits,
 )
 
@@ -45,18 +46,8 @@ class States:
     def blocks(self) -> Iterator[torch.Tensor]:
         """Yield the float32 logits, (S, at most VOCABULARY_BLOCK) at a time."""
         if self.head is None:
-            yield from self.values.float().split(VOCABULARY_BLOCK, dim=1)
-            return
-        hidden = self.values.float()
-        for start in range(0, self.head.weight.shape[0], VOCABULARY_BLOCK):
-            yield float_logits(hidden, self.head, slice(start, start + VOCABULARY_BLOCK))
-
-    def log_total(self) -> torch.Tensor:
-        """Return the log of the summed exponentials of all logits, (S,)."""
-        total = torch.full(self.values.shape[:1], float("-inf"), device=self.values.device)
-        for logits in self.blocks():
-            total = torch.logaddexp(total, logits.logsumexp(-1))
-        return total
+            return iter(self.values.float().split(VOCABULARY_BLOCK, dim=1))
+        return logit_blocks(self.values.float(), self.head)
 
 
 def states(model: Any, batch: Batch, *, build: Build) -> States:
@@ -75,7 +66,7 @@ def divergence(base: States, tuned: States) -> torch.Tensor:
 
 
 def _divergence(base: States, tuned: States) -> torch.Tensor:
-    base_total, tuned_total = base.log_total()[:, None], tuned.log_total()[:, None]
+    base_total, tuned_total = (log_total(each.blocks())[:, None] for each in (base, tuned))
     found = torch.zeros(base.values.shape[:1], device=base.values.device)
     for ours, theirs in zip(base.blocks(), tuned.blocks(), strict=True):
         log_p, log_q = ours - base_total, theirs - tuned_total

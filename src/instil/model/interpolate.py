@@ -7,7 +7,6 @@ adapter with s lora_alpha in its config: PEFT loads it as it is.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
 from instil.model.load import LoadedModel
+from instil.run import write_whole
 
 Blend = Callable[[float], None]
 """Puts a model in place at a share of the way."""
@@ -68,6 +68,4 @@ def scale_adapter(folder: Path, *, lora_alpha: float) -> None:
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["lora_alpha"] = int(lora_alpha) if lora_alpha == int(lora_alpha) else lora_alpha
-    scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
-    os.replace(scratch, path)
+    write_whole(path, json.dumps(config, indent=2, sort_keys=True).encode())

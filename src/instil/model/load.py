@@ -301,9 +301,10 @@ def folder_bytes(path: Path, *, pattern: str = "*.safetensors") -> int:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 over the folder's config and weights, in order of their names."""
+    """SHA-256 over weights and what says how they are used, in order of the files' names."""
     digest = hashlib.sha256()
-    for file in sorted([*path.glob("*.safetensors"), *path.glob("config.json")]):
+    configs = (path / name for name in ("adapter_config.json", "config.json"))
+    for file in sorted([*path.glob("*.safetensors"), *filter(Path.is_file, configs)]):
         digest.update(file.name.encode())
         with file.open("rb") as data:
             digest.update(hashlib.file_digest(data, "sha256").digest())

@@ -11,8 +11,9 @@ the model's own forward pass is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -108,15 +109,23 @@ def log_chances(model: Any, batch: Batch, *, build: Build) -> torch.Tensor:
         return -torch.nn.functional.cross_entropy(logits, batch.labels, reduction="none")
     hidden = hidden_states(model, batch, places, build=build).float()
     head = head_of(base_of(model))
-    total = torch.full(places.shape, float("-inf"), device=hidden.device)
-    for start in range(0, head.weight.shape[0], VOCABULARY_BLOCK):
-        logits = float_logits(hidden, head, slice(start, start + VOCABULARY_BLOCK))
-        total = torch.logaddexp(total, logits.logsumexp(-1))
+    total = log_total(logit_blocks(hidden, head))
     mine = head.weight[batch.labels].float()
     chosen = torch.linalg.vecdot(hidden[which], mine)
     if head.bias is not None:
         chosen = chosen + head.bias[batch.labels].float()
     return head.shaped(chosen) - total[which]
+
+
+def logit_blocks(hidden: torch.Tensor, head: Head) -> Iterator[torch.Tensor]:
+    """Yield the float32 logits, (S, at most VOCABULARY_BLOCK) at a time."""
+    for start in range(0, head.weight.shape[0], VOCABULARY_BLOCK):
+        yield float_logits(hidden, head, slice(start, start + VOCABULARY_BLOCK))
+
+
+def log_total(blocks: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return the log of the summed exponentials over all blocks of logits, (S,)."""
+    return reduce(torch.logaddexp, (logits.logsumexp(-1) for logits in blocks))
 
 
 def float_logits(hidden: torch.Tensor, head: Head, lines: slice) -> torch.Tensor:

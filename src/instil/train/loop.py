@@ -140,6 +140,8 @@ class Probe:
     """Forward and backward, every shape seen before."""
     memory_bytes: int
     """Peak, of the process or the GPU."""
+    step_tokens: tuple[int, ...]
+    """Computed in each step of the training to come."""
 
 
 def probe(loaded: LoadedModel, batches: Sequence[Sequence[Pack]], *, room: Room) -> Probe:
@@ -148,7 +150,10 @@ def probe(loaded: LoadedModel, batches: Sequence[Sequence[Pack]], *, room: Room)
     No weight and no random state changes; `room` gets tighter if need be. It is computed twice, as
     the first time pays for compilations and allocations.
     """
-    largest = max((pack for packs in batches for pack in packs), key=lambda pack: len(pack.ids))
+    largest, step_tokens = batches[0][0], []
+    for packs in batches:
+        largest = max(largest, *packs, key=lambda pack: len(pack.ids))
+        step_tokens.append(sum(len(pack.ids) for pack in packs))
     loaded.model.train()
     with torch.random.fork_rng():
         for _ in range(2):
@@ -156,7 +161,7 @@ def probe(loaded: LoadedModel, batches: Sequence[Sequence[Pack]], *, room: Room)
             batch_gradient(loaded, [largest], room=room)
             loaded.model.zero_grad(set_to_none=True)
             seconds = time.perf_counter() - began
-    return Probe(len(largest.ids), seconds, peak_memory(loaded.device))
+    return Probe(len(largest.ids), seconds, peak_memory(loaded.device), tuple(step_tokens))
 
 
 def backward(loaded: LoadedModel, pack: Pack, *, supervised: int, recompute: bool = False) -> float:
