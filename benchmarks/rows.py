@@ -59,7 +59,8 @@ def training_rows(path: Path, *, task: str, rows: int, templates: Sequence[str] 
     """One example a row."""
     data = load(task, train=rows, validation=20)
     chosen = wordings(data, templates)
-    examples = training_examples(data.task, data.train, chosen, per_row="one", seed=0, epoch=0)
+    draw = {"per_row": "one", "seed": 0, "epoch": 0}
+    examples = list(training_examples(data.task, data.train, chosen, **draw))
     assert len(examples) >= rows, f"{task} has {len(examples)} training rows, not {rows}"
     write(path, examples[:rows])
 

@@ -75,7 +75,8 @@ def preview(
     roles = {(d.task.id, t.id): t.role for d in data for t in d.templates}
     pools = [Pool(d.task, d.train, d.templates, d.weight) for d in data]
     found = []
-    for example in _chosen(mixed_examples(pools, mix_rules(recipe), epoch=0), recipe, each):
+    examples = tuple(mixed_examples(pools, mix_rules(recipe), epoch=0))
+    for example in _chosen(examples, recipe, each):
         encoded = encode(
             example, chat, max_length=recipe.train.max_length, too_long=recipe.train.too_long
         )

@@ -6,7 +6,7 @@ validating as it goes. torch is imported only by what needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -150,7 +150,7 @@ def encoded_training(recipe: Recipe, data: Sequence[TaskData], chat: ChatFormat)
     pools = [Pool(d.task, d.train, d.templates, d.weight) for d in data]
     rules = mix_rules(recipe)
 
-    def examples_of(epoch: int) -> Sequence[Example]:
+    def examples_of(epoch: int) -> Iterable[Example]:
         return mixed_examples(pools, rules, epoch=epoch)
 
     return plan_training(

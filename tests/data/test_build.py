@@ -37,6 +37,10 @@ TASK = Task(
 )
 
 
+def rendered(task, rows, templates, **draw):
+    return tuple(training_examples(task, rows, templates, **draw))
+
+
 def make_row(row_id: str = "1", **fields: object) -> Row:
     content = {"text": f"Text {row_id}.", "label": "good"} | fields
     return Row("reviews", row_id, f"g{row_id}", content, place=f"reviews.csv:{row_id}")
@@ -168,7 +172,7 @@ def test_unknown_field_is_a_task_error_with_the_place():
 
 
 def test_all_templates_give_an_example_each():
-    examples = training_examples(TASK, make_rows(2), TASK.templates, per_row="all", seed=0, epoch=0)
+    examples = rendered(TASK, make_rows(2), TASK.templates, per_row="all", seed=0, epoch=0)
     assert [example.id for example in examples] == [
         f"reviews/{row}/{template}" for row in "01" for template in ("plain", "yes_no", "write")
     ]
@@ -179,39 +183,38 @@ def test_all_templates_give_an_example_each():
 def test_the_draw_depends_on_seed_epoch_and_row_alone(seed, epoch, rng):
     rows = make_rows(12)
     options = {"per_row": "one", "seed": seed, "epoch": epoch}
-    examples = training_examples(TASK, rows, TASK.templates, **options)
+    examples = rendered(TASK, rows, TASK.templates, **options)
     assert [example.row for example in examples] == [row.id for row in rows]
     shuffled = rng.sample(rows, k=8)
-    again = training_examples(TASK, shuffled, TASK.templates, **options)
+    again = rendered(TASK, shuffled, TASK.templates, **options)
     assert set(again) <= set(examples)
 
 
 def test_templates_are_drawn_equally_and_anew_each_epoch():
     rows = make_rows(900)
     epochs = [
-        training_examples(TASK, rows, TASK.templates, per_row="one", seed=1, epoch=epoch)
-        for epoch in (0, 1)
+        rendered(TASK, rows, TASK.templates, per_row="one", seed=1, epoch=epoch) for epoch in (0, 1)
     ]
     for examples in epochs:
         counts = Counter(example.template for example in examples)
         assert all(240 < counts[name] < 360 for name in ("plain", "yes_no", "write"))
     same = sum(a.template == b.template for a, b in zip(*epochs, strict=True))
     assert 240 < same < 360
-    other = training_examples(TASK, rows, TASK.templates, per_row="one", seed=2, epoch=0)
+    other = rendered(TASK, rows, TASK.templates, per_row="one", seed=2, epoch=0)
     assert other != epochs[0]
 
 
 def test_the_same_fault_of_several_rows_is_told_once():
     rows = [make_row(str(i), label="odd") for i in range(8)]
     with pytest.raises(DataError) as caught:
-        training_examples(TASK, rows, [PLAIN], per_row="one", seed=0, epoch=0)
+        rendered(TASK, rows, [PLAIN], per_row="one", seed=0, epoch=0)
     assert len(caught.value.problems) == 2
     assert caught.value.problems[-1].what == "and 7 more examples that cannot be rendered"
 
 
 def test_per_row_is_one_or_all():
     with pytest.raises(ValueError, match="some"):
-        training_examples(TASK, make_rows(1), [PLAIN], per_row="some", seed=0, epoch=0)
+        rendered(TASK, make_rows(1), [PLAIN], per_row="some", seed=0, epoch=0)
 
 
 @settings(max_examples=60, deadline=None)

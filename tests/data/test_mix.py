@@ -16,6 +16,10 @@ OTHER = Template("other", "{{ text }} Bad or good?", "{{ label }}", choices=("ba
 WRITE = Template("write", "Write a {{ label }} text.", "{{ text }}", role=Role.INVERTED)
 
 
+def mixed(pools, rules, *, epoch):
+    return tuple(mixed_examples(pools, rules, epoch=epoch))
+
+
 def pool(name: str, rows: int, *, groups: int = 0, weight: float | None = None) -> Pool:
     task = Task(
         name, "k", name, "", "", SourceSpec("x.csv"), "text", "label", (ASK, OTHER, WRITE),
@@ -88,7 +92,7 @@ def test_the_worked_example_of_the_docstring():
 
 def test_given_weights_are_the_shares():
     pools = [pool("a", 300, weight=3), pool("b", 100, weight=1)]
-    counts = by_task(mixed_examples(pools, plain(examples=80), epoch=0))
+    counts = by_task(mixed(pools, plain(examples=80), epoch=0))
     assert counts == {"a": 60, "b": 20}
 
 
@@ -107,7 +111,7 @@ def test_every_example_is_seen_before_one_is_seen_again(rows, per_epoch, seed, p
     keys = [
         example.row if per_row == "one" else (example.row, example.template)
         for epoch in range(4)
-        for example in mixed_examples([source], rules, epoch=epoch)
+        for example in mixed([source], rules, epoch=epoch)
     ]
     assert len(keys) == 4 * per_epoch
     counts = Counter(keys)
@@ -128,7 +132,7 @@ def test_few_shot_examples_by_share_from_other_groups_alone(rows, groups, shots,
     source = pool("a", rows, groups=groups)
     group_of = {f"a text {n}": f"g{n % groups}" for n in range(rows)}
     rules = plain(seed=seed, few_shot_share=share, few_shot=shots)
-    examples = mixed_examples([source], rules, epoch=0)
+    examples = mixed([source], rules, epoch=0)
     few = [example for example in examples if example.shots]
     assert len(few) == round(share * rows)
     for example in few:
@@ -139,7 +143,7 @@ def test_few_shot_examples_by_share_from_other_groups_alone(rows, groups, shots,
         shown = [next(g for t, g in group_of.items() if text_in(t, text)) for text in texts]
         assert example.group not in shown
         assert len(set(shown)) == shots
-    assert examples == mixed_examples([source], rules, epoch=0)
+    assert examples == mixed([source], rules, epoch=0)
 
 
 def text_in(text: str, prompt: str) -> bool:
@@ -149,7 +153,7 @@ def text_in(text: str, prompt: str) -> bool:
 def test_few_shot_turns_go_through_the_same_template():
     source = pool("a", 9)
     rules = plain(few_shot_share=1, few_shot=2)
-    for example in mixed_examples([replace(source, templates=(OTHER,))], rules, epoch=0):
+    for example in mixed([replace(source, templates=(OTHER,))], rules, epoch=0):
         assert [m.role for m in example.messages] == ["user", "assistant"] * 2 + ["user"]
         assert all(m.content.endswith("Bad or good?") for m in example.messages[::2])
         assert {m.content for m in example.messages[1::2]} <= {"bad", "good"}
@@ -158,21 +162,21 @@ def test_few_shot_turns_go_through_the_same_template():
 def test_seeds_reproduce_and_change_the_draw():
     pools = [pool("a", 60), pool("b", 90)]
     rules = [plain(seed=seed, examples=40, few_shot_share=0.5) for seed in (1, 1, 2)]
-    first, again, other = (mixed_examples(pools, each, epoch=0) for each in rules)
+    first, again, other = (mixed(pools, each, epoch=0) for each in rules)
     assert first == again
     assert first != other
-    assert first != mixed_examples(pools, rules[0], epoch=1)
+    assert first != mixed(pools, rules[0], epoch=1)
 
 
 def test_the_order_of_the_tasks_changes_no_draw():
     a, b = pool("a", 60), pool("b", 60)
     rules = plain(examples=40, few_shot_share=0.5)
-    one, two = mixed_examples([a, b], rules, epoch=0), mixed_examples([b, a], rules, epoch=0)
+    one, two = mixed([a, b], rules, epoch=0), mixed([b, a], rules, epoch=0)
     assert set(map(str, one)) == set(map(str, two))
 
 
 def test_too_few_groups_for_worked_examples_are_refused():
     rules = plain(few_shot_share=0.5, few_shot=3)
     with pytest.raises(DataError, match="too few groups") as caught:
-        mixed_examples([pool("a", 30, groups=3)], rules, epoch=0)
+        mixed([pool("a", 30, groups=3)], rules, epoch=0)
     assert caught.value.problems[0].fix == "mix: {few_shot: 2}"

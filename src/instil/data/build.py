@@ -19,7 +19,7 @@ machine.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -197,8 +197,8 @@ def training_examples(
     per_row: str,
     seed: int,
     epoch: int,
-) -> tuple[Example, ...]:
-    """Render the training rows for one epoch, in the order of the rows.
+) -> Iterator[Example]:
+    """Yield the training rows of one epoch, rendered, in the order of the rows.
 
     Args:
         task: The rows' task.
@@ -210,7 +210,7 @@ def training_examples(
         epoch: Another epoch does too.
 
     Raises:
-        DataError, TaskError: As `render_example`; the first few rows at fault are told at once.
+        DataError, TaskError: As `render_all`.
     """
     assert templates, "a task has templates"
     return render_all(
@@ -242,19 +242,19 @@ class Asked(NamedTuple):
     """Training rows to show first."""
 
 
-def render_all(items: Iterable[Asked]) -> tuple[Example, ...]:
-    """Render everything, in order.
+def render_all(items: Iterable[Asked]) -> Iterator[Example]:
+    """Render everything, in order, one at a time: nothing is held but what is asked for.
 
     Raises:
-        DataError, TaskError: As `render_example`; the first few rows at fault are told at once.
+        DataError, TaskError: As `render_example`; at the end, when the first few rows at fault are
+            told at once.
     """
-    examples: list[Example] = []
     errors: list[InstilError] = []
     faults: Counter[tuple[str, Problem]] = Counter()
     places: dict[tuple[str, Problem], str] = {}
     for task, template, row, exemplars in items:
         try:
-            examples.append(render_example(task, template, row, exemplars=exemplars))
+            yield render_example(task, template, row, exemplars=exemplars)
         except (DataError, TaskError) as error:
             errors.append(error)
             for problem in error.problems:
@@ -266,7 +266,6 @@ def render_all(items: Iterable[Asked]) -> tuple[Example, ...]:
         more = faults.total() - len(told)
         rest = [Problem(f"and {more} more examples that cannot be rendered")] if more > 0 else []
         raise type(errors[0])(*told, *rest)
-    return tuple(examples)
 
 
 def short_rows(task: Task, rows: Sequence[Row]) -> list[Row]:

@@ -110,8 +110,8 @@ def apportion(total: int, weights: Sequence[float]) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def mixed_examples(pools: Sequence[Pool], rules: MixRules, *, epoch: int) -> tuple[Example, ...]:
-    """Render the examples of one epoch, task by task.
+def mixed_examples(pools: Sequence[Pool], rules: MixRules, *, epoch: int) -> Iterator[Example]:
+    """Yield the examples of one epoch, rendered, task by task.
 
     A task that an epoch takes whole is rendered in the order of its rows.
 
