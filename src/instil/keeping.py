@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from instil.data.prepare import TaskData
 from instil.recipe import Method
 from instil.results import Interpolation, Moved, Tried
-from instil.stages import Bench, guard_names, load_base, load_tuned
+from instil.stages import Bench, choosing_guard, load_base, load_tuned
 from instil.training import validation_examples, validation_of
 from instil.types import Example, Score, Summary
 
@@ -56,7 +56,7 @@ def _choose(
     from instil.compare.interpolation import SHARES, choose
     from instil.model.interpolate import blend
 
-    guard = _choosing_guard(bench, folder, data, reported)
+    guard = choosing_guard(bench.recipe, folder, data, reported)
     tuned = load_tuned(bench, folder)
     put = blend(tuned, base=None if _has_adapter(bench) else load_base(bench.recipe, folder))
     validate = validation_of(bench.recipe, tuned, data)
@@ -74,25 +74,6 @@ def _choose(
     found = choose(tried, budget=bench.recipe.forgetting.budget)
     rows = {item.id: 0 for item in reported} | {item.id: len(item.examples) for item in guard}
     return replace(found, tried=tuple(tried), guard_rows=rows)
-
-
-def _choosing_guard(
-    bench: Bench, folder: ModelFolder, data: Sequence[TaskData], reported: Sequence[GuardTask]
-) -> tuple[GuardTask, ...]:
-    """Draw guard rows of which no group is reported on."""
-    from instil.compare.forgetting import choosing_rows, load_guard
-    from instil.model.load import load_tokenizer
-
-    wanted = bench.recipe.forgetting
-    names, _ = guard_names(bench.recipe, data)
-    return load_guard(
-        names,
-        rows=choosing_rows(wanted.rows),
-        text=wanted.text and wanted.tasks != "none",
-        chat=load_tokenizer(folder),
-        seed=bench.recipe.seed,
-        apart_from=reported,
-    )
 
 
 def _hand_over(bench: Bench, folder: ModelFolder, share: float) -> None:

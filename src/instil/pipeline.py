@@ -16,6 +16,7 @@ from instil.keeping import how_far, settle
 from instil.opening import Look, prepare_look
 from instil.preflight import preflight
 from instil.recipe import Recipe
+from instil.replaying import add_replay
 from instil.report.build import build_report
 from instil.report.card import model_card
 from instil.report.html import to_html
@@ -71,7 +72,7 @@ def run_recipe(
         model = find_model(bench)
         data = fit_context(recipe, model, rows)
         keep_splits(bench, data)
-        encoded = preflight(recipe, model, data)
+        encoded = add_replay(bench, model, data, preflight(recipe, model, data))
         show_mix(bench, encoded)
         ladders = climb_ladders(bench, model, data)
         guard, before = guard_before(bench, model, data)

@@ -52,6 +52,7 @@ def preflight(recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]) -> 
         lambda: _distinct_tasks(data),
         lambda: _baseline_templates(recipe, data),
         lambda: _guard_tasks(recipe),
+        lambda: _replayed_tasks(recipe, data),
         lambda: _layers(recipe, folder),
         lambda: _max_length(recipe, folder),
     ]
@@ -117,6 +118,21 @@ def _guard_tasks(recipe: Recipe) -> None:
             load_rows(task)
 
     _all([lambda name=name: readable(name) for name in names])  # type: ignore[misc]
+
+
+def _replayed_tasks(recipe: Recipe, data: Sequence[TaskData]) -> None:
+    wanted = recipe.keep.replay
+    trained = {d.task.id for d in data}
+
+    def other(name: str) -> None:
+        task = load_task(name)
+        if task.id in trained:
+            what = f"{task.id} is trained on: there is nothing to replay"
+            fix = "name other tasks, or leave it out"
+            raise RecipeError(Problem(what, where="keep.replay.of", found=name, fix=fix))
+
+    names = wanted.of if wanted.share and not isinstance(wanted.of, str) else ()
+    _all([lambda name=name: other(name) for name in names])  # type: ignore[misc]
 
 
 def _layers(recipe: Recipe, folder: ModelFolder) -> None:

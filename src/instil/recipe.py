@@ -23,7 +23,7 @@ from pydantic import Field, field_validator, model_validator
 
 from instil.errors import Problem, RecipeError
 from instil.overrides import override
-from instil.sections import Keep, Mix, Section, SplitRules
+from instil.sections import Keep, Mix, Name, Section, SplitRules
 from instil.types import PerRow, TooLong
 from instil.validation import validate
 from instil.yamlfile import Loc, YamlFile, read_yaml
@@ -31,7 +31,6 @@ from instil.yamlwriter import dump_yaml, explained
 
 Auto = Literal["auto"]
 All = Literal["all"]
-Name = Annotated[str, Field(min_length=1)]
 Item = TypeVar("Item")
 
 
@@ -331,8 +330,15 @@ def resolve_paths(recipe: Recipe, *, folder: Path) -> Recipe:
     if isinstance(guard, tuple):
         guard = tuple(task_reference(name, folder=folder) for name in guard)
     forgetting = recipe.forgetting.model_copy(update={"tasks": guard})
+    replay = recipe.keep.replay
+    if isinstance(replay.of, tuple):
+        of = tuple(task_reference(name, folder=folder) for name in replay.of)
+        replay = replay.model_copy(update={"of": of})
+    keep = recipe.keep.model_copy(update={"replay": replay})
     model = _absolute(recipe.model, folder)
-    return recipe.model_copy(update={"tasks": tasks, "forgetting": forgetting, "model": model})
+    return recipe.model_copy(
+        update={"tasks": tasks, "forgetting": forgetting, "keep": keep, "model": model}
+    )
 
 
 def task_reference(use: str, *, folder: Path) -> str:

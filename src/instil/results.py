@@ -232,6 +232,30 @@ class BudgetResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Means:
+    """What training did to keep what the model knew, as the recipe asked and as it came out."""
+
+    replay_share: float | None = None
+    """Share of the examples that was asked for; None: nothing was replayed."""
+    replay_of: str = ""
+    """own, guard or tasks."""
+    replayed: tuple[str, ...] = ()
+    """Ids of the tasks of which rows were replayed."""
+    replay_loss: tuple[float, float] | None = None
+    """Nats per token of what was replayed: over the first and the last tenth of the steps."""
+    kl: float | None = None
+    """Weight of KL(untouched || tuned); None: it was not held to the untouched model."""
+    kl_on: str = ""
+    """Where: prompt, completion or replay."""
+    mean_kl: float | None = None
+    """Nats per place, before the weight: mean over the steps."""
+    entropy_weighted: bool = False
+    """Whether tokens were weighted by entropy."""
+    mean_weight: float | None = None
+    """Of the supervised tokens."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingSummary:
     """How the training went."""
 
@@ -263,6 +287,8 @@ class TrainingSummary:
     """Of the process."""
     dtype: str
     """Compute type: bfloat16 or float32."""
+    means: Means | None = None
+    """What was done to keep what the model knew; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)

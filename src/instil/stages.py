@@ -131,6 +131,49 @@ def guard_names(
     )
 
 
+def reported_guard(
+    recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]
+) -> tuple[GuardTask, ...]:
+    """Draw the guard's rows that are reported on."""
+    return _drawn_guard(recipe, folder, data, rows=recipe.forgetting.rows)
+
+
+def choosing_guard(
+    recipe: Recipe,
+    folder: ModelFolder,
+    data: Sequence[TaskData],
+    reported: Sequence[GuardTask],
+) -> tuple[GuardTask, ...]:
+    """Draw guard rows to choose on, of which no group is reported on."""
+    from instil.compare.forgetting import choosing_rows
+
+    rows = choosing_rows(recipe.forgetting.rows)
+    return _drawn_guard(recipe, folder, data, rows=rows, apart_from=reported)
+
+
+def _drawn_guard(
+    recipe: Recipe,
+    folder: ModelFolder,
+    data: Sequence[TaskData],
+    *,
+    rows: int,
+    apart_from: Sequence[GuardTask] = (),
+) -> tuple[GuardTask, ...]:
+    from instil.compare.forgetting import load_guard
+    from instil.model.load import load_tokenizer
+
+    wanted = recipe.forgetting
+    names, _ = guard_names(recipe, data)
+    return load_guard(
+        names,
+        rows=rows,
+        text=wanted.text and wanted.tasks != "none",
+        chat=load_tokenizer(folder),
+        seed=recipe.seed,
+        apart_from=apart_from,
+    )
+
+
 def _in_guard(
     data: TaskData, asked: Sequence[tuple[Task, Row]], threshold: float
 ) -> Iterator[Removed]:
@@ -265,20 +308,11 @@ def guard_before(
     bench: Bench, folder: ModelFolder, data: Sequence[TaskData]
 ) -> tuple[tuple[GuardTask, ...], tuple[GuardScores, ...]]:
     """Draw the guard's rows, and score the untouched model on them."""
-    from instil.compare.forgetting import GuardScores, load_guard
-    from instil.model.load import load_tokenizer
+    from instil.compare.forgetting import GuardScores
 
-    recipe = bench.recipe
-    names, related = guard_names(recipe, data)
+    names, related = guard_names(bench.recipe, data)
     bench.run.note(guard={"watched": list(names), "left_out_as_related": list(related)})
-    wanted = recipe.forgetting
-    guard = load_guard(
-        names,
-        rows=wanted.rows,
-        text=wanted.text and wanted.tasks != "none",
-        chat=load_tokenizer(folder),
-        seed=recipe.seed,
-    )
+    guard = reported_guard(bench.recipe, folder, data)
 
     def score() -> tuple[GuardScores, ...]:
         return (

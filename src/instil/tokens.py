@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+REPLAY = "replay:"
+"""Begins the id of an example that is replayed; no task's id has a colon in it."""
+
 
 class Fate(StrEnum):
     """What became of an example when it was encoded."""
@@ -31,6 +34,11 @@ class Encoded:
     """Kept, truncated or dropped."""
     why: str = ""
     """The reason, unless it was kept."""
+
+    @property
+    def plain_text(self) -> bool:
+        """Whether it has no prompt: every token but the first is trained on."""
+        return self.mask[1:2] == (True,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,11 @@ class Pack:
     """Tokens of the shared prefix."""
 
     @property
+    def replayed(self) -> tuple[bool, ...]:
+        """Whether a segment's example is replayed, one entry a segment."""
+        return tuple(name.startswith(REPLAY) for name in self.example_ids)
+
+    @property
     def tokens(self) -> int:
         """Tokens of the examples, a shared prefix counted once for each of them."""
         return len(self.ids) + self.shared * (len(self.example_ids) - 1)
@@ -79,7 +92,8 @@ class Step:
     epoch: float
     """Share of epochs done after this step."""
     loss: float
-    """Mean cross-entropy over the supervised tokens, nats per token."""
+    """Mean cross-entropy over the tasks' supervised tokens, nats per token; unweighted. Over the
+    replay's, where a step has no other."""
     learning_rate: float
     """The rate of this step."""
     grad_norm: float
@@ -96,6 +110,12 @@ class Step:
     """Nats per token, where this step was followed by a validation."""
     validation_score: float | None = None
     """The task metric on validation (accuracy by choices, or on generated text)."""
+    replay_loss: float | None = None
+    """Mean cross-entropy over the replay's tokens, where this step had some."""
+    kl: float | None = None
+    """Mean KL(base || tuned) where it is held to the base, nats per place, before its weight."""
+    entropy_weight: float | None = None
+    """Mean weight of the supervised tokens, where they are weighted by entropy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,16 +15,17 @@ from instil.data.prepare import TaskData
 from instil.recipe import Recipe, resolve_learning_rate
 from instil.report import format as fmt
 from instil.report.mix import mix_text
-from instil.results import TrainingSummary
+from instil.results import Means, TrainingSummary
 from instil.run import load_steps
 from instil.stages import Bench, load_base
 from instil.types import Example, Piece, Step
 
 if TYPE_CHECKING:
     from instil.encode.mask import ChatFormat
-    from instil.encode.plan import TrainingData
+    from instil.encode.plan import Replay, TrainingData
     from instil.model.load import LoadedModel, ModelFolder
     from instil.train.fit import Fitted, Plan, Validation
+    from instil.train.objective import Objective
     from instil.train.room import Room
 
 VALIDATIONS = 6
@@ -66,7 +67,10 @@ def _train(
     already = steps_done(bench.run.checkpoint)
     bench.run.begin_steps(up_to=already)
     room = Room()
-    expected = expect(bench, loaded, encoded, room=room) if not already else None
+    wanted = objective(bench.recipe, folder)
+    expected = None
+    if not already:
+        expected = expect(bench, loaded, encoded, room=room, objective=wanted)
     with bench.stage("training", len(plan.batches)) as done:
         shown = bench.progress.tasks[-1].id
         done(already)
@@ -76,7 +80,7 @@ def _train(
             bench.progress.update(shown, note=_step_note(step))
             done(1)
 
-        fitted = fit(loaded, plan, validate=validate, on_step=on_step, room=room)
+        fitted = fit(loaded, plan, validate=validate, on_step=on_step, room=room, objective=wanted)
     if expected:
         bench.say(as_expected(expected, load_steps(bench.run.folder)))
     save_model(loaded, bench.run.model)
@@ -97,12 +101,19 @@ class Expected:
     """Peak."""
 
 
-def expect(bench: Bench, loaded: LoadedModel, encoded: TrainingData, *, room: Room) -> Expected:
+def expect(
+    bench: Bench,
+    loaded: LoadedModel,
+    encoded: TrainingData,
+    *,
+    room: Room,
+    objective: Objective | None = None,
+) -> Expected:
     """Try the largest pack, and say what that lets us expect; `room` gets tighter if need be."""
     from instil.train.loop import probe
 
     with bench.stage("largest pack"):
-        found = probe(loaded, encoded.batches, room=room)
+        found = probe(loaded, encoded.batches, room=room, objective=objective)
     tokens = found.step_tokens
     each = found.seconds / found.tokens
     bench.say(
@@ -143,8 +154,28 @@ def adapted(recipe: Recipe, folder: ModelFolder) -> LoadedModel:
     )
 
 
-def encoded_training(recipe: Recipe, data: Sequence[TaskData], chat: ChatFormat) -> TrainingData:
-    """Render, encode and pack every epoch of the mix of all tasks."""
+def objective(recipe: Recipe, folder: ModelFolder) -> Objective:
+    """Turn the recipe's `keep` section into what is minimised.
+
+    With full fine-tuning and a weight of KL, a second, frozen copy of the base model is loaded.
+    """
+    from instil.train.objective import Objective
+
+    keep = recipe.keep
+    apart = keep.kl and recipe.method == "full"
+    return Objective(
+        entropy_weighted=keep.entropy_weighted,
+        kl=keep.kl or 0.0,
+        kl_on=keep.kl_on,
+        base=load_base(recipe, folder) if apart else None,
+        seed=recipe.seed,
+    )
+
+
+def encoded_training(
+    recipe: Recipe, data: Sequence[TaskData], chat: ChatFormat, *, replay: Replay | None = None
+) -> TrainingData:
+    """Render, encode and pack every epoch of the mix of all tasks, and of what is replayed."""
     from instil.encode.plan import plan_training
 
     pools = [Pool(d.task, d.train, d.templates, d.weight) for d in data]
@@ -162,6 +193,7 @@ def encoded_training(recipe: Recipe, data: Sequence[TaskData], chat: ChatFormat)
         tokens_per_batch=recipe.train.tokens_per_batch,
         micro_batch_tokens=recipe.train.micro_batch_tokens,
         seed=recipe.seed,
+        replay=replay,
     )
 
 
@@ -290,12 +322,51 @@ def training_summary(
         trainable_share=share,
         peak_memory_bytes=peak_memory(loaded.device),
         dtype=str(loaded.dtype).removeprefix("torch."),
+        means=means_of(bench.recipe, steps, replayed=encoded.replayed),
     )
+
+
+def means_of(recipe: Recipe, steps: Sequence[Step], *, replayed: Sequence[str]) -> Means | None:
+    """Sum up what was done to keep what the model knew; None: nothing was.
+
+    Args:
+        recipe: What was asked for.
+        steps: Of the training.
+        replayed: Ids of the tasks of which rows were replayed.
+    """
+    keep = recipe.keep
+    if keep.replay.share is None and keep.kl is None and not keep.entropy_weighted:
+        return None
+    of = keep.replay.of
+    return Means(
+        replay_share=keep.replay.share,
+        replay_of="" if keep.replay.share is None else of if isinstance(of, str) else "tasks",
+        replayed=tuple(replayed),
+        replay_loss=_ends([s.replay_loss for s in steps if s.replay_loss is not None]),
+        kl=keep.kl,
+        kl_on=str(keep.kl_on) if keep.kl else "",
+        mean_kl=_mean([s.kl for s in steps if s.kl is not None]),
+        entropy_weighted=keep.entropy_weighted,
+        mean_weight=_mean([s.entropy_weight for s in steps if s.entropy_weight is not None]),
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the mean of the first and of the last tenth."""
+    if not values:
+        return None
+    tenth = -(-len(values) // 10)
+    return sum(values[:tenth]) / tenth, sum(values[-tenth:]) / tenth
 
 
 def _step_note(step: Step) -> str:
     speed = step.tokens / step.seconds
-    note = f"loss {step.loss:.3f}, {speed:,.0f} tokens/s"
+    beside = "" if step.kl is None else f", KL {step.kl:.3f}"
+    note = f"loss {step.loss:.3f}{beside}, {speed:,.0f} tokens/s"
     if step.validation_score is not None:
         note += f", validation {100 * step.validation_score:.1f} (loss {step.validation_loss:.3f})"
     return note

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from instil.tokens import REPLAY as REPLAY
 from instil.tokens import Encoded as Encoded
 from instil.tokens import Fate as Fate
 from instil.tokens import Pack as Pack
@@ -257,6 +258,17 @@ class TooLong(StrEnum):
     ERROR = "error"
     DROP = "drop"
     SHORTEN = "shorten"
+
+
+class KlOn(StrEnum):
+    """Where a tuned model is held to the untouched one."""
+
+    PROMPT = "prompt"
+    """Where tokens of a prompt are predicted."""
+    COMPLETION = "completion"
+    """Where the tasks' answers are predicted: what is trained on."""
+    REPLAY = "replay"
+    """Where what is replayed is predicted."""
 
 
 class PerRow(StrEnum):

@@ -15,10 +15,11 @@ from transformers import (
 )
 
 from instil.encode.batch import make_batch
-from instil.model import attention, packed
+from instil.model import attention, losses, packed
 from instil.model.adapter import adapter_off, add_lora, train_all, trainable
 from instil.model.layers import KNOWN
-from instil.model.packed import Build, find_build, log_chances, model_logits, summed_loss
+from instil.model.losses import summed_loss
+from instil.model.packed import Build, find_build, log_chances, model_logits
 
 SIZES = {
     "vocab_size": 90,
@@ -103,7 +104,7 @@ def test_the_loss_in_chunks_equals_the_plain_one(monkeypatch, rows):
         model_logits(model, batch), batch.labels, reduction="sum"
     )
     expected = torch.autograd.grad(wanted, list(model.parameters()))
-    monkeypatch.setattr(packed, "CHUNK", rows * 90)
+    monkeypatch.setattr(losses, "CHUNK", rows * 90)
     loss = summed_loss(model, batch, build=Build(True, True))
     torch.testing.assert_close(loss, wanted, rtol=1e-6, atol=1e-6)
     for mine, theirs in zip(

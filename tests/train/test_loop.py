@@ -11,6 +11,7 @@ from instil.errors import TrainError
 from instil.model.adapter import adapter_off, add_lora, snapshot, trainable
 from instil.model.packed import Build, head_of, hidden_states
 from instil.train.loop import Schedule, backward, mean_loss, pack_loss, train_steps
+from instil.train.objective import Objective
 from instil.train.optim import adamw
 from instil.types import Encoded, Pack
 
@@ -40,10 +41,10 @@ def logits(loaded, item: Pack) -> torch.Tensor:
     return hidden @ head_of(loaded.model).weight.t()
 
 
-def gradients(loaded, packs: list[Pack]) -> dict[str, torch.Tensor]:
-    supervised = sum(sum(p.mask) for p in packs)
+def gradients(loaded, packs: list[Pack], objective=None) -> dict[str, torch.Tensor]:
+    terms = (objective or Objective()).over(packs, step=1)
     for p in packs:
-        backward(loaded, p, supervised=supervised)
+        backward(loaded, p, terms=terms)
     found = {name: p.grad.clone() for name, p in trainable(loaded.model).items()}
     loaded.model.zero_grad()
     return found

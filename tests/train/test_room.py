@@ -11,6 +11,7 @@ from instil.errors import TrainError
 from instil.model.adapter import trainable
 from instil.train import loop
 from instil.train.loop import batch_gradient, probe
+from instil.train.objective import Objective
 from instil.train.room import Room, is_out_of_memory
 
 
@@ -45,21 +46,22 @@ def short_of_memory(monkeypatch, tokens: int, *, recompute_saves: bool = False):
     asked = []
     plain = loop.backward
 
-    def backward(loaded, item, *, supervised, recompute=False):
+    def backward(loaded, item, *, terms, recompute=False):
         asked.append((len(item.ids), recompute))
         if len(item.ids) > tokens and not (recompute and recompute_saves):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return plain(loaded, item, supervised=supervised, recompute=recompute)
+        return plain(loaded, item, terms=terms, recompute=recompute)
 
     monkeypatch.setattr(loop, "backward", backward)
     return asked
 
 
-def gradient(loaded, packs, room):
-    loss, supervised = batch_gradient(loaded, packs, room=room)
+def gradient(loaded, packs, room, objective=None):
+    terms = (objective or Objective()).over(packs, step=3)
+    sums = batch_gradient(loaded, packs, room=room, terms=terms)
     found = {name: p.grad.clone() for name, p in trainable(loaded.model).items()}
     loaded.model.zero_grad()
-    return loss, supervised, found
+    return sums, found
 
 
 @pytest.mark.parametrize("recompute_saves", [False, True])
@@ -73,14 +75,14 @@ def test_the_batch_goes_on_in_smaller_packs_with_the_same_gradient(
     asked = short_of_memory(
         monkeypatch, 10 if recompute_saves else 30, recompute_saves=recompute_saves
     )
-    loss, supervised, found = gradient(loaded, packs, room)
+    sums, found = gradient(loaded, packs, room)
     assert asked[0] == (94, False)
     assert room.max_tokens is not None
     assert room.recompute is recompute_saves
-    assert supervised == wanted[1]
-    assert loss == pytest.approx(wanted[0], rel=1e-5)
+    assert sums.tokens == wanted[0].tokens == 18
+    assert sums.loss == pytest.approx(wanted[0].loss, rel=1e-5)
     for name, grad in found.items():
-        torch.testing.assert_close(grad, wanted[2][name], atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(grad, wanted[1][name], atol=1e-6, rtol=1e-4)
     asked.clear()
     gradient(loaded, packs, room)  # the next batch is cut from the start
     assert all(size <= 30 or again for size, again in asked)

@@ -96,6 +96,27 @@ def _drawn(task: Task, seed: int) -> list[Row]:
     return sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "guard", task.id, r.id))
 
 
+def guard_sources(guard: Sequence[GuardTask], names: Sequence[str]) -> list[tuple[Task, Row]]:
+    """Return the rows that a guard was made of, general text's included, each with its task.
+
+    Args:
+        guard: As drawn by `load_guard`.
+        names: The tasks that it was drawn from.
+    """
+    asked: dict[str, set[str]] = {}
+    for item in guard:
+        asked.setdefault(item.id, set()).update(e.row for e in item.examples)
+    tasks = {task.id: task for task in map(load_task, names)}
+    if TEXT in asked:
+        tasks[TEXT] = load_task(TEXT_FROM)
+    return [
+        (tasks[name], row)
+        for name, ids in asked.items()
+        for row in load_rows(tasks[name]).rows
+        if row.id in ids
+    ]
+
+
 def choosing_rows(rows: int) -> int:
     """Return how many further rows of a guard task something is chosen on: half as many.
 

@@ -228,7 +228,7 @@ def keep_apart(data: Sequence[TaskData]) -> tuple[TaskData, ...]:
         DataError: Nothing would be left of a task's training rows.
     """
     judged = [
-        {key: row.id for row in (*d.validation, *d.test) for key in _identities(d.task, row)}
+        {key: row.id for row in (*d.validation, *d.test) for key in identities(d.task, row)}
         for d in data
     ]
     return tuple(
@@ -237,7 +237,8 @@ def keep_apart(data: Sequence[TaskData]) -> tuple[TaskData, ...]:
     )
 
 
-def _identities(task: Task, row: Row) -> Iterator[tuple[str, ...]]:
+def identities(task: Task, row: Row) -> Iterator[tuple[str, ...]]:
+    """Yield what a row is the same by as one of another task: its place, its group, its text."""
     if row.place:
         yield "place", task.source.uri, row.place
     if task.group:
@@ -252,7 +253,7 @@ def _apart(data: TaskData, judged: Sequence[tuple[str, Mapping[tuple[str, ...], 
             f"{task}/{keys[key]}"
             for task, keys in judged
             if task != data.task.id
-            for key in _identities(data.task, row)
+            for key in identities(data.task, row)
             if key in keys
         )
         other = next(found, "")

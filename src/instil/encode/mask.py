@@ -105,6 +105,18 @@ class ChatFormat:
         """The stop token as the chat template writes it."""
         return str(self.tokenizer.convert_ids_to_tokens(self.stop_id))
 
+    @property
+    def text_start(self) -> int:
+        """The token before a text: the tokenizer's BOS, or its EOS where it has none."""
+        bos = self.tokenizer.bos_token_id
+        return int(self.stop_id if bos is None else bos)
+
+    @property
+    def text_ends(self) -> tuple[int, ...]:
+        """Tokens that end a text: EOS, unless it ends a turn, after which a dialogue goes on."""
+        eos = self.tokenizer.eos_token_id
+        return () if eos is None or (eos == self.stop_id and not self.plain) else (int(eos),)
+
     def completion(self, target: str, *, stop: bool = True) -> list[int]:
         """Token ids of the completion, with the stop token unless `stop` is False."""
         return self.tokens(self.harmless(target)) + ([self.stop_id] if stop else [])

@@ -21,13 +21,20 @@ from instil.types import Encoded, Pack
 def pack(encoded: Sequence[Encoded], *, max_tokens: int, shared: int = 0) -> tuple[Pack, ...]:
     """Fill packs one after another, in order; an example longer than `max_tokens` gets its own.
 
-    Dropped examples (no ids) are left out. No example is split.
+    Dropped examples (no ids) are left out. No example is split. Where others share their first
+    tokens, plain texts stand in packs of their own, behind these.
 
     Args:
         encoded: The examples.
         max_tokens: Tokens computed in one pack.
-        shared: How many leading tokens all examples have in common (see `shared_prefix`).
+        shared: How many leading tokens all prompts have in common (see `shared_prefix`).
     """
+    if shared and any(item.plain_text for item in encoded):
+        prompted = [item for item in encoded if not item.plain_text]
+        texts = [item for item in encoded if item.plain_text]
+        return pack(prompted, max_tokens=max_tokens, shared=shared) + pack(
+            texts, max_tokens=max_tokens
+        )
     packs: list[list[Encoded]] = [[]]
     filled = shared
     for item in encoded:
@@ -89,7 +96,8 @@ def halves(whole: Pack) -> tuple[Pack, Pack]:
 def shared_prefix(encoded: Sequence[Encoded]) -> int:
     """Return how many leading tokens all examples share within their prompts.
 
-    Each keeps at least one prompt token of its own, from which its completion is predicted.
+    Each keeps at least one prompt token of its own, from which its completion is predicted. Plain
+    texts have no prompt, and share nothing.
     """
     return stored(encoded).shared_prefix()
 
@@ -103,7 +111,7 @@ class Cut:
     numbers: Sequence[int]
     """Which of them, in order."""
     shared: int
-    """Leading tokens that all examples of the store have in common."""
+    """Leading tokens that all prompts of the store have in common."""
 
 
 class Batches(Sequence[tuple[Pack, ...]]):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
 from instil.encode.mask import ChatFormat, encode_turns
 from instil.encode.pack import Batches, Cut, batches
@@ -27,6 +29,42 @@ class TrainingData:
     """One encoded example, for people to look at."""
     mix: tuple[MixLine, ...] = ()
     """What the first epoch holds, a line a task."""
+    replayed: tuple[str, ...] = ()
+    """Ids of the tasks of which rows are replayed."""
+
+
+class Replayed(NamedTuple):
+    """An example of what is replayed."""
+
+    line: str
+    """Its line in the mix: `replay: ` and what it is of."""
+    row: str
+    """What it was made of, to count different ones by."""
+    made: Encoded
+    """The tokens; its id begins with `REPLAY`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Other material that is trained on as well."""
+
+    share: float
+    """Of an epoch's examples, 0 to 0.5."""
+    stream: Iterator[Replayed]
+    """Never ends; an epoch goes on where the one before it stopped."""
+    tasks: tuple[str, ...] = ()
+    """Ids of the tasks that it is of; empty: of the model's own texts."""
+
+
+def replay_count(own: int, *, share: float) -> int:
+    """Return how many examples are replayed beside `own` of the tasks', at least one.
+
+    Their share of all examples differs from the one asked for by less than one example.
+
+    >>> replay_count(95, share=0.05), replay_count(600, share=0.01), replay_count(10, share=0.01)
+    (5, 6, 1)
+    """
+    return max(1, round(own * share / (1 - share)))
 
 
 def plan_training(
@@ -39,6 +77,7 @@ def plan_training(
     tokens_per_batch: int,
     micro_batch_tokens: int,
     seed: int,
+    replay: Replay | None = None,
 ) -> TrainingData:
     """Encode and pack all epochs.
 
@@ -51,6 +90,7 @@ def plan_training(
         tokens_per_batch: Tokens of an optimizer step.
         micro_batch_tokens: Tokens of a forward pass.
         seed: Of the order.
+        replay: What is mixed into each epoch; None: nothing.
 
     Raises:
         DataError: An example is too long under the policy `error`, or nothing is left to train on.
@@ -66,7 +106,11 @@ def plan_training(
                 example, chat, max_length=max_length, too_long=TooLong(too_long)
             ):
                 store.append(item)
-                counts.add(example, item)
+                counts.add(example.task, example.row, item, shots=example.shots)
+        if replay is not None and store:
+            for again in islice(replay.stream, replay_count(len(store), share=replay.share)):
+                store.append(again.made)
+                counts.add(again.line, again.row, again.made)
         fates += store.fates
         mix = mix or counts.lines()
         sample = sample or (store[0] if store else None)
@@ -87,7 +131,7 @@ def plan_training(
             )
         )
     planned = Batches(cuts, micro_batch_tokens=micro_batch_tokens)
-    return TrainingData(planned, dict(fates), sample, mix)
+    return TrainingData(planned, dict(fates), sample, mix, replay.tasks if replay else ())
 
 
 class MixCounts:
@@ -100,14 +144,14 @@ class MixCounts:
         self._found: dict[str, Counter[str]] = {}
         self._rows: dict[str, set[str]] = {}
 
-    def add(self, example: Example, made: Encoded) -> None:
-        """Count one example."""
-        count = self._found.setdefault(example.task, Counter())
-        rows = self._rows.setdefault(example.task, set())
+    def add(self, line: str, row: str, made: Encoded, *, shots: int = 0) -> None:
+        """Count one example on its line: its task's, or the replay's."""
+        count = self._found.setdefault(line, Counter())
+        rows = self._rows.setdefault(line, set())
         if made.ids:
-            rows.add(example.row)
+            rows.add(row)
             count["examples"] += 1
-            count["few_shot"] += example.shots > 0
+            count["few_shot"] += shots > 0
             count["tokens"] += len(made.ids)
             count["supervised_tokens"] += sum(made.mask)
 

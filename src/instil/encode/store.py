@@ -23,7 +23,7 @@ class Store(Sequence[Encoded]):
         self._ends = array("q", [0])
         self._names: list[str] = []
         self._why: dict[int, tuple[Fate, str]] = {}
-        self._first_trained = array("q")
+        self._prompt: int | None = None  # tokens of the shortest one
         self._low: tuple[int, ...] = ()
         self._high: tuple[int, ...] = ()
         self.fates: Counter[str] = Counter()
@@ -37,13 +37,15 @@ class Store(Sequence[Encoded]):
             return
         if item.fate is not Fate.KEPT:
             self._why[len(self)] = (item.fate, item.why)
-        self._low = min(self._low, item.ids) if self._names else item.ids
-        self._high = max(self._high, item.ids)
+        if not item.plain_text:
+            self._low = min(self._low or item.ids, item.ids)
+            self._high = max(self._high, item.ids)
+            trained = item.mask.index(True) if any(item.mask) else len(item.ids)
+            self._prompt = trained if self._prompt is None else min(self._prompt, trained)
         self._names.append(item.example_id)
         self._ids.extend(item.ids)
         self._mask.extend(item.mask)
         self._ends.append(len(self._ids))
-        self._first_trained.append(item.mask.index(True) if any(item.mask) else len(item.ids))
 
     def __len__(self) -> int:
         """Return the number of examples with tokens."""
@@ -79,8 +81,9 @@ class Store(Sequence[Encoded]):
         """Return how many leading tokens all examples share within their prompts.
 
         Each keeps at least one prompt token of its own, from which its completion is predicted.
+        Plain texts have no prompt, and share nothing.
         """
-        return common_start(self._low, self._high, limit=min(self._first_trained, default=1) - 1)
+        return common_start(self._low, self._high, limit=(self._prompt or 1) - 1)
 
 
 def stored(encoded: Iterable[Encoded]) -> Store:

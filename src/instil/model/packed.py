@@ -1,8 +1,8 @@
-"""A pack through the model: the losses of the tokens that are predicted, and nothing else.
+"""A pack through the model: what it says of the tokens that are predicted, and nothing else.
 
-The final hidden states are taken at the predicted places only, and the vocabulary projection with
-its cross-entropy is computed a few rows at a time, so memory grows neither with the vocabulary nor
-with the number of predicted tokens.
+The final hidden states are taken at the predicted places only; what follows from them is computed a
+block at a time (here and in `losses`), so memory grows neither with the vocabulary nor with the
+number of predicted tokens.
 
 Both short cuts (our own layers, and the head apart from the model) are tried on a few tokens when a
 model is loaded. Where they do not give the model's own logits, as with a build that we do not know,
@@ -22,8 +22,6 @@ from peft import PeftModel
 from instil.encode.batch import Batch, make_batch
 from instil.model.layers import fits, run_layers
 
-CHUNK = 2**24
-"""Logits held at once, in number."""
 BFLOAT16_NOISE = 0.1
 """How far another order of bfloat16 roundings may move logits, as a share of their spread: on 30
 layers and random tokens it was .04. Exactness is shown in float32, by tests."""
@@ -79,26 +77,7 @@ def base_of(model: Any) -> Any:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-# --- the two uses: a loss to train on, and log-probabilities to compare -------------------------
-
-
-def summed_loss(model: Any, batch: Batch, *, build: Build, recompute: bool = False) -> torch.Tensor:
-    """Cross-entropy in nats, summed over the batch's predicted tokens; a scalar in float32."""
-    if not build.own_head:
-        logits = model_logits(model, batch)
-        return torch.nn.functional.cross_entropy(logits.float(), batch.labels, reduction="sum")
-    hidden = hidden_states(model, batch, batch.predict_from, build=build, recompute=recompute)
-    head = head_of(base_of(model))
-    if not torch.is_grad_enabled():
-        chunks = _chunks(hidden, batch.labels, head.weight.shape[0])
-        return torch.stack([_plain_loss(rows, labels, head) for rows, labels in chunks]).sum()
-    loss: torch.Tensor = _SummedLoss.apply(hidden, head.weight, head.bias, head, batch.labels)
-    return loss
-
-
-def _plain_loss(hidden: torch.Tensor, labels: torch.Tensor, head: Head) -> torch.Tensor:
-    logits = head.shaped(torch.nn.functional.linear(hidden, head.weight, head.bias))
-    return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+# --- log-probabilities to compare (what is trained on stands in `losses`) ------------------------
 
 
 def log_chances(model: Any, batch: Batch, *, build: Build) -> torch.Tensor:
@@ -132,51 +111,6 @@ def float_logits(hidden: torch.Tensor, head: Head, lines: slice) -> torch.Tensor
     """Logits of some lines of the vocabulary, (S, lines), in float32."""
     bias = head.bias[lines].float() if head.bias is not None else None
     return head.shaped(torch.nn.functional.linear(hidden, head.weight[lines].float(), bias))
-
-
-class _SummedLoss(torch.autograd.Function):
-    """Loss and gradients a few rows at a time; the gradients are ready when the loss is."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        head: Head,
-        labels: torch.Tensor,
-    ) -> torch.Tensor:
-        wanted = [hidden, weight, *([] if bias is None else [bias])]
-        needed = [t for t, need in zip(wanted, ctx.needs_input_grad, strict=False) if need]
-        total = hidden.new_zeros((), dtype=torch.float32)
-        of_hidden, others = [], [torch.zeros_like(t) for t in needed if t is not hidden]
-        for rows, wanted_labels in _chunks(hidden, labels, weight.shape[0]):
-            with torch.enable_grad():
-                rows = rows.detach().requires_grad_(ctx.needs_input_grad[0])
-                loss = _plain_loss(rows, wanted_labels, head)
-            total += loss.detach()
-            if needed:
-                inputs = [rows if t is hidden else t for t in needed]
-                found = list(torch.autograd.grad(loss, inputs))
-                if ctx.needs_input_grad[0]:
-                    of_hidden.append(found.pop(0))
-                for whole, part in zip(others, found, strict=True):
-                    whole += part
-        ctx.found = [*([torch.cat(of_hidden)] if of_hidden else []), *others]
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Any:
-        found = iter(ctx.found)
-        needs = ctx.needs_input_grad[:3]
-        return (*(next(found).mul_(grad) if need else None for need in needs), None, None)
-
-
-def _chunks(
-    hidden: torch.Tensor, labels: torch.Tensor, vocabulary: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    rows = max(1, CHUNK // vocabulary)
-    yield from zip(hidden.split(rows), labels.split(rows), strict=True)
 
 
 # --- through the decoder -----------------------------------------------------------------------

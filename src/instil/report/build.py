@@ -16,7 +16,7 @@ from instil.report import format as fmt
 from instil.report.average import average_blocks, average_numbers
 from instil.report.curves import curve_plots
 from instil.report.guard import guard_blocks, guard_outcomes, worst_guard
-from instil.report.keeping import keeping_blocks
+from instil.report.keeping import keeping_blocks, replayed_guards
 from instil.report.ladder import ladder_blocks
 from instil.report.mix import mix_blocks
 from instil.report.origin import data_blocks, manifest_facts, token_blocks
@@ -69,6 +69,7 @@ def build_report(
 
 
 def _result_sections(summary: RunSummary, steps: Sequence[Step]) -> tuple[Section, ...]:
+    seen = replayed_guards(summary)
     return (
         *_average_sections(summary),
         _each_task(
@@ -99,10 +100,17 @@ def _result_sections(summary: RunSummary, steps: Sequence[Step]) -> tuple[Sectio
             "forgetting",
             "What was forgotten",
             "Forgetting",
-            "The same guard tasks before and after training, which had no part in it.",
-            (*guard_blocks(summary.forgetting), *keeping_blocks(summary)),
+            _guard_intro(seen),
+            (*guard_blocks(summary.forgetting, replayed=seen), *keeping_blocks(summary)),
         ),
     )
+
+
+def _guard_intro(seen: Sequence[str]) -> str:
+    if not seen:
+        return "The same guard tasks before and after training, which had no part in it."
+    rows = "The same rows before and after training, which had no part in it"
+    return f"{rows}; other rows of {', '.join(seen)} were replayed."
 
 
 def _test_intro(looks: int) -> str:

@@ -19,8 +19,15 @@ _AXES = {
 }
 
 
-def guard_blocks(guards: Sequence[GuardResult]) -> tuple[Block, ...]:
-    """Return the differences as plots, one a unit, then the table."""
+def guard_blocks(
+    guards: Sequence[GuardResult], *, replayed: Sequence[str] = ()
+) -> tuple[Block, ...]:
+    """Return the differences as plots, one a unit, then the table.
+
+    Args:
+        guards: Before and after, a line a task and metric.
+        replayed: Tasks of which other rows were trained on.
+    """
     if not guards:
         return (Note("No guard task was run, so forgetting was not measured."),)
     scores = [each for each in guards if _unit(each) in (Unit.PERCENT, Unit.POINTS)]
@@ -31,7 +38,7 @@ def guard_blocks(guards: Sequence[GuardResult]) -> tuple[Block, ...]:
         plots.append(_plot(scores, title))
     if nats:
         plots.append(_plot(nats, "General text: right of zero is a loss"))
-    table = _table(guards, guard_outcomes(guards))
+    table = _table(guards, guard_outcomes(guards), replayed)
     return (Plots(tuple(plots)), table) if plots else (table,)
 
 
@@ -81,7 +88,9 @@ def _dot(guard: GuardResult) -> Dot:
     return Dot(guard.task, "difference", found.difference, found.low, found.high, text)
 
 
-def _table(guards: Sequence[GuardResult], shown: Sequence[Outcome]) -> Table:
+def _table(
+    guards: Sequence[GuardResult], shown: Sequence[Outcome], replayed: Sequence[str]
+) -> Table:
     columns = (
         Column("Guard task", Align.TEXT),
         Column("Metric", Align.TEXT),
@@ -95,16 +104,24 @@ def _table(guards: Sequence[GuardResult], shown: Sequence[Outcome]) -> Table:
         "In brackets the 95 % interval; differences are paired, row by row. A change is named only "
         "where its interval excludes zero, after Holm's correction over all guard tasks."
     )
-    rows = tuple(_row(guard, outcome) for guard, outcome in zip(guards, shown, strict=True))
+    if any(guard.task in replayed for guard in guards):
+        note += (
+            " Seen in replay: other rows of the task were trained on, so it no longer speaks for "
+            "tasks that were not."
+        )
+    rows = tuple(
+        _row(guard, outcome, seen=guard.task in replayed)
+        for guard, outcome in zip(guards, shown, strict=True)
+    )
     return Table("Guard tasks before and after training", columns, rows, note)
 
 
-def _row(guard: GuardResult, outcome: Outcome) -> tuple[Cell, ...]:
+def _row(guard: GuardResult, outcome: Outcome, *, seen: bool) -> tuple[Cell, ...]:
     found = guard.comparison
     word = verdict_word(outcome, subject="after is")
     change = f"{fmt.change(found)} ({fmt.change_interval(found)})"
     return (
-        Cell(guard.task, guard.kind),
+        Cell(guard.task, f"{guard.kind}, seen in replay" if seen else guard.kind),
         Cell(fmt.style(found.metric).label),
         Cell(fmt.count(found.n)),
         Cell(fmt.interval(guard.before)),

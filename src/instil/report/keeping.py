@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from instil.report import format as fmt
 from instil.report.format import NBSP
 from instil.report.page import Align, Block, Cell, Column, Note, Table, Tone
-from instil.results import Interpolation, Moved, RunSummary, Tried
+from instil.results import Interpolation, Means, Moved, RunSummary, Tried
 from instil.types import Summary
 
 
@@ -18,11 +20,50 @@ def keeping_blocks(summary: RunSummary) -> tuple[Block, ...]:
 
 
 def keeping_lines(summary: RunSummary) -> list[str]:
-    """Return the sentences: how far the model moved, and how much of the tuning it carries."""
-    lines = [] if summary.moved is None else [_moved_line(summary.moved)]
+    """Return the sentences: by what means it was kept, how far it moved, how much is carried."""
+    lines = [] if summary.training.means is None else list(_means_lines(summary.training.means))
+    if summary.moved is not None:
+        lines.append(_moved_line(summary.moved))
     if summary.interpolation is not None:
         lines.append(_interpolation_line(summary.interpolation))
     return lines
+
+
+def replayed_guards(summary: RunSummary) -> tuple[str, ...]:
+    """Return the guard tasks of which other rows were trained on."""
+    means = summary.training.means
+    replayed = means.replayed if means else ()
+    return tuple(dict.fromkeys(g.task for g in summary.forgetting if g.task in replayed))
+
+
+_PLACES = {
+    "prompt": "where tokens of the prompts are predicted",
+    "completion": "where the answers are predicted",
+    "replay": "where what is replayed is predicted",
+}
+
+
+def _means_lines(means: Means) -> Iterator[str]:
+    if means.replay_share is not None:
+        what = "texts that the untouched model wrote by itself"
+        if means.replayed:
+            what = f"rows of {', '.join(means.replayed)}, none of which is judged by"
+        loss = ""
+        if means.replay_loss is not None:
+            first, last = (fmt.fixed(nats, 3) for nats in means.replay_loss)
+            loss = f"; their loss went from {first} to {last} nats per token"
+        yield f"Replayed: {what}, {_share(means.replay_share)} of the examples{loss}."
+    if means.kl is not None:
+        mean = "" if means.mean_kl is None else f"; {fmt.fixed(means.mean_kl, 4)} nats on average"
+        yield (
+            f"Held to the untouched model {_PLACES[means.kl_on]}: forward KL with a weight of "
+            f"{means.kl:g}{mean}."
+        )
+    if means.entropy_weighted:
+        mean = (
+            "" if means.mean_weight is None else f"; {fmt.fixed(means.mean_weight, 3)} on average"
+        )
+        yield f"Each token's loss was weighted by how unsure the model was there{mean}."
 
 
 def _moved_line(moved: Moved) -> str:

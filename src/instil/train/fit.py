@@ -18,6 +18,7 @@ from instil.model.adapter import restore, snapshot, trainable
 from instil.model.load import LoadedModel
 from instil.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from instil.train.loop import Schedule, train_steps
+from instil.train.objective import Objective
 from instil.train.optim import adamw
 from instil.train.room import Room
 from instil.types import Pack, Step
@@ -70,6 +71,7 @@ def fit(
     validate: Callable[[], Validation],
     on_step: Callable[[Step], None],
     room: Room | None = None,
+    objective: Objective | None = None,
 ) -> Fitted:
     """Train, keep the weights with the best validation metric, and leave them in the model.
 
@@ -105,6 +107,7 @@ def fit(
         steps_per_epoch=len(plan.batches) / plan.epochs,
         start=state.step,
         room=room,
+        objective=objective,
     )
     with hold_interrupt() as interrupted:
         while not out_of_patience(state, plan) and (step := next(steps, None)) is not None:

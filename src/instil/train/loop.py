@@ -2,9 +2,9 @@
 
 It knows nothing of files, validation or stopping; whoever consumes the steps does (`train.fit`).
 
-The loss of a batch is the cross-entropy summed over all its supervised tokens, divided by their
-number in the *whole* batch, so that cutting a batch into more packs changes nothing. The vocabulary
-projection is computed at supervised places only.
+The loss of a batch is summed over all its supervised tokens and divided by their number in the
+*whole* batch (`train.objective`), so that cutting a batch into more packs changes nothing. The
+vocabulary projection is computed at supervised places only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import torch
 from instil.encode.batch import to_batch
 from instil.errors import Problem, TrainError
 from instil.model.load import LoadedModel
-from instil.model.packed import summed_loss
+from instil.model.losses import Losses, losses, summed_loss
+from instil.train.objective import Objective, Sums, Terms
 from instil.train.optim import rate
 from instil.train.room import Room, is_out_of_memory
 from instil.types import Pack, Step
@@ -49,6 +50,7 @@ def train_steps(
     steps_per_epoch: float,
     start: int = 0,
     room: Room | None = None,
+    objective: Objective | None = None,
 ) -> Iterator[Step]:
     """Take one optimizer step a batch, from batch `start` on; yield what happened.
 
@@ -56,6 +58,7 @@ def train_steps(
         TrainError: the loss is not a finite number, or memory does not do for one example.
     """
     room = room or Room()
+    objective = objective or Objective()
     model = loaded.model
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     for number in range(start + 1, len(batches) + 1):
@@ -71,12 +74,13 @@ def train_steps(
         for group in optimizer.param_groups:
             group["lr"] = lr
         model.train()
-        loss, supervised = batch_gradient(loaded, packs, room=room)
+        terms = objective.over(packs, step=number)
+        found = batch_gradient(loaded, packs, room=room, terms=terms)
         norm = torch.nn.utils.clip_grad_norm_(weights, schedule.max_grad_norm or float("inf"))
         if not torch.isfinite(norm):
             raise TrainError(
                 Problem(
-                    f"the gradient is not finite at step {number} (loss {loss:.3g})",
+                    f"the gradient is not finite at step {number} (loss {found.loss:.3g})",
                     fix="lower train.learning_rate, or set dtype: float32",
                 )
             )
@@ -85,33 +89,43 @@ def train_steps(
         yield Step(
             step=number,
             epoch=number / steps_per_epoch,
-            loss=loss,
+            loss=found.loss,
             learning_rate=lr,
             grad_norm=float(norm),
-            supervised_tokens=supervised,
+            supervised_tokens=terms.supervised,
             tokens=sum(pack.tokens for pack in packs),
             seconds=time.perf_counter() - began,
             memory_bytes=peak_memory(loaded.device),
+            replay_loss=found.replay_loss,
+            kl=found.kl / terms.places if terms.places else None,
+            entropy_weight=(
+                found.weights / terms.supervised if objective.entropy_weighted else None
+            ),
         )
 
 
-def batch_gradient(loaded: LoadedModel, packs: Sequence[Pack], *, room: Room) -> tuple[float, int]:
+def batch_gradient(
+    loaded: LoadedModel, packs: Sequence[Pack], *, room: Room, terms: Terms | None = None
+) -> Sums:
     """Compute the gradient of a whole batch; packs that do not fit into memory are cut.
 
-    Returns:
-        The loss, nats per supervised token, and the number of those.
+    Args:
+        loaded: The model, which gets the gradient.
+        packs: The batch.
+        room: How much is computed at once; gets tighter if need be.
+        terms: The objective over this batch; None: plain cross-entropy.
 
     Raises:
         TrainError: a single example does not fit.
     """
-    supervised = sum(sum(pack.mask) for pack in packs)
+    whole = terms or Objective().over(packs, step=0)
     while True:
         try:
             parts = [
-                backward(loaded, pack, supervised=supervised, recompute=room.recompute)
+                backward(loaded, pack, terms=whole, recompute=room.recompute)
                 for pack in room.cut(packs)
             ]
-            return sum(parts), supervised
+            return sum(parts, Sums())
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -144,7 +158,13 @@ class Probe:
     """Computed in each step of the training to come."""
 
 
-def probe(loaded: LoadedModel, batches: Sequence[Sequence[Pack]], *, room: Room) -> Probe:
+def probe(
+    loaded: LoadedModel,
+    batches: Sequence[Sequence[Pack]],
+    *,
+    room: Room,
+    objective: Objective | None = None,
+) -> Probe:
     """Compute the largest pack before training, so that memory runs out now or never.
 
     No weight and no random state changes; `room` gets tighter if need be. It is computed twice, as
@@ -154,22 +174,50 @@ def probe(loaded: LoadedModel, batches: Sequence[Sequence[Pack]], *, room: Room)
     for packs in batches:
         largest = max(largest, *packs, key=lambda pack: len(pack.ids))
         step_tokens.append(sum(len(pack.ids) for pack in packs))
+    terms = (objective or Objective()).over([largest], step=0)
     loaded.model.train()
     with torch.random.fork_rng():
         for _ in range(2):
             began = time.perf_counter()
-            batch_gradient(loaded, [largest], room=room)
+            batch_gradient(loaded, [largest], room=room, terms=terms)
             loaded.model.zero_grad(set_to_none=True)
             seconds = time.perf_counter() - began
     return Probe(len(largest.ids), seconds, peak_memory(loaded.device), tuple(step_tokens))
 
 
-def backward(loaded: LoadedModel, pack: Pack, *, supervised: int, recompute: bool = False) -> float:
-    """Add one pack's share of the batch's gradient; return its share of the loss."""
+def backward(loaded: LoadedModel, pack: Pack, *, terms: Terms, recompute: bool = False) -> Sums:
+    """Add one pack's share of the batch's gradient; return its share of the figures."""
+    batch = to_batch(pack, device=loaded.device)
     with compute_in(loaded):
-        loss = pack_loss(loaded, pack, recompute=recompute) / supervised
+        anchor = terms.anchor(loaded, pack, batch)
+        found = losses(
+            loaded.model,
+            batch,
+            build=loaded.build,
+            recompute=recompute,
+            entropy_weighted=terms.objective.entropy_weighted,
+            anchor=anchor,
+        )
+        loss = found.total / terms.supervised
+        if anchor is not None:
+            loss = loss + terms.objective.kl * found.kl / terms.places
     loss.backward()
-    return float(loss.detach())
+    return _sums(pack, found)
+
+
+def _sums(pack: Pack, found: Losses) -> Sums:
+    replayed = pack.replayed
+    trained = zip(pack.mask, pack.segments, strict=True)
+    again = torch.tensor([replayed[segment] for mask, segment in trained if mask])
+    nats = found.nats.cpu()
+    return Sums(
+        nats=float(nats[~again].sum()),
+        tokens=int((~again).sum()),
+        replay_nats=float(nats[again].sum()),
+        replay_tokens=int(again.sum()),
+        weights=float(found.weights.sum()),
+        kl=float(found.kl.detach()),
+    )
 
 
 def pack_loss(loaded: LoadedModel, pack: Pack, *, recompute: bool = False) -> torch.Tensor:

@@ -1,0 +1,196 @@
+"""What training minimises over a pack: cross-entropy, weighted or not, and KL from the base model.
+
+Both are summed over places; the vocabulary projection and what follows from it are computed a few
+rows at a time, and the gradients are ready when the sum is. So no tensor of the vocabulary's size
+lives longer than one block of rows, whatever the number of places.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy, kl_div, linear
+
+from instil.encode.batch import Batch
+from instil.model.divergence import States
+from instil.model.packed import Build, Head, base_of, head_of, hidden_states, model_logits
+
+CHUNK = 2**24
+"""Logits held at once, in number."""
+TOP = 20
+"""Likeliest tokens whose entropy weighs a loss."""
+
+OfRows = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
+"""From float32 logits (rows, V) and where the rows stand among all places: the loss summed over
+them, and figures to report, (rows, k), without gradient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Where the tuned model is held to another one, and what that one says there."""
+
+    places: torch.Tensor
+    """(P,) places of the batch."""
+    states: States
+    """The other model's, at these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """The sums over one batch, and what they are made of."""
+
+    total: torch.Tensor
+    """Cross-entropy in nats, weighted if that is wanted, summed; a float32 scalar."""
+    nats: torch.Tensor
+    """(S,) plain cross-entropy of each predicted token, without gradient."""
+    weights: torch.Tensor
+    """(S,) what each was weighted with."""
+    kl: torch.Tensor
+    """KL(other || model) in nats, summed over the anchor's places; a float32 scalar."""
+
+
+def summed_loss(model: Any, batch: Batch, *, build: Build, recompute: bool = False) -> torch.Tensor:
+    """Cross-entropy in nats, summed over the batch's predicted tokens; a scalar in float32."""
+    return losses(model, batch, build=build, recompute=recompute).total
+
+
+def losses(
+    model: Any,
+    batch: Batch,
+    *,
+    build: Build,
+    recompute: bool = False,
+    entropy_weighted: bool = False,
+    anchor: Anchor | None = None,
+) -> Losses:
+    """Run a batch through a model, and return the sums that training minimises.
+
+    Args:
+        model: To be trained.
+        batch: Its predicted tokens have a cross-entropy each.
+        build: Which short cuts fit the model.
+        recompute: Keep only each layer's input for the backward pass.
+        entropy_weighted: Weigh each token's cross-entropy (`entropy_weights`).
+        anchor: Where it is held to the base model; None: nowhere.
+    """
+    tokens = batch.predict_from.shape[0]
+    if anchor is not None:
+        batch = replace(batch, predict_from=torch.cat([batch.predict_from, anchor.places]))
+    if build.own_head:
+        places = batch.predict_from
+        found = hidden_states(model, batch, places, build=build, recompute=recompute)
+        head = head_of(base_of(model))
+    else:
+        found, head = model_logits(model, batch), None
+
+    def labelled(logits: torch.Tensor, where: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        nats = cross_entropy(logits, batch.labels[where], reduction="none")
+        weights = entropy_weights(logits) if entropy_weighted else torch.ones_like(nats.detach())
+        return (nats * weights).sum(), torch.stack([nats.detach(), weights], dim=1)
+
+    total, columns = _summed(found[:tokens], head, labelled, rows=_rows(found, head))
+    nats, weights = columns.unbind(1)
+    if anchor is None or not anchor.places.shape[0]:
+        return Losses(total, nats, weights, total.new_zeros(()))
+    rows = max(1, _rows(found, head) // 4)  # several tensors of a block's size are held for it
+    kl, _ = _summed(found[tokens:], head, _from(anchor.states), rows=rows)
+    return Losses(total, nats, weights, kl)
+
+
+def entropy_weights(logits: torch.Tensor) -> torch.Tensor:
+    """How unsure the model is at each place, 0 to 1, without gradient: (rows,) of (rows, V).
+
+    The entropy of the 20 likeliest tokens, their chances scaled to sum to 1, over ln 20: the gate
+    of entropy-adaptive fine-tuning (Diao et al. 2026, arXiv:2601.02151; their code divides by 3).
+    """
+    top = min(TOP, logits.shape[-1])
+    with torch.no_grad():
+        log_p = logits.topk(top).values.log_softmax(-1)
+        return -(log_p.exp() * log_p).sum(-1) / math.log(top)
+
+
+def _from(other: States) -> OfRows:
+    """KL(other || model), exact over the vocabulary."""
+
+    def of_rows(logits: torch.Tensor, where: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            wanted = other.values[where]
+            if other.head is not None:
+                wanted = _logits(wanted, other.head)
+            log_p = wanted.float().log_softmax(-1)
+        kl = kl_div(logits.log_softmax(-1), log_p, reduction="none", log_target=True).sum(-1)
+        return kl.sum(), kl.detach()[:, None]
+
+    return of_rows
+
+
+def _logits(hidden: torch.Tensor, head: Head) -> torch.Tensor:
+    return head.shaped(linear(hidden, head.weight, head.bias))
+
+
+def _rows(found: torch.Tensor, head: Head | None) -> int:
+    return max(1, CHUNK // (found.shape[1] if head is None else head.weight.shape[0]))
+
+
+def _summed(
+    found: torch.Tensor, head: Head | None, of_rows: OfRows, *, rows: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum over places, `rows` of them at a time; `found`: final hidden states, or logits."""
+    if head is None:
+        return of_rows(found.float(), slice(None))
+    if not torch.is_grad_enabled():
+        blocks = (slice(n, n + rows) for n in range(0, found.shape[0], rows))
+        parts = [of_rows(_logits(found[where], head).float(), where) for where in blocks]
+        return torch.stack([part for part, _ in parts]).sum(), torch.cat([c for _, c in parts])
+    total: torch.Tensor
+    columns: torch.Tensor
+    total, columns = _ByRows.apply(found, head.weight, head.bias, head, of_rows, rows)
+    return total, columns
+
+
+class _ByRows(torch.autograd.Function):
+    """A sum over rows and its gradients, some rows at a time; both are ready at once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        head: Head,
+        of_rows: OfRows,
+        rows: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        wanted = [hidden, weight, *([] if bias is None else [bias])]
+        needed = [t for t, need in zip(wanted, ctx.needs_input_grad, strict=False) if need]
+        total = hidden.new_zeros((), dtype=torch.float32)
+        of_hidden, others = [], [torch.zeros_like(t) for t in needed if t is not hidden]
+        reported = []
+        for start in range(0, hidden.shape[0], rows):
+            where = slice(start, start + rows)
+            with torch.enable_grad():
+                part = hidden[where].detach().requires_grad_(ctx.needs_input_grad[0])
+                loss, columns = of_rows(_logits(part, head).float(), where)
+            total += loss.detach()
+            reported.append(columns)
+            if needed:
+                inputs = [part if t is hidden else t for t in needed]
+                found = list(torch.autograd.grad(loss, inputs))
+                if ctx.needs_input_grad[0]:
+                    of_hidden.append(found.pop(0))
+                for whole, more in zip(others, found, strict=True):
+                    whole += more
+        ctx.found = [*([torch.cat(of_hidden)] if of_hidden else []), *others]
+        columns = torch.cat(reported)
+        ctx.mark_non_differentiable(columns)
+        return total, columns
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor, _: torch.Tensor) -> Any:
+        found = iter(ctx.found)
+        needs = ctx.needs_input_grad[:3]
+        return (*(next(found).mul_(grad) if need else None for need in needs), None, None, None)

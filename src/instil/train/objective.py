@@ -1,0 +1,134 @@
+"""What a batch's loss is made of, beside plain cross-entropy.
+
+::
+
+    loss = sum(w * nats) / supervised tokens  +  kl * sum(KL(base || tuned)) / places
+
+over the *whole* batch, so that cutting it into more packs changes nothing. `w` is 1 unless tokens
+are weighted by entropy. The untouched model is the same one with its adapter switched off, or a
+frozen copy; it is run without gradient.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from instil.encode.batch import Batch
+from instil.encode.places import places, same_start
+from instil.model.adapter import adapter_off
+from instil.model.divergence import states
+from instil.model.load import LoadedModel
+from instil.model.losses import Anchor
+from instil.types import KlOn, Pack
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What is minimised; by default plain cross-entropy."""
+
+    entropy_weighted: bool = False
+    """Whether a token's cross-entropy counts by how unsure the model is there."""
+    kl: float = 0.0
+    """Weight of the distance from the untouched model; 0: none."""
+    kl_on: KlOn = KlOn.PROMPT
+    """At which places that is taken."""
+    base: LoadedModel | None = None
+    """The untouched model; None: the trained one with its adapter switched off."""
+    seed: int = 0
+    """Of the places that are drawn."""
+
+    def over(self, packs: Sequence[Pack], *, step: int) -> Terms:
+        """Return the objective over one whole batch, before any of it is cut."""
+        whole = Terms(self, supervised=sum(sum(pack.mask) for pack in packs), step=step)
+        if not self.kl:
+            return whole
+        whole = replace(whole, skip=same_start(packs) if self.kl_on is KlOn.PROMPT else 0)
+        return replace(whole, places=sum(len(whole.chosen(pack)) for pack in packs))
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The objective, with the numbers of the whole batch by which its packs' sums are divided."""
+
+    objective: Objective
+    """What is minimised."""
+    supervised: int
+    """Tokens trained on."""
+    places: int = 0
+    """Places at which the model is held to the untouched one."""
+    skip: int = 0
+    """Tokens that all prompts begin with."""
+    step: int = 0
+    """Number of the optimizer step."""
+
+    def chosen(self, pack: Pack) -> list[int]:
+        """Return the places of a pack of this batch."""
+        wanted = self.objective
+        return places(pack, wanted.kl_on, seed=wanted.seed, step=self.step, skip=self.skip)
+
+    def anchor(self, loaded: LoadedModel, pack: Pack, batch: Batch) -> Anchor | None:
+        """Ask the untouched model at the chosen places; None where there is none."""
+        chosen = self.chosen(pack) if self.places else []
+        if not chosen:
+            return None
+        where = torch.tensor(chosen, device=loaded.device)
+        untouched = self.objective.base or loaded
+        asked = replace(batch, predict_from=where)
+        with torch.no_grad(), adapter_off(loaded.model), _at_rest(untouched.model):
+            return Anchor(where, states(untouched.model, asked, build=untouched.build))
+
+
+@contextlib.contextmanager
+def _at_rest(model: Any) -> Iterator[None]:
+    """Within the block nothing is dropped out."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What a pack adds to a batch's figures; they add up over its packs."""
+
+    nats: float = 0.0
+    """Plain cross-entropy over the tasks' supervised tokens."""
+    tokens: int = 0
+    """Those tokens."""
+    replay_nats: float = 0.0
+    """The same over what is replayed."""
+    replay_tokens: int = 0
+    """Those tokens."""
+    weights: float = 0.0
+    """Of all supervised tokens."""
+    kl: float = 0.0
+    """KL(base || tuned) over the places."""
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            self.nats + other.nats,
+            self.tokens + other.tokens,
+            self.replay_nats + other.replay_nats,
+            self.replay_tokens + other.replay_tokens,
+            self.weights + other.weights,
+            self.kl + other.kl,
+        )
+
+    @property
+    def loss(self) -> float:
+        """Nats per supervised token of the tasks; of the replay where there is no other."""
+        if not self.tokens:
+            return self.replay_nats / self.replay_tokens
+        return self.nats / self.tokens
+
+    @property
+    def replay_loss(self) -> float | None:
+        """Nats per token of the replay."""
+        return self.replay_nats / self.replay_tokens if self.replay_tokens else None
