@@ -30,6 +30,10 @@ QUICK = (
     "baselines.shots=[0]",
     "baselines.tfidf=false",
     "train.num_train_epochs=2",
+    "tasks.0.train=32",
+    "validation=12",
+    "test=12",
+    "train.tokens_per_batch=128",
 )
 
 
@@ -183,7 +187,7 @@ def said_without_replay(summary, done: Path) -> str:
         (("keep.replay={share: 0.6}",), "0.5"),
         (("keep.replay={share: 0.1, of: [a, a]}",), "given twice"),
         (("keep.kl=1.0", "keep.kl_on=replay"), "nothing is replayed"),
-        (("keep.kl=-1",), "greater than 0"),
+        (("keep.kl=-1",), "more than 0"),
     ],
 )
 def test_what_cannot_be_is_told(folder, tiny_folder, changes, said) -> None:

@@ -72,15 +72,20 @@ class Terms:
         return places(pack, wanted.kl_on, seed=wanted.seed, step=self.step, skip=self.skip)
 
     def anchor(self, loaded: LoadedModel, pack: Pack, batch: Batch) -> Anchor | None:
-        """Ask the untouched model at the chosen places; None where there is none."""
+        """Ask the untouched model at the chosen places; None where there is none.
+
+        It computes the supervised places too, as the trained one does: rows of matrix products may
+        round otherwise among fewer, and a model that has not moved would not be at zero.
+        """
         chosen = self.chosen(pack) if self.places else []
         if not chosen:
             return None
         where = torch.tensor(chosen, device=loaded.device)
         untouched = self.objective.base or loaded
-        asked = replace(batch, predict_from=where)
+        asked = replace(batch, predict_from=torch.cat([batch.predict_from, where]))
         with torch.no_grad(), adapter_off(loaded.model), _at_rest(untouched.model):
-            return Anchor(where, states(untouched.model, asked, build=untouched.build))
+            found = states(untouched.model, asked, build=untouched.build)
+        return Anchor(where, found.rows(slice(batch.predict_from.shape[0], None)))
 
 
 @contextlib.contextmanager
