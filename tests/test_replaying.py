@@ -18,8 +18,9 @@ from instil.errors import RecipeError
 from instil.evaluate.generate import sample_texts
 from instil.fitting import fit_context
 from instil.model.load import ModelFolder
+from instil.preflight import preflight
 from instil.recipe import load_recipe
-from instil.replaying import replay_pools
+from instil.replaying import planned_replay, replay_pools
 from instil.run import load_steps, load_summary
 from instil.stages import choosing_guard, prepare_all, reported_guard
 from instil.tasks.task import load_task
@@ -117,6 +118,18 @@ def test_no_row_that_is_judged_by_is_replayed(folder, tiny_folder, monkeypatch) 
     judged = {row.fields["text"] for d in data for row in (*d.validation, *d.test)}
     assert not judged & {row.fields["text"] for row in pool.rows}
     assert replayed < groups
+
+
+def test_check_counts_what_would_be_replayed(folder, tiny_folder) -> None:
+    for of, name in (("own", "own texts"), ("guard", "echo")):
+        changes = (f"keep.replay={{share: 0.25, of: {of}}}", "forgetting.text=false")
+        recipe = make_recipe(folder, tiny_folder, *QUICK, *changes)
+        model, data = prepared(recipe, tiny_folder)
+        own, again = planned_replay(recipe, model, data, preflight(recipe, model, data)).mix
+        assert again.task == f"replay: {name}"
+        assert again.examples == replay_count(own.examples, share=0.25)
+        if of == "own":
+            assert again.tokens == again.examples * (1 + replaying.OWN_TOKENS)
 
 
 def test_own_texts_in_a_run(folder, tiny_folder, monkeypatch) -> None:

@@ -19,6 +19,7 @@ from instil.encode.alike import label_findings
 from instil.fitting import fit_context
 from instil.preflight import preflight
 from instil.recipe import Method, Recipe
+from instil.replaying import planned_replay
 from instil.results import MixLine
 from instil.stages import ROBUSTNESS_ROWS, prepare_all
 from instil.training import VALIDATIONS
@@ -94,7 +95,7 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
     folder = resolve_model(recipe.model, say=say)
     chat = load_tokenizer(folder)
     data = fit_context(recipe, folder, rows)
-    training = preflight(recipe, folder, data)
+    training = planned_replay(recipe, folder, data, preflight(recipe, folder, data))
     tokens = sum(len(pack.ids) for batch in training.batches for pack in batch)
     shape = _shape(folder)
     return Forecast(
@@ -197,7 +198,7 @@ def _seconds(
     shape: Mapping[str, Any],
 ) -> float:
     per_token = shape["parameters"] / matrix_speed(recipe)
-    operations = 6 if recipe.method is Method.FULL else 4
+    operations = (6 if recipe.method is Method.FULL else 4) + (2 if recipe.keep.kl else 0)
     training = training_tokens * operations * per_token / TRAINING_EFFICIENCY
     tried = len(SHARES) + 1 if recipe.keep.interpolate == "auto" else 0
     scored, generated = 0.0, 0.0
@@ -254,7 +255,9 @@ def matrix_speed(recipe: Recipe) -> float:
 
 def _memory(recipe: Recipe, shape: Mapping[str, Any]) -> int:
     weights = shape["parameters"]
-    # LoRA: the base in bfloat16, and little else; full: float32 weights, gradients, two moments.
-    held = weights * (16 if recipe.method is Method.FULL else 2.5)
+    # LoRA: the base in bfloat16, and little else; full: float32 weights, gradients, two moments,
+    # and the untouched model where the trained one is held to it.
+    full = 18 if recipe.keep.kl else 16
+    held = weights * (full if recipe.method is Method.FULL else 2.5)
     activations = recipe.train.micro_batch_tokens * shape["layers"] * shape["hidden"]
     return int(PROCESS_BYTES + held + activations * ACTIVATION_BYTES)

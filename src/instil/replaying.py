@@ -7,7 +7,7 @@ every epoch of the encoded training (`add_replay`), before anything is asked or 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -62,24 +62,69 @@ def add_replay(
     Raises:
         DataError: A task to replay has no row that the run does not judge by.
     """
+    recipe = bench.recipe
+    if recipe.keep.replay.share is None:
+        return encoded
+    needed = replay_needed(recipe, encoded)
+    if recipe.keep.replay.of == "own":
+        texts = own_texts(bench, folder, needed=min(needed, OWN_TEXTS))
+        return _with_texts(recipe, folder, data, texts)
+    with bench.stage("replay"):
+        return _with_rows(recipe, folder, data, needed=needed)
+
+
+def planned_replay(
+    recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData], encoded: TrainingData
+) -> TrainingData:
+    """Do as `add_replay` without the model: texts of its own are made up, as long as they can be.
+
+    Raises:
+        DataError: As `add_replay`.
+    """
+    if recipe.keep.replay.share is None:
+        return encoded
+    needed = replay_needed(recipe, encoded)
+    if recipe.keep.replay.of != "own":
+        return _with_rows(recipe, folder, data, needed=needed)
+    made_up = OwnText((0,) * (1 + _own_tokens(recipe)), "")
+    return _with_texts(recipe, folder, data, [made_up] * min(needed, OWN_TEXTS))
+
+
+def replay_needed(recipe: Recipe, encoded: TrainingData) -> int:
+    """Return how many examples are replayed over all epochs; 0 where nothing is."""
+    share = recipe.keep.replay.share
+    if share is None:
+        return 0
+    epoch = replay_count(sum(line.examples for line in encoded.mix), share=share)
+    return epoch * math.ceil(recipe.train.num_train_epochs)
+
+
+def _with_texts(
+    recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData], texts: Sequence[OwnText]
+) -> TrainingData:
+    return _replaying(recipe, folder, data, lambda chat: _own_stream(texts))
+
+
+def _with_rows(
+    recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData], *, needed: int
+) -> TrainingData:
+    pools = replay_pools(recipe, folder, data, needed=needed)
+    tasks = tuple(pool.task.id for pool in pools)
+    return _replaying(recipe, folder, data, lambda chat: _task_stream(pools, recipe, chat), tasks)
+
+
+def _replaying(
+    recipe: Recipe,
+    folder: ModelFolder,
+    data: Sequence[TaskData],
+    stream: Callable[[ChatFormat], Iterator[Replayed]],
+    tasks: tuple[str, ...] = (),
+) -> TrainingData:
     from instil.model.load import load_tokenizer
 
-    recipe, chat = bench.recipe, load_tokenizer(folder)
-    wanted = recipe.keep.replay
-    if wanted.share is None:
-        return encoded
-    epoch = replay_count(sum(line.examples for line in encoded.mix), share=wanted.share)
-    needed = epoch * math.ceil(recipe.train.num_train_epochs)
-    tasks: tuple[str, ...] = ()
-    if wanted.of == "own":
-        stream = _own_stream(own_texts(bench, folder, needed=min(needed, OWN_TEXTS)))
-    else:
-        with bench.stage("replay"):
-            pools = replay_pools(recipe, folder, data, needed=needed)
-        stream = _task_stream(pools, recipe, chat)
-        tasks = tuple(pool.task.id for pool in pools)
-    replay = Replay(wanted.share, stream, tasks)
-    return encoded_training(recipe, data, chat, replay=replay)
+    chat, share = load_tokenizer(folder), recipe.keep.replay.share
+    assert share is not None, "something is replayed"
+    return encoded_training(recipe, data, chat, replay=Replay(share, stream(chat), tasks))
 
 
 # --- what the model writes by itself -------------------------------------------------------------
@@ -100,11 +145,15 @@ def _write_texts(bench: Bench, folder: ModelFolder, needed: int) -> tuple[OwnTex
         texts = sample_texts(
             base,
             needed,
-            max_new_tokens=min(OWN_TOKENS, recipe.train.max_length - 1),
+            max_new_tokens=_own_tokens(recipe),
             seed=seeded_key(recipe.seed, "own texts") % 2**63,
             on_done=done,
         )
     return tuple(OwnText(ids, base.chat.tokenizer.decode(ids)) for ids in texts)
+
+
+def _own_tokens(recipe: Recipe) -> int:
+    return min(OWN_TOKENS, recipe.train.max_length - 1)
 
 
 def _own_stream(texts: Sequence[OwnText]) -> Iterator[Replayed]:

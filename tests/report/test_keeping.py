@@ -6,7 +6,7 @@ from instil.report.build import build_report
 from instil.report.card import model_card
 from instil.report.html import to_html
 from instil.report.keeping import keeping_lines
-from instil.results import Interpolation, Moved, Tried
+from instil.results import Interpolation, Means, Moved, Tried
 from instil.types import Summary
 
 NEAR = Summary("nats_per_token", 0.123, 0.103, 0.143, 150, higher_is_better=False)
@@ -68,3 +68,28 @@ def test_a_second_look_is_marked(sample):
     text = page(sample, replace(sample.run(), looks=2))
     assert "scored once" not in text
     assert text.count("ook number 2") >= 2
+
+
+def test_what_was_done_to_keep_what_it_knew_is_said(sample):
+    run = sample.run()
+    means = Means(
+        replay_share=0.05,
+        replay_of="own",
+        replay_loss=(3.4, 3.25),
+        kl=0.1,
+        kl_on="prompt",
+        mean_kl=0.0123,
+        entropy_weighted=True,
+        mean_weight=0.5,
+    )
+    kept = replace(run, training=replace(run.training, means=means))
+    lines = [line.replace("\u00a0", " ") for line in keeping_lines(kept)[:3]]
+    assert lines == [
+        "Replayed: texts that the untouched model wrote by itself, 5 % of the examples; their loss "
+        "went from 3.400 to 3.250 nats per token.",
+        "Held to the untouched model where tokens of the prompts are predicted: forward KL with a "
+        "weight of 0.1; 0.0123 nats on average.",
+        "Each token's loss was weighted by how unsure the model was there, 0.500 on average.",
+    ]
+    assert all(line in page(sample, kept).replace("&#39;", "'") for line in lines)
+    assert keeping_lines(run) == keeping_lines(kept)[3:]
