@@ -34,7 +34,7 @@ OWN_TOKENS = 96
 """Longest text that the model writes."""
 OWN_TEXTS = 2000
 """Texts that it writes at most; where more are wanted they come again."""
-OWN_LINE = "replay: own texts"
+OWN_LINE = "replay: own"
 """Their line in the mix."""
 
 

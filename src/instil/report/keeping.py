@@ -61,7 +61,7 @@ def _means_lines(means: Means) -> Iterator[str]:
         )
     if means.entropy_weighted:
         mean = (
-            "" if means.mean_weight is None else f"; {fmt.fixed(means.mean_weight, 3)} on average"
+            "" if means.mean_weight is None else f", {fmt.fixed(means.mean_weight, 3)} on average"
         )
         yield f"Each token's loss was weighted by how unsure the model was there{mean}."
 
