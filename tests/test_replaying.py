@@ -71,7 +71,23 @@ def test_own_texts_follow_from_the_seed_and_leave_the_random_state(tiny) -> None
     first, again, other = (sample_texts(tiny, 5, max_new_tokens=9, seed=n) for n in (1, 1, 2))
     assert torch.equal(state, torch.get_rng_state())
     assert first == again != other
-    assert all(len(text) == 10 for text in first), "a dialogue goes on behind its turns"
+    assert all(len(text) == 10 for text in first)
+
+
+def test_a_dialogue_goes_on_behind_a_turn(tiny, monkeypatch) -> None:
+    """Made to end a turn at every other token, the model is heard in between; nothing is filled."""
+    assert tiny.chat.text_ends == ()
+    forward, stop = tiny.model.forward, tiny.chat.stop_id
+
+    def taking_turns(*args, **kwargs):
+        out = forward(*args, **kwargs)
+        ended = kwargs["input_ids"][:, -1:] == stop
+        out.logits[..., stop] = torch.where(ended, -1e4, 1e4)
+        return out
+
+    monkeypatch.setattr(tiny.model, "forward", taking_turns)
+    for text in sample_texts(tiny, 3, max_new_tokens=6, seed=0):
+        assert [token == stop for token in text] == [False, True] * 3 + [False]
 
 
 def test_a_base_models_texts_end_where_it_ends_them(tiny_base_folder, monkeypatch) -> None:

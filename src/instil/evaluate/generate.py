@@ -63,7 +63,9 @@ def sample_texts(
     config.update(
         do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=max_new_tokens
     )
-    config.eos_token_id = list(ends) or None
+    # Without an end: a token that there is none of. Given none, transformers would take the model's
+    # own, and fill the rest of the text up.
+    config.eos_token_id = list(ends) or loaded.model.get_input_embeddings().weight.shape[0]
     loaded.model.eval()
     size = max(1, BATCH_TOKENS // (1 + max_new_tokens))
     texts: list[tuple[int, ...]] = []
