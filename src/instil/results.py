@@ -241,8 +241,8 @@ class Means:
     """own, guard or tasks."""
     replayed: tuple[str, ...] = ()
     """Ids of the tasks of which rows were replayed."""
-    replay_loss: tuple[float, float] | None = None
-    """Nats per token of what was replayed: over the first and the last tenth of the steps."""
+    replay_loss: float | None = None
+    """Nats per token of what was replayed: mean over the steps that had some."""
     kl: float | None = None
     """Weight of KL(untouched || tuned); None: it was not held to the untouched model."""
     kl_on: str = ""

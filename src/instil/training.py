@@ -342,7 +342,7 @@ def means_of(recipe: Recipe, steps: Sequence[Step], *, replayed: Sequence[str]) 
         replay_share=keep.replay.share,
         replay_of="" if keep.replay.share is None else of if isinstance(of, str) else "tasks",
         replayed=tuple(replayed),
-        replay_loss=_ends([s.replay_loss for s in steps if s.replay_loss is not None]),
+        replay_loss=_mean([s.replay_loss for s in steps if s.replay_loss is not None]),
         kl=keep.kl,
         kl_on=str(keep.kl_on) if keep.kl else "",
         mean_kl=_mean([s.kl for s in steps if s.kl is not None]),
@@ -353,14 +353,6 @@ def means_of(recipe: Recipe, steps: Sequence[Step], *, replayed: Sequence[str]) 
 
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _ends(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the mean of the first and of the last tenth."""
-    if not values:
-        return None
-    tenth = -(-len(values) // 10)
-    return sum(values[:tenth]) / tenth, sum(values[-tenth:]) / tenth
 
 
 def _step_note(step: Step) -> str:

@@ -50,8 +50,7 @@ def _means_lines(means: Means) -> Iterator[str]:
             what = f"rows of {', '.join(means.replayed)}, none of which is judged by"
         loss = ""
         if means.replay_loss is not None:
-            first, last = (fmt.fixed(nats, 3) for nats in means.replay_loss)
-            loss = f"; their loss went from {first} to {last} nats per token"
+            loss = f"; {fmt.fixed(means.replay_loss, 3)} nats per token on average"
         yield f"Replayed: {what}, {_share(means.replay_share)} of the examples{loss}."
     if means.kl is not None:
         mean = "" if means.mean_kl is None else f"; {fmt.fixed(means.mean_kl, 4)} nats on average"
