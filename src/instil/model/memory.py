@@ -46,8 +46,8 @@ class Memory:
     ) -> None:
         self.lengths = tuple(lengths)
         self.prefix = prefix
-        self.shared = prefix.slot if prefix else 0
-        self.slot = max(lengths)
+        self.slot: int = max(lengths)
+        self.shared: int = prefix.slot if prefix else 0
         slots = rounded_length(self.slot + room) if room else self.slot
         own = torch.tensor(lengths)[:, None]
         place = torch.arange(slots) - (self.slot - own)  # within the row's own tokens
@@ -127,7 +127,7 @@ class Memory:
             scores.insert(0, self._apart(together @ front.transpose(1, 2), count))
         weights = torch.cat(scores, -1).float() + self._mask(window, end)
         weights = weights.softmax(-1).to(query.dtype)
-        out = weights[..., self.shared :] @ values[:, :, :end]
+        out: torch.Tensor = weights[..., self.shared :] @ values[:, :, :end]
         if self.prefix is not None:
             of_front = weights[..., : self.shared].transpose(0, 1).flatten(1, 2)
             out = out + self._apart(of_front @ front_values, count)
@@ -135,8 +135,8 @@ class Memory:
 
     @staticmethod
     def _apart(together: torch.Tensor, count: int) -> torch.Tensor:
-        """(key heads, n group, ...) -> (n, key heads, group, ...)."""
-        return together.unflatten(1, (count, -1)).transpose(0, 1)
+        """(key heads, n group, width) -> (n, key heads, group, width)."""
+        return together.view(len(together), count, -1, together.shape[-1]).transpose(0, 1)
 
     def _mask(self, window: int | None, end: int) -> torch.Tensor:
         """(n, 1, 1, prefix and slots): 0 where the new tokens may look, -inf where they may not."""
