@@ -58,6 +58,7 @@ def ended(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_two_processes_stopped_and_resumed_get_what_one_gets(tmp_path, tiny_folder):
     folder = lay_out(tmp_path)
     changes = (
@@ -71,7 +72,7 @@ def test_two_processes_stopped_and_resumed_get_what_one_gets(tmp_path, tiny_fold
     sets = [part for change in changes for part in ("--set", change)]
     process = launched(folder, "recipe.yaml", "--folder", "two", *sets)
     steps = folder / "two" / "steps.jsonl"
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while not (steps.exists() and steps.read_bytes().count(b"\n") > 2):
         assert process.poll() is None, ended(process)
         assert time.monotonic() < until
