@@ -19,6 +19,9 @@ from instil.run import load_manifest, load_scores, load_steps, load_summary
 from instil.serve import chat, export, predict_file, predict_text
 from moods import lay_out, make_recipe, run
 
+BRIEF = ("train.num_train_epochs=2", "baselines.shots=[0]")
+"""For runs that need not learn."""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -81,7 +84,7 @@ def test_no_row_of_a_group_straddles(done):
 
 
 def test_a_stopped_run_goes_on_to_the_same_end(folder, tiny_folder, monkeypatch):
-    recipe = make_recipe(folder, tiny_folder, "forgetting.tasks=none")
+    recipe = make_recipe(folder, tiny_folder, "forgetting.tasks=none", *BRIEF)
     straight = run(recipe, folder / "straight")
 
     original = training._step_note
@@ -127,7 +130,7 @@ def test_plain_transformers_and_peft_get_the_scored_predictions(folder, tiny_fol
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    changes = ["forgetting.tasks=none", f"method={method}", "dtype=float32"]
+    changes = ["forgetting.tasks=none", f"method={method}", "dtype=float32", *BRIEF]
     recipe = make_recipe(folder, tiny_folder, *changes, task="echo.yaml")
     done = run(recipe, folder / "run")
     where = done / "model"
@@ -178,7 +181,7 @@ def test_two_tasks_in_one_run(folder, tiny_folder):
         .replace("[{use: ./moods.yaml}]", "[{use: ./moods.yaml}, {use: ./echo.yaml, train: 40}]")
     )
     path.write_text(text, encoding="utf-8")
-    recipe = load_recipe(path, overrides=["forgetting.tasks=none"])
+    recipe = load_recipe(path, overrides=["forgetting.tasks=none", *BRIEF])
     summary = load_summary(run(recipe, folder / "run"))
     assert [t.task for t in summary.tasks] == ["moods", "echo"]
     assert all(t.arms[0].name == "tuned" for t in summary.tasks)

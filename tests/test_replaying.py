@@ -16,7 +16,7 @@ from instil.compare import forgetting
 from instil.data.registry import load_rows
 from instil.encode.plan import replay_count
 from instil.errors import RecipeError
-from instil.evaluate.generate import sample_texts
+from instil.evaluate.sample import sample_texts
 from instil.fitting import fit_context
 from instil.model.load import ModelFolder
 from instil.preflight import preflight
@@ -178,7 +178,7 @@ def test_own_texts_in_a_run(folder, tiny_folder, monkeypatch) -> None:
         assert said in page, said
 
     # A run that goes on takes the texts as they are.
-    monkeypatch.setattr("instil.evaluate.generate.sample_texts", None)
+    monkeypatch.setattr("instil.evaluate.sample.sample_texts", None)
     bench = Bench(Run(done, recipe), Progress(disable=True))
     kept = own_texts(bench, ModelFolder("tiny", tiny_folder, "none"), needed=99)
     assert [list(text.ids) for text in kept] == [text["ids"] for text in texts]

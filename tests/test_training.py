@@ -1,5 +1,7 @@
 """What training is expected to take is put beside what it took."""
 
+from dataclasses import replace
+
 from instil.training import Expected, as_expected, eval_steps
 from instil.types import Step
 
@@ -24,6 +26,14 @@ def test_only_the_steps_that_were_taken_count():
     assert "2 steps took 25" in said
     assert "20" in said.split("(")[1]
     assert "2.0\xa0GB (1.5\xa0GB expected)" in said
+
+
+def test_what_validation_took_is_told_apart():
+    expected = Expected(0.01, (1000, 1000), 1_500_000_000)
+    look = replace(step(2, 1.0), validation_loss=1.0, memory_bytes=2_600_000_000)
+    said = as_expected(expected, [step(1, 1.0), look])
+    assert "2.0\xa0GB (1.5\xa0GB expected), 2.6\xa0GB with the looks at validation" in said
+    assert "2.6\xa0GB (1.5" in as_expected(expected, [look]), "every step may have been a look"
 
 
 def test_validations_are_spread_over_the_run():

@@ -9,6 +9,7 @@ from pathlib import Path
 from common import finish, read_rows
 from examples import as_example
 
+from instil.evaluate.choices import common_prefix
 from instil.evaluate.generate import generate
 from instil.model.load import ModelFolder, load_model
 
@@ -20,11 +21,12 @@ def main(rows: str, model: str, new: int) -> None:
     began = time.perf_counter()
     found = generate(loaded, examples, max_new_tokens=new)
     seconds = time.perf_counter() - began
+    shared = common_prefix([tuple(loaded.chat.prompt(e.messages)) for e in examples])
     tokens = sum(p.prompt_tokens + p.new_tokens for p in found)
     finish(
         {
             "tokens": tokens,
-            "computed": tokens,
+            "computed": tokens - shared * (len(examples) - 1),
             "places": sum(p.new_tokens for p in found),
             "new_tokens": sum(p.new_tokens for p in found),
             "stopped": sum(bool(p.stopped) for p in found),

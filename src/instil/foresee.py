@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 PREVIEWS = 3
 FEW_ROWS = 100
 TRIED = 200  # training rows that every template is tried on
-# Shares of the matrix-product speed that training and scoring reached on two CPU cores, and the
-# bytes that a token's activations took a layer and unit of width (docs/002).
-TRAINING_EFFICIENCY, SCORING_EFFICIENCY = 0.55, 0.6
-ACTIVATION_BYTES = 100
-PROCESS_BYTES = 700_000_000
+# Shares of the matrix-product speed that the layers' weights reached in training and in scoring on
+# two CPU cores, and the bytes that a token's activations took a layer and unit of width (docs/002).
+TRAINING_EFFICIENCY, SCORING_EFFICIENCY = 0.45, 0.5
+ACTIVATION_BYTES = 50
+# The libraries, 390 MB, and what oneDNN and the allocator keep.
+PROCESS_BYTES = 600_000_000
 # One generated token reads every weight once; a batch of answers shares that.
 DECODING_SECONDS = 0.05
 
@@ -182,10 +183,15 @@ def _shape(folder: ModelFolder) -> Mapping[str, Any]:
     config = json.loads((folder.path / "config.json").read_text(encoding="utf-8"))
     config = config.get("text_config", config)
     width = {"float32": 4}.get(str(config.get("dtype", config.get("torch_dtype"))), 2)
+    parameters = folder_bytes(folder.path) / width
+    table = config.get("vocab_size", 0) * config.get("hidden_size", 0)
+    # Of the vocabulary's tables few rows are read, and few places are projected.
+    tables = table if config.get("tie_word_embeddings", True) else 2 * table
     return {
         "layers": config.get("num_hidden_layers", 24),
         "hidden": config.get("hidden_size", 1024),
-        "parameters": folder_bytes(folder.path) / width,
+        "parameters": parameters,
+        "multiplied": max(parameters - tables, parameters / 2),
     }
 
 
@@ -197,7 +203,7 @@ def _seconds(
     training_tokens: int,
     shape: Mapping[str, Any],
 ) -> float:
-    per_token = shape["parameters"] / matrix_speed(recipe)
+    per_token = shape["multiplied"] / matrix_speed(recipe)
     operations = (6 if recipe.method is Method.FULL else 4) + (2 if recipe.keep.kl else 0)
     training = training_tokens * operations * per_token / TRAINING_EFFICIENCY
     tried = len(SHARES) + 1 if recipe.keep.interpolate == "auto" else 0

@@ -138,7 +138,7 @@ def own_texts(bench: Bench, folder: ModelFolder, *, needed: int) -> tuple[OwnTex
 
 
 def _write_texts(bench: Bench, folder: ModelFolder, needed: int) -> tuple[OwnText, ...]:
-    from instil.evaluate.generate import sample_texts
+    from instil.evaluate.sample import sample_texts
 
     recipe, base = bench.recipe, load_base(bench.recipe, folder)
     with bench.stage("own texts", needed) as done:

@@ -272,17 +272,18 @@ class Ladder:
     seconds: float
     """To climb it."""
     peak_memory_bytes: int
-    """Of the process until then."""
+    """Of the process meanwhile."""
 
 
 def _climb(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> dict[str, Ladder]:
     from instil.compare.ladder import climb
-    from instil.train.loop import peak_memory
+    from instil.train.peak import forget_peak, peak_memory
 
     recipe = bench.recipe
     base = load_base(bench.recipe, folder)
     ladders = {}
     for d in data:
+        forget_peak(base.device)
         wanted = recipe.baselines.templates
         asking = (*d.answering, *d.held_out)
         templates = [t for t in asking if wanted == "all" or t.id in wanted] or asking

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.data.mix import MixRules, Pool, mixed_examples
@@ -59,12 +60,14 @@ def _train(
     from instil.model.export import save_model
     from instil.train.checkpoint import steps_done
     from instil.train.fit import fit
+    from instil.train.ranks import send_job
     from instil.train.room import Room
 
-    loaded = adapted(bench.recipe, folder)
-    plan = training_plan(bench, loaded, encoded)
-    validate = validation_of(bench.recipe, loaded, data)
     already = steps_done(bench.run.checkpoint)
+    send_job((bench.recipe, folder, encoded, bench.run.checkpoint))
+    loaded = adapted(bench.recipe, folder)
+    plan = training_plan(bench.recipe, loaded, encoded, checkpoint=bench.run.checkpoint)
+    validate = validation_of(bench.recipe, loaded, data)
     bench.run.begin_steps(up_to=already)
     room = Room()
     wanted = objective(bench.recipe, folder)
@@ -91,7 +94,7 @@ def _train(
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the training should take, by its largest pack, computed beforehand."""
+    """What the training should take, by its largest pack and a batch, computed beforehand."""
 
     seconds_per_token: float
     """Of computing."""
@@ -128,11 +131,14 @@ def expect(
 def as_expected(expected: Expected, steps: Sequence[Step]) -> str:
     """Put what the steps took beside what was expected of as many steps."""
     took = sum(step.seconds for step in steps)
+    plain = [step.memory_bytes for step in steps if step.validation_loss is None]
     wanted = expected.seconds_per_token * sum(expected.tokens[: len(steps)])
-    memory = max(step.memory_bytes for step in steps)
+    most = max(step.memory_bytes for step in steps)
+    memory = max(plain, default=most)
+    looks = f", {fmt.size(most)} with the looks at validation" if most > memory else ""
     return (
         f"{len(steps)} steps took {fmt.seconds(took)} ({fmt.seconds(wanted)} expected) and "
-        f"{fmt.size(memory)} ({fmt.size(expected.memory_bytes)} expected)"
+        f"{fmt.size(memory)} ({fmt.size(expected.memory_bytes)} expected){looks}"
     )
 
 
@@ -218,16 +224,18 @@ def show_mix(bench: Bench, encoded: TrainingData) -> None:
             bench.say(line)
 
 
-def training_plan(bench: Bench, loaded: LoadedModel, encoded: TrainingData) -> Plan:
+def training_plan(
+    recipe: Recipe, loaded: LoadedModel, encoded: TrainingData, *, checkpoint: Path
+) -> Plan:
     """Turn the recipe's `train` section into the loop's own terms."""
     from instil.model.load import parameter_count
     from instil.train.fit import Plan
     from instil.train.loop import Schedule
 
-    wanted = bench.recipe.train
+    wanted = recipe.train
     rate = resolve_learning_rate(
         wanted.learning_rate,
-        method=bench.recipe.method,
+        method=recipe.method,
         parameters=parameter_count(loaded.model),
     )
     steps = len(encoded.batches)
@@ -240,7 +248,7 @@ def training_plan(bench: Bench, loaded: LoadedModel, encoded: TrainingData) -> P
         weight_decay=wanted.weight_decay,
         eval_steps=eval_steps(wanted.eval_steps, steps=steps),
         patience=wanted.early_stopping_patience or 0,
-        checkpoint=bench.run.checkpoint,
+        checkpoint=checkpoint,
     )
 
 
@@ -303,7 +311,6 @@ def training_summary(
 ) -> TrainingSummary:
     """Sum the training up from its steps."""
     from instil.model.adapter import trainable_share
-    from instil.train.loop import peak_memory
 
     steps = load_steps(bench.run.folder)
     count, share = trainable_share(loaded.model)
@@ -320,7 +327,7 @@ def training_summary(
         fates=encoded.fates,
         trainable_parameters=count,
         trainable_share=share,
-        peak_memory_bytes=peak_memory(loaded.device),
+        peak_memory_bytes=max(s.memory_bytes for s in steps),
         dtype=str(loaded.dtype).removeprefix("torch."),
         means=means_of(bench.recipe, steps, replayed=encoded.replayed),
     )

@@ -52,16 +52,22 @@ def run(
     """Do all that the recipe says: split, prompt, train, test, compare, report.
 
     Prints the verdict and where the report lies. Ctrl-C leaves a run that `--resume` goes on with.
+    Several processes train together: `torchrun --nproc-per-node 4 -m instil run RECIPE`.
     """
-    if resume is not None:
-        _refuse_beside_resume(recipe, changes, folder, again)
-        _resume(resume, look_again=look_again)
-        return
-    if look_again:
-        raise typer.BadParameter("goes with --resume DIR", param_hint="--look-again")
-    if recipe is None:
-        raise typer.BadParameter("give a recipe, or --resume DIR", param_hint="RECIPE")
-    _start(recipe, changes=changes or [], folder=folder, again=again)
+    from instil.helping import several_processes
+
+    with several_processes() as first:
+        if not first:
+            return
+        if resume is not None:
+            _refuse_beside_resume(recipe, changes, folder, again)
+            _resume(resume, look_again=look_again)
+            return
+        if look_again:
+            raise typer.BadParameter("goes with --resume DIR", param_hint="--look-again")
+        if recipe is None:
+            raise typer.BadParameter("give a recipe, or --resume DIR", param_hint="RECIPE")
+        _start(recipe, changes=changes or [], folder=folder, again=again)
 
 
 def _refuse_beside_resume(*others: object) -> None:

@@ -1,4 +1,11 @@
-"""Generation in batches: greedy, each row until its own stop token; and texts drawn at random."""
+"""Greedy generation in batches by length, each row until its own stop token.
+
+Prompts of one call share what they have in common (system message, worked examples, the template's
+opening words): that prefix is read once for all batches (see `model.memory`). A batch's prompts are
+read in one pack, without padding; then every row gets a token at a time. Rows that have ended leave
+the batch, not one by one but down to the next round number, since new shapes cost oneDNN
+milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +13,19 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from instil.model.export import generation_config
+from instil.encode.batch import Batch, make_batch
+from instil.evaluate.choices import common_prefix
+from instil.model.attention import rounded_count
 from instil.model.load import LoadedModel
+from instil.model.memory import Memory
+from instil.model.packed import next_tokens
 from instil.types import Example, Prediction
 
-# Cells (rows x prompt tokens, padded) in one batch.
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 8192
+"""Tokens kept for the rows of a batch, the new ones too; a shared prefix is not counted."""
+
+NO_LABELS = torch.empty(0, dtype=torch.long)
+Ids = tuple[int, ...]
 
 
 def generate(
@@ -25,69 +39,24 @@ def generate(
 
     `Prediction.stopped` says whether the model ended by itself within `max_new_tokens`.
     """
-    prompts = [loaded.chat.prompt(e.messages) for e in examples]
+    prompts = [tuple(loaded.chat.prompt(e.messages)) for e in examples]
+    shared = common_prefix(prompts) if len(prompts) > 1 else 0
+    own = [prompt[shared:] for prompt in prompts]
     loaded.model.eval()
     found: dict[int, Prediction] = {}
-    for numbers in _batches(prompts, max_new_tokens):
-        rows = _continue(loaded, [prompts[n] for n in numbers], max_new_tokens)
-        for n, new in zip(numbers, rows, strict=True):
-            found[n] = _prediction(loaded, examples[n], new, len(prompts[n]))
-        on_done(len(numbers))
+    with torch.inference_mode():
+        prefix = _read(loaded, [prompts[0][:shared]])[0] if shared else None
+        for numbers in _batches(own, max_new_tokens):
+            rows = _continue(
+                loaded, [own[n] for n in numbers], prefix=prefix, max_new_tokens=max_new_tokens
+            )
+            for n, new in zip(numbers, rows, strict=True):
+                found[n] = _prediction(loaded, examples[n], new, len(prompts[n]))
+            on_done(len(numbers))
     return [found[n] for n in range(len(examples))]
 
 
-def sample_texts(
-    loaded: LoadedModel,
-    count: int,
-    *,
-    max_new_tokens: int,
-    seed: int,
-    on_done: Callable[[int], None] = lambda _: None,
-) -> list[tuple[int, ...]]:
-    """Let the model write from its beginning-of-text token: plain sampling at temperature 1.
-
-    The texts are draws from what the model itself takes for text, cut off at `max_new_tokens`.
-
-    Args:
-        loaded: The model.
-        count: Texts wanted.
-        max_new_tokens: Longest text.
-        seed: Of the draws; the random state outside is left as it is.
-        on_done: Called with the number of texts finished, batch by batch.
-
-    Returns:
-        Token ids, the beginning-of-text token first, the end-of-text token last where it was said.
-    """
-    start, ends = loaded.chat.text_start, loaded.chat.text_ends
-    config = generation_config(loaded)
-    config.update(
-        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=max_new_tokens
-    )
-    # Without an end: a token that there is none of. Given none, transformers would take the model's
-    # own, and fill the rest of the text up.
-    config.eos_token_id = list(ends) or loaded.model.get_input_embeddings().weight.shape[0]
-    loaded.model.eval()
-    size = max(1, BATCH_TOKENS // (1 + max_new_tokens))
-    texts: list[tuple[int, ...]] = []
-    with torch.inference_mode(), torch.random.fork_rng():
-        torch.manual_seed(seed)
-        while len(texts) < count:
-            ids = torch.full((min(size, count - len(texts)), 1), start, device=loaded.device)
-            found = loaded.model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config
-            )
-            texts += [_up_to_end(row.tolist(), ends) for row in found]
-            on_done(len(ids))
-    return texts
-
-
-def _up_to_end(ids: Sequence[int], ends: Sequence[int]) -> tuple[int, ...]:
-    """Cut off what fills a row up behind its end; the first token may well be the same one."""
-    end = next((n for n, token in enumerate(ids) if n and token in ends), len(ids))
-    return tuple(ids[: end + 1])
-
-
-def _batches(prompts: Sequence[Sequence[int]], new: int) -> list[list[int]]:
+def _batches(prompts: Sequence[Ids], new: int) -> list[list[int]]:
     batches: list[list[int]] = [[]]
     for n in sorted(range(len(prompts)), key=lambda n: len(prompts[n]), reverse=True):
         first = batches[-1][0] if batches[-1] else n
@@ -98,25 +67,54 @@ def _batches(prompts: Sequence[Sequence[int]], new: int) -> list[list[int]]:
 
 
 def _continue(
-    loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+    loaded: LoadedModel, prompts: Sequence[Ids], *, prefix: Memory | None, max_new_tokens: int
 ) -> list[list[int]]:
-    """Return the new tokens of each row, padding and all."""
-    width = max(len(p) for p in prompts)
-    # Padded on the left and masked by position: the padding token may well be the stop token.
-    ids = torch.full((len(prompts), width), loaded.chat.pad_id)
-    mask = torch.zeros((len(prompts), width), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
-    config = generation_config(loaded)
-    config.max_new_tokens = max_new_tokens
-    with torch.inference_mode():
-        out = loaded.model.generate(
-            input_ids=ids.to(loaded.device),
-            attention_mask=mask.to(loaded.device),
-            generation_config=config,
+    """Return the new tokens of each row, its stop token included."""
+    stops = frozenset(loaded.chat.stop_ids)
+    found: list[list[int]] = [[] for _ in prompts]
+    memory, tokens = _read(loaded, prompts, prefix=prefix, room=max_new_tokens)
+    there = list(range(len(prompts)))  # which row of the call each row of the batch is
+    while True:
+        going = []
+        for place, token in enumerate(tokens.tolist()):
+            row = found[there[place]]
+            if not (row and row[-1] in stops):
+                row.append(token)
+                if token not in stops and len(row) < max_new_tokens:
+                    going.append(place)
+        if not going:
+            return found
+        if rounded_count(len(going)) < len(there):
+            memory.keep(going)
+            there = [there[place] for place in going]
+            tokens = tokens[going]
+        step = Batch(
+            ids=tokens[None],
+            positions=memory.positions()[None],
+            segments=(),
+            shared_prefix=0,
+            predict_from=torch.arange(len(there), device=tokens.device),
+            labels=NO_LABELS,
         )
-    return [[int(token) for token in row[width:]] for row in out]
+        tokens = next_tokens(loaded.model, step, build=loaded.build, memory=memory.step)
+        memory.move_on()
+
+
+def _read(
+    loaded: LoadedModel, prompts: Sequence[Ids], *, prefix: Memory | None = None, room: int = 0
+) -> tuple[Memory, torch.Tensor]:
+    """Read prompts in one pack; return what is kept of them, and the token behind each."""
+    memory = Memory([len(p) for p in prompts], prefix=prefix, room=room, device=loaded.device)
+    batch = make_batch(
+        [token for prompt in prompts for token in prompt],
+        [memory.shared + place for prompt in prompts for place in range(len(prompt))],
+        segments=(),
+        shared_prefix=0,
+        predict_from=torch.tensor(memory.lengths).cumsum(0) - 1,
+        labels=NO_LABELS,
+        device=loaded.device,
+    )
+    return memory, next_tokens(loaded.model, batch, build=loaded.build, memory=memory.read)
 
 
 def _prediction(

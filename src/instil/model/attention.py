@@ -18,9 +18,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -39,6 +39,23 @@ Shape = tuple[int, ...]
 """Tokens of a segment: its trunk, then each of its branches."""
 
 
+class Remembering(Protocol):
+    """Attention in a layer, by its number, over rows as `attend_rows` takes them."""
+
+    def __call__(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        scaling: float,
+        window: int | None,
+    ) -> torch.Tensor:
+        """Return (T, heads, d)."""
+        ...
+
+
 def attend(
     module: Any,
     query: torch.Tensor,
@@ -47,6 +64,7 @@ def attend(
     attention_mask: torch.Tensor | None,
     segments: tuple[Shape, ...] | None = None,
     shared_prefix: int = 0,
+    memory: Remembering | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend within segments, and from every segment back to the prefix that they share.
@@ -59,19 +77,24 @@ def attend(
         attention_mask: Only used without `segments`.
         segments: The shape of each segment; with the prefix they sum to T.
         shared_prefix: Tokens in front that every segment begins with.
+        memory: Attends in place of all this, and keeps keys and values (`model.memory`).
         kwargs: transformers' `scaling`, `sliding_window`, `dropout` ...
 
     Returns:
         (1, T, heads, d) and None, as transformers wants it.
     """
-    if segments is None:
+    if segments is None and memory is None:
         plain: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, **kwargs
         )
         return plain
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-    layout = lay_out(segments, shared_prefix, kwargs.get("sliding_window"), query.device)
+    window = kwargs.get("sliding_window")
     q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
+    if memory is not None:
+        return memory(module.layer_idx, q, k, v, scaling=scaling, window=window)[None], None
+    assert segments is not None
+    layout = lay_out(segments, shared_prefix, window, query.device)
     return attend_rows(q, k, v, layout, scaling)[None], None
 
 
@@ -122,9 +145,17 @@ class Layout:
 
 @lru_cache(maxsize=16)
 def lay_out(
-    segments: tuple[Shape, ...], shared: int, window: int | None, device: torch.device
+    segments: tuple[Shape, ...],
+    shared: int,
+    window: int | None,
+    device: torch.device,
+    *,
+    own_queries: bool = False,
 ) -> Layout:
-    """Cut a pack into groups; few and round sizes, since new shapes cost oneDNN milliseconds."""
+    """Cut a pack into groups; few and round sizes, since new shapes cost oneDNN milliseconds.
+
+    With `own_queries` the prefix stands among the keys alone: it has been read before.
+    """
     starts, total = [], shared
     for shape in segments:
         starts.append(total)
@@ -133,7 +164,7 @@ def lay_out(
     for start, shape in zip(starts, segments, strict=True):
         alike[rounded_length(sum(shape))].append((start, shape))
     cut: list[tuple[int, int, list[tuple[int, Shape]]]] = []
-    if shared:
+    if shared and not own_queries:
         cut.append((rounded_length(shared), 0, [(0, (shared,))]))
     for length, members in alike.items():
         most = max(1, GROUP_TOKENS // length)
@@ -141,11 +172,14 @@ def lay_out(
     groups, place, done = [], torch.empty(total, dtype=torch.long), 0
     for length, behind, members in cut:
         group = _group(members, length, behind, window, total)
+        if own_queries:
+            group = replace(group, queries=group.queries - shared, graded=group.graded - shared)
         for number, (start, shape) in enumerate(members):
             first = done + number * group.length
             place[start : start + sum(shape)] = torch.arange(first, first + sum(shape))
         done += group.count * group.length
         groups.append(_moved(group, device))
+    place = place[shared:] if own_queries else place
     return Layout(tuple(groups), place.to(device), shared)
 
 

@@ -12,13 +12,15 @@ is computed only at the places that are asked for. Other builds go through trans
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
 from transformers.activations import SiLUActivation
 
-from instil.model.attention import Layout, attend_rows, lay_out
+from instil.model.attention import Remembering, attend_rows, lay_out
 from instil.model.fused import linears
 
 KNOWN = ("llama", "mistral", "qwen2", "qwen3")
@@ -39,6 +41,7 @@ def run_layers(
     shared_prefix: int,
     places: torch.Tensor,
     recompute: bool = False,
+    memory: Remembering | None = None,
 ) -> torch.Tensor:
     """Return the final hidden states at some places.
 
@@ -50,6 +53,7 @@ def run_layers(
         shared_prefix: As attention takes it.
         places: (S,) which of the T tokens are wanted.
         recompute: Keep only each layer's input, and compute it again in the backward pass.
+        memory: Attends in place of `segments` and `shared_prefix`, as in `attention.attend`.
 
     Returns:
         (S, hidden).
@@ -61,12 +65,17 @@ def run_layers(
     for number, layer in enumerate(decoder.layers):
         everywhere = getattr(decoder.config, "sliding_window", None)
         window = getattr(layer.self_attn, "sliding_window", everywhere)
-        layout = lay_out(segments, shared_prefix, window, x.device)
+        scaling = layer.self_attn.scaling
+        if memory is not None:
+            attention = partial(memory, number, scaling=scaling, window=window)
+        else:
+            layout = lay_out(segments, shared_prefix, window, x.device)
+            attention = partial(attend_rows, layout=layout, scaling=scaling)
         wanted = places if number == last else None
         if recompute and torch.is_grad_enabled():
-            x = checkpoint(_layer, layer, x, turn, layout, wanted, use_reentrant=False)
+            x = checkpoint(_layer, layer, x, turn, attention, wanted, use_reentrant=False)
         else:
-            x = _layer(layer, x, turn, layout, wanted)
+            x = _layer(layer, x, turn, attention, wanted)
     return rms_norm(x, decoder.norm)
 
 
@@ -74,7 +83,7 @@ def _layer(
     layer: Any,
     x: torch.Tensor,
     turn: tuple[torch.Tensor, ...],
-    layout: Layout,
+    attend: Callable[..., torch.Tensor],
     places: torch.Tensor | None,
 ) -> torch.Tensor:
     """One layer over (T, hidden); with `places` its output at those alone.
@@ -90,7 +99,7 @@ def _layer(
         q, k = rms_norm(q, attention.q_norm), rms_norm(k, attention.k_norm)
     cos, sin = (t.to(q.dtype) for t in turn)
     q, k = _Rotated.apply(q, cos, sin), _Rotated.apply(k, cos, sin)
-    h = attend_rows(q, k, v, layout, attention.scaling).flatten(1)
+    h = attend(q, k, v).flatten(1)
     if places is not None:
         x, h = x.index_select(0, places), h.index_select(0, places)
     (y,) = linears(h, attention.o_proj)

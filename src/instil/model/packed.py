@@ -20,6 +20,7 @@ import torch
 from peft import PeftModel
 
 from instil.encode.batch import Batch, make_batch
+from instil.model.attention import Remembering
 from instil.model.layers import fits, run_layers
 
 BFLOAT16_NOISE = 0.1
@@ -77,7 +78,7 @@ def base_of(model: Any) -> Any:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-# --- log-probabilities to compare (what is trained on stands in `losses`) ------------------------
+# --- log-probabilities to compare, tokens to go on with (what is trained on stands in `losses`) ---
 
 
 def log_chances(model: Any, batch: Batch, *, build: Build) -> torch.Tensor:
@@ -94,6 +95,15 @@ def log_chances(model: Any, batch: Batch, *, build: Build) -> torch.Tensor:
     if head.bias is not None:
         chosen = chosen + head.bias[batch.labels].float()
     return head.shaped(chosen) - total[which]
+
+
+def next_tokens(model: Any, batch: Batch, *, build: Build, memory: Remembering) -> torch.Tensor:
+    """The likeliest token behind each of the batch's places, (S,); `memory` attends."""
+    if not build.own_head:
+        return model_logits(model, batch, memory=memory).argmax(-1)
+    hidden = hidden_states(model, batch, batch.predict_from, build=build, memory=memory)
+    head = head_of(base_of(model))
+    return head.shaped(torch.nn.functional.linear(hidden, head.weight, head.bias)).argmax(-1)
 
 
 def logit_blocks(hidden: torch.Tensor, head: Head) -> Iterator[torch.Tensor]:
@@ -117,7 +127,13 @@ def float_logits(hidden: torch.Tensor, head: Head, lines: slice) -> torch.Tensor
 
 
 def hidden_states(
-    model: Any, batch: Batch, places: torch.Tensor, *, build: Build, recompute: bool = False
+    model: Any,
+    batch: Batch,
+    places: torch.Tensor,
+    *,
+    build: Build,
+    recompute: bool = False,
+    memory: Remembering | None = None,
 ) -> torch.Tensor:
     """Final hidden states, normalised, at some places of the batch: (places, hidden)."""
     base = base_of(model)
@@ -131,19 +147,21 @@ def hidden_states(
             shared_prefix=batch.shared_prefix,
             places=places,
             recompute=recompute,
+            memory=memory,
         )
     out = decoder(
         input_ids=batch.ids,
         position_ids=batch.positions,
         segments=batch.segments,
         shared_prefix=batch.shared_prefix,
+        memory=memory,
         use_cache=False,
     )
     hidden: torch.Tensor = out.last_hidden_state[0]
     return hidden.index_select(0, places)
 
 
-def model_logits(model: Any, batch: Batch) -> torch.Tensor:
+def model_logits(model: Any, batch: Batch, *, memory: Remembering | None = None) -> torch.Tensor:
     """The model's own logits at the predicted places, (S, V)."""
     logits: torch.Tensor = model(
         input_ids=batch.ids,
@@ -151,6 +169,7 @@ def model_logits(model: Any, batch: Batch) -> torch.Tensor:
         segments=batch.segments,
         shared_prefix=batch.shared_prefix,
         logits_to_keep=batch.predict_from,
+        memory=memory,
         use_cache=False,
     ).logits[0]
     return logits

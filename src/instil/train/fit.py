@@ -14,12 +14,15 @@ from types import FrameType
 
 import torch
 
+from instil.errors import Problem, TrainError
 from instil.model.adapter import restore, snapshot, trainable
 from instil.model.load import LoadedModel
 from instil.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from instil.train.loop import Schedule, train_steps
 from instil.train.objective import Objective
 from instil.train.optim import adamw
+from instil.train.peak import forget_peak, peak_memory
+from instil.train.ranks import from_first, is_first, total, world_size
 from instil.train.room import Room
 from instil.types import Pack, Step
 
@@ -78,6 +81,8 @@ def fit(
     Ties in the metric go to the lower validation loss. A checkpoint is written after every
     validation; if there is one at `plan.checkpoint`, training goes on from it, bit for bit. After
     Ctrl-C the step under way is finished and saved, then `KeyboardInterrupt` is raised.
+
+    Of several processes (`train.ranks`) all call this; the first one validates and writes.
     """
     model = loaded.model
     optimizer = adamw(
@@ -86,6 +91,8 @@ def fit(
         weight_decay=plan.weight_decay,
     )
     data = data_fingerprint(plan.batches)
+    if total(from_first(lambda: data) != data):
+        raise TrainError(Problem("the processes do not see the same training examples"))
     state, best = Progress(data=data), snapshot(model)
     if plan.checkpoint is not None:
         found = load_checkpoint(plan.checkpoint, model=model, optimizer=optimizer, data=data)
@@ -94,7 +101,7 @@ def fit(
     began = time.perf_counter() - state.seconds
 
     def save(now: Progress) -> None:
-        if plan.checkpoint is not None:
+        if plan.checkpoint is not None and is_first():
             save_checkpoint(
                 plan.checkpoint, model=model, optimizer=optimizer, best=best, progress=now
             )
@@ -113,16 +120,24 @@ def fit(
         while not out_of_patience(state, plan) and (step := next(steps, None)) is not None:
             state = replace(state, step=step.step, seconds=time.perf_counter() - began)
             if step.step % plan.eval_steps == 0 or step.step == len(plan.batches):
-                seen = validate()
-                step = replace(step, validation_loss=seen.loss, validation_score=seen.score)
+                seen = from_first(validate)
+                step = replace(
+                    step,
+                    validation_loss=seen.loss,
+                    validation_score=seen.score,
+                    memory_bytes=peak_memory(loaded.device),
+                )
                 better = is_better(seen, state)
                 best = snapshot(model) if better else best
                 state = judged(state, seen, better=better)
             on_step(step)
-            if step.validation_loss is not None or interrupted():
+            stop = from_first(interrupted)
+            if step.validation_loss is not None or stop:
                 save(replace(state, seconds=time.perf_counter() - began))
-            if interrupted():
+            if stop:
                 raise KeyboardInterrupt
+            if step.validation_loss is not None:
+                forget_peak(loaded.device)  # the next steps' memory is their own
     restore(model, best)
     stopped = state.step < len(plan.batches)
     return Fitted(replace(state, seconds=time.perf_counter() - began), stopped)
@@ -170,18 +185,20 @@ def data_fingerprint(batches: Iterable[Sequence[Pack]]) -> str:
 def hold_interrupt() -> Iterator[Callable[[], bool]]:
     """Within the block the first Ctrl-C only sets a flag; a second one interrupts at once.
 
-    An interrupt inside an optimizer step would leave half of the weights updated. Outside the main
-    thread Python delivers no signals, and nothing is changed.
+    An interrupt inside an optimizer step would leave half of the weights updated. Of several
+    processes each is told twice, by the terminal and by torchrun: there only the flag is set, and
+    the first process's counts. Outside the main thread Python delivers no signals, and nothing is
+    changed.
     """
     pressed = False
 
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal pressed
-        if pressed:
+        if pressed and world_size() == 1:
             raise KeyboardInterrupt
         pressed = True
 
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or not is_first():
         yield lambda: False
         return
     before = signal.signal(signal.SIGINT, note)

@@ -14,15 +14,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import torch
 
 from instil.encode.batch import to_batch
 from instil.errors import Problem, TrainError
+from instil.model.adapter import trainable
 from instil.model.load import LoadedModel
 from instil.model.losses import Losses, losses, summed_loss
 from instil.train.objective import Objective, Sums, Terms
 from instil.train.optim import rate
+from instil.train.peak import forget_peak, peak_memory
+from instil.train.ranks import deal, sum_gradients, total
 from instil.train.room import Room, is_out_of_memory
 from instil.types import Pack, Step
 
@@ -107,7 +109,7 @@ def train_steps(
 def batch_gradient(
     loaded: LoadedModel, packs: Sequence[Pack], *, room: Room, terms: Terms | None = None
 ) -> Sums:
-    """Compute the gradient of a whole batch; packs that do not fit into memory are cut.
+    """Compute the gradient of a whole batch, its packs dealt to all processes (`train.ranks`).
 
     Args:
         loaded: The model, which gets the gradient.
@@ -116,13 +118,36 @@ def batch_gradient(
         terms: The objective over this batch; None: plain cross-entropy.
 
     Raises:
-        TrainError: a single example does not fit.
+        TrainError: a single example does not fit into memory, here or in another process.
     """
     whole = terms or Objective().over(packs, step=0)
+    found, failed = Sums(), None
+    try:
+        found = own_gradient(loaded, deal(packs), terms=whole, room=room)
+    except TrainError as error:
+        failed = error
+    if total(failed is not None):  # asked of all, as nobody may wait for a process that gave up
+        raise failed or TrainError(Problem("memory ran out in another process"))
+    sum_gradients(list(trainable(loaded.model).values()))
+    return found.over_all()
+
+
+def own_gradient(loaded: LoadedModel, packs: Sequence[Pack], *, terms: Terms, room: Room) -> Sums:
+    """Compute this process's share of a batch; packs that do not fit into memory are cut.
+
+    Args:
+        loaded: The model; its gradients are added to.
+        packs: The share.
+        terms: The objective over the whole batch.
+        room: Gets tighter if need be.
+
+    Raises:
+        TrainError: a single example does not fit.
+    """
     while True:
         try:
             parts = [
-                backward(loaded, pack, terms=whole, recompute=room.recompute)
+                backward(loaded, pack, terms=terms, recompute=room.recompute)
                 for pack in room.cut(packs)
             ]
             return sum(parts, Sums())
@@ -149,11 +174,11 @@ class Probe:
     """What computing the largest pack took."""
 
     tokens: int
-    """Computed in it."""
+    """Computed in a batch from the middle."""
     seconds: float
-    """Forward and backward, every shape seen before."""
+    """Forward and backward of that batch."""
     memory_bytes: int
-    """Peak, of the process or the GPU."""
+    """Peak of the largest pack, of the process or the GPU."""
     step_tokens: tuple[int, ...]
     """Computed in each step of the training to come."""
 
@@ -167,22 +192,32 @@ def probe(
 ) -> Probe:
     """Compute the largest pack before training, so that memory runs out now or never.
 
-    No weight and no random state changes; `room` gets tighter if need be. It is computed twice, as
-    the first time pays for compilations and allocations.
+    Then a batch from the middle is timed: as in training, some of its shapes are new and must be
+    compiled. No weight and no random state changes; `room` gets tighter if need be.
     """
     largest, step_tokens = batches[0][0], []
-    for packs in batches:
+    for packs in map(deal, batches):
         largest = max(largest, *packs, key=lambda pack: len(pack.ids))
         step_tokens.append(sum(len(pack.ids) for pack in packs))
-    terms = (objective or Objective()).over([largest], step=0)
     loaded.model.train()
+    typical = deal(batches[len(batches) // 2])
     with torch.random.fork_rng():
-        for _ in range(2):
-            began = time.perf_counter()
-            batch_gradient(loaded, [largest], room=room, terms=terms)
-            loaded.model.zero_grad(set_to_none=True)
-            seconds = time.perf_counter() - began
-    return Probe(len(largest.ids), seconds, peak_memory(loaded.device), tuple(step_tokens))
+        forget_peak(loaded.device)
+        _trial(loaded, [largest], room=room, objective=objective)
+        memory = peak_memory(loaded.device)
+        seconds = _trial(loaded, typical, room=room, objective=objective)
+    return Probe(sum(len(pack.ids) for pack in typical), seconds, memory, tuple(step_tokens))
+
+
+def _trial(
+    loaded: LoadedModel, packs: Sequence[Pack], *, room: Room, objective: Objective | None
+) -> float:
+    """Compute packs' gradient and drop it; return the seconds that took."""
+    began = time.perf_counter()
+    terms = (objective or Objective()).over(packs, step=0)
+    own_gradient(loaded, packs, terms=terms, room=room)
+    loaded.model.zero_grad(set_to_none=True)
+    return time.perf_counter() - began
 
 
 def backward(loaded: LoadedModel, pack: Pack, *, terms: Terms, recompute: bool = False) -> Sums:
@@ -239,18 +274,3 @@ def mean_loss(loaded: LoadedModel, packs: Sequence[Pack]) -> float:
     with torch.inference_mode():
         total = sum(float(pack_loss(loaded, pack)) for pack in packs)
     return total / max(1, sum(sum(pack.mask) for pack in packs))
-
-
-def peak_memory(device: torch.device) -> int:
-    """Peak bytes: of the GPU's allocator, or of the process on a CPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        info = psutil.Process().memory_info()
-        return int(getattr(info, "peak_wset", info.rss))
-    import sys
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from instil.model.adapter import adapter_off
 from instil.model.divergence import states
 from instil.model.load import LoadedModel
 from instil.model.losses import Anchor
+from instil.train.ranks import totals
 from instil.types import KlOn, Pack
 
 
@@ -125,6 +126,11 @@ class Sums:
             self.weights + other.weights,
             self.kl + other.kl,
         )
+
+    def over_all(self) -> Sums:
+        """Return the sums over all processes."""
+        nats, tokens, replay_nats, replay_tokens, weights, kl = totals(astuple(self))
+        return Sums(nats, round(tokens), replay_nats, round(replay_tokens), weights, kl)
 
     @property
     def loss(self) -> float:

@@ -1,0 +1,64 @@
+"""Texts that a model writes by itself, drawn at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from instil.model.export import generation_config
+from instil.model.load import LoadedModel
+
+BATCH_TOKENS = 4096
+"""Tokens of the texts written at once."""
+
+
+def sample_texts(
+    loaded: LoadedModel,
+    count: int,
+    *,
+    max_new_tokens: int,
+    seed: int,
+    on_done: Callable[[int], None] = lambda _: None,
+) -> list[tuple[int, ...]]:
+    """Let the model write from its beginning-of-text token: plain sampling at temperature 1.
+
+    The texts are draws from what the model itself takes for text, cut off at `max_new_tokens`.
+
+    Args:
+        loaded: The model.
+        count: Texts wanted.
+        max_new_tokens: Longest text.
+        seed: Of the draws; the random state outside is left as it is.
+        on_done: Called with the number of texts finished, batch by batch.
+
+    Returns:
+        Token ids, the beginning-of-text token first, the end-of-text token last where it was said.
+    """
+    start, ends = loaded.chat.text_start, loaded.chat.text_ends
+    config = generation_config(loaded)
+    config.update(
+        do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=max_new_tokens
+    )
+    # Without an end: a token that there is none of. Given none, transformers would take the model's
+    # own, and fill the rest of the text up.
+    config.eos_token_id = list(ends) or loaded.model.get_input_embeddings().weight.shape[0]
+    loaded.model.eval()
+    size = max(1, BATCH_TOKENS // (1 + max_new_tokens))
+    texts: list[tuple[int, ...]] = []
+    with torch.inference_mode(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        while len(texts) < count:
+            ids = torch.full((min(size, count - len(texts)), 1), start, device=loaded.device)
+            found = loaded.model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config
+            )
+            texts += [_up_to_end(row.tolist(), ends) for row in found]
+            on_done(len(ids))
+    return texts
+
+
+def _up_to_end(ids: Sequence[int], ends: Sequence[int]) -> tuple[int, ...]:
+    """Cut off what fills a row up behind its end; the first token may well be the same one."""
+    end = next((n for n, token in enumerate(ids) if n and token in ends), len(ids))
+    return tuple(ids[: end + 1])

@@ -1,0 +1,63 @@
+"""What the helpers of a run do, where it has been started on several processes (`train.ranks`)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from instil.errors import TrainError
+from instil.recipe import Recipe
+from instil.training import adapted, objective, training_plan
+
+if TYPE_CHECKING:
+    from instil.encode.plan import TrainingData
+    from instil.model.load import ModelFolder
+
+PROCESSES = "WORLD_SIZE"
+"""Set by torchrun and `accelerate launch`: how many processes they have started."""
+
+
+@contextlib.contextmanager
+def several_processes() -> Iterator[bool]:
+    """Join the processes that were started beside this one, if any; yields whether it is the first.
+
+    A helper has done all there is to do when the block begins.
+    """
+    if os.environ.get(PROCESSES, "1") == "1":
+        yield True
+        return
+    from instil.train.ranks import is_first, jobs, joined
+
+    with joined():
+        if not is_first():
+            for job in jobs():
+                help_train(*job)
+        yield is_first()
+
+
+def help_train(
+    recipe: Recipe, folder: ModelFolder, encoded: TrainingData, checkpoint: Path
+) -> None:
+    """Take this process's share of a training; nothing is written, nothing said.
+
+    Args:
+        recipe: Of the run.
+        folder: The base model, where the first process found it.
+        encoded: The examples, as the first process has encoded them.
+        checkpoint: Where the training's state lies, if it goes on from one.
+    """
+    from instil.train.fit import fit
+
+    loaded = adapted(recipe, folder)
+    plan = training_plan(recipe, loaded, encoded, checkpoint=checkpoint)
+    wanted = objective(recipe, folder)
+    # Whatever ends the training ends it in the first process too, which tells of it.
+    with contextlib.suppress(KeyboardInterrupt, TrainError):
+        fit(loaded, plan, validate=_never, on_step=lambda step: None, objective=wanted)
+
+
+def _never() -> NoReturn:
+    raise AssertionError("a helper does not validate")

@@ -1,0 +1,101 @@
+"""A whole run on two real processes, stopped and gone on with, beside the same run on one."""
+
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from instil import __version__
+from instil.helping import several_processes
+from instil.run import load_manifest, load_scores, load_steps, load_summary
+from moods import lay_out, make_recipe, run
+
+
+def test_the_module_is_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["instil", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("instil", run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.strip() == f"instil {__version__}"
+
+
+def test_one_process_joins_nobody(monkeypatch):
+    import torch.distributed as dist
+
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for said in ({}, {"WORLD_SIZE": "1", "RANK": "0"}):  # alone, or all that torchrun has started
+        for name, value in said.items():
+            monkeypatch.setenv(name, value)
+        with several_processes() as first:
+            assert first
+            assert not dist.is_initialized()
+
+
+def launched(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.Popen(
+        [sys.executable, *launcher, "-m", "instil", "run", *arguments],
+        cwd=folder,
+        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    try:
+        return process.communicate(timeout=100)[0]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_stopped_and_resumed_get_what_one_gets(tmp_path, tiny_folder):
+    folder = lay_out(tmp_path)
+    changes = (
+        "forgetting.tasks=none",
+        "baselines.shots=[0]",
+        "dtype=float32",
+        "train.num_train_epochs=2",
+    )
+    alone = run(make_recipe(folder, tiny_folder, *changes), folder / "alone")
+
+    sets = [part for change in changes for part in ("--set", change)]
+    process = launched(folder, "recipe.yaml", "--folder", "two", *sets)
+    steps = folder / "two" / "steps.jsonl"
+    until = time.monotonic() + 120
+    while not (steps.exists() and steps.read_bytes().count(b"\n") > 2):
+        assert process.poll() is None, ended(process)
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the launcher and both processes
+    said = ended(process)
+    assert "to go on: instil run --resume two" in said
+    assert not (folder / "two" / "summary.json").exists()
+
+    process = launched(folder, "--resume", "two")
+    said = ended(process)
+    assert process.returncode == 0, said
+    assert said.count("report: two/report.html") == 1, "one process speaks"
+
+    one, two = load_steps(alone), load_steps(folder / "two")
+    assert [s.step for s in two] == [s.step for s in one]
+    for a, b in zip(one, two, strict=True):
+        assert (b.loss, b.grad_norm) == pytest.approx((a.loss, a.grad_norm), rel=1e-2)
+        assert (b.tokens, b.supervised_tokens) == (a.tokens, a.supervised_tokens)
+    ours, theirs = (
+        [line["prediction"] for line in load_scores(where, "test-moods")]
+        for where in (folder / "two", alone)
+    )
+    assert sum(a == b for a, b in zip(ours, theirs, strict=True)) >= 0.97 * len(theirs)
+    assert load_summary(folder / "two").training.steps == load_summary(alone).training.steps
+    assert len(load_manifest(folder / "two")["test_opened"]) == 1
