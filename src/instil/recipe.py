@@ -30,6 +30,7 @@ from instil.yamlfile import Loc, YamlFile, read_yaml
 from instil.yamlwriter import dump_yaml, explained
 
 Auto = Literal["auto"]
+ByRule = Literal["auto", "rule"]
 All = Literal["all"]
 Item = TypeVar("Item")
 
@@ -107,10 +108,11 @@ class Lora(Section):
 class Train(Section):
     """The training loop."""
 
-    learning_rate: Auto | Annotated[float, Field(gt=0, le=1)] = Field(
+    learning_rate: ByRule | Annotated[float, Field(gt=0, le=1)] = Field(
         "auto",
-        description="Peak learning rate; auto: 5e-4 for LoRA under 1B parameters and 2e-4 above, "
-        "a tenth of that for full.",
+        description="Peak learning rate; rule: 5e-4 for LoRA under 1B parameters and 2e-4 above, a "
+        "tenth of that for full; auto: others around it are tried too, where the training is long "
+        "enough.",
     )
     num_train_epochs: float = Field(
         2, gt=0, le=1000, description="How often every row is seen; 0.5 is half of them, once."
@@ -358,22 +360,22 @@ def _absolute(model: str, folder: Path) -> str:
 
 
 def resolve_learning_rate(
-    learning_rate: float | Auto, *, method: Method | str, parameters: int
+    learning_rate: float | ByRule, *, method: Method | str, parameters: int
 ) -> float:
-    """Return the peak learning rate.
+    """Return the peak learning rate; for `rule`, and for `auto` where nothing is tried, by a rule.
 
-    The rule for `auto`: with LoRA 5e-4 under 1 billion parameters and 2e-4 from there on, and a
+    The rule: with LoRA 5e-4 under 1 billion parameters and 2e-4 from there on, and a
     tenth of that for full fine-tuning. The factor of ten, and that the rate does not depend on
     the rank, are from Schulman et al., "LoRA Without Regret" (2025); 5e-4 is what tuned
     SmolLM2-135M best in our own trials.
 
-    >>> resolve_learning_rate("auto", method="lora", parameters=135_000_000)
+    >>> resolve_learning_rate("rule", method="lora", parameters=135_000_000)
     0.0005
-    >>> resolve_learning_rate("auto", method="full", parameters=8_000_000_000)
+    >>> resolve_learning_rate("rule", method="full", parameters=8_000_000_000)
     2e-05
     """
-    if learning_rate != "auto":
-        return float(learning_rate)
+    if not isinstance(learning_rate, str):
+        return learning_rate
     if method == Method.LORA:
         return 5e-4 if parameters < 1_000_000_000 else 2e-4
     return 5e-5 if parameters < 1_000_000_000 else 2e-5

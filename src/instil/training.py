@@ -7,17 +7,18 @@ validating as it goes. torch is imported only by what needs it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from instil.data.mix import MixRules, Pool, mixed_examples
 from instil.data.prepare import TaskData
-from instil.recipe import Recipe, resolve_learning_rate
+from instil.recipe import Recipe
 from instil.report import format as fmt
 from instil.report.mix import mix_text
-from instil.results import Means, TrainingSummary
+from instil.results import Means, Sweep, TrainingSummary
 from instil.run import load_steps
 from instil.stages import Bench, load_base
+from instil.sweeping import find_rate, rule_rate
 from instil.types import Example, Piece, Step
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Trained:
     """One training example, token by token."""
     base_parameters: int
     """Weights of the base model."""
+    sweep: Sweep | None = None
+    """How the learning rate was chosen; None where the recipe says it."""
 
 
 def _train(
@@ -62,7 +65,6 @@ def _train(
     from instil.train.room import Room
 
     loaded = adapted(bench.recipe, folder)
-    plan = training_plan(bench, loaded, encoded)
     validate = validation_of(bench.recipe, loaded, data)
     already = steps_done(bench.run.checkpoint)
     bench.run.begin_steps(up_to=already)
@@ -71,6 +73,10 @@ def _train(
     expected = None
     if not already:
         expected = expect(bench, loaded, encoded, room=room, objective=wanted)
+    asked = [examples for d in data for examples in validation_examples(d)]
+    found = find_rate(bench, loaded, encoded, asked, room=room, objective=wanted)
+    rate = found.chosen if found else rule_rate(bench, loaded)
+    plan = training_plan(bench, encoded, rate=rate)
     with bench.stage("training", len(plan.batches)) as done:
         shown = bench.progress.tasks[-1].id
         done(already)
@@ -84,9 +90,11 @@ def _train(
     if expected:
         bench.say(as_expected(expected, load_steps(bench.run.folder)))
     save_model(loaded, bench.run.model)
-    summary = training_summary(bench, loaded, encoded, fitted, rate=plan.schedule.learning_rate)
+    summary = training_summary(bench, loaded, encoded, fitted, rate=rate)
+    if found:
+        summary = replace(summary, seconds=summary.seconds + found.seconds)
     view = token_view(encoded.sample, loaded.chat)
-    return Trained(summary, view, base_parameters(loaded.model))
+    return Trained(summary, view, base_parameters(loaded.model), found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,18 +226,12 @@ def show_mix(bench: Bench, encoded: TrainingData) -> None:
             bench.say(line)
 
 
-def training_plan(bench: Bench, loaded: LoadedModel, encoded: TrainingData) -> Plan:
-    """Turn the recipe's `train` section into the loop's own terms."""
-    from instil.model.load import parameter_count
+def training_plan(bench: Bench, encoded: TrainingData, *, rate: float) -> Plan:
+    """Turn the recipe's `train` section into the loop's own terms; `rate` is the peak."""
     from instil.train.fit import Plan
     from instil.train.loop import Schedule
 
     wanted = bench.recipe.train
-    rate = resolve_learning_rate(
-        wanted.learning_rate,
-        method=bench.recipe.method,
-        parameters=parameter_count(loaded.model),
-    )
     steps = len(encoded.batches)
     return Plan(
         batches=encoded.batches,

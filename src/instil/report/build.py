@@ -34,6 +34,7 @@ from instil.report.page import (
     Turns,
 )
 from instil.report.parts import TONES, verdict_word
+from instil.report.sweep import sweep_blocks
 from instil.results import RunSummary, TaskResult, TrainingSummary
 from instil.types import Step
 
@@ -94,7 +95,11 @@ def _result_sections(summary: RunSummary, steps: Sequence[Step]) -> tuple[Sectio
             "Learning curves",
             "Learning",
             "Loss is cross-entropy over the completion's tokens alone.",
-            (*_curve_blocks(summary, steps), _training_facts(summary.training)),
+            (
+                *_curve_blocks(summary, steps),
+                _training_facts(summary.training),
+                *sweep_blocks(summary.sweep),
+            ),
         ),
         Section(
             "forgetting",
