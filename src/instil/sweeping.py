@@ -120,8 +120,8 @@ def _find(bench: Bench, work: _Work) -> Sweep:
     if not steps:
         enough = rates.enough_steps(step_cost=work.step_tokens, look_cost=look_cost)
         why = (
-            f"by the rule, for {fmt.plural(total, 'step')} are too few to try others on a slice of them "
-            f"(from {fmt.count(enough)} on)"
+            f"by the rule, for {fmt.plural(total, 'step')} are too few to try others on a slice of "
+            f"them (from {fmt.count(enough)} on)"
         )
         return Sweep(rule, rule, why, of_steps=total)
     return _tried(bench, work, _Try(rule, steps, total))
