@@ -212,7 +212,9 @@ def _seconds(
     owns = {d.task.id: _own_tokens(d, chat) for d in data}
     if recipe.train.learning_rate == "auto" and _tries_rates(owns, training_tokens, training_steps):
         training *= 1 + SHARE  # at most
-    tried = len(SHARES) + 1 if recipe.keep.interpolate == "auto" else 0
+    auto = recipe.method is Method.AUTO
+    training *= 2 if auto else 1  # with and without replay, at most
+    tried = len(SHARES) + 1 if auto or recipe.keep.interpolate == "auto" else 0
     scored, generated = 0.0, 0.0
     for d in data:
         shots = len(recipe.baselines.shots)

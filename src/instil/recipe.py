@@ -40,6 +40,8 @@ class Method(StrEnum):
 
     LORA = "lora"
     FULL = "full"
+    AUTO = "auto"
+    """LoRA, and one way after another to forget less, until one will do."""
 
 
 class Scheduler(StrEnum):
@@ -206,7 +208,9 @@ class Recipe(Section):
     )
     tasks: tuple[TaskUse, ...] = Field(min_length=1, description="What to train on.")
     method: Method = Field(
-        Method.LORA, description="lora trains small adapters; full trains every weight."
+        Method.LORA,
+        description="lora trains small adapters; full trains every weight; auto trains LoRA, tries "
+        "replay and interpolation as far as need be, and picks on validation.",
     )
     lora: Lora = Field(Lora(), description="Low-rank adapters; used when method is lora.")
     train: Train = Field(Train(), description="The training loop.")
@@ -237,6 +241,16 @@ class Recipe(Section):
     def _tasks_once(cls, tasks: tuple[TaskUse, ...]) -> tuple[TaskUse, ...]:
         _unique([task.use for task in tasks])
         return tasks
+
+    @model_validator(mode="after")
+    def _tries_them_itself(self) -> Recipe:
+        asked = (self.keep.replay.share, self.keep.interpolate) != (None, None)
+        if self.method is Method.AUTO and asked:
+            raise ValueError(
+                "method auto tries keep.replay and keep.interpolate by itself: leave them out, or "
+                "take method lora"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_way_of_mixing(self) -> Recipe:

@@ -216,6 +216,38 @@ class Interpolation:
 
 
 @dataclass(frozen=True, slots=True)
+class TriedMethod:
+    """One way to tune, on rows that decide nothing else."""
+
+    name: str
+    """For people: `LoRA + replay`."""
+    score: float
+    """The mean over tasks of their metric, on validation."""
+    loss: float
+    """Nats per target token, on validation."""
+    points: float | None
+    """Mean change of the guard tasks' metrics against the untouched model, in points of 100."""
+    nats: float | None
+    """Mean rise of the guard's cross-entropies, in nats per token; a fall counts as 0."""
+    seconds: float
+    """To train and measure it, beyond the ways before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Methods:
+    """How `method: auto` came to its method."""
+
+    chosen: int
+    """Its place among those that were tried, from 0."""
+    why: str
+    """By which rule, for people."""
+    tried: tuple[TriedMethod, ...]
+    """In the order in which they were tried."""
+    guard_rows: Mapping[str, int]
+    """Guard task -> rows that the choice was made on; none of them is reported on."""
+
+
+@dataclass(frozen=True, slots=True)
 class TriedRate:
     """What a short training with one learning rate came to, on validation rows."""
 
@@ -228,7 +260,7 @@ class TriedRate:
     behind: float | None = None
     """That minus the lowest one's, paired by row; None where it did not get to its end."""
     low: float | None = None
-    """Lower end of that difference's 95 % interval."""
+    """Lower end of that difference's 95 % interval; None where it has none, as the lowest's own."""
     high: float | None = None
     """Upper end."""
 
@@ -441,3 +473,5 @@ class RunSummary:
     """How often the test was opened; more than once only where that was asked for."""
     sweep: Sweep | None = None
     """None where the recipe says the learning rate."""
+    methods: Methods | None = None
+    """None unless the recipe's method is auto."""

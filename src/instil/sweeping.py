@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from instil.data.split import seeded_key
@@ -196,14 +197,15 @@ def _summed_up(
     tried = []
     for trial in trials:
         seen, gap = trial.end or trial.halfway, behind.get(trial.rate)
+        known = gap and isfinite(gap.interval.low)
         tried.append(
             TriedRate(
                 trial.rate,
                 trial.steps,
                 loss=mean(seen) if seen else None,
                 behind=gap.mean if gap else None,
-                low=gap.interval.low if gap else None,
-                high=gap.interval.high if gap else None,
+                low=gap.interval.low if gap and known else None,
+                high=gap.interval.high if gap and known else None,
             )
         )
     return Sweep(

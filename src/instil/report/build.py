@@ -18,6 +18,7 @@ from instil.report.curves import curve_plots
 from instil.report.guard import guard_blocks, guard_outcomes, worst_guard
 from instil.report.keeping import keeping_blocks, replayed_guards
 from instil.report.ladder import ladder_blocks
+from instil.report.methods_tried import methods_blocks
 from instil.report.mix import mix_blocks
 from instil.report.origin import data_blocks, manifest_facts, token_blocks
 from instil.report.page import (
@@ -106,7 +107,11 @@ def _result_sections(summary: RunSummary, steps: Sequence[Step]) -> tuple[Sectio
             "What was forgotten",
             "Forgetting",
             _guard_intro(seen),
-            (*guard_blocks(summary.forgetting, replayed=seen), *keeping_blocks(summary)),
+            (
+                *guard_blocks(summary.forgetting, replayed=seen),
+                *methods_blocks(summary.methods),
+                *keeping_blocks(summary),
+            ),
         ),
     )
 

@@ -101,9 +101,11 @@ def _row(each: TriedRate, found: Sweep) -> tuple[Cell, ...]:
 
 
 def _behind(each: TriedRate) -> Cell:
-    if each.behind is None or each.low is None or each.high is None:
+    if each.behind is None:
         return Cell(fmt.MISSING, "" if each.loss is None else "stopped, clearly behind")
     if each.behind == 0:
         return Cell("lowest")
+    if each.low is None or each.high is None:
+        return Cell(fmt.signed(each.behind, 3))
     ends = f"{fmt.signed(each.low, 3)} to {fmt.signed(each.high, 3)}"
     return Cell(fmt.signed(each.behind, 3), ends)
