@@ -1,8 +1,10 @@
 """The learning rate in words, as a curve and as a table."""
 
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 from instil.report.build import build_report
+from instil.report.charts import draw
 from instil.report.html import to_html
 from instil.report.sweep import sweep_blocks
 from instil.results import Sweep, TriedRate
@@ -48,10 +50,19 @@ def test_curve_table_and_sentence_are_on_the_page(sample):
         assert shown in text, shown
 
 
-def test_the_curve_holds_the_tries_that_got_to_their_end():
+def test_the_axis_names_the_rates_in_their_places():
+    plots = next(block for block in sweep_blocks(TRIED) if block.kind == "plots")
+    root = ET.fromstring(draw(plots.plots[0], ident="x"))
+    shown = [e.text for e in root.iter("text") if "e-" in (e.text or "")]
+    assert shown[:3] == ["1.7e-4", "5e-4", "1.5e-3"]
+
+
+def test_the_curve_holds_what_did_not_diverge():
     plots = next(block for block in sweep_blocks(TRIED) if block.kind == "plots")
     (plot,) = plots.plots
-    assert [point.name for point in plot.points] == ["5e-4", "1.5e-3"]
+    assert [point.name for point in plot.points] == ["1.7e-4", "5e-4", "1.5e-3"]
+    assert [point.whole for point in plot.points] == [False, True, True]
+    assert "0.710 with 1.7e-4 where it was stopped" in plot.description
 
 
 def test_a_training_too_short_for_it_says_so():

@@ -270,10 +270,10 @@ def _rate_chart(plot: RatePlot) -> Any:
     import altair as alt
 
     rates = [point.rate for point in plot.points]
-    values = [{"rate": point.rate, "loss": point.loss} for point in plot.points]
+    values = [{"rate": p.rate, "loss": p.loss, "whole": p.whole} for p in plot.points]
     # The axis has the rates that were tried for ticks, in the words of the table.
-    names = {point.rate: point.name for point in plot.points}
-    label = " : ".join(f"datum.index == {n} ? '{names[r]}'" for n, r in enumerate(rates))
+    named = (f"abs(datum.value / {p.rate!r} - 1) < 1e-6 ? '{p.name}'" for p in plot.points)
+    label = " : ".join(named)
     reach = (rates[0] / 1.3, rates[-1] * 1.3)
     base = alt.Chart(alt.InlineData(values=values)).encode(
         x=alt.X(
@@ -296,9 +296,13 @@ def _rate_chart(plot: RatePlot) -> Any:
     text = mark.mark_text(
         align="right" if late else "left", dx=-2 if late else 2, dy=-7, **_halo(11)
     ).encode(text="name:N", y=alt.value(0))
-    line = base.mark_line(color=_BLUE, strokeWidth=2)
-    dots = base.mark_point(color=_BLUE, filled=True, size=48, opacity=1)
-    return _styled(alt.layer(rule, text, line, dots).properties(width=WIDTH - 58, height=180))
+    whole, stopped = base.transform_filter("datum.whole"), base.transform_filter("!datum.whole")
+    line = whole.mark_line(color=_BLUE, strokeWidth=2)
+    dots = whole.mark_point(color=_BLUE, filled=True, size=48, opacity=1)
+    rings = stopped.mark_point(color=_BLUE, filled=False, size=48, opacity=1)
+    return _styled(
+        alt.layer(rule, text, line, dots, rings).properties(width=WIDTH - 58, height=180)
+    )
 
 
 def _halo(size: int) -> dict[str, object]:

@@ -167,6 +167,8 @@ class RatePoint:
     """In the plot's unit."""
     name: str
     """The rate, for people."""
+    whole: bool = True
+    """Whether it got to its end; else the point is open, and not on the line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,13 +53,13 @@ def sweep_blocks(found: Sweep | None) -> tuple[Block, ...]:
 
 def _plot(found: Sweep) -> RatePlot | None:
     points = tuple(
-        RatePoint(each.rate, each.loss, rate_text(each.rate))
+        RatePoint(each.rate, each.loss, rate_text(each.rate), whole=each.behind is not None)
         for each in found.tried
-        if each.loss is not None and each.behind is not None
+        if each.loss is not None
     )
     if len(points) < 2:
         return None
-    told = ", ".join(f"{fmt.fixed(p.loss, 3)} with {p.name}" for p in points)
+    told = ", ".join(_told(point) for point in points)
     return RatePlot(
         title="Validation loss of short tries, by learning rate",
         description=f"Nats per token: {told}. Chosen: {rate_text(found.chosen)}.",
@@ -68,6 +68,11 @@ def _plot(found: Sweep) -> RatePlot | None:
         chosen=found.chosen,
         chosen_name=f"chosen: {rate_text(found.chosen)}",
     )
+
+
+def _told(point: RatePoint) -> str:
+    where = "" if point.whole else " where it was stopped, at its middle"
+    return f"{fmt.fixed(point.loss, 3)} with {point.name}{where}"
 
 
 def _table(found: Sweep) -> Table:
@@ -79,12 +84,14 @@ def _table(found: Sweep) -> Table:
     )
     times = f"{fmt.fixed(found.stretch, 1)} times"
     times = f"{fmt.fixed(found.stretch, 1)} times"
+    times = f"{fmt.fixed(found.stretch, 1)} times"
     note = (
         "Tries on the first batches, each with a schedule of its own length, from the same "
         "weights, which were put back. A try is shorter than the training, and ran at "
         f"{times} the rate that it stands for; see docs/learning-rate.md. Differences are paired "
-        "by validation row. Of the rates that are not clearly above the lowest, the one nearest to "
-        "the rule's is taken."
+        "by validation row; open points of the plot are tries that were stopped at their middle. "
+        "Of the rates that are not clearly above the lowest, the one nearest to the rule's is "
+        "taken."
     )
     rows = tuple(_row(each, found) for each in found.tried)
     return Table("Learning rates that were tried", columns, rows, note)
