@@ -4,18 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from rich.progress import Progress
 
 from instil import autopilot, replaying, training
 from instil.compare import forgetting, interpolation
 from instil.errors import RecipeError
-from instil.fitting import fit_context
-from instil.preflight import preflight
 from instil.recipe import Recipe, load_recipe
 from instil.results import TrainingSummary, TriedMethod
-from instil.run import Run, load_manifest, load_steps, load_summary
-from instil.stages import Bench, find_model, split_rows
-from moods import lay_out, make_recipe, run
+from instil.run import load_manifest, load_steps, load_summary
+from moods import lay_out, make_recipe, ready, run
 
 QUICK = (
     "method=auto",
@@ -74,11 +70,7 @@ def test_all_ways_are_tried_and_the_one_taken_is_the_run(folder, tiny_folder, mo
 
 
 def trained(recipe: Recipe, folder: Path) -> TrainingSummary:
-    """Go through the stages that training needs."""
-    bench = Bench(Run(folder, recipe), Progress(disable=True))
-    model = find_model(bench)
-    data = fit_context(recipe, model, split_rows(bench))
-    encoded = preflight(recipe, model, data)
+    bench, model, data, encoded = ready(recipe, folder)
     bench, encoded, methods = autopilot.pick_method(bench, model, data, (), encoded)
     assert (methods is None) == (recipe.method == "lora")
     return training.train(bench, model, data, encoded).summary

@@ -3,16 +3,12 @@
 from pathlib import Path
 
 import pytest
-from rich.progress import Progress
 
 from instil import training
 from instil.compare import rates
-from instil.fitting import fit_context
-from instil.preflight import preflight
 from instil.recipe import Recipe
-from instil.run import Run, load_manifest, load_steps
-from instil.stages import Bench, find_model, split_rows
-from moods import lay_out, make_recipe
+from instil.run import load_manifest, load_steps
+from moods import lay_out, make_recipe, ready
 
 QUICK = (
     "dtype=float32",
@@ -37,11 +33,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train(recipe: Recipe, folder: Path) -> training.Trained:
-    """Go through the stages that training needs."""
-    bench = Bench(Run(folder, recipe), Progress(disable=True))
-    model = find_model(bench)
-    data = fit_context(recipe, model, split_rows(bench))
-    return training.train(bench, model, data, preflight(recipe, model, data))
+    return training.train(*ready(recipe, folder))
 
 
 def weights(run: Path) -> bytes:

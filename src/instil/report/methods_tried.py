@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from instil.report import format as fmt
+from instil.report.keeping import MEASURED, chosen_on, measured_cells
 from instil.report.page import Align, Block, Cell, Column, Note, Table, Tone
 from instil.results import Methods, TriedMethod
 
@@ -19,18 +20,9 @@ def methods_blocks(found: Methods | None) -> tuple[Block, ...]:
     """Return the pick, and the table of what was tried."""
     if found is None:
         return ()
-    columns = (
-        Column("Method", Align.TEXT),
-        Column("Validation score"),
-        Column("Validation loss"),
-        Column("Guard metrics, change in points"),
-        Column("Guard and text, rise in nats"),
-        Column("Time"),
-    )
-    rows = ", ".join(f"{task} {count}" for task, count in found.guard_rows.items())
+    columns = (Column("Method", Align.TEXT), *MEASURED, Column("Time"))
     note = (
-        "Means, for choosing alone: on validation rows, and on guard rows that are not reported on "
-        f"({rows or 'there were none'}). What was taken is what everything else on this page is "
+        f"{chosen_on(found.guard_rows)} What was taken is what everything else on this page is "
         "measured with; test rows had no part in the choice."
     )
     lines = tuple(_row(each, taken=n == found.chosen) for n, each in enumerate(found.tried))
@@ -50,9 +42,6 @@ def _told(each: TriedMethod) -> str:
 def _row(each: TriedMethod, *, taken: bool) -> tuple[Cell, ...]:
     return (
         Cell(each.name, "taken" if taken else "", Tone.CHOSEN if taken else Tone.PLAIN),
-        Cell(fmt.percent(each.score)),
-        Cell(fmt.fixed(each.loss, 3)),
-        Cell(fmt.MISSING if each.points is None else fmt.signed(each.points, 1)),
-        Cell(fmt.MISSING if each.nats is None else fmt.signed(each.nats, 3)),
+        *measured_cells(each),
         Cell(fmt.seconds(each.seconds)),
     )
