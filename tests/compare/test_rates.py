@@ -54,7 +54,7 @@ def test_the_rule_is_left_only_for_a_rate_that_is_clearly_better():
     assert choose(rates, rule=1.0)[0] == 1.0
     chosen, why = choose({1.0: behind(0.3, 0.1), 3.0: LOWEST}, rule=1.0)
     assert chosen == 3.0
-    assert why.startswith("clearly better than the rule's")
+    assert why.startswith("the rule's was clearly worse than the best one")
 
 
 def test_of_those_not_clearly_worse_than_the_best_the_nearest_to_the_rule_is_taken():
@@ -68,7 +68,7 @@ def test_of_those_not_clearly_worse_than_the_best_the_nearest_to_the_rule_is_tak
 def test_a_rule_that_diverged_is_not_taken():
     chosen, why = choose({1 / 3: behind(0.01, 0.001), 1 / 9: LOWEST}, rule=1.0)
     assert chosen == 1 / 3, "a hundredth of a nat is no difference"
-    assert "did not hold" in why
+    assert why.startswith("the rule's diverged")
     assert choose({}, rule=1.0)[0] == min(BELOW)
 
 

@@ -107,8 +107,8 @@ def choose(behind: Mapping[float, Difference], *, rule: float) -> tuple[float, s
     chosen = min(close, key=lambda rate: (_apart(rate, rule), behind[rate].mean))
     if chosen == rule:
         return rule, "by the rule, since none of the others was clearly better"
-    what = "clearly better than the rule's" if rule in behind else "the rule's did not hold"
-    return chosen, f"{what}, and the nearest to it of those that were"
+    what = "was clearly worse than the best one" if rule in behind else "diverged"
+    return chosen, f"the rule's {what}, and of those that were not this is the nearest to it"
 
 
 def _apart(rate: float, other: float) -> float:
