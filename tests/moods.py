@@ -6,9 +6,13 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from instil.fitting import fit_context
 from instil.opening import Look
 from instil.pipeline import run_recipe
+from instil.preflight import preflight
 from instil.recipe import Recipe, load_recipe
+from instil.run import Run
+from instil.stages import Bench, find_model, split_rows
 
 GOOD = ["good", "great", "lovely", "fast", "happy"]
 BAD = ["bad", "poor", "awful", "slow", "sad"]
@@ -92,3 +96,11 @@ lora: {{r: 4, lora_alpha: 8}}
 def run(recipe: Recipe, folder: Path, *, resume: bool = False, look: Look = Look.ONCE) -> Path:
     quiet = Progress(disable=True)
     return run_recipe(recipe, folder=folder, resume=resume, progress=quiet, look=look)
+
+
+def ready(recipe: Recipe, folder: Path):
+    """Go through the stages that training needs: the run, its model, rows and encoded training."""
+    bench = Bench(Run(folder, recipe), Progress(disable=True))
+    model = find_model(bench)
+    data = fit_context(recipe, model, split_rows(bench))
+    return bench, model, data, preflight(recipe, model, data)

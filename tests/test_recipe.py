@@ -226,6 +226,7 @@ def test_the_recipe_stays_small_and_explained() -> None:
 )
 def test_the_automatic_learning_rate(method: str, parameters: int, rate: float) -> None:
     assert resolve_learning_rate("auto", method=method, parameters=parameters) == rate
+    assert resolve_learning_rate("rule", method=method, parameters=parameters) == rate
     assert resolve_learning_rate(3e-3, method=method, parameters=parameters) == 3e-3
 
 

@@ -88,6 +88,10 @@ class TrainError(InstilError):
     """Training cannot start or go on."""
 
 
+class DivergedError(TrainError):
+    """The gradient is no longer a finite number: most often the learning rate is too high."""
+
+
 class RunError(InstilError):
     """A run directory cannot be written or read."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from instil.compare.interpolation import SHARES
+from instil.compare.rates import ROWS, SHARE, try_steps
 from instil.compare.stats import planned_detectable
 from instil.data.build import render_example
 from instil.data.findings import Finding, audit_rows
@@ -101,7 +102,14 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
     shape = _shape(folder)
     return Forecast(
         tuple(_forecast(recipe, d, chat, training.fates) for d in data),
-        _seconds(recipe, data, chat, training_tokens=tokens, shape=shape),
+        _seconds(
+            recipe,
+            data,
+            chat,
+            training_tokens=tokens,
+            training_steps=len(training.batches),
+            shape=shape,
+        ),
         _memory(recipe, shape),
         training.mix,
     )
@@ -201,12 +209,18 @@ def _seconds(
     chat: ChatFormat,
     *,
     training_tokens: int,
+    training_steps: int,
     shape: Mapping[str, Any],
 ) -> float:
     per_token = shape["multiplied"] / matrix_speed(recipe)
     operations = (6 if recipe.method is Method.FULL else 4) + (2 if recipe.keep.kl else 0)
     training = training_tokens * operations * per_token / TRAINING_EFFICIENCY
-    tried = len(SHARES) + 1 if recipe.keep.interpolate == "auto" else 0
+    owns = {d.task.id: _own_tokens(d, chat) for d in data}
+    if recipe.train.learning_rate == "auto" and _tries_rates(owns, training_tokens, training_steps):
+        training *= 1 + SHARE  # at most
+    auto = recipe.method is Method.AUTO
+    training *= 2 if auto else 1  # with and without replay, at most
+    tried = len(SHARES) + 1 if auto or recipe.keep.interpolate == "auto" else 0
     scored, generated = 0.0, 0.0
     for d in data:
         shots = len(recipe.baselines.shots)
@@ -218,7 +232,7 @@ def _seconds(
         asked = ladder + looks * len(d.validation) / len(d.answering) + len(d.validation)
         few = len(d.test) if d.held_out else min(ROBUSTNESS_ROWS, len(d.test))
         asked += 3 * len(d.test) / len(d.answering) + 2 * few * phrasings
-        own = sum(_own_tokens(d, chat))
+        own = sum(owns[d.task.id])
         scored += asked * own
         if not d.task.choices:
             batches = asked * len(d.answering) / 16
@@ -228,6 +242,13 @@ def _seconds(
     scored += guards_asked * recipe.forgetting.rows * 200
     generated += guards_asked * (1 + recipe.forgetting.rows / 16) * 24 * DECODING_SECONDS
     return float(training + generated + scored * 2 * per_token / SCORING_EFFICIENCY)
+
+
+def _tries_rates(owns: Mapping[str, Sequence[float]], tokens: int, steps: int) -> bool:
+    """Whether a training is long enough for short tries; a look costs half of what a step does."""
+    each = [sum(own) / len(own) for own in owns.values()]
+    look = ROWS * sum(each) / len(each) / 2
+    return try_steps(steps=steps, step_cost=tokens / steps, look_cost=look) > 0
 
 
 def _own_tokens(data: TaskData, chat: ChatFormat) -> list[float]:

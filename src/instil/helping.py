@@ -39,7 +39,7 @@ def several_processes() -> Iterator[bool]:
 
 
 def help_train(
-    recipe: Recipe, folder: ModelFolder, encoded: TrainingData, checkpoint: Path
+    recipe: Recipe, folder: ModelFolder, encoded: TrainingData, rate: float, checkpoint: Path
 ) -> None:
     """Take this process's share of a training; nothing is written, nothing said.
 
@@ -47,12 +47,13 @@ def help_train(
         recipe: Of the run.
         folder: The base model, where the first process found it.
         encoded: The examples, as the first process has encoded them.
+        rate: The peak learning rate that it has found.
         checkpoint: Where the training's state lies, if it goes on from one.
     """
     from instil.train.fit import fit
 
     loaded = adapted(recipe, folder)
-    plan = training_plan(recipe, loaded, encoded, checkpoint=checkpoint)
+    plan = training_plan(recipe, encoded, rate=rate, checkpoint=checkpoint)
     wanted = objective(recipe, folder)
     # Whatever ends the training ends it in the first process too, which tells of it.
     with contextlib.suppress(KeyboardInterrupt, TrainError):

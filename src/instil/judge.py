@@ -208,6 +208,7 @@ def sum_up(
         seed=bench.recipe.seed,
         mix=tuple(mix),
         averages=averages(results),
+        sweep=trained.sweep,
     )
 
 

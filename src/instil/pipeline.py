@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instil.autopilot import pick_method
 from instil.fitting import fit_context
 from instil.judge import compare_guard, sum_up, test
 from instil.keeping import how_far, settle
@@ -76,6 +77,7 @@ def run_recipe(
         show_mix(bench, encoded)
         ladders = climb_ladders(bench, model, data)
         guard, before = guard_before(bench, model, data)
+        bench, encoded, methods = pick_method(bench, model, data, guard, encoded)
         trained = train(bench, model, data, encoded)
         interpolation = settle(bench, model, data, guard)
         moved = how_far(bench, model, data)
@@ -83,7 +85,8 @@ def run_recipe(
         results = test(bench, model, data, ladders, trained.summary, look=look)
         forgotten = compare_guard(guard, before, after)
         summary = sum_up(bench, model, data, results, forgotten, trained, encoded.mix)
-        save_summary(run, replace(summary, moved=moved, interpolation=interpolation))
+        found = replace(summary, moved=moved, interpolation=interpolation, methods=methods)
+        save_summary(run, found)
     rebuild_report(folder)
     return folder
 

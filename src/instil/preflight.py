@@ -139,7 +139,7 @@ def _layers(recipe: Recipe, folder: ModelFolder) -> None:
     from instil.model.adapter import linear_layers
 
     targets = recipe.lora.target_modules
-    if recipe.method is not Method.LORA or isinstance(targets, str):
+    if recipe.method is Method.FULL or isinstance(targets, str):
         return
     layers = linear_layers(folder)
     short = list(dict.fromkeys(name.rpartition(".")[2] for name in layers))

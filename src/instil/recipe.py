@@ -30,6 +30,7 @@ from instil.yamlfile import Loc, YamlFile, read_yaml
 from instil.yamlwriter import dump_yaml, explained
 
 Auto = Literal["auto"]
+ByRule = Literal["auto", "rule"]
 All = Literal["all"]
 Item = TypeVar("Item")
 
@@ -39,6 +40,8 @@ class Method(StrEnum):
 
     LORA = "lora"
     FULL = "full"
+    AUTO = "auto"
+    """LoRA, and one way after another to forget less, until one will do."""
 
 
 class Scheduler(StrEnum):
@@ -107,10 +110,11 @@ class Lora(Section):
 class Train(Section):
     """The training loop."""
 
-    learning_rate: Auto | Annotated[float, Field(gt=0, le=1)] = Field(
+    learning_rate: ByRule | Annotated[float, Field(gt=0, le=1)] = Field(
         "auto",
-        description="Peak learning rate; auto: 5e-4 for LoRA under 1B parameters and 2e-4 above, "
-        "a tenth of that for full.",
+        description="Peak learning rate; rule: 5e-4 for LoRA under 1B parameters and 2e-4 above, a "
+        "tenth of that for full; auto: others around it are tried too, where the training is long "
+        "enough.",
     )
     num_train_epochs: float = Field(
         2, gt=0, le=1000, description="How often every row is seen; 0.5 is half of them, once."
@@ -204,7 +208,9 @@ class Recipe(Section):
     )
     tasks: tuple[TaskUse, ...] = Field(min_length=1, description="What to train on.")
     method: Method = Field(
-        Method.LORA, description="lora trains small adapters; full trains every weight."
+        Method.LORA,
+        description="lora trains small adapters; full trains every weight; auto trains LoRA, tries "
+        "replay and interpolation as far as need be, and picks on validation.",
     )
     lora: Lora = Field(Lora(), description="Low-rank adapters; used when method is lora.")
     train: Train = Field(Train(), description="The training loop.")
@@ -235,6 +241,16 @@ class Recipe(Section):
     def _tasks_once(cls, tasks: tuple[TaskUse, ...]) -> tuple[TaskUse, ...]:
         _unique([task.use for task in tasks])
         return tasks
+
+    @model_validator(mode="after")
+    def _tries_them_itself(self) -> Recipe:
+        asked = (self.keep.replay.share, self.keep.interpolate) != (None, None)
+        if self.method is Method.AUTO and asked:
+            raise ValueError(
+                "method auto tries keep.replay and keep.interpolate by itself: leave them out, or "
+                "take method lora"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_way_of_mixing(self) -> Recipe:
@@ -358,22 +374,22 @@ def _absolute(model: str, folder: Path) -> str:
 
 
 def resolve_learning_rate(
-    learning_rate: float | Auto, *, method: Method | str, parameters: int
+    learning_rate: float | ByRule, *, method: Method | str, parameters: int
 ) -> float:
-    """Return the peak learning rate.
+    """Return the peak learning rate; for `rule`, and for `auto` where nothing is tried, by a rule.
 
-    The rule for `auto`: with LoRA 5e-4 under 1 billion parameters and 2e-4 from there on, and a
+    The rule: with LoRA 5e-4 under 1 billion parameters and 2e-4 from there on, and a
     tenth of that for full fine-tuning. The factor of ten, and that the rate does not depend on
     the rank, are from Schulman et al., "LoRA Without Regret" (2025); 5e-4 is what tuned
     SmolLM2-135M best in our own trials.
 
-    >>> resolve_learning_rate("auto", method="lora", parameters=135_000_000)
+    >>> resolve_learning_rate("rule", method="lora", parameters=135_000_000)
     0.0005
-    >>> resolve_learning_rate("auto", method="full", parameters=8_000_000_000)
+    >>> resolve_learning_rate("rule", method="full", parameters=8_000_000_000)
     2e-05
     """
-    if learning_rate != "auto":
-        return float(learning_rate)
+    if not isinstance(learning_rate, str):
+        return learning_rate
     if method == Method.LORA:
         return 5e-4 if parameters < 1_000_000_000 else 2e-4
     return 5e-5 if parameters < 1_000_000_000 else 2e-5

@@ -216,6 +216,80 @@ class Interpolation:
 
 
 @dataclass(frozen=True, slots=True)
+class TriedMethod:
+    """One way to tune, on rows that decide nothing else."""
+
+    name: str
+    """For people: `LoRA + replay`."""
+    score: float
+    """The mean over tasks of their metric, on validation."""
+    loss: float
+    """Nats per target token, on validation."""
+    points: float | None
+    """Mean change of the guard tasks' metrics against the untouched model, in points of 100."""
+    nats: float | None
+    """Mean rise of the guard's cross-entropies, in nats per token; a fall counts as 0."""
+    seconds: float
+    """To train and measure it, beyond the ways before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Methods:
+    """How `method: auto` came to its method."""
+
+    chosen: int
+    """Its place among those that were tried, from 0."""
+    why: str
+    """By which rule, for people."""
+    tried: tuple[TriedMethod, ...]
+    """In the order in which they were tried."""
+    guard_rows: Mapping[str, int]
+    """Guard task -> rows that the choice was made on; none of them is reported on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TriedRate:
+    """What a short training with one learning rate came to, on validation rows."""
+
+    rate: float
+    """The peak learning rate that it stands for."""
+    steps: int
+    """Steps taken; fewer than the others' where it was stopped."""
+    loss: float | None
+    """Nats per target token at its end, the mean over rows; None: it diverged."""
+    behind: float | None = None
+    """That minus the lowest one's, paired by row; None where it did not get to its end."""
+    low: float | None = None
+    """Lower end of that difference's 95 % interval; None where it has none, as the lowest's own."""
+    high: float | None = None
+    """Upper end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """How the learning rate was chosen, before training."""
+
+    rule: float
+    """The rate that the rule gives."""
+    chosen: float
+    """The rate that was trained with."""
+    why: str
+    """By which rule, for people."""
+    tried: tuple[TriedRate, ...] = ()
+    """From low to high; empty where the training is too short to try any."""
+    steps: int = 0
+    """Steps of a try."""
+    of_steps: int = 0
+    """Steps of the training."""
+    rows: int = 0
+    """Validation rows that a try was judged on."""
+    stretch: float = 1.0
+    """A try ran at so many times the rate that it stands for, being so much shorter."""
+    seconds: float = 0.0
+    """Of all tries."""
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetResult:
     """The guard's mean change held against `forgetting.budget`; all in points of 100."""
 
@@ -272,7 +346,7 @@ class TrainingSummary:
     learning_rate: float
     """The peak rate."""
     seconds: float
-    """Training time with validation."""
+    """Training time with validation, and with what choosing the learning rate took."""
     tokens_per_second: float
     """All tokens computed in steps, over the steps' time."""
     supervised_tokens: int
@@ -397,3 +471,7 @@ class RunSummary:
     """None where the tuned model is handed over as it is."""
     looks: int = 1
     """How often the test was opened; more than once only where that was asked for."""
+    sweep: Sweep | None = None
+    """None where the recipe says the learning rate."""
+    methods: Methods | None = None
+    """None unless the recipe's method is auto."""

@@ -18,7 +18,7 @@ from instil.data.audit import read_text, repeats_of
 from instil.data.prepare import TaskData, keep_apart, prepare, without_train
 from instil.data.split import save_splits
 from instil.data.uri import is_public
-from instil.recipe import Recipe, TaskUse
+from instil.recipe import Method, Recipe, TaskUse
 from instil.results import Rung
 from instil.run import Run, load_manifest
 from instil.tasks.task import load_task
@@ -110,7 +110,7 @@ def apart_from_guard(recipe: Recipe, data: Sequence[TaskData]) -> tuple[TaskData
     if not names:
         return tuple(data)
     rows = recipe.forgetting.rows
-    if recipe.keep.interpolate == "auto":
+    if recipe.keep.interpolate == "auto" or recipe.method is Method.AUTO:
         rows += choosing_rows(rows)
     asked = guard_rows(names, rows=rows, seed=recipe.seed)
     threshold = recipe.split.near_duplicates

@@ -7,18 +7,19 @@ validating as it goes. torch is imported only by what needs it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.data.mix import MixRules, Pool, mixed_examples
 from instil.data.prepare import TaskData
-from instil.recipe import Recipe, resolve_learning_rate
+from instil.recipe import Recipe
 from instil.report import format as fmt
 from instil.report.mix import mix_text
-from instil.results import Means, TrainingSummary
+from instil.results import Means, Sweep, TrainingSummary
 from instil.run import load_steps
 from instil.stages import Bench, load_base
+from instil.sweeping import find_rate, rule_rate
 from instil.types import Example, Piece, Step
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Trained:
     """One training example, token by token."""
     base_parameters: int
     """Weights of the base model."""
+    sweep: Sweep | None = None
+    """How the learning rate was chosen; None where the recipe says it."""
 
 
 def _train(
@@ -64,9 +67,7 @@ def _train(
     from instil.train.room import Room
 
     already = steps_done(bench.run.checkpoint)
-    send_job((bench.recipe, folder, encoded, bench.run.checkpoint))
     loaded = adapted(bench.recipe, folder)
-    plan = training_plan(bench.recipe, loaded, encoded, checkpoint=bench.run.checkpoint)
     validate = validation_of(bench.recipe, loaded, data)
     bench.run.begin_steps(up_to=already)
     room = Room()
@@ -74,6 +75,11 @@ def _train(
     expected = None
     if not already:
         expected = expect(bench, loaded, encoded, room=room, objective=wanted)
+    asked = [examples for d in data for examples in validation_examples(d)]
+    found = find_rate(bench, loaded, encoded, asked, room=room, objective=wanted)
+    rate = found.chosen if found else rule_rate(bench, loaded)
+    send_job((bench.recipe, folder, encoded, rate, bench.run.checkpoint))
+    plan = training_plan(bench.recipe, encoded, rate=rate, checkpoint=bench.run.checkpoint)
     with bench.stage("training", len(plan.batches)) as done:
         shown = bench.progress.tasks[-1].id
         done(already)
@@ -87,9 +93,11 @@ def _train(
     if expected:
         bench.say(as_expected(expected, load_steps(bench.run.folder)))
     save_model(loaded, bench.run.model)
-    summary = training_summary(bench, loaded, encoded, fitted, rate=plan.schedule.learning_rate)
+    summary = training_summary(bench, loaded, encoded, fitted, rate=rate)
+    if found:
+        summary = replace(summary, seconds=summary.seconds + found.seconds)
     view = token_view(encoded.sample, loaded.chat)
-    return Trained(summary, view, base_parameters(loaded.model))
+    return Trained(summary, view, base_parameters(loaded.model), found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,20 +232,12 @@ def show_mix(bench: Bench, encoded: TrainingData) -> None:
             bench.say(line)
 
 
-def training_plan(
-    recipe: Recipe, loaded: LoadedModel, encoded: TrainingData, *, checkpoint: Path
-) -> Plan:
-    """Turn the recipe's `train` section into the loop's own terms."""
-    from instil.model.load import parameter_count
+def training_plan(recipe: Recipe, encoded: TrainingData, *, rate: float, checkpoint: Path) -> Plan:
+    """Turn the recipe's `train` section into the loop's own terms; `rate` is the peak."""
     from instil.train.fit import Plan
     from instil.train.loop import Schedule
 
     wanted = recipe.train
-    rate = resolve_learning_rate(
-        wanted.learning_rate,
-        method=recipe.method,
-        parameters=parameter_count(loaded.model),
-    )
     steps = len(encoded.batches)
     return Plan(
         batches=encoded.batches,

@@ -25,6 +25,14 @@ def run(
             "--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."
         ),
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD",
+            help="lora, full, or auto: tries one way after another and picks on validation. The "
+            "same as --set method=METHOD.",
+        ),
+    ] = None,
     folder: Annotated[
         Path | None,
         typer.Option(help="The run directory. [default: runs/NAME-OF-THE-RECIPE]"),
@@ -56,6 +64,7 @@ def run(
     """
     from instil.helping import several_processes
 
+    changes = [*(changes or []), *([f"method={method}"] if method else [])]
     with several_processes() as first:
         if not first:
             return
@@ -67,7 +76,7 @@ def run(
             raise typer.BadParameter("goes with --resume DIR", param_hint="--look-again")
         if recipe is None:
             raise typer.BadParameter("give a recipe, or --resume DIR", param_hint="RECIPE")
-        _start(recipe, changes=changes or [], folder=folder, again=again)
+        _start(recipe, changes=changes, folder=folder, again=again)
 
 
 def _refuse_beside_resume(*others: object) -> None:

@@ -29,6 +29,7 @@ def show_run(summary: RunSummary, *, folder: Path) -> None:
         folder: Its run directory.
     """
     from instil.report.keeping import keeping_lines
+    from instil.report.methods_tried import methods_lines
 
     console = make_console()
     for task in summary.tasks:
@@ -37,7 +38,8 @@ def show_run(summary: RunSummary, *, folder: Path) -> None:
             console.print(line)
     if summary.averages:
         console.print(average_table(summary))
-    for sentence in (*summary.verdict, *keeping_lines(summary)):
+    tried = methods_lines(summary.methods)
+    for sentence in (*summary.verdict, *tried, *keeping_lines(summary)):
         console.print(sentence)
     console.print(f"\nreport: {folder / 'report.html'}\nmodel:  {folder / 'model'}")
 

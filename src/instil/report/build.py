@@ -18,6 +18,7 @@ from instil.report.curves import curve_plots
 from instil.report.guard import guard_blocks, guard_outcomes, worst_guard
 from instil.report.keeping import keeping_blocks, replayed_guards
 from instil.report.ladder import ladder_blocks
+from instil.report.methods_tried import methods_blocks
 from instil.report.mix import mix_blocks
 from instil.report.origin import data_blocks, manifest_facts, token_blocks
 from instil.report.page import (
@@ -34,6 +35,7 @@ from instil.report.page import (
     Turns,
 )
 from instil.report.parts import TONES, verdict_word
+from instil.report.sweep import sweep_blocks
 from instil.results import RunSummary, TaskResult, TrainingSummary
 from instil.types import Step
 
@@ -94,14 +96,22 @@ def _result_sections(summary: RunSummary, steps: Sequence[Step]) -> tuple[Sectio
             "Learning curves",
             "Learning",
             "Loss is cross-entropy over the completion's tokens alone.",
-            (*_curve_blocks(summary, steps), _training_facts(summary.training)),
+            (
+                *_curve_blocks(summary, steps),
+                _training_facts(summary.training),
+                *sweep_blocks(summary.sweep),
+            ),
         ),
         Section(
             "forgetting",
             "What was forgotten",
             "Forgetting",
             _guard_intro(seen),
-            (*guard_blocks(summary.forgetting, replayed=seen), *keeping_blocks(summary)),
+            (
+                *guard_blocks(summary.forgetting, replayed=seen),
+                *methods_blocks(summary.methods),
+                *keeping_blocks(summary),
+            ),
         ),
     )
 

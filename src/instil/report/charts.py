@@ -13,7 +13,7 @@ from typing import Any
 
 from instil.report import format as fmt
 from instil.report.curves import RAW, SMOOTH, VALIDATION
-from instil.report.page import CurvePlot, DotPlot
+from instil.report.page import CurvePlot, DotPlot, Plot, RatePlot
 
 WIDTH = 350
 """Of a plot, in CSS pixels at its natural size: a telephone's, wider pages enlarge it."""
@@ -43,7 +43,7 @@ _ATTRIBUTES = frozenset(
 )
 
 
-def draw(plot: DotPlot | CurvePlot, *, ident: str) -> str:
+def draw(plot: Plot, *, ident: str) -> str:
     """Return a plot as one `<svg>` element, with a title and a description.
 
     Args:
@@ -52,10 +52,16 @@ def draw(plot: DotPlot | CurvePlot, *, ident: str) -> str:
     """
     import vl_convert
 
-    chart = _dot_chart(plot) if isinstance(plot, DotPlot) else _curve_chart(plot)
+    chart = _chart(plot)
     # An empty list of allowed addresses: drawing never reaches for anything.
     svg = vl_convert.vegalite_to_svg(chart.to_dict(), allowed_base_urls=[])
     return _clean(svg, plot, ident=ident)
+
+
+def _chart(plot: Plot) -> Any:
+    if isinstance(plot, DotPlot):
+        return _dot_chart(plot)
+    return _rate_chart(plot) if isinstance(plot, RatePlot) else _curve_chart(plot)
 
 
 def _dot_chart(plot: DotPlot) -> Any:
@@ -260,6 +266,45 @@ def _best(plot: CurvePlot) -> list[Any]:
     return [rule, text]
 
 
+def _rate_chart(plot: RatePlot) -> Any:
+    import altair as alt
+
+    rates = [point.rate for point in plot.points]
+    values = [{"rate": p.rate, "loss": p.loss, "whole": p.whole} for p in plot.points]
+    # The axis has the rates that were tried for ticks, in the words of the table.
+    named = (f"abs(datum.value / {p.rate!r} - 1) < 1e-6 ? '{p.name}'" for p in plot.points)
+    label = " : ".join(named)
+    reach = (rates[0] / 1.3, rates[-1] * 1.3)
+    base = alt.Chart(alt.InlineData(values=values)).encode(
+        x=alt.X(
+            "rate:Q",
+            title="learning rate",
+            scale=alt.Scale(type="log", domain=reach, nice=False),
+            axis=alt.Axis(grid=False, values=rates, labelExpr=f"{label} : ''"),
+        ),
+        y=alt.Y(
+            "loss:Q",
+            title=plot.axis,
+            scale=alt.Scale(zero=False),
+            axis=alt.Axis(tickCount=5, format=".6~g", domain=False, ticks=False),
+        ),
+    )
+    late = plot.chosen > (reach[0] * reach[1]) ** 0.5
+    marked = [{"rate": plot.chosen, "name": plot.chosen_name}]
+    mark = alt.Chart(alt.InlineData(values=marked)).encode(x="rate:Q")
+    rule = mark.mark_rule(color=_BAR, strokeDash=[4, 3], strokeWidth=1.4)
+    text = mark.mark_text(
+        align="right" if late else "left", dx=-2 if late else 2, dy=-7, **_halo(11)
+    ).encode(text="name:N", y=alt.value(0))
+    whole, stopped = base.transform_filter("datum.whole"), base.transform_filter("!datum.whole")
+    line = whole.mark_line(color=_BLUE, strokeWidth=2)
+    dots = whole.mark_point(color=_BLUE, filled=True, size=48, opacity=1)
+    rings = stopped.mark_point(color=_BLUE, filled=False, size=48, opacity=1)
+    return _styled(
+        alt.layer(rule, text, line, dots, rings).properties(width=WIDTH - 58, height=180)
+    )
+
+
 def _halo(size: int) -> dict[str, object]:
     """Return the style of words on the plot itself: the page's colour keeps lines off them."""
     return {"fontSize": size, "color": _SOFT, "stroke": _PAPER, "strokeWidth": 3}
@@ -276,7 +321,7 @@ def _styled(chart: Any) -> Any:
     )
 
 
-def _clean(svg: str, plot: DotPlot | CurvePlot, *, ident: str) -> str:
+def _clean(svg: str, plot: Plot, *, ident: str) -> str:
     """Rebuild the SVG from what is allowed, and give it a title and a description."""
     source = ET.fromstring(svg)
     root = _copy(source)

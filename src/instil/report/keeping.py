@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from instil.report import format as fmt
 from instil.report.format import NBSP
 from instil.report.page import Align, Block, Cell, Column, Note, Table, Tone
-from instil.results import Interpolation, Means, Moved, RunSummary, Tried
+from instil.results import Interpolation, Means, Moved, RunSummary, Tried, TriedMethod
 from instil.types import Summary
 
 
@@ -94,17 +94,9 @@ def _share(share: float) -> str:
 
 
 def _tried_table(found: Interpolation) -> Table:
-    columns = (
-        Column("Share of the way", Align.TEXT),
-        Column("Validation score"),
-        Column("Validation loss"),
-        Column("Guard metrics, change in points"),
-        Column("Guard and text, rise in nats"),
-    )
-    rows = ", ".join(f"{task} {count}" for task, count in found.guard_rows.items())
+    columns = (Column("Share of the way", Align.TEXT), *MEASURED)
     note = (
-        "Means, for choosing alone: on validation rows, and on guard rows that are not reported on "
-        f"({rows or 'there were none'}). A cross-entropy that fell counts as 0: what was gained on "
+        f"{chosen_on(found.guard_rows)} A cross-entropy that fell counts as 0: what was gained on "
         "one guard task does not make good what was lost on another. What was chosen is what "
         "everything else on this page is measured with; the learning curves are of the tuned model."
     )
@@ -118,8 +110,34 @@ def _tried_row(tried: Tried, chosen: float) -> tuple[Cell, ...]:
     detail = ", ".join(filter(None, (name, "chosen" if taken else "")))
     return (
         Cell(_share(tried.share), detail, Tone.CHOSEN if taken else Tone.PLAIN),
+        *measured_cells(tried),
+    )
+
+
+# --- what is measured of a model that may be chosen ----------------------------------------------
+
+MEASURED = (
+    Column("Validation score"),
+    Column("Validation loss"),
+    Column("Guard metrics, change in points"),
+    Column("Guard and text, rise in nats"),
+)
+
+
+def measured_cells(tried: Tried | TriedMethod) -> tuple[Cell, ...]:
+    """Return the cells of the columns `MEASURED`."""
+    return (
         Cell(fmt.percent(tried.score)),
         Cell(fmt.fixed(tried.loss, 3)),
         Cell(fmt.MISSING if tried.points is None else fmt.signed(tried.points, 1)),
         Cell(fmt.MISSING if tried.nats is None else fmt.signed(tried.nats, 3)),
+    )
+
+
+def chosen_on(guard_rows: Mapping[str, int]) -> str:
+    """Say on which rows the choice was made."""
+    rows = ", ".join(f"{task} {count}" for task, count in guard_rows.items())
+    return (
+        "Means, for choosing alone: on validation rows, and on guard rows that are not reported on "
+        f"({rows or 'there were none'})."
     )

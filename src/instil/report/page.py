@@ -158,12 +158,48 @@ class CurvePlot:
 
 
 @dataclass(frozen=True, slots=True)
+class RatePoint:
+    """What one learning rate came to."""
+
+    rate: float
+    """The learning rate."""
+    loss: float
+    """In the plot's unit."""
+    name: str
+    """The rate, for people."""
+    whole: bool = True
+    """Whether it got to its end; else the point is open, and not on the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class RatePlot:
+    """A line over learning rates on a logarithmic axis, the chosen one marked."""
+
+    kind: ClassVar[str] = "rates"
+    title: str
+    """Above the plot."""
+    description: str
+    """The plot in words, for those who cannot see it."""
+    axis: str
+    """What the vertical axis measures, with its unit."""
+    points: tuple[RatePoint, ...]
+    """From low to high; at least two."""
+    chosen: float
+    """The rate that is marked."""
+    chosen_name: str
+    """What stands beside the mark."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plots:
     """Plots side by side where there is room."""
 
     kind: ClassVar[str] = "plots"
-    plots: tuple[DotPlot | CurvePlot, ...]
+    plots: tuple[Plot, ...]
     """From left to right."""
+
+
+Plot = DotPlot | CurvePlot | RatePlot
 
 
 @dataclass(frozen=True, slots=True)

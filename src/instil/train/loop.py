@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from instil.encode.batch import to_batch
-from instil.errors import Problem, TrainError
+from instil.errors import DivergedError, Problem, TrainError
 from instil.model.adapter import trainable
 from instil.model.load import LoadedModel
 from instil.model.losses import Losses, losses, summed_loss
@@ -57,7 +57,8 @@ def train_steps(
     """Take one optimizer step a batch, from batch `start` on; yield what happened.
 
     Raises:
-        TrainError: the loss is not a finite number, or memory does not do for one example.
+        DivergedError: The gradient is not a finite number.
+        TrainError: Memory does not do for one example.
     """
     room = room or Room()
     objective = objective or Objective()
@@ -80,7 +81,7 @@ def train_steps(
         found = batch_gradient(loaded, packs, room=room, terms=terms)
         norm = torch.nn.utils.clip_grad_norm_(weights, schedule.max_grad_norm or float("inf"))
         if not torch.isfinite(norm):
-            raise TrainError(
+            raise DivergedError(
                 Problem(
                     f"the gradient is not finite at step {number} (loss {found.loss:.3g})",
                     fix="lower train.learning_rate, or set dtype: float32",

@@ -16,6 +16,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -29,6 +30,8 @@ PATIENCE = timedelta(days=7)
 """How long a process waits for the others: a helper waits for all that comes before training."""
 BUCKET = 2**25
 """Weights whose gradients are summed at once."""
+
+_ALONE = ContextVar("alone", default=False)
 
 T = TypeVar("T")
 
@@ -49,7 +52,17 @@ def is_first() -> bool:
 
 
 def _joined() -> bool:
-    return dist.is_available() and dist.is_initialized()
+    return not _ALONE.get() and dist.is_available() and dist.is_initialized()
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Within the block the first process trains by itself; its helpers wait for a job."""
+    before = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(before)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,115 @@
+"""Which learning rates to try on a slice, for how long, and which one to take: pure functions.
+
+A short try is not a small copy of the training. The best rate falls with the number of steps, about
+as its cube root in what was measured for language models (Bjorck et al. 2024, "Scaling optimal LR
+across token horizons", arXiv:2409.19913: exponent -0.32), and few steps flatter high rates. So a
+try of t steps for a training of T runs at (T / t) ** (1/3) times the rate that it stands for; and
+since neither that nor a few validation rows are beyond doubt, the rule's rate is only left for one
+that is clearly better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from instil.evaluate.intervals import LEVEL, Interval, mean_table, ratio, spread, t_quantile
+
+ABOVE, BELOW = (3.0,), (1 / 3, 1 / 9)
+"""Tried times the rule's; one step up and two down, since a try flatters high rates."""
+SHARE = 0.25
+"""Of the training's own computing, at most, for all tries together."""
+LEAST_STEPS, MOST_STEPS = 10, 100
+"""Of a try."""
+ROWS = 64
+"""Validation rows that a try is judged on."""
+HORIZON = 1 / 3
+FLOOR = 0.01
+"""Nats per token: a difference smaller than this is none, however sure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One try minus another, paired by validation example, in nats per token."""
+
+    mean: float
+    """Of the paired differences."""
+    interval: Interval
+    """95 %, groups taken as they are."""
+
+    @property
+    def clear(self) -> bool:
+        """Whether the first is clearly worse."""
+        return self.interval.low > 0 and self.mean > FLOOR
+
+
+def try_steps(*, steps: int, step_cost: float, look_cost: float) -> int:
+    """Return how many steps a try may take; 0: too few to say anything.
+
+    Args:
+        steps: Of the training.
+        step_cost: Of a step, in any unit.
+        look_cost: Of one look at the validation rows, in the same unit; a try has two.
+
+    >>> [try_steps(steps=n, step_cost=1.0, look_cost=1.5) for n in (78, 208, 300, 3000)]
+    [0, 10, 15, 100]
+    """
+    tries = 1 + len(ABOVE) + len(BELOW)
+    found = int(SHARE * steps / tries - 2 * look_cost / step_cost + 1e-9)
+    return 0 if found < LEAST_STEPS else min(found, MOST_STEPS)
+
+
+def enough_steps(*, step_cost: float, look_cost: float) -> int:
+    """Return the steps from which on a training is long enough to try rates for it.
+
+    >>> enough_steps(step_cost=1.0, look_cost=1.5)
+    208
+    """
+    tries = 1 + len(ABOVE) + len(BELOW)
+    return int(-(-tries * (LEAST_STEPS + 2 * look_cost / step_cost) // SHARE))
+
+
+def stretch(*, steps: int, of_steps: int) -> float:
+    """Return how many times the rate it stands for a try of so many steps runs at.
+
+    >>> round(stretch(steps=10, of_steps=270), 6)
+    3.0
+    """
+    return float((of_steps / steps) ** HORIZON)
+
+
+def difference(
+    a: Mapping[str, float], b: Mapping[str, float], *, groups: Mapping[str, str]
+) -> Difference:
+    """Return a minus b, nats by example id, paired; the interval is Student's, over groups."""
+    ids = sorted(a.keys() & b.keys())
+    gaps = np.array([a[key] - b[key] for key in ids])
+    known = spread(mean_table(gaps, groups=[groups[key] for key in ids]), ratio)
+    # Where no two groups differ there is no spread to go by: nothing is clear.
+    half = t_quantile((1 + LEVEL) / 2, df=known.df) * known.error if known.df else float("inf")
+    low, high = known.estimate - half, known.estimate + half
+    return Difference(known.estimate, Interval(low, high))
+
+
+def choose(behind: Mapping[float, Difference], *, rule: float) -> tuple[float, str]:
+    """Return the rate to take, and why: of those not clearly worse than the best, the nearest one.
+
+    Args:
+        behind: Rate -> how far its try lies behind the best one; the best itself has 0.
+        rule: The rate that the rule gives; near to it is what counts.
+    """
+    if not behind:
+        lowest = rule * min(BELOW)
+        return lowest, "the lowest that was tried; every try diverged"
+    close = [rate for rate, each in behind.items() if not each.clear]
+    chosen = min(close, key=lambda rate: (_apart(rate, rule), behind[rate].mean))
+    if chosen == rule:
+        return rule, "by the rule, since none of the others was clearly better"
+    what = "was clearly worse than the best one" if rule in behind else "diverged"
+    return chosen, f"the rule's {what}, and of those that were not this is the nearest to it"
+
+
+def _apart(rate: float, other: float) -> float:
+    return round(abs(float(np.log(rate / other))), 6)
