@@ -19,6 +19,7 @@ from instil.cli import (
     compare,
     export,
     init_,
+    methods,
     models,
     predict,
     preview,
@@ -123,6 +124,9 @@ app.command("report", epilog="Example: `instil report runs/reviews`")(report.rep
 app.command("compare", epilog="Example: `instil compare runs/reviews runs/reviews-2`")(
     compare.compare
 )
+app.command(
+    "methods", epilog="Example: `instil methods reviews.recipe.yaml --arms lora,full --seeds 0,1,2`"
+)(methods.methods)
 app.command("predict", epilog="Example: `instil predict runs/reviews --rows new.csv`")(
     predict.predict
 )

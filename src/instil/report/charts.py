@@ -13,12 +13,12 @@ from typing import Any
 
 from instil.report import format as fmt
 from instil.report.curves import RAW, SMOOTH, VALIDATION
-from instil.report.page import CurvePlot, DotPlot
+from instil.report.page import CurvePlot, DotPlot, PointPlot
 
 WIDTH = 350
 """Of a plot, in CSS pixels at its natural size: a telephone's, wider pages enlarge it."""
 _SLOT, _LONGEST = 16, 48
-_INK, _SOFT, _GRID, _BAR = "#1b2128", "#56606b", "#e3e7eb", "#8a949e"
+INK, SOFT, GRID, BAR = "#1b2128", "#56606b", "#e3e7eb", "#8a949e"
 _BLUE, _ORANGE, _TEAL, _VIOLET, _GREY = "#1f5fa8", "#b3541e", "#0b7a6b", "#7a4fb0", "#6a737d"
 _PALE, _PAPER = "#a9c1dd", "#ffffff"
 _COLOURS = {
@@ -32,8 +32,8 @@ _COLOURS = {
     "generated": _BLUE,
     "difference": _BLUE,
 }
-_CYCLE = (_BLUE, _ORANGE, _TEAL, _VIOLET, _GREY)
-_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross")
+CYCLE = (_BLUE, _ORANGE, _TEAL, _VIOLET, _GREY)
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross")
 _SVG = "http://www.w3.org/2000/svg"
 _ELEMENTS = frozenset({"svg", "g", "path", "text", "line", "rect"})
 _ATTRIBUTES = frozenset(
@@ -43,7 +43,7 @@ _ATTRIBUTES = frozenset(
 )
 
 
-def draw(plot: DotPlot | CurvePlot, *, ident: str) -> str:
+def draw(plot: DotPlot | CurvePlot | PointPlot, *, ident: str) -> str:
     """Return a plot as one `<svg>` element, with a title and a description.
 
     Args:
@@ -52,7 +52,12 @@ def draw(plot: DotPlot | CurvePlot, *, ident: str) -> str:
     """
     import vl_convert
 
-    chart = _dot_chart(plot) if isinstance(plot, DotPlot) else _curve_chart(plot)
+    if isinstance(plot, PointPlot):
+        from instil.report.points import point_chart  # which is drawn in the style of this module
+
+        chart = point_chart(plot)
+    else:
+        chart = _dot_chart(plot) if isinstance(plot, DotPlot) else _curve_chart(plot)
     # An empty list of allowed addresses: drawing never reaches for anything.
     svg = vl_convert.vegalite_to_svg(chart.to_dict(), allowed_base_urls=[])
     return _clean(svg, plot, ident=ident)
@@ -66,14 +71,14 @@ def _dot_chart(plot: DotPlot) -> Any:
     import altair as alt
 
     base = alt.Chart(alt.InlineData(values=_dot_values(plot)))
-    rows = list(_short(plot.rows).values())
+    rows = list(short(plot.rows).values())
     # No axis: the names are marks of their own.
     place = {"y": alt.Y("row:N", sort=rows, axis=None), "yOffset": _slots(plot)}
     names = alt.Chart(alt.InlineData(values=[{"row": row, "slot": ""} for row in rows]))
     marks = base.encode(**place, color=_colour(plot))
     layers = [
         *_reference(plot),
-        names.mark_text(align="left", dy=-3, **_halo(12), limit=WIDTH - 10).encode(
+        names.mark_text(align="left", dy=-3, **halo(12), limit=WIDTH - 10).encode(
             x=alt.value(0), text="row:N", **place
         ),
         marks.mark_rule(strokeWidth=1.6, opacity=0.75).encode(x=_dot_axis(plot), x2="high:Q"),
@@ -81,11 +86,11 @@ def _dot_chart(plot: DotPlot) -> Any:
             x="mean:Q", shape=_shape(plot), description="text:N"
         ),
         base.transform_filter("datum.chosen")
-        .mark_point(filled=False, size=180, strokeWidth=1.8, color=_INK, opacity=1)
+        .mark_point(filled=False, size=180, strokeWidth=1.8, color=INK, opacity=1)
         .encode(x="mean:Q", **place),
     ]
     height = len(rows) * _SLOT * (1 + _stacked(plot))
-    return _styled(alt.layer(*layers).properties(width=WIDTH - 24, height=height))
+    return styled(alt.layer(*layers).properties(width=WIDTH - 24, height=height))
 
 
 def _stacked(plot: DotPlot) -> int:
@@ -96,13 +101,13 @@ def _stacked(plot: DotPlot) -> int:
 def _slots(plot: DotPlot) -> Any:
     import altair as alt
 
-    slots = [""] + (["dot"] if _one_a_row(plot) else list(_short(plot.series).values()))
+    slots = [""] + (["dot"] if _one_a_row(plot) else list(short(plot.series).values()))
     return alt.YOffset("slot:N", sort=slots, scale=alt.Scale(domain=slots, padding=0.2))
 
 
 def _dot_values(plot: DotPlot) -> list[dict[str, object]]:
     scale = fmt.scale(plot.unit)
-    rows, series = _short(plot.rows), _short(plot.series)
+    rows, series = short(plot.rows), short(plot.series)
     return [
         {
             "row": rows[dot.row],
@@ -118,7 +123,7 @@ def _dot_values(plot: DotPlot) -> list[dict[str, object]]:
     ]
 
 
-def _short(names: Sequence[str]) -> dict[str, str]:
+def short(names: Sequence[str]) -> dict[str, str]:
     """Return each name as the plot has it: seen, short, and still unlike the others.
 
     Vega takes half a second to fit six names of 300 letters; the tables have them in full.
@@ -151,27 +156,27 @@ def _dot_axis(plot: DotPlot) -> Any:
         labelPadding=6,
     )
     scaling = alt.Scale(domain=domain, nice=False, zero=False)
-    return alt.X("low:Q", title=_short([plot.axis])[plot.axis], scale=scaling, axis=axis)
+    return alt.X("low:Q", title=short([plot.axis])[plot.axis], scale=scaling, axis=axis)
 
 
 def _colour(plot: DotPlot) -> Any:
     import altair as alt
 
-    names = list(_short(plot.series).values())
+    names = list(short(plot.series).values())
     colours = [_series_colour(name, index) for index, name in enumerate(plot.series)]
     scale = alt.Scale(domain=names, range=colours)
     return alt.Color("series:N", title=None, scale=scale, legend=_legend(plot))
 
 
 def _series_colour(name: str, index: int) -> str:
-    return _COLOURS.get(name, _CYCLE[index % len(_CYCLE)])
+    return _COLOURS.get(name, CYCLE[index % len(CYCLE)])
 
 
 def _shape(plot: DotPlot) -> Any:
     import altair as alt
 
-    names = list(_short(plot.series).values())
-    shapes = [_SHAPES[index % len(_SHAPES)] for index in range(len(names))]
+    names = list(short(plot.series).values())
+    shapes = [SHAPES[index % len(SHAPES)] for index in range(len(names))]
     scale = alt.Scale(domain=names, range=shapes)
     return alt.Shape("series:N", title=None, scale=scale, legend=_legend(plot))
 
@@ -194,8 +199,8 @@ def _reference(plot: DotPlot) -> list[Any]:
     at = fmt.scale(plot.unit) * plot.reference
     name = fmt.visible(plot.reference_name)
     base = alt.Chart(alt.InlineData(values=[{"at": at, "name": name}])).encode(x="at:Q")
-    rule = base.mark_rule(color=_BAR, strokeDash=[4, 3], strokeWidth=1.4)
-    text = base.mark_text(dy=-7, **_halo(11)).encode(text="name:N", y=alt.value(0))
+    rule = base.mark_rule(color=BAR, strokeDash=[4, 3], strokeWidth=1.4)
+    text = base.mark_text(dy=-7, **halo(11)).encode(text="name:N", y=alt.value(0))
     return [rule, text]
 
 
@@ -212,7 +217,7 @@ def _curve_chart(plot: CurvePlot) -> Any:
         x=alt.X("step:Q", title="step", axis=alt.Axis(grid=False, tickCount=6, format=",d")),
         y=alt.Y(
             "value:Q",
-            title=_short([plot.axis])[plot.axis],
+            title=short([plot.axis])[plot.axis],
             scale=alt.Scale(zero=False),
             axis=alt.Axis(tickCount=5, format=".6~g", domain=False, ticks=False),
         ),
@@ -226,7 +231,7 @@ def _curve_chart(plot: CurvePlot) -> Any:
         filled=True, size=34, opacity=1
     )
     chart = alt.layer(*_best(plot), lines, dots).properties(width=WIDTH - 58, height=180)
-    return _styled(chart)
+    return styled(chart)
 
 
 def _line_scale(plot: CurvePlot, channel: Any, values: tuple[Any, ...]) -> Any:
@@ -253,30 +258,31 @@ def _best(plot: CurvePlot) -> list[Any]:
     late = plot.best_step > last / 2
     values = [{"step": plot.best_step, "name": f"kept: step {fmt.count(plot.best_step)}"}]
     base = alt.Chart(alt.InlineData(values=values)).encode(x="step:Q")
-    rule = base.mark_rule(color=_BAR, strokeDash=[4, 3], strokeWidth=1.4)
+    rule = base.mark_rule(color=BAR, strokeDash=[4, 3], strokeWidth=1.4)
     text = base.mark_text(
-        align="right" if late else "left", dx=-2 if late else 2, dy=-7, **_halo(11)
+        align="right" if late else "left", dx=-2 if late else 2, dy=-7, **halo(11)
     ).encode(text="name:N", y=alt.value(0))
     return [rule, text]
 
 
-def _halo(size: int) -> dict[str, object]:
+def halo(size: int) -> dict[str, object]:
     """Return the style of words on the plot itself: the page's colour keeps lines off them."""
-    return {"fontSize": size, "color": _SOFT, "stroke": _PAPER, "strokeWidth": 3}
+    return {"fontSize": size, "color": SOFT, "stroke": _PAPER, "strokeWidth": 3}
 
 
-def _styled(chart: Any) -> Any:
-    words = {"labelColor": _SOFT, "titleColor": _SOFT, "labelFontSize": 12, "titleFontSize": 12}
-    axis = {**words, "titleFontWeight": "normal", "gridColor": _GRID, "domainColor": _BAR}
+def styled(chart: Any) -> Any:
+    """Return a chart in the style of all plots."""
+    words = {"labelColor": SOFT, "titleColor": SOFT, "labelFontSize": 12, "titleFontSize": 12}
+    axis = {**words, "titleFontWeight": "normal", "gridColor": GRID, "domainColor": BAR}
     return (
         chart.configure(font="Arial, sans-serif", background="transparent", padding=4)
         .configure_view(stroke=None)
-        .configure_axis(**axis, tickColor=_BAR)
-        .configure_legend(labelColor=_INK, labelFontSize=12, columnPadding=26, rowPadding=4)
+        .configure_axis(**axis, tickColor=BAR)
+        .configure_legend(labelColor=INK, labelFontSize=12, columnPadding=26, rowPadding=4)
     )
 
 
-def _clean(svg: str, plot: DotPlot | CurvePlot, *, ident: str) -> str:
+def _clean(svg: str, plot: DotPlot | CurvePlot | PointPlot, *, ident: str) -> str:
     """Rebuild the SVG from what is allowed, and give it a title and a description."""
     source = ET.fromstring(svg)
     root = _copy(source)

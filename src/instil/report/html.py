@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from instil.report.charts import draw
 from instil.report.format import visible
-from instil.report.page import CurvePlot, DotPlot, Report
+from instil.report.page import CurvePlot, DotPlot, PointPlot, Report
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -25,7 +25,7 @@ def to_html(report: Report) -> str:
     environment = _environment()
     numbers = itertools.count(1)
 
-    def plot(found: DotPlot | CurvePlot) -> Markup:
+    def plot(found: DotPlot | CurvePlot | PointPlot) -> Markup:
         # `draw` builds its SVG from an allowed list and escapes every text itself.
         return Markup(draw(found, ident=f"chart-{next(numbers)}"))
 

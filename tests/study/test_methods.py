@@ -1,0 +1,169 @@
+"""Two arms on the tiny model: what they share, what they are compared by, going on."""
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from instil.errors import RecipeError, RunError
+from instil.recipe import load_recipe
+from instil.report.methods import methods_report, methods_verdict
+from instil.run import load_manifest, load_scores, load_summary
+from instil.study.folder import STUDY, StudyFolder
+from instil.study.methods import choose_arms, other_tasks, plan_methods
+from instil.study.studies import methods_study
+from instil.studyresults import MethodsStudy
+from study.conftest import QUICK, here, quiet
+
+SEEDS = (0, 1)
+
+
+@pytest.fixture(scope="module")
+def study(recipe_path: Path) -> tuple[Path, MethodsStudy]:
+    folder = recipe_path.parent / "study"
+    arms = choose_arms(["lora"], own=["little=lora.r=1,train.num_train_epochs=1"])
+    found = methods_study(
+        recipe_path, changes=QUICK, arms=arms, seeds=SEEDS, folder=folder, say=quiet, execute=here()
+    )
+    return folder, found
+
+
+def test_arms_meet_the_same_rows_and_prompting_comes_along(study):
+    folder, found = study
+    assert [arm.name for arm in found.arms] == ["prompting", "lora", "little"]
+    assert found.reference == "lora"
+    assert found.rows["test"] == 24
+    tested = [
+        {line["row"] for line in load_scores(folder / "arms" / f"{arm}-seed{seed}", "test-moods")}
+        for arm in ("lora", "little")
+        for seed in SEEDS
+    ]
+    assert all(rows == tested[0] for rows in tested)
+    trained = [
+        set(
+            json.loads((folder / "arms" / f"lora-seed{s}" / "split.json").read_text())["splits"][0][
+                "train"
+            ]
+        )
+        for s in SEEDS
+    ]
+    assert trained[0] != trained[1], "another seed draws other rows to train on"
+
+
+def test_figures_are_those_of_the_runs(study):
+    folder, found = study
+    lora = found.arms[1]
+    means = [
+        load_summary(folder / "arms" / f"lora-seed{s}").tasks[0].arms[0].summaries["accuracy"].mean
+        for s in SEEDS
+    ]
+    assert lora.by_seed == pytest.approx(means)
+    assert lora.score.mean == pytest.approx(sum(means) / 2)
+    little = found.arms[2]
+    assert little.score_against.difference == pytest.approx(little.score.mean - lora.score.mean)
+    text = [
+        next(
+            g
+            for g in load_summary(folder / "arms" / f"lora-seed{s}").forgetting
+            if g.task == "general text"
+        )
+        for s in SEEDS
+    ]
+    changes = [g.comparison.difference for g in text]
+    assert lora.text.difference == pytest.approx(sum(changes) / 2)
+    assert little.text_against.difference == pytest.approx(
+        little.text.difference - lora.text.difference
+    )
+    assert lora.costs.bytes_on_disk > 0
+    assert found.arms[0].costs.trainable_parameters == 0
+
+
+def test_what_the_untouched_model_says_is_asked_once(study):
+    folder, _ = study
+    first, second = (load_manifest(folder / "arms" / f"{a}-seed0") for a in ("lora", "little"))
+    assert "taken_over" not in first
+    names = [name.rpartition("-")[0] for name in second["taken_over"]]
+    assert names[:2] == ["ladder", "guard"]
+    assert "prompting" in names
+    assert "prompting moods" in first["stage_seconds"]
+    assert "prompting moods" not in second["stage_seconds"]
+    a, b = (
+        [
+            s
+            for s in load_scores(folder / "arms" / f"{arm}-seed0", "test-moods")
+            if s["arm"] == "prompting"
+        ]
+        for arm in ("lora", "little")
+    )
+    assert a == b
+
+
+def test_study_file_and_report(study):
+    folder, found = study
+    kept = TypeAdapter(MethodsStudy).validate_json((folder / STUDY).read_bytes())
+    assert kept == found
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<svg" in page
+    assert "instil methods" in page
+    assert len(methods_report(found).sections) == 5
+    assert methods_verdict(found)
+
+
+def test_the_same_command_goes_on_and_may_name_more(recipe_path: Path, study, monkeypatch):
+    folder, _ = study
+    said: list[str] = []
+    again = methods_study(
+        recipe_path,
+        changes=QUICK,
+        arms=choose_arms(["lora"], own=[]),
+        seeds=SEEDS,
+        folder=folder,
+        say=said.append,
+        execute=here(said),
+    )
+    assert not said, "everything is there"
+    assert [arm.name for arm in again.arms] == ["prompting", "lora"]
+
+
+def test_a_changed_recipe_is_refused(recipe_path: Path, study):
+    folder, _ = study
+    with pytest.raises(RunError, match="lora-seed0"):
+        methods_study(
+            recipe_path,
+            changes=[*QUICK, "lora.r=2"],
+            arms=choose_arms(["lora"], own=[]),
+            seeds=[0],
+            folder=folder,
+            say=quiet,
+            execute=here(),
+        )
+
+
+def test_a_folder_of_something_else_is_left_alone(recipe_path: Path, tmp_path: Path):
+    (tmp_path / "mine.txt").write_text("keep", encoding="utf-8")
+    with pytest.raises(RunError, match="not a study"):
+        StudyFolder(tmp_path).check([])
+
+
+def test_arms_are_told_with_all_mistakes_at_once(recipe_path: Path):
+    with pytest.raises(RecipeError) as bad:
+        choose_arms(["lora", "ful"], own=["x", "y=lora.r"])
+    assert "did you mean: full" in str(bad.value)
+    assert str(bad.value).count("not of the form") == 2
+    with pytest.raises(RecipeError) as bad:
+        plan_methods(recipe_path, changes=[], arms={"a": ["lora.rank=3"], "b": ["tran=1"]})
+    assert "lora.rank" in str(bad.value)
+    assert "tran" in str(bad.value)
+
+
+def test_multitask_adds_tasks_that_are_no_relatives(tmp_path: Path):
+    path = tmp_path / "r.yaml"
+    path.write_text("model: m\ntasks: [{use: sarcasm, train: 100}]\n", encoding="utf-8")
+    recipe = load_recipe(path)
+    more = load_recipe(path, overrides=other_tasks(recipe))
+    assert [(use.use, use.train) for use in more.tasks] == [
+        ("sarcasm", 100),
+        ("social_iqa", 50),
+        ("arithmetic", 50),
+    ]
