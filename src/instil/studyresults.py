@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from instil.results import Costs
 from instil.types import Comparison, Summary
@@ -71,7 +72,7 @@ class MethodsStudy:
     """Prompting first, then in the order asked for."""
     seconds: float
     """Wall time of all runs."""
-    kind: str = "methods"
+    kind: Literal["methods"] = "methods"
     """Which study this is."""
     format_version: int = 1
     """Of this file."""
@@ -123,7 +124,66 @@ class CurveStudy:
     """The largest size minus the second largest; None with one size."""
     seconds: float
     """Wall time of all runs."""
-    kind: str = "curve"
+    kind: Literal["curve"] = "curve"
+    """Which study this is."""
+    format_version: int = 1
+    """Of this file."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceArm:
+    """One way of going through the tasks."""
+
+    name: str
+    """plain or replay."""
+    label: str
+    """For people."""
+    matrix: tuple[tuple[Summary, ...], ...]
+    """Stage -> task -> score on the task's test rows; the first line is the untouched model."""
+    average: Summary
+    """After the last stage, over tasks, rows and seeds."""
+    backward: Comparison
+    """Backward transfer: after the last stage minus after its own, over all tasks but the last."""
+    by_task: tuple[Comparison, ...]
+    """The same, a line a task."""
+    text: Comparison | None
+    """General text, after the last stage minus the untouched model; None: not measured."""
+    points: Comparison | None
+    """The same of the guard tasks, in their own metrics."""
+    seconds: float
+    """Of training, all stages, mean over seeds."""
+    backward_against: Comparison | None = None
+    """Its backward transfer minus that of the plain arm; None for that one."""
+    average_against: Comparison | None = None
+    """Its average minus that of the plain arm."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceStudy:
+    """Tasks one after another, each stage from the model of the one before."""
+
+    name: str
+    """The study's name."""
+    model: str
+    """The base model."""
+    tasks: tuple[str, ...]
+    """In order."""
+    metrics: tuple[str, ...]
+    """Of each task."""
+    rows: Mapping[str, Mapping[str, int]]
+    """Task -> part -> rows."""
+    replay: float
+    """Share of earlier tasks' rows beside a stage's own, in the arm with replay; 0: no such arm."""
+    seeds: tuple[int, ...]
+    """Of every arm."""
+    arms: tuple[SequenceArm, ...]
+    """The plain one first."""
+    seconds: float
+    """Wall time of all stages."""
+    overlap: Mapping[str, int] = field(default_factory=dict)
+    """Task -> its training rows that repeat a row which another task of the sequence is judged
+    on."""
+    kind: Literal["sequence"] = "sequence"
     """Which study this is."""
     format_version: int = 1
     """Of this file."""

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from instil import pipeline
 from instil.compare import forgetting
+from instil.study import studies
 from instil.study.execute import run_here
 from instil.study.folder import StudyFolder
 from moods import lay_out, make_recipe
@@ -43,4 +45,12 @@ def recipe_path(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path):
     make_recipe(folder, tiny_folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
+        # The reports of the arms themselves: tested elsewhere, and half of a tiny run's time.
+        patch.setattr(pipeline, "rebuild_report", lambda _: None)
         yield folder / "recipe.yaml"
+
+
+@pytest.fixture
+def no_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For runs that are only pretended: their models are not there to be checked."""
+    monkeypatch.setattr(studies, "_forecast", lambda *_, **__: "")

@@ -1,6 +1,6 @@
 """Two arms on the tiny model: what they share, what they are compared by, going on."""
 
-import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,13 @@ from instil.report.methods import methods_report, methods_verdict
 from instil.run import load_manifest, load_scores, load_summary
 from instil.study.folder import STUDY, StudyFolder
 from instil.study.methods import choose_arms, other_tasks, plan_methods
-from instil.study.studies import methods_study
+from instil.study.studies import methods_study, rebuild_study
 from instil.studyresults import MethodsStudy
 from study.conftest import QUICK, here, quiet
+from study.pretend import lifted, plain_recipe, pretend
 
-SEEDS = (0, 1)
+SEEDS = (1,)
+RECIPE = "model: m\ntasks: [{use: sarcasm, train: 100}]\n"
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +42,6 @@ def test_arms_meet_the_same_rows_and_prompting_comes_along(study):
         for seed in SEEDS
     ]
     assert all(rows == tested[0] for rows in tested)
-    trained = [
-        set(
-            json.loads((folder / "arms" / f"lora-seed{s}" / "split.json").read_text())["splits"][0][
-                "train"
-            ]
-        )
-        for s in SEEDS
-    ]
-    assert trained[0] != trained[1], "another seed draws other rows to train on"
 
 
 def test_figures_are_those_of_the_runs(study):
@@ -59,7 +52,7 @@ def test_figures_are_those_of_the_runs(study):
         for s in SEEDS
     ]
     assert lora.by_seed == pytest.approx(means)
-    assert lora.score.mean == pytest.approx(sum(means) / 2)
+    assert lora.score.mean == pytest.approx(sum(means) / len(means))
     little = found.arms[2]
     assert little.score_against.difference == pytest.approx(little.score.mean - lora.score.mean)
     text = [
@@ -71,7 +64,7 @@ def test_figures_are_those_of_the_runs(study):
         for s in SEEDS
     ]
     changes = [g.comparison.difference for g in text]
-    assert lora.text.difference == pytest.approx(sum(changes) / 2)
+    assert lora.text.difference == pytest.approx(sum(changes) / len(changes))
     assert little.text_against.difference == pytest.approx(
         little.text.difference - lora.text.difference
     )
@@ -81,7 +74,7 @@ def test_figures_are_those_of_the_runs(study):
 
 def test_what_the_untouched_model_says_is_asked_once(study):
     folder, _ = study
-    first, second = (load_manifest(folder / "arms" / f"{a}-seed0") for a in ("lora", "little"))
+    first, second = (load_manifest(folder / "arms" / f"{a}-seed1") for a in ("lora", "little"))
     assert "taken_over" not in first
     names = [name.rpartition("-")[0] for name in second["taken_over"]]
     assert names[:2] == ["ladder", "guard"]
@@ -91,7 +84,7 @@ def test_what_the_untouched_model_says_is_asked_once(study):
     a, b = (
         [
             s
-            for s in load_scores(folder / "arms" / f"{arm}-seed0", "test-moods")
+            for s in load_scores(folder / "arms" / f"{arm}-seed1", "test-moods")
             if s["arm"] == "prompting"
         ]
         for arm in ("lora", "little")
@@ -108,6 +101,16 @@ def test_study_file_and_report(study):
     assert "instil methods" in page
     assert len(methods_report(found).sections) == 5
     assert methods_verdict(found)
+
+
+def test_a_report_is_rebuilt_from_its_figures(study, tmp_path: Path):
+    folder, _ = study
+    page = (folder / "report.html").read_bytes()
+    shutil.copy(folder / STUDY, tmp_path / STUDY)
+    assert rebuild_study(tmp_path).read_bytes() == page
+    (tmp_path / STUDY).write_text('{"kind": "methods"}', encoding="utf-8")
+    with pytest.raises(RunError, match="cannot be read"):
+        rebuild_study(tmp_path)
 
 
 def test_the_same_command_goes_on_and_may_name_more(recipe_path: Path, study, monkeypatch):
@@ -128,12 +131,12 @@ def test_the_same_command_goes_on_and_may_name_more(recipe_path: Path, study, mo
 
 def test_a_changed_recipe_is_refused(recipe_path: Path, study):
     folder, _ = study
-    with pytest.raises(RunError, match="lora-seed0"):
+    with pytest.raises(RunError, match="lora-seed1"):
         methods_study(
             recipe_path,
             changes=[*QUICK, "lora.r=2"],
             arms=choose_arms(["lora"], own=[]),
-            seeds=[0],
+            seeds=SEEDS,
             folder=folder,
             say=quiet,
             execute=here(),
@@ -167,3 +170,65 @@ def test_multitask_adds_tasks_that_are_no_relatives(tmp_path: Path):
         ("social_iqa", 50),
         ("arithmetic", 50),
     ]
+
+
+def test_seeds_rows_and_another_model(tmp_path: Path, no_forecast):
+    """Made-up scores: full is better and forgets; the other model, prompted, is worse."""
+    path = plain_recipe(tmp_path / "r.yaml", RECIPE)
+
+    def score(job, of: str, row: int) -> float:
+        if of.startswith(("general", "trivia")):
+            lost = 0.3 * of.endswith("after") * (2 if "full" in job.name else 1)
+            return 3.0 + 0.01 * row + lost + 0.01 * ((row + job.recipe.seed) % 3)
+        return lifted(0.5, full=0.3, prompting=-0.2)(job, of, row)
+
+    found = methods_study(
+        path,
+        changes=[],
+        arms=choose_arms(["lora", "full", "interpolate"], own=[]),
+        seeds=[0, 1, 2],
+        folder=tmp_path / "s",
+        model="large",
+        say=quiet,
+        execute=pretend(score),
+    )
+    arms = {arm.name: arm for arm in found.arms}
+    assert list(arms) == ["prompting", "lora", "full", "interpolate", "prompted-large"]
+    assert arms["full"].score.mean == pytest.approx(0.8)
+    assert arms["full"].score_against.difference == pytest.approx(0.3)
+    assert arms["full"].score_against.low > 0
+    assert arms["full"].text.difference == pytest.approx(0.6)
+    assert arms["full"].text_against.difference == pytest.approx(0.3)
+    assert arms["interpolate"].score_against.difference == 0
+    first, forgot, recovery, size = methods_verdict(found)
+    assert "full fine-tuning is better than that by 30.0\u00a0points" in first
+    assert "no difference from it is shown for LoRA + interpolation" in first
+    assert "full fine-tuning lost 0.600\u00a0nats per token" in forgot
+    assert recovery.startswith("No arm is shown to give back most")
+    assert "is worse than m tuned (LoRA)" in size
+    assert "a thousand predictions take 4 min 10 s against 2 min 05 s" in size
+    page = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2
+
+
+def test_an_arm_that_gives_back_most_is_named(tmp_path: Path, no_forecast):
+    path = plain_recipe(tmp_path / "r.yaml", RECIPE)
+
+    def score(job, of: str, row: int) -> float:
+        if of.startswith("general"):
+            lost = 0.02 if "interpolate" in job.name else 0.1
+            return 3.0 + 0.01 * row + lost * of.endswith("after") * (1 + 0.1 * (row % 3))
+        return lifted(0.5)(job, of, row)
+
+    found = methods_study(
+        path,
+        changes=[],
+        arms=choose_arms(["lora", "interpolate"], own=[]),
+        seeds=[0],
+        folder=tmp_path / "s",
+        say=quiet,
+        execute=pretend(score),
+    )
+    recovery = methods_verdict(found)[2]
+    assert recovery.startswith("LoRA + interpolation gives back 80\u00a0% of what LoRA lost")
+    assert "points of score" in recovery

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ def main(arguments: Sequence[str]) -> int:
     from instil.study.folder import Job, StudyFolder, Work
     from instil.study.worker import do
 
+    # Where the study runs in the background, shells have Ctrl-C ignored; its arms must hear it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     path, name, work, *rest = arguments
     folder = StudyFolder(Path(path))
     try:

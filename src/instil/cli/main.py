@@ -17,6 +17,7 @@ from instil.cli import (
     chat,
     check,
     compare,
+    curve,
     export,
     init_,
     methods,
@@ -25,6 +26,7 @@ from instil.cli import (
     preview,
     report,
     run_,
+    sequence,
     tasks,
 )
 from instil.errors import InstilError, Problem
@@ -127,6 +129,12 @@ app.command("compare", epilog="Example: `instil compare runs/reviews runs/review
 app.command(
     "methods", epilog="Example: `instil methods reviews.recipe.yaml --arms lora,full --seeds 0,1,2`"
 )(methods.methods)
+app.command("curve", epilog="Example: `instil curve reviews.recipe.yaml --sizes 50,200,800`")(
+    curve.curve
+)
+app.command("sequence", epilog="Example: `instil sequence a.recipe.yaml b.recipe.yaml`")(
+    sequence.sequence
+)
 app.command("predict", epilog="Example: `instil predict runs/reviews --rows new.csv`")(
     predict.predict
 )

@@ -262,6 +262,18 @@ def minus(b: Scores, a: Scores) -> Scores:
     )
 
 
+def joined(parts: Sequence[Scores]) -> Scores:
+    """Put scores of different rows by the same seeds together."""
+    return Scores(
+        tuple(
+            {key: value for scores in by_seed for key, value in scores.items()}
+            for by_seed in zip(*(part.by_seed for part in parts), strict=True)
+        ),
+        {key: group for part in parts for key, group in part.groups.items()},
+        {key: task for part in parts for key, task in part.strata.items()},
+    )
+
+
 def _shared(scores: Scores) -> dict[str, list[str]]:
     """Task -> rows that every seed has a score for, in order."""
     found: dict[str, list[str]] = {}

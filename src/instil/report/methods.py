@@ -376,20 +376,22 @@ def _forgetting_blocks(study: MethodsStudy) -> tuple[Block, ...]:
         Column(f"Minus {reference.label}"),
     )
     text, points = text_outcomes(study), points_outcomes(study)
+    own_text = _outcomes([(arm.name, arm.text) for arm in arms])
+    own_points = _outcomes([(arm.name, arm.points) for arm in arms])
     rows = tuple(
         (
             Cell(arm.label, _picked(arm)),
-            _change_cell(arm.text),
+            _change_cell(arm.text, own_text.get(arm.name)),
             _against_cell(arm.text_against, text.get(arm.name), subject="it is"),
-            _change_cell(arm.points),
+            _change_cell(arm.points, own_points.get(arm.name)),
             _against_cell(arm.points_against, points.get(arm.name), subject="it is"),
         )
         for arm in arms
     )
     note = (
         f"Guard tasks: the mean over {', '.join(g for g in study.guard if g != 'general text')}, "
-        "each in its own metric. After minus before; in brackets the 95 % interval. Against the "
-        "reference arm, corrected over all arms."
+        "each in its own metric. In brackets the 95 % interval, paired by row and by seed; each "
+        "column is corrected over its arms (Holm)."
     )
     return (Table("After minus before", columns, rows, note),)
 
@@ -398,10 +400,9 @@ def _picked(arm: MethodArm) -> str:
     return ", ".join(f"{name}: {100 * share:.0f}{NBSP}%" for name, share in arm.picked.items())
 
 
-def _change_cell(found: Comparison | None) -> Cell:
-    if found is None:
+def _change_cell(found: Comparison | None, shown: Outcome | None) -> Cell:
+    if found is None or shown is None:
         return Cell(fmt.MISSING)
-    shown = outcomes([found])[0]
     word = {Outcome.WORSE: "a loss", Outcome.BETTER: "a gain"}.get(shown, "no change shown")
     return Cell(f"{fmt.change_figure(found)} ({fmt.change_interval(found)})", word, TONES[shown])
 

@@ -11,10 +11,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from instil.recipe import Device, Recipe
@@ -23,7 +24,8 @@ from instil.study.folder import Job, StudyFolder, failed
 Say = Callable[[str], None]
 Chain = Sequence[Job]
 """Jobs that need one another, in order."""
-_POLL_SECONDS, _GRACE_SECONDS, _STOP_SECONDS = 0.2, 3.0, 60.0
+_pause = time.sleep
+_POLL_SECONDS, _GRACE_SECONDS, _STOP_SECONDS = 0.2, 20.0, 60.0
 
 
 def devices(recipe: Recipe) -> tuple[str, ...]:
@@ -66,7 +68,7 @@ def run_apart(
     waiting = deque(_Chain(deque(c)) for c in _unfinished(folder, chains))
     slots: dict[str, _Running | None] = dict.fromkeys(gpus or ("",))
     lost: list[str] = []
-    try:
+    with _ending_in_order(slots):
         while waiting or any(slots.values()):
             for slot, running in slots.items():
                 if running is not None and running.process.poll() is not None:
@@ -74,9 +76,7 @@ def run_apart(
                     slots[slot] = running = None
                 if running is None and waiting:
                     slots[slot] = _start(folder, waiting.popleft(), gpu=slot, say=say, of=slots)
-            time.sleep(_POLL_SECONDS)
-    finally:
-        _stop([running for running in slots.values() if running is not None])
+            _pause(_POLL_SECONDS)
     if lost:
         raise failed(lost, where=folder.path)
 
@@ -103,13 +103,18 @@ def _unfinished(folder: StudyFolder, chains: Iterable[Chain]) -> list[list[Job]]
     return [jobs for jobs in left if jobs]
 
 
+def command_of(folder: StudyFolder, job: Job) -> list[str]:
+    """Return the command line that does a job; its recipe lies in the study's folder."""
+    command = [sys.executable, "-m", "instil.cli.arm", str(folder.path), job.name, job.work]
+    return [*command, "merge"] if job.merge else command
+
+
 def _start(
     folder: StudyFolder, chain: _Chain, *, gpu: str, say: Say, of: dict[str, _Running | None]
 ) -> _Running:
     job = chain.jobs.popleft()
     folder.lay_out([job])
-    command = [sys.executable, "-m", "instil.cli.arm", str(folder.path), job.name, job.work]
-    command += ["merge"] if job.merge else []
+    command = command_of(folder, job)
     environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}
     on = f" on GPU {gpu}" if gpu else ""
     if len(of) < 2:
@@ -138,6 +143,19 @@ def _ended(
     where = f"; see {folder.log(job.name)}" if folder.log(job.name).exists() else ""
     say(f"arm {job.name} did not finish{where}")
     return [job.name, *(later.name for later in running.chain.jobs)]
+
+
+@contextmanager
+def _ending_in_order(slots: Mapping[str, _Running | None]) -> Iterator[None]:
+    """Leave no arm behind, whatever ends the study; on SIGTERM it stops as on Ctrl-C."""
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if here else None
+    try:
+        yield
+    finally:
+        _stop([running for running in slots.values() if running is not None])
+        if here:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _stop(running: Sequence[_Running]) -> None:

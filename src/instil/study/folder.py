@@ -15,7 +15,6 @@ may name more seeds, sizes or arms.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,8 +25,6 @@ from pydantic import TypeAdapter
 
 from instil.errors import InstilError, Problem, RecipeError, RunError
 from instil.recipe import Recipe, load_recipe, to_yaml
-from instil.report.html import to_html
-from instil.report.page import Report
 from instil.run import RECIPE, SUMMARY, write_whole
 
 STUDY = "study.json"
@@ -40,6 +37,15 @@ class Work(StrEnum):
     """A whole run."""
     PROMPT = "prompt"
     """Prompting alone: the ladder and the test, nothing trained."""
+    ASK = "ask"
+    """The test rows of several tasks alone, zero-shot."""
+
+
+_DONE = {
+    Work.RUN: SUMMARY,
+    Work.PROMPT: "state/prompted.json",
+    Work.ASK: "state/asked.json",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,8 @@ class Job:
     """What it does."""
     merge: bool = False
     """Whether its model is then written as one plain model, for a later run to start from."""
+    ahead: Recipe | None = None
+    """What is checked beforehand in its stead, where its model is another job's; None: itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +99,7 @@ class StudyFolder:
 
     def finished(self, job: Job) -> bool:
         """Say whether a job is done."""
-        arm = self.arm(job.name)
-        done = arm / (SUMMARY if job.work is Work.RUN else "state/prompted.json")
+        done = self.arm(job.name) / _DONE[job.work]
         return done.is_file() and (not job.merge or self.merged(job.name).is_dir())
 
     def check(self, jobs: Sequence[Job]) -> None:
@@ -133,18 +140,10 @@ class StudyFolder:
         for job in jobs:
             write_whole(self.recipe(job.name), to_yaml(job.recipe).encode())
 
-    def save(self, found: object, report: Report) -> Path:
-        """Write `study.json` and `report.html`; return the report."""
+    def save(self, found: object) -> None:
+        """Write `study.json`."""
         adapter: TypeAdapter[Any] = TypeAdapter(type(found))
         write_whole(self.path / STUDY, adapter.dump_json(found, indent=1))
-        write_whole(self.path / "report.html", to_html(report).encode())
-        return self.path / "report.html"
-
-
-def study_kind(path: Path) -> str:
-    """Return which study a folder holds; empty where it holds no finished one."""
-    file = path / STUDY
-    return str(json.loads(file.read_bytes()).get("kind", "")) if file.is_file() else ""
 
 
 def failed(names: Sequence[str], *, where: Path) -> InstilError:

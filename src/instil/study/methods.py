@@ -17,14 +17,14 @@ from instil.compare.verdict import PROMPTING, TUNED
 from instil.errors import Problem, RecipeError, nearest
 from instil.evaluate.metrics import METRICS, NATS
 from instil.recipe import Recipe, load_recipe
-from instil.results import MEAN_SCORE, Costs
+from instil.results import MEAN_SCORE, Arm, Costs
 from instil.run import Run, load_summary
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work
 from instil.study.prompted import load_prompted
 from instil.studyresults import MethodArm, MethodsStudy
 from instil.tasks.task import load_task
-from instil.types import Comparison
+from instil.types import Comparison, Summary
 
 MULTITASK = "multitask"
 _KEEP = "keep={}"
@@ -38,8 +38,8 @@ ARMS: dict[str, tuple[str, ...]] = {
 LABELS = {
     "lora": "LoRA",
     "full": "full fine-tuning",
-    MULTITASK: "LoRA, mixed with other tasks",
-    "interpolate": "LoRA, interpolated",
+    MULTITASK: "LoRA + other tasks",
+    "interpolate": "LoRA + interpolation",
 }
 COMPANIONS = ("social_iqa", "arithmetic", "sarcasm", "spelling")
 """Library tasks to mix with, in order of preference; none is a relative of a guard task."""
@@ -186,14 +186,19 @@ def other_tasks(recipe: Recipe) -> tuple[str, ...]:
 
 def jobs_of(method: Method, *, seeds: Sequence[int]) -> list[Job]:
     """Return an arm's runs, one a seed."""
+    ahead = _prompting_alone(method.recipe) if method.work is Work.PROMPT else None
+    recipes = {seed: method.recipe.model_copy(update={"seed": seed}) for seed in seeds}
     return [
-        Job(
-            f"{method.name}-seed{seed}",
-            method.recipe.model_copy(update={"seed": seed}),
-            method.work,
-        )
-        for seed in seeds
+        Job(f"{method.name}-seed{seed}", recipe, method.work, ahead=ahead)
+        for seed, recipe in recipes.items()
     ]
+
+
+def _prompting_alone(recipe: Recipe) -> Recipe:
+    """Return a recipe that takes about as long as its prompting, to check and to estimate with."""
+    forgetting = recipe.forgetting.model_copy(update={"tasks": "none"})
+    little = recipe.train.model_copy(update={"num_train_epochs": 0.1})
+    return recipe.model_copy(update={"forgetting": forgetting, "train": little})
 
 
 # --- from finished runs to figures ----------------------------------------------------------------
@@ -243,7 +248,7 @@ class _Table:
         scores = self._test(self.reference, PROMPTING)
         return MethodArm(
             PROMPTING,
-            f"prompting ({found[0].label})" if len({a.label for a in found}) == 1 else "prompting",
+            found[0].label if len({a.label for a in found}) == 1 else "prompting",
             (),
             reference.recipe.model,
             trained=False,
@@ -295,7 +300,7 @@ class _Table:
     def _test(self, name: str, arm: str) -> stats.Scores:
         return collect.test_scores(self.runs[name], tasks=self.tasks, arm=arm)
 
-    def _level(self, scores: stats.Scores) -> stats.Summary:
+    def _level(self, scores: stats.Scores) -> Summary:
         return stats.level(scores, metric=self.metric, higher_is_better=_rises(self.metric))
 
     def _against(self, scores: stats.Scores, name: str) -> Comparison | None:
@@ -323,7 +328,7 @@ class _Table:
             higher_is_better=metric != NATS.name,
         )
 
-    def _arms(self, run: Path, name: str) -> list[stats.Arm]:
+    def _arms(self, run: Path, name: str) -> list[Arm]:
         tasks = collect.tasks_of(run, names=self.tasks)
         return [arm for task in tasks for arm in task.arms if arm.name == name]
 

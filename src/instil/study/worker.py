@@ -6,6 +6,7 @@ from rich.progress import Progress
 
 from instil.pipeline import run_recipe
 from instil.run import RECIPE, SUMMARY
+from instil.study.asked import ask_recipe
 from instil.study.folder import Job, StudyFolder, Work
 from instil.study.prompted import prompt_recipe
 
@@ -19,8 +20,9 @@ def do(folder: StudyFolder, job: Job, *, progress: Progress | None = None) -> No
     shown = progress or Progress(disable=True)
     arm = folder.arm(job.name)
     resume = (arm / RECIPE).is_file()
-    if job.work is Work.PROMPT:
-        prompt_recipe(job.recipe, folder=arm, resume=resume, progress=shown, shared=folder.shared)
+    if job.work is not Work.RUN:
+        ask = prompt_recipe if job.work is Work.PROMPT else ask_recipe
+        ask(job.recipe, folder=arm, resume=resume, progress=shown, shared=folder.shared)
         return
     if not (arm / SUMMARY).is_file():
         run_recipe(job.recipe, folder=arm, resume=resume, progress=shown, shared=folder.shared)
