@@ -144,6 +144,8 @@ class SequenceArm:
     """After the last stage, over tasks, rows and seeds."""
     backward: Comparison
     """Backward transfer: after the last stage minus after its own, over all tasks but the last."""
+    backward_by_seed: tuple[float, ...]
+    """The same of each seed's matrix."""
     by_task: tuple[Comparison, ...]
     """The same, a line a task."""
     text: Comparison | None

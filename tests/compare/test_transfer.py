@@ -2,7 +2,7 @@
 
 import pytest
 
-from instil.compare.transfer import average_score, backward_transfer
+from instil.compare.transfer import backward_transfer
 
 
 def test_backward_transfer_by_hand():
@@ -12,7 +12,6 @@ def test_backward_transfer_by_hand():
         [0.70, 0.80, 0.95],
     ]
     assert backward_transfer(matrix) == pytest.approx(((0.70 - 0.90) + (0.80 - 0.85)) / 2)
-    assert average_score(matrix) == pytest.approx((0.70 + 0.80 + 0.95) / 3)
 
 
 def test_nothing_forgotten_and_something_gained():

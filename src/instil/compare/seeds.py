@@ -42,7 +42,8 @@ from instil.evaluate.intervals import (
     t_quantile,
     unanimous,
 )
-from instil.evaluate.metrics import NATS
+from instil.evaluate.metrics import NATS, find_metric
+from instil.results import MEAN_SCORE
 from instil.types import Comparison, Summary
 
 
@@ -180,7 +181,12 @@ class Scores:
         )
 
 
-def level(scores: Scores, *, metric: str, higher_is_better: bool = True) -> Summary:
+def rises(metric: str) -> bool:
+    """Say whether more of a metric is better: of a mean over several it is."""
+    return metric == MEAN_SCORE or find_metric(metric).higher_is_better
+
+
+def level(scores: Scores, *, metric: str) -> Summary:
     """Return the mean over tasks, rows and seeds with its interval.
 
     A row that a seed has no score for is left out, and counted as unscored.
@@ -196,13 +202,11 @@ def level(scores: Scores, *, metric: str, higher_is_better: bool = True) -> Summ
         found.high,
         scored=scored,
         unscored=len(scores.groups) - scored,
-        higher_is_better=higher_is_better,
+        higher_is_better=rises(metric),
     )
 
 
-def difference(
-    a: Scores, b: Scores, *, names: tuple[str, str], metric: str, higher_is_better: bool = True
-) -> Comparison:
+def difference(a: Scores, b: Scores, *, names: tuple[str, str], metric: str) -> Comparison:
     """Return `b` minus `a`, paired by row and by seed.
 
     Args:
@@ -210,7 +214,6 @@ def difference(
         b: The scores of interest; as many seeds, or either has one that stands for all.
         names: Of the two.
         metric: Of the scores.
-        higher_is_better: The direction.
 
     Raises:
         RunError: Another number of seeds, or fewer than two shared rows of a task.
@@ -234,7 +237,7 @@ def difference(
         low=found.low,
         high=found.high,
         p_value=None,
-        higher_is_better=higher_is_better,
+        higher_is_better=rises(metric),
         smallest_detectable=found.detectable,
     )
 

@@ -27,12 +27,3 @@ def backward_transfer(matrix: Sequence[Sequence[float]]) -> float:
     assert all(len(row) == tasks for row in matrix), "as many tasks as stages"
     last = matrix[-1]
     return sum(last[i] - matrix[i][i] for i in range(tasks - 1)) / (tasks - 1)
-
-
-def average_score(matrix: Sequence[Sequence[float]]) -> float:
-    """Return the mean over tasks after the last stage (the same paper, equation 2).
-
-    >>> round(average_score([[0.9, 0.4], [0.7, 0.8]]), 2)
-    0.75
-    """
-    return sum(matrix[-1]) / len(matrix[-1])

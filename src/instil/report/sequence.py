@@ -199,6 +199,7 @@ def _transfer_table(study: SequenceStudy) -> Table:
     columns = (
         Column("Arm", Align.TEXT),
         Column("Backward transfer"),
+        Column("Seed by seed, points"),
         *(Column(task) for task in study.tasks[:-1]),
         Column("Minus none"),
         Column("Average after the last stage"),
@@ -208,6 +209,7 @@ def _transfer_table(study: SequenceStudy) -> Table:
         (
             Cell(arm.label),
             _cell(arm.backward),
+            Cell(", ".join(fmt.signed(100 * each, 1) for each in arm.backward_by_seed)),
             *(_corrected(arm)),
             _cell(arm.backward_against),
             Cell(fmt.interval(arm.average)),

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from instil.compare.seeds import Scores
+from instil.compare.seeds import Scores, difference
 from instil.compare.verdict import TEXT
 from instil.evaluate.metrics import NATS
 from instil.results import MEAN_SCORE, Arm, Costs, TaskResult
 from instil.run import load_scores, load_summary
+from instil.types import Comparison
 
 Line = Mapping[str, Any]
 
@@ -40,6 +41,13 @@ class Before:
     """Of the untouched model."""
     after: Scores
     """Of what was handed over."""
+
+
+def change(found: Before | None, *, metric: str) -> Comparison | None:
+    """Return after minus before; None where it was not measured."""
+    if found is None:
+        return None
+    return difference(found.before, found.after, names=("before", "after"), metric=metric)
 
 
 def text_scores(folders: Sequence[Path]) -> Before | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from instil.compare import seeds as stats
 from instil.compare.verdict import PROMPTING, TUNED
 from instil.errors import Problem, RecipeError
-from instil.evaluate.metrics import METRICS, NATS
+from instil.evaluate.metrics import NATS
 from instil.recipe import Recipe, load_recipe
 from instil.run import load_summary
 from instil.stages import prepare_all
@@ -100,24 +100,21 @@ def sum_up_curve(folder: StudyFolder, plan: CurvePlan) -> CurveStudy:
     largest = runs[plan.sizes[-1]]
     results = collect.tasks_of(largest[0], names=own)
     metric = collect.shared_metric(results)
-    rises = metric not in METRICS or METRICS[metric].higher_is_better
     tested = {s: collect.test_scores(runs[s], tasks=own, arm=TUNED) for s in plan.sizes}
     prompting = collect.test_scores(largest, tasks=own, arm=PROMPTING)
 
     def against(a: stats.Scores, b: stats.Scores, *names: str) -> Comparison:
-        return stats.difference(
-            a, b, names=(names[0], names[1]), metric=metric, higher_is_better=rises
-        )
+        return stats.difference(a, b, names=(names[0], names[1]), metric=metric)
 
     points = tuple(
         CurvePoint(
             asked=size,
             rows=_rows(runs[size], own),
-            score=stats.level(tested[size], metric=metric, higher_is_better=rises),
+            score=stats.level(tested[size], metric=metric),
             by_seed=tested[size].means,
             against_prompting=against(prompting, tested[size], PROMPTING, f"{size} rows"),
             seconds=_mean([load_summary(run).training.seconds for run in runs[size]]),
-            text=_text(runs[size]),
+            text=collect.change(collect.text_scores(runs[size]), metric=NATS.name),
         )
         for size in plan.sizes
     )
@@ -137,7 +134,7 @@ def sum_up_curve(folder: StudyFolder, plan: CurvePlan) -> CurveStudy:
         test_rows=sum(task.rows["test"] for task in results),
         seeds=plan.seeds,
         points=points,
-        prompting=stats.level(prompting, metric=metric, higher_is_better=rises),
+        prompting=stats.level(prompting, metric=metric),
         last_step=step,
         seconds=sum(
             sum(load_summary(run).stage_seconds.values())
@@ -149,19 +146,6 @@ def sum_up_curve(folder: StudyFolder, plan: CurvePlan) -> CurveStudy:
 
 def _rows(runs: Sequence[Path], tasks: Sequence[str]) -> float:
     return _mean([sum(t.rows["train"] for t in collect.tasks_of(run, names=tasks)) for run in runs])
-
-
-def _text(runs: Sequence[Path]) -> Comparison | None:
-    found = collect.text_scores(runs)
-    if found is None:
-        return None
-    return stats.difference(
-        found.before,
-        found.after,
-        names=("before", "after"),
-        metric=NATS.name,
-        higher_is_better=False,
-    )
 
 
 def _mean(values: Sequence[float]) -> float:

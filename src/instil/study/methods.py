@@ -15,13 +15,13 @@ from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
 from instil.compare.verdict import PROMPTING, TUNED
 from instil.errors import Problem, RecipeError, nearest
-from instil.evaluate.metrics import METRICS, NATS
+from instil.evaluate.metrics import NATS
 from instil.recipe import Recipe, load_recipe
 from instil.results import MEAN_SCORE, Arm, Costs
 from instil.run import Run, load_summary
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work
-from instil.study.prompted import load_prompted
+from instil.study.untrained import load_prompted
 from instil.studyresults import MethodArm, MethodsStudy
 from instil.tasks.task import load_task
 from instil.types import Comparison, Summary
@@ -289,8 +289,8 @@ class _Table:
             score=self._level(scores),
             by_seed=scores.means,
             costs=self._costs(runs),
-            text=_change(text, NATS.name),
-            points=_change(points, MEAN_SCORE),
+            text=collect.change(text, metric=NATS.name),
+            points=collect.change(points, metric=MEAN_SCORE),
             score_against=self._against(scores, method.name),
             text_against=self._further(method.name, text, NATS.name),
             points_against=self._further(method.name, points, MEAN_SCORE),
@@ -301,7 +301,7 @@ class _Table:
         return collect.test_scores(self.runs[name], tasks=self.tasks, arm=arm)
 
     def _level(self, scores: stats.Scores) -> Summary:
-        return stats.level(scores, metric=self.metric, higher_is_better=_rises(self.metric))
+        return stats.level(scores, metric=self.metric)
 
     def _against(self, scores: stats.Scores, name: str) -> Comparison | None:
         if name == self.reference:
@@ -311,7 +311,6 @@ class _Table:
             scores,
             names=(self.reference, name),
             metric=self.metric,
-            higher_is_better=_rises(self.metric),
         )
 
     def _further(self, name: str, found: collect.Before | None, metric: str) -> Comparison | None:
@@ -325,7 +324,6 @@ class _Table:
             stats.minus(found.after, found.before),
             names=(self.reference, name),
             metric=metric,
-            higher_is_better=metric != NATS.name,
         )
 
     def _arms(self, run: Path, name: str) -> list[Arm]:
@@ -336,23 +334,7 @@ class _Table:
         return collect.mean_costs([arm for run in runs for arm in self._arms(run, TUNED)])
 
 
-def _change(found: collect.Before | None, metric: str) -> Comparison | None:
-    if found is None:
-        return None
-    return stats.difference(
-        found.before,
-        found.after,
-        names=("before", "after"),
-        metric=metric,
-        higher_is_better=metric != NATS.name,
-    )
-
-
 def _picked(runs: Sequence[Path]) -> dict[str, float]:
     found = [load_summary(run).interpolation for run in runs]
     chosen = [each.chosen for each in found if each is not None]
     return {"share of the way": sum(chosen) / len(chosen)} if chosen else {}
-
-
-def _rises(metric: str) -> bool:
-    return metric not in METRICS or METRICS[metric].higher_is_better

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
+from instil.compare.transfer import backward_transfer
 from instil.compare.verdict import TUNED
 from instil.errors import Problem, RecipeError
-from instil.evaluate.metrics import METRICS, NATS
+from instil.evaluate.metrics import NATS
 from instil.recipe import Recipe, TaskUse, load_recipe
 from instil.results import MEAN_SCORE
 from instil.run import load_summary
@@ -23,7 +24,7 @@ from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work
 from instil.studyresults import SequenceArm, SequenceStudy
 from instil.tasks.task import load_task
-from instil.types import Comparison, Summary, Task
+from instil.types import Comparison, Task
 
 PLAIN, REPLAY = "plain", "replay"
 LABELS = {PLAIN: "one after another", REPLAY: "with replay"}
@@ -270,7 +271,6 @@ def _arm(folder: StudyFolder, plan: SequencePlan, arm: str) -> SequenceArm:
             _asked(folder, plan, arm, last, [task.id]),
             names=(task.id, task.id),
             metric=task.metric,
-            higher_is_better=METRICS[task.metric].higher_is_better,
         )
         for n, task in enumerate(plan.tasks[:last])
     )
@@ -286,13 +286,14 @@ def _arm(folder: StudyFolder, plan: SequencePlan, arm: str) -> SequenceArm:
         label=LABELS[arm] + (f" ({100 * plan.replay:g} %)" if arm == REPLAY else ""),
         matrix=tuple(
             tuple(
-                _level(_asked(folder, plan, arm, stage, [task.id]), task.metric)
+                stats.level(_asked(folder, plan, arm, stage, [task.id]), metric=task.metric)
                 for task in plan.tasks
             )
             for stage in range(-1, last + 1)
         ),
-        average=_level(end, metric),
+        average=stats.level(end, metric=metric),
         backward=stats.difference(own, end, names=names, metric=metric),
+        backward_by_seed=_by_seed(folder, plan, arm),
         by_task=by_task,
         text=_since_base(folder, plan, arm, NATS.name),
         points=_since_base(folder, plan, arm, MEAN_SCORE),
@@ -304,11 +305,6 @@ def _arm(folder: StudyFolder, plan: SequencePlan, arm: str) -> SequenceArm:
 def _metric(plan: SequencePlan) -> str:
     metrics = {task.metric for task in plan.tasks}
     return metrics.pop() if len(metrics) == 1 else MEAN_SCORE
-
-
-def _level(scores: stats.Scores, metric: str) -> Summary:
-    rises = metric not in METRICS or METRICS[metric].higher_is_better
-    return stats.level(scores, metric=metric, higher_is_better=rises)
 
 
 def _asked(
@@ -332,6 +328,19 @@ def _own(folder: StudyFolder, plan: SequencePlan, arm: str) -> stats.Scores:
     return stats.joined(found)
 
 
+def _by_seed(folder: StudyFolder, plan: SequencePlan, arm: str) -> tuple[float, ...]:
+    """Return the backward transfer of each seed's own matrix."""
+    stages = range(len(plan.stages))
+    means = [
+        [_asked(folder, plan, arm, stage, [task.id]).means for task in plan.tasks]
+        for stage in stages
+    ]
+    return tuple(
+        backward_transfer([[cell[n] for cell in line] for line in means])
+        for n in range(len(plan.seeds))
+    )
+
+
 def _since_base(
     folder: StudyFolder, plan: SequencePlan, arm: str, metric: str
 ) -> Comparison | None:
@@ -349,7 +358,6 @@ def _since_base(
         last.after,
         names=("untouched", "after the last stage"),
         metric=metric,
-        higher_is_better=metric != NATS.name,
     )
 
 

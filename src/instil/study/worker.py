@@ -6,9 +6,8 @@ from rich.progress import Progress
 
 from instil.pipeline import run_recipe
 from instil.run import RECIPE, SUMMARY
-from instil.study.asked import ask_recipe
 from instil.study.folder import Job, StudyFolder, Work
-from instil.study.prompted import prompt_recipe
+from instil.study.untrained import ask_recipe, prompt_recipe
 
 
 def do(folder: StudyFolder, job: Job, *, progress: Progress | None = None) -> None:
