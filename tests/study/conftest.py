@@ -14,13 +14,13 @@ from moods import lay_out, make_recipe
 
 QUICK = (
     "dtype=float32",
-    "tasks.0.train=40",
-    "train.num_train_epochs=2",
+    "tasks.0.train=24",
+    "train.num_train_epochs=1",
     "baselines.shots=[0]",
-    "forgetting.rows=6",
-    "train.eval_steps=4",
-    "validation=12",
-    "test=24",
+    "forgetting.rows=3",
+    "train.eval_steps=100",
+    "validation=8",
+    "test=16",
 )
 
 

@@ -11,7 +11,7 @@ from instil.recipe import load_recipe
 from instil.report.methods import methods_report, methods_verdict
 from instil.run import load_manifest, load_scores, load_summary
 from instil.study.folder import STUDY, StudyFolder
-from instil.study.methods import choose_arms, other_tasks, plan_methods
+from instil.study.methods import ARMS, choose_arms, other_tasks, plan_methods
 from instil.study.studies import methods_study, rebuild_study
 from instil.studyresults import MethodsStudy
 from study.conftest import QUICK, here, quiet
@@ -24,7 +24,7 @@ RECIPE = "model: m\ntasks: [{use: sarcasm, train: 100}]\n"
 @pytest.fixture(scope="module")
 def study(recipe_path: Path) -> tuple[Path, MethodsStudy]:
     folder = recipe_path.parent / "study"
-    arms = choose_arms(["lora"], own=["little=lora.r=1,train.num_train_epochs=1"])
+    arms = choose_arms(["lora"], own=["little=lora.r=1"])
     found = methods_study(
         recipe_path, changes=QUICK, arms=arms, seeds=SEEDS, folder=folder, say=quiet, execute=here()
     )
@@ -35,7 +35,7 @@ def test_arms_meet_the_same_rows_and_prompting_comes_along(study):
     folder, found = study
     assert [arm.name for arm in found.arms] == ["prompting", "lora", "little"]
     assert found.reference == "lora"
-    assert found.rows["test"] == 24
+    assert found.rows["test"] == 16
     tested = [
         {line["row"] for line in load_scores(folder / "arms" / f"{arm}-seed{seed}", "test-moods")}
         for arm in ("lora", "little")
@@ -158,6 +158,13 @@ def test_arms_are_told_with_all_mistakes_at_once(recipe_path: Path):
         plan_methods(recipe_path, changes=[], arms={"a": ["lora.rank=3"], "b": ["tran=1"]})
     assert "lora.rank" in str(bad.value)
     assert "tran" in str(bad.value)
+
+
+def test_every_arm_is_a_recipe(recipe_path: Path):
+    methods = plan_methods(recipe_path, changes=["tasks=[{use: sarcasm}]"], arms=ARMS)
+    assert [method.name for method in methods] == list(ARMS)
+    assert len({method.recipe.model_dump_json() for method in methods}) == len(ARMS)
+    assert all(method.label != method.name for method in methods)
 
 
 def test_multitask_adds_tasks_that_are_no_relatives(tmp_path: Path):

@@ -161,14 +161,17 @@ def _ending_in_order(slots: Mapping[str, _Running | None]) -> Iterator[None]:
 def _stop(running: Sequence[_Running]) -> None:
     """Let every job stop as Ctrl-C does, so that it can be gone on with."""
     # Ctrl-C on a terminal reaches them by itself, a signal sent to this process alone does not.
-    for grace in (_GRACE_SECONDS, _STOP_SECONDS):
-        deadline = time.monotonic() + grace
-        for each in running:
-            with suppress(subprocess.TimeoutExpired):
-                each.process.wait(timeout=max(0.0, deadline - time.monotonic()))
-        for each in running:
-            if each.process.poll() is None:
-                each.process.send_signal(signal.SIGINT)
+    for each in _still(running, within=_GRACE_SECONDS):
+        each.process.send_signal(signal.SIGINT)
+    for each in _still(running, within=_STOP_SECONDS):
+        each.process.kill()
+        each.process.wait()
+
+
+def _still(running: Sequence[_Running], *, within: float) -> list[_Running]:
+    """Return the jobs that are still under way after so many seconds."""
+    deadline = time.monotonic() + within
     for each in running:
-        if each.process.poll() is None:
-            each.process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            each.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+    return [each for each in running if each.process.poll() is None]

@@ -122,7 +122,8 @@ class StudyFolder:
                     "the recipe has been changed since these arms were run",
                     where=str(self.path),
                     found=", ".join(others),
-                    fix="undo the change to go on, or begin a new study with --folder ANOTHER",
+                    fix="undo the change to go on; or begin a new study with --folder ANOTHER; or "
+                    f"remove these arms' folders under {self.path / 'arms'} to run them anew",
                 )
             )
 

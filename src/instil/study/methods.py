@@ -33,6 +33,9 @@ ARMS: dict[str, tuple[str, ...]] = {
     "full": ("method=full", "train.learning_rate=auto", _KEEP),
     MULTITASK: ("method=lora", _KEEP),
     "interpolate": ("method=lora", _KEEP, "keep.interpolate=auto"),
+    "replay": ("method=lora", _KEEP, "keep.replay.share=0.05"),
+    "kl": ("method=lora", _KEEP, "keep.kl=0.1"),
+    "entropy": ("method=lora", _KEEP, "keep.entropy_weighted=true"),
 }
 """Arm -> what it changes, as `--set` takes it; `multitask` also adds tasks, see `other_tasks`."""
 LABELS = {
@@ -40,6 +43,9 @@ LABELS = {
     "full": "full fine-tuning",
     MULTITASK: "LoRA + other tasks",
     "interpolate": "LoRA + interpolation",
+    "replay": "LoRA + replay of own texts",
+    "kl": "LoRA + KL to the untouched model",
+    "entropy": "LoRA + entropy-weighted loss",
 }
 COMPANIONS = ("social_iqa", "arithmetic", "sarcasm", "spelling")
 """Library tasks to mix with, in order of preference; none is a relative of a guard task."""
