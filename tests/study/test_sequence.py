@@ -8,7 +8,7 @@ import pytest
 from instil.compare.transfer import backward_transfer
 from instil.errors import RecipeError
 from instil.report.sequence import sequence_verdict
-from instil.run import load_manifest, load_scores
+from instil.run import load_manifest, load_scores, load_summary
 from instil.study.folder import StudyFolder
 from instil.study.sequence import first_jobs, later_jobs, plan_sequence
 from instil.study.studies import sequence_study
@@ -69,16 +69,33 @@ def test_a_stage_starts_from_the_model_before(real):
 
 
 @pytest.mark.slow
-def test_replay_is_a_share_of_earlier_training_rows(real):
+def test_replay_is_a_share_of_what_earlier_stages_were_trained_on(real):
     folder, _ = real
-    splits = json.loads((folder / "arms" / "replay-2-echo-seed0" / "split.json").read_text())
+    arms = folder / "arms"
+    splits = json.loads((arms / "replay-2-echo-seed0" / "split.json").read_text())
     own, replayed = splits["splits"]
     assert (own["task"], replayed["task"]) == ("echo", "moods")
-    assert len(replayed["train"]) == round(len(own["train"]) / 3), "a quarter of the whole"
-    asked = json.loads((folder / "arms" / "untouched" / "split.json").read_text())
+    (before,) = json.loads((arms / "plain-1-moods-seed0" / "split.json").read_text())["splits"]
+    assert set(replayed["train"]) <= set(before["train"])
+    mix = {line.task: line.examples for line in load_summary(arms / "replay-2-echo-seed0").mix}
+    assert mix == {"echo": len(own["train"]), "moods": round(len(own["train"]) / 3)}
+    asked = json.loads((arms / "untouched" / "split.json").read_text())
     tested = {split["task"]: set(split["test"]) for split in asked["splits"]}
     assert not tested["moods"] & set(replayed["train"])
     assert set(replayed["test"]) == tested["moods"]
+
+
+def test_with_replay_a_stage_has_its_own_rows_and_a_share_of_earlier_ones(
+    recipe_path: Path, changes: list[str]
+):
+    plan = plan_sequence([recipe_path], changes=changes, seeds=[3], replay=0.2)
+    (chain,) = [c for c in later_jobs(plan, StudyFolder(Path("s"))) if "replay" in c[0].name]
+    recipe = chain[0].recipe
+    assert [(use.weight, use.train) for use in recipe.tasks] == [(0.8, 24), (0.2, 40)]
+    assert recipe.mix.examples == round(plan.examples["echo"] / 0.8)
+    assert recipe.model.endswith("s/arms/plain-1-moods-seed3/merged")
+    assert recipe.seed == 3
+    assert recipe.judging_seed == 0
 
 
 def test_arms_share_the_first_stage(recipe_path: Path, changes: list[str]):

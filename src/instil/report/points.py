@@ -57,10 +57,10 @@ def _scale(plot: PointPlot, axis: Axis, side: int) -> dict[str, Any]:
 
     low, high = _extent(plot, axis, side)
     ticks = {"values": list(axis.ticks)} if axis.ticks else {"tickCount": 5}
-    log = {"type": "log"} if axis.ticks else {"nice": False, "zero": False}
+    kind = {"type": "log"} if axis.ticks else {"zero": False}
     return {
         "title": short([axis.title])[axis.title],
-        "scale": alt.Scale(domain=[low, high], **log),
+        "scale": alt.Scale(domain=[low, high], nice=False, **kind),
         "axis": alt.Axis(
             format=",d" if axis.ticks else ".6~g",
             domain=False,

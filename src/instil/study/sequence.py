@@ -14,6 +14,8 @@ from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
 from instil.compare.transfer import backward_transfer
 from instil.compare.verdict import TUNED
+from instil.data.mix import Pool, mix_counts
+from instil.data.prepare import TaskData
 from instil.errors import Problem, RecipeError
 from instil.evaluate.metrics import NATS
 from instil.recipe import Recipe, TaskUse, load_recipe
@@ -24,6 +26,7 @@ from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work
 from instil.studyresults import SequenceArm, SequenceStudy
 from instil.tasks.task import load_task
+from instil.training import mix_rules
 from instil.types import Comparison, Task
 
 PLAIN, REPLAY = "plain", "replay"
@@ -40,8 +43,8 @@ class SequencePlan:
     """The task of each."""
     everything: Recipe
     """All tasks at once: what is asked after every stage."""
-    train_rows: Mapping[str, int]
-    """Task -> rows that it is trained on."""
+    examples: Mapping[str, int]
+    """Task -> examples of an epoch of its stage, without replay."""
     seeds: tuple[int, ...]
     """Of every arm."""
     replay: float
@@ -92,13 +95,21 @@ def plan_sequence(
     everything = stages[0].model_copy(update={"tasks": tuple(s.tasks[0] for s in stages)})
     together = prepare_all(everything)
     alone = [d for stage in stages for d in prepare_all(stage)]
-    rows = {d.task.id: len(d.train) for d in alone}
+    examples = {d.task.id: _own_examples(d, stage) for d, stage in zip(alone, stages, strict=True)}
     overlap = {
         d.task.id: len({row.id for row in d.train} - {row.id for row in apart.train})
         for d, apart in zip(alone, together, strict=True)
     }
     shared = {task: count for task, count in overlap.items() if count}
-    return SequencePlan(tuple(stages), tuple(tasks), everything, rows, tuple(seeds), replay, shared)
+    return SequencePlan(
+        tuple(stages), tuple(tasks), everything, examples, tuple(seeds), replay, shared
+    )
+
+
+def _own_examples(data: TaskData, stage: Recipe) -> int:
+    pool = Pool(data.task, data.train, data.templates)
+    (count,) = mix_counts([pool], mix_rules(stage))
+    return count
 
 
 def _plain(use: TaskUse) -> TaskUse:
@@ -188,14 +199,9 @@ def _stage(
 ) -> tuple[Job, Job]:
     """Return a stage's run, and the look at all tasks after it."""
     name = plan.run_name(arm, stage, seed)
-    tasks, baselines = plan.stages[stage].tasks, plan.stages[stage].baselines
+    ahead = plan.stages[stage].model_copy(update={"seed": seed})
     if arm == REPLAY and stage:
-        tasks = (*tasks, *_earlier(plan, stage))
-        # The replayed tasks are judged as well, but not reported: no worked examples for them.
-        baselines = baselines.model_copy(update={"shots": (0,)})
-    ahead = plan.stages[stage].model_copy(
-        update={"tasks": tasks, "baselines": baselines, "seed": seed}
-    )
+        ahead = _with_replay(plan, ahead, stage)
     before = folder.merged(plan.run_name(arm, stage - 1, seed)).resolve()
     recipe = ahead.model_copy(update={"model": str(before)}) if stage else ahead
     merged = str(folder.merged(name).resolve())
@@ -206,28 +212,32 @@ def _stage(
     )
 
 
-def _earlier(plan: SequencePlan, stage: int) -> list[TaskUse]:
-    """Return the earlier tasks with as many rows as make up the replayed share, dealt evenly.
+def _with_replay(plan: SequencePlan, recipe: Recipe, stage: int) -> Recipe:
+    """Mix the rows that earlier stages were trained on into a stage.
 
-    `share` of all rows of the stage: n own rows come with n share / (1 - share) replayed ones.
+    An epoch has the stage's own rows as without replay, and so many examples of the earlier tasks
+    beside them that these are the share asked for.
     """
-    own = plan.train_rows[plan.tasks[stage].id]
-    each = replay_rows(own, share=plan.replay, tasks=stage)
-    uses = [plan.stages[n].tasks[0] for n in range(stage)]
-    most = [plan.train_rows[plan.tasks[n].id] for n in range(stage)]
-    return [
-        use.model_copy(update={"train": min(each, limit)})
-        for use, limit in zip(uses, most, strict=True)
+    own = plan.examples[plan.tasks[stage].id]
+    earlier = [plan.stages[n].tasks[0] for n in range(stage)]
+    uses = [
+        recipe.tasks[0].model_copy(update={"weight": 1 - plan.replay}),
+        *(use.model_copy(update={"weight": plan.replay / stage}) for use in earlier),
     ]
+    examples = epoch_examples(own, share=plan.replay)
+    mix = recipe.mix.model_copy(update={"examples": examples, "cap": None, "temperature": 1.0})
+    # The earlier tasks are judged as well, but not reported: no worked examples for them.
+    baselines = recipe.baselines.model_copy(update={"shots": (0,)})
+    return recipe.model_copy(update={"tasks": tuple(uses), "mix": mix, "baselines": baselines})
 
 
-def replay_rows(own: int, *, share: float, tasks: int) -> int:
-    """Return the rows of each of so many earlier tasks that make up a share of a stage.
+def epoch_examples(own: int, *, share: float) -> int:
+    """Return how many examples an epoch has, of which a share is replayed and the rest are own.
 
-    >>> replay_rows(600, share=0.05, tasks=2), replay_rows(10, share=0.05, tasks=2)
-    (16, 1)
+    >>> epoch_examples(600, share=0.05)
+    632
     """
-    return max(1, round(own * share / (1 - share) / tasks))
+    return round(own / (1 - share))
 
 
 # --- figures --------------------------------------------------------------------------------------
