@@ -69,7 +69,7 @@ def _judge_task(
     training: TrainingSummary,
 ) -> TaskResult:
     from instil.compare import contest
-    from instil.compare.ladder import Prompting, best_rung
+    from instil.compare.ladder import Prompting, best_rung, prompting
     from instil.evaluate.choices import RAW
     from instil.evaluate.suite import GENERATED
 
@@ -83,16 +83,34 @@ def _judge_task(
     with bench.stage(f"test {name}") as done:
         ask = partial(contest.ask, way=way, scoring=scoring, rows=data.test, on_done=done)
         best = ask(tuned, data, name=TUNED)
+        rung = best_rung(ladder.rungs)
+        shown = prompting(data, template=rung.template, shots=rung.shots, seed=seed)
         others = [
-            contest.ask_rung(base, data, best_rung(ladder.rungs), seed=seed, on_done=done),
-            ask(base, data, name=ZERO_SHOT),
+            bench.of_base(
+                PROMPTING,
+                contest.Contender,
+                partial(contest.ask_rung, base, data, rung, seed=seed, on_done=done),
+                inputs=(data.task, shown, rung.scoring, data.test),
+            ),
+            bench.of_base(
+                ZERO_SHOT,
+                contest.Contender,
+                partial(ask, base, data, name=ZERO_SHOT),
+                inputs=(data.task, way, scoring, data.test),
+            ),
         ]
         if data.task.choices and bench.recipe.baselines.tfidf:
             others.append(contest.ask_tfidf(data, template))
     with bench.stage(f"wordings of {name}") as done:
+        reword = partial(contest.over_templates, data=data, rows=few, on_done=done)
         wordings = [
-            contest.over_templates(model, data, name=name, rows=few, on_done=done)
-            for name, model in ((TUNED, tuned), (ZERO_SHOT, base))
+            reword(tuned, name=TUNED),
+            bench.of_base(
+                "wordings",
+                contest.Wordings,
+                partial(reword, base, name=ZERO_SHOT),
+                inputs=(data.task, data.answering, data.held_out, few),
+            ),
         ]
     everyone = [best, *others]
     bench.run.write_scores(f"test-{name}", contest.score_lines(everyone))
@@ -163,11 +181,15 @@ def arm_costs(bench: Bench, ladder: Ladder, training: TrainingSummary) -> dict[s
 
 
 def compare_guard(
-    guard: Sequence[GuardTask], before: Sequence[GuardScores], after: Sequence[GuardScores]
+    bench: Bench,
+    guard: Sequence[GuardTask],
+    before: Sequence[GuardScores],
+    after: Sequence[GuardScores],
 ) -> tuple[GuardResult, ...]:
-    """Pair the guard's scores before and after training."""
-    from instil.compare.forgetting import ledger
+    """Pair the guard's scores before and after training; `scores/guard.jsonl` has every row."""
+    from instil.compare.forgetting import guard_lines, ledger
 
+    bench.run.write_scores("guard", guard_lines(guard, before, after))
     return ledger(guard, before, after)
 
 

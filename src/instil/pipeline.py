@@ -53,6 +53,7 @@ def run_recipe(
     resume: bool,
     progress: Progress,
     look: Look = Look.ONCE,
+    shared: Path | None = None,
 ) -> Path:
     """Do all that a recipe says, and return the run directory.
 
@@ -62,11 +63,12 @@ def run_recipe(
         resume: Go on with the run in `folder`: finished stages are taken as they are.
         progress: Shows what is under way.
         look: Whether a run that has been judged is judged again on the same test rows.
+        shared: Where the runs of a study keep what is the same for several of them; None: nowhere.
 
     Raises:
         InstilError: Whatever the user can mend.
     """
-    with open_run(recipe, folder=folder, resume=resume) as run:
+    with open_run(recipe, folder=folder, resume=resume, shared=shared) as run:
         prepare_look(run, look=look)
         bench = Bench(run, progress)
         rows = split_rows(bench)
@@ -83,7 +85,7 @@ def run_recipe(
         moved = how_far(bench, model, data)
         after = guard_after(bench, model, guard)
         results = test(bench, model, data, ladders, trained.summary, look=look)
-        forgotten = compare_guard(guard, before, after)
+        forgotten = compare_guard(bench, guard, before, after)
         summary = sum_up(bench, model, data, results, forgotten, trained, encoded.mix)
         found = replace(summary, moved=moved, interpolation=interpolation, methods=methods)
         save_summary(run, found)

@@ -236,6 +236,11 @@ class Recipe(Section):
         "runs", description="The folder that run directories are made in, from where you are."
     )
 
+    @property
+    def judging_seed(self) -> int:
+        """What draws the rows that the model is judged on."""
+        return self.seed if self.split.seed is None else self.split.seed
+
     @field_validator("tasks")
     @classmethod
     def _tasks_once(cls, tasks: tuple[TaskUse, ...]) -> tuple[TaskUse, ...]:

@@ -26,7 +26,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,6 +53,8 @@ class Run:
     """Where it lies."""
     recipe: Recipe
     """As resolved when it was begun."""
+    shared: Path | None = None
+    """Where runs of one study keep what is the same for several of them; None: nowhere."""
 
     @property
     def name(self) -> str:
@@ -83,6 +85,29 @@ class Run:
             return _validated(adapter, path.read_bytes(), where=str(path))
         result = compute()
         write_whole(path, adapter.dump_json(result, indent=1))
+        return result
+
+    def shared_or(
+        self, name: str, kind: Any, compute: Callable[[], T], *, inputs: Sequence[object]
+    ) -> T:
+        """Take a result over from another run of the study that had the same inputs, or compute it.
+
+        Args:
+            name: Of the result; names the file.
+            kind: Its type, as pydantic takes it.
+            compute: Called where no run had the same inputs yet.
+            inputs: Everything that the result depends on, each with a `repr` that tells it.
+        """
+        if self.shared is None:
+            return compute()
+        digest = hashlib.sha256("\n".join(map(repr, inputs)).encode()).hexdigest()
+        path = self.shared / f"{name}-{digest[:20]}.json"
+        adapter: TypeAdapter[T] = TypeAdapter(kind)
+        if path.exists():
+            self.note(taken_over=[*load_manifest(self.folder).get("taken_over", []), path.name])
+            return _validated(adapter, path.read_bytes(), where=str(path))
+        result = compute()
+        write_whole(path, adapter.dump_json(result))
         return result
 
     def forget(self, stage: str) -> None:
@@ -151,7 +176,9 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def open_run(recipe: Recipe, *, folder: Path, resume: bool) -> Iterator[Run]:
+def open_run(
+    recipe: Recipe, *, folder: Path, resume: bool, shared: Path | None = None
+) -> Iterator[Run]:
     """Begin a run directory, or go on with one.
 
     A new directory in which nothing has been finished yet when an error ends the run is removed
@@ -174,7 +201,7 @@ def open_run(recipe: Recipe, *, folder: Path, resume: bool) -> Iterator[Run]:
     else:
         folder.mkdir(parents=True)
         write_whole(folder / RECIPE, to_yaml(recipe).encode())
-    run = Run(folder, recipe)
+    run = Run(folder, recipe, shared)
     run.note(**_facts(recipe))
     try:
         yield run

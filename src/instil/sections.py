@@ -55,6 +55,13 @@ class SplitRules(Section):
         description="Texts at least this alike (Jaccard, 0 to 1) must not be in two parts; "
         "1: exact duplicates alone.",
     )
+    seed: int | None = Field(
+        None,
+        ge=0,
+        lt=2**32,
+        description="Draws the rows to validate, test and guard on, so that runs of other seeds "
+        "are judged on the same ones; null: the recipe's seed.",
+    )
 
 
 class Replay(Section):

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from instil.data.audit import read_text, repeats_of
 from instil.data.prepare import TaskData, keep_apart, prepare, without_train
@@ -22,7 +23,7 @@ from instil.recipe import Method, Recipe, TaskUse
 from instil.results import Rung
 from instil.run import Run, load_manifest
 from instil.tasks.task import load_task
-from instil.types import Part, Removed, Row, Task
+from instil.types import Part, Removed, Row, Task, Template
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores, GuardTask
     from instil.model.load import LoadedModel, ModelFolder
 
-
+T = TypeVar("T")
 ROBUSTNESS_ROWS = 60
 """Test rows (at most) on which every template is tried."""
 
@@ -54,6 +55,21 @@ class Bench:
     def say(self, text: str) -> None:
         """Show one line."""
         self.progress.console.print(text)
+
+    def of_base(
+        self, name: str, kind: Any, compute: Callable[[], T], *, inputs: Sequence[object]
+    ) -> T:
+        """Return what the untouched model says: it says the same in every run of a study.
+
+        Args:
+            name: Of the result.
+            kind: Its type, as pydantic takes it.
+            compute: Called where no run of the study has asked the same yet.
+            inputs: All that is asked, and how.
+        """
+        facts = load_manifest(self.run.folder)
+        model = (facts["model"]["sha256"], facts["versions"], self.recipe.device, self.recipe.dtype)
+        return self.run.shared_or(name, kind, compute, inputs=(*model, *inputs))
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
@@ -112,7 +128,7 @@ def apart_from_guard(recipe: Recipe, data: Sequence[TaskData]) -> tuple[TaskData
     rows = recipe.forgetting.rows
     if recipe.keep.interpolate == "auto" or recipe.method is Method.AUTO:
         rows += choosing_rows(rows)
-    asked = guard_rows(names, rows=rows, seed=recipe.seed)
+    asked = guard_rows(names, rows=rows, seed=recipe.judging_seed)
     threshold = recipe.split.near_duplicates
     fix = "name other guard tasks: forgetting.tasks"
     return tuple(without_train(d, list(_in_guard(d, asked, threshold)), fix=fix) for d in data)
@@ -169,7 +185,7 @@ def _drawn_guard(
         rows=rows,
         text=wanted.text and wanted.tasks != "none",
         chat=load_tokenizer(folder),
-        seed=recipe.seed,
+        seed=recipe.judging_seed,
         apart_from=apart_from,
     )
 
@@ -202,7 +218,8 @@ def prepare_use(recipe: Recipe, use: TaskUse) -> TaskData:
         train=use.train,
         validation=recipe.validation,
         test=recipe.test,
-        seed=recipe.seed,
+        seed=recipe.judging_seed,
+        train_seed=recipe.seed,
         near_duplicates=recipe.split.near_duplicates,
         templates=use.templates,
         held_out=use.held_out_templates,
@@ -276,33 +293,54 @@ class Ladder:
 
 
 def _climb(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> dict[str, Ladder]:
-    from instil.compare.ladder import climb
-    from instil.train.peak import forget_peak, peak_memory
+    from instil.compare.ladder import prompting
 
-    recipe = bench.recipe
-    base = load_base(bench.recipe, folder)
-    ladders = {}
+    recipe, ladders = bench.recipe, {}
+    base = lru_cache(maxsize=1)(lambda: load_base(recipe, folder))
     for d in data:
-        forget_peak(base.device)
         wanted = recipe.baselines.templates
         asking = (*d.answering, *d.held_out)
         templates = [t for t in asking if wanted == "all" or t.id in wanted] or asking
         rows = d.validation[: recipe.baselines.validation_rows]
-        total = len(templates) * len(recipe.baselines.shots) * len(rows)
-        began = time.perf_counter()
-        with bench.stage(f"prompting {d.task.id}", total) as done:
-            rungs = climb(
-                base,
-                d,
-                templates=templates,
-                shots=recipe.baselines.shots,
-                rows=rows,
-                seed=recipe.seed,
-                on_done=done,
-            )
-        seconds = time.perf_counter() - began
-        ladders[d.task.id] = Ladder(rungs, seconds, peak_memory(base.device))
+        shots = recipe.baselines.shots
+        shown = [
+            prompting(d, template=templates[0].id, shots=count, seed=recipe.seed).exemplars
+            for count in shots
+        ]
+        ladders[d.task.id] = bench.of_base(
+            "ladder",
+            Ladder,
+            partial(_climb_one, bench, base, d, templates, rows),
+            inputs=(d.task, templates, shots, shown, rows),
+        )
     return ladders
+
+
+def _climb_one(
+    bench: Bench,
+    base: Callable[[], LoadedModel],
+    data: TaskData,
+    templates: Sequence[Template],
+    rows: Sequence[Row],
+) -> Ladder:
+    from instil.compare.ladder import climb
+    from instil.train.peak import forget_peak, peak_memory
+
+    shots, loaded = bench.recipe.baselines.shots, base()
+    forget_peak(loaded.device)
+    began = time.perf_counter()
+    total = len(templates) * len(shots) * len(rows)
+    with bench.stage(f"prompting {data.task.id}", total) as done:
+        rungs = climb(
+            loaded,
+            data,
+            templates=templates,
+            shots=shots,
+            rows=rows,
+            seed=bench.recipe.seed,
+            on_done=done,
+        )
+    return Ladder(rungs, time.perf_counter() - began, peak_memory(loaded.device))
 
 
 def guard_before(
@@ -316,11 +354,13 @@ def guard_before(
     guard = reported_guard(bench.recipe, folder, data)
 
     def score() -> tuple[GuardScores, ...]:
-        return (
-            _measure(bench, load_base(bench.recipe, folder), guard, "guard before") if guard else ()
-        )
+        return _measure(bench, load_base(bench.recipe, folder), guard, "guard before")
 
-    return guard, bench.run.kept("guard-before", tuple[GuardScores, ...], score)
+    def once() -> tuple[GuardScores, ...]:
+        kind = tuple[GuardScores, ...]
+        return bench.of_base("guard", kind, score, inputs=guard) if guard else ()
+
+    return guard, bench.run.kept("guard-before", tuple[GuardScores, ...], once)
 
 
 def _measure(

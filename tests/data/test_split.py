@@ -101,6 +101,20 @@ def test_another_seed_gives_another_split():
     assert split_rows(rows, seed=1, **sizes) != split_rows(rows, seed=2, **sizes)
 
 
+def test_another_seed_for_train_leaves_the_judged_rows_alone():
+    rows = make_rows([["x", "x", "x"]] * 40)
+    sizes = {"task": FREE, "train": 30, "validation": 12, "test": 24, "seed": 1}
+    plain = split_rows(rows, **sizes)
+    assert split_rows(rows, **sizes, train_seed=1) == plain
+    other = split_rows(rows, **sizes, train_seed=2)
+    assert (other.test, other.validation) == (plain.test, plain.validation)
+    assert set(other.train) != set(plain.train)
+    assert len(other.train) == 30
+    group = {each.id: each.group for each in rows}
+    judged = {group[name] for name in (*other.test, *other.validation)}
+    assert not judged & {group[name] for name in other.train}
+
+
 def test_order_within_a_part_is_shuffled():
     rows = make_rows([["good"], ["bad"]] * 50)
     split = split_rows(rows, task=TASK, train=None, validation=0, test=10, seed=3)

@@ -17,13 +17,16 @@ from instil.cli import (
     chat,
     check,
     compare,
+    curve,
     export,
     init_,
+    methods,
     models,
     predict,
     preview,
     report,
     run_,
+    sequence,
     tasks,
 )
 from instil.errors import InstilError, Problem
@@ -122,6 +125,15 @@ app.command(
 app.command("report", epilog="Example: `instil report runs/reviews`")(report.report)
 app.command("compare", epilog="Example: `instil compare runs/reviews runs/reviews-2`")(
     compare.compare
+)
+app.command(
+    "methods", epilog="Example: `instil methods reviews.recipe.yaml --arms lora,full --seeds 0,1,2`"
+)(methods.methods)
+app.command("curve", epilog="Example: `instil curve reviews.recipe.yaml --sizes 50,200,800`")(
+    curve.curve
+)
+app.command("sequence", epilog="Example: `instil sequence a.recipe.yaml b.recipe.yaml`")(
+    sequence.sequence
 )
 app.command("predict", epilog="Example: `instil predict runs/reviews --rows new.csv`")(
     predict.predict

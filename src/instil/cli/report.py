@@ -8,8 +8,17 @@ from typing import Annotated
 import typer
 
 
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]) -> None:
-    """Rebuild a run's report and print where it lies; nothing is computed again."""
+def report(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run directory, or the folder of a study.")
+    ],
+) -> None:
+    """Rebuild a report and print where it lies; nothing is computed again."""
+    if (run / "study.json").is_file():
+        from instil.study.studies import rebuild_study
+
+        typer.echo(f"report: {rebuild_study(run)}")
+        return
     from instil import pipeline
 
     typer.echo(f"report: {pipeline.rebuild_report(run)}")

@@ -243,6 +243,25 @@ def _line(item: GuardTask, old: GuardScores, new: GuardScores) -> GuardResult:
     )
 
 
+def guard_lines(
+    guard: Sequence[GuardTask], before: Sequence[GuardScores], after: Sequence[GuardScores]
+) -> list[dict[str, object]]:
+    """One line an example and metric, for `scores/guard.jsonl`."""
+    groups = {(item.id, e.id): e.group for item in guard for e in item.examples}
+    return [
+        {
+            "task": old.task,
+            "metric": old.metric,
+            "example": was.example_id,
+            "group": groups[old.task, was.example_id],
+            "before": was.value,
+            "after": became.value,
+        }
+        for old, new in zip(before, after, strict=True)
+        for was, became in zip(old.scores, new.scores, strict=True)
+    ]
+
+
 def mean_changes(
     before: Sequence[GuardScores], after: Sequence[GuardScores]
 ) -> tuple[float | None, float | None]:

@@ -66,6 +66,7 @@ def prepare(
     validation: int,
     test: int,
     seed: int,
+    train_seed: int | None = None,
     near_duplicates: float,
     templates: str | Sequence[str] = "all",
     held_out: float | Sequence[str] | None = None,
@@ -80,7 +81,13 @@ def prepare(
     chosen, unseen = hold_out(task, pick_templates(task, templates), held_out, seed=seed)
     loaded = load_rows(task)
     split = split_rows(
-        loaded.rows, task=task, train=train, validation=validation, test=test, seed=seed
+        loaded.rows,
+        task=task,
+        train=train,
+        validation=validation,
+        test=test,
+        seed=seed,
+        train_seed=train_seed,
     )
     split = remove_duplicates(
         split, loaded.rows, text=partial(read_text, task), threshold=near_duplicates

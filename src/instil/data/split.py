@@ -128,6 +128,7 @@ def split_rows(
     validation: int,
     test: int,
     seed: int,
+    train_seed: int | None = None,
 ) -> Split:
     """Give whole groups to test, then to validation, then to train.
 
@@ -141,6 +142,8 @@ def split_rows(
         validation: Rows to validate on.
         test: Rows to test on.
         seed: Another seed gives another split.
+        train_seed: Another one gives other training rows beside the same test and validation; None:
+            `seed`.
 
     Returns:
         The split; each part has exactly the rows asked for, in a seeded order, so that the first
@@ -166,12 +169,20 @@ def split_rows(
         _fill(part, pool)
     remaining = pool.size
     pool.spare_classes = False
+    seeds = {Part.TRAIN: seed if train_seed is None else train_seed}
+    if seeds[Part.TRAIN] != seed:
+        left = [row for group in pool for row in group.rows]
+        groups = _groups(left, task=task, seed=seeds[Part.TRAIN], label_of=label_of)
+        pool = _Pool(groups, spare_classes=False)
     drafts[Part.TRAIN] = draft(remaining if train is None else train)
     _cover_classes(drafts[Part.TRAIN], pool)
     _fill(drafts[Part.TRAIN], pool)
     _check_sizes(drafts, rows=rows, task=task, train=train, remaining=remaining)
     _check_classes(drafts[Part.TRAIN], shares=shares, task=task)
-    ids = {part: _shuffled_ids(d.rows, task=task, seed=seed) for part, d in drafts.items()}
+    ids = {
+        part: _shuffled_ids(d.rows, task=task, seed=seeds.get(part, seed))
+        for part, d in drafts.items()
+    }
     return Split(
         task=task.id,
         seed=seed,

@@ -13,27 +13,27 @@ from typing import Any
 
 from instil.report import format as fmt
 from instil.report.curves import RAW, SMOOTH, VALIDATION
-from instil.report.page import CurvePlot, DotPlot, Plot, RatePlot
+from instil.report.page import CurvePlot, DotPlot, Plot, PointPlot, RatePlot
 
 WIDTH = 350
 """Of a plot, in CSS pixels at its natural size: a telephone's, wider pages enlarge it."""
 _SLOT, _LONGEST = 16, 48
-_INK, _SOFT, _GRID, _BAR = "#1b2128", "#56606b", "#e3e7eb", "#8a949e"
-_BLUE, _ORANGE, _TEAL, _VIOLET, _GREY = "#1f5fa8", "#b3541e", "#0b7a6b", "#7a4fb0", "#6a737d"
+INK, SOFT, GRID, BAR = "#1b2128", "#56606b", "#e3e7eb", "#8a949e"
+BLUE, _ORANGE, _TEAL, _VIOLET, _GREY = "#1f5fa8", "#b3541e", "#0b7a6b", "#7a4fb0", "#6a737d"
 _PALE, _PAPER = "#a9c1dd", "#ffffff"
 _COLOURS = {
-    "tuned": _BLUE,
+    "tuned": BLUE,
     "prompting": _ORANGE,
     "zero_shot": _TEAL,
     "tfidf": _GREY,
     "raw": _GREY,
     "normalised": _VIOLET,
     "calibrated": _TEAL,
-    "generated": _BLUE,
-    "difference": _BLUE,
+    "generated": BLUE,
+    "difference": BLUE,
 }
-_CYCLE = (_BLUE, _ORANGE, _TEAL, _VIOLET, _GREY)
-_SHAPES = ("circle", "square", "triangle-up", "diamond", "cross")
+CYCLE = (BLUE, _ORANGE, _TEAL, _VIOLET, _GREY)
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross")
 _SVG = "http://www.w3.org/2000/svg"
 _ELEMENTS = frozenset({"svg", "g", "path", "text", "line", "rect"})
 _ATTRIBUTES = frozenset(
@@ -61,6 +61,10 @@ def draw(plot: Plot, *, ident: str) -> str:
 def _chart(plot: Plot) -> Any:
     if isinstance(plot, DotPlot):
         return _dot_chart(plot)
+    if isinstance(plot, PointPlot):
+        from instil.report.points import point_chart  # which is drawn in the style of this module
+
+        return point_chart(plot)
     return _rate_chart(plot) if isinstance(plot, RatePlot) else _curve_chart(plot)
 
 
@@ -72,14 +76,14 @@ def _dot_chart(plot: DotPlot) -> Any:
     import altair as alt
 
     base = alt.Chart(alt.InlineData(values=_dot_values(plot)))
-    rows = list(_short(plot.rows).values())
+    rows = list(short(plot.rows).values())
     # No axis: the names are marks of their own.
     place = {"y": alt.Y("row:N", sort=rows, axis=None), "yOffset": _slots(plot)}
     names = alt.Chart(alt.InlineData(values=[{"row": row, "slot": ""} for row in rows]))
     marks = base.encode(**place, color=_colour(plot))
     layers = [
         *_reference(plot),
-        names.mark_text(align="left", dy=-3, **_halo(12), limit=WIDTH - 10).encode(
+        names.mark_text(align="left", dy=-3, **halo(12), limit=WIDTH - 10).encode(
             x=alt.value(0), text="row:N", **place
         ),
         marks.mark_rule(strokeWidth=1.6, opacity=0.75).encode(x=_dot_axis(plot), x2="high:Q"),
@@ -87,11 +91,11 @@ def _dot_chart(plot: DotPlot) -> Any:
             x="mean:Q", shape=_shape(plot), description="text:N"
         ),
         base.transform_filter("datum.chosen")
-        .mark_point(filled=False, size=180, strokeWidth=1.8, color=_INK, opacity=1)
+        .mark_point(filled=False, size=180, strokeWidth=1.8, color=INK, opacity=1)
         .encode(x="mean:Q", **place),
     ]
     height = len(rows) * _SLOT * (1 + _stacked(plot))
-    return _styled(alt.layer(*layers).properties(width=WIDTH - 24, height=height))
+    return styled(alt.layer(*layers).properties(width=WIDTH - 24, height=height))
 
 
 def _stacked(plot: DotPlot) -> int:
@@ -102,13 +106,13 @@ def _stacked(plot: DotPlot) -> int:
 def _slots(plot: DotPlot) -> Any:
     import altair as alt
 
-    slots = [""] + (["dot"] if _one_a_row(plot) else list(_short(plot.series).values()))
+    slots = [""] + (["dot"] if _one_a_row(plot) else list(short(plot.series).values()))
     return alt.YOffset("slot:N", sort=slots, scale=alt.Scale(domain=slots, padding=0.2))
 
 
 def _dot_values(plot: DotPlot) -> list[dict[str, object]]:
     scale = fmt.scale(plot.unit)
-    rows, series = _short(plot.rows), _short(plot.series)
+    rows, series = short(plot.rows), short(plot.series)
     return [
         {
             "row": rows[dot.row],
@@ -124,7 +128,7 @@ def _dot_values(plot: DotPlot) -> list[dict[str, object]]:
     ]
 
 
-def _short(names: Sequence[str]) -> dict[str, str]:
+def short(names: Sequence[str]) -> dict[str, str]:
     """Return each name as the plot has it: seen, short, and still unlike the others.
 
     Vega takes half a second to fit six names of 300 letters; the tables have them in full.
@@ -157,27 +161,27 @@ def _dot_axis(plot: DotPlot) -> Any:
         labelPadding=6,
     )
     scaling = alt.Scale(domain=domain, nice=False, zero=False)
-    return alt.X("low:Q", title=_short([plot.axis])[plot.axis], scale=scaling, axis=axis)
+    return alt.X("low:Q", title=short([plot.axis])[plot.axis], scale=scaling, axis=axis)
 
 
 def _colour(plot: DotPlot) -> Any:
     import altair as alt
 
-    names = list(_short(plot.series).values())
+    names = list(short(plot.series).values())
     colours = [_series_colour(name, index) for index, name in enumerate(plot.series)]
     scale = alt.Scale(domain=names, range=colours)
     return alt.Color("series:N", title=None, scale=scale, legend=_legend(plot))
 
 
 def _series_colour(name: str, index: int) -> str:
-    return _COLOURS.get(name, _CYCLE[index % len(_CYCLE)])
+    return _COLOURS.get(name, CYCLE[index % len(CYCLE)])
 
 
 def _shape(plot: DotPlot) -> Any:
     import altair as alt
 
-    names = list(_short(plot.series).values())
-    shapes = [_SHAPES[index % len(_SHAPES)] for index in range(len(names))]
+    names = list(short(plot.series).values())
+    shapes = [SHAPES[index % len(SHAPES)] for index in range(len(names))]
     scale = alt.Scale(domain=names, range=shapes)
     return alt.Shape("series:N", title=None, scale=scale, legend=_legend(plot))
 
@@ -200,8 +204,8 @@ def _reference(plot: DotPlot) -> list[Any]:
     at = fmt.scale(plot.unit) * plot.reference
     name = fmt.visible(plot.reference_name)
     base = alt.Chart(alt.InlineData(values=[{"at": at, "name": name}])).encode(x="at:Q")
-    rule = base.mark_rule(color=_BAR, strokeDash=[4, 3], strokeWidth=1.4)
-    text = base.mark_text(dy=-7, **_halo(11)).encode(text="name:N", y=alt.value(0))
+    rule = base.mark_rule(color=BAR, strokeDash=[4, 3], strokeWidth=1.4)
+    text = base.mark_text(dy=-7, **halo(11)).encode(text="name:N", y=alt.value(0))
     return [rule, text]
 
 
@@ -218,11 +222,11 @@ def _curve_chart(plot: CurvePlot) -> Any:
         x=alt.X("step:Q", title="step", axis=alt.Axis(grid=False, tickCount=6, format=",d")),
         y=alt.Y(
             "value:Q",
-            title=_short([plot.axis])[plot.axis],
+            title=short([plot.axis])[plot.axis],
             scale=alt.Scale(zero=False),
             axis=alt.Axis(tickCount=5, format=".6~g", domain=False, ticks=False),
         ),
-        color=_line_scale(plot, alt.Color, (_PALE, _BLUE, _ORANGE)),
+        color=_line_scale(plot, alt.Color, (_PALE, BLUE, _ORANGE)),
     )
     lines = base.mark_line().encode(
         strokeWidth=_line_scale(plot, alt.StrokeWidth, (1, 2.4, 2)),
@@ -232,7 +236,7 @@ def _curve_chart(plot: CurvePlot) -> Any:
         filled=True, size=34, opacity=1
     )
     chart = alt.layer(*_best(plot), lines, dots).properties(width=WIDTH - 58, height=180)
-    return _styled(chart)
+    return styled(chart)
 
 
 def _line_scale(plot: CurvePlot, channel: Any, values: tuple[Any, ...]) -> Any:
@@ -259,9 +263,9 @@ def _best(plot: CurvePlot) -> list[Any]:
     late = plot.best_step > last / 2
     values = [{"step": plot.best_step, "name": f"kept: step {fmt.count(plot.best_step)}"}]
     base = alt.Chart(alt.InlineData(values=values)).encode(x="step:Q")
-    rule = base.mark_rule(color=_BAR, strokeDash=[4, 3], strokeWidth=1.4)
+    rule = base.mark_rule(color=BAR, strokeDash=[4, 3], strokeWidth=1.4)
     text = base.mark_text(
-        align="right" if late else "left", dx=-2 if late else 2, dy=-7, **_halo(11)
+        align="right" if late else "left", dx=-2 if late else 2, dy=-7, **halo(11)
     ).encode(text="name:N", y=alt.value(0))
     return [rule, text]
 
@@ -292,32 +296,31 @@ def _rate_chart(plot: RatePlot) -> Any:
     late = plot.chosen > (reach[0] * reach[1]) ** 0.5
     marked = [{"rate": plot.chosen, "name": plot.chosen_name}]
     mark = alt.Chart(alt.InlineData(values=marked)).encode(x="rate:Q")
-    rule = mark.mark_rule(color=_BAR, strokeDash=[4, 3], strokeWidth=1.4)
+    rule = mark.mark_rule(color=BAR, strokeDash=[4, 3], strokeWidth=1.4)
     text = mark.mark_text(
-        align="right" if late else "left", dx=-2 if late else 2, dy=-7, **_halo(11)
+        align="right" if late else "left", dx=-2 if late else 2, dy=-7, **halo(11)
     ).encode(text="name:N", y=alt.value(0))
     whole, stopped = base.transform_filter("datum.whole"), base.transform_filter("!datum.whole")
-    line = whole.mark_line(color=_BLUE, strokeWidth=2)
-    dots = whole.mark_point(color=_BLUE, filled=True, size=48, opacity=1)
-    rings = stopped.mark_point(color=_BLUE, filled=False, size=48, opacity=1)
-    return _styled(
-        alt.layer(rule, text, line, dots, rings).properties(width=WIDTH - 58, height=180)
-    )
+    line = whole.mark_line(color=BLUE, strokeWidth=2)
+    dots = whole.mark_point(color=BLUE, filled=True, size=48, opacity=1)
+    rings = stopped.mark_point(color=BLUE, filled=False, size=48, opacity=1)
+    return styled(alt.layer(rule, text, line, dots, rings).properties(width=WIDTH - 58, height=180))
 
 
-def _halo(size: int) -> dict[str, object]:
+def halo(size: int) -> dict[str, object]:
     """Return the style of words on the plot itself: the page's colour keeps lines off them."""
-    return {"fontSize": size, "color": _SOFT, "stroke": _PAPER, "strokeWidth": 3}
+    return {"fontSize": size, "color": SOFT, "stroke": _PAPER, "strokeWidth": 3}
 
 
-def _styled(chart: Any) -> Any:
-    words = {"labelColor": _SOFT, "titleColor": _SOFT, "labelFontSize": 12, "titleFontSize": 12}
-    axis = {**words, "titleFontWeight": "normal", "gridColor": _GRID, "domainColor": _BAR}
+def styled(chart: Any) -> Any:
+    """Return a chart in the style of all plots."""
+    words = {"labelColor": SOFT, "titleColor": SOFT, "labelFontSize": 12, "titleFontSize": 12}
+    axis = {**words, "titleFontWeight": "normal", "gridColor": GRID, "domainColor": BAR}
     return (
         chart.configure(font="Arial, sans-serif", background="transparent", padding=4)
         .configure_view(stroke=None)
-        .configure_axis(**axis, tickColor=_BAR)
-        .configure_legend(labelColor=_INK, labelFontSize=12, columnPadding=26, rowPadding=4)
+        .configure_axis(**axis, tickColor=BAR)
+        .configure_legend(labelColor=INK, labelFontSize=12, columnPadding=26, rowPadding=4)
     )
 
 

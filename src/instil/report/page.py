@@ -191,6 +191,71 @@ class RatePlot:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """A point between two axes, with its interval on each."""
+
+    series: str
+    """Its colour and shape, and its name in the legend."""
+    x: float
+    """Where it stands from left to right."""
+    y: float
+    """Where it stands from bottom to top."""
+    text: str
+    """Shown while the pointer rests on it."""
+    x_ends: tuple[float, float] | None = None
+    """Its interval along x, where it has any."""
+    y_ends: tuple[float, float] | None = None
+    """Its interval along y, where it has any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a point plot."""
+
+    title: str
+    """What it measures, with its unit."""
+    unit: Unit
+    """How the figures are scaled."""
+    ticks: tuple[float, ...] = ()
+    """Where its labels stand; none: where it suits. With some, the scale is logarithmic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A horizontal line with its interval as a band."""
+
+    name: str
+    """What it is."""
+    y: float
+    """Where the line stands."""
+    ends: tuple[float, float]
+    """The band."""
+
+
+@dataclass(frozen=True, slots=True)
+class PointPlot:
+    """Points with intervals between two axes."""
+
+    kind: ClassVar[str] = "points"
+    title: str
+    """Above the plot."""
+    description: str
+    """The plot in words, for those who cannot see it."""
+    x: Axis
+    """From left to right."""
+    y: Axis
+    """From bottom to top."""
+    marks: tuple[Mark, ...]
+    """In any order."""
+    series: tuple[str, ...]
+    """In the order of the legend; a lone one needs none."""
+    lines: tuple[tuple[Point, ...], ...] = ()
+    """Drawn through the points given, from left to right."""
+    reference: Reference | None = None
+    """A level to compare with."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plots:
     """Plots side by side where there is room."""
 
@@ -199,7 +264,7 @@ class Plots:
     """From left to right."""
 
 
-Plot = DotPlot | CurvePlot | RatePlot
+Plot = DotPlot | CurvePlot | RatePlot | PointPlot
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,3 +403,5 @@ class Report:
     """Top to bottom."""
     footer: str
     """With what it was made."""
+    brand: str = "instil run"
+    """The command that it is the result of."""

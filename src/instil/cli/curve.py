@@ -1,0 +1,75 @@
+"""`instil curve`: the score by number of training rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from instil.studyresults import CurveStudy
+
+
+def curve(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows of each task, with commas. [default: 50,100,250,500,1000 as far as they go]"
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of every size, with commas.")] = "0,1,2",
+    guard: Annotated[
+        bool,
+        typer.Option("--guard", help="Also measure forgetting in every run, as the recipe says."),
+    ] = False,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key for all runs."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="The study's folder. [default: runs/NAME-curve]")
+    ] = None,
+) -> None:
+    """Train on 50, 100, 250 ... rows with several seeds: would more data pay?
+
+    The same command again goes on where it was stopped, and may name more sizes and seeds.
+    """
+    from instil.cli.studying import numbers, say, study_folder
+    from instil.study.studies import curve_study
+
+    changed = [*(changes or []), *([] if guard else ["forgetting.tasks=none"])]
+    where = study_folder(recipe, changes=changed, folder=folder, kind="curve")
+    found = curve_study(
+        recipe,
+        changes=changed,
+        sizes=None if sizes is None else numbers(sizes, option="--sizes"),
+        seeds=numbers(seeds, option="--seeds"),
+        folder=where,
+        say=say,
+    )
+    _show(found, where)
+
+
+def _show(study: CurveStudy, folder: Path) -> None:
+    from instil.cli.show import make_console, plain_table
+    from instil.report import format as fmt
+    from instil.report.curve import curve_verdict
+    from instil.report.parts import axis_name
+
+    table = plain_table(title=f"{', '.join(study.tasks)}: mean (95 % interval)")
+    table.add_column("rows", justify="right")
+    for title in (axis_name(study.metric), "seed by seed", "minus prompting", "training"):
+        table.add_column(title, justify="right")
+    for point in study.points:
+        seeds = ", ".join(fmt.figure(each, study.metric) for each in point.by_seed)
+        found = point.against_prompting
+        change = f"{fmt.change(found)} ({fmt.change_interval(found)})" if found else fmt.MISSING
+        figures = fmt.interval(point.score), seeds, change, fmt.seconds(point.seconds)
+        table.add_row(fmt.count(point.asked), *figures)
+    console = make_console()
+    console.print(table)
+    for sentence in curve_verdict(study):
+        console.print(sentence)
+    console.print(f"\nreport: {folder / 'report.html'}")

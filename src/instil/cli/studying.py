@@ -1,0 +1,38 @@
+"""What the commands of studies share: their options, and where a study goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+
+def numbers(text: str, *, option: str) -> tuple[int, ...]:
+    """Read whole numbers with commas, each once and in the order given."""
+    try:
+        found = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        found = []
+    if not found or min(found) < 0:
+        raise typer.BadParameter(f"{text!r}: give whole numbers such as 0,1,2", param_hint=option)
+    return tuple(dict.fromkeys(found))
+
+
+def names(text: str | None) -> list[str] | None:
+    """Read names with commas; None stays None."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def study_folder(recipe: Path, *, changes: Sequence[str], folder: Path | None, kind: str) -> Path:
+    """Return where a study goes, unless the user says: beside the runs of its recipe."""
+    from instil.recipe import load_recipe, run_name
+
+    if folder is not None:
+        return folder
+    return Path(load_recipe(recipe, overrides=changes).output) / f"{run_name(recipe)}-{kind}"
+
+
+def say(text: str) -> None:
+    """Show a line beside the result: on stderr, as progress is."""
+    typer.echo(text, err=True)

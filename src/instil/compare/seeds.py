@@ -1,0 +1,291 @@
+"""Means over rows *and* seeds: what varies when a training is done again.
+
+A worked example: three seeds, the same 400 test rows. Each seed gives every row a score. Two things
+are random, which rows were drawn and which seeds were, and they are crossed: every seed meets every
+row. The error of the mean over all of them has two parts (two-way random effects, Searle, Casella
+& McCulloch 1992, "Variance Components", chapter 4)::
+
+    rows   jackknife over groups of the rows' means over seeds      s2_row/N + s2_error/(S N)
+    seeds  variance of the seeds' means, over S                     s2_seed/S + s2_error/(S N)
+    both   what is left when row and seed means are taken out                  s2_error/(S N)
+
+    variance = rows + max(0, seeds - both)
+
+which is the two-way cluster-robust variance (Cameron, Gelbach & Miller 2011, J. Business & Economic
+Statistics 29(2)) with a part below zero taken as zero. Student's t has the degrees of freedom of
+Satterthwaite (1946, Biometrics Bulletin 2(6)): few, where seeds differ and only two or three were
+run. Several tasks are strata: their rows are independent, their seeds are the same.
+
+With one seed nothing is known of others: the interval is about rows alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from instil.compare.average import Estimate, mean_of
+from instil.compare.stats import POWER
+from instil.errors import Problem, RunError
+from instil.evaluate.intervals import (
+    DIFFERENCE,
+    LEVEL,
+    SHARE,
+    Floats,
+    Interval,
+    bootstrap_mean,
+    mean_table,
+    ratio,
+    spread,
+    t_quantile,
+    unanimous,
+)
+from instil.evaluate.metrics import NATS, find_metric
+from instil.results import MEAN_SCORE
+from instil.types import Comparison, Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Stratum:
+    """Scores of one task's rows by several seeds."""
+
+    values: Floats
+    """Shape (seeds, rows)."""
+    groups: tuple[str, ...]
+    """The group of each row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crossed:
+    """A mean over seeds and rows, and how well it is known."""
+
+    mean: float
+    """Over rows, then over strata; all seeds."""
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    """Upper end."""
+    error: float
+    """Standard error."""
+    seed_share: float
+    """Share of the variance that the choice of seeds brings in, 0 to 1; 0 with one seed."""
+    df: float
+    """Degrees of freedom of the error; 0 where nothing varied."""
+
+    @property
+    def detectable(self) -> float:
+        """The true difference that this design shows with 80 % power at the 5 % level."""
+        if not self.df:
+            return 0.0
+        quantiles = t_quantile((1 + LEVEL) / 2, df=self.df) + t_quantile(POWER, df=self.df)
+        return quantiles * self.error
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The parts of one stratum's variance."""
+
+    rows: float
+    df: float
+    both: float
+
+
+def crossed(strata: Sequence[Stratum], *, span: Interval | None) -> Crossed:
+    """Return the mean over strata, rows and seeds with its interval (see the module's docstring).
+
+    Args:
+        strata: One a task, each with the same number of seeds, at least one row each.
+        span: The scale's ends, where it has any.
+
+    >>> rows = np.array([[1.0, 0, 1, 1, 0, 1, 1, 0], [1, 0, 1, 1, 0, 1, 0, 1]])
+    >>> found = crossed([Stratum(rows, tuple("abcdefgh"))], span=SHARE)
+    >>> round(found.mean, 3), found.low < 0.4 < 0.9 < found.high
+    (0.625, True)
+    """
+    seeds = {len(stratum.values) for stratum in strata}
+    assert len(seeds) == 1, "every stratum has the same seeds"
+    count = seeds.pop()
+    parts = [_parts(stratum) for stratum in strata]
+    by_seed = np.mean([stratum.values.mean(axis=1) for stratum in strata], axis=0)
+    mean, strata_count = float(by_seed.mean()), len(strata)
+    rows = sum(part.rows for part in parts) / strata_count**2
+    both = sum(part.both for part in parts) / strata_count**2
+    seed = float(by_seed.var(ddof=1)) / count if count > 1 else 0.0
+    extra = max(0.0, seed - both)
+    variance = rows + extra
+    below = sum(p.rows**2 / p.df for p in parts if p.df) / strata_count**4
+    if extra:
+        below += seed**2 / (count - 1)
+    df = variance**2 / below if below else 0.0
+    share = extra / variance if variance else 0.0
+    if not extra:  # rows alone: the same interval as that of a single run
+        means = [stratum.values.mean(axis=0) for stratum in strata]
+        pairs = zip(means, strata, strict=True)
+        ends = [_over_rows(values, stratum.groups, span) for values, stratum in pairs]
+        found = mean_of(ends)
+        return Crossed(mean, found.low, found.high, variance**0.5, share, df)
+    half = t_quantile((1 + LEVEL) / 2, df=df) * variance**0.5
+    low, high = mean - half, mean + half
+    if not rows and span is not None:  # unanimous rows: unseen dissenters widen it
+        unseen = unanimous(mean, clusters=len(set(strata[0].groups)), span=span)
+        low, high = min(low, unseen.low), max(high, unseen.high)
+    if span is not None:
+        low, high = max(low, span.low), min(high, span.high)
+    return Crossed(mean, round(low, 12) + 0.0, round(high, 12) + 0.0, variance**0.5, share, df)
+
+
+def _over_rows(values: Floats, groups: Sequence[str], span: Interval | None) -> Estimate:
+    found = bootstrap_mean(values, groups=groups, span=span)
+    return Estimate(float(values.mean()), found.low, found.high)
+
+
+def _parts(stratum: Stratum) -> _Parts:
+    values = stratum.values
+    known = spread(mean_table(values.mean(axis=0), groups=stratum.groups), ratio)
+    seeds, rows = values.shape
+    if seeds < 2:
+        return _Parts(known.error**2, known.df, 0.0)
+    rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+    _, index = np.unique(np.asarray(stratum.groups, dtype=str), return_inverse=True)
+    clusters = int(index.max()) + 1
+    sums = np.zeros((clusters, seeds))
+    np.add.at(sums, index, rest.T)
+    correction = seeds / (seeds - 1) * clusters / max(1, clusters - 1)
+    both = float((sums**2).sum()) * correction / (rows * seeds) ** 2
+    return _Parts(known.error**2, known.df, both)
+
+
+# --- scores by row key ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What one way of doing it scored, on the same rows with every seed."""
+
+    by_seed: tuple[Mapping[str, float], ...]
+    """Seed -> row key -> score."""
+    groups: Mapping[str, str]
+    """Row key -> group."""
+    strata: Mapping[str, str]
+    """Row key -> task."""
+
+    @property
+    def means(self) -> tuple[float, ...]:
+        """The score of each seed: the mean over tasks of the mean over its rows."""
+        shared = _shared(self)
+        return tuple(
+            float(np.mean([np.mean([scores[key] for key in keys]) for keys in shared.values()]))
+            for scores in self.by_seed
+        )
+
+
+def rises(metric: str) -> bool:
+    """Say whether more of a metric is better: of a mean over several it is."""
+    return metric == MEAN_SCORE or find_metric(metric).higher_is_better
+
+
+def level(scores: Scores, *, metric: str) -> Summary:
+    """Return the mean over tasks, rows and seeds with its interval.
+
+    A row that a seed has no score for is left out, and counted as unscored.
+    """
+    span = None if metric == NATS.name else SHARE
+    shared = _shared(scores)
+    found = crossed([_stratum(scores, keys) for keys in shared.values()], span=span)
+    scored = sum(map(len, shared.values()))
+    return Summary(
+        metric,
+        found.mean,
+        found.low,
+        found.high,
+        scored=scored,
+        unscored=len(scores.groups) - scored,
+        higher_is_better=rises(metric),
+    )
+
+
+def difference(a: Scores, b: Scores, *, names: tuple[str, str], metric: str) -> Comparison:
+    """Return `b` minus `a`, paired by row and by seed.
+
+    Args:
+        a: The scores compared against.
+        b: The scores of interest; as many seeds, or either has one that stands for all.
+        names: Of the two.
+        metric: Of the scores.
+
+    Raises:
+        RunError: Another number of seeds, or fewer than two shared rows of a task.
+    """
+    apart = minus(b, a)
+    shared = _shared(apart)
+    if not shared or min(map(len, shared.values())) < 2:
+        raise RunError(
+            Problem(
+                f"{names[0]} and {names[1]} share fewer than two scored rows of a task",
+                fix="compare what was judged on the same test rows",
+            )
+        )
+    span = None if metric == NATS.name else DIFFERENCE
+    found = crossed([_stratum(apart, keys) for keys in shared.values()], span=span)
+    return Comparison(
+        *names,
+        metric,
+        n=sum(map(len, shared.values())),
+        difference=round(found.mean, 12),
+        low=found.low,
+        high=found.high,
+        p_value=None,
+        higher_is_better=rises(metric),
+        smallest_detectable=found.detectable,
+    )
+
+
+def minus(b: Scores, a: Scores) -> Scores:
+    """Return the rows' differences `b` minus `a`, seed by seed, of rows that both have.
+
+    Raises:
+        RunError: Another number of seeds.
+    """
+    seeds = max(len(a.by_seed), len(b.by_seed))
+    if {len(a.by_seed), len(b.by_seed)} - {1, seeds}:
+        found = f"{len(a.by_seed)} and {len(b.by_seed)}"
+        raise RunError(Problem("two arms have different numbers of seeds", found=found))
+    left, right = (s.by_seed * (seeds // len(s.by_seed)) for s in (a, b))
+    by_seed = tuple(
+        {key: after[key] - before[key] for key in before.keys() & after.keys()}
+        for before, after in zip(left, right, strict=True)
+    )
+    known = a.groups.keys() & b.groups.keys()
+    return Scores(
+        by_seed,
+        {key: b.groups[key] for key in known},
+        {key: b.strata[key] for key in known},
+    )
+
+
+def joined(parts: Sequence[Scores]) -> Scores:
+    """Put scores of different rows by the same seeds together."""
+    return Scores(
+        tuple(
+            {key: value for scores in by_seed for key, value in scores.items()}
+            for by_seed in zip(*(part.by_seed for part in parts), strict=True)
+        ),
+        {key: group for part in parts for key, group in part.groups.items()},
+        {key: task for part in parts for key, task in part.strata.items()},
+    )
+
+
+def _shared(scores: Scores) -> dict[str, list[str]]:
+    """Task -> rows that every seed has a score for, in order."""
+    found: dict[str, list[str]] = {}
+    keys = set.intersection(*(set(each) for each in scores.by_seed))
+    for key in sorted(keys):
+        found.setdefault(scores.strata[key], []).append(key)
+    return found
+
+
+def _stratum(scores: Scores, keys: Sequence[str]) -> Stratum:
+    values = np.array([[each[key] for key in keys] for each in scores.by_seed], dtype=np.float64)
+    return Stratum(values, tuple(scores.groups[key] for key in keys))

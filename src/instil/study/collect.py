@@ -1,0 +1,113 @@
+"""What the finished arms of a study hold, with all seeds of an arm put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from instil.compare.seeds import Scores, difference
+from instil.compare.verdict import TEXT
+from instil.evaluate.metrics import NATS
+from instil.results import MEAN_SCORE, Arm, Costs, TaskResult
+from instil.run import load_scores, load_summary
+from instil.types import Comparison
+
+Line = Mapping[str, Any]
+
+
+def test_scores(folders: Sequence[Path], *, tasks: Sequence[str], arm: str) -> Scores:
+    """Return an arm's scores of the test rows, a run a seed.
+
+    Args:
+        folders: The run directories, one a seed.
+        tasks: Whose rows.
+        arm: `tuned`, `prompting` ...
+    """
+
+    def lines(folder: Path) -> list[Line]:
+        found = [line for task in tasks for line in load_scores(folder, f"test-{task}")]
+        return [line for line in found if line["arm"] == arm]
+
+    return _scores([lines(folder) for folder in folders], key="row", value="value")
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Guard scores before and after training, a run a seed."""
+
+    before: Scores
+    """Of the untouched model."""
+    after: Scores
+    """Of what was handed over."""
+
+
+def change(found: Before | None, *, metric: str) -> Comparison | None:
+    """Return after minus before; None where it was not measured."""
+    if found is None:
+        return None
+    return difference(found.before, found.after, names=("before", "after"), metric=metric)
+
+
+def text_scores(folders: Sequence[Path]) -> Before | None:
+    """Return the cross-entropies on general text; None where it was not measured."""
+    return _guard(folders, lambda line: line["task"] == TEXT)
+
+
+def guard_scores(folders: Sequence[Path]) -> Before | None:
+    """Return the guard tasks' scores, each in its own metric; None where there are none."""
+    return _guard(folders, lambda line: line["metric"] != NATS.name)
+
+
+def _guard(folders: Sequence[Path], wanted: Callable[[Line], bool]) -> Before | None:
+    found = [[line for line in load_scores(f, "guard") if wanted(line)] for f in folders]
+    if not all(found):
+        return None
+    return Before(*(_scores(found, key="example", value=side) for side in ("before", "after")))
+
+
+def _scores(by_seed: Sequence[Sequence[Line]], *, key: str, value: str) -> Scores:
+    everyone = [line for lines in by_seed for line in lines]
+
+    def name(line: Line) -> str:
+        return f"{line['task']}/{line[key]}"
+
+    return Scores(
+        tuple(
+            {name(line): line[value] for line in lines if line[value] is not None}
+            for lines in by_seed
+        ),
+        {name(line): f"{line['task']}/{line['group']}" for line in everyone},
+        {name(line): line["task"] for line in everyone},
+    )
+
+
+def tasks_of(folder: Path, *, names: Sequence[str]) -> list[TaskResult]:
+    """Return what a run found for some of its tasks."""
+    return [task for task in load_summary(folder).tasks if task.task in names]
+
+
+def shared_metric(tasks: Sequence[TaskResult]) -> str:
+    """Return the metric that decides all of the tasks, or that they differ in it."""
+    metrics = {task.metric for task in tasks}
+    return metrics.pop() if len(metrics) == 1 else MEAN_SCORE
+
+
+def mean_costs(arms: Sequence[Arm]) -> Costs:
+    """Put the costs of an arm's runs (and tasks) together: means, and the highest peak."""
+    costs = [arm.costs for arm in arms]
+
+    def mean(values: Sequence[float]) -> float:
+        return sum(values) / len(values)
+
+    return Costs(
+        trainable_parameters=costs[0].trainable_parameters,
+        trainable_share=costs[0].trainable_share,
+        seconds=mean([each.seconds for each in costs]),
+        peak_memory_bytes=max(each.peak_memory_bytes for each in costs),
+        bytes_on_disk=round(mean([each.bytes_on_disk for each in costs])),
+        tokens_per_prediction=mean([each.tokens_per_prediction for each in costs]),
+        # A thousand predictions, dealt over the tasks: the mean of times, not of speeds.
+        predictions_per_second=1 / mean([1 / each.predictions_per_second for each in costs]),
+    )

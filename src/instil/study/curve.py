@@ -1,0 +1,152 @@
+"""`instil curve`: the score by number of training rows, and whether more of them would pay.
+
+Every size and seed is a run of its own. Test and validation rows are the same in all of them; a
+seed draws its own training rows, so that what varies is rows *and* seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from instil.compare import seeds as stats
+from instil.compare.verdict import PROMPTING, TUNED
+from instil.errors import Problem, RecipeError
+from instil.evaluate.metrics import NATS
+from instil.recipe import Recipe, load_recipe
+from instil.run import load_summary
+from instil.stages import prepare_all
+from instil.study import collect
+from instil.study.folder import Job, StudyFolder
+from instil.studyresults import CurvePoint, CurveStudy
+from instil.tasks.task import load_task
+from instil.types import Comparison
+
+SIZES = (50, 100, 250, 500, 1000)
+"""Rows of each task, where the user does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePlan:
+    """Sizes and seeds to run."""
+
+    recipe: Recipe
+    """But for size and seed."""
+    sizes: tuple[int, ...]
+    """From the smallest to the largest."""
+    seeds: tuple[int, ...]
+    """Of every size."""
+    left_out: tuple[int, ...] = ()
+    """Sizes that the rows do not suffice for."""
+
+    def job(self, size: int, seed: int) -> Job:
+        """Return the run of a size and a seed."""
+        tasks = tuple(use.model_copy(update={"train": size}) for use in self.recipe.tasks)
+        recipe = self.recipe.model_copy(update={"tasks": tasks, "seed": seed})
+        return Job(f"rows{size}-seed{seed}", recipe)
+
+    def jobs(self) -> list[Job]:
+        """Return all runs, the largest size first: its ladder has the most rows to draw from."""
+        return [self.job(size, seed) for seed in self.seeds for size in reversed(self.sizes)]
+
+
+def plan_curve(
+    path: Path, *, changes: Sequence[str], sizes: Sequence[int] | None, seeds: Sequence[int]
+) -> CurvePlan:
+    """Return what is to be run.
+
+    Args:
+        path: The recipe file.
+        changes: Overrides for all runs.
+        sizes: Rows of each task; None: those of `SIZES` that there are rows for.
+        seeds: Of every size.
+
+    Raises:
+        RecipeError: Mistakes in the recipe, or more rows asked for than there are.
+        DataError: The rows cannot be had.
+    """
+    recipe = load_recipe(path, overrides=[*changes, _judged(path, changes)])
+    every = tuple(use.model_copy(update={"train": None}) for use in recipe.tasks)
+    data = prepare_all(recipe.model_copy(update={"tasks": every}))
+    # A few go as duplicates of rows that are judged, so that what is left is what can be asked for.
+    most = min(len(d.train) for d in data)
+    wanted = sorted(set(sizes or SIZES))
+    fits = tuple(size for size in wanted if size <= most)
+    if not fits or (sizes and len(fits) < len(wanted)):
+        raise RecipeError(
+            Problem(
+                "there are not as many rows to train on",
+                where="--sizes",
+                found=", ".join(str(size) for size in wanted if size > most),
+                allowed=f"up to {most}, with validation: {recipe.validation} and test: "
+                f"{recipe.test}",
+                fix=f"--sizes {','.join(map(str, fits or (most,)))}",
+            )
+        )
+    return CurvePlan(recipe, fits, tuple(seeds), tuple(s for s in wanted if s > most))
+
+
+def _judged(path: Path, changes: Sequence[str]) -> str:
+    return f"split.seed={load_recipe(path, overrides=changes).judging_seed}"
+
+
+def sum_up_curve(folder: StudyFolder, plan: CurvePlan) -> CurveStudy:
+    """Put the finished runs together."""
+    runs = {
+        size: [folder.arm(plan.job(size, seed).name) for seed in plan.seeds] for size in plan.sizes
+    }
+    own = [load_task(use.use).id for use in plan.recipe.tasks]
+    largest = runs[plan.sizes[-1]]
+    results = collect.tasks_of(largest[0], names=own)
+    metric = collect.shared_metric(results)
+    tested = {s: collect.test_scores(runs[s], tasks=own, arm=TUNED) for s in plan.sizes}
+    prompting = collect.test_scores(largest, tasks=own, arm=PROMPTING)
+
+    def against(a: stats.Scores, b: stats.Scores, *names: str) -> Comparison:
+        return stats.difference(a, b, names=(names[0], names[1]), metric=metric)
+
+    points = tuple(
+        CurvePoint(
+            asked=size,
+            rows=_rows(runs[size], own),
+            score=stats.level(tested[size], metric=metric),
+            by_seed=tested[size].means,
+            against_prompting=against(prompting, tested[size], PROMPTING, f"{size} rows"),
+            seconds=_mean([load_summary(run).training.seconds for run in runs[size]]),
+            text=collect.change(collect.text_scores(runs[size]), metric=NATS.name),
+        )
+        for size in plan.sizes
+    )
+    last = plan.sizes[-2:]
+    step = (
+        against(tested[last[0]], tested[last[1]], *(f"{size} rows" for size in last))
+        if len(last) == 2
+        else None
+    )
+    first = load_summary(largest[0])
+    return CurveStudy(
+        name=folder.name,
+        model=first.model,
+        method=str(plan.recipe.method),
+        tasks=tuple(own),
+        metric=metric,
+        test_rows=sum(task.rows["test"] for task in results),
+        seeds=plan.seeds,
+        points=points,
+        prompting=stats.level(prompting, metric=metric),
+        last_step=step,
+        seconds=sum(
+            sum(load_summary(run).stage_seconds.values())
+            for found in runs.values()
+            for run in found
+        ),
+    )
+
+
+def _rows(runs: Sequence[Path], tasks: Sequence[str]) -> float:
+    return _mean([sum(t.rows["train"] for t in collect.tasks_of(run, names=tasks)) for run in runs])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,159 @@
+"""The folder of a study, and the jobs that fill it.
+
+::
+
+    recipes/<arm>.yaml   what each arm runs, resolved; also good for `instil run`
+    arms/<arm>/          an ordinary run directory each
+    logs/<arm>.txt       what an arm printed, where several ran at once
+    shared/              what the untouched model said, once for all arms
+    study.json           every figure of the report
+    report.html          one self-contained file
+
+Finished arms are taken as they are: the same command again goes on where a study was stopped, and
+may name more seeds, sizes or arms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from instil.errors import InstilError, Problem, RecipeError, RunError
+from instil.recipe import Recipe, load_recipe, to_yaml
+from instil.run import RECIPE, SUMMARY, write_whole
+
+STUDY = "study.json"
+
+
+class Work(StrEnum):
+    """What a job does."""
+
+    RUN = "run"
+    """A whole run."""
+    PROMPT = "prompt"
+    """Prompting alone: the ladder and the test, nothing trained."""
+    ASK = "ask"
+    """The test rows of several tasks alone, zero-shot."""
+
+
+_DONE = {
+    Work.RUN: SUMMARY,
+    Work.PROMPT: "state/prompted.json",
+    Work.ASK: "state/asked.json",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run directory of a study."""
+
+    name: str
+    """Of its folder."""
+    recipe: Recipe
+    """What it runs."""
+    work: Work = Work.RUN
+    """What it does."""
+    merge: bool = False
+    """Whether its model is then written as one plain model, for a later run to start from."""
+    ahead: Recipe | None = None
+    """What is checked beforehand in its stead, where its model is another job's; None: itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFolder:
+    """Where everything of a study lies."""
+
+    path: Path
+    """The folder itself."""
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.resolve().name
+
+    @property
+    def shared(self) -> Path:
+        """What runs take over from one another."""
+        return self.path / "shared"
+
+    def arm(self, name: str) -> Path:
+        """The run directory of an arm."""
+        return self.path / "arms" / name
+
+    def merged(self, name: str) -> Path:
+        """The merged model of an arm, in the name that its run directory will have."""
+        return self.arm(name) / "merged"
+
+    def recipe(self, name: str) -> Path:
+        """The recipe of an arm."""
+        return self.path / "recipes" / f"{name}.yaml"
+
+    def log(self, name: str) -> Path:
+        """What an arm printed."""
+        return self.path / "logs" / f"{name}.txt"
+
+    def finished(self, job: Job) -> bool:
+        """Say whether a job is done."""
+        done = self.arm(job.name) / _DONE[job.work]
+        return done.is_file() and (not job.merge or self.merged(job.name).is_dir())
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """See that what is there is of the same recipes.
+
+        Raises:
+            RunError: The folder is no study, or arms in it were run with other recipes.
+        """
+        if self.path.exists() and any(self.path.iterdir()) and not (self.path / "recipes").is_dir():
+            raise RunError(
+                Problem(
+                    f"{self.path} exists and is not a study",
+                    fix="give another folder with --folder",
+                )
+            )
+        others = [job.name for job in jobs if self._differs(job)]
+        if others:
+            raise RunError(
+                Problem(
+                    "the recipe has been changed since these arms were run",
+                    where=str(self.path),
+                    found=", ".join(others),
+                    fix="undo the change to go on; or begin a new study with --folder ANOTHER; or "
+                    f"remove these arms' folders under {self.path / 'arms'} to run them anew",
+                )
+            )
+
+    def _differs(self, job: Job) -> bool:
+        path = self.arm(job.name) / RECIPE
+        if not path.is_file():
+            return False
+        try:
+            return load_recipe(path) != job.recipe
+        except RecipeError:
+            return True  # of another version
+
+    def lay_out(self, jobs: Iterable[Job]) -> None:
+        """Write the recipes of jobs."""
+        for job in jobs:
+            write_whole(self.recipe(job.name), to_yaml(job.recipe).encode())
+
+    def save(self, found: object) -> None:
+        """Write `study.json`."""
+        adapter: TypeAdapter[Any] = TypeAdapter(type(found))
+        write_whole(self.path / STUDY, adapter.dump_json(found, indent=1))
+
+
+def failed(names: Sequence[str], *, where: Path) -> InstilError:
+    """Return the error of a study of which some arms did not end well."""
+    return RunError(
+        Problem(
+            f"{len(names)} of the arms did not finish",
+            where=str(where),
+            found=", ".join(names),
+            fix="mend what the messages above say; the same command goes on with what is missing",
+        )
+    )

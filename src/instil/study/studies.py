@@ -1,0 +1,216 @@
+"""The studies, each a function: plan the arms, say what they will take, run them, report.
+
+Everything before the first run is checked first (`instil check` of every recipe), so that a mistake
+in the last arm is told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from instil.errors import Problem, RunError
+from instil.recipe import Recipe
+from instil.report import format as fmt
+from instil.report.curve import curve_report
+from instil.report.html import to_html
+from instil.report.methods import methods_report
+from instil.report.sequence import sequence_report
+from instil.run import write_whole
+from instil.study.curve import plan_curve, sum_up_curve
+from instil.study.execute import Chain, Say, devices, run_apart
+from instil.study.folder import STUDY, Job, StudyFolder, Work
+from instil.study.methods import jobs_of, plan_methods, sum_up_methods
+from instil.study.sequence import first_jobs, later_jobs, plan_sequence, sum_up_sequence
+from instil.studyresults import CurveStudy, MethodsStudy, SequenceStudy
+
+_FOUND: TypeAdapter[MethodsStudy | CurveStudy | SequenceStudy] = TypeAdapter(
+    Annotated[MethodsStudy | CurveStudy | SequenceStudy, Field(discriminator="kind")]
+)
+Execute = Callable[[StudyFolder, Sequence[Chain]], None]
+
+
+def methods_study(
+    path: Path,
+    *,
+    changes: Sequence[str],
+    arms: Mapping[str, Sequence[str]],
+    seeds: Sequence[int],
+    folder: Path,
+    model: str | None = None,
+    say: Say,
+    execute: Execute | None = None,
+) -> MethodsStudy:
+    """Run the arms on the same rows and seeds, and report score against forgetting.
+
+    Args:
+        path: The recipe file.
+        changes: Overrides for all arms.
+        arms: Arm -> its own overrides; the first is what the others are compared with.
+        seeds: Of every arm.
+        folder: The study's folder; finished arms in it are taken as they are.
+        model: Another model, to be prompted beside them.
+        say: Shows one line.
+        execute: Runs the jobs; None: in processes of their own.
+
+    Raises:
+        InstilError: Whatever the user can mend; what is finished is kept.
+    """
+    methods = plan_methods(path, changes=changes, arms=arms, model=model)
+    study = StudyFolder(folder)
+    # Seed by seed: what is there after a stop compares all arms.
+    chains = [(jobs_of(m, seeds=[seed])[0],) for seed in seeds for m in methods]
+    _do(study, chains, say=say, execute=execute)
+    found = sum_up_methods(study, methods, seeds=seeds)
+    study.save(found)
+    rebuild_study(folder)
+    return found
+
+
+def curve_study(
+    path: Path,
+    *,
+    changes: Sequence[str],
+    sizes: Sequence[int] | None,
+    seeds: Sequence[int],
+    folder: Path,
+    say: Say,
+    execute: Execute | None = None,
+) -> CurveStudy:
+    """Run every size with every seed, and report the learning curve.
+
+    Args:
+        path: The recipe file.
+        changes: Overrides for all runs.
+        sizes: Rows of each task; None: 50, 100, 250, 500 and 1000, as far as there are rows.
+        seeds: Of every size.
+        folder: The study's folder; finished runs in it are taken as they are.
+        say: Shows one line.
+        execute: Runs the jobs; None: in processes of their own.
+
+    Raises:
+        InstilError: Whatever the user can mend; what is finished is kept.
+    """
+    plan = plan_curve(path, changes=changes, sizes=sizes, seeds=seeds)
+    if plan.left_out:
+        say(f"left out, for want of rows: {', '.join(map(str, plan.left_out))}")
+    study = StudyFolder(folder)
+    _do(study, [(job,) for job in plan.jobs()], say=say, execute=execute)
+    found = sum_up_curve(study, plan)
+    study.save(found)
+    rebuild_study(folder)
+    return found
+
+
+def sequence_study(
+    paths: Sequence[Path],
+    *,
+    changes: Sequence[str],
+    seeds: Sequence[int],
+    replay: float,
+    folder: Path,
+    say: Say,
+    execute: Execute | None = None,
+) -> SequenceStudy:
+    """Train tasks one after another, with and without replay, and report the matrix.
+
+    Args:
+        paths: One recipe with several tasks, or several of one task each.
+        changes: Overrides for all stages.
+        seeds: Of every arm.
+        replay: Share of earlier tasks' rows in the arm with replay; 0: no such arm.
+        folder: The study's folder; finished stages in it are taken as they are.
+        say: Shows one line.
+        execute: Runs the jobs; None: in processes of their own.
+
+    Raises:
+        InstilError: Whatever the user can mend; what is finished is kept.
+    """
+    plan = plan_sequence(paths, changes=changes, seeds=seeds, replay=replay)
+    study = StudyFolder(folder)
+    _do(study, first_jobs(plan, study), later_jobs(plan, study), say=say, execute=execute)
+    found = sum_up_sequence(study, plan)
+    study.save(found)
+    rebuild_study(folder)
+    return found
+
+
+def rebuild_study(folder: Path) -> Path:
+    """Write a study's `report.html` anew from `study.json`; return it.
+
+    Raises:
+        RunError: The file is not what was written.
+    """
+    path = folder / STUDY
+    try:
+        found = _FOUND.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise RunError(
+            Problem(
+                "this file of a study cannot be read",
+                where=str(path),
+                found=error.errors(include_url=False)[0]["msg"],
+                fix="it was changed, or written by another version: give the study's command again",
+            )
+        ) from error
+    if isinstance(found, MethodsStudy):
+        report = methods_report(found)
+    elif isinstance(found, CurveStudy):
+        report = curve_report(found)
+    else:
+        report = sequence_report(found)
+    write_whole(folder / "report.html", to_html(report).encode())
+    return folder / "report.html"
+
+
+def _do(
+    study: StudyFolder,
+    *phases: Sequence[Chain],
+    say: Say,
+    execute: Execute | None,
+) -> None:
+    """Run what is not finished, phase by phase."""
+    jobs = [job for chains in phases for chain in chains for job in chain]
+    study.check(jobs)
+    gpus = devices(jobs[0].recipe)
+    left = [job for job in jobs if not study.finished(job)]
+    if left:
+        say(_forecast(left, of=len(jobs), at_once=max(1, len(gpus)), say=say))
+    for chains in phases:
+        if execute is None:
+            run_apart(study, chains, gpus=gpus, say=say)
+        else:
+            execute(study, chains)
+
+
+def _forecast(left: Sequence[Job], *, of: int, at_once: int, say: Say) -> str:
+    """Check every recipe, and say what the runs that are left will take.
+
+    Raises:
+        InstilError: Whatever would stop one of them.
+    """
+    from instil.foresee import check_recipe
+
+    found: dict[str, float] = {}
+    total = 0.0
+    for job in left:
+        if job.work is Work.ASK:
+            continue
+        recipe = job.ahead or job.recipe
+        key = _but_for_seed(recipe)
+        if key not in found:
+            found[key] = check_recipe(recipe, say=say).seconds
+        total += found[key]
+    finished = f", {of - len(left)} of {of} are finished" if of > len(left) else ""
+    several = f", {at_once} at a time" if at_once > 1 else ""
+    return (
+        f"{fmt.plural(len(left), 'run')} to do{finished}: about "
+        f"{fmt.seconds(total / at_once)}{several} (an estimate, less what they share)"
+    )
+
+
+def _but_for_seed(recipe: Recipe) -> str:
+    return recipe.model_copy(update={"seed": 0}).model_dump_json()

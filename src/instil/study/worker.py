@@ -1,0 +1,31 @@
+"""One job of a study: a run, or prompting alone; gone on with where it was stopped."""
+
+from __future__ import annotations
+
+from rich.progress import Progress
+
+from instil.pipeline import run_recipe
+from instil.run import RECIPE, SUMMARY
+from instil.study.folder import Job, StudyFolder, Work
+from instil.study.untrained import ask_recipe, prompt_recipe
+
+
+def do(folder: StudyFolder, job: Job, *, progress: Progress | None = None) -> None:
+    """Do a job, or go on with it.
+
+    Raises:
+        InstilError: Whatever the user can mend.
+    """
+    shown = progress or Progress(disable=True)
+    arm = folder.arm(job.name)
+    resume = (arm / RECIPE).is_file()
+    if job.work is not Work.RUN:
+        ask = prompt_recipe if job.work is Work.PROMPT else ask_recipe
+        ask(job.recipe, folder=arm, resume=resume, progress=shown, shared=folder.shared)
+        return
+    if not (arm / SUMMARY).is_file():
+        run_recipe(job.recipe, folder=arm, resume=resume, progress=shown, shared=folder.shared)
+    if job.merge and not folder.merged(job.name).is_dir():
+        from instil.serve import export
+
+        export(arm, out=folder.merged(job.name), merge=True)

@@ -1,0 +1,56 @@
+"""A small recipe file over made-up reviews, and a way to run a study in this process."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from instil import pipeline
+from instil.compare import forgetting
+from instil.study import studies
+from instil.study.execute import run_here
+from instil.study.folder import StudyFolder
+from moods import lay_out, make_recipe
+
+QUICK = (
+    "dtype=float32",
+    "tasks.0.train=24",
+    "train.num_train_epochs=1",
+    "baselines.shots=[0]",
+    "forgetting.rows=3",
+    "train.eval_steps=100",
+    "validation=8",
+    "test=16",
+)
+
+
+def quiet(_: str) -> None:
+    """Say nothing."""
+
+
+def here(said: list[str] | None = None):
+    """Run jobs in this process, noting what is said."""
+    say = quiet if said is None else said.append
+
+    def execute(folder: StudyFolder, chains: Sequence) -> None:
+        run_here(folder, chains, say=say)
+
+    return execute
+
+
+@pytest.fixture(scope="module")
+def recipe_path(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path):
+    """A recipe file whose general text is at hand."""
+    folder = lay_out(tmp_path_factory.mktemp("study"))
+    make_recipe(folder, tiny_folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
+        # The reports of the arms themselves: tested elsewhere, and half of a tiny run's time.
+        patch.setattr(pipeline, "rebuild_report", lambda _: None)
+        yield folder / "recipe.yaml"
+
+
+@pytest.fixture
+def no_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For runs that are only pretended: their models are not there to be checked."""
+    monkeypatch.setattr(studies, "_forecast", lambda *_, **__: "")
