@@ -12,7 +12,8 @@ from moods import lay_out, make_recipe, ready
 
 QUICK = (
     "dtype=float32",
-    "train.num_train_epochs=0.7",
+    "train.num_train_epochs=1",
+    "tasks.0.train=40",
     "validation=12",
     "forgetting.tasks=none",
     "lora.lora_dropout=0.1",
@@ -27,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tries be made for the few steps of a test."""
-    monkeypatch.setattr(rates, "SHARE", 4.0)
+    monkeypatch.setattr(rates, "SHARE", 8.0)
     monkeypatch.setattr(rates, "LEAST_STEPS", 2)
     monkeypatch.setattr(rates, "MOST_STEPS", 4)
 

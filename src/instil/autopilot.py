@@ -184,7 +184,7 @@ class _Ladder:
         assert isinstance(found, Interpolation), "the recipe of this arm interpolates"
         taken = next(each for each in found.tried if each.share == found.chosen)
         return TriedMethod(
-            f"{way} + {PART}",
+            f"{way} + {PART} ({100 * found.chosen:g} %)",
             taken.score,
             taken.loss,
             taken.points,
