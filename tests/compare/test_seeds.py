@@ -47,7 +47,8 @@ def test_seeds_that_differ_widen_the_interval():
     lifted = np.array([rows, np.where(np.arange(100) < 20, 1, rows), np.zeros(100)])
     apart = crossed([Stratum(lifted, tuple(map(str, range(100))))], span=SHARE)
     assert apart.high - apart.low > 2 * (same.high - same.low)
-    assert apart.df < 3
+    assert apart.seed_share > 0.5
+    assert same.seed_share == 0
 
 
 def test_several_tasks_count_the_same():
@@ -82,23 +83,23 @@ def test_differences_are_paired_by_row_and_seed():
 
 def simulated(
     draw: np.random.Generator, *, seeds: int, sigma: float, clusters: int
-) -> tuple[float, float, float]:
+) -> tuple[float, float]:
     """Paired differences with a row effect in clusters, a seed effect, and noise; true mean 0."""
     size = 3
     group = np.repeat(np.arange(clusters), size)
     rows = draw.normal(0, 0.25, clusters)[group] + draw.normal(0, 0.2, clusters * size)
     table = rows + draw.normal(0, sigma, (seeds, 1)) + draw.normal(0, 0.3, (seeds, len(rows)))
     found = crossed([Stratum(table, tuple(map(str, group)))], span=None)
-    return found.low, found.high, found.df
+    return found.low, found.high
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "sigma"), [(2, 0.0), (3, 0.0), (3, 0.03), (5, 0.03), (3, 0.1)])
+@pytest.mark.parametrize(("seeds", "sigma"), [(2, 0.0), (3, 0.03), (3, 0.1)])
 def test_coverage_over_rows_and_seeds(seeds: int, sigma: float):
     draw = np.random.default_rng(3)
-    ends = [simulated(draw, seeds=seeds, sigma=sigma, clusters=60) for _ in range(1000)]
-    covered = np.mean([low <= 0 <= high for low, high, _ in ends])
-    assert covered >= 0.93, covered
+    ends = [simulated(draw, seeds=seeds, sigma=sigma, clusters=40) for _ in range(250)]
+    covered = np.mean([low <= 0 <= high for low, high in ends])
+    assert covered >= 0.91, covered  # 95 % less three Monte Carlo errors
 
 
 def test_span_is_kept():

@@ -38,6 +38,12 @@ def here(said: list[str] | None = None):
     return execute
 
 
+def blank_report(folder: Path) -> None:
+    """Stand in for a run's report and model card."""
+    for name in ("report.html", "model/README.md"):
+        (folder / name).write_text("", encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def recipe_path(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path):
     """A recipe file whose general text is at hand."""
@@ -46,7 +52,7 @@ def recipe_path(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
         # The reports of the arms themselves: tested elsewhere, and half of a tiny run's time.
-        patch.setattr(pipeline, "rebuild_report", lambda _: None)
+        patch.setattr(pipeline, "rebuild_report", blank_report)
         yield folder / "recipe.yaml"
 
 

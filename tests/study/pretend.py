@@ -50,6 +50,7 @@ def _write(folder: StudyFolder, job: Job, score: Score) -> None:
     else:
         run.write_scores("guard", _guard(job, score))
         save_summary(run, _summary(job, tuple(results)))
+        write_whole(run.folder / "report.html", b"")
     if job.merge:
         folder.merged(job.name).mkdir()
 

@@ -25,9 +25,11 @@ from pydantic import TypeAdapter
 
 from instil.errors import InstilError, Problem, RecipeError, RunError
 from instil.recipe import Recipe, load_recipe, to_yaml
-from instil.run import RECIPE, SUMMARY, write_whole
+from instil.run import RECIPE, write_whole
 
 STUDY = "study.json"
+REPORT = "report.html"
+"""The last thing that a run writes."""
 
 
 class Work(StrEnum):
@@ -42,7 +44,7 @@ class Work(StrEnum):
 
 
 _DONE = {
-    Work.RUN: SUMMARY,
+    Work.RUN: REPORT,
     Work.PROMPT: "state/prompted.json",
     Work.ASK: "state/asked.json",
 }

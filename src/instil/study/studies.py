@@ -22,7 +22,7 @@ from instil.report.sequence import sequence_report
 from instil.run import write_whole
 from instil.study.curve import plan_curve, sum_up_curve
 from instil.study.execute import Chain, Say, devices, run_apart
-from instil.study.folder import STUDY, Job, StudyFolder, Work
+from instil.study.folder import REPORT, STUDY, Job, StudyFolder, Work
 from instil.study.methods import jobs_of, plan_methods, sum_up_methods
 from instil.study.sequence import first_jobs, later_jobs, plan_sequence, sum_up_sequence
 from instil.studyresults import CurveStudy, MethodsStudy, SequenceStudy
@@ -162,8 +162,8 @@ def rebuild_study(folder: Path) -> Path:
         report = curve_report(found)
     else:
         report = sequence_report(found)
-    write_whole(folder / "report.html", to_html(report).encode())
-    return folder / "report.html"
+    write_whole(folder / REPORT, to_html(report).encode())
+    return folder / REPORT
 
 
 def _do(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.progress import Progress
 
 from instil.pipeline import run_recipe
-from instil.run import RECIPE, SUMMARY
-from instil.study.folder import Job, StudyFolder, Work
+from instil.run import RECIPE
+from instil.study.folder import REPORT, Job, StudyFolder, Work
 from instil.study.untrained import ask_recipe, prompt_recipe
 
 
@@ -23,7 +23,7 @@ def do(folder: StudyFolder, job: Job, *, progress: Progress | None = None) -> No
         ask = prompt_recipe if job.work is Work.PROMPT else ask_recipe
         ask(job.recipe, folder=arm, resume=resume, progress=shown, shared=folder.shared)
         return
-    if not (arm / SUMMARY).is_file():
+    if not (arm / REPORT).is_file():
         run_recipe(job.recipe, folder=arm, resume=resume, progress=shown, shared=folder.shared)
     if job.merge and not folder.merged(job.name).is_dir():
         from instil.serve import export
