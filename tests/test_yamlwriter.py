@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import string
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from instil.errors import RecipeError
@@ -37,8 +37,9 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=40)  # a hundred take seconds, in which nothing new is met
+@settings(max_examples=40, deadline=None)  # a hundred take seconds, in which nothing new is met
 @given(st.dictionaries(st.sampled_from(["a", "b c", "yes"]), VALUES, min_size=1))
+@example({"a": ["?x", "x"], "b": {"?k": "?v"}})
 def test_what_is_written_reads_back_the_same(data: dict[str, object]) -> None:
     text = dump_yaml(data, header="A file.")
     assert parse_yaml(text, where="f", error=RecipeError).data == data

@@ -84,7 +84,7 @@ def _blocks(value: object) -> object:
 
 def _key(key: object) -> object:
     """Escape a key that would not read back the same; a key is never a block."""
-    if isinstance(key, str) and not key.isprintable():
+    if isinstance(key, str) and (key.startswith("?") or not key.isprintable()):
         quoted: str = DoubleQuotedScalarString(key)
         return quoted
     return key
@@ -92,7 +92,8 @@ def _key(key: object) -> object:
 
 def _text(text: str) -> str:
     """Choose the style in which a text reads back the same: plain, a block, or with escapes."""
-    if not all(line.isprintable() for line in text.split("\n")):
+    # In a line of a list `?x` reads as a key.
+    if text.startswith("?") or not all(line.isprintable() for line in text.split("\n")):
         quoted: str = DoubleQuotedScalarString(text)
         return quoted
     block: str = LiteralScalarString(text)
