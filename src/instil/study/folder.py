@@ -121,7 +121,7 @@ class StudyFolder:
         if others:
             raise RunError(
                 Problem(
-                    "the recipe has been changed since these arms were run",
+                    "the recipe (or a default of instil's) has changed since these arms were run",
                     where=str(self.path),
                     found=", ".join(others),
                     fix="undo the change to go on; or begin a new study with --folder ANOTHER; or "
