@@ -9,8 +9,9 @@ from instil import autopilot, replaying, training
 from instil.compare import forgetting, interpolation
 from instil.errors import RecipeError
 from instil.recipe import Recipe, load_recipe
-from instil.results import TrainingSummary, TriedMethod
+from instil.results import TrainingSummary
 from instil.run import load_manifest, load_steps, load_summary
+from instil.trials import TriedMethod
 from moods import lay_out, make_recipe, ready, run
 
 QUICK = (

@@ -21,10 +21,10 @@ from instil.keeping import settle
 from instil.recipe import Method, Recipe
 from instil.replaying import add_replay
 from instil.report.methods_tried import methods_lines
-from instil.results import Interpolation, Methods, TriedMethod
 from instil.run import write_whole
 from instil.stages import Bench, choosing_guard, load_base, load_tuned
 from instil.training import train, validation_of
+from instil.trials import Interpolation, Methods, TriedMethod
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores, GuardTask

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from instil.data.prepare import TaskData
 from instil.recipe import Method
-from instil.results import Interpolation, Moved, Tried
+from instil.results import Moved
 from instil.stages import Bench, choosing_guard, load_base, load_tuned
 from instil.training import validation_examples, validation_of
+from instil.trials import Interpolation, Tried
 from instil.types import Example, Score, Summary
 
 if TYPE_CHECKING:

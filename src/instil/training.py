@@ -16,10 +16,11 @@ from instil.data.prepare import TaskData
 from instil.recipe import Recipe
 from instil.report import format as fmt
 from instil.report.mix import mix_text
-from instil.results import Means, Sweep, TrainingSummary
+from instil.results import Means, TrainingSummary
 from instil.run import load_steps
 from instil.stages import Bench, load_base
 from instil.sweeping import find_rate, rule_rate
+from instil.trials import Sweep
 from instil.types import Example, Piece, Step
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from instil.report import format as fmt
 from instil.report.format import NBSP
 from instil.report.page import Align, Block, Cell, Column, Note, Table, Tone
-from instil.results import Interpolation, Means, Moved, RunSummary, Tried, TriedMethod
+from instil.results import Means, Moved, RunSummary
+from instil.trials import Interpolation, Tried, TriedMethod
 from instil.types import Summary
 
 

@@ -15,7 +15,7 @@ from instil.report.page import (
     Table,
     Tone,
 )
-from instil.results import Sweep, TriedRate
+from instil.trials import Sweep, TriedRate
 
 
 def sweep_sentence(found: Sweep) -> str:
