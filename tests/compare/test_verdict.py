@@ -214,6 +214,11 @@ def test_a_small_loss_among_many_guard_tasks_does_not_survive_holm() -> None:
             "+1.1 points (-1.9 to +4.1), no difference shown (300 rows could show 6.0 points)",
         ),
         (
+            _comparison("a", 0.3, 1.0, detectable=2.7),
+            "+30.0 points (-70.0 to +130.0), no difference shown (300 rows of too few groups to "
+            "show any difference)",
+        ),
+        (
             _comparison("a", 0.0, 0.0, detectable=0.0),
             "0.0 points (0.0 to 0.0), no difference shown",
         ),

@@ -287,8 +287,12 @@ def _could_show(comparison: Comparison, *, rows: str = "") -> str:
     if comparison.smallest_detectable <= 0:
         return ""
     size = _number(comparison.smallest_detectable, comparison).lstrip("+")
+    shows = f"could show {size} {_unit(comparison)}"
+    if comparison.metric != NATS.name and comparison.smallest_detectable >= 1:
+        verb = "are " if rows == "which" else ""
+        shows = f"{verb}of too few groups to show any difference"
     subject = {"": f" ({comparison.n} rows", "which": ", which", "rows": f", {comparison.n} rows"}
-    text = f"{subject[rows]} could show {size} {_unit(comparison)}"
+    text = f"{subject[rows]} {shows}"
     return f"{text})" if rows == "" else text
 
 
