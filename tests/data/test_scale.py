@@ -23,18 +23,22 @@ group: product
 templates: [{{id: plain, prompt: "Good? {{{{ review }}}}"}}]
 """
 CHILD = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from instil.data.prepare import prepare
 from instil.tasks.task import load_task
 
 data = prepare(
     load_task(sys.argv[1]), train=None, validation=150, test=300, seed=0, near_duplicates=0.8
 )
-print(len(data.train), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+# getrusage would also count what pytest had when it started this process.
+peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
+print(len(data.train), int(peak[1]) * 1024)
 """
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the peak")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("name", "rows"),
