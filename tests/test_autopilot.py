@@ -40,6 +40,7 @@ def alpha(done: Path) -> float:
     return json.loads((done / "model" / "adapter_config.json").read_text())["lora_alpha"]
 
 
+@pytest.mark.slow
 def test_all_ways_are_tried_and_the_one_taken_is_the_run(folder, tiny_folder, monkeypatch):
     # Half of the way is made to be the least forgotten at an equal score.
     original = autopilot._Ladder._measure

@@ -52,7 +52,10 @@ def instil(*arguments: object) -> str:
     return result.output
 
 
-@pytest.mark.parametrize("make", [text_labels, numeric_ratings, free_text_target])
+@pytest.mark.parametrize(
+    "make",
+    [text_labels, pytest.param(numeric_ratings, marks=pytest.mark.slow), free_text_target],
+)
 def test_init_and_run_work_unedited(make, tmp_path, tiny_folder, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = make(tmp_path)

@@ -80,6 +80,7 @@ def test_guard_rows_to_choose_on_are_not_those_reported_on(
     assert left == ()
 
 
+@pytest.mark.slow
 def test_at_0_the_untouched_model_is_handed_over_and_judged_once(folder, tiny_folder):
     recipe = make_recipe(folder, tiny_folder, *BARE, "keep.interpolate=0.0")
     done = run(recipe, folder / "run")

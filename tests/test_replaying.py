@@ -184,6 +184,7 @@ def test_own_texts_in_a_run(folder, tiny_folder, monkeypatch) -> None:
     assert [list(text.ids) for text in kept] == [text["ids"] for text in texts]
 
 
+@pytest.mark.slow
 def test_a_guard_task_that_is_replayed_is_no_longer_an_untouched_witness(folder, tiny_folder):
     recipe = make_recipe(
         folder, tiny_folder, *QUICK, "keep.replay={share: 0.25, of: guard}", "forgetting.text=false"
