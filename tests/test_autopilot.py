@@ -30,7 +30,6 @@ QUICK = (
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(forgetting, "TEXT_FROM", str(tmp_path / "echo.yaml"))
-    monkeypatch.setattr(forgetting, "TEXT_ROWS", 4)
     monkeypatch.setattr(interpolation, "SHARES", (0.5, 1.0))
     monkeypatch.setattr(replaying, "OWN_TOKENS", 8)
     return lay_out(tmp_path)

@@ -118,7 +118,6 @@ def test_no_row_that_is_judged_by_is_replayed(folder, tiny_folder, monkeypatch) 
         text.replace("target: thing\n", "target: thing\ngroup: review\n")
     )
     monkeypatch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
-    monkeypatch.setattr(forgetting, "TEXT_ROWS", 6)
     recipe = make_recipe(
         folder, tiny_folder, *QUICK, "keep.replay={share: 0.2, of: guard}", "forgetting.rows=4"
     )

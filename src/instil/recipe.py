@@ -194,7 +194,9 @@ class Forgetting(Section):
         "guard", description="Tasks to measure before and after: guard, none, or a list of tasks."
     )
     rows: int = Field(100, ge=1, description="Rows of each of them.")
-    text: bool = Field(True, description="Also measure cross-entropy on general text.")
+    text: bool = Field(
+        True, description="Also measure cross-entropy on general text, as many pieces of it."
+    )
     budget: float | None = Field(
         None, ge=0, le=100, description="Points of 100 that may be lost on average; null: no limit."
     )

@@ -29,7 +29,6 @@ TEXT_FROM = "bbc_headline"
 GUARD_TOKENS = 256
 """Longest prompt of a guard task; longer inputs are shortened, before and after alike."""
 TEXT_TOKENS = 160
-TEXT_ROWS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +139,7 @@ def load_guard(
     Args:
         names: The tasks.
         rows: Rows of each.
-        text: Whether general text is read too.
+        text: Whether general text is read too, as many pieces of it.
         chat: The model's chat format.
         seed: Of the draw.
         apart_from: Another guard, with no group of whose rows any row is shared. A task that has
@@ -154,7 +153,7 @@ def load_guard(
     )
     guard = [_guard_task(load_task(name), rows, chat, seed, taken) for name in names]
     if text:
-        guard.append(_general_text(seed, taken))
+        guard.append(_general_text(rows, seed, taken))
     return tuple(item for item in guard if item.examples)
 
 
@@ -179,10 +178,10 @@ def _guard_task(
     return GuardTask(task.id, task.kind, task.metric, task.max_new_tokens, tuple(examples))
 
 
-def _general_text(seed: int, taken: frozenset[tuple[str, str]]) -> GuardTask:
+def _general_text(count: int, seed: int, taken: frozenset[tuple[str, str]]) -> GuardTask:
     task = load_task(TEXT_FROM)
     drawn = sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "text", r.id))
-    rows = [row for row in drawn if (task.id, row.group) not in taken][:TEXT_ROWS]
+    rows = [row for row in drawn if (task.id, row.group) not in taken][:count]
     examples = [
         Example(
             id=f"text/{row.id}",
