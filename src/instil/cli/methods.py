@@ -66,7 +66,7 @@ def _show(study: MethodsStudy, folder: Path) -> None:
 
     from instil.cli.show import make_console, plain_table
     from instil.report import format as fmt
-    from instil.report.methods import methods_verdict
+    from instil.report.methods_verdict import methods_verdict
     from instil.report.parts import axis_name
 
     table = plain_table(title=f"{', '.join(study.tasks)}: mean (95 % interval)")

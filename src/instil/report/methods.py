@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from instil.compare.verdict import PROMPTING, Outcome, outcomes
+from instil.compare.verdict import Outcome
 from instil.report import format as fmt
 from instil.report.format import NBSP, Unit
+from instil.report.methods_verdict import (
+    methods_verdict,
+    points_outcomes,
+    reference_arm,
+    score_outcomes,
+    seeds_named,
+    shown_of,
+    text_outcomes,
+    thousand,
+    trained_arms,
+)
 from instil.report.page import (
     Align,
     Axis,
@@ -30,18 +41,13 @@ from instil.report.parts import TONES, axis_name, verdict_word
 from instil.studyresults import MethodArm, MethodsStudy
 from instil.types import Comparison
 
-HALF_A_POINT = 0.005
-"""What an arm may give up on the score and still count as keeping it."""
-MOST = 0.5
-"""The share of the reference arm's loss that is most of it."""
-
 
 def methods_report(study: MethodsStudy) -> Report:
     """Return the report of a study of methods; nothing in it is escaped yet."""
     return Report(
         title=study.name,
         subtitle=f"{study.model}, {', '.join(study.tasks)}, "
-        f"{fmt.plural(study.rows.get('test', 0), 'test row')}, {_seeds(study.seeds)}",
+        f"{fmt.plural(study.rows.get('test', 0), 'test row')}, {seeds_named(study.seeds)}",
         verdict=methods_verdict(study),
         key_numbers=(),
         sections=(
@@ -73,184 +79,6 @@ _COSTS = (
     "Time to make is training (or choosing the prompt); a thousand predictions take what was "
     "measured on the test rows. What the untouched model said was asked once for all arms."
 )
-
-
-def methods_verdict(study: MethodsStudy) -> tuple[str, ...]:
-    """Return what the study shows, in a few sentences."""
-    return tuple(
-        filter(
-            None,
-            (_scores_sentence(study), _forgot_sentence(study), *_recovery(study), _size(study)),
-        )
-    )
-
-
-def trained_arms(study: MethodsStudy) -> list[MethodArm]:
-    """Return the arms that were tuned, the reference arm among them."""
-    return [arm for arm in study.arms if arm.trained]
-
-
-def score_outcomes(study: MethodsStudy) -> dict[str, Outcome]:
-    """Arm -> what its score against the reference arm's shows, corrected over all arms."""
-    return _outcomes([(a.name, a.score_against) for a in study.arms])
-
-
-def text_outcomes(study: MethodsStudy) -> dict[str, Outcome]:
-    """Arm -> what its loss on general text against the reference arm's shows."""
-    return _outcomes([(a.name, a.text_against) for a in study.arms])
-
-
-def points_outcomes(study: MethodsStudy) -> dict[str, Outcome]:
-    """Arm -> what its change on the guard tasks against the reference arm's shows."""
-    return _outcomes([(a.name, a.points_against) for a in study.arms])
-
-
-def _outcomes(found: Sequence[tuple[str, Comparison | None]]) -> dict[str, Outcome]:
-    known = [(name, each) for name, each in found if each is not None]
-    shown = outcomes([each for _, each in known])
-    return {name: each for (name, _), each in zip(known, shown, strict=True)}
-
-
-def _reference(study: MethodsStudy) -> MethodArm:
-    return next(arm for arm in study.arms if arm.name == study.reference)
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"{fmt.plural(len(seeds), 'seed')} ({', '.join(map(str, seeds))})"
-
-
-# --- sentences ------------------------------------------------------------------------------------
-
-
-def _scores_sentence(study: MethodsStudy) -> str:
-    shown = score_outcomes(study)
-    reference = _reference(study)
-    parts = [
-        f"On {', '.join(study.tasks)}, {reference.label} reached {fmt.interval(reference.score)}"
-    ]
-    level = []
-    for arm in study.arms:
-        if arm.score_against is None:
-            continue
-        if shown[arm.name] is Outcome.NOT_SHOWN:
-            level.append(arm)
-        else:
-            parts.append(f"{arm.label} is {shown[arm.name]} than that by {_size_of(arm)}")
-    if level:
-        parts.append(
-            f"no difference from it is shown for {_names(level)} (this study could show "
-            f"{_detectable([a.score_against for a in level])})"
-        )
-    return f"{'; '.join(parts)}; corrected for {fmt.plural(len(shown), 'comparison')}."
-
-
-def _size_of(arm: MethodArm) -> str:
-    assert arm.score_against is not None
-    found = arm.score_against
-    return f"{fmt.change(found).lstrip('+' + fmt.MINUS)} ({fmt.change_interval(found)})"
-
-
-def _names(arms: Sequence[MethodArm]) -> str:
-    return ", ".join(arm.label for arm in arms)
-
-
-def _detectable(found: Sequence[Comparison | None]) -> str:
-    known = [each for each in found if each is not None and each.smallest_detectable]
-    if not known:
-        return "no more than its rows had in common"
-    sizes = sorted(each.smallest_detectable for each in known)
-    metric = known[0].metric
-    low, high = (fmt.size_of_change(size, metric) for size in (sizes[0], sizes[-1]))
-    return low if low == high else f"{low} to {high}"
-
-
-def _forgot_sentence(study: MethodsStudy) -> str:
-    arms = [arm for arm in trained_arms(study) if arm.text is not None]
-    if not arms:
-        return "Forgetting was not measured on general text."
-    shown = _outcomes([(arm.name, arm.text) for arm in arms])
-    lost = [arm for arm in arms if shown[arm.name] is Outcome.WORSE]
-    kept = [arm for arm in arms if shown[arm.name] is not Outcome.WORSE]
-    parts = [f"{arm.label} lost {_text(arm)}" for arm in lost]
-    if kept:
-        parts.append(f"no loss is shown for {_names(kept)}")
-    return f"General text: {'; '.join(parts)}."
-
-
-def _text(arm: MethodArm) -> str:
-    assert arm.text is not None
-    return f"{fmt.change(arm.text).lstrip('+')} per token ({fmt.change_interval(arm.text)})"
-
-
-def _recovery(study: MethodsStudy) -> list[str]:
-    """Say which arms give back most of what the reference arm lost on general text."""
-    reference = _reference(study)
-    others = [arm for arm in trained_arms(study) if arm.text_against is not None]
-    if reference.text is None or not others:
-        return []
-    if outcomes([reference.text])[0] is not Outcome.WORSE:
-        return [f"{reference.label} shows no loss on general text that others could give back."]
-    shown = text_outcomes(study)
-    found = [
-        arm
-        for arm in others
-        if shown[arm.name] is Outcome.BETTER
-        and _recovered(arm, reference) > MOST
-        and arm.score_against is not None
-        and arm.score_against.difference >= -HALF_A_POINT
-    ]
-    if not found:
-        return [
-            f"No arm is shown to give back most of what {reference.label} lost on general text at "
-            "a score within half a point of it."
-        ]
-    return [_recovery_sentence(arm, reference) for arm in found]
-
-
-def _recovered(arm: MethodArm, reference: MethodArm) -> float:
-    assert arm.text_against is not None
-    assert reference.text is not None
-    return -arm.text_against.difference / reference.text.difference
-
-
-def _recovery_sentence(arm: MethodArm, reference: MethodArm) -> str:
-    assert arm.text_against is not None
-    assert arm.score_against is not None
-    share = f"{100 * _recovered(arm, reference):.0f}{NBSP}%"
-    return (
-        f"{arm.label} gives back {share} of what {reference.label} lost on general text "
-        f"({fmt.change(arm.text_against)} per token, {fmt.change_interval(arm.text_against)}), at "
-        f"{fmt.change(arm.score_against)} of score ({fmt.change_interval(arm.score_against)})."
-    )
-
-
-def _size(study: MethodsStudy) -> str:
-    """Put another model, prompted, beside the tuned one, with what predictions take."""
-    others = [arm for arm in study.arms if not arm.trained and arm.name != PROMPTING]
-    reference = _reference(study)
-    found = []
-    for arm in others:
-        word = score_outcomes(study)[arm.name]
-        shown = {
-            Outcome.BETTER: f"{arm.label} is better than {study.model} tuned ({reference.label})",
-            Outcome.WORSE: f"{arm.label} is worse than {study.model} tuned ({reference.label})",
-            Outcome.NOT_SHOWN: f"no difference is shown between {arm.label} and {study.model} "
-            f"tuned ({reference.label})",
-        }[word]
-        found.append(
-            f"{shown[:1].upper()}{shown[1:]}: {fmt.figure(arm.score.mean, study.metric)} against "
-            f"{fmt.figure(reference.score.mean, study.metric)}; a thousand predictions take "
-            f"{_thousand(arm)} against {_thousand(reference)}."
-        )
-    return " ".join(found)
-
-
-def _thousand(arm: MethodArm) -> str:
-    speed = arm.costs.predictions_per_second
-    return fmt.seconds(1000 / speed) if speed else fmt.MISSING
-
-
-# --- pictures and tables --------------------------------------------------------------------------
 
 
 def _pareto_blocks(study: MethodsStudy) -> tuple[Block, ...]:
@@ -316,14 +144,14 @@ def front(marks: Sequence[Mark]) -> tuple[Point, ...]:
 
 def _arms_intro(study: MethodsStudy) -> str:
     rows = fmt.plural(study.rows.get("test", 0), "test row")
-    intro = f"On the same {rows}, {_seeds(study.seeds)}."
+    intro = f"On the same {rows}, {seeds_named(study.seeds)}."
     if len(study.seeds) == 1:
         return f"{intro} One seed says nothing about what another would have given."
     return f"{intro} Intervals are over rows and seeds."
 
 
 def _score_table(study: MethodsStudy) -> Table:
-    reference = _reference(study)
+    reference = reference_arm(study)
     shown = score_outcomes(study)
     columns = (
         Column("Arm", Align.TEXT),
@@ -367,7 +195,7 @@ def _forgetting_blocks(study: MethodsStudy) -> tuple[Block, ...]:
     arms = [arm for arm in trained_arms(study) if arm.text or arm.points]
     if not arms:
         return (Note("Not measured."),)
-    reference = _reference(study)
+    reference = reference_arm(study)
     columns = (
         Column("Arm", Align.TEXT),
         Column("General text, nats a token"),
@@ -376,8 +204,8 @@ def _forgetting_blocks(study: MethodsStudy) -> tuple[Block, ...]:
         Column(f"Minus {reference.label}"),
     )
     text, points = text_outcomes(study), points_outcomes(study)
-    own_text = _outcomes([(arm.name, arm.text) for arm in arms])
-    own_points = _outcomes([(arm.name, arm.points) for arm in arms])
+    own_text = shown_of([(arm.name, arm.text) for arm in arms])
+    own_points = shown_of([(arm.name, arm.points) for arm in arms])
     rows = tuple(
         (
             Cell(arm.label, _picked(arm)),
@@ -424,7 +252,7 @@ def _cost_table(study: MethodsStudy) -> Table:
             Cell(fmt.size(arm.costs.peak_memory_bytes)),
             Cell(fmt.size(arm.costs.bytes_on_disk)),
             Cell(fmt.tokens(arm.costs.tokens_per_prediction)),
-            Cell(_thousand(arm)),
+            Cell(thousand(arm)),
         )
         for arm in study.arms
     )
