@@ -1,15 +1,22 @@
+from pathlib import Path
+
 import pytest
 
+from instil.compare import forgetting
 from instil.compare.forgetting import (
     GUARD,
     GuardScores,
     GuardTask,
     choose_guard,
     ledger,
+    load_guard,
     mean_changes,
 )
+from instil.compare.verdict import TEXT
+from instil.model.load import LoadedModel
 from instil.tasks.task import load_task
 from instil.types import Example, Message, Prediction, Score
+from moods import lay_out
 
 
 def test_the_guard_is_of_at_least_four_other_kinds():
@@ -30,6 +37,16 @@ def test_relatives_of_the_trained_task_are_left_out_and_named():
 def test_named_tasks_are_taken_and_none_is_none():
     assert choose_guard(["trivia"], clusters=["qa"], trained=[]) == (("trivia",), ())
     assert choose_guard("none", clusters=[], trained=[]) == ((), ())
+
+
+@pytest.mark.parametrize("rows", [3, 30])
+def test_there_are_as_many_pieces_of_general_text_as_rows_of_a_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: LoadedModel, rows: int
+):
+    echo = str(lay_out(tmp_path) / "echo.yaml")
+    monkeypatch.setattr(forgetting, "TEXT_FROM", echo)
+    guard = load_guard([echo], rows=rows, text=True, chat=tiny.chat, seed=0)
+    assert [(item.id, len(item.examples)) for item in guard] == [("echo", rows), (TEXT, rows)]
 
 
 def test_a_gain_in_nats_does_not_make_good_a_loss_elsewhere():

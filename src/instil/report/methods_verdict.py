@@ -156,9 +156,10 @@ def _recovered(arm: MethodArm, reference: MethodArm) -> float:
 def _recovery_sentence(arm: MethodArm, reference: MethodArm) -> str:
     assert arm.text_against is not None
     assert arm.score_against is not None
-    share = f"{100 * _recovered(arm, reference):.0f}{NBSP}%"
+    share = _recovered(arm, reference)
+    part = f"{100 * share:.0f}{NBSP}% of" if share <= 1 else "more than"
     return (
-        f"{arm.label} gives back {share} of what {reference.label} lost on general text "
+        f"{arm.label} gives back {part} what {reference.label} lost on general text "
         f"({fmt.change(arm.text_against)} per token, {fmt.change_interval(arm.text_against)}), at "
         f"{fmt.change(arm.score_against)} of score ({fmt.change_interval(arm.score_against)})."
     )
