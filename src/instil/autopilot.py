@@ -130,14 +130,13 @@ class _Ladder:
             if enough(tried, budget=budget):
                 break
         best, why = pick(tried, budget=budget)
-        way = ways[best]
+        trained = best
         if chosen_on and not enough(tried, budget=budget):
-            tried.append(self._part(way))
+            tried.append(self._part(ways[best]))
             best, why = pick(tried, budget=budget)
         rows = {item.id: len(item.examples) for item in chosen_on}
-        interpolated = tried[best].name not in ways
-        if not interpolated:
-            way = ways[best]
+        interpolated = best == len(ways)
+        way = ways[trained if interpolated else best]
         return _Kept(Methods(best, why, tuple(tried), rows), way, interpolated)
 
     def _trained(self, way: str, chosen_on: Sequence[GuardTask]) -> TriedMethod:

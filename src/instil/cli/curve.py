@@ -65,7 +65,7 @@ def _show(study: CurveStudy, folder: Path) -> None:
     for point in study.points:
         seeds = ", ".join(fmt.figure(each, study.metric) for each in point.by_seed)
         found = point.against_prompting
-        change = f"{fmt.change(found)} ({fmt.change_interval(found)})" if found else fmt.MISSING
+        change = fmt.change_with_interval(found) if found else fmt.MISSING
         figures = fmt.interval(point.score), seeds, change, fmt.seconds(point.seconds)
         table.add_row(fmt.count(point.asked), *figures)
     console = make_console()

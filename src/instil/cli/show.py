@@ -134,4 +134,4 @@ def _difference(task: TaskResult, arm: Arm) -> str:
     comparison = against_tuned(task, arm.name)
     if comparison is None:
         return ""
-    return f"{fmt.change(comparison)} ({fmt.change_interval(comparison)})"
+    return fmt.change_with_interval(comparison)

@@ -84,5 +84,5 @@ def _cells(
     if difference is None:
         return [*cells, Cell(fmt.MISSING)]
     shown = outcome(difference)
-    text = f"{fmt.change(difference)} ({fmt.change_interval(difference)})"
+    text = fmt.change_with_interval(difference)
     return [*cells, Cell(text, verdict_word(shown, subject="tuned is"), TONES[shown])]

@@ -140,7 +140,7 @@ def _arm_cells(task: TaskResult, arm: Arm, metrics: Sequence[str]) -> list[str]:
     return [
         arm.label,
         *figures,
-        f"{fmt.change(comparison)} ({fmt.change_interval(comparison)})",
+        fmt.change_with_interval(comparison),
     ]
 
 
@@ -154,7 +154,7 @@ def _forgetting(summary: RunSummary) -> list[str]:
             fmt.style(guard.comparison.metric).label,
             fmt.interval(guard.before),
             fmt.interval(guard.after),
-            f"{fmt.change(guard.comparison)} ({fmt.change_interval(guard.comparison)})",
+            fmt.change_with_interval(guard.comparison),
             verdict_word(outcome, subject="after is"),
         ]
         for guard, outcome in zip(summary.forgetting, shown, strict=True)

@@ -30,7 +30,7 @@ from instil.types import Comparison
 
 def curve_report(study: CurveStudy) -> Report:
     """Return the report of a learning curve; nothing in it is escaped yet."""
-    seeds = f"{fmt.plural(len(study.seeds), 'seed')} ({', '.join(map(str, study.seeds))})"
+    seeds = fmt.seeds(study.seeds)
     rows = fmt.plural(study.test_rows, "test row")
     varies = (
         "One seed says nothing about what another would have given: the intervals are over test "
@@ -106,7 +106,7 @@ def _more(study: CurveStudy) -> str:
         return "Would more rows pay? One size cannot tell: give two or more."
     small, large = study.points[-2], study.points[-1]
     sizes = f"from {fmt.count(small.asked)} to {fmt.count(large.asked)} rows"
-    change = f"{fmt.change(found)} ({fmt.change_interval(found)})"
+    change = fmt.change_with_interval(found)
     word = outcomes([found])[0]
     if word is Outcome.BETTER:
         return (
@@ -184,7 +184,7 @@ def _table(study: CurveStudy) -> Table:
             Cell(fmt.interval(point.score)),
             Cell(", ".join(fmt.figure(each, study.metric) for each in point.by_seed)),
             Cell(
-                f"{fmt.change(_compared(point))} ({fmt.change_interval(_compared(point))})",
+                fmt.change_with_interval(_compared(point)),
                 verdict_word(shown, subject="tuned is"),
                 TONES[shown],
             ),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -135,6 +136,11 @@ def change_interval(comparison: Comparison) -> str:
     return f"{low} to {high}"
 
 
+def change_with_interval(comparison: Comparison) -> str:
+    """Return a difference and the ends of its interval: `+7.5 points (+3.1 to +11.8)`."""
+    return f"{change(comparison)} ({change_interval(comparison)})"
+
+
 def size_of_change(value: float, metric: str) -> str:
     """Return the size of a difference in `metric`, without a sign: `5.1 points`."""
     unit = style(metric).unit
@@ -198,6 +204,11 @@ def moment(text: str) -> str:
 def plural(number: int, noun: str, *, many: str = "") -> str:
     """Return a counted noun: `1 row`, `1,200 rows`."""
     return f"{count(number)} {noun if number == 1 else many or noun + 's'}"
+
+
+def seeds(found: Sequence[int]) -> str:
+    """Return how many seeds there were, and which: `2 seeds (0, 1)`."""
+    return f"{plural(len(found), 'seed')} ({', '.join(map(str, found))})"
 
 
 def visible(text: str) -> str:

@@ -84,7 +84,7 @@ def _plot(guards: Sequence[GuardResult], title: str) -> DotPlot:
 
 def _dot(guard: GuardResult) -> Dot:
     found = guard.comparison
-    text = f"{guard.task}: {fmt.change(found)} ({fmt.change_interval(found)})"
+    text = f"{guard.task}: {fmt.change_with_interval(found)}"
     return Dot(guard.task, "difference", found.difference, found.low, found.high, text)
 
 
@@ -119,7 +119,7 @@ def _table(
 def _row(guard: GuardResult, outcome: Outcome, *, seen: bool) -> tuple[Cell, ...]:
     found = guard.comparison
     word = verdict_word(outcome, subject="after is")
-    change = f"{fmt.change(found)} ({fmt.change_interval(found)})"
+    change = fmt.change_with_interval(found)
     return (
         Cell(guard.task, f"{guard.kind}, seen in replay" if seen else guard.kind),
         Cell(fmt.style(found.metric).label),

@@ -13,7 +13,6 @@ from instil.report.methods_verdict import (
     points_outcomes,
     reference_arm,
     score_outcomes,
-    seeds_named,
     shown_of,
     text_outcomes,
     thousand,
@@ -37,7 +36,7 @@ from instil.report.page import (
     Table,
     Tone,
 )
-from instil.report.parts import TONES, axis_name, verdict_word
+from instil.report.parts import CHANGES, TONES, axis_name, verdict_word
 from instil.studyresults import MethodArm, MethodsStudy
 from instil.types import Comparison
 
@@ -47,7 +46,7 @@ def methods_report(study: MethodsStudy) -> Report:
     return Report(
         title=study.name,
         subtitle=f"{study.model}, {', '.join(study.tasks)}, "
-        f"{fmt.plural(study.rows.get('test', 0), 'test row')}, {seeds_named(study.seeds)}",
+        f"{fmt.plural(study.rows.get('test', 0), 'test row')}, {fmt.seeds(study.seeds)}",
         verdict=methods_verdict(study),
         key_numbers=(),
         sections=(
@@ -116,7 +115,7 @@ def _mark(arm: MethodArm, found: Comparison | None, *, loss: bool) -> Mark:
     sign = -1 if loss else 1
     x = sign * found.difference if found else 0.0
     ends = sorted((sign * found.low, sign * found.high)) if found else None
-    forgot = f"{fmt.change(found)} ({fmt.change_interval(found)})" if found else "nothing changed"
+    forgot = fmt.change_with_interval(found) if found else "nothing changed"
     return Mark(
         arm.label,
         x,
@@ -144,7 +143,7 @@ def front(marks: Sequence[Mark]) -> tuple[Point, ...]:
 
 def _arms_intro(study: MethodsStudy) -> str:
     rows = fmt.plural(study.rows.get("test", 0), "test row")
-    intro = f"On the same {rows}, {seeds_named(study.seeds)}."
+    intro = f"On the same {rows}, {fmt.seeds(study.seeds)}."
     if len(study.seeds) == 1:
         return f"{intro} One seed says nothing about what another would have given."
     return f"{intro} Intervals are over rows and seeds."
@@ -187,7 +186,7 @@ def _score_table(study: MethodsStudy) -> Table:
 def _against_cell(found: Comparison | None, shown: Outcome | None, *, subject: str) -> Cell:
     if found is None or shown is None:
         return Cell(fmt.MISSING)
-    text = f"{fmt.change(found)} ({fmt.change_interval(found)})"
+    text = fmt.change_with_interval(found)
     return Cell(text, verdict_word(shown, subject=subject), TONES[shown])
 
 
@@ -231,8 +230,9 @@ def _picked(arm: MethodArm) -> str:
 def _change_cell(found: Comparison | None, shown: Outcome | None) -> Cell:
     if found is None or shown is None:
         return Cell(fmt.MISSING)
-    word = {Outcome.WORSE: "a loss", Outcome.BETTER: "a gain"}.get(shown, "no change shown")
-    return Cell(f"{fmt.change_figure(found)} ({fmt.change_interval(found)})", word, TONES[shown])
+    return Cell(
+        f"{fmt.change_figure(found)} ({fmt.change_interval(found)})", CHANGES[shown], TONES[shown]
+    )
 
 
 def _cost_table(study: MethodsStudy) -> Table:

@@ -57,11 +57,6 @@ def reference_arm(study: MethodsStudy) -> MethodArm:
     return next(arm for arm in study.arms if arm.name == study.reference)
 
 
-def seeds_named(seeds: Sequence[int]) -> str:
-    """Return how many seeds there were, and which."""
-    return f"{fmt.plural(len(seeds), 'seed')} ({', '.join(map(str, seeds))})"
-
-
 def _scores_sentence(study: MethodsStudy) -> str:
     shown = score_outcomes(study)
     reference = reference_arm(study)

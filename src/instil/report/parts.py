@@ -11,6 +11,8 @@ from instil.report.page import Cell, Dot, Tone
 from instil.types import Summary
 
 TONES = {Outcome.BETTER: Tone.GOOD, Outcome.WORSE: Tone.BAD, Outcome.NOT_SHOWN: Tone.MUTED}
+CHANGES = {Outcome.BETTER: "a gain", Outcome.WORSE: "a loss", Outcome.NOT_SHOWN: "no change shown"}
+"""What a change of one arm between before and after shows, in words."""
 
 
 def spread(summaries: Iterable[Summary]) -> tuple[float, float]:

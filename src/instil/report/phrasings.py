@@ -25,7 +25,7 @@ def phrasing_blocks(task: TaskResult) -> tuple[Block, ...]:
     shown = outcomes([found.comparison for found in task.phrasings])
     rows = []
     for found, outcome in zip(task.phrasings, shown, strict=True):
-        change = f"{fmt.change(found.comparison)} ({fmt.change_interval(found.comparison)})"
+        change = fmt.change_with_interval(found.comparison)
         word = verdict_word(outcome, subject="held out is")
         rows.append(
             (

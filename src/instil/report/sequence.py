@@ -26,7 +26,7 @@ from instil.report.page import (
     Table,
     Tone,
 )
-from instil.report.parts import TONES, axis_name, verdict_word
+from instil.report.parts import CHANGES, TONES, axis_name, verdict_word
 from instil.results import MEAN_SCORE
 from instil.studyresults import SequenceArm, SequenceStudy
 from instil.types import Comparison
@@ -34,7 +34,7 @@ from instil.types import Comparison
 
 def sequence_report(study: SequenceStudy) -> Report:
     """Return the report of a sequence; nothing in it is escaped yet."""
-    seeds = f"{fmt.plural(len(study.seeds), 'seed')} ({', '.join(map(str, study.seeds))})"
+    seeds = fmt.seeds(study.seeds)
     return Report(
         title=study.name,
         subtitle=f"{study.model}: {', then '.join(study.tasks)}; {seeds}",
@@ -83,11 +83,12 @@ def sequence_verdict(study: SequenceStudy) -> tuple[str, ...]:
     sentences = [_transfer_sentence(study, plain)]
     for arm in study.arms[1:]:
         if arm.backward_against is not None and arm.average_against is not None:
+            backward, average = arm.backward_against, arm.average_against
             sentences.append(
                 f"With a replay of {100 * study.replay:g}\u00a0%, backward transfer is "
-                f"{_change(arm.backward)}: {_shown(arm.backward_against, 'it is')} "
-                f"({_change(arm.backward_against)} against none); the average after the last "
-                f"stage: {_shown(arm.average_against, 'it is')} ({_change(arm.average_against)})."
+                f"{fmt.change_with_interval(arm.backward)}: {_shown(backward, 'it is')} "
+                f"({fmt.change_with_interval(backward)} against none); the average after the last "
+                f"stage: {_shown(average, 'it is')} ({fmt.change_with_interval(average)})."
             )
     if study.overlap:
         counts = ", ".join(f"{task} {count}" for task, count in study.overlap.items())
@@ -103,8 +104,8 @@ def _transfer_sentence(study: SequenceStudy, arm: SequenceArm) -> str:
     lost = [c for c, o in zip(arm.by_task, shown, strict=True) if o is Outcome.WORSE]
     gained = [c for c, o in zip(arm.by_task, shown, strict=True) if o is Outcome.BETTER]
     level = [c for c, o in zip(arm.by_task, shown, strict=True) if o is Outcome.NOT_SHOWN]
-    parts = [f"{c.b} lost {_change(c)}" for c in lost]
-    parts += [f"{c.b} gained {_change(c)}" for c in gained]
+    parts = [f"{c.b} lost {fmt.change_with_interval(c)}" for c in lost]
+    parts += [f"{c.b} gained {fmt.change_with_interval(c)}" for c in gained]
     if level:
         parts.append(f"no change is shown for {', '.join(c.b for c in level)}{_could(level)}")
     word = {
@@ -114,7 +115,7 @@ def _transfer_sentence(study: SequenceStudy, arm: SequenceArm) -> str:
     }[outcomes([arm.backward])[0]]
     return (
         f"Through {', then '.join(study.tasks)}: {word}, backward transfer "
-        f"{_change(arm.backward)}; {'; '.join(parts)}."
+        f"{fmt.change_with_interval(arm.backward)}; {'; '.join(parts)}."
     )
 
 
@@ -123,13 +124,8 @@ def _could(found: Sequence[Comparison]) -> str:
     if not known:
         return ""
     most = max(known, key=lambda c: c.smallest_detectable)
-    return (
-        f" (the test rows could show {fmt.size_of_change(most.smallest_detectable, most.metric)})"
-    )
-
-
-def _change(found: Comparison) -> str:
-    return f"{fmt.change(found)} ({fmt.change_interval(found)})"
+    size = fmt.size_of_change(most.smallest_detectable, most.metric)
+    return f" (the test rows could show {size})"
 
 
 def _shown(found: Comparison, subject: str) -> str:
@@ -226,19 +222,16 @@ def _transfer_table(study: SequenceStudy) -> Table:
 
 def _corrected(arm: SequenceArm) -> list[Cell]:
     return [
-        Cell(_change(found), _WORDS[shown], TONES[shown])
+        Cell(fmt.change_with_interval(found), CHANGES[shown], TONES[shown])
         for found, shown in zip(arm.by_task, outcomes(arm.by_task), strict=True)
     ]
-
-
-_WORDS = {Outcome.WORSE: "a loss", Outcome.BETTER: "a gain", Outcome.NOT_SHOWN: "no change shown"}
 
 
 def _cell(found: Comparison | None) -> Cell:
     if found is None:
         return Cell(fmt.MISSING)
     shown = outcomes([found])[0]
-    return Cell(_change(found), shown.value, TONES[shown])
+    return Cell(fmt.change_with_interval(found), shown.value, TONES[shown])
 
 
 def _guard_table(study: SequenceStudy) -> Block:
