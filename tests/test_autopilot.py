@@ -60,6 +60,7 @@ def test_all_ways_are_tried_and_the_one_taken_is_the_run(folder, tiny_folder, mo
     assert base in names[:2]
     assert part in (" (50 %)", " (100 %)")
     assert methods.guard_rows == {"echo": 2, "general text": 2}
+    assert all(each.points is None for each in methods.tried)  # no budget: nats alone are asked
     assert alpha(done) == pytest.approx(8 * summary.interpolation.chosen)
     assert len(load_manifest(done)["test_opened"]) == 1
     arm = done / "arms" / autopilot._FOLDERS[base]

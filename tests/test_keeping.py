@@ -39,15 +39,22 @@ def answers(done: Path, arm: str) -> dict[str, tuple[str, str]]:
     return {s["row"]: (s["template"], s["prediction"]) for s in lines if s["arm"] == arm}
 
 
-def test_auto_tries_some_shares_and_hands_the_chosen_one_over(folder, tiny_folder, monkeypatch):
+@pytest.mark.parametrize("budget", ["null", "90"])
+def test_auto_tries_some_shares_and_hands_the_chosen_one_over(
+    folder, tiny_folder, monkeypatch, budget
+):
     monkeypatch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
     monkeypatch.setattr(interpolation, "SHARES", (0.4, 0.8, 1.0))
-    recipe = make_recipe(folder, tiny_folder, *QUICK, "keep.interpolate=auto")
+    wanted = ("keep.interpolate=auto", f"forgetting.budget={budget}")
+    recipe = make_recipe(folder, tiny_folder, *QUICK, *wanted)
     done = run(recipe, folder / "run")
     summary = load_summary(done)
     found = summary.interpolation
     assert [each.share for each in found.tried] == [0.0, 0.4, 0.8, 1.0]
-    assert (found.tried[0].points, found.tried[0].nats) == (0.0, 0.0)
+    # A budget is of the guard's metrics; without one nothing that is chosen by needs an answer.
+    asked = budget != "null"
+    assert (found.tried[0].points, found.tried[0].nats) == (0.0 if asked else None, 0.0)
+    assert all((each.points is not None) == asked for each in found.tried)
     assert all(each.nats is not None and each.nats >= 0 for each in found.tried)
     assert found.tried[0].loss > found.tried[-1].loss
     best = max(each.score for each in found.tried[1:])
@@ -58,6 +65,7 @@ def test_auto_tries_some_shares_and_hands_the_chosen_one_over(folder, tiny_folde
     assert summary.moved.overall.mean > 0
     page = (done / "report.html").read_text(encoding="utf-8")
     assert "How far to go: what was tried" in page
+    assert ("metrics were not asked for" in page) != asked
     assert all(line.startswith(("Moved", "Handed over")) for line in keeping_lines(summary))
 
 

@@ -29,7 +29,7 @@ from instil.trials import Interpolation, Methods, TriedMethod
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores, GuardTask
     from instil.encode.plan import TrainingData
-    from instil.model.load import ModelFolder
+    from instil.model.load import LoadedModel, ModelFolder
 
 REPLAYED = 0.05
 """Share of an epoch's examples that the second way replays."""
@@ -159,21 +159,28 @@ class _Ladder:
     def _measure(
         self, arm: Bench, way: str, chosen_on: Sequence[GuardTask], began: float
     ) -> TriedMethod:
-        from instil.compare.forgetting import mean_changes, measure
+        from instil.compare.forgetting import mean_changes
 
         before = self._before(chosen_on)
         tuned = load_tuned(arm, self.folder)
-        points, nats = mean_changes(before, measure(tuned, chosen_on))
+        points, nats = mean_changes(before, self._ask(tuned, chosen_on))
         seen = validation_of(arm.recipe, tuned, self.data)()
         return TriedMethod(way, seen.score, seen.loss, points, nats, time.perf_counter() - began)
 
     def _before(self, chosen_on: Sequence[GuardTask]) -> tuple[GuardScores, ...]:
-        from instil.compare.forgetting import GuardScores, measure
+        from instil.compare.forgetting import GuardScores
 
         def ask() -> tuple[GuardScores, ...]:
-            return measure(load_base(self.bench.recipe, self.folder), chosen_on)
+            return self._ask(load_base(self.bench.recipe, self.folder), chosen_on)
 
         return self.bench.run.kept("choosing-before", tuple[GuardScores, ...], ask)
+
+    def _ask(self, loaded: LoadedModel, chosen_on: Sequence[GuardTask]) -> tuple[GuardScores, ...]:
+        """Ask what the pick looks at: the guard's own metrics only where there is a budget."""
+        from instil.compare.forgetting import measure
+
+        budget = self.bench.recipe.forgetting.budget
+        return measure(loaded, chosen_on, metrics=budget is not None)
 
     def _part(self, way: str) -> TriedMethod:
         """Try a part of the way to a trained model; the best part speaks for all of them."""

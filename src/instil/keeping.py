@@ -57,6 +57,7 @@ def _choose(
     from instil.compare.interpolation import SHARES, choose
     from instil.model.interpolate import blend
 
+    budget = bench.recipe.forgetting.budget
     guard = choosing_guard(bench.recipe, folder, data, reported)
     tuned = load_tuned(bench, folder)
     put = blend(tuned, base=None if _has_adapter(bench) else load_base(bench.recipe, folder))
@@ -67,12 +68,13 @@ def _choose(
     with bench.stage("interpolating", len(shares)) as done:
         for share in shares:
             put(share)
-            measured.append(measure(tuned, guard))
+            # Without a budget the rule asks for nats alone.
+            measured.append(measure(tuned, guard, metrics=budget is not None))
             points, nats = mean_changes(measured[0], measured[-1])
             seen = validate()
             tried.append(Tried(share, seen.score, seen.loss, points, nats))
             done(1)
-    found = choose(tried, budget=bench.recipe.forgetting.budget)
+    found = choose(tried, budget=budget)
     rows = {item.id: 0 for item in reported} | {item.id: len(item.examples) for item in guard}
     return replace(found, tried=tuple(tried), guard_rows=rows)
 

@@ -17,7 +17,8 @@ class Tried:
     loss: float
     """Nats per target token, on validation."""
     points: float | None
-    """Mean change of the guard tasks' metrics against the untouched model, in points of 100."""
+    """Mean change of the guard tasks' metrics against the untouched model, in points of 100; None
+    without a budget, as the choice does not look at it."""
     nats: float | None
     """Mean rise of the guard's cross-entropies, in nats per token; a fall counts as 0."""
 
@@ -47,7 +48,8 @@ class TriedMethod:
     loss: float
     """Nats per target token, on validation."""
     points: float | None
-    """Mean change of the guard tasks' metrics against the untouched model, in points of 100."""
+    """Mean change of the guard tasks' metrics against the untouched model, in points of 100; None
+    without a budget, as the choice does not look at it."""
     nats: float | None
     """Mean rise of the guard's cross-entropies, in nats per token; a fall counts as 0."""
     seconds: float

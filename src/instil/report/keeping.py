@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from instil.report import format as fmt
 from instil.report.format import NBSP
@@ -97,9 +97,10 @@ def _share(share: float) -> str:
 def _tried_table(found: Interpolation) -> Table:
     columns = (Column("Share of the way", Align.TEXT), *MEASURED)
     note = (
-        f"{chosen_on(found.guard_rows)} A cross-entropy that fell counts as 0: what was gained on "
-        "one guard task does not make good what was lost on another. What was chosen is what "
-        "everything else on this page is measured with; the learning curves are of the tuned model."
+        f"{chosen_on(found.guard_rows, found.tried)} A cross-entropy that fell counts as 0: what "
+        "was gained on one guard task does not make good what was lost on another. What was chosen "
+        "is what everything else on this page is measured with; the learning curves are of the "
+        "tuned model."
     )
     lines = tuple(_tried_row(each, found.chosen) for each in found.tried)
     return Table("How far to go: what was tried", columns, lines, note)
@@ -135,10 +136,12 @@ def measured_cells(tried: Tried | TriedMethod) -> tuple[Cell, ...]:
     )
 
 
-def chosen_on(guard_rows: Mapping[str, int]) -> str:
-    """Say on which rows the choice was made."""
+def chosen_on(guard_rows: Mapping[str, int], tried: Iterable[Tried | TriedMethod]) -> str:
+    """Say on which rows the choice was made, and by what."""
+    unasked = any(each.nats is not None and each.points is None for each in tried)
+    rest = " Without a budget it looks at nats alone; the guard's metrics were not asked for it."
     rows = ", ".join(f"{task} {count}" for task, count in guard_rows.items())
     return (
         "Means, for choosing alone: on validation rows, and on guard rows that are not reported on "
-        f"({rows or 'there were none'})."
+        f"({rows or 'there were none'}).{rest if unasked else ''}"
     )

@@ -22,8 +22,8 @@ def methods_blocks(found: Methods | None) -> tuple[Block, ...]:
         return ()
     columns = (Column("Method", Align.TEXT), *MEASURED, Column("Time"))
     note = (
-        f"{chosen_on(found.guard_rows)} What was taken is what everything else on this page is "
-        "measured with; test rows had no part in the choice."
+        f"{chosen_on(found.guard_rows, found.tried)} What was taken is what everything else on "
+        "this page is measured with; test rows had no part in the choice."
     )
     lines = tuple(_row(each, taken=n == found.chosen) for n, each in enumerate(found.tried))
     table = Table("Methods that were tried", columns, lines, note)
