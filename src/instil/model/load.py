@@ -34,6 +34,10 @@ from instil.model.soundness import (
 
 Say = Callable[[str], None]
 
+# oneDNN keeps the last 1024 kernels, a new one for every shape, a third of a megabyte each; a
+# training step uses some sixty (docs/002). Read by oneDNN before its first product.
+_KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+
 # Raised when the conversion changes, so that an old cache is not taken for a new one.
 _CONVERSION = 1
 _HUB_SECONDS = 10
@@ -233,6 +237,7 @@ def load_model(
     """
     where = pick_device(device)
     compute = pick_dtype(dtype, where)
+    os.environ.setdefault(*_KERNELS)
     attention.register()
     try:
         with quiet():
