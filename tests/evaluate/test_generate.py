@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, MistralConfig
 from instil.evaluate import generate as module
 from instil.evaluate.generate import generate
 from instil.model import attention
-from instil.model.attention import rounded_count
+from instil.model.layout import rounded_count
 from instil.model.packed import Build, find_build
 from instil.types import Example, Message
 

@@ -15,7 +15,7 @@ import torch
 
 from instil.encode.batch import Batch, make_batch
 from instil.evaluate.choices import common_prefix
-from instil.model.attention import rounded_count
+from instil.model.layout import rounded_count
 from instil.model.load import LoadedModel
 from instil.model.memory import Memory
 from instil.model.packed import next_tokens

@@ -16,10 +16,7 @@ On a CPU the products are written out, because SDPA's bf16 backward pass is slow
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
@@ -27,16 +24,16 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from instil.model.layout import Group, Layout, Shape, lay_out, rounded_length
+
 NAME = "instil"
 
 KEPT_WEIGHTS = 512
 """Attention weights over more keys than these are computed again in the backward pass, not kept."""
 
-GROUP_TOKENS = 512
-"""Queries computed at once, about: their attention weights should stay in the processor's cache."""
-
-Shape = tuple[int, ...]
-"""Tokens of a segment: its trunk, then each of its branches."""
+QUERY_BLOCK = 256
+"""Queries of a long segment computed at once: their scores should stay in the processor's cache, and
+as none of them looks at keys behind its block, those are left out."""
 
 
 class Remembering(Protocol):
@@ -108,161 +105,6 @@ def attend_rows(
     return _sdpa(query, key, value, layout, scaling)
 
 
-# --- which tokens are computed together ----------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Segments of about one length, filled up to L tokens each, n of them; S keys are shared."""
-
-    count: int
-    """n, filled up with empty segments."""
-    length: int
-    """L."""
-    shared: int
-    """S."""
-    queries: torch.Tensor
-    """(n L,) places in the pack; the last one where there is no token."""
-    graded: torch.Tensor
-    """(n L,) the same for gradients: T where there is no token, behind all that have one."""
-    keys: torch.Tensor
-    """(n K,) places in the pack, 0 where there is no token; K is S + L, rounded up."""
-    blocked: torch.Tensor
-    """(1 or n, 1, 1, L, K): 0 where a query may look, -inf where it may not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How a pack is cut into groups, and put together again."""
-
-    groups: tuple[Group, ...]
-    """All of them; their outputs stand one behind another."""
-    place: torch.Tensor
-    """(T,) where each token of the pack stands among those outputs."""
-    shared: int
-    """Tokens in front that every segment looks back at."""
-
-
-@lru_cache(maxsize=16)
-def lay_out(
-    segments: tuple[Shape, ...],
-    shared: int,
-    window: int | None,
-    device: torch.device,
-    *,
-    own_queries: bool = False,
-) -> Layout:
-    """Cut a pack into groups; few and round sizes, since new shapes cost oneDNN milliseconds.
-
-    With `own_queries` the prefix stands among the keys alone: it has been read before.
-    """
-    starts, total = [], shared
-    for shape in segments:
-        starts.append(total)
-        total += sum(shape)
-    alike: dict[int, list[tuple[int, Shape]]] = defaultdict(list)
-    for start, shape in zip(starts, segments, strict=True):
-        alike[rounded_length(sum(shape))].append((start, shape))
-    cut: list[tuple[int, int, list[tuple[int, Shape]]]] = []
-    if shared and not own_queries:
-        cut.append((rounded_length(shared), 0, [(0, (shared,))]))
-    for length, members in alike.items():
-        most = max(1, GROUP_TOKENS // length)
-        cut += [(length, shared, members[n : n + most]) for n in range(0, len(members), most)]
-    groups, place, done = [], torch.empty(total, dtype=torch.long), 0
-    for length, behind, members in cut:
-        group = _group(members, length, behind, window, total)
-        if own_queries:
-            group = replace(group, queries=group.queries - shared, graded=group.graded - shared)
-        for number, (start, shape) in enumerate(members):
-            first = done + number * group.length
-            place[start : start + sum(shape)] = torch.arange(first, first + sum(shape))
-        done += group.count * group.length
-        groups.append(_moved(group, device))
-    place = place[shared:] if own_queries else place
-    return Layout(tuple(groups), place.to(device), shared)
-
-
-def _group(
-    members: Sequence[tuple[int, Shape]], length: int, shared: int, window: int | None, total: int
-) -> Group:
-    count = rounded_count(len(members))
-    queries = torch.full((count, length), total)
-    keys = torch.zeros((count, rounded_length(shared + length)), dtype=torch.long)
-    keys[:, :shared] = torch.arange(shared)
-    for number, (start, shape) in enumerate(members):
-        own = torch.arange(start, start + sum(shape))
-        queries[number, : len(own)] = own
-        keys[number, shared : shared + len(own)] = own
-    shapes = [shape for _, shape in members]
-    if all(len(shape) == 1 for shape in shapes):  # plain causal: no query looks beyond its segment
-        shapes = [(length,)]
-    blocked = torch.stack([_blocked(shape, length, shared, window) for shape in shapes])
-    if 1 < len(shapes) < count:
-        blocked = torch.cat([blocked, blocked[:1].expand(count - len(shapes), -1, -1)])
-    return Group(
-        count,
-        length,
-        shared,
-        queries.flatten().clamp(max=total - 1),
-        queries.flatten(),
-        keys.flatten(),
-        blocked[:, None, None].contiguous(),
-    )
-
-
-def _moved(group: Group, device: torch.device) -> Group:
-    tensors = (group.queries, group.graded, group.keys, group.blocked)
-    return Group(group.count, group.length, group.shared, *(t.to(device) for t in tensors))
-
-
-def _blocked(shape: Shape, length: int, shared: int, window: int | None) -> torch.Tensor:
-    """(L, K): 0 where a query may look, -inf where it may not.
-
-    What fills the segment up stands behind everything, so no real query looks at it.
-    """
-    trunk, *branches = shape
-    places = [*range(shared + trunk)]
-    owners = [-1] * (shared + trunk)
-    for number, branch in enumerate(branches):
-        places += range(shared + trunk, shared + trunk + branch)
-        owners += [number] * branch
-    missing = rounded_length(shared + length) - len(places)
-    places += range(shared + sum(shape), shared + sum(shape) + missing)
-    owners += [-1] * missing
-    place, owner = torch.tensor(places), torch.tensor(owners)
-    ours = slice(shared, shared + length)
-    far = place[ours, None] - place[None, :]
-    seen = (far >= 0) & ((owner[None, :] == -1) | (owner[ours, None] == owner[None, :]))
-    if window:
-        seen &= far < window
-    return torch.zeros(seen.shape).masked_fill_(~seen, float("-inf"))
-
-
-def rounded_length(length: int) -> int:
-    """Round a length up to one of few: at most 32 more, or an eighth.
-
-    >>> [rounded_length(n) for n in (5, 33, 300, 1000)]
-    [32, 64, 320, 1024]
-    """
-    step = 32
-    while step * 8 < length:
-        step *= 2
-    return -(-length // step) * step
-
-
-def rounded_count(count: int) -> int:
-    """Round a count up to a power of two, or one and a half of one.
-
-    >>> [rounded_count(n) for n in (1, 3, 5, 7, 13)]
-    [1, 3, 6, 8, 16]
-    """
-    power = 1
-    while power < count:
-        power *= 2
-    return power * 3 // 4 if power >= 4 and power * 3 // 4 >= count else power
-
-
 # --- on a CPU: written out, with its own backward pass -------------------------------------------
 
 
@@ -284,10 +126,14 @@ class _Attention(torch.autograd.Function):
             for group in layout.groups:
                 q = _queries(query, group.queries, group, key_heads).mul_(scaling)
                 k, v = _keys(key, group), _keys(value, group)
-                weights = _weights(q, k, group)
-                outputs.append(_rows(torch.bmm(weights, v), group, heads))
-                many = weights.shape[-1] > KEPT_WEIGHTS
-                kept += [q, k, v, q.new_empty(0) if many else weights]
+                kept += [q, k, v]
+                found = []
+                for rows, keys in _blocks(group):
+                    weights = _weights(_cut(q, group, rows), k[:, :keys], group, rows)
+                    found.append(torch.bmm(weights, v[:, :keys]))
+                    many = group.blocked.shape[-1] > KEPT_WEIGHTS
+                    kept.append(q.new_empty(0) if many else weights)
+                outputs.append(_rows(_joined(found, group), group, heads))
         ctx.layout, ctx.scaling, ctx.heads = layout, scaling, (heads, key_heads)
         ctx.save_for_backward(*kept)
         return torch.cat(outputs).index_select(0, layout.place)
@@ -295,22 +141,16 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Any:
         layout, (heads, key_heads) = ctx.layout, ctx.heads
-        kept = ctx.saved_tensors
+        kept = iter(ctx.saved_tensors)
         # What fills a segment up has no gradient: its place reads this last row of zeros.
         grad = torch.cat([grad, grad.new_zeros(1, *grad.shape[1:])])
         found: list[tuple[torch.Tensor, ...]] = []
         shared = []
         with torch.autocast("cpu", enabled=False):
-            for n, group in enumerate(layout.groups):
-                q, k, v, weights = kept[4 * n : 4 * n + 4]
-                if not weights.numel():
-                    weights = _weights(q, k, group)
+            for group in layout.groups:
                 out = _queries(grad, group.graded, group, key_heads)
-                dv = torch.bmm(weights.transpose(1, 2), out)
-                dw = torch.bmm(out, v.transpose(1, 2))
-                ds = torch._softmax_backward_data(dw, weights, -1, weights.dtype)
-                dq = torch.bmm(ds, k).mul_(ctx.scaling)
-                dk = torch.bmm(ds.transpose(1, 2), q)
+                dq, dk, dv = _group_gradient(out, kept, group)
+                dq.mul_(ctx.scaling)
                 found.append((_rows(dq, group, heads), *(_own(t, group) for t in (dk, dv))))
                 if group.shared:
                     shared.append([_of_shared(t, group) for t in (dk, dv)])
@@ -322,6 +162,77 @@ class _Attention(torch.autograd.Function):
                 front = whole[: layout.shared]
                 front.copy_(front.float() + torch.stack(parts).sum(0))
         return (*together, None, None)
+
+
+def _group_gradient(
+    grad: torch.Tensor, kept: Iterator[torch.Tensor], group: Group
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the gradients of a group's scaled queries, keys and values, as `kept` has these.
+
+    `kept` yields q, k and v, and the weights of each block; an empty one is computed again.
+    """
+    q, k, v = next(kept), next(kept), next(kept)
+    dqs, dks, dvs = [], [], []
+    blocks = _blocks(group)
+    for rows, keys in blocks:
+        own, own_k, out = _cut(q, group, rows), k[:, :keys], _cut(grad, group, rows)
+        weights = next(kept)
+        if not weights.numel():
+            weights = _weights(own, own_k, group, rows)
+        dvs.append(torch.bmm(weights.transpose(1, 2), out))
+        dw = torch.bmm(out, v[:, :keys].transpose(1, 2))
+        ds = torch._softmax_backward_data(dw, weights, -1, weights.dtype)
+        dqs.append(torch.bmm(ds, own_k))
+        dks.append(torch.bmm(ds.transpose(1, 2), own))
+    return _joined(dqs, group), _summed(dks), _summed(dvs)
+
+
+# --- a long segment, some of its queries at a time -----------------------------------------------
+
+
+def _blocks(group: Group) -> list[tuple[slice, int]]:
+    """Return the blocks of a group's queries, each with the number of keys before its end.
+
+    >>> group = Group(1, 640, 40, *[torch.empty(0)] * 3, torch.empty(1, 1, 1, 640, 768))
+    >>> _blocks(group)
+    [(slice(0, 256, None), 320), (slice(256, 512, None), 640), (slice(512, 640, None), 768)]
+    """
+    length, keys = group.blocked.shape[-2:]
+    if length <= 2 * QUERY_BLOCK:
+        return [(slice(0, length), keys)]
+    ends = [*range(QUERY_BLOCK, length, QUERY_BLOCK), length]
+    return [
+        (slice(start, end), min(keys, rounded_length(group.shared + end)))
+        for start, end in zip([0, *ends], ends, strict=False)
+    ]
+
+
+def _cut(whole: torch.Tensor, group: Group, rows: slice) -> torch.Tensor:
+    """Take some queries of every segment: (n key heads, L heads / key heads, d), of fewer L."""
+    by_head = whole.view(len(whole), -1, group.length, whole.shape[-1])
+    return by_head[:, :, rows].reshape(len(whole), -1, whole.shape[-1])
+
+
+def _joined(parts: list[torch.Tensor], group: Group) -> torch.Tensor:
+    """Undo `_cut`."""
+    if len(parts) == 1:
+        return parts[0]
+    per_query = sum(part.shape[1] for part in parts) // group.length
+    by_head = [part.view(len(part), per_query, -1, part.shape[-1]) for part in parts]
+    return torch.cat(by_head, dim=2).flatten(1, 2)
+
+
+def _summed(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Add up, in float32, what each block gives to the keys before its end; the last has all."""
+    if len(parts) == 1:
+        return parts[0]
+    total = parts[-1].float()
+    for part in parts[:-1]:
+        total[:, : part.shape[1]] += part
+    return total.to(parts[-1].dtype)
+
+
+# --- between the pack and its groups -------------------------------------------------------------
 
 
 def _queries(
@@ -339,13 +250,14 @@ def _keys(rows: torch.Tensor, group: Group) -> torch.Tensor:
     return cut.transpose(1, 2).reshape(-1, cut.shape[1], rows.shape[-1])
 
 
-def _weights(q: torch.Tensor, k: torch.Tensor, group: Group) -> torch.Tensor:
-    """Softmax of the scores, (n key heads, L heads / key heads, K)."""
+def _weights(q: torch.Tensor, k: torch.Tensor, group: Group, rows: slice) -> torch.Tensor:
+    """Softmax of some queries' scores, (n key heads, of these L heads / key heads, keys)."""
+    blocked = group.blocked[..., rows, : k.shape[1]]
     scores = torch.bmm(q, k.transpose(1, 2))
     by_segment = scores.view(
-        group.count, -1, scores.shape[1] // group.length, *group.blocked.shape[-2:]
+        group.count, -1, scores.shape[1] // blocked.shape[-2], *blocked.shape[-2:]
     )
-    by_segment += group.blocked
+    by_segment += blocked
     return scores.softmax(-1)
 
 

@@ -1,0 +1,85 @@
+"""Attention within segments, against plain attention with a mask, and long segments in blocks."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from instil.model import attention
+from instil.model.attention import attend_rows
+from instil.model.layout import lay_out
+
+HEADS, KEY_HEADS, WIDTH = 4, 2, 8
+CPU = torch.device("cpu")
+
+SEGMENTS = st.lists(
+    st.tuples(st.integers(1, 150), st.lists(st.integers(1, 20), max_size=3)).map(
+        lambda shape: (shape[0], *shape[1])
+    ),
+    min_size=1,
+    max_size=4,
+).map(tuple)
+
+
+def sees(segments, shared: int, window: int | None) -> torch.Tensor:
+    """(T, T): which token looks at which, one pair after another."""
+    owner, place = [(-1, -1)] * shared, [*range(shared)]
+    for number, (trunk, *branches) in enumerate(segments):
+        owner += [(number, -1)] * trunk
+        place += range(shared, shared + trunk)
+        for branch, length in enumerate(branches):
+            owner += [(number, branch)] * length
+            place += range(shared + trunk, shared + trunk + length)
+
+    def may(a: int, b: int) -> bool:
+        segment, branch = owner[b]
+        ours = segment in (-1, owner[a][0]) and branch in (-1, owner[a][1])
+        near = window is None or place[a] - place[b] < window
+        return ours and place[b] <= place[a] and near
+
+    total = len(place)
+    return torch.tensor([[may(a, b) for b in range(total)] for a in range(total)])
+
+
+def plain(q, k, v, seen):
+    """Attention by the formula, over all pairs."""
+    k, v = (t.repeat_interleave(HEADS // KEY_HEADS, dim=1) for t in (k, v))
+    scores = torch.einsum("ahd,bhd->hab", q, k) * WIDTH**-0.5
+    weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+    return torch.einsum("hab,bhd->ahd", weights, v)
+
+
+def with_gradients(compute, tensors, direction):
+    own = [t.clone().requires_grad_() for t in tensors]
+    out = compute(*own)
+    out.backward(direction)
+    return [out.detach(), *(t.grad for t in own)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    segments=SEGMENTS,
+    shared=st.integers(0, 40),
+    window=st.sampled_from([None, 24]),
+    block=st.sampled_from([16, 32, 128]),
+    kept=st.sampled_from([0, 512]),
+)
+def test_it_is_plain_attention_whatever_is_computed_at_once(segments, shared, window, block, kept):
+    layout = lay_out(segments, shared, window, CPU)
+    total = shared + sum(map(sum, segments))
+    generator = torch.Generator().manual_seed(total)
+
+    def some(heads: int) -> torch.Tensor:
+        return torch.randn(total, heads, WIDTH, generator=generator)
+
+    tensors, direction = (some(HEADS), some(KEY_HEADS), some(KEY_HEADS)), some(HEADS)
+    seen = sees(segments, shared, window)
+    wanted = with_gradients(lambda q, k, v: plain(q, k, v, seen), tensors, direction)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "QUERY_BLOCK", block)
+        patch.setattr(attention, "KEPT_WEIGHTS", kept)
+        found = with_gradients(
+            lambda q, k, v: attend_rows(q, k, v, layout, WIDTH**-0.5), tensors, direction
+        )
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
