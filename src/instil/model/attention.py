@@ -32,8 +32,8 @@ KEPT_WEIGHTS = 512
 """Attention weights over more keys than these are computed again in the backward pass, not kept."""
 
 QUERY_BLOCK = 256
-"""Queries of a long segment computed at once: their scores should stay in the processor's cache. None
-of them looks at keys behind its block, so those are left out."""
+"""Queries of a long segment computed at once: their scores should stay in the processor's cache.
+None of them looks at keys behind its block, so those are left out."""
 
 
 class Remembering(Protocol):
