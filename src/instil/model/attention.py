@@ -127,12 +127,12 @@ class _Attention(torch.autograd.Function):
                 q = _queries(query, group.queries, group, key_heads).mul_(scaling)
                 k, v = _keys(key, group), _keys(value, group)
                 kept += [q, k, v]
+                keep = any(ctx.needs_input_grad) and group.blocked.shape[-1] <= KEPT_WEIGHTS
                 found = []
                 for rows, keys in _blocks(group):
                     weights = _weights(_cut(q, group, rows), k[:, :keys], group, rows)
                     found.append(torch.bmm(weights, v[:, :keys]))
-                    many = group.blocked.shape[-1] > KEPT_WEIGHTS
-                    kept.append(q.new_empty(0) if many else weights)
+                    kept.append(weights if keep else q.new_empty(0))
                 outputs.append(_rows(_joined(found, group), group, heads))
         ctx.layout, ctx.scaling, ctx.heads = layout, scaling, (heads, key_heads)
         ctx.save_for_backward(*kept)
@@ -173,8 +173,7 @@ def _group_gradient(
     """
     q, k, v = next(kept), next(kept), next(kept)
     dqs, dks, dvs = [], [], []
-    blocks = _blocks(group)
-    for rows, keys in blocks:
+    for rows, keys in _blocks(group):
         own, own_k, out = _cut(q, group, rows), k[:, :keys], _cut(grad, group, rows)
         weights = next(kept)
         if not weights.numel():
