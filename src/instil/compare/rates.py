@@ -3,9 +3,9 @@
 A short try is not a small copy of the training. The best rate falls with the number of steps, about
 as its cube root in what was measured for language models (Bjorck et al. 2024, "Scaling optimal LR
 across token horizons", arXiv:2409.19913: exponent -0.32), and few steps flatter high rates. So a
-try of t steps for a training of T runs at (T / t) ** (1/3) times the rate that it stands for; and
-since neither that nor a few validation rows are beyond doubt, the rule's rate is only left for one
-that is clearly better.
+try of t steps for a training of T runs at (T / t) ** (1/3) times the rate that it stands for. The
+lowest mean loss decides: a choice must be made, and it claims nothing. That one try is worse than
+another beyond doubt is asked only where a try is to be stopped early.
 """
 
 from __future__ import annotations
@@ -94,21 +94,23 @@ def difference(
 
 
 def choose(behind: Mapping[float, Difference], *, rule: float) -> tuple[float, str]:
-    """Return the rate to take, and why: of those not clearly worse than the best, the nearest one.
+    """Return the rate to take, and why: the one with the lowest loss.
 
     Args:
         behind: Rate -> how far its try lies behind the best one; the best itself has 0.
-        rule: The rate that the rule gives; near to it is what counts.
+        rule: The rate that the rule gives; of rates about as good the nearest to it is taken.
     """
     if not behind:
         lowest = rule * min(BELOW)
         return lowest, "the lowest that was tried; every try diverged"
-    close = [rate for rate, each in behind.items() if not each.clear]
+    close = [rate for rate, each in behind.items() if each.mean <= FLOOR]
     chosen = min(close, key=lambda rate: (_apart(rate, rule), behind[rate].mean))
     if chosen == rule:
-        return rule, "by the rule, since none of the others was clearly better"
-    what = "was clearly worse than the best one" if rule in behind else "diverged"
-    return chosen, f"the rule's {what}, and of those that were not this is the nearest to it"
+        return rule, "by the rule, since no other try ended with a lower loss"
+    why = "its try ended with the lowest loss"
+    if behind[chosen].mean > 0:
+        why = f"its try ended within {FLOOR:g} nats of the lowest loss, nearest to the rule's"
+    return chosen, why if rule in behind else f"{why}; the rule's diverged"
 
 
 def _apart(rate: float, other: float) -> float:

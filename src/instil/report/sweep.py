@@ -90,8 +90,8 @@ def _table(found: Sweep) -> Table:
         "weights, which were put back. A try is shorter than the training, and ran at "
         f"{times} the rate that it stands for; see docs/learning-rate.md. Differences are paired "
         "by validation row; open points of the plot are tries that were stopped at their middle. "
-        "Of the rates that are not clearly above the lowest, the one nearest to the rule's is "
-        "taken."
+        "The lowest loss is taken, sure or not; of rates within 0.01 nats of it, the nearest to "
+        "the rule's."
     )
     rows = tuple(_row(each, found) for each in found.tried)
     return Table("Learning rates that were tried", columns, rows, note)
