@@ -139,7 +139,10 @@ def measured_cells(tried: Tried | TriedMethod) -> tuple[Cell, ...]:
 def chosen_on(guard_rows: Mapping[str, int], tried: Iterable[Tried | TriedMethod]) -> str:
     """Say on which rows the choice was made, and by what."""
     unasked = any(each.nats is not None and each.points is None for each in tried)
-    rest = " Without a budget it looks at nats alone; the guard's metrics were not asked for it."
+    rest = (
+        " Without a budget the choice looks at nats alone, and the guard's metrics were not asked "
+        "for it."
+    )
     rows = ", ".join(f"{task} {count}" for task, count in guard_rows.items())
     return (
         "Means, for choosing alone: on validation rows, and on guard rows that are not reported on "
