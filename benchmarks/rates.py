@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-TASKS = ("amazon_reviews", "sarcasm", "spelling")
+TASKS = ("amazon_reviews", "movie_reviews", "spelling")
 FACTORS = (1 / 9, 1 / 3, 1.0, 3.0, 9.0)
 """Full trainings are made at so many times the rule's rate, unless others are asked for."""
 Line = dict[str, Any]
