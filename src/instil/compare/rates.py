@@ -106,7 +106,7 @@ def choose(behind: Mapping[float, Difference], *, rule: float) -> tuple[float, s
     close = [rate for rate, each in behind.items() if each.mean <= FLOOR]
     chosen = min(close, key=lambda rate: (_apart(rate, rule), behind[rate].mean))
     if chosen == rule:
-        return rule, "by the rule, since no other try ended with a lower loss"
+        return rule, f"by the rule, since no other try ended more than {FLOOR:g} nats lower"
     why = "its try ended with the lowest loss"
     if behind[chosen].mean > 0:
         why = f"its try ended within {FLOOR:g} nats of the lowest loss, nearest to the rule's"
