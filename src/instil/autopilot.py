@@ -176,11 +176,9 @@ class _Ladder:
         return self.bench.run.kept("choosing-before", tuple[GuardScores, ...], ask)
 
     def _ask(self, loaded: LoadedModel, chosen_on: Sequence[GuardTask]) -> tuple[GuardScores, ...]:
-        """Ask what the pick looks at: the guard's own metrics only where there is a budget."""
-        from instil.compare.forgetting import measure
+        from instil.compare.forgetting import measure_to_choose
 
-        budget = self.bench.recipe.forgetting.budget
-        return measure(loaded, chosen_on, metrics=budget is not None)
+        return measure_to_choose(loaded, chosen_on, budget=self.bench.recipe.forgetting.budget)
 
     def _part(self, way: str) -> TriedMethod:
         """Try a part of the way to a trained model; the best part speaks for all of them."""

@@ -53,7 +53,7 @@ def settle(
 def _choose(
     bench: Bench, folder: ModelFolder, data: Sequence[TaskData], reported: Sequence[GuardTask]
 ) -> Interpolation:
-    from instil.compare.forgetting import mean_changes, measure
+    from instil.compare.forgetting import mean_changes, measure_to_choose
     from instil.compare.interpolation import SHARES, choose
     from instil.model.interpolate import blend
 
@@ -68,8 +68,7 @@ def _choose(
     with bench.stage("interpolating", len(shares)) as done:
         for share in shares:
             put(share)
-            # Without a budget the rule asks for nats alone.
-            measured.append(measure(tuned, guard, metrics=budget is not None))
+            measured.append(measure_to_choose(tuned, guard, budget=budget))
             points, nats = mean_changes(measured[0], measured[-1])
             seen = validate()
             tried.append(Tried(share, seen.score, seen.loss, points, nats))

@@ -225,6 +225,13 @@ def measure(
     return tuple(found)
 
 
+def measure_to_choose(
+    loaded: LoadedModel, guard: Sequence[GuardTask], *, budget: float | None
+) -> tuple[GuardScores, ...]:
+    """Score what a choice among models looks at: without a budget that is nats alone."""
+    return measure(loaded, guard, metrics=budget is not None)
+
+
 def _kept(item: GuardTask, marked: Marked) -> GuardScores:
     return GuardScores(item.id, marked.scores[0].metric, marked.scores, marked.predictions)
 
