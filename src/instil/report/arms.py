@@ -220,7 +220,7 @@ def _comparison_cells(
         text = fmt.MISSING if arm.name == TUNED else "not compared"
         return [Cell(text), Cell(fmt.MISSING)][: 1 + _counted(task)]
     outcome = shown[task.task, arm.name]
-    change = f"{fmt.change_figure(found)} ({fmt.change_interval(found)})"
+    change = fmt.figures_with_interval(found)
     pairs = f"{found.b_only} : {found.a_only}" if found.b_only + found.a_only else ""
     difference = Cell(change, verdict_word(outcome, subject="tuned is"), TONES[outcome])
     return [difference, Cell(fmt.p_value(found.p_value), pairs)][: 1 + _counted(task)]

@@ -214,7 +214,7 @@ def _trained(point: CurvePoint, study: CurveStudy) -> str:
 def _text_cell(found: Comparison | None) -> Cell:
     if found is None:
         return Cell(fmt.MISSING)
-    return Cell(f"{fmt.change_figure(found)} ({fmt.change_interval(found)})")
+    return Cell(fmt.figures_with_interval(found))
 
 
 def _facts(study: CurveStudy, seeds: str) -> Facts:

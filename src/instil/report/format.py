@@ -141,6 +141,11 @@ def change_with_interval(comparison: Comparison) -> str:
     return f"{change(comparison)} ({change_interval(comparison)})"
 
 
+def figures_with_interval(comparison: Comparison) -> str:
+    """Return the same without a unit, for a column that names it: `+7.5 (+3.1 to +11.8)`."""
+    return f"{change_figure(comparison)} ({change_interval(comparison)})"
+
+
 def size_of_change(value: float, metric: str) -> str:
     """Return the size of a difference in `metric`, without a sign: `5.1 points`."""
     unit = style(metric).unit

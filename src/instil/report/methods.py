@@ -230,9 +230,7 @@ def _picked(arm: MethodArm) -> str:
 def _change_cell(found: Comparison | None, shown: Outcome | None) -> Cell:
     if found is None or shown is None:
         return Cell(fmt.MISSING)
-    return Cell(
-        f"{fmt.change_figure(found)} ({fmt.change_interval(found)})", CHANGES[shown], TONES[shown]
-    )
+    return Cell(fmt.figures_with_interval(found), CHANGES[shown], TONES[shown])
 
 
 def _cost_table(study: MethodsStudy) -> Table:

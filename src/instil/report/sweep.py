@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from instil.compare.rates import FLOOR
 from instil.report import format as fmt
 from instil.report.page import (
     Align,
@@ -83,15 +84,13 @@ def _table(found: Sweep) -> Table:
         Column("Above the lowest (95 % interval)"),
     )
     times = f"{fmt.fixed(found.stretch, 1)} times"
-    times = f"{fmt.fixed(found.stretch, 1)} times"
-    times = f"{fmt.fixed(found.stretch, 1)} times"
     note = (
         "Tries on the first batches, each with a schedule of its own length, from the same "
         "weights, which were put back. A try is shorter than the training, and ran at "
         f"{times} the rate that it stands for; see docs/learning-rate.md. Differences are paired "
         "by validation row; open points of the plot are tries that were stopped at their middle. "
-        "The lowest loss is taken, sure or not; of rates within 0.01 nats of it, the nearest to "
-        "the rule's."
+        f"The lowest loss is taken, sure or not; of rates within {FLOOR:g} nats of it, the nearest "
+        "to the rule's."
     )
     rows = tuple(_row(each, found) for each in found.tried)
     return Table("Learning rates that were tried", columns, rows, note)
