@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -72,7 +73,9 @@ def append(path: Path, line: Line) -> None:
 
 
 def is_line(line: Line, task: str, seed: int, factor: float | None) -> bool:
-    return (line["task"], line["seed"], line["factor"]) == (task, seed, factor)
+    known = line["factor"]
+    same = known == factor or (known and factor and math.isclose(known, factor, rel_tol=1e-3))
+    return (line["task"], line["seed"]) == (task, seed) and bool(same)
 
 
 # --- measuring -----------------------------------------------------------------------------------

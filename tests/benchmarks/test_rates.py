@@ -59,3 +59,5 @@ def test_the_table_marks_both_choices(tmp_path):
         rates.append(tmp_path / "x" / "rates.jsonl", each)
     assert rates.kept(tmp_path / "x" / "rates.jsonl") == lines
     assert rates.is_line(lines[0], "t", 0, None)
+    third = {**lines[0], "factor": round(1 / 3, 4)}  # as a file holds it
+    assert rates.is_line(third, "t", 0, 1 / 3)
