@@ -286,5 +286,7 @@ def _memory(recipe: Recipe, shape: Mapping[str, Any]) -> int:
     # and the untouched model where the trained one is held to it.
     full = 18 if recipe.keep.kl else 16
     held = weights * (full if recipe.method is Method.FULL else 2.5)
+    if recipe.quantize:  # half a byte a packed weight and its share of the scales; one layer whole
+        held -= shape["multiplied"] * (2.5 - 0.6)
     activations = recipe.train.micro_batch_tokens * shape["layers"] * shape["hidden"]
     return int(PROCESS_BYTES + held + activations * ACTIVATION_BYTES)

@@ -53,6 +53,7 @@ def preflight(recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]) -> 
         lambda: _baseline_templates(recipe, data),
         lambda: _guard_tasks(recipe),
         lambda: _replayed_tasks(recipe, data),
+        lambda: _four_bits(recipe),
         lambda: _layers(recipe, folder),
         lambda: _max_length(recipe, folder),
     ]
@@ -69,6 +70,13 @@ def preflight(recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]) -> 
             )
         ) from error
     return training
+
+
+def _four_bits(recipe: Recipe) -> None:
+    from instil.model.nf4 import require_nf4
+
+    if recipe.quantize:
+        require_nf4()
 
 
 def _all(checks: Sequence[Callable[[], object]]) -> None:

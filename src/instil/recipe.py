@@ -68,6 +68,12 @@ class Dtype(StrEnum):
     FLOAT32 = "float32"
 
 
+class Quantize(StrEnum):
+    """How the frozen base is packed."""
+
+    NF4 = "nf4"
+
+
 class TaskUse(Section):
     """A task to train on."""
 
@@ -234,6 +240,11 @@ class Recipe(Section):
     dtype: Dtype = Field(
         Dtype.AUTO, description="auto (bfloat16 where the processor has it), bfloat16 or float32."
     )
+    quantize: Quantize | None = Field(
+        None,
+        description="nf4: the frozen base in 4 bits (QLoRA), for models that do not fit otherwise; "
+        "needs instil[qlora]. null: as it is.",
+    )
     output: Name = Field(
         "runs", description="The folder that run directories are made in, from where you are."
     )
@@ -256,6 +267,14 @@ class Recipe(Section):
             raise ValueError(
                 "method auto tries keep.replay and keep.interpolate by itself: leave them out, or "
                 "take method lora"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _packed_is_frozen(self) -> Recipe:
+        if self.quantize and self.method is Method.FULL:
+            raise ValueError(
+                "`quantize` packs the base into 4 bits, which cannot be trained: take method lora"
             )
         return self
 

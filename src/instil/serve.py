@@ -49,6 +49,7 @@ def load_run_model(folder: Path) -> LoadedModel:
         base=resolve_model(recipe.model),
         device=recipe.device,
         dtype=recipe.dtype,
+        quantize=recipe.quantize,
     )
 
 

@@ -68,7 +68,9 @@ class Bench:
             inputs: All that is asked, and how.
         """
         facts = load_manifest(self.run.folder)
-        model = (facts["model"]["sha256"], facts["versions"], self.recipe.device, self.recipe.dtype)
+        recipe = self.recipe
+        computed = (recipe.device, recipe.dtype, *([recipe.quantize] if recipe.quantize else []))
+        model = (facts["model"]["sha256"], facts["versions"], *computed)
         return self.run.shared_or(name, kind, compute, inputs=(*model, *inputs))
 
     @contextmanager
@@ -259,7 +261,13 @@ def load_base(recipe: Recipe, folder: ModelFolder, *, masters: bool = False) -> 
     """Load the untouched model."""
     from instil.model.load import load_model
 
-    return load_model(folder, device=recipe.device, dtype=recipe.dtype, masters=masters)
+    return load_model(
+        folder,
+        device=recipe.device,
+        dtype=recipe.dtype,
+        quantize=recipe.quantize,
+        masters=masters,
+    )
 
 
 def load_tuned(bench: Bench, folder: ModelFolder) -> LoadedModel:
@@ -267,7 +275,13 @@ def load_tuned(bench: Bench, folder: ModelFolder) -> LoadedModel:
     from instil.model.adapter import load_shipped
 
     recipe = bench.recipe
-    return load_shipped(bench.run.model, base=folder, device=recipe.device, dtype=recipe.dtype)
+    return load_shipped(
+        bench.run.model,
+        base=folder,
+        device=recipe.device,
+        dtype=recipe.dtype,
+        quantize=recipe.quantize,
+    )
 
 
 # --- before training ---------------------------------------------------------------------------

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft import (
+    LoraConfig,
+    PeftModel,
+    TaskType,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
@@ -28,6 +35,7 @@ from instil.model.load import (
     quiet,
     unreadable,
 )
+from instil.model.nf4 import is_packed
 from instil.model.soundness import brief, check_folder
 
 
@@ -155,7 +163,9 @@ def adapter_off(model: Any) -> Iterator[None]:
         yield
 
 
-def load_shipped(path: Path, *, base: ModelFolder, device: str, dtype: str) -> LoadedModel:
+def load_shipped(
+    path: Path, *, base: ModelFolder, device: str, dtype: str, quantize: str | None = None
+) -> LoadedModel:
     """Load what a run handed over: an adapter on its base model, or full weights.
 
     Args:
@@ -163,19 +173,35 @@ def load_shipped(path: Path, *, base: ModelFolder, device: str, dtype: str) -> L
         base: The base model's folder, for an adapter.
         device: auto, cpu or cuda.
         dtype: auto, bfloat16 or float32.
+        quantize: nf4 for an adapter on a 4-bit base; None: on whole weights.
 
     Raises:
         ModelError: The folder holds neither.
     """
     if (path / "adapter_config.json").is_file():
-        return load_adapter(load_model(base, device=device, dtype=dtype), path)
+        return load_adapter(load_model(base, device=device, dtype=dtype, quantize=quantize), path)
     folder = replace(base, path=check_folder(path))
     return load_model(folder, device=device, dtype=dtype)
 
 
 def merged(loaded: LoadedModel) -> LoadedModel:
-    """Fold the adapter into the base weights; added in float32, so only the sum is rounded."""
+    """Fold the adapter into the base weights; added in float32, so only the sum is rounded.
+
+    A 4-bit base is unpacked first: what the adapter was trained on is what it is added to.
+    """
     model = loaded.model
     if isinstance(model, PeftModel):
+        if any(map(is_packed, model.modules())):
+            model = _unpacked(model)
         model = model.to(torch.float32).merge_and_unload()
     return replace(loaded, model=model)
+
+
+def _unpacked(model: PeftModel) -> PeftModel:
+    """Put the adapter around the same base with whole weights."""
+    config = model.peft_config["default"]
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    with quiet():
+        around = get_peft_model(model.unload().dequantize(), config)
+        set_peft_model_state_dict(around, weights)
+    return around

@@ -12,8 +12,9 @@ and up) share their input x, so here::
     dB_i = s (h_i^T dy_i)^T                     tall matrices are read along their rows
 
 in the type of the base weights, with float32 adapter weights and gradients. The base weights get no
-gradient. PEFT's modules stay what they are (saving, merging and switching off are its own); only
-their forward pass is taken over, and left to PEFT wherever the case is not this plain one.
+gradient; 4-bit ones (`model.nf4`) are made whole in each pass. PEFT's modules stay what they are
+(saving, merging and switching off are its own); only their forward pass is taken over, and left to
+PEFT wherever the case is not this plain one.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from typing import Any
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
+
+from instil.model.nf4 import is_packed, packing, whole
 
 
 def fuse_lora(model: torch.nn.Module) -> None:
     """Take over the forward pass of the model's LoRA layers; the figures stay, to rounding."""
     for layer in model.modules():
-        if type(layer) is LoraLinear:
+        if _is_lora(layer):
             layer.forward = _forward(layer, layer.forward)
 
 
@@ -44,9 +48,16 @@ def _forward(layer: Any, plain: Any) -> Any:
 
 def linears(x: torch.Tensor, *layers: Any) -> tuple[torch.Tensor, ...]:
     """Apply layers, with adapters or without, that read the same input."""
-    if all(type(layer) is LoraLinear and _is_plain(layer) for layer in layers):
+    if all(_is_lora(layer) and _is_plain(layer) for layer in layers):
         return lora_linears(x, layers)
     return tuple(layer(x) for layer in layers)
+
+
+def _is_lora(layer: Any) -> bool:
+    """Whether this is PEFT's layer around a linear one, whole or packed."""
+    return type(layer) is LoraLinear or (
+        isinstance(layer, LoraLayer) and is_packed(layer.base_layer)
+    )
 
 
 def _is_plain(layer: Any) -> bool:
@@ -55,7 +66,7 @@ def _is_plain(layer: Any) -> bool:
         return False
     name = layer.active_adapters[0]
     return (
-        type(layer.base_layer) is torch.nn.Linear
+        (type(layer.base_layer) is torch.nn.Linear or is_packed(layer.base_layer))
         and name in layer.lora_A
         and name not in layer.lora_variant
         and layer.lora_B[name].bias is None
@@ -83,20 +94,25 @@ def lora_linears(x: torch.Tensor, layers: Sequence[Any]) -> tuple[torch.Tensor, 
             layer.lora_A[adapter].weight,
             layer.lora_B[adapter].weight,
         ]
+    states = tuple(packing(layer.base_layer.weight) for layer in layers)
     scales = tuple(layer.scaling[a] for layer, a in zip(layers, name, strict=True))
     rows = x.reshape(-1, x.shape[-1])
-    outputs: tuple[torch.Tensor, ...] = _LoraLinears.apply(rows, scales, *flat)
+    outputs: tuple[torch.Tensor, ...] = _LoraLinears.apply(rows, scales, states, *flat)
     return tuple(y.view(*x.shape[:-1], y.shape[-1]) for y in outputs)
 
 
 class _LoraLinears(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, scales: tuple[float, ...], *flat: torch.Tensor
+        ctx: Any,
+        x: torch.Tensor,
+        scales: tuple[float, ...],
+        states: tuple[Any, ...],
+        *flat: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         bases, biases, downs, ups = (flat[n::4] for n in range(4))
         with torch.autocast(x.device.type, enabled=False):
-            kind = bases[0].dtype
+            kind = bases[0].dtype if states[0] is None else states[0].dtype
             ctx.input_type = x.dtype
             x = x.to(kind)
             down = torch.cat(downs).to(kind)
@@ -104,9 +120,11 @@ class _LoraLinears(torch.autograd.Function):
             outputs = []
             parts = hidden.split([a.shape[0] for a in downs], dim=1)
             scaled = [(b * s).to(kind) for b, s in zip(ups, scales, strict=True)]
-            for base, bias, up, h in zip(bases, biases, scaled, parts, strict=True):
-                y = torch.nn.functional.linear(x, base, bias)
+            each = zip(bases, states, biases, scaled, parts, strict=True)
+            for base, state, bias, up, h in each:
+                y = torch.nn.functional.linear(x, whole(base, state), bias)
                 outputs.append(y.addmm_(h, up.t()))
+        ctx.states = states
         ctx.scales, ctx.ranks = scales, [a.shape[0] for a in downs]
         ctx.save_for_backward(x, hidden, down, *bases, *scaled)
         return tuple(outputs)
@@ -121,8 +139,8 @@ class _LoraLinears(torch.autograd.Function):
             dx = None
             if ctx.needs_input_grad[0]:
                 dx = dh @ down
-                for g, base in zip(grads, bases, strict=True):
-                    dx.addmm_(g, base)
+                for g, base, state in zip(grads, bases, ctx.states, strict=True):
+                    dx.addmm_(g, whole(base, state))
                 dx = dx.to(ctx.input_type)
             d_downs = (dh.t() @ x).float().split(ctx.ranks)
             parts = hidden.split(ctx.ranks, dim=1)
@@ -131,4 +149,4 @@ class _LoraLinears(torch.autograd.Function):
                 for h, g, s in zip(parts, grads, ctx.scales, strict=True)
             ]
         flat = [each for a, b in zip(d_downs, d_ups, strict=True) for each in (None, None, a, b)]
-        return (dx, None, *flat)
+        return (dx, None, None, *flat)

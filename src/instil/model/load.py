@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from instil.data.fetch import cache_dir, fetch_member
 from instil.encode.mask import ChatFormat, chat_format
 from instil.errors import ModelError, Problem, nearest
-from instil.model import attention
+from instil.model import attention, nf4
 from instil.model.catalogue import CATALOGUE, CatalogueEntry
 from instil.model.packed import Build, find_build
 from instil.model.soundness import (
@@ -222,7 +222,12 @@ def load_tokenizer(folder: ModelFolder) -> ChatFormat:
 
 
 def load_model(
-    folder: ModelFolder, *, device: str = "auto", dtype: str = "auto", masters: bool = False
+    folder: ModelFolder,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str | None = None,
+    masters: bool = False,
 ) -> LoadedModel:
     """Load weights and tokenizer.
 
@@ -230,15 +235,17 @@ def load_model(
         folder: From `resolve_model`.
         device: auto, cpu or cuda.
         dtype: What to compute in: auto, bfloat16 or float32.
+        quantize: nf4 packs the linear layers into four bits; None: as they are.
         masters: Keep the weights in float32 whatever they are computed in (full fine-tuning).
 
     Raises:
-        ModelError: the weights cannot be read.
+        ModelError: the weights cannot be read, or bitsandbytes is missing.
     """
     where = pick_device(device)
     compute = pick_dtype(dtype, where)
     os.environ.setdefault(*_KERNELS)
     attention.register()
+    packed = nf4.loading(compute, where) if quantize else {}
     try:
         with quiet():
             model, report = AutoModelForCausalLM.from_pretrained(
@@ -249,11 +256,16 @@ def load_model(
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,  # told by `require_all_weights`, in words
                 output_loading_info=True,
+                **packed,
             )
     except Exception as error:  # transformers and safetensors raise many unrelated kinds
         raise unreadable(folder, error) from error
     require_all_weights(folder.path, report)
-    model.to(where).eval()
+    if packed:
+        nf4.take_over(model)
+    else:
+        model.to(where)
+    model.eval()
     chat = load_tokenizer(folder)
     require_own_tokenizer(folder.path, chat, rows=model.get_input_embeddings().weight.shape[0])
     return LoadedModel(model, chat, folder, where, compute, find_build(model))
@@ -297,7 +309,7 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 def parameter_count(model: torch.nn.Module) -> int:
     """Count the weights, tied ones once."""
-    return sum(p.numel() for p in {id(p): p for p in model.parameters()}.values())
+    return sum(nf4.count(p) for p in {id(p): p for p in model.parameters()}.values())
 
 
 def folder_bytes(path: Path, *, pattern: str = "*.safetensors") -> int:

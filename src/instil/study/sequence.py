@@ -143,7 +143,7 @@ def _mistakes(
         for name in dict.fromkeys(ids)
         if ids.count(name) > 1
     ]
-    for what in ("model", "test", "validation", "dtype", "device"):
+    for what in ("model", "test", "validation", "dtype", "device", "quantize"):
         values = list(dict.fromkeys(str(getattr(recipe, what)) for recipe in recipes))
         if len(values) > 1:
             found.append(
