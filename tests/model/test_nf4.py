@@ -64,7 +64,19 @@ def test_it_is_rounded_and_not_much(packed, tiny):
             w = plain[name].weight
             whole = nf4.whole(layer.weight, nf4.packing(layer.weight))
             error = float((whole - w).detach().norm() / w.detach().norm())
-            assert 0 < error < 0.3  # tiny layers share their scales' scale with few others
+            assert 0 < error < 0.11, name  # .09 is what 16 steps leave of normal numbers
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (48, 48), (48, 96), (100, 160), (16, 50), (7, 11)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_any_width_is_read_as_it_was_packed(shape, dtype):
+    from bitsandbytes.functional import quantize_4bit
+
+    w = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    q, state = quantize_4bit(w, quant_type=nf4.NF4, compress_statistics=True)
+    read = nf4.whole(q, state)
+    assert (read.shape, read.dtype) == (w.shape, dtype)
+    assert float((read - w).norm() / w.norm()) < 0.12
 
 
 def test_untouched_it_computes_what_its_weights_say(packed, unpacked):

@@ -9,6 +9,7 @@ are.
 from __future__ import annotations
 
 import importlib.util
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -71,13 +72,19 @@ def packing(weight: Any) -> Any:
 
 
 def whole(weight: torch.Tensor, state: Any) -> torch.Tensor:
-    """Return a weight as (out, in) numbers in the model's type; unpacked ones as they are."""
+    """Return a weight as (out, in) numbers in the model's type; unpacked ones as they are.
+
+    It is read as one long row: bitsandbytes' CPU kernel begins a block with each row, where the
+    packing has blocks of 64 throughout, and so misreads widths such as 48 or 160.
+    """
     if state is None:
         return weight
     from bitsandbytes.functional import dequantize_4bit
 
-    out: torch.Tensor = dequantize_4bit(weight.detach(), state)
-    return out
+    flat = copy(state)
+    flat.shape = torch.Size((1, state.shape.numel()))
+    out: torch.Tensor = dequantize_4bit(weight.detach(), flat)
+    return out.view(state.shape)
 
 
 def count(weight: torch.Tensor) -> int:
