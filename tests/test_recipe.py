@@ -97,6 +97,8 @@ def test_all_mistakes_come_at_once_with_their_lines(write) -> None:
         (SHORTEST + "  - use: amazon_reviews\n", "given twice"),
         (SHORTEST + "train: {max_length: 4096}\n", "must fit into one micro-batch"),
         (SHORTEST + "baselines: {shots: [1, 1]}\n", "given twice"),
+        (SHORTEST + "quantize: nf4\nmethod: full\n", "cannot be trained"),
+        (SHORTEST + "quantize: int8\n", "quantize has a value"),
     ],
 )
 def test_what_is_no_recipe_says_why(write, text: str, said: str) -> None:

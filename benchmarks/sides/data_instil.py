@@ -21,7 +21,7 @@ from rows import load, repeated
 from instil.data.build import training_examples
 from instil.encode.plan import plan_training
 from instil.model.load import ModelFolder, load_tokenizer
-from instil.recipe import Train
+from instil.sections import Train
 from instil.types import Pack
 
 

@@ -13,7 +13,7 @@ from instil.encode.mask import encode_all
 from instil.encode.pack import batches
 from instil.model.adapter import add_lora, train_all, trainable
 from instil.model.load import LoadedModel, ModelFolder, load_model
-from instil.recipe import Train
+from instil.sections import Train
 from instil.train.loop import Schedule, mean_loss, train_steps
 from instil.train.optim import adamw
 from instil.types import Encoded, Pack

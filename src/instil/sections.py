@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from instil.types import KlOn
+from instil.types import KlOn, PerRow, TooLong
 
+Auto = Literal["auto"]
+ByRule = Literal["auto", "rule"]
+All = Literal["all"]
+Item = TypeVar("Item")
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -119,3 +125,134 @@ class Keep(Section):
         if self.kl and self.kl_on is KlOn.REPLAY and not self.replay.share:
             raise ValueError("kl_on is replay, and nothing is replayed: set replay.share")
         return self
+
+
+class Scheduler(StrEnum):
+    """How the learning rate falls after the warm-up."""
+
+    LINEAR = "linear"
+    COSINE = "cosine"
+    CONSTANT = "constant"
+
+
+class Lora(Section):
+    """Low-rank adapters; used when method is lora."""
+
+    r: int = Field(16, ge=1, le=1024, description="Rank: the width of the adapter.")
+    lora_alpha: float = Field(32, gt=0, description="The adapter is scaled by lora_alpha / r.")
+    lora_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of the adapter's inputs that are dropped in training."
+    )
+    target_modules: Literal["all-linear"] | Annotated[tuple[Name, ...], Field(min_length=1)] = (
+        Field(
+            "all-linear",
+            description="Layers with an adapter: all-linear, or a list such as [q_proj, v_proj].",
+        )
+    )
+
+
+class Train(Section):
+    """The training loop."""
+
+    learning_rate: ByRule | Annotated[float, Field(gt=0, le=1)] = Field(
+        "auto",
+        description="Peak learning rate; rule: 5e-4 for LoRA under 1B parameters and 2e-4 above, a "
+        "tenth of that for full; auto: others around it are tried too, where the training is long "
+        "enough.",
+    )
+    num_train_epochs: float = Field(
+        2, gt=0, le=1000, description="How often every row is seen; 0.5 is half of them, once."
+    )
+    tokens_per_batch: int = Field(1024, ge=1, description="Tokens of one optimizer step.")
+    micro_batch_tokens: int = Field(
+        1024,
+        ge=8,
+        description="Tokens computed at a time; lower it when memory runs out, results stay.",
+    )
+    warmup_ratio: float = Field(
+        0.05, ge=0, lt=1, description="Share of the steps in which the rate rises from 0."
+    )
+    lr_scheduler_type: Scheduler = Field(
+        Scheduler.LINEAR, description="How the rate falls after that: linear, cosine or constant."
+    )
+    weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW's weight decay.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    max_length: int = Field(
+        512, ge=8, description="Longest example in tokens, prompt and answer together."
+    )
+    too_long: TooLong = Field(
+        TooLong.ERROR,
+        description="What to do with a longer one: error, drop it, or shorten its longest field; "
+        "the report counts them.",
+    )
+    templates_per_row: PerRow = Field(
+        PerRow.ONE,
+        description="one: an epoch draws a template for each row; all: each row goes through all.",
+    )
+    eval_steps: Auto | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="Steps between two validations; auto: about six in a run."
+    )
+    early_stopping_patience: int | None = Field(
+        3,
+        ge=1,
+        description="Validations with neither a better score nor a lower loss until training "
+        "ends; null: never.",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Train:
+        if self.max_length > self.micro_batch_tokens:
+            raise ValueError(
+                f"max_length ({self.max_length}) is more than micro_batch_tokens "
+                f"({self.micro_batch_tokens}), but an example must fit into one micro-batch"
+            )
+        return self
+
+
+class Baselines(Section):
+    """What the tuned model has to beat."""
+
+    shots: tuple[Annotated[int, Field(ge=0, le=64)], ...] = Field(
+        (0, 1, 5), min_length=1, description="Worked examples in the prompt, one rung each."
+    )
+    validation_rows: int | None = Field(
+        None, ge=1, description="Validation rows the prompts are compared on; null: all of them."
+    )
+    templates: All | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
+        "all", description="Templates to prompt with: all, or a list of their ids."
+    )
+    tfidf: bool = Field(
+        True, description="Also train TF-IDF + logistic regression on the same rows."
+    )
+
+    @field_validator("shots")
+    @classmethod
+    def _each_once(cls, shots: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(unique(shots)))
+
+
+class Forgetting(Section):
+    """What the model should still know afterwards."""
+
+    tasks: Literal["guard", "none"] | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
+        "guard", description="Tasks to measure before and after: guard, none, or a list of tasks."
+    )
+    rows: int = Field(100, ge=1, description="Rows of each of them.")
+    text: bool = Field(
+        True, description="Also measure cross-entropy on general text, as many pieces of it."
+    )
+    budget: float | None = Field(
+        None, ge=0, le=100, description="Points of 100 that may be lost on average; null: no limit."
+    )
+
+
+def unique(items: Sequence[Item]) -> Sequence[Item]:
+    """Return the items.
+
+    Raises:
+        ValueError: One is given twice.
+    """
+    twice = [item for index, item in enumerate(items) if item in items[:index]]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is given twice")
+    return items

@@ -35,7 +35,7 @@ from instil.model.load import (
     quiet,
     unreadable,
 )
-from instil.model.nf4 import is_packed
+from instil.model.nf4 import is_packed, packing, whole
 from instil.model.soundness import brief, check_folder
 
 
@@ -201,7 +201,12 @@ def _unpacked(model: PeftModel) -> PeftModel:
     """Put the adapter around the same base with whole weights."""
     config = model.peft_config["default"]
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
-    with quiet():
-        around = get_peft_model(model.unload().dequantize(), config)
+    base = model.unload()
+    read = {n: whole(m.weight, packing(m.weight)) for n, m in base.named_modules() if is_packed(m)}
+    with quiet(), torch.no_grad():
+        plain = base.dequantize()  # the right modules; `nf4.whole` has the right numbers
+        for name, weight in read.items():
+            plain.get_submodule(name).weight.copy_(weight)
+        around = get_peft_model(plain, config)
         set_peft_model_state_dict(around, weights)
     return around
