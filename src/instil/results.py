@@ -260,6 +260,14 @@ class TrainingSummary:
     """Compute type: bfloat16 or float32."""
     means: Means | None = None
     """What was done to keep what the model knew; None: nothing."""
+    quantize: str | None = None
+    """How the frozen base was packed (nf4); None: it was not."""
+
+    @property
+    def number_format(self) -> str:
+        """Name the numbers that were computed with, for a reader."""
+        packed = f", base in 4 bits ({self.quantize})" if self.quantize else ""
+        return f"{self.dtype}{packed}"
 
 
 @dataclass(frozen=True, slots=True)

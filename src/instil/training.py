@@ -329,14 +329,10 @@ def training_summary(
         trainable_parameters=count,
         trainable_share=share,
         peak_memory_bytes=max(s.memory_bytes for s in steps),
-        dtype=_number_format(bench.recipe, loaded),
+        dtype=str(loaded.dtype).removeprefix("torch."),
+        quantize=bench.recipe.quantize,
         means=means_of(bench.recipe, steps, replayed=encoded.replayed),
     )
-
-
-def _number_format(recipe: Recipe, loaded: LoadedModel) -> str:
-    compute = str(loaded.dtype).removeprefix("torch.")
-    return f"{compute}, base in 4 bits ({recipe.quantize})" if recipe.quantize else compute
 
 
 def means_of(recipe: Recipe, steps: Sequence[Step], *, replayed: Sequence[str]) -> Means | None:

@@ -316,7 +316,7 @@ def _training_facts(training: TrainingSummary) -> Facts:
     ending = "validation ended it" if training.stopped_early else "to the end"
     fates = ", ".join(f"{name} {fmt.count(number)}" for name, number in training.fates.items())
     facts = (
-        Fact("Method", f"{training.method}, {training.dtype}"),
+        Fact("Method", f"{training.method}, {training.number_format}"),
         Fact("Steps", f"{fmt.count(training.steps)}, {ending}; kept: {training.best_step}"),
         Fact("Epochs", fmt.fixed(training.epochs, 2)),
         Fact("Peak learning rate", f"{training.learning_rate:.3g}"),

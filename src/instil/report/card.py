@@ -202,6 +202,11 @@ def _usage(summary: RunSummary, form: Form) -> list[str]:
             "The adapter needs its base model: `adapter_config.json` names the place where it lay. "
             "`instil export --merge` writes one model that needs neither that place nor PEFT."
         )
+    if adapted and summary.training.quantize:
+        lines.append(
+            "It was trained and judged on that base in 4 bits (bitsandbytes, "
+            f"{plain(summary.training.quantize)}, double quantisation): load it so, or merge it."
+        )
     return [*lines, "", f"{fence}python", *code, fence]
 
 
@@ -225,7 +230,7 @@ def _training(summary: RunSummary, manifest: Mapping[str, object]) -> list[str]:
         f"- {fmt.parameters(training.trainable_parameters)} weights trained ({share} of the model)",
         f"- {fmt.count(training.steps)} steps, {fmt.fixed(training.epochs, 2)} epochs; "
         f"the weights of step {fmt.count(training.best_step)} were kept, by validation",
-        f"- peak learning rate {training.learning_rate:.3g}, {plain(training.dtype)}, "
+        f"- peak learning rate {training.learning_rate:.3g}, {plain(training.number_format)}, "
         f"seed {summary.seed}",
         f"- loss on the completion alone, {fmt.count(training.supervised_tokens)} tokens",
         f"- {fmt.seconds(training.seconds)}, {fmt.size(training.peak_memory_bytes)} of memory",
