@@ -118,3 +118,11 @@ def test_a_fence_in_the_prompt_does_not_end_the_code(sample: ModuleType) -> None
 )
 def test_plain(text: str, expected: str) -> None:
     assert plain(text) == expected
+
+
+def test_an_adapter_on_a_packed_base_says_what_to_load(sample: ModuleType) -> None:
+    assert "4 bits" not in card_of(sample)
+    training = replace(sample.run().training, quantize="nf4")
+    text = card_of(sample, training=training)
+    assert "base in 4 bits (nf4)" in text
+    assert "load it so, or merge it" in text
