@@ -211,13 +211,29 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a function, as an assistant's turn makes it."""
+
+    name: str
+    """The function's."""
+    arguments: str
+    """JSON text of its arguments, an object."""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation."""
 
     role: str
-    """system, user or assistant."""
+    """system, user, assistant or tool."""
     content: str
     """The text."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Of an assistant's turn."""
+    name: str = ""
+    """Of a tool's turn: the function that answers."""
+    trained: bool = True
+    """False: an answer that is context alone, whatever `train_on` says (`weight: 0`, or empty)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +266,10 @@ class Example:
     """The longest field in the last message: what a length policy may shorten."""
     train_on: TrainOn = TrainOn.LAST
     """Whether the assistant's turns in `messages` are trained on as well."""
+    tools: tuple[str, ...] = ()
+    """JSON text of each function that the model may call, as chat templates take them."""
+    target_calls: tuple[ToolCall, ...] = ()
+    """The calls that the right answer makes, beside the text in `target`."""
 
 
 class TooLong(StrEnum):
