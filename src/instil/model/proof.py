@@ -1,0 +1,313 @@
+"""Which short cuts give a model's own figures: tried on the model itself, when it is loaded.
+
+A few rows of random tokens are computed one by one, by transformers' own forward pass with the
+model's own attention. The same rows then go through each short cut (`Build`), in one pack with a
+shared prefix, segments and branches, and through the memory of generation; a short cut is taken
+only where all logits come out the same. A model whose layers carry something else than attention
+from token to token (a state, a convolution), or attend by a rule that ours does not know, fails,
+and is computed row by row::
+
+    prefix 4 | A 14 | B 9, branches 5 and 1 | C 10 | D 14      rows of 18, 18, 14, 14 and 18 tokens
+
+The weights are the model's own; they are read in float32 meanwhile where that fits, so that two
+orders of adding cannot hide a difference, and the windows of sliding attention are narrowed, so
+that they can be seen.
+
+What was found is kept in the cache by the model's files, the versions of the libraries, the device
+and the type: a proof is made once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from instil.data.fetch import cache_dir
+from instil.encode.batch import Batch, make_batch
+from instil.errors import ModelError, Problem
+from instil.model import attention
+from instil.model.layers import fits
+from instil.model.memory import Memory, read_batch, step_batch
+from instil.model.nf4 import is_packed
+from instil.model.packed import (
+    Build,
+    float_logits,
+    head_of,
+    hidden_states,
+    model_logits,
+    next_logits,
+)
+from instil.model.rows import Rows, compute_rows
+from instil.run import write_whole
+
+PREFIX = 4
+SHAPES = ((14,), (9, 5, 1), (10,), (14,))
+"""Segments behind the prefix; few lengths, so that few rows are computed apart."""
+WINDOW = 8
+"""Windows of sliding attention while the proof is made."""
+CLOSE = 1e-4
+"""Difference of logits that float32 may make, root mean square, as a share of their spread."""
+NOISE = 0.1
+"""The same in bfloat16: on 30 layers and random tokens it was .04."""
+LEAK = 1e-2
+"""How far a segment's logits may move when another segment's tokens change, of their spread."""
+FLOAT32_BYTES = 8 * 2**30
+"""A model that takes more in float32 is tried in the type that it is in."""
+_VERSION = 1
+"""Raised when the proof changes, so that an old one is made again."""
+_SWITCHING = ("dynamic", "longrope")
+"""Rotary positions that depend on how long the whole batch is."""
+
+
+def proved(model: Any, *, files: Path, computed: Sequence[str]) -> Build:
+    """Return the proof of a model that was just loaded; made where it is not kept yet.
+
+    Args:
+        model: As it came from transformers.
+        files: Its folder.
+        computed: What else the figures depend on: the device, the type, a quantization.
+
+    Raises:
+        ModelError: As `prove`.
+    """
+    kept = kept_proof(files, computed=computed)
+    if kept is not None:
+        return kept
+    build = prove(model)
+    path = _place(files, computed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(asdict(build)).encode())
+    return build
+
+
+def kept_proof(files: Path, *, computed: Sequence[str]) -> Build | None:
+    """Return the proof of an earlier day, if files, versions and the rest are still the same."""
+    path = _place(files, computed)
+    if not path.is_file():
+        return None
+    try:
+        return Build(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):  # cut off, or of another version: made again
+        return None
+
+
+def _place(files: Path, computed: Sequence[str]) -> Path:
+    parts = [str(_VERSION), *computed]
+    parts += [f"{name} {version(name)}" for name in ("torch", "transformers", "instil")]
+    parts.append((files / "config.json").read_text(encoding="utf-8"))
+    for file in sorted(files.glob("*.safetensors")):
+        facts = file.stat()
+        parts.append(f"{file.resolve()} {facts.st_size} {facts.st_mtime_ns}")
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return cache_dir() / "proofs" / f"{digest[:32]}.json"
+
+
+def prove(model: Any) -> Build:
+    """Try every short cut on a transformers model.
+
+    Raises:
+        ModelError: What the model says of a token depends on later ones: it cannot write.
+    """
+    trial = _trial_pack(model)
+    with _in_float32(model) as close, _narrow_windows(model), torch.inference_mode():
+        wanted = _logits(model, trial, Build())
+        if model.config.is_encoder_decoder:
+            padding = _holds(model, trial, Build(padding=True), wanted, close)
+            return Build(padding=padding)
+        _require_causal(model, trial, close)
+        head = _holds(model, trial, Build(own_head=True), wanted, close)
+        plain = Build(own_head=head, longest=_longest(model))
+        for build in _candidates(model, plain):
+            if _holds(model, trial, build, wanted, close):
+                memory = build.prefix and _remembers(model, trial, build, wanted, close)
+                return replace(build, own_memory=memory)
+        return replace(
+            plain, padding=_holds(model, trial, replace(plain, padding=True), wanted, close)
+        )
+
+
+def _candidates(model: Any, plain: Build) -> Iterator[Build]:
+    """Yield the ways to compute a pack, the fastest first."""
+    if not attention.can_take_over(model):
+        return
+    packs = replace(plain, segments=True, prefix=True, branches=True)
+    if fits(model.base_model):
+        yield replace(packs, own_layers=True, own_head=True)
+    yield packs
+    yield replace(packs, branches=False)
+    yield replace(packs, prefix=False)
+    yield replace(packs, prefix=False, branches=False)
+
+
+# --- what is tried -----------------------------------------------------------------------------
+
+
+def _trial_pack(model: Any) -> Batch:
+    """Return a pack of random tokens; every token behind the prefix is predicted from."""
+    table = model.get_input_embeddings().weight
+    positions = list(range(PREFIX))
+    for trunk, *branches in SHAPES:
+        positions += range(PREFIX, PREFIX + trunk)
+        for branch in branches:
+            positions += range(PREFIX + trunk, PREFIX + trunk + branch)
+    generator = torch.Generator().manual_seed(0)
+    # Special tokens, which may stand for an image, lie at the ends of a vocabulary.
+    low, high = table.shape[0] // 4, table.shape[0] * 3 // 4
+    ids = torch.randint(low, max(low + 1, high), (len(positions),), generator=generator)
+    encoded = PREFIX + 4 if model.config.is_encoder_decoder else 0
+    first = max(PREFIX, encoded - 1)
+    predict = torch.tensor([n for n, place in enumerate(positions) if place >= first])
+    return make_batch(
+        ids.tolist(),
+        positions,
+        segments=SHAPES,
+        shared_prefix=PREFIX,
+        predict_from=predict,
+        labels=torch.zeros_like(predict),
+        device=table.device,
+        prompts=(encoded,) * len(SHAPES) if encoded else (),
+    )
+
+
+def _logits(model: Any, trial: Batch, build: Build) -> torch.Tensor:
+    """Float32 logits at the predicted places, (S, V)."""
+    if not build.own_head:
+        return model_logits(model, trial, trial.predict_from, build=build).float()
+    hidden = hidden_states(model, trial, trial.predict_from, build=build).float()
+    return float_logits(hidden, head_of(model), slice(None))
+
+
+def _holds(model: Any, trial: Batch, build: Build, wanted: torch.Tensor, close: float) -> bool:
+    """Whether a way to compute gives the wanted logits; one that fails does not."""
+    try:
+        if not _same(_logits(model, trial, build), wanted, close):
+            return False
+        return close < NOISE or not build.segments or not _leaks(model, trial, build)
+    except Exception:  # a short cut that a model has no place for fails in any way
+        return False
+
+
+def _same(found: torch.Tensor, wanted: torch.Tensor, close: float) -> bool:
+    return bool((found - wanted).pow(2).mean().sqrt() < close * wanted.std())
+
+
+def _leaks(model: Any, trial: Batch, build: Build) -> bool:
+    """Whether other tokens in the first segment change logits of the last one.
+
+    In bfloat16 the rounding would hide a small leak from the comparison with single rows.
+    """
+    first = slice(PREFIX, PREFIX + SHAPES[0][0])
+    ids = trial.ids.clone()
+    ids[:, first] = ids[:, first].flip(1).roll(1, 1)
+    last = slice(-SHAPES[-1][0], None)
+    before, after = (_logits(model, each, build)[last] for each in (trial, replace(trial, ids=ids)))
+    return not _same(after, before, LEAK)
+
+
+def _remembers(model: Any, trial: Batch, build: Build, wanted: torch.Tensor, close: float) -> bool:
+    """Whether generation's memory gives the wanted logits: behind prompts, and for two tokens."""
+    try:
+        ids, device = trial.ids[0].tolist(), trial.ids.device
+        prefix = Memory([PREFIX], device=device)
+        batch = read_batch(prefix, [ids[:PREFIX]], device=device)
+        next_logits(model, batch, build=build, memory=prefix.read)
+        starts = [PREFIX + sum(map(sum, SHAPES[:n])) for n in range(len(SHAPES))]
+        rows = [(starts[0], 12), (starts[2], 7), (starts[3], 9)]
+        prompts = [ids[start : start + length] for start, length in rows]
+        memory = Memory([len(p) for p in prompts], prefix=prefix, room=2, device=device)
+        batch = read_batch(memory, prompts, device=device)
+        found = [next_logits(model, batch, build=build, memory=memory.read)]
+        ends = torch.tensor([start + length for start, length in rows], device=device)
+        for step in range(2):
+            batch = step_batch(memory, trial.ids[0, ends + step])
+            found.append(next_logits(model, batch, build=build, memory=memory.step))
+            memory.move_on()
+        places = torch.cat([ends - 1 + step for step in range(3)]) - PREFIX
+        return _same(torch.cat(found).float(), wanted[places], close)
+    except Exception:  # as above
+        return False
+
+
+def _require_causal(model: Any, trial: Batch, close: float) -> None:
+    """Refuse a model that looks at later tokens: BERT's kind, made to fill gaps.
+
+    Raises:
+        ModelError: It does.
+    """
+    ids = tuple(trial.ids[0, : PREFIX + SHAPES[0][0]].tolist())
+    half = len(ids) // 2
+    rows = Rows((ids, ids[:half]), (0, 0), ((0, half - 1), (1, half - 1)))
+    long, short = compute_rows(model, rows, decoder=None, padding=False).float()
+    if not _same(long, short, max(close, LEAK)):
+        raise ModelError(
+            Problem(
+                "this model reads a text in both directions (an encoder), and cannot write one",
+                where="model",
+                found=str(model.config.model_type),
+                allowed="a causal language model, or an encoder-decoder model such as T5",
+            )
+        )
+
+
+# --- how it is read meanwhile ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _in_float32(model: Any) -> Iterator[float]:
+    """Within the block the weights are float32, where that fits; yields how close is the same."""
+    tensors = [*model.parameters(), *model.buffers()]
+    rounded = [t for t in tensors if t.is_floating_point() and t.dtype is not torch.float32]
+    size = sum(4 * t.numel() for t in rounded)
+    if any(map(is_packed, model.modules())) or size > FLOAT32_BYTES:
+        yield NOISE
+        return
+    before = [t.data for t in rounded]
+    try:
+        for t in rounded:
+            t.data = t.data.float()
+        yield CLOSE
+    finally:
+        for t, data in zip(rounded, before, strict=True):
+            t.data = data
+
+
+@contextlib.contextmanager
+def _narrow_windows(model: Any) -> Iterator[None]:
+    """Within the block sliding windows and chunks of attention are `WINDOW` tokens wide."""
+    configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
+    changed = [
+        (owner, name, width)
+        for owner in (*configs.values(), *model.modules())
+        for name in ("sliding_window", "attention_chunk_size")
+        if type(width := getattr(owner, name, None)) is int and width > WINDOW
+    ]
+    try:
+        for owner, name, _ in changed:
+            setattr(owner, name, WINDOW)
+        yield
+    finally:
+        for owner, name, width in changed:
+            setattr(owner, name, width)
+
+
+def _longest(model: Any) -> int | None:
+    """Return the length from which rotary positions depend on all that a batch holds."""
+    config = model.config.get_text_config(decoder=True)
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope, *(each for each in rope.values() if isinstance(each, dict))]
+    lengths = [
+        kind.get("original_max_position_embeddings")
+        or getattr(config, "original_max_position_embeddings", None)
+        or config.max_position_embeddings
+        for kind in kinds
+        if kind.get("rope_type") in _SWITCHING
+    ]
+    return min(lengths, default=None)
