@@ -174,6 +174,7 @@ def hidden_states(
         memory: Attends in place of the batch's segments.
     """
     decoder = decoder_of(model)
+    assert decoder is not None, "a model with a head of its own has it on a decoder"
     if memory is None and not build.packs(batch):
         if not (build.segments and build.reaches(batch)):
             _set_recompute(model, recompute)
@@ -237,9 +238,9 @@ def _inputs(batch: Batch) -> dict[str, Any]:
 
 
 def decoder_of(model: Any) -> Any:
-    """Return the part of a model that ends in final hidden states."""
+    """Return the part of a model that ends in final hidden states; None: it is not one part."""
     base = base_of(model)
-    return getattr(base, base.base_model_prefix)
+    return getattr(base, base.base_model_prefix or "model", None)
 
 
 def _set_recompute(model: Any, recompute: bool) -> None:

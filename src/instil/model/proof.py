@@ -7,7 +7,7 @@ only where all logits come out the same. A model whose layers carry something el
 from token to token (a state, a convolution), or attend by a rule that ours does not know, fails,
 and is computed row by row::
 
-    prefix 4 | A 14 | B 9, branches 5 and 1 | C 10 | D 14      rows of 18, 18, 14, 14 and 18 tokens
+    prefix 3 | A 7 | B 4, branches 3 and 1 | C 5 | D 7      rows of 10, 10, 8, 8 and 10 tokens
 
 The weights are the model's own; they are read in float32 meanwhile where that fits, so that two
 orders of adding cannot hide a difference, and the windows of sliding attention are narrowed, so
@@ -39,6 +39,7 @@ from instil.model.memory import Memory, read_batch, step_batch
 from instil.model.nf4 import is_packed
 from instil.model.packed import (
     Build,
+    decoder_of,
     float_logits,
     head_of,
     hidden_states,
@@ -48,10 +49,10 @@ from instil.model.packed import (
 from instil.model.rows import Rows, compute_rows
 from instil.run import write_whole
 
-PREFIX = 4
-SHAPES = ((14,), (9, 5, 1), (10,), (14,))
-"""Segments behind the prefix; few lengths, so that few rows are computed apart."""
-WINDOW = 8
+PREFIX = 3
+SHAPES = ((7,), (4, 3, 1), (5,), (7,))
+"""Segments behind the prefix: 32 tokens at most, and rows of two lengths, so that it is quick."""
+WINDOW = 4
 """Windows of sliding attention while the proof is made."""
 CLOSE = 1e-4
 """Difference of logits that float32 may make, root mean square, as a share of their spread."""
@@ -119,32 +120,26 @@ def prove(model: Any) -> Build:
     trial = _trial_pack(model)
     with _in_float32(model) as close, _narrow_windows(model), torch.inference_mode():
         wanted = _logits(model, trial, Build())
-        if model.config.is_encoder_decoder:
-            padding = _holds(model, trial, Build(padding=True), wanted, close)
-            return Build(padding=padding)
-        _require_causal(model, trial, close)
-        head = _holds(model, trial, Build(own_head=True), wanted, close)
-        plain = Build(own_head=head, longest=_longest(model))
-        for build in _candidates(model, plain):
-            if _holds(model, trial, build, wanted, close):
-                memory = build.prefix and _remembers(model, trial, build, wanted, close)
-                return replace(build, own_memory=memory)
-        return replace(
-            plain, padding=_holds(model, trial, replace(plain, padding=True), wanted, close)
-        )
+        if not model.config.is_encoder_decoder:
+            _require_causal(model, trial, close)
+        held = (b for b in _candidates(model) if _holds(model, trial, b, wanted, close))
+        build = replace(next(held, Build()), longest=_longest(model))
+        memory = build.prefix and _remembers(model, trial, build, wanted, close)
+        return replace(build, own_memory=memory)
 
 
-def _candidates(model: Any, plain: Build) -> Iterator[Build]:
-    """Yield the ways to compute a pack, the fastest first."""
-    if not attention.can_take_over(model):
-        return
-    packs = replace(plain, segments=True, prefix=True, branches=True)
-    if fits(model.base_model):
-        yield replace(packs, own_layers=True, own_head=True)
-    yield packs
-    yield replace(packs, branches=False)
-    yield replace(packs, prefix=False)
-    yield replace(packs, prefix=False, branches=False)
+def _candidates(model: Any) -> Iterator[Build]:
+    """Yield what may hold, the fastest first."""
+    ways = [Build(padding=True), Build()]
+    if attention.can_take_over(model) and not model.config.is_encoder_decoder:
+        packs = Build(segments=True, prefix=True, branches=True)
+        if fits(model.base_model):
+            yield replace(packs, own_layers=True, own_head=True)
+        fewer = replace(packs, branches=False), replace(packs, prefix=False)
+        ways = [packs, *fewer, Build(segments=True), *ways]
+    for way in ways:
+        yield replace(way, own_head=True)
+        yield way
 
 
 # --- what is tried -----------------------------------------------------------------------------
@@ -162,7 +157,7 @@ def _trial_pack(model: Any) -> Batch:
     # Special tokens, which may stand for an image, lie at the ends of a vocabulary.
     low, high = table.shape[0] // 4, table.shape[0] * 3 // 4
     ids = torch.randint(low, max(low + 1, high), (len(positions),), generator=generator)
-    encoded = PREFIX + 4 if model.config.is_encoder_decoder else 0
+    encoded = PREFIX + 2 if model.config.is_encoder_decoder else 0
     first = max(PREFIX, encoded - 1)
     predict = torch.tensor([n for n, place in enumerate(positions) if place >= first])
     return make_batch(
@@ -220,7 +215,7 @@ def _remembers(model: Any, trial: Batch, build: Build, wanted: torch.Tensor, clo
         batch = read_batch(prefix, [ids[:PREFIX]], device=device)
         next_logits(model, batch, build=build, memory=prefix.read)
         starts = [PREFIX + sum(map(sum, SHAPES[:n])) for n in range(len(SHAPES))]
-        rows = [(starts[0], 12), (starts[2], 7), (starts[3], 9)]
+        rows = [(starts[0], 5), (starts[2], 3), (starts[3], 5)]
         prompts = [ids[start : start + length] for start, length in rows]
         memory = Memory([len(p) for p in prompts], prefix=prefix, room=2, device=device)
         batch = read_batch(memory, prompts, device=device)
@@ -245,7 +240,7 @@ def _require_causal(model: Any, trial: Batch, close: float) -> None:
     ids = tuple(trial.ids[0, : PREFIX + SHAPES[0][0]].tolist())
     half = len(ids) // 2
     rows = Rows((ids, ids[:half]), (0, 0), ((0, half - 1), (1, half - 1)))
-    long, short = compute_rows(model, rows, decoder=None, padding=False).float()
+    long, short = compute_rows(model, rows, decoder=decoder_of(model), padding=False).float()
     if not _same(long, short, max(close, LEAK)):
         raise ModelError(
             Problem(
