@@ -31,7 +31,7 @@ from instil.errors import ModelError, Problem, nearest
 from instil.model import nf4
 from instil.model.catalogue import CATALOGUE, CatalogueEntry
 from instil.model.packed import Build
-from instil.model.proof import proved
+from instil.model.proof import kept_proof, proved
 from instil.model.soundness import (
     brief,
     check_folder,
@@ -254,7 +254,8 @@ def load_model(
     packed = nf4.loading(compute, where) if quantize else {}
     try:
         with quiet():
-            model, report = auto_class(folder).from_pretrained(
+            kind = AutoModelForSeq2SeqLM if is_encoder_decoder(folder) else AutoModelForCausalLM
+            model, report = kind.from_pretrained(
                 folder.path,
                 dtype=torch.float32 if masters else compute,
                 use_safetensors=True,
@@ -279,19 +280,31 @@ def load_model(
     return LoadedModel(model, chat, folder, where, compute, build)
 
 
+def proof_of(folder: ModelFolder, *, device: str, dtype: str, quantize: str | None) -> Build:
+    """Return which short cuts hold for a model; it is loaded where no proof is kept.
+
+    Raises:
+        ModelError: As `load_model`.
+    """
+    where = pick_device(device)
+    computed = computing(where, pick_dtype(dtype, where), quantize)
+    kept = kept_proof(folder.path, computed=computed)
+    return kept or load_model(folder, device=device, dtype=dtype, quantize=quantize).build
+
+
 def computing(device: torch.device, dtype: torch.dtype, quantize: str | None) -> tuple[str, ...]:
     """Name what a model's figures depend on beside its files, for `model.proof`."""
     return (device.type, str(dtype), quantize or "")
 
 
-def auto_class(folder: ModelFolder) -> Any:
-    """Return transformers' class for the folder's kind of model.
+def is_encoder_decoder(folder: ModelFolder) -> bool:
+    """Whether the model reads prompts in an encoder: T5, BART and their kin.
 
     Raises:
         ValueError: As transformers, for a config of no model that it knows.
     """
     config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False)
-    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    return bool(config.is_encoder_decoder)
 
 
 def unreadable(folder: ModelFolder, error: Exception) -> ModelError:
