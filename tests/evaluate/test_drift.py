@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from builds import PLAIN
 from instil.evaluate import choices
 from instil.evaluate.drift import base_states, drift
 from instil.model import divergence
 from instil.model.adapter import adapter_off, add_lora, trainable
 from instil.model.divergence import States
 from instil.model.load import ModelFolder, load_model
-from instil.model.packed import Build
 from instil.types import Example, Message
 
 SETTINGS = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear", "seed": 0}
@@ -72,7 +72,7 @@ def test_it_is_what_brute_force_over_the_vocabulary_says(tiny, monkeypatch, own_
     monkeypatch.setattr(choices, "PACK_TOKENS", 120)  # several packs
     loaded = shaken(adapted(tiny))
     if not own_head:
-        loaded = replace(loaded, build=Build())
+        loaded = replace(loaded, build=PLAIN)
     asked = examples()
     found = drift(loaded, asked, base=base_states(loaded, asked))
     assert [score.example_id for score in found] == [e.id for e in asked]

@@ -162,6 +162,7 @@ def lay_out(rows: Sequence[Request], shared: int, *, device: torch.device) -> Ba
         predict_from=torch.tensor(keep),
         labels=torch.tensor(wanted),
         device=device,
+        prompts=tuple(len(r.prompt) for r in rows),
     )
 
 
