@@ -26,7 +26,7 @@ from instil.training import VALIDATIONS
 from instil.types import Part, Piece
 
 if TYPE_CHECKING:
-    from instil.encode.mask import ChatFormat
+    from instil.encode.chat_format import ChatFormat
     from instil.model.load import ModelFolder
 
 PREVIEWS = 3
@@ -263,7 +263,7 @@ def _own_tokens(data: TaskData, chat: ChatFormat) -> list[float]:
     found = []
     for template in data.answering:
         examples = [render_example(data.task, template, row) for row in data.validation[:30]]
-        prompts = [tuple(chat.prompt(e.messages)) for e in examples]
+        prompts = [tuple(chat.prompt(e.messages, tools=e.tools)) for e in examples]
         found.append(sum(map(len, prompts)) / len(prompts) - common_prefix(prompts))
     return found
 

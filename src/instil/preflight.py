@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from jinja2 import TemplateError
-
 from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData
 from instil.data.registry import load_rows
@@ -23,7 +21,7 @@ from instil.training import encoded_training
 from instil.types import KlOn, Row, Template
 
 if TYPE_CHECKING:
-    from instil.encode.mask import ChatFormat
+    from instil.encode.chat_format import ChatFormat
     from instil.encode.plan import TrainingData
     from instil.model.load import ModelFolder
 
@@ -59,17 +57,8 @@ def preflight(recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]) -> 
         lambda: _max_length(recipe, folder),
     ]
     _all(checks)
-    try:
-        training = encoded_training(recipe, data, chat)
-        _all([lambda d=d: _prompts_fit(recipe, d, folder, chat) for d in data])  # type: ignore[misc]
-    except TemplateError as error:
-        raise ModelError(
-            Problem(
-                f"the model's chat template refuses a prompt: {error}",
-                where=str(folder.path),
-                fix="put what `system:` says in the task file into the prompt",
-            )
-        ) from error
+    training = encoded_training(recipe, data, chat)
+    _all([lambda d=d: _prompts_fit(recipe, d, folder, chat) for d in data])  # type: ignore[misc]
     return training
 
 
@@ -219,11 +208,11 @@ def _measured(
     data: TaskData, chat: ChatFormat, shown: Sequence[Row]
 ) -> Iterator[tuple[Template, Row, int]]:
     asked = sorted([*data.validation, *data.test], key=_size, reverse=True)[:LONGEST]
+    new = data.task.max_new_tokens
     for template in (*data.answering, *data.held_out):
         for row in asked:
             example = render_example(data.task, template, row, exemplars=shown)
-            room = chat.answer_tokens(example, max_new_tokens=data.task.max_new_tokens)
-            yield template, row, len(chat.prompt(example.messages)) + room
+            yield template, row, sum(chat.answer_room(example, max_new_tokens=new))
 
 
 def _size(row: Row) -> int:

@@ -286,6 +286,24 @@ class TooLong(StrEnum):
     SHORTEN = "shorten"
 
 
+class SystemTurn(StrEnum):
+    """What becomes of a system message."""
+
+    KEEP = "keep"
+    """It is a turn of its own, as the chat template writes it."""
+    MERGE = "merge"
+    """It stands before the first text of the user, for models that know no system message."""
+
+
+class Thinking(StrEnum):
+    """Whether a reasoning model thinks before it answers."""
+
+    AUTO = "auto"
+    """It does where the training rows' answers have thoughts."""
+    OFF = "off"
+    ON = "on"
+
+
 class KlOn(StrEnum):
     """Where a tuned model is held to the untouched one."""
 

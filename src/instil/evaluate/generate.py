@@ -46,7 +46,7 @@ def generate(
 
     `Prediction.stopped` says whether the model ended by itself within `max_new_tokens`.
     """
-    prompts = [tuple(loaded.chat.prompt(e.messages)) for e in examples]
+    prompts = [tuple(loaded.chat.prompt(e.messages, tools=e.tools)) for e in examples]
     loaded.model.eval()
     way = _in_memory if _fits_memory(loaded, prompts, max_new_tokens) else _by_transformers
     found: dict[int, Prediction] = {}

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -23,7 +22,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from instil.data.fetch import cache_dir, fetch_member
-from instil.encode.mask import ChatFormat, chat_format
+from instil.encode.chat_format import ChatFormat, chat_format
+from instil.encode.chat_template import ChatRules
 from instil.errors import ModelError, Problem, nearest
 from instil.model import nf4
 from instil.model.catalogue import CATALOGUE, CatalogueEntry
@@ -33,6 +33,7 @@ from instil.model.proof import kept_proof, proved
 from instil.model.soundness import (
     brief,
     check_folder,
+    read_config,
     require_all_weights,
     require_own_tokenizer,
 )
@@ -66,6 +67,8 @@ class ModelFolder:
     """As stated by the publisher; `see the model's folder` where unknown."""
     hub_id: str = ""
     """Its name on the model hub, if that is where it came from."""
+    chat: ChatRules = field(default_factory=ChatRules)
+    """What the recipe and the run decide about its chat format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,16 +219,13 @@ def load_tokenizer(folder: ModelFolder) -> ChatFormat:
                 fix="copy tokenizer.json and tokenizer_config.json into it, whole",
             )
         ) from error
-    try:
-        return chat_format(tokenizer)
-    except TemplateError as error:
-        raise ModelError(
-            Problem(
-                f"the chat template of {folder.path} cannot be used: {brief(error)}",
-                where="model",
-                fix="mend its chat_template.jinja (or chat_template in tokenizer_config.json)",
-            )
-        ) from error
+    config = read_config(folder.path)
+    return chat_format(
+        tokenizer,
+        folder.chat,
+        encoder_decoder=bool(config.get("is_encoder_decoder")),
+        decoder_start=config.get("decoder_start_token_id"),
+    )
 
 
 def load_model(
