@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,12 +21,12 @@ from instil.preflight import preflight
 from instil.recipe import Method, Recipe
 from instil.replaying import planned_replay
 from instil.results import MixLine
-from instil.stages import ROBUSTNESS_ROWS, prepare_all
+from instil.stages import ROBUSTNESS_ROWS, base_proof, prepare_all
 from instil.training import VALIDATIONS
 from instil.types import Part, Piece
 
 if TYPE_CHECKING:
-    from instil.encode.mask import ChatFormat
+    from instil.encode.chat_format import ChatFormat
     from instil.model.load import ModelFolder
 
 PREVIEWS = 3
@@ -83,6 +82,8 @@ class Forecast:
     """Estimated peak memory."""
     mix: tuple[MixLine, ...] = ()
     """What the first epoch of training holds, a line a task."""
+    computed: str = ""
+    """How rows go through the model."""
 
 
 def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None) -> Forecast:
@@ -98,7 +99,9 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
     chat = load_tokenizer(folder)
     data = fit_context(recipe, folder, rows)
     training = planned_replay(recipe, folder, data, preflight(recipe, folder, data))
-    tokens = sum(len(pack.ids) for batch in training.batches for pack in batch)
+    build = base_proof(recipe, folder)
+    packs = [pack for batch in training.batches for pack in batch]
+    tokens = sum(len(pack.ids) if build.prefix else pack.tokens for pack in packs)
     shape = _shape(folder)
     return Forecast(
         tuple(_forecast(recipe, d, chat, training.fates) for d in data),
@@ -112,6 +115,7 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
         ),
         _memory(recipe, shape),
         training.mix,
+        str(build),
     )
 
 
@@ -186,18 +190,19 @@ def _notes(notes: Mapping[str, int]) -> list[str]:
 
 def _shape(folder: ModelFolder) -> Mapping[str, Any]:
     """Sizes from the model's config and weights; nothing is loaded."""
+    from transformers import AutoConfig
+
     from instil.model.load import folder_bytes
 
-    config = json.loads((folder.path / "config.json").read_text(encoding="utf-8"))
-    config = config.get("text_config", config)
-    width = {"float32": 4}.get(str(config.get("dtype", config.get("torch_dtype"))), 2)
+    config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False).get_text_config()
+    width = 4 if str(config.dtype).endswith("float32") else 2
     parameters = folder_bytes(folder.path) / width
-    table = config.get("vocab_size", 0) * config.get("hidden_size", 0)
+    table = config.vocab_size * config.hidden_size
     # Of the vocabulary's tables few rows are read, and few places are projected.
-    tables = table if config.get("tie_word_embeddings", True) else 2 * table
+    tables = table if config.tie_word_embeddings else 2 * table
     return {
-        "layers": config.get("num_hidden_layers", 24),
-        "hidden": config.get("hidden_size", 1024),
+        "layers": config.num_hidden_layers * (2 if config.is_encoder_decoder else 1),
+        "hidden": config.hidden_size,
         "parameters": parameters,
         "multiplied": max(parameters - tables, parameters / 2),
     }
@@ -258,7 +263,7 @@ def _own_tokens(data: TaskData, chat: ChatFormat) -> list[float]:
     found = []
     for template in data.answering:
         examples = [render_example(data.task, template, row) for row in data.validation[:30]]
-        prompts = [tuple(chat.prompt(e.messages)) for e in examples]
+        prompts = [tuple(chat.prompt(e.messages, tools=e.tools)) for e in examples]
         found.append(sum(map(len, prompts)) / len(prompts) - common_prefix(prompts))
     return found
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from instil.compare.forgetting import GuardScores, GuardTask
     from instil.model.load import LoadedModel, ModelFolder
+    from instil.model.packed import Build
 
 T = TypeVar("T")
 ROBUSTNESS_ROWS = 60
@@ -247,14 +248,23 @@ def find_model(bench: Bench) -> ModelFolder:
 
     with bench.stage("model"):
         found = resolve_model(bench.recipe.model, say=bench.say)
+        build = base_proof(bench.recipe, found)
     facts = {
         "name": found.name,
         "licence": found.licence,
         "sha256": fingerprint(found.path),
         "bytes": folder_bytes(found.path),
+        "computed": str(build),
     }
     bench.run.note(model=facts)
     return found
+
+
+def base_proof(recipe: Recipe, folder: ModelFolder) -> Build:
+    """Return which short cuts give the base model's own figures."""
+    from instil.model.load import proof_of
+
+    return proof_of(folder, device=recipe.device, dtype=recipe.dtype, quantize=recipe.quantize)
 
 
 def load_base(recipe: Recipe, folder: ModelFolder, *, masters: bool = False) -> LoadedModel:

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from builds import PLAIN
 from instil.evaluate import choices
 from instil.evaluate.drift import base_states, drift
 from instil.model import divergence
 from instil.model.adapter import adapter_off, add_lora, trainable
 from instil.model.divergence import States
 from instil.model.load import ModelFolder, load_model
-from instil.model.packed import Build
 from instil.types import Example, Message
 
 SETTINGS = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear", "seed": 0}
@@ -49,7 +49,7 @@ def shaken(loaded, *, std: float = 0.2):
 def brute_force(loaded, example: Example) -> float:
     """Both whole distributions at every place, from the model's own forward pass."""
     prompt = loaded.chat.prompt(example.messages)
-    answer = loaded.chat.completion(example.target)
+    answer = loaded.chat.target(example).completions[0]
     ids = torch.tensor([[*prompt, *answer]])
     with torch.inference_mode():
         tuned = loaded.model(input_ids=ids).logits[0].double().log_softmax(-1)
@@ -72,7 +72,7 @@ def test_it_is_what_brute_force_over_the_vocabulary_says(tiny, monkeypatch, own_
     monkeypatch.setattr(choices, "PACK_TOKENS", 120)  # several packs
     loaded = shaken(adapted(tiny))
     if not own_head:
-        loaded = replace(loaded, build=Build())
+        loaded = replace(loaded, build=PLAIN)
     asked = examples()
     found = drift(loaded, asked, base=base_states(loaded, asked))
     assert [score.example_id for score in found] == [e.id for e in asked]
@@ -89,7 +89,7 @@ def test_full_weights_against_states_that_were_kept(tiny, tiny_folder):
     tuned = load_model(ModelFolder("tiny", tiny_folder, "none"), device="cpu", dtype="float32")
     assert [s.value for s in drift(tuned, asked, base=kept)] == [0.0] * 9
     shaken(tuned, std=0.02)
-    prompt, answer = tiny.chat.prompt(asked[2].messages), tiny.chat.completion(asked[2].target)
+    prompt, answer = tiny.chat.prompt(asked[2].messages), tiny.chat.target(asked[2]).completions[0]
     ids = torch.tensor([[*prompt, *answer]])
     with torch.inference_mode():
         p, q = (m.model(input_ids=ids).logits[0].double().log_softmax(-1) for m in (tiny, tuned))

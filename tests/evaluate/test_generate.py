@@ -5,11 +5,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, MistralConfig
 
+from builds import PLAIN
 from instil.evaluate import generate as module
 from instil.evaluate.generate import generate
-from instil.model import attention
 from instil.model.layout import rounded_count
-from instil.model.packed import Build, find_build
+from instil.model.proof import prove
 from instil.types import Example, Message
 
 SIZES = {
@@ -55,13 +55,13 @@ def new_tokens(loaded, item: Example, limit: int) -> list[int]:
 def other_model(tiny, config):
     """Another build, random weights, behind the tiny model's tokenizer."""
     torch.manual_seed(1)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME).eval()
-    return replace(tiny, model=model, build=find_build(model))
+    model = AutoModelForCausalLM.from_config(config).eval()
+    return replace(tiny, model=model, build=prove(model))
 
 
 BUILDS = {
     "llama": lambda tiny: tiny,
-    "the model's own forward pass": lambda tiny: replace(tiny, build=Build()),
+    "the model's own forward pass": lambda tiny: replace(tiny, build=PLAIN),
     "every layer slides": lambda tiny: other_model(tiny, MistralConfig(**SIZES)),
     "every other layer slides": lambda tiny: other_model(
         tiny, Gemma2Config(**SIZES, attn_logit_softcapping=None)
@@ -98,13 +98,13 @@ def test_rows_that_have_ended_leave_the_batch(tiny, monkeypatch):
     loaded = replace(tiny, chat=replace(tiny.chat, stop_ids=stops))
     wanted = {i.id: reference(loaded, i, 12) for i in items}
     sizes = []
-    original = module.next_tokens
+    original = module.next_logits
 
     def counted(model, batch, **how):
         sizes.append(batch.ids.shape[1])
         return original(model, batch, **how)
 
-    monkeypatch.setattr(module, "next_tokens", counted)
+    monkeypatch.setattr(module, "next_logits", counted)
     found = generate(loaded, items, max_new_tokens=12)
     assert {p.example_id: (p.text, p.stopped) for p in found} == wanted
     steps = [p.new_tokens for p in found]
@@ -118,7 +118,7 @@ def test_rows_that_have_ended_leave_the_batch(tiny, monkeypatch):
 
 def test_a_model_that_says_stop_is_heard_though_stop_is_the_padding(tiny, monkeypatch):
     """Make the stop token the likeliest everywhere: every row ends at once, with no text."""
-    loaded = replace(tiny, build=Build())
+    loaded = replace(tiny, build=PLAIN)
     forward = tiny.model.forward
 
     def eager_to_stop(*args, **kwargs):

@@ -14,12 +14,14 @@ from transformers import (
     Qwen3Config,
 )
 
+from builds import EACH, OWN, PACKED_HEAD, PLAIN
 from instil.encode.batch import make_batch
-from instil.model import attention, losses, packed
+from instil.model import losses, packed
 from instil.model.adapter import adapter_off, add_lora, train_all, trainable
 from instil.model.layers import KNOWN
 from instil.model.losses import summed_loss
-from instil.model.packed import Build, find_build, log_chances, model_logits
+from instil.model.packed import Build, log_chances, model_logits
+from instil.model.proof import prove
 
 SIZES = {
     "vocab_size": 90,
@@ -41,15 +43,14 @@ CONFIGS = {
     ),
     "gpt2": GPT2Config(vocab_size=90, n_embd=32, n_layer=2, n_head=4, n_positions=64),
 }
-OWN = {"gemma2": Build(False, True), "gpt2": Build(False, True)}
+LIBRARYS = replace(PACKED_HEAD, own_memory=True)
+"""Packed, but in transformers' layers."""
+PROVED = {"gemma2": LIBRARYS, "gpt2": LIBRARYS}
 
 
 def build(name: str, dtype: torch.dtype = torch.float32):
-    attention.register()
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(
-        CONFIGS[name], attn_implementation=attention.NAME, dtype=dtype
-    )
+    model = AutoModelForCausalLM.from_config(CONFIGS[name], dtype=dtype)
     return model.eval()
 
 
@@ -74,12 +75,15 @@ def test_every_known_build_is_tested():
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_each_build_is_recognised(name):
-    assert find_build(build(name)) == OWN.get(name, Build(True, True))
+    assert prove(build(name)) == PROVED.get(name, OWN)
 
 
+@pytest.mark.parametrize("how", EACH, ids=str)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_loss_and_gradients_are_the_models_own(name):
+def test_loss_and_gradients_are_the_models_own(name, how):
     model = build(name)
+    if how.own_layers and name in PROVED:
+        how = prove(model)
     batch = batch_of()
     weights = dict(model.named_parameters())
 
@@ -88,7 +92,7 @@ def test_loss_and_gradients_are_the_models_own(name):
         grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         return loss.detach(), grads
 
-    wanted, ours = found(Build()), found(find_build(model))
+    wanted, ours = found(PLAIN), found(how)
     torch.testing.assert_close(ours[0], wanted[0], rtol=1e-5, atol=1e-5)
     for key, mine, theirs in zip(weights, ours[1], wanted[1], strict=True):
         assert (mine is None) == (theirs is None), key
@@ -101,11 +105,11 @@ def test_loss_and_gradients_are_the_models_own(name):
 def test_the_loss_in_chunks_equals_the_plain_one(monkeypatch, rows):
     model, batch = build("llama"), batch_of()
     wanted = torch.nn.functional.cross_entropy(
-        model_logits(model, batch), batch.labels, reduction="sum"
+        model_logits(model, batch, batch.predict_from, build=PLAIN), batch.labels, reduction="sum"
     )
     expected = torch.autograd.grad(wanted, list(model.parameters()))
     monkeypatch.setattr(losses, "CHUNK", rows * 90)
-    loss = summed_loss(model, batch, build=Build(True, True))
+    loss = summed_loss(model, batch, build=OWN)
     torch.testing.assert_close(loss, wanted, rtol=1e-6, atol=1e-6)
     for mine, theirs in zip(
         torch.autograd.grad(loss, list(model.parameters())), expected, strict=True
@@ -114,7 +118,7 @@ def test_the_loss_in_chunks_equals_the_plain_one(monkeypatch, rows):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=close)
     with torch.inference_mode():
         torch.testing.assert_close(
-            summed_loss(model, batch, build=Build(True, True)), wanted, rtol=1e-6, atol=1e-6
+            summed_loss(model, batch, build=OWN), wanted, rtol=1e-6, atol=1e-6
         )
 
 
@@ -122,7 +126,7 @@ def test_recomputing_layers_changes_no_gradient():
     model, batch = build("qwen3"), batch_of()
     plain, again = (
         torch.autograd.grad(
-            summed_loss(model, batch, build=Build(True, True), recompute=recompute),
+            summed_loss(model, batch, build=OWN, recompute=recompute),
             list(model.parameters()),
         )
         for recompute in (False, True)
@@ -137,8 +141,10 @@ def test_log_chances_are_those_of_the_logits(monkeypatch, name, block):
     monkeypatch.setattr(packed, "VOCABULARY_BLOCK", block)
     model, batch = build(name), batch_of()
     with torch.inference_mode():
-        wanted = model_logits(model, batch).log_softmax(-1)[range(6), batch.labels]
-        found = log_chances(model, batch, build=find_build(model))
+        wanted = model_logits(model, batch, batch.predict_from, build=PLAIN).log_softmax(-1)[
+            range(6), batch.labels
+        ]
+        found = log_chances(model, batch, build=prove(model))
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -146,10 +152,8 @@ def test_scores_in_bfloat16_do_not_round_the_logits():
     """Two tokens of one prompt differ by less than a bfloat16 logit can say."""
     model, batch = build("llama", torch.bfloat16), batch_of()
     with torch.inference_mode():
-        found = log_chances(model, batch, build=Build(True, True))
-        hidden = packed.hidden_states(
-            model, batch, batch.predict_from, build=Build(True, True)
-        ).double()
+        found = log_chances(model, batch, build=OWN)
+        hidden = packed.hidden_states(model, batch, batch.predict_from, build=OWN).double()
         logits = hidden @ model.lm_head.weight.double().t()
     wanted = logits.log_softmax(-1)[range(6), batch.labels].float()
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from builds import EACH, OWN
 from instil.encode.batch import to_batch
 from instil.encode.pack import batches, pack, shared_prefix
 from instil.errors import TrainError
 from instil.model.adapter import adapter_off, add_lora, snapshot, trainable
-from instil.model.packed import Build, head_of, hidden_states
+from instil.model.packed import head_of, hidden_states
 from instil.train.loop import Schedule, backward, mean_loss, pack_loss, train_steps
 from instil.train.objective import Objective
 from instil.train.optim import adamw
@@ -18,10 +19,10 @@ from instil.types import Encoded, Pack
 SCHEDULE = Schedule(0.01, 0.1, "linear", 1.0)
 
 
-@pytest.fixture(params=[Build(True, True), Build(False, True), Build()], ids=str)
+@pytest.fixture(params=EACH, ids=str)
 def tiny(request, tiny):
     """The tiny model with our own layers and head, and with transformers'."""
-    assert tiny.build == Build(True, True)
+    assert tiny.build == OWN
     return replace(tiny, build=request.param)
 
 
@@ -79,7 +80,8 @@ def test_packed_gradients_equal_one_by_one(tiny):
     apart = gradients(loaded, list(pack(items, max_tokens=1)))
     assert together.keys() == apart.keys()
     for name in together:
-        torch.testing.assert_close(together[name], apart[name], atol=1e-7, rtol=1e-4)
+        close = 1e-7 + 1e-5 * apart[name].abs().max().item()  # of the largest: sums round
+        torch.testing.assert_close(together[name], apart[name], atol=close, rtol=1e-4)
 
 
 def test_a_shared_prefix_computed_once_changes_no_figure(tiny):

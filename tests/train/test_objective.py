@@ -11,6 +11,7 @@ from test_checkpoint import plan
 from test_loop import encoded, gradients, lora
 from test_room import short_of_memory
 
+from builds import EACH, OWN, PACKED_HEAD, PLAIN
 from instil.encode.batch import to_batch
 from instil.encode.pack import pack
 from instil.encode.places import places
@@ -18,7 +19,6 @@ from instil.model import losses as losses_module
 from instil.model.adapter import adapter_off, add_lora, snapshot, train_all, trainable
 from instil.model.load import ModelFolder, load_model
 from instil.model.losses import entropy_weights, losses
-from instil.model.packed import Build
 from instil.train.fit import Validation, fit
 from instil.train.loop import backward, batch_gradient
 from instil.train.objective import Objective
@@ -28,7 +28,7 @@ from instil.types import REPLAY, Encoded, KlOn
 SIZES = [9, 14, 25, 22]
 
 
-@pytest.fixture(params=[Build(True, True), Build(False, True), Build()], ids=str)
+@pytest.fixture(params=EACH, ids=str)
 def each_build(request, tiny):
     return replace(tiny, build=request.param)
 
@@ -72,7 +72,7 @@ def kl_by_hand(loaded, base, item, on: KlOn, *, step: int, skip: int) -> list[to
     return [kl[n] for n in places(one, on, seed=4, step=step, skip=skip)]
 
 
-OWN, HEAD, NONE = Build(True, True), Build(False, True), Build()
+HEAD, NONE = PACKED_HEAD, PLAIN
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,9 @@ class Batch:
     """(S,) places whose next token is predicted."""
     labels: torch.Tensor
     """(S,) those next tokens."""
+    prompts: tuple[int, ...] = ()
+    """Tokens of each segment, the shared prefix included, that an encoder reads; empty where the
+    batch is only read by decoders."""
 
 
 def make_batch(
@@ -42,6 +45,7 @@ def make_batch(
     predict_from: torch.Tensor,
     labels: torch.Tensor,
     device: torch.device,
+    prompts: tuple[int, ...] = (),
 ) -> Batch:
     """Make tensors; what fills them up is a segment of its own, which nothing looks at."""
     fill = -len(ids) % ROUND
@@ -52,6 +56,7 @@ def make_batch(
         shared_prefix=shared_prefix,
         predict_from=predict_from.to(device),
         labels=labels.to(device),
+        prompts=(*prompts, fill) if fill and prompts else prompts,
     )
 
 
@@ -61,12 +66,23 @@ def to_batch(pack: Pack, *, device: torch.device) -> Batch:
     first = torch.tensor(pack.segments).diff(prepend=torch.tensor([-2])) != 0
     assert not bool((mask & first).any()), "the first token of a segment cannot be trained on"
     trained = mask.nonzero().flatten()
+    runs = [
+        list(run)
+        for number, run in groupby(range(len(pack.ids)), key=pack.segments.__getitem__)
+        if number >= 0
+    ]
     return make_batch(
         pack.ids,
         pack.positions,
-        segments=tuple((len(list(run)),) for number, run in groupby(pack.segments) if number >= 0),
+        segments=tuple((len(run),) for run in runs),
         shared_prefix=pack.shared,
         predict_from=trained - 1,
         labels=torch.tensor(pack.ids)[trained],
         device=device,
+        prompts=tuple(pack.shared + _untrained(pack, run) for run in runs),
     )
+
+
+def _untrained(pack: Pack, run: Sequence[int]) -> int:
+    """Return how many tokens of a segment stand before the first that is trained on."""
+    return next((n for n, place in enumerate(run) if pack.mask[place]), len(run))

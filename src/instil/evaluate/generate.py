@@ -5,26 +5,33 @@ opening words): that prefix is read once for all batches (see `model.memory`). A
 read in one pack, without padding; then every row gets a token at a time. Rows that have ended leave
 the batch, not one by one but down to the next round number, since new shapes cost oneDNN
 milliseconds.
+
+A model whose figures this memory does not give (`model.proof`) goes through transformers' own
+`generate`, prompts of one length together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 import torch
+from transformers import GenerationConfig
+from transformers.generation import BaseStreamer
 
-from instil.encode.batch import Batch, make_batch
+from instil.encode.batch import Batch
 from instil.evaluate.choices import common_prefix
+from instil.model.attention import Remembering
+from instil.model.export import generation_config
 from instil.model.layout import rounded_count
 from instil.model.load import LoadedModel
-from instil.model.memory import Memory
-from instil.model.packed import next_tokens
+from instil.model.memory import Memory, read_batch, step_batch
+from instil.model.packed import base_of, next_logits
 from instil.types import Example, Prediction
 
 BATCH_TOKENS = 8192
 """Tokens kept for the rows of a batch, the new ones too; a shared prefix is not counted."""
 
-NO_LABELS = torch.empty(0, dtype=torch.long)
 Ids = tuple[int, ...]
 
 
@@ -39,26 +46,101 @@ def generate(
 
     `Prediction.stopped` says whether the model ended by itself within `max_new_tokens`.
     """
-    prompts = [tuple(loaded.chat.prompt(e.messages)) for e in examples]
-    shared = common_prefix(prompts) if len(prompts) > 1 else 0
-    own = [prompt[shared:] for prompt in prompts]
+    prompts = [tuple(loaded.chat.prompt(e.messages, tools=e.tools)) for e in examples]
     loaded.model.eval()
+    way = _in_memory if _fits_memory(loaded, prompts, max_new_tokens) else _by_transformers
     found: dict[int, Prediction] = {}
     with torch.inference_mode():
-        prefix = _read(loaded, [prompts[0][:shared]])[0] if shared else None
-        for numbers in _batches(own, max_new_tokens):
-            rows = _continue(
-                loaded, [own[n] for n in numbers], prefix=prefix, max_new_tokens=max_new_tokens
-            )
+        for numbers, rows in way(loaded, prompts, max_new_tokens=max_new_tokens):
             for n, new in zip(numbers, rows, strict=True):
                 found[n] = _prediction(loaded, examples[n], new, len(prompts[n]))
             on_done(len(numbers))
     return [found[n] for n in range(len(examples))]
 
 
+def _fits_memory(loaded: LoadedModel, prompts: Sequence[Ids], new: int) -> bool:
+    longest = loaded.build.longest
+    within = longest is None or max(map(len, prompts)) + new < longest
+    return loaded.build.own_memory and within
+
+
+def _in_memory(
+    loaded: LoadedModel, prompts: Sequence[Ids], *, max_new_tokens: int
+) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """Yield numbers of prompts, and the new tokens of each, batch by batch."""
+    shared = common_prefix(prompts) if len(prompts) > 1 else 0
+    own = [prompt[shared:] for prompt in prompts]
+    prefix = _read(loaded, [prompts[0][:shared]])[0] if shared else None
+    for numbers in _batches(own, max_new_tokens):
+        rows = [own[n] for n in numbers]
+        yield numbers, _continue(loaded, rows, prefix=prefix, max_new_tokens=max_new_tokens)
+
+
+def _by_transformers(
+    loaded: LoadedModel, prompts: Sequence[Ids], *, max_new_tokens: int
+) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """The same through transformers' own caches; prompts of one length together, unpadded."""
+    stops = frozenset(loaded.chat.stop_ids)
+    config = generation_config(loaded)
+    config.max_new_tokens = max_new_tokens
+    for length, group in groupby(_by_length(prompts), key=lambda n: len(prompts[n])):
+        alike, most = list(group), max(1, BATCH_TOKENS // (length + max_new_tokens))
+        for numbers in (alike[n : n + most] for n in range(0, len(alike), most)):
+            ids = torch.tensor([prompts[n] for n in numbers], device=loaded.device)
+            new = continue_ids(loaded, ids, config=config)
+            yield numbers, [_up_to_stop(row, stops) for row in new.tolist()]
+
+
+def _up_to_stop(row: Sequence[int], stops: frozenset[int]) -> list[int]:
+    end = next((n for n, token in enumerate(row) if token in stops), len(row))
+    return list(row[: end + 1])
+
+
+def continue_ids(
+    loaded: LoadedModel,
+    ids: torch.Tensor,
+    *,
+    config: GenerationConfig,
+    streamer: BaseStreamer | None = None,
+    until: Callable[[], bool] = lambda: False,
+) -> torch.Tensor:
+    """Generate with transformers' own loop.
+
+    What the model's own generation_config asks for (beams, penalties, a temperature) is left out.
+
+    Args:
+        loaded: The model.
+        ids: (n, L) prompts.
+        config: How to generate.
+        streamer: Given each token as it comes; with one prompt alone.
+        until: Asked after each token whether to end.
+
+    Returns:
+        The new tokens, (n, new); rows that have ended are filled up.
+    """
+    base = base_of(loaded.model)
+    own, base.generation_config = base.generation_config, GenerationConfig()
+    try:
+        found: torch.Tensor = loaded.model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=config,
+            streamer=streamer,
+            stopping_criteria=[lambda found, scores: until()],
+        )
+    finally:
+        base.generation_config = own
+    return found[:, 1 if base.config.is_encoder_decoder else ids.shape[1] :]
+
+
+def _by_length(prompts: Sequence[Ids]) -> list[int]:
+    """Numbers of prompts, the longest first."""
+    return sorted(range(len(prompts)), key=lambda n: len(prompts[n]), reverse=True)
+
+
 def _batches(prompts: Sequence[Ids], new: int) -> list[list[int]]:
     batches: list[list[int]] = [[]]
-    for n in sorted(range(len(prompts)), key=lambda n: len(prompts[n]), reverse=True):
+    for n in _by_length(prompts):
         first = batches[-1][0] if batches[-1] else n
         if batches[-1] and (len(batches[-1]) + 1) * (len(prompts[first]) + new) > BATCH_TOKENS:
             batches.append([])
@@ -88,15 +170,8 @@ def _continue(
             memory.keep(going)
             there = [there[place] for place in going]
             tokens = tokens[going]
-        step = Batch(
-            ids=tokens[None],
-            positions=memory.positions()[None],
-            segments=(),
-            shared_prefix=0,
-            predict_from=torch.arange(len(there), device=tokens.device),
-            labels=NO_LABELS,
-        )
-        tokens = next_tokens(loaded.model, step, build=loaded.build, memory=memory.step)
+        step = step_batch(memory, tokens)
+        tokens = _likeliest(loaded, step, memory.step)
         memory.move_on()
 
 
@@ -105,16 +180,13 @@ def _read(
 ) -> tuple[Memory, torch.Tensor]:
     """Read prompts in one pack; return what is kept of them, and the token behind each."""
     memory = Memory([len(p) for p in prompts], prefix=prefix, room=room, device=loaded.device)
-    batch = make_batch(
-        [token for prompt in prompts for token in prompt],
-        [memory.shared + place for prompt in prompts for place in range(len(prompt))],
-        segments=(),
-        shared_prefix=0,
-        predict_from=torch.tensor(memory.lengths).cumsum(0) - 1,
-        labels=NO_LABELS,
-        device=loaded.device,
-    )
-    return memory, next_tokens(loaded.model, batch, build=loaded.build, memory=memory.read)
+    batch = read_batch(memory, prompts, device=loaded.device)
+    return memory, _likeliest(loaded, batch, memory.read)
+
+
+def _likeliest(loaded: LoadedModel, batch: Batch, memory: Remembering) -> torch.Tensor:
+    """The likeliest token behind each of a batch's places, (S,)."""
+    return next_logits(loaded.model, batch, build=loaded.build, memory=memory).argmax(-1)
 
 
 def _prediction(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from instil.evaluate.generate import continue_ids
 from instil.model.export import generation_config
 from instil.model.load import LoadedModel
 
@@ -40,9 +41,7 @@ def sample_texts(
     config.update(
         do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=max_new_tokens
     )
-    # Without an end: a token that there is none of. Given none, transformers would take the model's
-    # own, and fill the rest of the text up.
-    config.eos_token_id = list(ends) or loaded.model.get_input_embeddings().weight.shape[0]
+    config.eos_token_id = list(ends) or None
     loaded.model.eval()
     size = max(1, BATCH_TOKENS // (1 + max_new_tokens))
     texts: list[tuple[int, ...]] = []
@@ -50,10 +49,8 @@ def sample_texts(
         torch.manual_seed(seed)
         while len(texts) < count:
             ids = torch.full((min(size, count - len(texts)), 1), start, device=loaded.device)
-            found = loaded.model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config
-            )
-            texts += [_up_to_end(row.tolist(), ends) for row in found]
+            new = continue_ids(loaded, ids, config=config)
+            texts += [_up_to_end([start, *row], ends) for row in new.tolist()]
             on_done(len(ids))
     return texts
 

@@ -16,6 +16,7 @@ On a CPU the products are written out, because SDPA's bf16 backward pass is slow
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -308,3 +309,28 @@ def register() -> None:
     """Make `attn_implementation="instil"` known to transformers; safe to call twice."""
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def can_take_over(model: Any) -> bool:
+    """Whether the model's attention layers ask transformers' registry how to attend."""
+    register()
+    return bool(model._can_set_attn_implementation())
+
+
+@contextlib.contextmanager
+def by_segments(model: Any) -> Iterator[None]:
+    """Within the block the model attends by `attend`; outside of it by its own implementation.
+
+    A backward pass that computes layers again must run within the block too.
+    """
+    register()
+    held: list[Any] = [getattr(module, "config", None) for module in model.modules()]
+    configs = {id(c): c for c in held if hasattr(c, "_attn_implementation_internal")}
+    before = {key: config._attn_implementation_internal for key, config in configs.items()}
+    for config in configs.values():
+        config._attn_implementation_internal = NAME
+    try:
+        yield
+    finally:
+        for key, config in configs.items():
+            config._attn_implementation_internal = before[key]

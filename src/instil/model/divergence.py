@@ -53,7 +53,7 @@ class States:
 def states(model: Any, batch: Batch, *, build: Build) -> States:
     """Run a batch through a model and keep its states at the predicted places."""
     if not build.own_head:
-        return States(model_logits(model, batch), None)
+        return States(model_logits(model, batch, batch.predict_from, build=build), None)
     hidden = hidden_states(model, batch, batch.predict_from, build=build)
     return States(hidden, head_of(base_of(model)))
 

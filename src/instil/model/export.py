@@ -12,6 +12,8 @@ from peft import PeftModel
 from transformers import GenerationConfig
 
 from instil.model.load import LoadedModel, folder_bytes, quiet
+from instil.model.packed import base_of
+from instil.model.rows import decoder_start
 
 WEIGHTS = "*.safetensors"
 
@@ -59,8 +61,17 @@ def _write(loaded: LoadedModel, out: Path) -> None:
 
 def generation_config(loaded: LoadedModel) -> GenerationConfig:
     """Greedy generation that stops where the model was taught to stop."""
-    stops = loaded.chat.stop_ids
+    stops, config = loaded.chat.stop_ids, base_of(loaded.model).config
+    encoded = (
+        {
+            "decoder_start_token_id": decoder_start(base_of(loaded.model)),
+            "forced_bos_token_id": getattr(config, "forced_bos_token_id", None),
+        }
+        if config.is_encoder_decoder
+        else {}
+    )
     return GenerationConfig(
+        **encoded,
         do_sample=False,
         bos_token_id=loaded.chat.tokenizer.bos_token_id,
         eos_token_id=stops[0] if len(stops) == 1 else list(stops),

@@ -13,20 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from instil.data.fetch import cache_dir, fetch_member
-from instil.encode.mask import ChatFormat, chat_format
+from instil.encode.chat_format import ChatFormat, chat_format
+from instil.encode.chat_template import ChatRules
 from instil.errors import ModelError, Problem, nearest
-from instil.model import attention, nf4
+from instil.model import nf4
 from instil.model.catalogue import CATALOGUE, CatalogueEntry
 from instil.model.convert import convert
-from instil.model.packed import Build, find_build
+from instil.model.packed import Build
+from instil.model.proof import kept_proof, proved
 from instil.model.soundness import (
     brief,
     check_folder,
+    read_config,
     require_all_weights,
     require_own_tokenizer,
 )
@@ -60,6 +67,8 @@ class ModelFolder:
     """As stated by the publisher; `see the model's folder` where unknown."""
     hub_id: str = ""
     """Its name on the model hub, if that is where it came from."""
+    chat: ChatRules = field(default_factory=ChatRules)
+    """What the recipe and the run decide about its chat format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +86,7 @@ class LoadedModel:
     dtype: torch.dtype
     """What it computes in."""
     build: Build = field(default_factory=Build)
-    """Which short cuts give its own figures."""
+    """Which short cuts give its own figures (`model.proof`)."""
 
 
 def resolve_model(ref: str, *, base: Path | None = None, say: Say = lambda _: None) -> ModelFolder:
@@ -210,16 +219,13 @@ def load_tokenizer(folder: ModelFolder) -> ChatFormat:
                 fix="copy tokenizer.json and tokenizer_config.json into it, whole",
             )
         ) from error
-    try:
-        return chat_format(tokenizer)
-    except TemplateError as error:
-        raise ModelError(
-            Problem(
-                f"the chat template of {folder.path} cannot be used: {brief(error)}",
-                where="model",
-                fix="mend its chat_template.jinja (or chat_template in tokenizer_config.json)",
-            )
-        ) from error
+    config = read_config(folder.path)
+    return chat_format(
+        tokenizer,
+        folder.chat,
+        encoder_decoder=bool(config.get("is_encoder_decoder")),
+        decoder_start=config.get("decoder_start_token_id"),
+    )
 
 
 def load_model(
@@ -245,14 +251,13 @@ def load_model(
     where = pick_device(device)
     compute = pick_dtype(dtype, where)
     os.environ.setdefault(*_KERNELS)
-    attention.register()
     packed = nf4.loading(compute, where) if quantize else {}
     try:
         with quiet():
-            model, report = AutoModelForCausalLM.from_pretrained(
+            kind = AutoModelForSeq2SeqLM if is_encoder_decoder(folder) else AutoModelForCausalLM
+            model, report = kind.from_pretrained(
                 folder.path,
                 dtype=torch.float32 if masters else compute,
-                attn_implementation=attention.NAME,
                 use_safetensors=True,
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,  # told by `require_all_weights`, in words
@@ -269,7 +274,37 @@ def load_model(
     model.eval()
     chat = load_tokenizer(folder)
     require_own_tokenizer(folder.path, chat, rows=model.get_input_embeddings().weight.shape[0])
-    return LoadedModel(model, chat, folder, where, compute, find_build(model))
+    computed = computing(where, compute, quantize)
+    with quiet():
+        build = proved(model, files=folder.path, computed=computed)
+    return LoadedModel(model, chat, folder, where, compute, build)
+
+
+def proof_of(folder: ModelFolder, *, device: str, dtype: str, quantize: str | None) -> Build:
+    """Return which short cuts hold for a model; it is loaded where no proof is kept.
+
+    Raises:
+        ModelError: As `load_model`.
+    """
+    where = pick_device(device)
+    computed = computing(where, pick_dtype(dtype, where), quantize)
+    kept = kept_proof(folder.path, computed=computed)
+    return kept or load_model(folder, device=device, dtype=dtype, quantize=quantize).build
+
+
+def computing(device: torch.device, dtype: torch.dtype, quantize: str | None) -> tuple[str, ...]:
+    """Name what a model's figures depend on beside its files, for `model.proof`."""
+    return (device.type, str(dtype), quantize or "")
+
+
+def is_encoder_decoder(folder: ModelFolder) -> bool:
+    """Whether the model reads prompts in an encoder: T5, BART and their kin.
+
+    Raises:
+        ValueError: As transformers, for a config of no model that it knows.
+    """
+    config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False)
+    return bool(config.is_encoder_decoder)
 
 
 def unreadable(folder: ModelFolder, error: Exception) -> ModelError:

@@ -85,7 +85,8 @@ def losses(
         found = hidden_states(model, batch, places, build=build, recompute=recompute)
         head = head_of(base_of(model))
     else:
-        found, head = model_logits(model, batch), None
+        found = model_logits(model, batch, batch.predict_from, build=build, recompute=recompute)
+        head = None
 
     def labelled(logits: torch.Tensor, where: slice) -> tuple[torch.Tensor, torch.Tensor]:
         nats = cross_entropy(logits, batch.labels[where], reduction="none")

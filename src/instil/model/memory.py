@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 import torch
 
+from instil.encode.batch import Batch, make_batch
 from instil.model.attention import attend_rows
 from instil.model.layout import lay_out, rounded_length
 
@@ -162,3 +163,33 @@ class Memory:
         self._places = self._places[wanted]
         self._kept = {n: (k[wanted], v[wanted]) for n, (k, v) in self._kept.items()}
         self._blocked.clear()
+
+
+# --- what a model reads with a memory ----------------------------------------------------------
+
+_NO_LABELS = torch.empty(0, dtype=torch.long)
+
+
+def read_batch(memory: Memory, prompts: Sequence[Sequence[int]], *, device: torch.device) -> Batch:
+    """Lay the own tokens of a memory's rows out in one pack, for `Memory.read`."""
+    return make_batch(
+        [token for prompt in prompts for token in prompt],
+        [memory.shared + place for prompt in prompts for place in range(len(prompt))],
+        segments=(),
+        shared_prefix=0,
+        predict_from=torch.tensor(memory.lengths).cumsum(0) - 1,
+        labels=_NO_LABELS,
+        device=device,
+    )
+
+
+def step_batch(memory: Memory, tokens: torch.Tensor) -> Batch:
+    """Lay out one new token a row, (n,), for `Memory.step`."""
+    return Batch(
+        ids=tokens[None],
+        positions=memory.positions()[None],
+        segments=(),
+        shared_prefix=0,
+        predict_from=torch.arange(len(tokens), device=tokens.device),
+        labels=_NO_LABELS,
+    )

@@ -4,13 +4,17 @@ The final hidden states are taken at the predicted places only; what follows fro
 block at a time (here and in `losses`), so memory grows neither with the vocabulary nor with the
 number of predicted tokens.
 
-Both short cuts (our own layers, and the head apart from the model) are tried on a few tokens when a
-model is loaded. Where they do not give the model's own logits, as with a build that we do not know,
-the model's own forward pass is used.
+A pack goes through the model in the first of these ways that `model.proof` allows (`Build`):
+
+1. in our own layers (`model.layers`), llama's build alone;
+2. in transformers' layers with our attention: prefix, segments and branches in one row;
+3. the same without prefix and branches: each example is a segment from its first token on;
+4. row by row, as anyone would compute it with transformers (`model.rows`).
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -19,25 +23,70 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from instil.encode.batch import Batch, make_batch
-from instil.model.attention import Remembering
-from instil.model.layers import fits, run_layers
+from instil.encode.batch import Batch
+from instil.model.attention import NAME, Remembering, by_segments
+from instil.model.layers import run_layers
+from instil.model.rows import compute_rows, keeps_logits, side_by_side, take_apart
 
-BFLOAT16_NOISE = 0.1
-"""How far another order of bfloat16 roundings may move logits, as a share of their spread: on 30
-layers and random tokens it was .04. Exactness is shown in float32, by tests."""
 VOCABULARY_BLOCK = 8192
 """Lines of the vocabulary projection that are turned into float32 at a time."""
 
 
+_DIFFERS = "this model's figures differ"
+
+
 @dataclass(frozen=True, slots=True)
 class Build:
-    """Which short cuts give the model's own figures."""
+    """Which short cuts give the model's own figures; by default none is taken."""
 
+    segments: bool = False
+    """Examples may stand side by side in one row, each a segment."""
+    prefix: bool = False
+    """Segments may share a prefix that stands in front of them once."""
+    branches: bool = False
+    """Segments may end in branches."""
+    arguments: bool = False
+    """Segments are told apart to layers with a state, by `seq_idx`, `cu_seq_lens_q` and the like,
+    which transformers passes on to kernels that know them."""
     own_layers: bool = False
     """`model.layers` may stand for the decoder."""
     own_head: bool = False
     """`Head` may stand for what follows the decoder."""
+    own_memory: bool = False
+    """`model.memory` may stand for transformers' caches when generating."""
+    padding: bool = False
+    """Rows of several lengths may be computed together, filled up on the right."""
+    longest: int | None = None
+    """Rows of so many tokens or more are computed one by one; None: any may be packed."""
+
+    def packs(self, batch: Batch) -> bool:
+        """Whether a batch may go through the model as it is laid out."""
+        return (
+            self.segments
+            and (self.prefix or not batch.shared_prefix)
+            and (self.branches or all(len(shape) == 1 for shape in batch.segments))
+            and self.reaches(batch)
+        )
+
+    def __str__(self) -> str:
+        """Say how rows go through the model, for people."""
+        if self.own_layers:
+            how = "packed, through instil's own layers"
+        elif self.segments and self.prefix and self.branches:
+            how = "packed, through transformers' layers with instil's attention"
+        elif self.segments:
+            missing = [n for n in ("prefix", "branches") if not getattr(self, n)]
+            how = f"packed side by side ({' and '.join(missing)} not shared: {_DIFFERS})"
+        else:
+            together = "several at a time" if self.padding else "one by one"
+            how = f"row by row, {together}, through transformers' own code: packed, {_DIFFERS}"
+        generated = "instil's memory" if self.own_memory else "transformers' caches"
+        limit = f"; from {self.longest} tokens on one by one" if self.longest else ""
+        return f"{how}{limit}; generated with {generated}"
+
+    def reaches(self, batch: Batch) -> bool:
+        """Whether all of a batch's positions are among those that the proof is for."""
+        return self.longest is None or int(batch.positions.max()) < self.longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +134,8 @@ def log_chances(model: Any, batch: Batch, *, build: Build) -> torch.Tensor:
     """Log-probability of every predicted token, (S,), from float32 logits; no gradient."""
     places, which = batch.predict_from.unique(return_inverse=True)
     if not build.own_head:
-        logits = model_logits(model, batch).float()
-        return -torch.nn.functional.cross_entropy(logits, batch.labels, reduction="none")
+        logits = model_logits(model, batch, places, build=build).float()
+        return logits.log_softmax(-1)[which, batch.labels]
     hidden = hidden_states(model, batch, places, build=build).float()
     head = head_of(base_of(model))
     total = log_total(logit_blocks(hidden, head))
@@ -97,13 +146,14 @@ def log_chances(model: Any, batch: Batch, *, build: Build) -> torch.Tensor:
     return head.shaped(chosen) - total[which]
 
 
-def next_tokens(model: Any, batch: Batch, *, build: Build, memory: Remembering) -> torch.Tensor:
-    """The likeliest token behind each of the batch's places, (S,); `memory` attends."""
+def next_logits(model: Any, batch: Batch, *, build: Build, memory: Remembering) -> torch.Tensor:
+    """Logits behind each of the batch's places, (S, V); `memory` attends."""
+    places = batch.predict_from
     if not build.own_head:
-        return model_logits(model, batch, memory=memory).argmax(-1)
-    hidden = hidden_states(model, batch, batch.predict_from, build=build, memory=memory)
+        return _own_logits(model, batch, places, build=build, memory=memory)
+    hidden = hidden_states(model, batch, places, build=build, memory=memory)
     head = head_of(base_of(model))
-    return head.shaped(torch.nn.functional.linear(hidden, head.weight, head.bias)).argmax(-1)
+    return head.shaped(torch.nn.functional.linear(hidden, head.weight, head.bias))
 
 
 def logit_blocks(hidden: torch.Tensor, head: Head) -> Iterator[torch.Tensor]:
@@ -123,7 +173,7 @@ def float_logits(hidden: torch.Tensor, head: Head, lines: slice) -> torch.Tensor
     return head.shaped(torch.nn.functional.linear(hidden, head.weight[lines].float(), bias))
 
 
-# --- through the decoder -----------------------------------------------------------------------
+# --- through the model ---------------------------------------------------------------------------
 
 
 def hidden_states(
@@ -135,9 +185,26 @@ def hidden_states(
     recompute: bool = False,
     memory: Remembering | None = None,
 ) -> torch.Tensor:
-    """Final hidden states, normalised, at some places of the batch: (places, hidden)."""
-    base = base_of(model)
-    decoder = getattr(base, base.base_model_prefix)
+    """Final hidden states, normalised, at some places of the batch: (places, hidden).
+
+    Args:
+        model: A transformers model, or PEFT's around one.
+        batch: What it reads.
+        places: Of the batch's tokens.
+        build: Which short cuts fit the model; one of them is its own head.
+        recompute: Keep only each layer's input for the backward pass.
+        memory: Attends in place of the batch's segments.
+    """
+    decoder = decoder_of(model)
+    assert decoder is not None, "a model with a head of its own has it on a decoder"
+    if memory is None and not build.packs(batch):
+        if not (build.segments and build.reaches(batch)):
+            _set_recompute(model, recompute)
+            rows = take_apart(batch, places)
+            return compute_rows(
+                model, rows, decoder=decoder, padding=build.padding, longest=build.longest
+            )
+        batch, places = side_by_side(batch, places)
     if build.own_layers:
         return run_layers(
             decoder,
@@ -149,58 +216,87 @@ def hidden_states(
             recompute=recompute,
             memory=memory,
         )
-    out = decoder(
-        input_ids=batch.ids,
-        position_ids=batch.positions,
-        segments=batch.segments,
-        shared_prefix=batch.shared_prefix,
-        memory=memory,
-        use_cache=False,
-    )
+    _set_recompute(model, recompute)
+    with by_segments(model):
+        out = decoder(**_inputs(batch, build), memory=memory)
     hidden: torch.Tensor = out.last_hidden_state[0]
     return hidden.index_select(0, places)
 
 
-def model_logits(model: Any, batch: Batch, *, memory: Remembering | None = None) -> torch.Tensor:
-    """The model's own logits at the predicted places, (S, V)."""
-    logits: torch.Tensor = model(
-        input_ids=batch.ids,
-        position_ids=batch.positions,
-        segments=batch.segments,
-        shared_prefix=batch.shared_prefix,
-        logits_to_keep=batch.predict_from,
-        memory=memory,
-        use_cache=False,
-    ).logits[0]
-    return logits
+def model_logits(
+    model: Any, batch: Batch, places: torch.Tensor, *, build: Build, recompute: bool = False
+) -> torch.Tensor:
+    """The model's own logits at some places of the batch, (places, V)."""
+    if not build.packs(batch):
+        if not (build.segments and build.reaches(batch)):
+            _set_recompute(model, recompute)
+            rows = take_apart(batch, places)
+            return compute_rows(
+                model, rows, decoder=None, padding=build.padding, longest=build.longest
+            )
+        batch, places = side_by_side(batch, places)
+    _set_recompute(model, recompute)
+    return _own_logits(model, batch, places, build=build)
 
 
-# --- which short cuts this model allows --------------------------------------------------------
+def _own_logits(
+    model: Any,
+    batch: Batch,
+    places: torch.Tensor,
+    *,
+    build: Build,
+    memory: Remembering | None = None,
+) -> torch.Tensor:
+    few = keeps_logits(model)
+    kept = {"logits_to_keep": places} if few else {}
+    with by_segments(model):
+        logits: torch.Tensor = model(**_inputs(batch, build), memory=memory, **kept).logits[0]
+    return logits if few else logits.index_select(0, places)
 
 
-def find_build(model: Any) -> Build:
-    """Try the short cuts on a few tokens, with a shared prefix and two segments."""
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(vocabulary, (24,), generator=generator).tolist()
-    batch = make_batch(
-        ids,
-        [*range(4), *range(4, 16), *range(4, 12)],
-        segments=((12,), (8,)),
-        shared_prefix=4,
-        predict_from=torch.arange(4, 24),
-        labels=torch.zeros(20, dtype=torch.long),
-        device=model.get_input_embeddings().weight.device,
-    )
-    with torch.inference_mode():
-        wanted = model_logits(model, batch).float()
+def _inputs(batch: Batch, build: Build) -> dict[str, Any]:
+    inputs = {
+        "input_ids": batch.ids,
+        "position_ids": batch.positions,
+        "segments": batch.segments,
+        "shared_prefix": batch.shared_prefix,
+        "use_cache": False,
+    }
+    return {**inputs, **_arguments(batch)} if build.arguments else inputs
 
-        def agrees(build: Build) -> bool:
-            hidden = hidden_states(model, batch, batch.predict_from, build=build).float()
-            found = float_logits(hidden, head_of(model), slice(None))
-            far = (found - wanted).pow(2).mean().sqrt() / wanted.std()
-            return bool(far < (1e-4 if model.dtype is torch.float32 else BFLOAT16_NOISE))
 
-        base = model.base_model
-        own_layers = fits(base) and agrees(Build(own_layers=True))
-        return Build(own_layers, own_layers or agrees(Build()))
+def _arguments(batch: Batch) -> dict[str, Any]:
+    """Return where plain segments begin and end, as transformers' collators write it."""
+    device = batch.ids.device
+    lengths = torch.tensor([length for (length,) in batch.segments], device=device)
+    ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+    numbers = torch.arange(len(lengths), device=device, dtype=torch.int32)
+    longest = int(lengths.max())
+    return {
+        "seq_idx": numbers.repeat_interleave(lengths)[None],
+        "cu_seq_lens_q": ends,
+        "cu_seq_lens_k": ends,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
+
+
+def decoder_of(model: Any) -> Any:
+    """Return the part of a model that ends in final hidden states; None: it is not one part."""
+    base = base_of(model)
+    return getattr(base, base.base_model_prefix or "model", None)
+
+
+def _set_recompute(model: Any, recompute: bool) -> None:
+    """Switch transformers' own activation checkpointing on where it is wanted, and there is any."""
+    base = base_of(model)
+    if not recompute or not base.supports_gradient_checkpointing or base.is_gradient_checkpointing:
+        return
+
+    def contexts() -> tuple[Any, Any]:
+        # The backward pass runs layers again: they must attend as they did at first.
+        segments = base.config._attn_implementation == NAME
+        again = by_segments(model) if segments else contextlib.nullcontext()
+        return contextlib.nullcontext(), again
+
+    base.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
