@@ -18,10 +18,10 @@ from instil.data.prepare import TaskData
 from instil.data.templatecheck import check_templates
 from instil.encode.alike import label_findings
 from instil.fitting import fit_context
-from instil.preflight import preflight
+from instil.preflight import preflight, without_adapter
 from instil.recipe import Method, Recipe
 from instil.replaying import planned_replay
-from instil.results import MixLine
+from instil.results import LeftOut, MixLine
 from instil.stages import ROBUSTNESS_ROWS, prepare_all
 from instil.training import VALIDATIONS
 from instil.types import Part, Piece
@@ -83,6 +83,8 @@ class Forecast:
     """Estimated peak memory."""
     mix: tuple[MixLine, ...] = ()
     """What the first epoch of training holds, a line a task."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What carries no adapter though `all-linear` was asked for."""
 
 
 def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None) -> Forecast:
@@ -112,6 +114,7 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
         ),
         _memory(recipe, shape),
         training.mix,
+        without_adapter(recipe, folder),
     )
 
 
