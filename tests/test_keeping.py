@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from instil.compare import forgetting, interpolation
-from instil.encode.mask import ChatFormat
+from instil.encode.chat_format import ChatFormat
 from instil.errors import RunError
 from instil.opening import Look
 from instil.report.keeping import keeping_lines

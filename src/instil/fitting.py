@@ -20,7 +20,7 @@ from instil.recipe import Recipe
 from instil.types import Part, Row, Template, TooLong
 
 if TYPE_CHECKING:
-    from instil.encode.mask import ChatFormat
+    from instil.encode.chat_format import ChatFormat
     from instil.model.load import ModelFolder
 
 DROPPED = "longer than the model's context: dropped from {part}"
@@ -106,10 +106,10 @@ def _fit_template(
     from instil.encode.mask import shorten
 
     example = render_example(data.task, template, row, exemplars=shown)
-    room = longest - chat.answer_tokens(example, max_new_tokens=data.task.max_new_tokens)
-    if len(chat.prompt(example.messages)) <= room:
+    prompt, answer = chat.answer_room(example, max_new_tokens=data.task.max_new_tokens)
+    if prompt + answer <= longest:
         return row
-    shorter = shorten(example, chat, max_tokens=room)
+    shorter = shorten(example, chat, max_tokens=longest - answer)
     if shorter is None:
         return None
     fields = {

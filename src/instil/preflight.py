@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from jinja2 import TemplateError
-
 from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData
 from instil.data.registry import load_rows
@@ -21,10 +19,10 @@ from instil.recipe import Method, Recipe
 from instil.results import LeftOut
 from instil.tasks.task import library, load_task
 from instil.training import asks_for_all, encoded_training
-from instil.types import Row, Template
+from instil.types import KlOn, Row, Template
 
 if TYPE_CHECKING:
-    from instil.encode.mask import ChatFormat
+    from instil.encode.chat_format import ChatFormat
     from instil.encode.plan import TrainingData
     from instil.model.load import ModelFolder
 
@@ -55,21 +53,13 @@ def preflight(recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]) -> 
         lambda: _guard_tasks(recipe),
         lambda: _replayed_tasks(recipe, data),
         lambda: _four_bits(recipe),
+        lambda: _kl_places(recipe, folder),
         lambda: _layers(recipe, folder),
         lambda: _max_length(recipe, folder),
     ]
     _all(checks)
-    try:
-        training = encoded_training(recipe, data, chat)
-        _all([lambda d=d: _prompts_fit(recipe, d, folder, chat) for d in data])  # type: ignore[misc]
-    except TemplateError as error:
-        raise ModelError(
-            Problem(
-                f"the model's chat template refuses a prompt: {error}",
-                where=str(folder.path),
-                fix="put what `system:` says in the task file into the prompt",
-            )
-        ) from error
+    training = encoded_training(recipe, data, chat)
+    _all([lambda d=d: _prompts_fit(recipe, d, folder, chat) for d in data])  # type: ignore[misc]
     return training
 
 
@@ -78,6 +68,20 @@ def _four_bits(recipe: Recipe) -> None:
 
     if recipe.quantize:
         require_nf4()
+
+
+def _kl_places(recipe: Recipe, folder: ModelFolder) -> None:
+    from instil.model.load import is_encoder_decoder
+
+    if recipe.keep.kl and recipe.keep.kl_on is KlOn.PROMPT and is_encoder_decoder(folder):
+        raise RecipeError(
+            Problem(
+                "an encoder-decoder model predicts nothing within its prompts",
+                where="keep.kl_on",
+                found="prompt",
+                fix="set keep.kl_on: completion",
+            )
+        )
 
 
 def _all(checks: Sequence[Callable[[], object]]) -> None:
@@ -217,11 +221,11 @@ def _measured(
     data: TaskData, chat: ChatFormat, shown: Sequence[Row]
 ) -> Iterator[tuple[Template, Row, int]]:
     asked = sorted([*data.validation, *data.test], key=_size, reverse=True)[:LONGEST]
+    new = data.task.max_new_tokens
     for template in (*data.answering, *data.held_out):
         for row in asked:
             example = render_example(data.task, template, row, exemplars=shown)
-            room = chat.answer_tokens(example, max_new_tokens=data.task.max_new_tokens)
-            yield template, row, len(chat.prompt(example.messages)) + room
+            yield template, row, sum(chat.answer_room(example, max_new_tokens=new))
 
 
 def _size(row: Row) -> int:

@@ -26,7 +26,7 @@ from instil.training import encoded_training
 from instil.types import REPLAY, Encoded, PerRow, Role, Row, Task, TooLong
 
 if TYPE_CHECKING:
-    from instil.encode.mask import ChatFormat
+    from instil.encode.chat_format import ChatFormat
     from instil.encode.plan import TrainingData
     from instil.model.load import ModelFolder
 

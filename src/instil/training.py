@@ -24,7 +24,7 @@ from instil.trials import Sweep
 from instil.types import Example, Piece, Step
 
 if TYPE_CHECKING:
-    from instil.encode.mask import ChatFormat
+    from instil.encode.chat_format import ChatFormat
     from instil.encode.plan import Replay, TrainingData
     from instil.model.load import LoadedModel, ModelFolder
     from instil.train.fit import Fitted, Plan, Validation

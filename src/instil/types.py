@@ -10,6 +10,7 @@ the target `positive` and the choices `(positive, negative)`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -140,10 +141,16 @@ class Task:
     rows: int = 0
     """Rows that are left after `where`, as counted when the task was written; 0: not counted."""
     history: str = ""
-    """The field with the turns before the prompt, each a mapping of `role` and `content`; empty:
-    there are none."""
+    """The field with the turns before the prompt, each a mapping of `role` and `content`, perhaps
+    with `tool_calls`, `name` and `weight`; a last one of a tool, its content None, is the one that
+    the prompt fills in. Empty: there are none."""
     train_on: TrainOn = TrainOn.ALL
     """Which of the assistant's turns are trained on, where there is a history."""
+    tools: str = ""
+    """The field with the functions that the model may call: JSON schemas, or their JSON text."""
+    calls: str = ""
+    """The field with the calls that the right answer makes; the target field ends with them as JSON
+    text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +212,7 @@ class Split:
     unused: int = 0
     """Rows that no part needed."""
     skipped: Mapping[str, int] = field(default_factory=dict)
-    """Rows left out before the split: reason -> count."""
+    """Rows left out before the split, or of which a turn is not trained on: reason -> count."""
     bad_rows: tuple[str, ...] = ()
     """Rows that could not be used, each `place: why`; counted in `skipped` too."""
 
@@ -218,6 +225,11 @@ class ToolCall:
     """The function's."""
     arguments: str
     """JSON text of its arguments, an object."""
+
+    def __str__(self) -> str:
+        """Write the call as JSON text, for people and for metrics."""
+        name = json.dumps(self.name, ensure_ascii=False)
+        return f'{{"name": {name}, "arguments": {self.arguments}}}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +247,11 @@ class Message:
     trained: bool = True
     """False: an answer that is context alone, whatever `train_on` says (`weight: 0`, or empty)."""
 
+    @property
+    def shown(self) -> str:
+        """The text and the calls, one a line, for people and for metrics."""
+        return "\n".join(filter(None, [self.content, *map(str, self.tool_calls)]))
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -251,13 +268,13 @@ class Example:
     group: str
     """The row's group."""
     messages: tuple[Message, ...]
-    """All turns before the completion; the last one is the user's."""
+    """All turns before the completion; the last one is the user's, or a tool's answer."""
     target: str
-    """The completion."""
+    """The completion's text; empty where it is nothing but calls."""
     choices: tuple[str, ...] = ()
     """The completions to choose among; empty: free text."""
     references: tuple[str, ...] = ()
-    """Every completion that counts as right, the target first."""
+    """Every completion that counts as right, the target first; calls stand in it as JSON text."""
     checks: tuple[str, ...] = ()
     """Conditions that a right completion meets (see `evaluate.constraints`)."""
     shots: int = 0
@@ -271,6 +288,11 @@ class Example:
     target_calls: tuple[ToolCall, ...] = ()
     """The calls that the right answer makes, beside the text in `target`."""
 
+    @property
+    def answer(self) -> Message:
+        """The right answer as the assistant's turn."""
+        return Message("assistant", self.target, tool_calls=self.target_calls)
+
 
 class TooLong(StrEnum):
     """What becomes of an example that is longer than `max_length`."""
@@ -278,6 +300,24 @@ class TooLong(StrEnum):
     ERROR = "error"
     DROP = "drop"
     SHORTEN = "shorten"
+
+
+class SystemTurn(StrEnum):
+    """What becomes of a system message."""
+
+    KEEP = "keep"
+    """It is a turn of its own, as the chat template writes it."""
+    MERGE = "merge"
+    """It stands before the first text of the user, for models that know no system message."""
+
+
+class Thinking(StrEnum):
+    """Whether a reasoning model thinks before it answers."""
+
+    AUTO = "auto"
+    """It does where the training rows' answers have thoughts."""
+    OFF = "off"
+    ON = "on"
 
 
 class KlOn(StrEnum):

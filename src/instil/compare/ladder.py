@@ -110,7 +110,7 @@ def _bare_tokens(
     loaded: LoadedModel, data: TaskData, template: Template, rows: Sequence[Row]
 ) -> float:
     examples = Prompting(template).examples(data, rows)
-    return _mean([len(loaded.chat.prompt(e.messages)) for e in examples])
+    return _mean([len(loaded.chat.prompt(e.messages, tools=e.tools)) for e in examples])
 
 
 def _mean(values: Sequence[int]) -> float:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from instil.data.findings import EXAMPLES, Finding
-from instil.types import Task
+from instil.types import Message, Task
 
 if TYPE_CHECKING:
-    from instil.encode.mask import ChatFormat
+    from instil.encode.chat_format import ChatFormat
 
 
 def label_findings(task: Task, chat: ChatFormat) -> tuple[Finding, ...]:
@@ -21,7 +21,10 @@ def label_findings(task: Task, chat: ChatFormat) -> tuple[Finding, ...]:
         if plain_choices in told:
             continue
         told.add(plain_choices)
-        tokens = {choice: tuple(chat.completion(choice, stop=False)) for choice in plain_choices}
+        if not plain_choices:
+            continue
+        asked = chat.answered([Message("user", task.text)], plain_choices, stop=False)
+        tokens = dict(zip(plain_choices, asked.completions, strict=True))
         found += _alike(tokens, template.id)
     return tuple(found)
 

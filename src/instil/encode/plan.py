@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from instil.encode.mask import ChatFormat, encode_turns
+from instil.encode.chat_format import ChatFormat
+from instil.encode.mask import encode_turns
 from instil.encode.pack import Batches, Cut, batches
 from instil.encode.store import Store
 from instil.errors import DataError, Problem

@@ -91,8 +91,8 @@ def stored(encoded: Iterable[Encoded]) -> Store:
     return encoded if isinstance(encoded, Store) else Store(encoded)
 
 
-def common_start(low: Sequence[int], high: Sequence[int], *, limit: int) -> int:
-    """Return how many leading tokens two texts share, at most `limit`.
+def common_start(low: Sequence[object], high: Sequence[object], *, limit: int) -> int:
+    """Return how many leading tokens (or characters) two texts share, at most `limit`.
 
     Of the least and the greatest of many texts it is what all of them share.
     """

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from instil.encode.batch import Batch, make_batch
-from instil.encode.mask import ChatFormat
+from instil.encode.chat_format import ChatFormat
 from instil.encode.store import common_start
 from instil.model.load import LoadedModel
 from instil.model.packed import log_chances
@@ -67,8 +68,12 @@ class Request:
 
 def needs_stop(example: Example, chat: ChatFormat) -> bool:
     """Whether one choice's tokens begin another's ("1", "10"): the stop token tells them apart."""
-    plain = [chat.completion(choice, stop=False) for choice in example.choices]
-    return any(a != b and b[: len(a)] == a for a in plain for b in plain)
+    asked = chat.answered(example.messages, example.choices, stop=False, tools=example.tools)
+    return _one_begins_another(asked.completions)
+
+
+def _one_begins_another(completions: Sequence[tuple[int, ...]]) -> bool:
+    return any(a != b and b[: len(a)] == a for a in completions for b in completions)
 
 
 def choice_request(example: Example, chat: ChatFormat, *, stop: bool | None = None) -> Request:
@@ -76,9 +81,11 @@ def choice_request(example: Example, chat: ChatFormat, *, stop: bool | None = No
 
     The stop token is scored along where `stop` says so; None: only where it is needed.
     """
-    stop = needs_stop(example, chat) if stop is None else stop
-    choices = (tuple(chat.completion(choice, stop=stop)) for choice in example.choices)
-    return Request(tuple(chat.prompt(example.messages)), tuple(choices))
+    ask = partial(chat.answered, example.messages, example.choices, tools=example.tools)
+    asked = ask(stop=bool(stop))
+    if stop is None and _one_begins_another(asked.completions):
+        asked = ask(stop=True)
+    return Request(asked.prompt, asked.completions)
 
 
 def without_stop(found: Likelihood) -> Likelihood:
@@ -88,7 +95,8 @@ def without_stop(found: Likelihood) -> Likelihood:
 
 def target_request(example: Example, chat: ChatFormat) -> Request:
     """Tokenize an example with its target, stop token included, as the one completion."""
-    return Request(tuple(chat.prompt(example.messages)), (tuple(chat.completion(example.target)),))
+    asked = chat.target(example)
+    return Request(asked.prompt, asked.completions)
 
 
 def likelihoods(

@@ -27,7 +27,7 @@ from peft import (
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import _check_lora_target_modules_mamba as refuse_incompatible
 from torch.nn.modules.conv import _ConvNd as AnyConvolution
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.pytorch_utils import Conv1D
 
 from instil.errors import ModelError, Problem
@@ -36,7 +36,6 @@ from instil.model.fused import fuse_lora
 from instil.model.load import (
     LoadedModel,
     ModelFolder,
-    auto_class,
     load_model,
     parameter_count,
     quiet,
@@ -209,7 +208,8 @@ def skeleton(folder: ModelFolder) -> Any:
     try:
         with quiet(), torch.device("meta"):
             config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False)
-            return auto_class(folder).from_config(config, trust_remote_code=False)
+            kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+            return kind.from_config(config, trust_remote_code=False)
     except Exception as error:  # as `load_model`
         raise unreadable(folder, error) from error
 
@@ -302,7 +302,9 @@ def load_shipped(
     """
     if (path / "adapter_config.json").is_file():
         return load_adapter(load_model(base, device=device, dtype=dtype, quantize=quantize), path)
-    folder = replace(base, path=check_folder(path))
+    # The template that was exported is the one chosen; no other is beside it.
+    chat = replace(base.chat, template="")
+    folder = replace(base, path=check_folder(path), chat=chat)
     return load_model(folder, device=device, dtype=dtype)
 
 

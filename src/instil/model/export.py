@@ -75,7 +75,7 @@ def generation_config(loaded: LoadedModel) -> GenerationConfig:
     encoded = (
         {
             "decoder_start_token_id": decoder_start(model),
-            "forced_bos_token_id": getattr(model.config, "forced_bos_token_id", None),
+            "forced_bos_token_id": known(getattr(model.config, "forced_bos_token_id", None)),
         }
         if model.config.is_encoder_decoder
         else {}

@@ -32,6 +32,9 @@ VOCABULARY_BLOCK = 8192
 """Lines of the vocabulary projection that are turned into float32 at a time."""
 
 
+_DIFFERS = "this model's figures differ"
+
+
 @dataclass(frozen=True, slots=True)
 class Build:
     """Which short cuts give the model's own figures; by default none is taken."""
@@ -64,6 +67,22 @@ class Build:
             and (self.branches or all(len(shape) == 1 for shape in batch.segments))
             and self.reaches(batch)
         )
+
+    def __str__(self) -> str:
+        """Say how rows go through the model, for people."""
+        if self.own_layers:
+            how = "packed, through instil's own layers"
+        elif self.segments and self.prefix and self.branches:
+            how = "packed, through transformers' layers with instil's attention"
+        elif self.segments:
+            missing = [n for n in ("prefix", "branches") if not getattr(self, n)]
+            how = f"packed side by side ({' and '.join(missing)} not shared: {_DIFFERS})"
+        else:
+            together = "several at a time" if self.padding else "one by one"
+            how = f"row by row, {together}, through transformers' own code: packed, {_DIFFERS}"
+        generated = "instil's memory" if self.own_memory else "transformers' caches"
+        limit = f"; from {self.longest} tokens on one by one" if self.longest else ""
+        return f"{how}{limit}; generated with {generated}"
 
     def reaches(self, batch: Batch) -> bool:
         """Whether all of a batch's positions are among those that the proof is for."""
@@ -271,7 +290,11 @@ def decoder_of(model: Any) -> Any:
 def _set_recompute(model: Any, recompute: bool) -> None:
     """Switch transformers' own activation checkpointing on where it is wanted, and there is any."""
     base = base_of(model)
-    if not recompute or not base.supports_gradient_checkpointing or base.is_gradient_checkpointing:
+    if (
+        not recompute
+        or not base.supports_gradient_checkpointing
+        or base.is_activation_checkpointing
+    ):
         return
 
     def contexts() -> tuple[Any, Any]:

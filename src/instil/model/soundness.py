@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from instil.encode.mask import ChatFormat
+from instil.encode.chat_format import ChatFormat
 from instil.errors import ModelError, Problem
 
 _LONGEST_TOLD = 300
@@ -119,10 +119,15 @@ def require_own_tokenizer(path: Path, chat: ChatFormat, *, rows: int) -> None:
         )
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the model's config.json; an empty mapping where it holds none."""
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    return config if isinstance(config, dict) else {}
+
+
 def context_length(path: Path) -> tuple[int, str]:
     """Return the most tokens that the model takes, and its config's name for that; 0: no limit."""
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    config = config if isinstance(config, dict) else {}
+    config = read_config(path)
     for values in (config, config.get("text_config") or {}):
         for key in _CONTEXT_KEYS:
             if isinstance(values.get(key), int):

@@ -1,0 +1,697 @@
+r"""Turns to tokens through a model's own chat template, and where an answer begins and ends there.
+
+Terms: the *prompt* of an answer is what the template writes before it in the rendering of the whole
+conversation; the *completion* is the answer up to and including the *stop token* that ends the
+assistant's turn, with whatever the template writes between the two. The text is tokenized once, as
+a whole, and cut at the token that holds the answer's first character::
+
+    <|im_start|>user\nGood?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\nyes<|im_end|>
+    |------------------------------ prompt -------------------------------------||- completion -|
+
+So an empty think block, a channel's marker or a blank that the template writes belongs to the
+prompt, and no token is cut in two: behind `Assistant: ` the completion begins with ` yes`. Blanks
+before an answer always go with it, so that one prompt fits answers that take the blank into their
+first token and answers that do not.
+
+A reasoning model that is to think (`thinking: on`) writes the thoughts itself: its prompt is the
+template's generation prompt, and the thoughts stand in the completion.
+
+An *encoder-decoder* model has no turns: the encoder reads the prompt's text, the decoder writes the
+answer's, each with the special tokens that the tokenizer gives it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from instil.encode.chat_proof import (
+    MARK,
+    Holds,
+    SystemHeld,
+    call_id,
+    call_of,
+    content_of,
+    prove,
+    told,
+)
+from instil.encode.chat_template import (
+    PLAIN_TEMPLATE,
+    ChatRules,
+    pick_template,
+    render,
+    settled,
+    with_ending,
+)
+from instil.encode.store import common_start
+from instil.encode.tokenized import tokenized
+from instil.errors import DataError, ModelError, Problem
+from instil.types import Example, Message, SystemTurn, Thinking, ToolCall, TrainOn
+
+_PROBE = "a"  # stands for an answer where a prompt is tokenized without one
+_THOUGHTFUL_PROBE = f"<think>\n{_PROBE}\n</think>\n\n{_PROBE}"
+_ANSWER, _THOUGHTS = f"{MARK}Answer", f"{MARK}Thoughts"
+_THOUGHT = re.compile(r"\s*<think>(\s*)(.*?)(\s*)</think>(\s*)(.*)", re.DOTALL)
+_OPEN_THOUGHT = re.compile(r"<think>\s*$")
+"""A generation prompt that has opened the think block already."""
+_FORGET = "take the rows with it out, or name a chat template that holds it: chat_template: FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A prompt and the completions of answers to it, as token ids."""
+
+    prompt: tuple[int, ...]
+    """What all answers have before them."""
+    completions: tuple[tuple[int, ...], ...]
+    """One an answer; each of at least one token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A conversation as token ids, and the answers in it."""
+
+    ids: tuple[int, ...]
+    """The whole conversation, up to and including the last answer's stop token."""
+    answers: tuple[tuple[int, int], ...]
+    """Begin and end of each answer that was asked for, in order: the last one's end is the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The last answer of a conversation, in the text of the whole."""
+
+    text: str
+    """Up to and including the stop token."""
+    begin: int
+    """Where the answer begins: a character's place."""
+    end: int
+    """Where it ends, before what the template writes between it and the stop token."""
+    stopped: bool
+    """Whether the template writes the stop token itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A conversation's tokens, the stop token last."""
+
+    ids: list[int]
+    """All of them."""
+    begin: int
+    """The last answer's first token."""
+    end: int
+    """Behind the last answer's last token, before what ends the turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatFormat:
+    """A tokenizer with its chat template, and the token that ends a turn."""
+
+    tokenizer: Any
+    """A transformers tokenizer; its chat template renders as this run does, without arguments."""
+    stop_id: int
+    """Ends a completion; the model is trained to say it."""
+    stop_ids: tuple[int, ...]
+    """Every token at which generation stops: `stop_id` and the tokenizer's EOS."""
+    pad_id: int
+    """For padding in batches; masked by position, so it may equal `stop_id`."""
+    plain: bool
+    """Whether the tokenizer had no chat template and got `PLAIN_TEMPLATE`."""
+    special: re.Pattern[str]
+    """Matches the literal text of every special token."""
+    holds: Holds = field(default_factory=Holds)
+    """What the template can hold."""
+    rules: ChatRules = field(default_factory=ChatRules)
+    """What the recipe decides about it."""
+    encoder_decoder: bool = False
+    """Whether the model reads the prompt with an encoder and answers with a decoder."""
+    decoder_start: int | None = None
+    """The token that such a decoder begins with by itself; never part of a completion."""
+    anchors: tuple[str, ...] = ()
+    """Special tokens that the template writes before an answer; tokenizing starts anew there."""
+    findings: tuple[str, ...] = ()
+    """What the template cannot do, and nothing in this run makes good."""
+
+    # --- turns ----------------------------------------------------------------------------------
+
+    def harmless(self, text: str) -> str:
+        """Break special tokens that stand literally in data, so that no row can forge a turn.
+
+        `<|im_end|>` in a review becomes `< |im_end|>`; all other text stays as it is.
+        """
+        return self.special.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
+    def fitted(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """Return the turns as the template can hold them; the same again for what it returns.
+
+        A system message goes into the user's first turn under `system: merge`; neighbours of one
+        role are joined, and an opening of the assistant is left out, where the template raises.
+
+        Raises:
+            ModelError: The template takes no system message.
+        """
+        turns = list(messages)
+        if self.encoder_decoder:
+            return tuple(turns)
+        if any(turn.role == "system" for turn in turns):
+            turns = self._with_system(turns)
+        first = next((n for n, turn in enumerate(turns) if turn.role != "system"), len(turns))
+        if not self.holds.assistant_first:
+            while len(turns) > first + 1 and turns[first].role == "assistant":
+                del turns[first]
+        if not self.holds.neighbours:
+            turns = _joined(turns)
+        return tuple(turns)
+
+    def _with_system(self, turns: list[Message]) -> list[Message]:
+        if self.rules.system is SystemTurn.MERGE:
+            return _merged(turns)
+        if self.holds.system is SystemHeld.REFUSED:
+            raise ModelError(
+                Problem(
+                    "the model's chat template takes no system message",
+                    where="system",
+                    fix="in the recipe: `system: merge`, which puts it before the user's first "
+                    "text, or take it out of the rows or the task file",
+                )
+            )
+        return turns
+
+    def _cannot(self, what: str) -> ModelError:
+        return ModelError(
+            Problem(
+                f"the model's chat template leaves out {what}", where="chat_template", fix=_FORGET
+            )
+        )
+
+    def _turns(self, messages: Sequence[Message]) -> list[dict[str, object]]:
+        """Return turns as chat templates read them; calls and their answers share an id."""
+        turns, made, open_calls = list[dict[str, object]](), 0, list[tuple[str, str]]()
+        for message in messages:
+            turn = self._turn(message)
+            if message.tool_calls:
+                ids = [call_id(made + n) for n in range(len(message.tool_calls))]
+                made += len(ids)
+                named = zip(ids, message.tool_calls, strict=True)
+                turn["tool_calls"] = [self._call(number, call) for number, call in named]
+                open_calls += [
+                    (call.name, n) for call, n in zip(message.tool_calls, ids, strict=True)
+                ]
+            if message.role == "tool":
+                own = [n for n, (name, _) in enumerate(open_calls) if name == message.name]
+                name, number = open_calls.pop(own[0] if own else 0) if open_calls else ("", "")
+                turn |= {"name": self.harmless(message.name or name), "tool_call_id": number}
+            turns.append(turn)
+        return turns
+
+    def _turn(self, message: Message) -> dict[str, object]:
+        text, turn = message.content, dict[str, object](role=message.role)
+        thoughts = _THOUGHT.match(text) if message.role == "assistant" else None
+        if thoughts and self.rules.thinking is not Thinking.ON:
+            text = thoughts[5]
+        elif thoughts and self.holds.split_thoughts:
+            text, turn["reasoning_content"] = thoughts[5], self.harmless(thoughts[2])
+        turn["content"] = content_of(self.harmless(text), parts=self.holds.parts)
+        return turn
+
+    def _call(self, number: str, call: ToolCall) -> Mapping[str, object]:
+        return call_of(number, self.harmless(call.name), self._harmless_json(call.arguments))
+
+    def _harmless_json(self, text: str) -> object:
+        return self._harmless_value(json.loads(text))
+
+    def _harmless_value(self, value: object) -> object:
+        if isinstance(value, str):
+            return self.harmless(value)
+        if isinstance(value, Mapping):
+            return {self.harmless(k): self._harmless_value(v) for k, v in value.items()}
+        return [self._harmless_value(v) for v in value] if isinstance(value, list) else value
+
+    # --- turns to text --------------------------------------------------------------------------
+
+    def _rendered(
+        self,
+        turns: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[str],
+        generation: bool = False,
+    ) -> str:
+        """Render turns as chat templates read them.
+
+        Raises:
+            ModelError: The template raises, or leaves functions or calls of them out.
+        """
+        known = [self._harmless_json(tool) for tool in tools]
+        try:
+            text = render(self.tokenizer, turns, tools=known, generation=generation)
+        except Exception as error:  # a template raises many unrelated kinds
+            raise ModelError(
+                Problem(
+                    f"the model's chat template refuses a conversation: {told(error)}",
+                    where="chat_template",
+                    found=", ".join(str(turn["role"]) for turn in turns),
+                    fix="take such rows out, or name another template: chat_template: FILE.jinja",
+                )
+            ) from error
+        if not all(name in text for name in _names(known)):
+            raise self._cannot("the functions that a row lets the model call")
+        calls = [turn["tool_calls"] for turn in turns if "tool_calls" in turn]
+        if not all(name in text for made in calls for name in _names(made)):
+            raise self._cannot("calls of functions")
+        return text
+
+    def _written(
+        self, messages: Sequence[Message], answer: Message, *, tools: Sequence[str]
+    ) -> _Written:
+        """Write a fitted conversation that ends in `answer`."""
+        *before, last = self._turns([*messages, answer])
+        marked = {**last, "content": content_of(_ANSWER, parts=self.holds.parts)}
+        marked.pop("tool_calls", None)
+        marked.pop("reasoning_content", None)
+        head, found, tail = self._rendered([*before, marked], tools=tools).rpartition(_ANSWER)
+        if not found:
+            raise self._cannot("the answer")
+        generation = ""
+        if self.rules.thinking is Thinking.ON:
+            generation = self._rendered(before, tools=tools, generation=True)
+        if answer.tool_calls:
+            text = self._rendered([*before, last], tools=tools)
+            return self._calling(text, head=head, generation=generation)
+        tail, stopped = self._up_to_stop(tail)
+        thoughts = _THOUGHT.match(answer.content)
+        if generation and thoughts:
+            marked = self._with_thoughts(marked, thoughts)
+            text = self._rendered([*before, marked], tools=tools)
+            return self._thinking(text, thoughts, generation=generation, tail=tail)
+        said = self.said(answer.content)
+        begin = len(generation) if generation and head.startswith(generation) else len(head)
+        end = len(head) + len(said)
+        return _Written(head + said + tail, begin, end, stopped)
+
+    def said(self, text: str) -> str:
+        """Return an answer's text as it stands in the rendering, without its thoughts."""
+        thoughts = _THOUGHT.match(text)
+        text = self.harmless(thoughts[5] if thoughts else text)
+        return text.strip() if self.holds.strips else text
+
+    def _up_to_stop(self, tail: str) -> tuple[str, bool]:
+        """Cut what stands behind an answer after the stop token; nothing stands without one."""
+        at = tail.find(self.stop_text)
+        return (tail[: at + len(self.stop_text)], True) if at >= 0 else ("", False)
+
+    def _calling(self, text: str, *, head: str, generation: str) -> _Written:
+        """A turn that calls functions: it begins where it parts from one that answers in words."""
+        begin = common_start(head, text, limit=min(len(head), len(text)))
+        if generation and text.startswith(generation):
+            begin = len(generation)
+        text, special = text.rstrip(), list(self.special.finditer(text, begin))
+        stopped = bool(special) and special[-1].end() == len(text)
+        return _Written(text, begin, special[-1].start() if stopped else len(text), stopped)
+
+    def _with_thoughts(
+        self, turn: Mapping[str, object], thoughts: re.Match[str]
+    ) -> dict[str, object]:
+        if self.holds.split_thoughts:
+            return {**turn, "reasoning_content": _THOUGHTS}
+        before, _, after, between, _ = thoughts.groups()
+        text = f"<think>{before}{_THOUGHTS}{after}</think>{between}{_ANSWER}"
+        return {**turn, "content": content_of(text, parts=self.holds.parts)}
+
+    def _thinking(
+        self, text: str, thoughts: re.Match[str], *, generation: str, tail: str
+    ) -> _Written:
+        """An answer with its thoughts: as the template writes it, if it writes them, and once."""
+        before, inner, after, between, said = map(self.harmless, thoughts.groups())
+        head, _, rest = text.partition(_THOUGHTS)
+        middle, found, end = rest.rpartition(_ANSWER)
+        if not (
+            found and head.startswith(generation) and "</think>" not in head[len(generation) :]
+        ):
+            opened = _OPEN_THOUGHT.search(generation)
+            head = generation + ("" if opened else "<think>")
+            head += "" if opened and opened[0] != "<think>" else before
+            middle, end = f"{after}</think>{between}", tail
+        tail, stopped = self._up_to_stop(end)
+        whole = head + inner + middle + said
+        return _Written(whole + tail, len(generation), len(whole), stopped)
+
+    @property
+    def _probe_answer(self) -> str:
+        return _THOUGHTFUL_PROBE if self.rules.thinking is Thinking.ON else _PROBE
+
+    def _prompt_texts(self, messages: Sequence[Message]) -> tuple[str, str]:
+        """The text before an answer in a conversation, and the template's generation prompt.
+
+        Of the first a blank at the end is left out where a token would take it in.
+        """
+        written = self._written(messages, Message("assistant", self._probe_answer), tools=())
+        text = written.text[: written.begin]
+        if self.tokens(text) != self.prompt(messages):
+            text = text.rstrip(" ")
+        return text, self._rendered(self._turns(messages), tools=(), generation=True)
+
+    def _same_prompt(self, messages: Sequence[Message]) -> bool:
+        generation = self._rendered(self._turns(messages), tools=(), generation=True)
+        return self.tokens(generation) == self.prompt(messages)
+
+    # --- text to tokens -------------------------------------------------------------------------
+
+    def tokens(self, text: str) -> list[int]:
+        """Tokenize rendered text; the template has written all special tokens already."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _cut(self, written: _Written) -> _Cut:
+        """Tokenize a written conversation as a whole, and cut it where the last answer begins."""
+        made = tokenized(self.tokenizer, written.text)
+        end = made.end(written.end)
+        ids = made.ids if written.stopped else [*made.ids, self.stop_id]
+        return _Cut(ids, made.begin(written.begin), end)
+
+    def prompt(self, messages: Sequence[Message], *, tools: Sequence[str] = ()) -> list[int]:
+        """Token ids of what stands before an answer: the same that training has there.
+
+        Raises:
+            ModelError: The chat template cannot hold the turns.
+        """
+        if self.encoder_decoder:
+            return self._read(messages)
+        probe, turns = Message("assistant", self._probe_answer), self.fitted(messages)
+        cut = self._cut(self._written(turns, probe, tools=tools))
+        return cut.ids[: cut.begin]
+
+    def answered(
+        self,
+        messages: Sequence[Message],
+        answers: Sequence[str],
+        *,
+        stop: bool = True,
+        tools: Sequence[str] = (),
+    ) -> Asked:
+        """Tokenize a prompt with several answers to it.
+
+        Args:
+            messages: The turns before the answer.
+            answers: At least one.
+            stop: Whether the completions end in the stop token.
+            tools: JSON text of each function that the model may call.
+
+        Raises:
+            ModelError: The chat template cannot hold the turns.
+        """
+        if self.encoder_decoder:
+            said = tuple(self._decoded(answer, stop=stop) for answer in answers)
+            return Asked(tuple(self._read(messages)), said)
+        turns = self.fitted(messages)
+        first = self._written(turns, Message("assistant", answers[0]), tools=tools)
+        cut = self._cut(first)
+        cuts = [cut, *self._others(first, cut, answers)]
+        prompt = min(cut.begin for cut in cuts)
+        prompt = min(prompt, *(common_start(cut.ids, c.ids, limit=prompt) for c in cuts))
+        said = tuple(tuple(c.ids[prompt : None if stop else c.end]) for c in cuts)
+        return Asked(tuple(cut.ids[:prompt]), said)
+
+    def _others(self, first: _Written, cut: _Cut, answers: Sequence[str]) -> Iterator[_Cut]:
+        """Tokenize the answers but for the first, whose tokens are there already.
+
+        A tokenizer starts anew behind a special token. So the tokens from the prompt's last one on
+        will do, where those of the first answer are the same alone as in the whole text.
+        """
+        if len(answers) == 1:
+            return
+        head = first.text[: first.end - len(self.said(answers[0]))]
+        tail = first.text[first.end :]
+        at, known = max((head.rfind(token, 0, first.begin) for token in self.anchors), default=0), 0
+        if at > 0:
+            alone = tokenized(self.tokenizer, first.text[at:]).ids
+            alone = alone if first.stopped else [*alone, self.stop_id]
+            known = len(cut.ids) - len(alone)
+        if at <= 0 or cut.ids[known:] != alone:
+            at, known = 0, 0
+        for answer in answers[1:]:
+            own = self.said(answer)
+            text, end = head[at:] + own + tail, len(head) - at + len(own)
+            other = self._cut(_Written(text, first.begin - at, end, first.stopped))
+            yield _Cut([*cut.ids[:known], *other.ids], known + other.begin, known + other.end)
+
+    def target(self, example: Example) -> Asked:
+        """Tokenize an example with its right answer, calls of functions included."""
+        if self.encoder_decoder:
+            return self.answered(example.messages, [example.target], tools=example.tools)
+        made = self.spoken(replace(example, train_on=TrainOn.LAST))
+        begin, _ = made.answers[-1]
+        return Asked(made.ids[:begin], (made.ids[begin:],))
+
+    def spoken(self, example: Example) -> Spoken:
+        """Tokenize an example with its right answer, and find the answers that are trained on.
+
+        Where the template writes an earlier answer otherwise once turns follow it, that is the last
+        one alone: see `mask.by_turn`.
+
+        Raises:
+            ModelError: The chat template cannot hold the turns.
+        """
+        if self.encoder_decoder:
+            asked = self.target(example)
+            whole = (*asked.prompt, *asked.completions[0])
+            return Spoken(whole, ((len(asked.prompt), len(whole)),))
+        turns = self.fitted(example.messages)
+        answer = Message("assistant", example.target, tool_calls=example.target_calls)
+        written = self._written(turns, answer, tools=example.tools)
+        earlier = self._earlier(turns, written.text, example) or ()
+        made = tokenized(self.tokenizer, written.text)
+        ids = made.ids if written.stopped else [*made.ids, self.stop_id]
+        answers = [(made.begin(part.begin), made.end(len(part.text))) for part in earlier]
+        return Spoken(tuple(ids), (*answers, (made.begin(written.begin), len(ids))))
+
+    def in_place(self, example: Example) -> bool:
+        """Whether every answer stands in the whole conversation as it does when it is the last."""
+        turns = self.fitted(example.messages)
+        if self.encoder_decoder or not self.trained(example):
+            return not self.encoder_decoder
+        answer = Message("assistant", example.target, tool_calls=example.target_calls)
+        text = self._written(turns, answer, tools=example.tools).text
+        return self._earlier(turns, text, example) is not None
+
+    def trained(self, example: Example) -> tuple[int, ...]:
+        """Return the places, in the fitted turns, of earlier answers that are trained on.
+
+        Not one without a prompt before it, nor an empty one, nor one that is context alone.
+        """
+        if example.train_on is TrainOn.LAST:
+            return ()
+        return tuple(
+            place
+            for place, turn in enumerate(self.fitted(example.messages))
+            if (turn.role == "assistant" and place and turn.trained)
+            and (turn.tool_calls or self.said(turn.content).strip())
+        )
+
+    def _earlier(
+        self, turns: Sequence[Message], text: str, example: Example
+    ) -> list[_Written] | None:
+        """Write each earlier answer as the last; None where one stands otherwise in the whole."""
+        parts = list[_Written]()
+        for place in self.trained(example):
+            part = self._written(turns[:place], turns[place], tools=example.tools)
+            if not part.stopped or not text.startswith(part.text):
+                return None
+            parts.append(part)
+        return parts
+
+    def answer_room(self, example: Example, *, max_new_tokens: int) -> tuple[int, int]:
+        """Return how many tokens an example's prompt takes, and how many an answer can take.
+
+        That is the longest choice, or what may be generated.
+        """
+        if not example.choices:
+            return len(self.prompt(example.messages, tools=example.tools)), max_new_tokens
+        made = self.answered(example.messages, example.choices, tools=example.tools)
+        return len(made.prompt), max(map(len, made.completions))
+
+    # --- encoder-decoder ------------------------------------------------------------------------
+
+    def _read(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids that the encoder reads: the turns' texts, an empty line behind an answer."""
+        ends = ("\n\n" if turn.role == "assistant" else "\n" for turn in messages)
+        texts = (
+            self.harmless(turn.content) + end for turn, end in zip(messages, ends, strict=True)
+        )
+        return list(self.tokenizer("".join(texts).strip())["input_ids"])
+
+    def _decoded(self, answer: str, *, stop: bool) -> tuple[int, ...]:
+        """Token ids that the decoder writes, the stop token last or left out."""
+        ids = list(self.tokenizer(text_target=self.harmless(answer))["input_ids"])
+        if ids[:1] == [self.decoder_start]:
+            del ids[0]
+        if ids[-1:] == [self.stop_id]:
+            del ids[-1]
+        return (*ids, self.stop_id) if stop else tuple(ids)
+
+    # --- special tokens -------------------------------------------------------------------------
+
+    @property
+    def stop_text(self) -> str:
+        """The stop token as the chat template writes it."""
+        return str(self.tokenizer.convert_ids_to_tokens(self.stop_id))
+
+    @property
+    def text_start(self) -> int:
+        """The token before a text: the tokenizer's BOS, or its EOS where it has none."""
+        bos = self.tokenizer.bos_token_id
+        return int(self.stop_id if bos is None else bos)
+
+    @property
+    def text_ends(self) -> tuple[int, ...]:
+        """Tokens that end a text: EOS, unless it ends a turn, after which a dialogue goes on."""
+        eos = self.tokenizer.eos_token_id
+        return () if eos is None or (eos == self.stop_id and not self.plain) else (int(eos),)
+
+
+def _names(functions: object) -> Iterator[str]:
+    """The names of functions, or of calls of them, as chat templates take both."""
+    for each in functions if isinstance(functions, list) else ():
+        inner = each.get("function", each) if isinstance(each, Mapping) else {}
+        if isinstance(inner, Mapping) and "name" in inner:
+            yield str(inner["name"])
+
+
+def thoughts_of(text: str) -> str:
+    """Return the thoughts that an answer begins with; empty where it has none, or empty ones.
+
+    >>> thoughts_of("<think>Hm.</think> Yes."), thoughts_of("<think></think> Yes.")
+    ('Hm.', '')
+    """
+    found = _THOUGHT.match(text)
+    return found[2] if found else ""
+
+
+def _merged(turns: Sequence[Message]) -> list[Message]:
+    """Put the text of system messages before the user's first, an empty line between."""
+    system = [turn.content for turn in turns if turn.role == "system"]
+    others = [turn for turn in turns if turn.role != "system"]
+    first = next((n for n, turn in enumerate(others) if turn.role == "user"), None)
+    if first is None:
+        return [Message("user", "\n\n".join(system)), *others]
+    text = "\n\n".join([*system, others[first].content])
+    others[first] = replace(others[first], content=text)
+    return others
+
+
+def _joined(turns: Sequence[Message]) -> list[Message]:
+    """Join neighbours that are both the user's or both the assistant's, an empty line between."""
+    joined = list[Message]()
+    for turn in turns:
+        last = joined[-1] if joined else None
+        if last is None or last.role != turn.role or turn.role not in ("user", "assistant"):
+            joined.append(turn)
+            continue
+        text = "\n\n".join(filter(None, [last.content, turn.content]))
+        calls = (*last.tool_calls, *turn.tool_calls)
+        joined[-1] = replace(
+            last, content=text, tool_calls=calls, trained=last.trained and turn.trained
+        )
+    return joined
+
+
+def chat_format(
+    tokenizer: Any,
+    rules: ChatRules | None = None,
+    *,
+    encoder_decoder: bool = False,
+    decoder_start: int | None = None,
+) -> ChatFormat:
+    """Make a tokenizer's chat format, and prove on marks what its chat template can hold.
+
+    Args:
+        tokenizer: Its chat template is replaced by one that renders as this run does. A base
+            model's gets a plain one.
+        rules: What the recipe decides; None: nothing.
+        encoder_decoder: Whether the model reads the prompt with an encoder.
+        decoder_start: The token that its decoder begins with.
+
+    Raises:
+        ModelError: The chat template cannot be used, or there is none of the name asked for.
+        DataError: The tokenizer has neither a turn-ending special token nor an EOS token.
+    """
+    rules, own = rules or ChatRules(), tokenizer.chat_template
+    tokenizer.chat_template = settled(pick_template(own, rules.template), rules)
+    plain = tokenizer.chat_template == PLAIN_TEMPLATE
+    holds = Holds() if encoder_decoder else prove(tokenizer)
+    eos = tokenizer.eos_token_id
+    stop = eos if encoder_decoder else _stop(tokenizer, holds)
+    if stop is None:
+        raise DataError(
+            Problem("the tokenizer has no end-of-sequence token", fix="set eos_token in its config")
+        )
+    chat = ChatFormat(
+        tokenizer,
+        stop,
+        (stop,) if eos in (None, stop) else (stop, eos),
+        tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop,
+        plain,
+        _special_pattern(tokenizer),
+        holds=holds,
+        rules=rules,
+        encoder_decoder=encoder_decoder,
+        decoder_start=decoder_start,
+        anchors=_anchors(tokenizer, holds),
+    )
+    return chat if encoder_decoder else _ending_as_trained(chat)
+
+
+def _probe(tokenizer: Any, holds: Holds) -> tuple[str, str]:
+    """What the template writes before an answer, and behind it."""
+    turns = [
+        {"role": role, "content": content_of(text, parts=holds.parts)}
+        for role, text in (("user", "Hi"), ("assistant", _ANSWER))
+    ]
+    before, _, after = render(tokenizer, turns).rpartition(_ANSWER)
+    return before, after
+
+
+def _stop(tokenizer: Any, holds: Holds) -> int | None:
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    after = tokenizer(_probe(tokenizer, holds)[1], add_special_tokens=False)["input_ids"]
+    found = next((token for token in after if token in special), tokenizer.eos_token_id)
+    return None if found is None else int(found)
+
+
+def _anchors(tokenizer: Any, holds: Holds) -> tuple[str, ...]:
+    """Special tokens that the template writes before an answer, and that take no blank in."""
+    before = _probe(tokenizer, holds)[0]
+    added = tokenizer.added_tokens_decoder.values()
+    clean = (t.content for t in added if t.special and not (t.lstrip or t.rstrip or t.normalized))
+    return tuple(token for token in clean if token and token in before)
+
+
+def _special_pattern(tokenizer: Any) -> re.Pattern[str]:
+    added = tokenizer.added_tokens_decoder.values()
+    names = {t.content for t in added if t.special} | set(tokenizer.all_special_tokens)
+    longest_first = sorted((n for n in names if len(n) > 1), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+
+def _ending_as_trained(chat: ChatFormat) -> ChatFormat:
+    """Let the template's generation prompt be the prompt that is trained, for all who serve it.
+
+    A template may open a think block there and write an empty one in a conversation.
+    """
+    turns = [Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "So")]
+    asked = [turns[:1], turns] if chat.holds.earlier else [turns[:1]]
+    if all(map(chat._same_prompt, asked)):
+        return chat
+    tokenizer, before = chat.tokenizer, chat.tokenizer.chat_template
+    wanted, written = chat._prompt_texts(asked[0])
+    same = common_start(wanted, written, limit=min(len(wanted), len(written)))
+    tokenizer.chat_template = with_ending(before, written=written[same:], trained=wanted[same:])
+    if all(map(chat._same_prompt, asked)):
+        return chat
+    tokenizer.chat_template = before
+    what = (
+        "the chat template's generation prompt is not what stands before an answer in a "
+        "conversation: serve the model with prompts that end as `instil preview` shows"
+    )
+    return replace(chat, findings=(*chat.findings, what))
