@@ -189,8 +189,8 @@ def test_a_chat_template_that_takes_no_system_turn(refused, broken: Path):
     (broken / "chat_template.jinja").write_text(turns, encoding="utf-8")
     Path("moods.yaml").write_text(TASK.replace("{id: ask,", "{id: ask, system: Be kind.,"), "utf-8")
     said = refused("model=./model")
-    assert "takes no system message" in said and "system: merge" in said
-    assert "`system:`" in said
+    assert "takes no system message" in said
+    assert "system: merge" in said
 
 
 def test_a_tokenizer_of_another_model(folder: Path, broken: Path):

@@ -16,12 +16,13 @@ from instil.data.findings import Finding, audit_rows
 from instil.data.prepare import TaskData
 from instil.data.templatecheck import check_templates
 from instil.encode.alike import label_findings
+from instil.encode.chat_findings import chat_findings
 from instil.fitting import fit_context
 from instil.preflight import preflight
 from instil.recipe import Method, Recipe
 from instil.replaying import planned_replay
 from instil.results import MixLine
-from instil.stages import ROBUSTNESS_ROWS, base_proof, prepare_all
+from instil.stages import ROBUSTNESS_ROWS, base_proof, chat_rules, prepare_all
 from instil.training import VALIDATIONS
 from instil.types import Part, Piece
 
@@ -95,7 +96,7 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
     from instil.model.load import load_tokenizer, resolve_model
 
     rows = prepare_all(recipe)
-    folder = resolve_model(recipe.model, say=say)
+    folder = replace(resolve_model(recipe.model, say=say), chat=chat_rules(recipe, rows))
     chat = load_tokenizer(folder)
     data = fit_context(recipe, folder, rows)
     training = planned_replay(recipe, folder, data, preflight(recipe, folder, data))
@@ -151,6 +152,7 @@ def _forecast(
         findings=(
             *audit_rows(data),
             *label_findings(data.task, chat),
+            *chat_findings(data, chat),
             *_template_findings(data),
         ),
     )

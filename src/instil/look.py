@@ -7,7 +7,7 @@ policy and the chat template included. Nothing is trained, and no weights are lo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from instil.data.mix import Pool, mixed_examples
 from instil.data.split import seeded_key
@@ -15,7 +15,7 @@ from instil.recipe import Recipe
 from instil.report.html import to_html
 from instil.report.origin import token_runs
 from instil.report.page import Block, Heading, Note, Report, Section, Tokens
-from instil.stages import prepare_all
+from instil.stages import chat_rules, prepare_all
 from instil.training import mix_rules
 from instil.types import Example, Fate, Piece, Role
 
@@ -31,7 +31,7 @@ class Preview:
     role: Role
     """What it asks."""
     row: str
-    """The row's id."""
+    """The row's id; with `#1`, `#2` ... where each answer of a conversation is an item."""
     shots: int
     """Worked examples in the prompt."""
     pieces: tuple[Piece, ...]
@@ -67,32 +67,31 @@ def preview(
     Raises:
         InstilError: Whatever would stop the run at this point.
     """
-    from instil.encode.mask import encode, token_view
+    from instil.encode.mask import encode_turns, token_view
     from instil.model.load import load_tokenizer, resolve_model
 
     data = prepare_all(recipe)
-    chat = load_tokenizer(resolve_model(recipe.model, say=say))
+    folder = resolve_model(recipe.model, say=say)
+    chat = load_tokenizer(replace(folder, chat=chat_rules(recipe, data)))
     roles = {(d.task.id, t.id): t.role for d in data for t in d.templates}
     pools = [Pool(d.task, d.train, d.templates, d.weight) for d in data]
-    found = []
     examples = tuple(mixed_examples(pools, mix_rules(recipe), epoch=0))
-    for example in _chosen(examples, recipe, each):
-        encoded = encode(
+    return tuple(
+        Preview(
+            example.task,
+            example.template,
+            roles[example.task, example.template],
+            encoded.example_id.replace(example.id, example.row),
+            example.shots,
+            token_view(encoded, chat),
+            encoded.fate,
+            encoded.why,
+        )
+        for example in _chosen(examples, recipe, each)
+        for encoded in encode_turns(
             example, chat, max_length=recipe.train.max_length, too_long=recipe.train.too_long
         )
-        found.append(
-            Preview(
-                example.task,
-                example.template,
-                roles[example.task, example.template],
-                example.row,
-                example.shots,
-                token_view(encoded, chat),
-                encoded.fate,
-                encoded.why,
-            )
-        )
-    return tuple(found)
+    )
 
 
 def _chosen(examples: Sequence[Example], recipe: Recipe, each: int) -> list[Example]:

@@ -37,6 +37,7 @@ from instil.stages import (
     guard_after,
     guard_before,
     keep_splits,
+    note_chat,
     split_rows,
 )
 from instil.training import show_mix, train
@@ -72,9 +73,10 @@ def run_recipe(
         prepare_look(run, look=look)
         bench = Bench(run, progress)
         rows = split_rows(bench)
-        model = find_model(bench)
+        model = find_model(bench, rows)
         data = fit_context(recipe, model, rows)
         keep_splits(bench, data)
+        note_chat(bench, model, data)
         encoded = add_replay(bench, model, data, preflight(recipe, model, data))
         show_mix(bench, encoded)
         ladders = climb_ladders(bench, model, data)

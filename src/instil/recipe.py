@@ -37,6 +37,7 @@ from instil.sections import (
     Train,
     unique,
 )
+from instil.types import SystemTurn, Thinking
 from instil.validation import validate
 from instil.yamlfile import Loc, YamlFile, read_yaml
 from instil.yamlwriter import dump_yaml, explained
@@ -124,6 +125,21 @@ class Recipe(Section):
         Forgetting(), description="What the model should still know afterwards."
     )
     keep: Keep = Field(Keep(), description="What is done so that it does.")
+    chat_template: Name | None = Field(
+        None,
+        description="A .jinja file, or a name among the model's chat templates; null: its own, or "
+        "a plain one for a base model.",
+    )
+    system: SystemTurn = Field(
+        SystemTurn.KEEP,
+        description="keep leaves a system message to the chat template; merge puts it before the "
+        "user's first text, for models that know none.",
+    )
+    thinking: Thinking = Field(
+        Thinking.AUTO,
+        description="Whether a reasoning model thinks before it answers: off, on, or auto (on "
+        "where the rows' answers have <think> blocks).",
+    )
     device: Device = Field(Device.AUTO, description="auto, cpu or cuda.")
     dtype: Dtype = Field(
         Dtype.AUTO, description="auto (bfloat16 where the processor has it), bfloat16 or float32."
@@ -222,6 +238,8 @@ def _override(data: dict[str, object], text: str) -> Loc:
     key, equals, value = text.partition("=")
     if key == "model":
         text = f"{key}{equals}{_absolute(value, Path.cwd())}"
+    if key == "chat_template":
+        text = f"{key}{equals}{_template_file(value, Path.cwd())}"
     if key.endswith(".use"):
         text = f"{key}{equals}{task_reference(value, folder=Path.cwd())}"
     return override(data, text, model=Recipe, error=RecipeError)
@@ -244,7 +262,7 @@ def _not_a_recipe(data: object, *, where: str) -> Problem:
 
 
 def resolve_paths(recipe: Recipe, *, folder: Path) -> Recipe:
-    """Make the paths of task files and of a local model folder absolute, counted from `folder`."""
+    """Make the paths of task files, model folder and chat template absolute, from `folder`."""
     tasks = tuple(
         use.model_copy(update={"use": task_reference(use.use, folder=folder)})
         for use in recipe.tasks
@@ -258,9 +276,16 @@ def resolve_paths(recipe: Recipe, *, folder: Path) -> Recipe:
         of = tuple(task_reference(name, folder=folder) for name in replay.of)
         replay = replay.model_copy(update={"of": of})
     keep = recipe.keep.model_copy(update={"replay": replay})
-    model = _absolute(recipe.model, folder)
+    model, template = _absolute(recipe.model, folder), recipe.chat_template
+    template = template and _template_file(template, folder)
     return recipe.model_copy(
-        update={"tasks": tasks, "forgetting": forgetting, "keep": keep, "model": model}
+        update={
+            "tasks": tasks,
+            "forgetting": forgetting,
+            "keep": keep,
+            "model": model,
+            "chat_template": template,
+        }
     )
 
 
@@ -278,6 +303,13 @@ def _absolute(model: str, folder: Path) -> str:
     path = folder / Path(model).expanduser()
     meant = model.startswith((".", "~", os.sep))
     return os.path.abspath(path) if meant or ("/" in model and path.exists()) else model
+
+
+def _template_file(template: str, folder: Path) -> str:
+    """Make the path of a chat template absolute; a name without a dot or a slash is no path."""
+    if template == "null" or not ("/" in template or os.sep in template or "." in template):
+        return template
+    return os.path.abspath(folder / Path(template).expanduser())
 
 
 def resolve_learning_rate(

@@ -9,9 +9,11 @@ import math
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
 
 from instil.data.build import history
 from instil.data.registry import plain
@@ -19,16 +21,19 @@ from instil.data.source import read_table
 from instil.errors import DataError, Problem, RunError, TaskError
 from instil.recipe import Recipe, load_recipe
 from instil.results import TaskResult
-from instil.run import RECIPE, load_summary, write_whole
+from instil.run import RECIPE, load_manifest, load_summary, write_whole
 from instil.tasks.task import find_template, load_task
 from instil.tasks.template import evaluate, render
 from instil.types import Example, Message, Prediction, Role, SourceSpec, Task, Template
 
 if TYPE_CHECKING:
+    from instil.encode.chat_template import ChatRules
     from instil.model.load import LoadedModel
 
 SHOWN = 5
 """Mistakes of one kind that a message lists."""
+CHAT_TEMPLATE = "chat_template.jinja"
+"""Beside the model, in transformers' own name."""
 ANSWER_TOKENS = 256
 """Longest answer to a prompt or in a conversation, in tokens."""
 
@@ -45,13 +50,24 @@ def load_run_model(folder: Path) -> LoadedModel:
 
     load_summary(folder)
     recipe = load_recipe(folder / RECIPE)
+    base = replace(resolve_model(recipe.model), chat=_judged_chat(folder))
     return load_shipped(
         folder / "model",
-        base=resolve_model(recipe.model),
+        base=base,
         device=recipe.device,
         dtype=recipe.dtype,
         quantize=recipe.quantize,
     )
+
+
+def _judged_chat(folder: Path) -> ChatRules:
+    """Return the rules that the run was judged by, with the template that it exported."""
+    from instil.encode.chat_template import ChatRules
+
+    known = load_manifest(folder).get("chat")
+    rules = TypeAdapter(ChatRules).validate_python(known) if known else ChatRules()
+    shipped = folder / "model" / CHAT_TEMPLATE
+    return replace(rules, template=str(shipped) if shipped.is_file() else rules.template)
 
 
 def predict_text(folder: Path, text: str, *, template: str = "", raw: bool = False) -> Prediction:

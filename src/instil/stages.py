@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,14 +21,15 @@ from instil.data.split import save_splits
 from instil.data.uri import is_public
 from instil.recipe import Method, Recipe, TaskUse
 from instil.results import Rung
-from instil.run import Run, load_manifest
+from instil.run import Run, load_manifest, now, write_whole
 from instil.tasks.task import load_task
-from instil.types import Part, Removed, Row, Task, Template
+from instil.types import Part, Removed, Row, Task, Template, Thinking
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from instil.compare.forgetting import GuardScores, GuardTask
+    from instil.encode.chat_template import ChatRules
     from instil.model.load import LoadedModel, ModelFolder
     from instil.model.packed import Build
 
@@ -71,7 +72,7 @@ class Bench:
         facts = load_manifest(self.run.folder)
         recipe = self.recipe
         computed = (recipe.device, recipe.dtype, *([recipe.quantize] if recipe.quantize else []))
-        model = (facts["model"]["sha256"], facts["versions"], *computed)
+        model = (facts["model"]["sha256"], facts["chat"], facts["versions"], *computed)
         return self.run.shared_or(name, kind, compute, inputs=(*model, *inputs))
 
     @contextmanager
@@ -242,8 +243,16 @@ def data_fingerprint(data: TaskData) -> Mapping[str, str]:
     }
 
 
-def find_model(bench: Bench) -> ModelFolder:
-    """Fetch and convert the base model, if it is not on this machine yet."""
+def find_model(bench: Bench, rows: Sequence[TaskData]) -> ModelFolder:
+    """Fetch and convert the base model, if it is not on this machine yet.
+
+    How turns are written is settled here, and noted: the day too, for all that goes on with the run
+    or uses it later.
+
+    Args:
+        bench: The run.
+        rows: Its tasks: whether their answers have thoughts.
+    """
     from instil.model.load import fingerprint, folder_bytes, resolve_model
 
     with bench.stage("model"):
@@ -256,8 +265,61 @@ def find_model(bench: Bench) -> ModelFolder:
         "bytes": folder_bytes(found.path),
         "computed": str(build),
     }
-    bench.run.note(model=facts)
-    return found
+    rules = chat_rules(bench.recipe, rows, date=_day(bench.run))
+    bench.run.note(model=facts, chat=asdict(rules))
+    return replace(found, chat=rules)
+
+
+def note_chat(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> None:
+    """Show and note what the chat format does to the rows: turns left out, joined, untrained."""
+    from instil.encode.chat_findings import chat_findings
+    from instil.model.load import load_tokenizer
+
+    chat = load_tokenizer(folder)
+    found = {d.task.id: [f.what for f in chat_findings(d, chat)] for d in data}
+    found = {task: told for task, told in found.items() if told}
+    for task, told in found.items():
+        bench.say("".join(f"{task}: {what}\n" for what in told).rstrip())
+    if found:
+        bench.run.note(chat_findings=found)
+
+
+def chat_rules(recipe: Recipe, rows: Sequence[TaskData], *, date: str = "") -> ChatRules:
+    """Settle what a recipe decides about the chat format.
+
+    Args:
+        recipe: The recipe.
+        rows: Its tasks: a model thinks, unless the recipe says otherwise, where answers have
+            thoughts.
+        date: The day that a chat template writes, ISO 8601; empty: today.
+    """
+    from instil.encode.chat_template import ChatRules
+
+    thinking = recipe.thinking
+    if thinking is Thinking.AUTO:
+        thinking = Thinking.ON if any(map(_has_thoughts, rows)) else Thinking.OFF
+    return ChatRules(recipe.chat_template or "", recipe.system, thinking, date or now())
+
+
+def _has_thoughts(data: TaskData) -> bool:
+    from instil.encode.chat_format import thoughts_of
+
+    if data.task.choices:
+        return False
+    return any(thoughts_of(str(row.fields.get(data.task.target))) for row in data.train)
+
+
+def _day(run: Run) -> str:
+    """The day that a run began, ISO 8601; of a study, the day that its first run began."""
+    known = load_manifest(run.folder).get("chat")
+    if known:
+        return str(known["date"])
+    if run.shared is None:
+        return now()
+    path = run.shared / "begun.txt"
+    if not path.is_file():
+        write_whole(path, now().encode())
+    return path.read_text(encoding="utf-8")
 
 
 def base_proof(recipe: Recipe, folder: ModelFolder) -> Build:

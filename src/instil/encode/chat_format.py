@@ -151,7 +151,7 @@ class ChatFormat:
         role are joined, and an opening of the assistant is left out, where the template raises.
 
         Raises:
-            ModelError: The template holds no system message, no calls, or no earlier turns.
+            ModelError: The template takes no system message.
         """
         turns = list(messages)
         if self.encoder_decoder:
@@ -164,8 +164,6 @@ class ChatFormat:
                 del turns[first]
         if not self.holds.neighbours:
             turns = _joined(turns)
-        if any(turn.tool_calls or turn.role == "tool" for turn in turns) and not self.holds.calls:
-            raise self._cannot("calls of functions")
         return tuple(turns)
 
     def _with_system(self, turns: list[Message]) -> list[Message]:
@@ -244,13 +242,11 @@ class ChatFormat:
         """Render turns as chat templates read them.
 
         Raises:
-            ModelError: The template raises, or leaves the tools out.
+            ModelError: The template raises, or leaves functions or calls of them out.
         """
-        if tools and not self.holds.tools:
-            raise self._cannot("the functions that a row lets the model call")
         known = [self._harmless_json(tool) for tool in tools]
         try:
-            return render(self.tokenizer, turns, tools=known, generation=generation)
+            text = render(self.tokenizer, turns, tools=known, generation=generation)
         except Exception as error:  # a template raises many unrelated kinds
             raise ModelError(
                 Problem(
@@ -260,12 +256,18 @@ class ChatFormat:
                     fix="take such rows out, or name another template: chat_template: FILE.jinja",
                 )
             ) from error
+        if not all(name in text for name in _names(known)):
+            raise self._cannot("the functions that a row lets the model call")
+        calls = [turn["tool_calls"] for turn in turns if "tool_calls" in turn]
+        if not all(name in text for made in calls for name in _names(made)):
+            raise self._cannot("calls of functions")
+        return text
 
     def _written(
         self, messages: Sequence[Message], answer: Message, *, tools: Sequence[str]
     ) -> _Written:
         """Write a fitted conversation that ends in `answer`."""
-        before, last = self._turns(messages), self._turns([*messages, answer])[-1]
+        *before, last = self._turns([*messages, answer])
         marked = {**last, "content": content_of(_ANSWER, parts=self.holds.parts)}
         marked.pop("tool_calls", None)
         marked.pop("reasoning_content", None)
@@ -553,6 +555,24 @@ class ChatFormat:
         """Tokens that end a text: EOS, unless it ends a turn, after which a dialogue goes on."""
         eos = self.tokenizer.eos_token_id
         return () if eos is None or (eos == self.stop_id and not self.plain) else (int(eos),)
+
+
+def _names(functions: object) -> Iterator[str]:
+    """The names of functions, or of calls of them, as chat templates take both."""
+    for each in functions if isinstance(functions, list) else ():
+        inner = each.get("function", each) if isinstance(each, Mapping) else {}
+        if isinstance(inner, Mapping) and "name" in inner:
+            yield str(inner["name"])
+
+
+def thoughts_of(text: str) -> str:
+    """Return the thoughts that an answer begins with; empty where it has none, or empty ones.
+
+    >>> thoughts_of("<think>Hm.</think> Yes."), thoughts_of("<think></think> Yes.")
+    ('Hm.', '')
+    """
+    found = _THOUGHT.match(text)
+    return found[2] if found else ""
 
 
 def _merged(turns: Sequence[Message]) -> list[Message]:

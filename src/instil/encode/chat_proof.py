@@ -9,7 +9,7 @@ format is made, on turns like these::
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -49,10 +49,6 @@ class Holds:
     """Whether the turns before the last question are written."""
     strips: bool = False
     """Whether blanks around an answer are taken off."""
-    tools: bool = False
-    """Whether the functions that a model may call are written."""
-    calls: bool = False
-    """Whether calls of functions and their answers are written."""
     split_thoughts: bool = False
     """Whether an answer's thoughts are given apart from it, as `reasoning_content`."""
 
@@ -88,9 +84,9 @@ def prove(tokenizer: Any) -> Holds:
     def turn(role: str, text: str) -> Turn:
         return {"role": role, "content": content_of(text, parts=parts)}
 
-    def written(*turns: Turn, tools: Sequence[object] = ()) -> str | None:
+    def written(*turns: Turn) -> str | None:
         try:
-            return render(tokenizer, turns, tools=tools)
+            return render(tokenizer, turns)
         except Exception:  # a template raises many unrelated kinds
             return None
 
@@ -99,11 +95,6 @@ def prove(tokenizer: Any) -> Holds:
     four = written(turn("user", _A), turn("assistant", _B), turn("user", _C), turn("assistant", _D))
     blanks = written(asked, turn("assistant", f" {_C} "))
     thoughts = written(asked, {**answered, "reasoning_content": _D})
-    tool = {"name": _A, "description": _A, "parameters": {"type": "object", "properties": {}}}
-    tools = [{"type": "function", "function": tool}]
-    call = {**turn("assistant", ""), "tool_calls": [call_of(call_id(0), _B, {"x": _C})]}
-    reply = {**turn("tool", _D), "name": _B, "tool_call_id": call_id(0)}
-    called = written(turn("user", _A), call, reply, turn("assistant", "."), tools=tools)
     if system is None:
         held = SystemHeld.REFUSED
     else:
@@ -115,8 +106,6 @@ def prove(tokenizer: Any) -> Holds:
         assistant_first=_in_order(written(turn("assistant", _A), asked, answered), _A, _B, _C),
         earlier=_in_order(four, _A, _B, _C, _D),
         strips=blanks is not None and f" {_C} " not in blanks,
-        tools=_A in (written(asked, tools=tools) or ""),
-        calls=_in_order(called, _A, _B, _C, _D),
         split_thoughts=_in_order(thoughts, _D, _C),
     )
 

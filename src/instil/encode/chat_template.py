@@ -107,7 +107,8 @@ def settled(source: str, rules: ChatRules) -> str:
     front = [f"{{%- set {name} = {flag} %}}\n" for name in flags]
     if "strftime_now" in source:
         front.insert(0, _fixed_clock(rules.date))
-    return "".join(front) + source
+    before = "".join(front)
+    return source if before in source else before + source
 
 
 def _fixed_clock(date: str) -> str:

@@ -180,7 +180,9 @@ def load_shipped(
     """
     if (path / "adapter_config.json").is_file():
         return load_adapter(load_model(base, device=device, dtype=dtype, quantize=quantize), path)
-    folder = replace(base, path=check_folder(path))
+    # The template that was exported is the one chosen; no other is beside it.
+    chat = replace(base.chat, template="")
+    folder = replace(base, path=check_folder(path), chat=chat)
     return load_model(folder, device=device, dtype=dtype)
 
 

@@ -53,7 +53,7 @@ def _ready(
     with open_run(recipe, folder=folder, resume=resume, shared=shared) as run:
         bench = Bench(run, progress)
         rows = split_rows(bench)
-        model = find_model(bench)
+        model = find_model(bench, rows)
         data = fit_context(recipe, model, rows)
         keep_splits(bench, data)
         yield _Ready(bench, model, data)

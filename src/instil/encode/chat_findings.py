@@ -1,0 +1,84 @@
+"""What a chat format does to the rows of a task: turns left out, joined or not trained on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+from instil.data.build import render_example
+from instil.data.findings import Finding
+from instil.data.prepare import TaskData
+from instil.encode.chat_format import ChatFormat, thoughts_of
+from instil.encode.chat_proof import SystemHeld
+from instil.types import Example, Message, Role, SystemTurn, Thinking, TrainOn
+
+_FIXES = {
+    "the chat template leaves out their system message": "`system: merge` in the recipe puts it "
+    "before the user's first text",
+    "an answer's thoughts are left out": "`thinking: on` in the recipe keeps them",
+    "turns before the question are left out by the chat template": "name another one: "
+    "`chat_template: FILE.jinja`",
+}
+
+
+def chat_findings(data: TaskData, chat: ChatFormat) -> tuple[Finding, ...]:
+    """Count the training rows that the chat format does something to which their file does not say.
+
+    Rows without turns of their own are looked at only where a template brings a system message, or
+    the model is not to think.
+    """
+    templates = [t for t in data.templates if t.role is Role.ANSWER]
+    counts: Counter[str] = Counter()
+    for template in templates[:1]:
+        if data.task.history or template.system or not data.task.choices:
+            rows = (render_example(data.task, template, row) for row in data.train)
+            counts.update(what for example in rows for what in set(_effects(example, chat)))
+    found = [
+        Finding(f"{_rows(count)}: {what}", count, fix=_FIXES.get(what, ""))
+        for what, count in counts.items()
+    ]
+    return (*(Finding(what, 1) for what in chat.findings), *found)
+
+
+def _effects(example: Example, chat: ChatFormat) -> Iterator[str]:
+    """What happens to an example, in words that follow a count of rows."""
+    turns = example.messages
+    system = any(turn.role == "system" for turn in turns)
+    if system and chat.rules.system is SystemTurn.KEEP and chat.holds.system is SystemHeld.DROPPED:
+        yield "the chat template leaves out their system message"
+    others = [turn for turn in turns if turn.role != "system"]
+    fitted = chat.fitted(turns)
+    if others and others[0].role == "assistant" and fitted[0].role != "assistant":
+        yield "the assistant's opening turn is left out: the chat template takes none"
+    roles = [turn.role for turn in others]
+    if not chat.holds.neighbours and any(a == b for a, b in pairwise(roles)):
+        yield "neighbouring turns of one role are joined, as the chat template wants them"
+    if not chat.holds.earlier and len(others) > 1:
+        yield "turns before the question are left out by the chat template"
+    if chat.rules.thinking is not Thinking.ON and any(map(thoughts_of, _answers(example))):
+        yield "an answer's thoughts are left out"
+    if example.train_on is TrainOn.ALL:
+        yield from _context(fitted, chat)
+
+
+def _answers(example: Example) -> Iterable[str]:
+    earlier = (turn.content for turn in example.messages if turn.role == "assistant")
+    return (*earlier, example.target)
+
+
+def _context(turns: tuple[Message, ...], chat: ChatFormat) -> Iterator[str]:
+    """The answers that are read and not trained on."""
+    for place, turn in enumerate(turns):
+        if turn.role != "assistant":
+            continue
+        if not turn.tool_calls and not chat.said(turn.content).strip():
+            yield "an empty answer is read and not trained on"
+        elif not turn.trained:
+            yield "an answer of weight 0 is read and not trained on"
+        elif not place:
+            yield "an answer with nothing before it is read and not trained on"
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count:,} rows"
