@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,14 @@ def _best(side: Side, tried: dict[str, Any]) -> str:
     return max(worked, key=worked.__getitem__) if worked else " ".join(side.candidates[0])
 
 
-def last_line(command: list[str]) -> dict[str, Any]:
-    """Run a command; its last line is JSON."""
+def last_line(
+    command: list[str], *, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Run a command, with some variables set beside the present ones; its last line is JSON."""
     script = Path(command[1]).name
     print(f"  {script} {' '.join(command[4:])}", file=sys.stderr, flush=True)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    surroundings = {**os.environ, **(environment or {})}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=surroundings)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         print(done.stderr[-3000:], file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from instil.preflight import preflight
 from instil.recipe import Method, Recipe
 from instil.replaying import planned_replay
 from instil.results import MixLine
-from instil.stages import ROBUSTNESS_ROWS, chat_rules, prepare_all
+from instil.stages import ROBUSTNESS_ROWS, base_proof, chat_rules, prepare_all
 from instil.training import VALIDATIONS
 from instil.types import Part, Piece
 
@@ -84,6 +83,8 @@ class Forecast:
     """Estimated peak memory."""
     mix: tuple[MixLine, ...] = ()
     """What the first epoch of training holds, a line a task."""
+    computed: str = ""
+    """How rows go through the model."""
 
 
 def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None) -> Forecast:
@@ -99,7 +100,9 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
     chat = load_tokenizer(folder)
     data = fit_context(recipe, folder, rows)
     training = planned_replay(recipe, folder, data, preflight(recipe, folder, data))
-    tokens = sum(len(pack.ids) for batch in training.batches for pack in batch)
+    build = base_proof(recipe, folder)
+    packs = [pack for batch in training.batches for pack in batch]
+    tokens = sum(len(pack.ids) if build.prefix else pack.tokens for pack in packs)
     shape = _shape(folder)
     return Forecast(
         tuple(_forecast(recipe, d, chat, training.fates) for d in data),
@@ -113,6 +116,7 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
         ),
         _memory(recipe, shape),
         training.mix,
+        str(build),
     )
 
 
@@ -188,18 +192,19 @@ def _notes(notes: Mapping[str, int]) -> list[str]:
 
 def _shape(folder: ModelFolder) -> Mapping[str, Any]:
     """Sizes from the model's config and weights; nothing is loaded."""
+    from transformers import AutoConfig
+
     from instil.model.load import folder_bytes
 
-    config = json.loads((folder.path / "config.json").read_text(encoding="utf-8"))
-    config = config.get("text_config", config)
-    width = {"float32": 4}.get(str(config.get("dtype", config.get("torch_dtype"))), 2)
+    config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False).get_text_config()
+    width = 4 if str(config.dtype).endswith("float32") else 2
     parameters = folder_bytes(folder.path) / width
-    table = config.get("vocab_size", 0) * config.get("hidden_size", 0)
+    table = config.vocab_size * config.hidden_size
     # Of the vocabulary's tables few rows are read, and few places are projected.
-    tables = table if config.get("tie_word_embeddings", True) else 2 * table
+    tables = table if config.tie_word_embeddings else 2 * table
     return {
-        "layers": config.get("num_hidden_layers", 24),
-        "hidden": config.get("hidden_size", 1024),
+        "layers": config.num_hidden_layers * (2 if config.is_encoder_decoder else 1),
+        "hidden": config.hidden_size,
         "parameters": parameters,
         "multiplied": max(parameters - tables, parameters / 2),
     }

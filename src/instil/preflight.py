@@ -18,7 +18,7 @@ from instil.errors import DataError, InstilError, ModelError, Problem, RecipeErr
 from instil.recipe import Method, Recipe
 from instil.tasks.task import library, load_task
 from instil.training import encoded_training
-from instil.types import Row, Template
+from instil.types import KlOn, Row, Template
 
 if TYPE_CHECKING:
     from instil.encode.chat_format import ChatFormat
@@ -52,6 +52,7 @@ def preflight(recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]) -> 
         lambda: _guard_tasks(recipe),
         lambda: _replayed_tasks(recipe, data),
         lambda: _four_bits(recipe),
+        lambda: _kl_places(recipe, folder),
         lambda: _layers(recipe, folder),
         lambda: _max_length(recipe, folder),
     ]
@@ -66,6 +67,20 @@ def _four_bits(recipe: Recipe) -> None:
 
     if recipe.quantize:
         require_nf4()
+
+
+def _kl_places(recipe: Recipe, folder: ModelFolder) -> None:
+    from instil.model.load import is_encoder_decoder
+
+    if recipe.keep.kl and recipe.keep.kl_on is KlOn.PROMPT and is_encoder_decoder(folder):
+        raise RecipeError(
+            Problem(
+                "an encoder-decoder model predicts nothing within its prompts",
+                where="keep.kl_on",
+                found="prompt",
+                fix="set keep.kl_on: completion",
+            )
+        )
 
 
 def _all(checks: Sequence[Callable[[], object]]) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -322,26 +323,32 @@ class Chat:
 def stream(loaded: LoadedModel, messages: Sequence[Message]) -> Iterator[str]:
     """Yield the answer to a conversation as it is generated."""
     import torch
-    from transformers import DynamicCache
+    from transformers import TextIteratorStreamer
 
-    prompt = loaded.chat.prompt(messages)
-    cache, told, text, new = DynamicCache(), "", "", list[int]()
-    ids = torch.tensor([prompt], device=loaded.device)
-    with torch.inference_mode():
-        for _ in range(ANSWER_TOKENS):
-            out = loaded.model(
-                input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1
-            )
-            token = int(out.logits[0, -1].argmax())
-            if token in loaded.chat.stop_ids:
-                break
-            new.append(token)
-            text = loaded.chat.tokenizer.decode(new, skip_special_tokens=True)
-            if not text.endswith("\ufffd"):  # else a character is not whole yet
-                yield text[len(told) :]
-                told = text
-            ids = torch.tensor([[token]], device=loaded.device)
-    yield text[len(told) :]
+    from instil.evaluate.generate import continue_ids
+    from instil.model.export import generation_config
+
+    config = generation_config(loaded)
+    config.max_new_tokens = ANSWER_TOKENS
+    ids = torch.tensor([loaded.chat.prompt(messages)], device=loaded.device)
+    streamer = TextIteratorStreamer(
+        loaded.chat.tokenizer, skip_prompt=True, skip_special_tokens=True
+    )
+    left = threading.Event()
+
+    def write() -> None:
+        try:
+            continue_ids(loaded, ids, config=config, streamer=streamer, until=lambda: left.is_set())
+        finally:  # without an end, who reads would wait for ever
+            streamer.end()
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    try:
+        yield from streamer
+    finally:
+        left.set()
+        writer.join()
 
 
 def chat(folder: Path) -> Chat:

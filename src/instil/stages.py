@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores, GuardTask
     from instil.encode.chat_template import ChatRules
     from instil.model.load import LoadedModel, ModelFolder
+    from instil.model.packed import Build
 
 T = TypeVar("T")
 ROBUSTNESS_ROWS = 60
@@ -254,21 +255,23 @@ def find_model(bench: Bench, rows: Sequence[TaskData]) -> ModelFolder:
     """
     from instil.model.load import fingerprint, folder_bytes, resolve_model
 
+    rules = chat_rules(bench.recipe, rows, date=_day(bench.run))
     with bench.stage("model"):
-        found = resolve_model(bench.recipe.model, say=bench.say)
+        found = replace(resolve_model(bench.recipe.model, say=bench.say), chat=rules)
+        build = base_proof(bench.recipe, found)
     facts = {
         "name": found.name,
         "licence": found.licence,
         "sha256": fingerprint(found.path),
         "bytes": folder_bytes(found.path),
+        "computed": str(build),
     }
-    rules = chat_rules(bench.recipe, rows, date=_day(bench.run))
     bench.run.note(model=facts, chat=asdict(rules))
-    return replace(found, chat=rules)
+    return found
 
 
 def note_chat(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> None:
-    """Show and note what the chat format does to the rows: turns left out, joined, untrained."""
+    """Show and note what the chat format does to the rows: turns left out or joined."""
     from instil.encode.chat_findings import chat_findings
     from instil.model.load import load_tokenizer
 
@@ -317,6 +320,13 @@ def _day(run: Run) -> str:
     if not path.is_file():
         write_whole(path, now().encode())
     return path.read_text(encoding="utf-8")
+
+
+def base_proof(recipe: Recipe, folder: ModelFolder) -> Build:
+    """Return which short cuts give the base model's own figures."""
+    from instil.model.load import proof_of
+
+    return proof_of(folder, device=recipe.device, dtype=recipe.dtype, quantize=recipe.quantize)
 
 
 def load_base(recipe: Recipe, folder: ModelFolder, *, masters: bool = False) -> LoadedModel:

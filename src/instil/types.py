@@ -140,10 +140,16 @@ class Task:
     rows: int = 0
     """Rows that are left after `where`, as counted when the task was written; 0: not counted."""
     history: str = ""
-    """The field with the turns before the prompt, each a mapping of `role` and `content`; empty:
-    there are none."""
+    """The field with the turns before the prompt, each a mapping of `role` and `content`, perhaps
+    with `tool_calls`, `name` and `weight`; a last one of a tool, its content None, is the one that
+    the prompt fills in. Empty: there are none."""
     train_on: TrainOn = TrainOn.ALL
     """Which of the assistant's turns are trained on, where there is a history."""
+    tools: str = ""
+    """The field with the functions that the model may call: JSON schemas, or their JSON text."""
+    calls: str = ""
+    """The field with the calls that the right answer makes; the target field ends with them as JSON
+    text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +211,7 @@ class Split:
     unused: int = 0
     """Rows that no part needed."""
     skipped: Mapping[str, int] = field(default_factory=dict)
-    """Rows left out before the split: reason -> count."""
+    """Rows left out before the split, or of which a turn is not trained on: reason -> count."""
     bad_rows: tuple[str, ...] = ()
     """Rows that could not be used, each `place: why`; counted in `skipped` too."""
 
@@ -251,13 +257,13 @@ class Example:
     group: str
     """The row's group."""
     messages: tuple[Message, ...]
-    """All turns before the completion; the last one is the user's."""
+    """All turns before the completion; the last one is the user's, or a tool's answer."""
     target: str
-    """The completion."""
+    """The completion's text; empty where it is nothing but calls."""
     choices: tuple[str, ...] = ()
     """The completions to choose among; empty: free text."""
     references: tuple[str, ...] = ()
-    """Every completion that counts as right, the target first."""
+    """Every completion that counts as right, the target first; calls stand in it as JSON text."""
     checks: tuple[str, ...] = ()
     """Conditions that a right completion meets (see `evaluate.constraints`)."""
     shots: int = 0

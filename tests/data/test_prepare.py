@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instil.data.prepare import JUDGED_ELSEWHERE, hold_out, keep_apart, prepare
+from instil.data.shapes import UNUSABLE
+from instil.data.turns import UNASKED
 from instil.errors import DataError, TaskError
 from instil.types import Role, SourceSpec, Task, Template
 
@@ -88,3 +91,26 @@ def test_groups_stay_on_one_side_over_all_tasks(table: Path):
     judged = {row.group for d in apart for row in (*d.validation, *d.test)}
     assert judged
     assert not judged & {row.group for d in apart for row in d.train}
+
+
+def test_turns_that_are_not_trained_on_stand_beside_the_rows_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"q {n}"},
+                {"role": "assistant", "content": f"a {n}"},
+            ]
+        }
+        for n in range(60)
+    ]
+    for row in rows[:7]:
+        row["messages"].insert(0, {"role": "assistant", "content": "Welcome."})
+    for row in rows[7:10]:
+        row["messages"].append({"role": "assistant", "content": "Again."})
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    task = replace(make_task("talk", path), text="last_message", target="completion")
+    templates = (Template("turn", "{{ last_message }}", "{{ completion }}"),)
+    data = prepared(replace(task, history="history", templates=templates))
+    assert data.split.skipped == {UNASKED: 7, "no text in 'last_message'": 3}
+    assert data.notes == {UNUSABLE["follows"]: 3}

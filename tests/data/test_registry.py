@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from instil.data import registry
 from instil.data.registry import choice_of, load_rows, plain
+from instil.data.shapes import UNUSABLE
+from instil.data.turns import EMPTY, UNASKED
 from instil.errors import DataError, TaskError
 from instil.types import OnBadRow, SourceSpec, Task, Template
 
@@ -292,3 +295,76 @@ def test_a_real_file_is_read(tmp_path):
     loaded = load_rows(TASK, base=tmp_path)
     assert [row.fields["text"] for row in loaded.rows] == ["A joy, really.", "No."]
     assert loaded.rows[0].place.endswith("reviews.csv:2")
+
+
+# ---- conversations
+
+TALK = replace(
+    TASK,
+    source=SourceSpec("talk.jsonl"),
+    text="last_message",
+    target="completion",
+    history="history",
+    templates=(Template("turn", "{{ last_message }}", "{{ completion }}"),),
+    choices=(),
+)
+
+
+def said(*turns: tuple[str, object]) -> dict[str, object]:
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
+
+
+@pytest.fixture
+def talk(tmp_path):
+    """Write rows of conversations; a task that reads them."""
+
+    def put(*rows: dict[str, object], **changes: object) -> Task:
+        path = tmp_path / "talk.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        on_bad_row = changes.pop("on_bad_row", OnBadRow.ERROR)
+        return replace(TALK, source=SourceSpec(str(path), on_bad_row=on_bad_row), **changes)
+
+    return put
+
+
+GOOD = said(("user", "Hi"), ("assistant", "Hello"))
+
+
+def test_what_of_conversations_is_not_trained_on_is_counted(talk):
+    loaded = load_rows(
+        talk(
+            GOOD,
+            said(("assistant", "Welcome"), ("user", "Hi"), ("assistant", "Hello")),
+            said(("user", "Hi"), ("assistant", ""), ("user", "Hi?"), ("assistant", "Hello")),
+            said(("user", "Hi"), ("assistant", "Hello"), ("assistant", "Again")),
+        )
+    )
+    assert len(loaded.rows) == 3
+    assert loaded.skipped == {"no text in 'last_message'": 1}
+    assert loaded.notes == {UNASKED: 1, EMPTY: 1, UNUSABLE["follows"]: 1}
+
+
+def test_a_source_without_a_usable_conversation_says_why(talk):
+    (told,) = problems(
+        talk(said(("assistant", "Welcome")), said(("tool", "x"), ("assistant", "y")))
+    )
+    assert "none is left" in told
+    assert f"{UNUSABLE[UNASKED]} (2)" in told
+
+
+def test_an_image_is_an_error_with_its_place_or_a_bad_row(talk):
+    image = said(("user", [{"type": "image_url", "image_url": "x.png"}]), ("assistant", "A mug."))
+    (told,) = problems(talk(GOOD, image))
+    assert "talk.jsonl:2, messages[1]: this turn has no text" in told
+    loaded = load_rows(talk(GOOD, image, on_bad_row=OnBadRow.SKIP))
+    assert len(loaded.rows) == len(loaded.bad) == 1
+    assert "talk.jsonl:2, messages[1]" in loaded.bad[0]
+
+
+@pytest.mark.parametrize("use", ["tools", "calls"])
+def test_columns_of_tools_and_calls_may_lack_in_some_rows_but_not_in_all(talk, use):
+    tools = [{"name": "stock", "parameters": {}}]
+    some = GOOD | {use: tools}
+    assert len(load_rows(talk(GOOD, some, **{use: use})).rows) == 2
+    (told,) = problems(talk(GOOD, GOOD, **{use: use}))
+    assert f"no row has the column {use!r}" in told

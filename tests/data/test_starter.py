@@ -9,9 +9,11 @@ import pytest
 
 from instil.data.build import render_example
 from instil.data.inspect import Wishes
+from instil.data.registry import load_rows
 from instil.data.starter import Starter, plan_sizes, task_id, write_starter
 from instil.errors import DataError
-from instil.types import Role
+from instil.tasks.task import load_task
+from instil.types import Message, Role, ToolCall
 from starting import unedited
 
 NASTY = ["yes", "a: b", "{{ label }}", "{% if x %}", 'it\'s "so"', "- no", "# one", "1e-4", "null"]
@@ -231,3 +233,32 @@ def test_the_prompts_are_english(start) -> None:
     prompts = {each.id: each.prompt for each in unedited(starter)[0].templates}
     assert prompts["question"].startswith('What is the "is spam" label of this article?')
     assert prompts["write_it"].startswith('Write an article whose "is spam" label is: ')
+
+
+def test_conversations_with_tools_are_asked_with_them(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "stock", "parameters": {"type": "object"}}}
+    lines = []
+    for n, text in enumerate(texts(40)):
+        call = {"id": "c", "function": {"name": "stock", "arguments": {"unit": n}}}
+        turns: list[dict[str, object]] = [
+            {"role": "user", "content": text},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c", "content": f"{n} left"},
+            {"role": "assistant", "content": f"There are {n} of unit {n}."},
+        ]
+        kept = turns[: 2 if n % 2 else 4]
+        lines.append(json.dumps({"messages": kept, "tools": [tool]}))
+    data = tmp_path / "shop.jsonl"
+    data.write_text("\n".join(lines), encoding="utf-8")
+    starter = write_starter(data, folder=tmp_path, wishes=Wishes())
+    task = load_task("shop.task.yaml", base=tmp_path)
+    assert (task.tools, task.calls, task.history) == ("tools", "completion_calls", "history")
+    rows = load_rows(task).rows
+    assert len(rows) == 40
+    answered, called = (render_example(task, task.templates[0], row) for row in rows[:2])
+    assert [m.role for m in answered.messages] == ["user", "assistant", "tool"]
+    assert answered.messages[2] == Message("tool", "0 left", name="stock")
+    assert answered.target == "There are 0 of unit 0."
+    assert (called.target, called.target_calls) == ("", (ToolCall("stock", '{"unit": 1}'),))
+    assert [json.loads(each) for each in called.tools] == [tool]
+    assert starter.recipe_file.exists()

@@ -245,6 +245,56 @@ def test_evaluate_tells_what_went_wrong(expression: str, part: str) -> None:
     assert part in str(caught.value)
 
 
+NESTED = {"turns": [{"role": "user"}], "meta": {"a": "<b>"}, "raw": b"x", "words": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("source", "field", "kind"),
+    [
+        ("{{ turns }}", "turns", "list"),
+        ("{{ meta }}", "meta", "mapping"),
+        ("{{ raw }}", "raw", "bytes"),
+        ("{{ 'a: ' ~ turns }}", "turns", "list"),
+        ("{{ turns | string }}", "turns", "list"),
+        ("{{ turns | trim }}", "turns", "list"),
+        ("{{ meta | squeeze }}", "meta", "mapping"),
+        ("{{ row['turns'] }}", "turns", "list"),
+    ],
+)
+def test_a_list_or_a_mapping_is_no_text(source: str, field: str, kind: str) -> None:
+    with pytest.raises(TaskError) as caught:
+        render(source, NESTED, where="rows.jsonl:3")
+    (problem,) = caught.value.problems
+    assert f"the field {field!r} is a " in problem.what
+    assert kind in problem.what
+    assert f"{field} | tojson" in problem.fix
+    assert problem.where == "rows.jsonl:3"
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ [[1]] | join }}", "{{ words | map('upper') }}", "{{ {'a': 1} ~ '' }}"]
+)
+def test_no_expression_is_written_as_python_writes_it(source: str) -> None:
+    with pytest.raises(TaskError, match=r"an expression is a (list|mapping)"):
+        render(source, NESTED, where="")
+
+
+def test_an_expression_of_a_derived_field_joins_no_list_to_a_text() -> None:
+    with pytest.raises(TaskError, match="'turns' is a list"):
+        evaluate("'a' ~ turns", NESTED, where="")
+    assert evaluate("turns", NESTED, where="") == NESTED["turns"]
+
+
+def test_lists_are_written_as_json_or_joined() -> None:
+    with pytest.raises(TaskError, match=r'words \| join\(", "\)'):
+        render("{{ words }}", NESTED, where="")
+    assert render("{{ meta | tojson }}", NESTED, where="") == '{"a": "<b>"}'
+    assert render("{{ turns | tojson }}", NESTED, where="") == '[{"role": "user"}]'
+    assert render("{{ words | join(', ') ~ '.' }}", NESTED, where="") == "a, b."
+    assert render("{{ turns | join(attribute='role') }}", NESTED, where="") == "user"
+    assert render("{{ words | length }} {{ words[0] | upper }}", NESTED, where="") == "2 A"
+
+
 def test_names() -> None:
     source = '{% for x in items %}{{ x }}{{ loop.index }}{% endfor %}{{ row["A b"] }}{{ row.c }}'
     assert names(source) == {"items", "A b", "c"}
@@ -257,7 +307,7 @@ def test_expression_names() -> None:
 
 
 def test_filters_that_reach_too_far_are_not_there() -> None:
-    assert not {"attr", "format", "random", "center", "indent", "pprint", "tojson"} & {*FILTERS}
+    assert not {"attr", "format", "random", "center", "indent", "pprint"} & {*FILTERS}
 
 
 # Checks

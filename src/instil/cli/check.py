@@ -62,6 +62,7 @@ def show_check(report: Forecast, *, recipe: Path) -> None:
         f"\nthe whole run: about {fmt.seconds(report.seconds)} and {fmt.size(report.memory_bytes)} "
         "of memory (estimates)"
     )
+    console.print(f"computed: {report.computed}")
     count = sum(len(task.warnings) + len(task.findings) for task in report.tasks)
     console.print(f"{fmt.plural(count, 'warning')}; next: instil run {shlex.quote(str(recipe))}")
 

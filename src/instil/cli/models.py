@@ -20,5 +20,8 @@ def models() -> None:
     console = make_console()
     console.print(table)
     for name, entry in CATALOGUE.items():
-        console.print(f"{name} comes from {entry.source}")
+        parts = f" and {len(entry.members) - 1} more parts" if len(entry.members) > 1 else ""
+        console.print(f"{name} comes from {entry.source}{parts}")
+        if entry.accept:
+            console.print(f"  to accept its terms, {entry.terms}: INSTIL_ACCEPT={entry.accept}")
     console.print("\nIn a recipe: `model: NAME`, `model: ./folder` or `model: org/name` (hub).")

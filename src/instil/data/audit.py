@@ -87,7 +87,7 @@ def read_text(task: Task, fields: Mapping[str, object]) -> str:
     turns = fields.get(task.history) if task.history else None
     if not isinstance(turns, list | tuple):
         return text
-    said = (str(turn.get("content", "")) for turn in turns if isinstance(turn, Mapping))
+    said = (str(turn.get("content") or "") for turn in turns if isinstance(turn, Mapping))
     return "\n".join([*said, text])
 
 

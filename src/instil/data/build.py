@@ -24,9 +24,18 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from instil.data.split import seeded_key
+from instil.data.turns import (
+    ROLES,
+    Keys,
+    read_calls,
+    read_tools,
+    read_turn,
+    spell_calls,
+    untrained,
+)
 from instil.errors import DataError, InstilError, Problem, TaskError
 from instil.tasks.template import evaluate, names, render
-from instil.types import Example, Message, PerRow, Role, Row, Task, Template, TrainOn
+from instil.types import Example, Message, PerRow, Role, Row, Task, Template, ToolCall, TrainOn
 
 CONTENT_FREE = "N/A"
 SHORT_PERCENTILE = 60
@@ -62,13 +71,15 @@ def render_example(
         row=row.id,
         group=row.group,
         messages=_messages(turn.system, turns, turn),
-        target=turn.target,
+        target=turn.said,
         choices=turn.choices,
         references=_references(task, template, row, target=turn.target),
         checks=_asked(task, template, row, name=task.checks),
         shots=len(exemplars),
         text=_longest_field(turn.prompt, row.fields),
         train_on=task.train_on if turn.history and not exemplars else TrainOn.LAST,
+        tools=tools(task, template, row.fields, where=turn.where),
+        target_calls=turn.calls,
     )
 
 
@@ -89,6 +100,9 @@ class _Turn:
         self.system = _render(template.system, scope, where=self.where) if template.system else ""
         self.prompt = _render(template.prompt, scope, where=self.where)
         self.target = _render(template.target, scope, where=self.where)
+        self.asked = prompt_turn(task, template, row.fields, self.prompt)
+        self.calls = _calls(task, template, row.fields, target=self.target, where=self.where)
+        self.said = self.target.removesuffix(spell_calls(self.calls)).rstrip()
         self._check_texts()
         if self.choices:
             self._check_choice(task, template, row)
@@ -139,8 +153,9 @@ def _render(source: str, fields: Mapping[str, object], *, where: str) -> str:
 def _messages(system: str, shown: Iterable[_Turn], asked: _Turn) -> tuple[Message, ...]:
     messages = [Message("system", system)] if system else []
     for turn in shown:
-        messages += [*turn.history, Message("user", turn.prompt), Message("assistant", turn.target)]
-    return (*messages, *asked.history, Message("user", asked.prompt))
+        answer = Message("assistant", turn.said, tool_calls=turn.calls)
+        messages += [*turn.history, turn.asked, answer]
+    return (*messages, *asked.history, asked.asked)
 
 
 def history(
@@ -148,7 +163,8 @@ def history(
 ) -> tuple[Message, ...]:
     """Return the turns before the prompt, for a task whose rows are conversations.
 
-    A template from the answer back to the text, or one that asks something else, has none.
+    A template from the answer back to the text, or one that asks something else, has none. Answers
+    that are empty, or that nobody asked for, are read by the model and never trained on.
 
     Raises:
         DataError: The field is not a list of turns, each with a role and a text.
@@ -165,13 +181,65 @@ def history(
                 allowed="[{role: user, content: ...}, {role: assistant, content: ...}, ...]",
             )
         )
-    return tuple(Message(turn["role"], turn["content"].strip()) for turn in turns)
+    called: dict[str, str] = {}
+    if turns and _is_open(turns[-1]):
+        turns = turns[:-1]
+    read = [read_turn(turn, keys=Keys(), where=where, called=called) for turn in turns]
+    context = untrained(read)
+    return tuple(
+        replace(turn, content=turn.content.strip(), trained=number not in context)
+        for number, turn in enumerate(read)
+    )
+
+
+def prompt_turn(
+    task: Task, template: Template, fields: Mapping[str, object], prompt: str
+) -> Message:
+    """Return the turn that a prompt stands in: the user's or, where the history says so, a tool's.
+
+    Args:
+        task: Names the history.
+        template: Of the prompt; only one that asks the task's own question has a history.
+        fields: Of the row.
+        prompt: The turn's text.
+    """
+    turns = fields.get(task.history) if template.role is Role.ANSWER and task.history else None
+    if isinstance(turns, list | tuple) and turns and _is_open(turns[-1]):
+        return Message("tool", prompt, name=str(turns[-1].get("name") or ""))
+    return Message("user", prompt)
+
+
+def tools(
+    task: Task, template: Template, fields: Mapping[str, object], *, where: str
+) -> tuple[str, ...]:
+    """Return the functions that the model may call, each as JSON text, for the task's own question.
+
+    Raises:
+        DataError: The field is no list of JSON schemas.
+    """
+    if not task.tools or template.role is not Role.ANSWER:
+        return ()
+    return read_tools(fields.get(task.tools), where=where)
+
+
+def _calls(
+    task: Task, template: Template, fields: Mapping[str, object], *, target: str, where: str
+) -> tuple[ToolCall, ...]:
+    """The calls that the answer makes, where the target ends with them."""
+    value = fields.get(task.calls) if task.calls and template.role is Role.ANSWER else None
+    calls = read_calls(value, where=where) if value else ()
+    return calls if target.endswith(spell_calls(calls)) else ()
+
+
+def _is_open(turn: Mapping[str, object]) -> bool:
+    """Whether a turn of a tool waits for the prompt to fill it in."""
+    return ROLES.get(str(turn.get("role"))) == "tool" and turn.get("content") is None
 
 
 def _is_turn(turn: object) -> bool:
-    if not isinstance(turn, Mapping):
+    if not isinstance(turn, Mapping) or not isinstance(turn.get("role"), str):
         return False
-    return all(isinstance(turn.get(key), str) for key in ("role", "content"))
+    return isinstance(turn.get("content"), str | list) or _is_open(turn) or "tool_calls" in turn
 
 
 def _references(task: Task, template: Template, row: Row, *, target: str) -> tuple[str, ...]:
@@ -353,8 +421,9 @@ def content_free(
     example = render_example(task, template, row, exemplars=exemplars)
     where = f"task {task.id}: content-free prompt of template {template.id}"
     scope = _scope(_without_content(task, row.fields), example.choices)
-    prompt = Message("user", _render(template.prompt, scope, where=where))
-    return replace(example, messages=(*example.messages[:-1], prompt))
+    prompt = _render(template.prompt, scope, where=where)
+    *before, last = example.messages
+    return replace(example, messages=(*before, replace(last, content=prompt)))
 
 
 def _without_content(task: Task, fields: Mapping[str, object]) -> dict[str, object]:

@@ -155,10 +155,14 @@ def _labels(data: TaskData) -> Iterator[Finding]:
 def _fields(data: TaskData) -> Iterator[Finding]:
     """Fields that hold nothing, seldom anything, or always the same."""
     rows = [row for part in Part for row in data.part(part)]
+    # What a conversation brings along may be the same in all rows, or stand in few of them.
+    brought = {data.task.history, data.task.tools, data.task.calls}
     filled: Counter[str] = Counter()
     values: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         for name, value in row.fields.items():
+            if name in brought:
+                continue
             text = plain(value)
             filled[name] += bool(text)
             if len(values[name]) < 2:

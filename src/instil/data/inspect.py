@@ -12,6 +12,7 @@ A worked example: a table with the columns `id`, `review`, `stars` and `product`
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,9 +29,9 @@ from instil.data.guesses import (
 )
 from instil.data.labels import Labels, class_labels, rating_labels, spelt
 from instil.data.rowfile import BadRows
-from instil.data.shapes import Shape, recognise
+from instil.data.shapes import CALLS, TOOL_COLUMNS, UNUSABLE, Shape, recognise
 from instil.data.source import read_table
-from instil.data.telling import reasons, warnings
+from instil.data.telling import reasons, rows_of, warnings
 from instil.errors import DataError, Problem, nearest
 from instil.types import SourceSpec
 
@@ -86,6 +87,10 @@ class Guess:
     """What tells how long a prompt is: the text, or the whole of a conversation."""
     history: str = ""
     """The field with the turns before the text, in conversations of several."""
+    tools: str = ""
+    """The field with the functions that the model may call, in conversations that have one."""
+    calls: str = ""
+    """The field with the calls that answers make, in conversations that have some."""
     system: str = ""
     """The field with the system prompt, where there is one."""
     reasons: tuple[str, ...] = ()
@@ -108,12 +113,31 @@ class Table:
     """How many."""
     bad: BadRows = field(default_factory=BadRows)
     """Those that cannot be used, where they are skipped."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """What of conversations is read otherwise than written: what -> rows."""
+
+    @property
+    def talks(self) -> bool:
+        """Whether its rows are conversations."""
+        return self.shape in (Shape.SHAREGPT, Shape.MESSAGES)
 
     @property
     def has_turns(self) -> bool:
-        """Whether its rows are conversations, some of them of several turns."""
-        talks = self.shape in (Shape.SHAREGPT, Shape.MESSAGES)
-        return talks and self.columns["history"].filled > 0
+        """Whether its rows are conversations, some of several turns or with tools to call."""
+        return self.talks and bool(self.columns["history"].filled or self.tools or self.calls)
+
+    @property
+    def tools(self) -> str:
+        """The column with the functions that the model may call; empty where there is none."""
+        return next((name for name in TOOL_COLUMNS if self.talks and self._fills(name)), "")
+
+    @property
+    def calls(self) -> str:
+        """The column with the calls that answers make; empty where there is none."""
+        return CALLS if self.talks and self._fills(CALLS) else ""
+
+    def _fills(self, name: str) -> bool:
+        return name in self.columns and self.columns[name].filled > 0
 
     @property
     def has_system(self) -> bool:
@@ -138,7 +162,7 @@ def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
             names a column that is not there or does not fit.
     """
     table = Table(file=Path(source.uri).name)
-    for _, row in read_table(source, bad=table.bad):
+    for _, row in read_table(source, bad=table.bad, notes=table.notes):
         if not table.rows:
             table.shape = _shape(row)
         count_columns(table.columns, row, seen=table.rows)
@@ -148,13 +172,37 @@ def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
     target = _pick_target(table, wishes, text=text.column)
     kind = _kind(table, target, wishes)
     group = _pick_group(table, wishes, text=text.column, target=target.column)
-    return _guess(table, kind=kind, text=text, target=target, group=group)
+    guess = _guess(table, kind=kind, text=text, target=target, group=group)
+    if guess.rows < FEWEST_ROWS:
+        raise DataError(_too_few(table, guess))
+    return guess
+
+
+def _too_few(table: Table, guess: Guess) -> Problem:
+    """Say that too few rows can be used, and what is wrong with the others."""
+    why = [f"{r}: {rows_of(table.notes[r])}" for r in UNUSABLE.values() if table.notes[r]]
+    left_out = [warning for warning in guess.warnings if "left out" in warning]
+    return Problem(
+        f"there is too little to learn: {guess.rows} of {rows_of(table.rows)} can be used"
+        if guess.rows
+        else f"there is nothing to learn: none of {rows_of(table.rows)} can be used",
+        where=table.file,
+        found="; ".join(why or left_out),
+        allowed=f"at least {FEWEST_ROWS} rows with a question and its answer; a few hundred to "
+        "learn something",
+        fix=_ONE_ANSWER if table.notes[UNUSABLE["follows"]] else "",
+    )
+
+
+_ONE_ANSWER = "join answers that follow one another to one turn, or put the question between them"
 
 
 def _shape(row: Mapping[str, object]) -> Shape:
     """Tell the shape of a row as it stands in the file, without what `read_table` adds."""
     own = {name: value for name, value in row.items() if name not in ("prompt", "completion")}
     shape = recognise(own)
+    if shape is Shape.PLAIN and isinstance(row.get("history"), list) and "last_message" in row:
+        return Shape.MESSAGES  # its turns stood in `prompt` and `completion`
     return recognise(row) if shape is Shape.PLAIN else shape
 
 
@@ -226,7 +274,7 @@ def _nothing(table: Table, flag: str, wanted: str) -> Problem:
 
 def _kind(table: Table, target: Pick, wishes: Wishes) -> Kind:
     column = target.column
-    if wishes.target:
+    if wishes.target or (table.calls and column.name == "completion"):
         return Kind.FREE_TEXT
     if is_rating(column):
         return Kind.RATING
@@ -279,6 +327,8 @@ def _guess(table: Table, *, kind: Kind, text: Pick, target: Pick, group: Pick | 
         target_field=name if made else target.column.name,
         fields=fields | ({text_name: read} if read else {}),
         history="history" if table.has_turns else "",
+        tools=table.tools,
+        calls=table.calls if target.column.name == "completion" else "",
         system=_free_name(table, "system_prompt") if table.has_system else "",
         measured=table.columns["prompt"] if table.has_turns else text.column,
         group=group.column if group else None,

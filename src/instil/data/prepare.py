@@ -8,6 +8,7 @@ from functools import partial
 
 from instil.data.audit import label_counts, normalise, read_text, remove_duplicates
 from instil.data.registry import load_rows
+from instil.data.shapes import UNTRAINED
 from instil.data.split import part_rows, seeded_key, split_rows
 from instil.errors import DataError, Problem, TaskError, nearest
 from instil.tasks.task import find_template
@@ -92,7 +93,9 @@ def prepare(
     split = remove_duplicates(
         split, loaded.rows, text=partial(read_text, task), threshold=near_duplicates
     )
-    split = replace(with_skipped(split, loaded.skipped), bad_rows=loaded.bad)
+    untrained = {what: count for what, count in loaded.notes.items() if what in UNTRAINED}
+    notes = {what: count for what, count in loaded.notes.items() if what not in UNTRAINED}
+    split = replace(with_skipped(split, {**loaded.skipped, **untrained}), bad_rows=loaded.bad)
     parts = {part: part_rows(split, loaded.rows, part) for part in Part}
     return TaskData(
         task,
@@ -101,7 +104,7 @@ def prepare(
         parts[Part.VALIDATION],
         parts[Part.TEST],
         chosen,
-        dict(loaded.notes),
+        notes,
         unseen,
         weight,
     )

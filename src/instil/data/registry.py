@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from instil.data.rowfile import BadRows
+from instil.data.shapes import UNUSABLE
 from instil.data.source import read_table
 from instil.errors import DataError, Problem, TaskError, nearest
 from instil.tasks.template import evaluate
@@ -28,6 +29,7 @@ from instil.types import OnBadRow, Row, Task
 
 BAD_ROWS = "bad rows, as on_bad_row: skip asks"
 """What bad rows are counted under."""
+_REASONS = frozenset(UNUSABLE.values())
 SHOWN = 5  # bad values that a message lists, and places of each
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
 
@@ -64,7 +66,7 @@ def load_rows(task: Task, *, base: Path | None = None, limit: int | None = None)
         TaskError: An expression of the task fails on a row.
     """
     reader = _Reader(task)
-    rows = read_table(task.source, base=base, bad=reader.bad)
+    rows = read_table(task.source, base=base, bad=reader.bad, notes=reader.notes)
     for number, (place, columns) in enumerate(rows, start=1):
         if limit is not None and len(reader.rows) >= limit:
             break
@@ -151,6 +153,7 @@ class _Reader:
         self.missing: dict[str, _Fault] = {}
         self.bad = BadRows() if task.source.on_bad_row is OnBadRow.SKIP else None
         self.named = tuple(_named(task).values())
+        self.unseen = {use: name for use, name in _in_some(task).items() if name}
         self.seen = 0
 
     def add(self, columns: Mapping[str, object], *, number: int, place: str) -> None:
@@ -167,6 +170,7 @@ class _Reader:
     def _take(self, columns: Mapping[str, object], *, number: int, place: str) -> None:
         task = self.task
         fields = self._fields(columns, place=place)
+        self.unseen = {use: name for use, name in self.unseen.items() if name not in fields}
         if self.seen == 1:
             _check_columns(task, fields, place=place)
         elif self._lacks(fields, place=place):
@@ -268,6 +272,15 @@ class _Reader:
             self.skipped[BAD_ROWS] = len(self.bad.found)
         if not problems and not self.rows:
             problems = [self._no_rows()]
+        problems += [
+            Problem(
+                f"no row has the column {name!r}, which the task names as its {use}",
+                where=f"task {self.task.id}: {self.task.source.uri}",
+                fix=f"name the right column in the task file, or take `{use}:` out of it",
+            )
+            for use, name in self.unseen.items()
+            if self.seen
+        ]
         if problems:
             raise DataError(*problems)
         bad = tuple(self.bad.found) if self.bad is not None else ()
@@ -332,7 +345,8 @@ class _Reader:
             yield Problem(f"and {len(shown) - SHOWN} other ids that several rows have")
 
     def _no_rows(self) -> Problem:
-        reasons = "; ".join(f"{reason} ({count})" for reason, count in self.skipped.items())
+        told = {**self.skipped, **{why: n for why, n in self.notes.items() if why in _REASONS}}
+        reasons = "; ".join(f"{reason} ({count})" for reason, count in told.items())
         bad = self.bad.found[:3] if self.bad is not None else []
         return Problem(
             "the source has rows, but none is left"
@@ -370,6 +384,11 @@ def _named(task: Task) -> dict[str, str]:
         "history": task.history,
     }
     return {use: name for use, name in wanted.items() if name}
+
+
+def _in_some(task: Task) -> dict[str, str]:
+    """The fields that some rows have and others need not: what for -> name, or an empty text."""
+    return {"tools": task.tools, "calls": task.calls}
 
 
 def _rows(count: int) -> str:

@@ -5,7 +5,8 @@ shape                   columns of a row
 ======================  =======================================================================
 alpaca                  `instruction`, `output`, and perhaps `input` (and `system`)
 sharegpt                `conversations`: turns with `from` (human, gpt, system) and `value`
-messages                `messages`: turns with `role` (user, assistant, system) and `content`
+messages                `messages`: turns with `role` (user, assistant, system) and `content`; or
+                        `prompt` and `completion`, one of them (or both) a list of such turns
 prompt_completion       `prompt`, `completion`
 tagged                  `tokens` and `tags` (or `ner_tags`, `labels`): two lists of one length
 plain                   anything else: a table with columns of its own
@@ -16,9 +17,20 @@ A worked example: a ShareGPT row of two turns becomes one question and its answe
     {"conversations": [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4"}]}
     -> {..., "prompt": "2 + 2?", "completion": "4"}
 
-The completion is the last answer; of several turns before it the prompt is a transcript, each turn
-begun with `User:` or `Assistant:`. A task that asks with real turns takes `history` instead, a list
-of the turns up to the last question, and `last_message`, that question.
+The completion is the last answer that a model can learn; of several turns before it the prompt is a
+transcript, each turn begun with `User:`, `Assistant:` or `Tool:`. A task that asks with real turns
+takes `history` instead, a list of the turns up to the last question, and `last_message`, that
+question. Where a tool's answer stands there instead of a question, `last_message` is its text, and
+`history` ends with that turn, its `content` None: what `last_message` fills in::
+
+    user "Is it there?", assistant calls stock(), tool "yes", assistant "It is."
+    -> {"history": [{"role": "user", "content": "Is it there?"},
+                    {"role": "assistant", "content": "", "tool_calls": [...]},
+                    {"role": "tool", "content": None, "name": "stock"}],
+        "last_message": "yes", "completion": "It is."}
+
+An answer that calls tools has its calls in `completion_calls`, and as JSON text at the end of
+`completion`, for people and for metrics.
 
 A row of words with their tags (BIO, IOB, IOBES or bare types) gets its names in order, or `none`::
 
@@ -28,12 +40,26 @@ A row of words with their tags (BIO, IOB, IOBES or bare types) gets its names in
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from enum import StrEnum
+from typing import TypeGuard
 
-from instil.errors import DataError, Problem, nearest
+from instil.data.turns import (
+    CALLERS,
+    EMPTY,
+    UNASKED,
+    UNWEIGHTED,
+    Keys,
+    read_tools,
+    read_turn,
+    spell_calls,
+    untrained,
+)
+from instil.errors import DataError, Problem
 from instil.tasks.spans import names_of
+from instil.types import Message, ToolCall
 
 
 class Shape(StrEnum):
@@ -47,37 +73,30 @@ class Shape(StrEnum):
     PLAIN = "plain"
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    role: str
-    """system, user, assistant or tool."""
-    text: str
-
-
-_ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "model": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "function_call": "assistant",
-    "observation": "tool",
-}
-"""What the speakers are called in public data -> what they are."""
-
 _COLUMNS = ("messages", "conversations", "conversation")
 """Columns that hold a conversation."""
 
-_KEYS = {Shape.SHAREGPT: ("from", "value"), Shape.MESSAGES: ("role", "content")}
+_KEYS = {Shape.SHAREGPT: Keys("from", "value"), Shape.MESSAGES: Keys("role", "content")}
 """Shape -> the keys of speaker and text in a turn, whichever column it stands in."""
 
+TOOL_COLUMNS = ("tools", "functions")
+"""Columns of a conversation that hold the functions which the model may call."""
+
+CALLS = "completion_calls"
+"""The column with the calls that the last answer makes."""
+
+LEFT_OVER = "turns after the last answer to train on"
+UNTRAINED = (EMPTY, UNASKED, UNWEIGHTED, LEFT_OVER)
+"""What of a conversation that is used is not trained on, as it is counted."""
+
+UNUSABLE = {
+    "": "conversations without a turn of the assistant are left out",
+    UNASKED: "conversations in which no user asks before the answer are left out",
+    EMPTY: "conversations whose answer is empty are left out",
+    UNWEIGHTED: "conversations whose answers all have weight 0 are left out",
+    "follows": "conversations whose last answer follows an answer, not a question, are left out",
+}
+"""Why no answer can be trained on (a reason of `untrained`, say) -> what people are told."""
 
 _TAGS = ("tags", "ner_tags", "labels")
 """Columns that hold a tag for each of the `tokens`."""
@@ -95,32 +114,39 @@ def recognise(columns: Mapping[str, object]) -> Shape:
         return Shape.PROMPT_COMPLETION
     if _tag_column(columns):
         return Shape.TAGGED
-    turns = columns.get(_conversation(columns))
-    if isinstance(turns, list):
-        keys = turns[0].keys() if turns else {"role", "content"}
+    conversation = _conversation(columns)
+    if conversation:
+        keys = {key for turns in conversation.values() for turn in turns for key in turn}
         for shape, names in _KEYS.items():
-            if set(names) <= keys:
+            if {names.speaker, names.text} <= keys:
                 return shape
+        if not keys:
+            return Shape.MESSAGES
     texts = ("instruction", "output", *(["input"] if "input" in columns else []))
     return Shape.ALPACA if _hold_text(columns, *texts) else Shape.PLAIN
 
 
-def normalise_shape(columns: Mapping[str, object], *, place: str = "") -> dict[str, object]:
+def normalise_shape(
+    columns: Mapping[str, object], *, place: str = "", notes: Counter[str] | None = None
+) -> dict[str, object]:
     """Add `prompt` and `completion` to a row of a known shape; a conversation gets more.
 
-    That is `history`, `last_message`, and `system` where there is one.
+    That is `history`, `last_message`, and `system` and `completion_calls` where there are any.
 
     Args:
         columns: One row.
         place: Where it stands, for messages.
+        notes: Takes up what is read otherwise than written, and why a conversation cannot be used:
+            what -> rows.
 
     Returns:
-        All its columns and the new ones; a column that is there already is left as it is. A
-        conversation without an answer gets an empty `completion`.
+        All its columns and the new ones; a column that is there already is left as it is, but for
+        a `prompt` and a `completion` that are lists of turns. A conversation without an answer
+        that can be learned gets an empty `completion`.
 
     Raises:
-        DataError: for a turn without speaker or text, or with an unknown speaker; for tokens and
-            tags that do not go together.
+        DataError: for a turn without speaker or text, or with an unknown speaker; for calls and
+            tools that cannot be read; for tokens and tags that do not go together.
     """
     shape = recognise(columns)
     if shape is Shape.ALPACA:
@@ -132,7 +158,14 @@ def normalise_shape(columns: Mapping[str, object], *, place: str = "") -> dict[s
     elif shape is Shape.TAGGED:
         added = _from_tags(columns, place=place)
     elif shape in _KEYS:
-        added = _from_turns(_turns(columns, shape, place=place))
+        counted = Counter[str]() if notes is None else notes
+        added = _from_turns(_turns(columns, shape, place=place), notes=counted)
+        texts = ("prompt", "completion")  # as lists of turns they are in `history` now
+        columns = {
+            name: value
+            for name, value in columns.items()
+            if name not in texts or not isinstance(value, list | None)
+        }
     else:
         added = {}
     return {**added, **columns}
@@ -163,84 +196,126 @@ def _from_tags(columns: Mapping[str, object], *, place: str) -> dict[str, object
     return {"prompt": " ".join(tokens), "completion": names or NO_NAMES}
 
 
-def _from_turns(turns: Sequence[_Turn]) -> dict[str, object]:
-    """Prompt, history, last message, completion and system of a conversation."""
-    last = max((i for i, turn in enumerate(turns) if turn.role == "assistant"), default=len(turns))
-    before = [turn for turn in turns[:last] if turn.role != "system"]
-    if len(before) == 1:
-        prompt = before[0].text
+def _from_turns(turns: Sequence[Message], *, notes: Counter[str]) -> dict[str, object]:
+    """Prompt, history, last message, completion, its calls and system of a conversation."""
+    said = [turn for turn in turns if turn.role != "system"]
+    context = untrained(said)
+    answers = [number for number, turn in enumerate(said) if turn.role == "assistant"]
+    last = max((number for number in answers if number not in context), default=len(said))
+    answer = said[last] if last < len(said) else Message("assistant", "")
+    before = said[:last]
+    asked = before[-1] if before and before[-1].role != "assistant" else None
+    if last == len(said):
+        notes[UNUSABLE[context[answers[-1]] if answers else ""]] += 1
+    elif asked is None:
+        notes[UNUSABLE["follows"]] += 1
     else:
-        prompt = "\n\n".join(f"{turn.role.capitalize()}: {turn.text}" for turn in before)
-    system = "\n\n".join(turn.text for turn in turns if turn.role == "system")
-    completion = turns[last].text if last < len(turns) else ""
-    asked = before[-1].text if before and before[-1].role == "user" else ""
-    history = before[:-1] if asked else before
+        if context:
+            notes.update({why for number, why in context.items() if number < last})
+        if last + 1 < len(said):
+            notes[LEFT_OVER] += 1
+    history = [_entry(turn) for turn in (before[:-1] if asked else before)]
+    if asked and asked.role == "tool":
+        history.append({**_entry(asked), "content": None})
     found: dict[str, object] = {
-        "prompt": prompt,
-        "completion": completion,
-        "history": [{"role": turn.role, "content": turn.text} for turn in history],
-        "last_message": asked,
+        "prompt": _transcript(before) if asked else "",
+        "completion": _said(answer),
+        "history": history,
+        "last_message": asked.content if asked else "",
     }
-    return found | {"system": system} if system else found
+    system = "\n\n".join(turn.content for turn in turns if turn.role == "system")
+    if system:
+        found["system"] = system
+    if answer.tool_calls:
+        found[CALLS] = _spelt(answer.tool_calls)
+    return found
 
 
-def _turns(columns: Mapping[str, object], shape: Shape, *, place: str) -> list[_Turn]:
+def _transcript(turns: Sequence[Message]) -> str:
+    """The turns as one text; a question alone stands for itself."""
+    if len(turns) == 1 and turns[0].role == "user":
+        return turns[0].content
+    return "\n\n".join(f"{turn.role.capitalize()}: {_said(turn)}" for turn in turns)
+
+
+def _said(turn: Message) -> str:
+    """The text of a turn, and the calls that it makes."""
+    if not turn.tool_calls:
+        return turn.content
+    return "\n".join(filter(None, [turn.content, spell_calls(turn.tool_calls)]))
+
+
+def _entry(turn: Message) -> dict[str, object]:
+    """A turn of the `history`, in the keys of `messages`."""
+    entry: dict[str, object] = {"role": turn.role, "content": turn.content}
+    if turn.tool_calls:
+        entry["tool_calls"] = _spelt(turn.tool_calls)
+    if turn.name:
+        entry["name"] = turn.name
+    if not turn.trained:
+        entry["weight"] = 0
+    return entry
+
+
+def _spelt(calls: Sequence[ToolCall]) -> list[dict[str, str]]:
+    return [{"name": call.name, "arguments": call.arguments} for call in calls]
+
+
+def _turns(columns: Mapping[str, object], shape: Shape, *, place: str) -> list[Message]:
     """The turns of a conversation; all that is wrong with them is told at once."""
-    column, (speaker, text) = _conversation(columns), _KEYS[shape]
-    found, problems = [], []
-    turns = columns[column]
-    assert isinstance(turns, list), "`recognise` has looked"
-    for number, turn in enumerate(turns, start=1):
-        where = f"{place}, {column}[{number}]" if place else f"{column}[{number}]"
-        role = _ROLES.get(str(turn.get(speaker)).lower(), "")
-        content = _text(turn.get(text))
-        if not role:
-            problems.append(_unknown_speaker(turn, speaker, where=where))
-        elif content is None:
-            problems.append(
-                Problem(
-                    f"this turn has no text under {text!r}",
-                    where=where,
-                    found=repr(turn.get(text))[:80],
-                    fix="instil reads text alone: leave the row out, or write its text",
-                )
-            )
-        else:
-            found.append(_Turn(role, content))
+    found, problems = list[Message](), list[Problem]()
+    called: dict[str, str] = {}
+    keys = _KEYS[shape]
+    for name in TOOL_COLUMNS:
+        if columns.get(name):
+            try:
+                read_tools(columns[name], where=f"{place}, {name}" if place else name)
+            except DataError as error:
+                problems += error.problems
+    for column, turns in _conversation(columns).items():
+        for number, turn in enumerate(turns, start=1):
+            label = f"{column}[{number}]"
+            where = f"{place}, {label}" if place else label
+            try:
+                message = read_turn(turn, keys=keys, where=where, called=called)
+            except DataError as error:
+                problems += error.problems
+                continue
+            if column == "prompt" and message.role == "assistant":
+                message = replace(message, trained=False)  # TRL trains on `completion` alone
+            caller = message.tool_calls and str(turn.get(keys.speaker)).lower() in CALLERS
+            if caller and found and found[-1].role == "assistant":  # one answer, told in two turns
+                calls = (*found[-1].tool_calls, *message.tool_calls)
+                found[-1] = replace(found[-1], tool_calls=calls)
+            else:
+                found.append(message)
     if problems:
         raise DataError(*problems)
     return found
 
 
-def _unknown_speaker(turn: Mapping[str, object], key: str, *, where: str) -> Problem:
-    name = str(turn.get(key, ""))
-    return Problem(
-        "unknown speaker" if key in turn else f"this turn does not say {key!r}",
-        where=where,
-        found=name,
-        allowed=", ".join(_ROLES),
-        nearest=nearest(name, _ROLES),
-    )
+def _conversation(columns: Mapping[str, object]) -> dict[str, list[dict[str, object]]]:
+    """The turns of a row by the columns in which they stand; empty where it has none.
 
-
-def _text(content: object) -> str | None:
-    """A turn's text: a text, or a list of parts `{type: text, text: ...}`; none for images."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, Mapping)]
-        if len(parts) == len(content) and all(isinstance(part, str) for part in parts):
-            return "\n".join(str(part) for part in parts)
-    return None
-
-
-def _conversation(columns: Mapping[str, object]) -> str:
-    """The column that holds a list of turns; empty when there is none."""
+    That is one column or, as TRL has it, `prompt` and `completion`, one of which may be a text.
+    """
     for name in _COLUMNS:
         turns = columns.get(name)
-        if isinstance(turns, list) and all(isinstance(turn, Mapping) for turn in turns):
-            return name
-    return ""
+        if _is_turns(turns):
+            return {name: turns}
+    halves = {"prompt": columns.get("prompt"), "completion": columns.get("completion")}
+    if not any(_is_turns(half) and half for half in halves.values()):
+        return {}
+    roles = {"prompt": "user", "completion": "assistant"}
+    found = {
+        name: [{"role": roles[name], "content": half}] if isinstance(half, str) else half or []
+        for name, half in halves.items()
+    }
+    return {name: turns for name, turns in found.items() if _is_turns(turns)}
+
+
+def _is_turns(value: object) -> TypeGuard[list[dict[str, object]]]:
+    return isinstance(value, list) and all(isinstance(turn, dict) for turn in value)
 
 
 def _hold_text(columns: Mapping[str, object], *names: str) -> bool:

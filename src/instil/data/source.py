@@ -14,6 +14,7 @@ The table of formats is `READERS`; a new one is a function from a `RowFile` to r
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -94,7 +95,11 @@ class _Located:
 
 
 def read_table(
-    source: SourceSpec, *, base: Path | None = None, bad: BadRows | None = None
+    source: SourceSpec,
+    *,
+    base: Path | None = None,
+    bad: BadRows | None = None,
+    notes: Counter[str] | None = None,
 ) -> Iterator[PlacedRow]:
     """Read the rows of a source, one by one.
 
@@ -105,6 +110,7 @@ def read_table(
         source: Where the rows come from and how they are read.
         base: The folder that a relative path starts at; by default the working directory.
         bad: Takes up the rows that cannot be used, under `on_bad_row: skip`.
+        notes: Takes up what of conversations is read otherwise than written: what -> rows.
 
     Returns:
         An iterator of (place, columns): `reviews.csv:2`, `data.json row 3` or `sport/001.txt`.
@@ -121,7 +127,7 @@ def read_table(
         bad = BadRows()
     files = [_row_file(found, source, bad) for found in _located(source, base)]
     rows = chain.from_iterable(READERS[name](file) for name, file in files)
-    return _shaped(rows, Faults(source.uri, bad))
+    return _shaped(rows, Faults(source.uri, bad), notes=notes)
 
 
 def _row_file(found: _Located, source: SourceSpec, bad: BadRows | None) -> tuple[str, RowFile]:
@@ -273,10 +279,12 @@ def _is_object(text: str) -> bool:
         return False
 
 
-def _shaped(rows: Iterator[PlacedRow], faults: Faults) -> Iterator[PlacedRow]:
+def _shaped(
+    rows: Iterator[PlacedRow], faults: Faults, *, notes: Counter[str] | None
+) -> Iterator[PlacedRow]:
     for place, columns in rows:
         try:
-            shaped = normalise_shape(columns, place=place)
+            shaped = normalise_shape(columns, place=place, notes=notes)
         except DataError as error:
             # A bad row counts once; the first one that stops the reading is told in full.
             faults.add(error.problems[0])

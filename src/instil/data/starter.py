@@ -182,6 +182,12 @@ def task_yaml(guess: Guess, *, id: str, source: SourceSpec) -> str:
         _say(task, "history", guess.history, text)
         text = "Which of the assistant's turns are trained on: all, or the last alone."
         _say(task, "train_on", "all", text)
+    if guess.tools:
+        text = "The field with the functions that the model may call, as JSON schemas."
+        _say(task, "tools", guess.tools, text)
+    if guess.calls:
+        text = "The field with the calls that the right answer makes."
+        _say(task, "calls", guess.calls, text)
     if guess.fields:
         notes = "; ".join(guess.labels.notes if guess.labels else ())
         text = f"Fields computed from the columns{': ' if notes else ''}{notes}."

@@ -31,7 +31,10 @@ def reasons(
     yield from _mended(text.column)
     yield from _unasked(table, text.column.name, target.column.name)
     if table.has_system:
-        yield f"  system  system (in {_rows(table.columns['system'].filled)})"
+        yield f"  system  system (in {rows_of(table.columns['system'].filled)})"
+    for use, name in (("tools", table.tools), ("calls", table.calls)):
+        if name:
+            yield f"  {use}   {name} (in {rows_of(table.columns[name].filled)})"
     values = f": {_some(labels.choices)}" if labels else ""
     yield f"  answer  {target.column.name}, {kind} ({target.why}){values}"
     if target.others:
@@ -51,21 +54,23 @@ def warnings(
     """Say what the user should look at."""
     empty = target.column.empty
     if empty:
-        yield f"{_rows(empty)} without {target.column.name!r} left out"
+        yield f"{rows_of(empty)} without {target.column.name!r} left out"
     if text.column.empty:
-        yield f"{_rows(text.column.empty)} without {text.column.name!r} left out"
+        yield f"{rows_of(text.column.empty)} without {text.column.name!r} left out"
     for value, count in (labels.left_out if labels else {}).items():
         number = kind is not Kind.RATING or NUMBER.fullmatch(value)
         why = "too few to learn" if number else "not a number"
-        yield f"{_rows(count)} with {target.column.name!r} {value!r} left out: {why}"
+        yield f"{rows_of(count)} with {target.column.name!r} {value!r} left out: {why}"
     if labels and len(labels.choices) < 2:
         yield f"{target.column.name!r} has one value only: there is nothing to tell apart"
     if labels and kind is Kind.CLASSES and target.column.is_mostly(target.column.numbers):
         yield "the labels are numbers; a model does better with words: see `choices` in the task"
     if text.column.tags and not any("strip_tags" in line for line in _mended(text.column)):
-        yield f"{_rows(text.column.tags)} with HTML tags in {text.column.name!r}, left as they are"
+        tagged = rows_of(text.column.tags)
+        yield f"{tagged} with HTML tags in {text.column.name!r}, left as they are"
+    yield from (f"{note}: {rows_of(count)}" for note, count in table.notes.items())
     if table.bad.found:
-        yield f"{_rows(len(table.bad.found))} skipped, such as {table.bad.found[0]}"
+        yield f"{rows_of(len(table.bad.found))} skipped, such as {table.bad.found[0]}"
     for column in table.columns.values():
         yield from personal_data(column, used=column in (text.column, target.column))
 
@@ -74,12 +79,12 @@ def _mended(column: Column) -> Iterator[str]:
     """Tell what is mended in the text as it is read."""
     filters = mending(column)
     if "mend_encoding" in filters:
-        count = _rows(column.mojibake)
+        count = rows_of(column.mojibake)
         yield f"          damaged encoding in {count}: read through `mend_encoding`"
     if "strip_tags" in filters:
-        yield f"          HTML in {_rows(column.tags)}: read through `strip_tags`"
+        yield f"          HTML in {rows_of(column.tags)}: read through `strip_tags`"
     elif "unescape" in filters:
-        yield f"          HTML entities in {_rows(column.entities)}: read through `unescape`"
+        yield f"          HTML entities in {rows_of(column.entities)}: read through `unescape`"
 
 
 def _unasked(table: Table, text: str, target: str) -> Iterator[str]:
@@ -91,7 +96,8 @@ def _unasked(table: Table, text: str, target: str) -> Iterator[str]:
         yield f"          not read: {listed}; to ask with it: {field} in a prompt"
 
 
-def _rows(count: int) -> str:
+def rows_of(count: int) -> str:
+    """Write a number of rows: `1 row`, `2 rows`."""
     return f"{count} row" if count == 1 else f"{count} rows"
 
 

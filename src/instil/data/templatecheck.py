@@ -113,7 +113,7 @@ def _try(task: Task, template: Template, row: Row, seen: _Seen) -> None:
     seen.rendered += 1
     prompt = example.messages[-1].content
     seen.digests.append(hash((example.messages, example.target)))
-    seen.prompts.add(hash(prompt))
+    seen.prompts.add(hash(example.messages))
     if len(seen.targets) < 2:
         seen.targets.add(example.target)
     leak = _leak(task, example, row, prompt)

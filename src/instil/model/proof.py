@@ -23,7 +23,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from instil.encode.batch import Batch, make_batch
 from instil.errors import ModelError, Problem
 from instil.model import attention
 from instil.model.layers import fits
+from instil.model.layout import Shape
 from instil.model.memory import Memory, read_batch, step_batch
 from instil.model.nf4 import is_packed
 from instil.model.packed import (
@@ -117,15 +118,13 @@ def prove(model: Any) -> Build:
     Raises:
         ModelError: What the model says of a token depends on later ones: it cannot write.
     """
-    trial = _trial_pack(model)
     with _in_float32(model) as close, _narrow_windows(model), torch.inference_mode():
-        wanted = _logits(model, trial, Build())
+        trials = _Trials(model, close)
         if not model.config.is_encoder_decoder:
-            _require_causal(model, trial, close)
-        held = (b for b in _candidates(model) if _holds(model, trial, b, wanted, close))
-        build = replace(next(held, Build()), longest=_longest(model))
-        memory = build.prefix and _remembers(model, trial, build, wanted, close)
-        return replace(build, own_memory=memory)
+            _require_causal(model, trials.whole.batch, close)
+        build = next(filter(trials.hold, _candidates(model)), Build())
+        build = replace(build, longest=_longest(model))
+        return replace(build, own_memory=build.prefix and _remembers(model, trials.whole, build))
 
 
 def _candidates(model: Any) -> Iterator[Build]:
@@ -136,7 +135,8 @@ def _candidates(model: Any) -> Iterator[Build]:
         if fits(model.base_model):
             yield replace(packs, own_layers=True, own_head=True)
         fewer = replace(packs, branches=False), replace(packs, prefix=False)
-        ways = [packs, *fewer, Build(segments=True), *ways]
+        apart = Build(segments=True)
+        ways = [packs, *fewer, apart, replace(apart, arguments=True), *ways]
     for way in ways:
         yield replace(way, own_head=True)
         yield way
@@ -145,30 +145,82 @@ def _candidates(model: Any) -> Iterator[Build]:
 # --- what is tried -----------------------------------------------------------------------------
 
 
-def _trial_pack(model: Any) -> Batch:
-    """Return a pack of random tokens; every token behind the prefix is predicted from."""
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A pack of random tokens, and what the model itself says of it."""
+
+    batch: Batch
+    """Every token behind the prefix is predicted from; of an encoder-decoder model, those that its
+    decoder reads."""
+    wanted: torch.Tensor
+    """(S, V) float32 logits, computed row by row."""
+    close: float
+    """Difference that rounding may make, root mean square, as a share of the logits' spread."""
+
+    def same(self, logits: torch.Tensor, places: torch.Tensor | None = None) -> bool:
+        """Whether logits are those wanted, at all places or at some."""
+        wanted = self.wanted if places is None else self.wanted[places]
+        return _same(logits, wanted, self.close)
+
+
+class _Trials:
+    """The same tokens laid out with and without prefix and branches, as a short cut needs it."""
+
+    def __init__(self, model: Any, close: float) -> None:
+        self._model, self._close = model, close
+        self._made: dict[tuple[bool, bool], _Trial] = {}
+
+    @property
+    def whole(self) -> _Trial:
+        """With a prefix and branches."""
+        return self._made_with(prefix=True, branches=True)
+
+    def hold(self, build: Build) -> bool:
+        """Whether a way to compute gives the wanted logits; one that fails does not."""
+        part = build.prefix != build.branches
+        trial = (
+            self._made_with(prefix=build.prefix, branches=build.branches) if part else self.whole
+        )
+        try:
+            if not trial.same(_logits(self._model, trial.batch, build)):
+                return False
+            exact = self._close < NOISE or not build.segments
+            return exact or not _leaks(self._model, trial.batch, build)
+        except Exception:  # a short cut that a model has no place for fails in any way
+            return False
+
+    def _made_with(self, *, prefix: bool, branches: bool) -> _Trial:
+        if (prefix, branches) not in self._made:
+            shapes = SHAPES if branches else tuple((sum(shape),) for shape in SHAPES)
+            batch = _trial_pack(self._model, prefix=PREFIX if prefix else 0, shapes=shapes)
+            wanted = _logits(self._model, batch, Build())
+            self._made[prefix, branches] = _Trial(batch, wanted, self._close)
+        return self._made[prefix, branches]
+
+
+def _trial_pack(model: Any, *, prefix: int, shapes: Sequence[Shape]) -> Batch:
     table = model.get_input_embeddings().weight
-    positions = list(range(PREFIX))
-    for trunk, *branches in SHAPES:
-        positions += range(PREFIX, PREFIX + trunk)
+    positions = list(range(prefix))
+    for trunk, *branches in shapes:
+        positions += range(prefix, prefix + trunk)
         for branch in branches:
-            positions += range(PREFIX + trunk, PREFIX + trunk + branch)
+            positions += range(prefix + trunk, prefix + trunk + branch)
     generator = torch.Generator().manual_seed(0)
     # Special tokens, which may stand for an image, lie at the ends of a vocabulary.
     low, high = table.shape[0] // 4, table.shape[0] * 3 // 4
     ids = torch.randint(low, max(low + 1, high), (len(positions),), generator=generator)
-    encoded = PREFIX + 2 if model.config.is_encoder_decoder else 0
-    first = max(PREFIX, encoded - 1)
+    encoded = prefix + 2 if model.config.is_encoder_decoder else 0
+    first = max(prefix, encoded - 1)
     predict = torch.tensor([n for n, place in enumerate(positions) if place >= first])
     return make_batch(
         ids.tolist(),
         positions,
-        segments=SHAPES,
-        shared_prefix=PREFIX,
+        segments=tuple(shapes),
+        shared_prefix=prefix,
         predict_from=predict,
         labels=torch.zeros_like(predict),
         device=table.device,
-        prompts=(encoded,) * len(SHAPES) if encoded else (),
+        prompts=(encoded,) * len(shapes) if encoded else (),
     )
 
 
@@ -180,64 +232,53 @@ def _logits(model: Any, trial: Batch, build: Build) -> torch.Tensor:
     return float_logits(hidden, head_of(model), slice(None))
 
 
-def _holds(model: Any, trial: Batch, build: Build, wanted: torch.Tensor, close: float) -> bool:
-    """Whether a way to compute gives the wanted logits; one that fails does not."""
-    try:
-        if not _same(_logits(model, trial, build), wanted, close):
-            return False
-        return close < NOISE or not build.segments or not _leaks(model, trial, build)
-    except Exception:  # a short cut that a model has no place for fails in any way
-        return False
-
-
 def _same(found: torch.Tensor, wanted: torch.Tensor, close: float) -> bool:
     return bool((found - wanted).pow(2).mean().sqrt() < close * wanted.std())
 
 
-def _leaks(model: Any, trial: Batch, build: Build) -> bool:
+def _leaks(model: Any, batch: Batch, build: Build) -> bool:
     """Whether other tokens in the first segment change logits of the last one.
 
     In bfloat16 the rounding would hide a small leak from the comparison with single rows.
     """
-    first = slice(PREFIX, PREFIX + SHAPES[0][0])
-    ids = trial.ids.clone()
-    ids[:, first] = ids[:, first].flip(1).roll(1, 1)
+    first = slice(batch.shared_prefix, batch.shared_prefix + sum(batch.segments[0]))
+    ids = batch.ids.clone()
+    ids[:, first] = ids[:, first].roll(1, 1)
     last = slice(-SHAPES[-1][0], None)
-    before, after = (_logits(model, each, build)[last] for each in (trial, replace(trial, ids=ids)))
+    before, after = (_logits(model, each, build)[last] for each in (batch, replace(batch, ids=ids)))
     return not _same(after, before, LEAK)
 
 
-def _remembers(model: Any, trial: Batch, build: Build, wanted: torch.Tensor, close: float) -> bool:
+def _remembers(model: Any, trial: _Trial, build: Build) -> bool:
     """Whether generation's memory gives the wanted logits: behind prompts, and for two tokens."""
     try:
-        ids, device = trial.ids[0].tolist(), trial.ids.device
+        ids, device = trial.batch.ids[0], trial.batch.ids.device
         prefix = Memory([PREFIX], device=device)
-        batch = read_batch(prefix, [ids[:PREFIX]], device=device)
-        next_logits(model, batch, build=build, memory=prefix.read)
-        starts = [PREFIX + sum(map(sum, SHAPES[:n])) for n in range(len(SHAPES))]
-        rows = [(starts[0], 5), (starts[2], 3), (starts[3], 5)]
-        prompts = [ids[start : start + length] for start, length in rows]
+        front = read_batch(prefix, [ids[:PREFIX].tolist()], device=device)
+        next_logits(model, front, build=build, memory=prefix.read)
+        starts = [PREFIX + sum(map(sum, SHAPES[:n])) for n in (0, 2, 3)]
+        ends = torch.tensor([start + SHAPES[2][0] - 2 for start in starts], device=device)
+        prompts = [ids[start:end].tolist() for start, end in zip(starts, ends, strict=True)]
         memory = Memory([len(p) for p in prompts], prefix=prefix, room=2, device=device)
-        batch = read_batch(memory, prompts, device=device)
-        found = [next_logits(model, batch, build=build, memory=memory.read)]
-        ends = torch.tensor([start + length for start, length in rows], device=device)
+        first = read_batch(memory, prompts, device=device)
+        logits = [next_logits(model, first, build=build, memory=memory.read)]
         for step in range(2):
-            batch = step_batch(memory, trial.ids[0, ends + step])
-            found.append(next_logits(model, batch, build=build, memory=memory.step))
+            token = step_batch(memory, ids[ends + step])
+            logits.append(next_logits(model, token, build=build, memory=memory.step))
             memory.move_on()
         places = torch.cat([ends - 1 + step for step in range(3)]) - PREFIX
-        return _same(torch.cat(found).float(), wanted[places], close)
-    except Exception:  # as above
+        return trial.same(torch.cat(logits).float(), places)
+    except Exception:  # as in `hold`
         return False
 
 
-def _require_causal(model: Any, trial: Batch, close: float) -> None:
+def _require_causal(model: Any, batch: Batch, close: float) -> None:
     """Refuse a model that looks at later tokens: BERT's kind, made to fill gaps.
 
     Raises:
         ModelError: It does.
     """
-    ids = tuple(trial.ids[0, : PREFIX + SHAPES[0][0]].tolist())
+    ids = tuple(batch.ids[0, : PREFIX + SHAPES[0][0]].tolist())
     half = len(ids) // 2
     rows = Rows((ids, ids[:half]), (0, 0), ((0, half - 1), (1, half - 1)))
     long, short = compute_rows(model, rows, decoder=decoder_of(model), padding=False).float()

@@ -115,4 +115,6 @@ class TaskForm(_Form):
     rows: Annotated[int, Field(ge=0)] = 0
     history: str = ""
     train_on: TrainOn = TrainOn.ALL
+    tools: str = ""
+    calls: str = ""
     templates: tuple[TemplateForm, ...]

@@ -6,6 +6,7 @@ immutable sandbox, with these further limits:
 - an undefined field, or one without a value (None), is an error, never an empty text;
 - `range` gives at most 1000 numbers, texts cannot be multiplied or padded, loops nest twice at
   most, and there are no macros, includes or imports: no template loops for ever by a slip;
+- a list or a mapping is never printed, nor joined to a text: it would read as Python writes it;
 - filters are the harmless ones of Jinja in `_KEPT`, and our own in `_OWN`.
 
 Whitespace follows the habit of chat templates: a line that holds only a `{% ... %}` tag vanishes.
@@ -19,6 +20,7 @@ Own filters::
     {{ "Â£5" | mend_encoding }}            £5
     {{ tokens | spans(tags) | map(attribute="text") | join(", ") }}   the names that tags mark
     {{ "4.5" | float }}                    4.5, where Jinja's own would turn "four" into 0.0
+    {{ {"a": [1, 2]} | tojson }}           {"a": [1, 2]}
     {{ ["a", "b"] | choice }}              a or b, for the same row always the same
     {{ ["a", "b", "a"] | most_frequent }}  ["a"]
 """
@@ -27,19 +29,32 @@ from __future__ import annotations
 
 import hashlib
 import html
+import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
-from jinja2 import StrictUndefined, Template, UndefinedError, meta, nodes, pass_context
+from jinja2 import (
+    StrictUndefined,
+    Template,
+    UndefinedError,
+    meta,
+    nodes,
+    pass_context,
+    pass_eval_context,
+)
 from jinja2.exceptions import FilterArgumentError, SecurityError, TemplateAssertionError
+from jinja2.filters import FILTERS as DEFAULT_FILTERS
+from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from instil.tasks.spans import names_of
+
+T = TypeVar("T")
 
 LONGEST_RANGE = 1000
 """Numbers that `range` gives at most."""
@@ -157,6 +172,11 @@ def _most_frequent(value: Iterable[Hashable]) -> list[Hashable]:
     return [item for item, count in counts.items() if count == max(counts.values())]
 
 
+def _tojson(value: object) -> str:
+    """Write a value as JSON; unlike Jinja's own, with `<` and `&` as they are."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
 _OWN: dict[str, Callable[..., object]] = {
     "squeeze": _squeeze,
     "first_words": _first_words,
@@ -170,7 +190,16 @@ _OWN: dict[str, Callable[..., object]] = {
     "round": _round,
     "choice": _choice,
     "most_frequent": _most_frequent,
+    "tojson": _tojson,
 }
+
+_OF_TEXT = (
+    "capitalize lower replace string title trim truncate upper wordcount "
+    "squeeze first_words first_sentence unescape mend_encoding strip_tags"
+).split()
+"""Filters that take a text."""
+_GUARD = "_text"
+"""The filter that stands before each part of `a ~ b`."""
 
 
 def _range(*bounds: int) -> range:
@@ -190,7 +219,45 @@ def _finalize(value: object) -> object:
     """Refuse to print None: a prompt with the word `None` in it is a mistake that nobody sees."""
     if value is None:
         raise UndefinedError("an expression has no value (None)")
+    return _text(value)
+
+
+class NoTextError(Exception):
+    """A template writes a value that has no writing but Python's own, such as a list."""
+
+    def __init__(self, value: object) -> None:
+        """Keep the value, so that a message can name its field."""
+        self.value, self.written = value, repr(value)  # which raises for what is undefined in it
+        self.kind = "mapping" if isinstance(value, Mapping) else "list"
+        if isinstance(value, bytes):
+            self.kind = "value of bytes"
+        super().__init__(f"a {self.kind} is no text")
+
+
+def _text(value: T) -> T:
+    """Refuse lists and their like: `[{'role': 'user', ...}]` is no prompt."""
+    if isinstance(value, list | tuple | Mapping | Set | bytes | Iterator):
+        raise NoTextError(value)
     return value
+
+
+def _of_text(action: Callable[..., object]) -> Callable[..., object]:
+    """Let a filter of texts refuse a list, which it would turn into Python's writing of it."""
+
+    @wraps(action)  # with the marks by which Jinja hands over its context
+    def run(*values: object, **more: object) -> object:
+        return action(*map(_text, values), **more)
+
+    return run
+
+
+@pass_eval_context
+def _join(context: EvalContext, value: Iterable[object], d: str = "", attribute: Any = None) -> Any:
+    """Join texts as Jinja's own does; a list among them is refused."""
+    items = list(value)
+    return DEFAULT_FILTERS["join"](
+        context, items if attribute is not None else [*map(_text, items)], d, attribute
+    )
 
 
 class _Undefined(StrictUndefined):
@@ -218,6 +285,15 @@ class _Environment(ImmutableSandboxedEnvironment):
             return False
         return super().is_safe_attribute(obj, attr, value)
 
+    def _generate(self, source: nodes.Template, *more: Any, **options: Any) -> str:
+        """Guard the parts of `a ~ b`, which Jinja turns into texts by itself."""
+        for joined in source.find_all(nodes.Concat):
+            joined.nodes = [
+                nodes.Filter(part, _GUARD, [], [], None, None, lineno=part.lineno, environment=self)
+                for part in joined.nodes
+            ]
+        return super()._generate(source, *more, **options)
+
     def wrap_str_format(self, value: Any) -> None:
         """Let `is_safe_attribute` decide on `format` too."""
         return None
@@ -232,13 +308,15 @@ def _environment() -> _Environment:
         autoescape=False,
     )
     env.globals = {"range": _range, "zip": _zip}
-    env.filters = {name: env.filters[name] for name in _KEPT} | _OWN
+    filters = {name: env.filters[name] for name in _KEPT} | _OWN
+    guarded = {name: _of_text(filters[name]) for name in _OF_TEXT}
+    env.filters = filters | guarded | {"join": _join, _GUARD: _text}
     return env
 
 
 _ENV = _environment()
 
-FILTERS = tuple(sorted(_ENV.filters))
+FILTERS = tuple(sorted(_ENV.filters.keys() - {_GUARD}))
 """The names of all filters that a task file may use."""
 
 

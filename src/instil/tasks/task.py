@@ -231,6 +231,8 @@ def _task(form: TaskForm, templates: Sequence[Template], *, folder: Path | None)
         rows=form.rows,
         history=form.history,
         train_on=form.train_on,
+        tools=form.tools,
+        calls=form.calls,
     )
 
 
@@ -345,6 +347,8 @@ def _field_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
         ("target", task.target),
         ("references", task.references),
         ("history", task.history),
+        ("tools", task.tools),
+        ("calls", task.calls),
         ("checks", task.checks),
     ):
         if columns and name and name not in known:

@@ -152,6 +152,8 @@ def _problems(
             what = f"a template may not do this: {error}"
             fix = "use the fields, the filters and plain comparisons alone"
             return [Problem(what, where=where, found=_short(source), fix=fix)]
+        case sandbox.NoTextError():
+            return [_no_text(error, source, fields, where)]
         case UndefinedError():
             missing = sorted(sandbox.variables(source) - fields.keys() - {"row", "choices"})
             if missing:
@@ -170,6 +172,22 @@ def _syntax_problem(error: TemplateSyntaxError, source: str, where: str) -> Prob
         return Problem(message, where=where, found=_short(line), allowed=allowed, nearest=near)
     what = f"template syntax, line {error.lineno}: {message}"
     return Problem(what, where=where, found=_short(line))
+
+
+def _no_text(
+    error: sandbox.NoTextError, source: str, fields: Mapping[str, object], where: str
+) -> Problem:
+    named = [name for name in sorted(sandbox.variables(source)) if fields.get(name) is error.value]
+    name = named[0] if named else "it"
+    what = f"the field {name!r} is a {error.kind}" if named else f"an expression is a {error.kind}"
+    texts = isinstance(error.value, list | tuple) and all(isinstance(e, str) for e in error.value)
+    joined = f'{{{{ {name} | join(", ") }}}}, or ' if texts else ""
+    return Problem(
+        f"{what}, and a prompt would have it as Python writes it",
+        where=where,
+        found=_short(error.written),
+        fix=f"write {joined}{{{{ {name} | tojson }}}}, or name the text in it",
+    )
 
 
 def _unknown_field(name: str, fields: Collection[str], where: str = "") -> Problem:
