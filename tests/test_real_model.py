@@ -22,6 +22,22 @@ def real():
     return load_model(resolve_model("smollm2-135m-instruct"), device="cpu", dtype="float32")
 
 
+@pytest.fixture(scope="module", params=["smollm2-135m-instruct", "gemma-3-270m"])
+def either(request: pytest.FixtureRequest):
+    """Each model of the catalogue, and what transformers makes of its folder by itself."""
+    from transformers import AutoModelForCausalLM
+
+    from instil.model.catalogue import CATALOGUE
+    from instil.model.load import load_model, resolve_model
+
+    word = CATALOGUE[request.param].accept
+    if word and word not in os.environ.get("INSTIL_ACCEPT", "").split(","):
+        pytest.skip(f"to accept its terms: INSTIL_ACCEPT={word}")
+    loaded = load_model(resolve_model(request.param), device="cpu", dtype="float32")
+    own = AutoModelForCausalLM.from_pretrained(loaded.folder.path, dtype=torch.float32)
+    return loaded, own.eval()
+
+
 @pytest.fixture(scope="module")
 def data():
     from instil.data.prepare import prepare
@@ -136,3 +152,100 @@ def test_every_library_task_renders_encodes_and_scores_on_ten_real_rows(real):
         perfect = [replace(p, text=e.target) for e, p in zip(examples, made, strict=True)]
         best = mark(examples, perfect, metric=task.metric)
         assert all(s.value == pytest.approx(1) for s in best.scores), name
+
+
+def test_packs_have_the_loss_of_transformers_own_forward_pass(either, data):
+    from instil.data.build import training_examples
+    from instil.encode.mask import encode_all
+    from instil.encode.pack import pack, shared_prefix
+    from instil.train.loop import mean_loss
+    from instil.types import Message
+
+    loaded, own = either
+    examples = training_examples(
+        data.task, data.train[:10], data.templates, per_row="one", seed=0, epoch=0
+    )
+    # One is longer than Gemma's sliding window of 512 tokens.
+    reviews = " ".join(row.text for row in data.train)[:4000]
+    long = replace(examples[0], id="long", messages=(Message("user", reviews),), text=reviews)
+    encoded = encode_all([*examples, long], loaded.chat, max_length=1500)
+    assert max(len(each.ids) for each in encoded) > 600
+    losses = []
+    for each in encoded:
+        ids = torch.tensor([each.ids])
+        labels = torch.where(torch.tensor([each.mask]), ids, -100)
+        with torch.inference_mode():
+            losses.append(float(own(ids, labels=labels).loss) * sum(each.mask))
+    expected = sum(losses) / sum(sum(each.mask) for each in encoded)
+    packed = mean_loss(loaded, pack(encoded, max_tokens=2048, shared=shared_prefix(encoded)))
+    assert packed == pytest.approx(expected, rel=1e-5)
+
+
+def test_choices_have_the_likelihoods_of_transformers_own_forward_pass(either, data):
+    from instil.data.build import pick_exemplars, render_example
+    from instil.evaluate.choices import choice_request, likelihoods
+
+    loaded, own = either
+    shots = pick_exemplars(data.task, data.train, shots=2, seed=0)
+    examples = [
+        render_example(data.task, data.answering[0], row, exemplars=shots)
+        for row in data.validation[:4]
+    ]
+    requests = [choice_request(example, loaded.chat) for example in examples]
+    for request, found in zip(requests, likelihoods(loaded, requests), strict=True):
+        for completion, like in zip(request.completions, found, strict=True):
+            ids = torch.tensor([[*request.prompt, *completion]])
+            with torch.inference_mode():
+                chances = own(ids).logits[0].log_softmax(-1)
+            begin = len(request.prompt) - 1
+            plain = sum(float(chances[begin + n, t]) for n, t in enumerate(completion))
+            assert like.nats == pytest.approx(plain, abs=2e-3)
+
+
+def test_generation_says_what_transformers_own_says(either):
+    from instil.evaluate.generate import generate
+    from instil.types import Example, Message
+
+    loaded, own = either
+    asks = [
+        Example(str(n), "", "", "", "", (Message("user", text),), "")
+        for n, text in enumerate(("Name three colours.", "The capital of France is"))
+    ]
+    for ask, made in zip(asks, generate(loaded, asks, max_new_tokens=20), strict=True):
+        ids = torch.tensor([loaded.chat.prompt(ask.messages)])
+        with torch.inference_mode():
+            said = own.generate(ids, max_new_tokens=20, do_sample=False)[0, ids.shape[1] :]
+        text = loaded.chat.tokenizer.decode(said, skip_special_tokens=True)
+        assert made.text.strip() == text.strip()
+
+
+def test_texts_in_several_languages_round_trip_and_begin_once(either):
+    from instil.types import Message
+
+    loaded, _ = either
+    texts = (
+        "Ein schöner Tag: naïve façade, 3.50 €, 12  34",
+        "今日はいい天気ですね。我们去公园吧",
+        "Привет, как дела? مرحبا بالعالم हिन्दी",
+        "def f(x):\n\tif x:\n" + " " * 50 + "return x**2  # 🙂👩‍👩‍👧\n",
+    )
+    for text in texts:
+        ids = loaded.chat.tokens(text)
+        assert loaded.chat.tokenizer.decode(ids) == text
+        prompt = loaded.chat.prompt((Message("user", text),))
+        assert text in loaded.chat.tokenizer.decode(prompt)
+        start = loaded.chat.tokenizer.bos_token
+        # SmolLM2's BOS is the mark that opens every turn: its system message, the user, the answer.
+        turns = 3 if start == "<|im_start|>" else 1
+        assert loaded.chat.tokenizer.convert_ids_to_tokens(prompt).count(start) == turns
+
+
+def test_tokenizers_out_of_gguf_split_as_the_publishers_own(either):
+    loaded, _ = either
+    pieces = {
+        "smollm2-135m-instruct": {"a  12": ["a", "ĠĠ", "1", "2"]},
+        "gemma-3-270m": {" " * 50: ["▁" * 31, "▁" * 19], "\n\n\n<b>": ["\n\n\n", "<b>"]},
+    }[loaded.folder.name]
+    for text, expected in pieces.items():
+        found = loaded.chat.tokenizer.convert_ids_to_tokens(loaded.chat.tokens(text))
+        assert found == expected

@@ -238,4 +238,4 @@ def rendered(data: TaskData) -> list[Turn]:
     """Render one training row through every template, for people to read."""
     templates = (*data.templates, *data.held_out)
     examples = [(t, render_example(data.task, t, data.train[0])) for t in templates]
-    return [Turn(t.id, t.role, example.messages, example.target) for t, example in examples]
+    return [Turn(t.id, t.role, example.messages, example.answer.shown) for t, example in examples]

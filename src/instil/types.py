@@ -10,6 +10,7 @@ the target `positive` and the choices `(positive, negative)`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -225,6 +226,11 @@ class ToolCall:
     arguments: str
     """JSON text of its arguments, an object."""
 
+    def __str__(self) -> str:
+        """Write the call as JSON text, for people and for metrics."""
+        name = json.dumps(self.name, ensure_ascii=False)
+        return f'{{"name": {name}, "arguments": {self.arguments}}}'
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -240,6 +246,11 @@ class Message:
     """Of a tool's turn: the function that answers."""
     trained: bool = True
     """False: an answer that is context alone, whatever `train_on` says (`weight: 0`, or empty)."""
+
+    @property
+    def shown(self) -> str:
+        """The text and the calls, one a line, for people and for metrics."""
+        return "\n".join(filter(None, [self.content, *map(str, self.tool_calls)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +287,11 @@ class Example:
     """JSON text of each function that the model may call, as chat templates take them."""
     target_calls: tuple[ToolCall, ...] = ()
     """The calls that the right answer makes, beside the text in `target`."""
+
+    @property
+    def answer(self) -> Message:
+        """The right answer as the assistant's turn."""
+        return Message("assistant", self.target, tool_calls=self.target_calls)
 
 
 class TooLong(StrEnum):

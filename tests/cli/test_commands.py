@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -231,6 +232,27 @@ def test_tasks_show_says_why_no_row_can_be_had(instil_command, tmp_path: Path) -
     assert result.exit_code == 0, result.output
     assert "Good? {{ review }}" in result.stdout
     assert "no such file" in result.stdout
+
+
+def test_tasks_show_tells_calls_as_json(instil_command, tmp_path: Path) -> None:
+    call = {"name": "stock", "arguments": {"of": "mugs"}}
+    turns = [
+        {"role": "user", "content": "Mugs?"},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "content": "12"},
+        {"role": "assistant", "content": "Some.", "tool_calls": [call]},
+    ]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": turns}), encoding="utf-8")
+    task = {"id": "shop", "source": "rows.jsonl", "text": "last_message", "target": "completion"}
+    task |= {"history": "history", "calls": "completion_calls", "metric": "rougeL"}
+    task["templates"] = [{"id": "turn", "prompt": "{{ last_message }}"}]
+    (tmp_path / "shop.yaml").write_text(json.dumps(task), encoding="utf-8")
+    shown = instil_command("tasks", "show", "shop.yaml", "--rows", "1").stdout
+    spelt = json.dumps(call)
+    assert f"assistant: {spelt}" in shown
+    assert "tool:      12" in shown
+    assert "->         Some." in shown
+    assert shown.count(spelt) == 2
 
 
 def test_tasks_show_wants_a_name(instil_command) -> None:

@@ -354,7 +354,9 @@ def test_tools_and_calls_are_found_without_any_earlier_turn(tmp_path: Path) -> N
         [turn("user", text), turn("assistant", None, tool_calls=[call])] for text in sentences()
     ]
     guess = talks(tmp_path / "talk.jsonl", rows, tools=[tool])
-    assert (guess.history, guess.tools, guess.calls) == ("history", "tools", "completion_calls")
+    assert (guess.history, guess.calls) == ("history", "completion_calls")
+    assert guess.tools is not None
+    assert guess.tools.name == "tools"
     assert guess.kind is Kind.FREE_TEXT  # though all answers are the same call
     assert any(line.startswith("  tools   tools (in ") for line in guess.reasons)
     assert any(line.startswith("  calls   completion_calls (in ") for line in guess.reasons)

@@ -236,7 +236,8 @@ def test_the_prompts_are_english(start) -> None:
 
 
 def test_conversations_with_tools_are_asked_with_them(tmp_path: Path) -> None:
-    tool = {"type": "function", "function": {"name": "stock", "parameters": {"type": "object"}}}
+    said = "says how many of a unit are left in the shop " * 12
+    tool = {"type": "function", "function": {"name": "stock", "description": said}}
     lines = []
     for n, text in enumerate(texts(40)):
         call = {"id": "c", "function": {"name": "stock", "arguments": {"unit": n}}}
@@ -261,4 +262,5 @@ def test_conversations_with_tools_are_asked_with_them(tmp_path: Path) -> None:
     assert answered.target == "There are 0 of unit 0."
     assert (called.target, called.target_calls) == ("", (ToolCall("stock", '{"unit": 1}'),))
     assert [json.loads(each) for each in called.tools] == [tool]
-    assert starter.recipe_file.exists()
+    assert task.max_new_tokens == 38
+    assert "max_length: 1024" in starter.recipe_file.read_text(encoding="utf-8")

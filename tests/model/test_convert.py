@@ -16,7 +16,12 @@ from instil.data.fetch import cache_dir
 from instil.errors import ModelError
 from instil.model import load
 from instil.model.catalogue import CATALOGUE, CatalogueEntry, Member
-from instil.model.convert import TOKENIZER_RULES, digits_alone, longest_runs_first
+from instil.model.convert import (
+    TOKENIZER_RULES,
+    digits_alone,
+    longest_runs_first,
+    unused_not_special,
+)
 
 
 def write_gguf(folder: Path, out: Path) -> None:
@@ -171,6 +176,14 @@ def test_the_longest_run_of_one_character_wins() -> None:
     assert [len(t) for t in mended.encode("▁" * 9).tokens] == [5, 4]
     assert [len(t) for t in mended.encode("\t" * 7).tokens] == [5, 2]
     assert mended.encode("▁▁▁xx").tokens == tokenizer.encode("▁▁▁xx").tokens == ["▁▁▁", "xx"]
+
+
+def test_reserved_tokens_are_not_special() -> None:
+    names = ("<eos>", "<unused0>", "<end_of_turn>", "<unused6241>")
+    state = {"added_tokens": [{"content": name, "special": True} for name in names]}
+    unused_not_special(state)
+    left = [token["content"] for token in state["added_tokens"] if token["special"]]
+    assert left == ["<eos>", "<end_of_turn>"]
 
 
 def test_every_catalogue_entry_is_pinned_and_says_how_its_terms_are_accepted() -> None:

@@ -8,6 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from instil.report.card import Form, model_card, plain
+from instil.types import Message, ToolCall
 
 HOSTILE = "</a>\n---\nlicense: mit\n---\n# x | <script>alert(1)</script> `code` [a](b) \x00\u202e"
 
@@ -100,6 +101,16 @@ def test_a_fence_in_the_prompt_does_not_end_the_code(sample: ModuleType) -> None
     message = replace(turn.messages[0], content="````\nrm\n````")
     text = card_of(sample, turns=(replace(turn, messages=(message,)),))
     assert "\n`````python\n" in text
+
+
+def test_the_code_asks_what_comes_before_the_calls(sample: ModuleType) -> None:
+    turn = sample.turns()[0]
+    call = Message("assistant", "", tool_calls=(ToolCall("stock", "{}"),))
+    turns = (replace(turn, messages=(Message("user", "Mugs?"), call, Message("tool", "12"))),)
+    text = card_of(sample, turns=turns)
+    assert "Mugs?" in text
+    assert '"role": "assistant"' not in text
+    assert '"role": "tool"' not in text
 
 
 @pytest.mark.parametrize(

@@ -58,17 +58,17 @@ def _show(console: Console, example: Example) -> None:
     from instil.report.format import visible
 
     for message in example.messages:
-        for number, line in enumerate(message.content.splitlines() or [""]):
+        for number, line in enumerate(message.shown.splitlines() or [""]):
             speaker = f"{message.role}:" if not number else ""
-            console.print(Text(f"  {speaker:<8}{visible(line)}"))
-    for number, line in enumerate(example.target.splitlines()):
-        console.print(Text(f"  {'->' if not number else '':<8}{visible(line)}", style="green"))
+            console.print(Text(f"  {speaker:<11}{visible(line)}"))
+    for number, line in enumerate(example.answer.shown.splitlines()):
+        console.print(Text(f"  {'->' if not number else '':<11}{visible(line)}", style="green"))
     others = [choice for choice in example.choices if choice != example.target]
     others += example.references[1:]
     if others:
         console.print(
-            Text(f"  {'or' if example.choices else 'also':<8}{visible(', '.join(others))}")
+            Text(f"  {'or' if example.choices else 'also':<11}{visible(', '.join(others))}")
         )
     if example.checks:
-        console.print(Text(f"  {'checks':<8}{visible('; '.join(example.checks))}"))
+        console.print(Text(f"  {'checks':<11}{visible('; '.join(example.checks))}"))
     console.print()

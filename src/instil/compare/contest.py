@@ -276,7 +276,11 @@ def worst_mistakes(tuned: Contender) -> tuple[Mistake, ...]:
             margin = max(made.choice_scores) - right
         prompt = example.messages[-1].content
         found.append(
-            (score.value, -margin, Mistake(example.id, prompt, example.target, made.text, margin))
+            (
+                score.value,
+                -margin,
+                Mistake(example.id, prompt, example.answer.shown, made.text, margin),
+            )
         )
     found.sort(key=lambda item: item[:2])
     return tuple(mistake for _, _, mistake in found[:MISTAKES])
@@ -300,7 +304,7 @@ def _line(contender: Contender, n: int) -> dict[str, object]:
         "row": example.row,
         "group": example.group,
         "template": example.template,
-        "target": example.target,
+        "target": example.answer.shown,
         "prediction": made.text,
         "choice_scores": list(made.choice_scores),
         "stopped": made.stopped,

@@ -30,7 +30,6 @@ from instil.data.turns import (
     read_calls,
     read_tools,
     read_turn,
-    spell_calls,
     untrained,
 )
 from instil.errors import DataError, InstilError, Problem, TaskError
@@ -102,7 +101,7 @@ class _Turn:
         self.target = _render(template.target, scope, where=self.where)
         self.asked = prompt_turn(task, template, row.fields, self.prompt)
         self.calls = _calls(task, template, row.fields, target=self.target, where=self.where)
-        self.said = self.target.removesuffix(spell_calls(self.calls)).rstrip()
+        self.said = self.target.removesuffix(_spelt(self.calls)).rstrip()
         self._check_texts()
         if self.choices:
             self._check_choice(task, template, row)
@@ -228,7 +227,11 @@ def _calls(
     """The calls that the answer makes, where the target ends with them."""
     value = fields.get(task.calls) if task.calls and template.role is Role.ANSWER else None
     calls = read_calls(value, where=where) if value else ()
-    return calls if target.endswith(spell_calls(calls)) else ()
+    return calls if target.endswith(_spelt(calls)) else ()
+
+
+def _spelt(calls: Sequence[ToolCall]) -> str:
+    return Message("assistant", "", tool_calls=tuple(calls)).shown
 
 
 def _is_open(turn: Mapping[str, object]) -> bool:

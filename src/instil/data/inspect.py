@@ -87,8 +87,8 @@ class Guess:
     """What tells how long a prompt is: the text, or the whole of a conversation."""
     history: str = ""
     """The field with the turns before the text, in conversations of several."""
-    tools: str = ""
-    """The field with the functions that the model may call, in conversations that have one."""
+    tools: Column | None = None
+    """What holds the functions that the model may call, in conversations that have some."""
     calls: str = ""
     """The field with the calls that answers make, in conversations that have some."""
     system: str = ""
@@ -327,7 +327,7 @@ def _guess(table: Table, *, kind: Kind, text: Pick, target: Pick, group: Pick | 
         target_field=name if made else target.column.name,
         fields=fields | ({text_name: read} if read else {}),
         history="history" if table.has_turns else "",
-        tools=table.tools,
+        tools=table.columns[table.tools] if table.tools else None,
         calls=table.calls if target.column.name == "completion" else "",
         system=_free_name(table, "system_prompt") if table.has_system else "",
         measured=table.columns["prompt"] if table.has_turns else text.column,

@@ -54,7 +54,6 @@ from instil.data.turns import (
     Keys,
     read_tools,
     read_turn,
-    spell_calls,
     untrained,
 )
 from instil.errors import DataError, Problem
@@ -219,7 +218,7 @@ def _from_turns(turns: Sequence[Message], *, notes: Counter[str]) -> dict[str, o
         history.append({**_entry(asked), "content": None})
     found: dict[str, object] = {
         "prompt": _transcript(before) if asked else "",
-        "completion": _said(answer),
+        "completion": answer.shown,
         "history": history,
         "last_message": asked.content if asked else "",
     }
@@ -235,14 +234,7 @@ def _transcript(turns: Sequence[Message]) -> str:
     """The turns as one text; a question alone stands for itself."""
     if len(turns) == 1 and turns[0].role == "user":
         return turns[0].content
-    return "\n\n".join(f"{turn.role.capitalize()}: {_said(turn)}" for turn in turns)
-
-
-def _said(turn: Message) -> str:
-    """The text of a turn, and the calls that it makes."""
-    if not turn.tool_calls:
-        return turn.content
-    return "\n".join(filter(None, [turn.content, spell_calls(turn.tool_calls)]))
+    return "\n\n".join(f"{turn.role.capitalize()}: {turn.shown}" for turn in turns)
 
 
 def _entry(turn: Message) -> dict[str, object]:

@@ -30,6 +30,7 @@ _TEST_SHARE, _MOST_TEST = 0.25, 300
 _VALIDATION_SHARE, _MOST_VALIDATION = 0.15, 150
 _MOST_TRAIN = 600
 _LENGTHS = (256, 512, 1024)
+_JSON_WORD = 5  # tokens between two blanks of JSON; SmolLM2's tokenizer makes 3 to 5
 _LONG_TEXT = 250  # words; five of these and the question would fill a small model's context
 
 
@@ -184,7 +185,7 @@ def task_yaml(guess: Guess, *, id: str, source: SourceSpec) -> str:
         _say(task, "train_on", "all", text)
     if guess.tools:
         text = "The field with the functions that the model may call, as JSON schemas."
-        _say(task, "tools", guess.tools, text)
+        _say(task, "tools", guess.tools.name, text)
     if guess.calls:
         text = "The field with the calls that the right answer makes."
         _say(task, "calls", guess.calls, text)
@@ -239,7 +240,8 @@ def _add_free_text(task: CommentedMap, guess: Guess) -> None:
         "How alike answer and target are; also exact_match, token_f1, rouge1, rouge2, chrf, bleu."
     )
     _say(task, "metric", _metric(guess), text)
-    tokens = min(256, max(16, round(2 * guess.target.words_at(0.95)) + 8))
+    a_word = _JSON_WORD if guess.calls else 2
+    tokens = min(256, max(16, a_word * guess.target.words_at(0.95) + 8))
     _say(task, "max_new_tokens", tokens, "Longest answer to generate, in tokens.")
 
 
@@ -318,8 +320,12 @@ def _words(guess: Guess) -> int:
 
 
 def _max_length(guess: Guess) -> int:
-    """Return a length that nearly all examples fit: two tokens a word, and a prompt around them."""
-    wanted = 2 * _words(guess) + 80
+    """Return a length that nearly all examples fit: two tokens a word, and a prompt around them.
+
+    The functions that a model may call stand in the prompt as well.
+    """
+    tools = _JSON_WORD * guess.tools.words_at(0.95) if guess.tools else 0
+    wanted = 2 * _words(guess) + tools + 80
     return next((length for length in _LENGTHS if wanted <= length), _LENGTHS[-1])
 
 

@@ -112,10 +112,10 @@ def _try(task: Task, template: Template, row: Row, seen: _Seen) -> None:
         return
     seen.rendered += 1
     prompt = example.messages[-1].content
-    seen.digests.append(hash((example.messages, example.target)))
+    seen.digests.append(hash((example.messages, example.answer)))
     seen.prompts.add(hash(example.messages))
     if len(seen.targets) < 2:
-        seen.targets.add(example.target)
+        seen.targets.add(example.answer.shown)
     leak = _leak(task, example, row, prompt)
     if leak:
         seen.leaks[leak] += 1

@@ -198,17 +198,6 @@ def read_tools(value: object, *, where: str) -> tuple[str, ...]:
     return tuple(_dump(schema) for schema in schemas if schema is not None)
 
 
-def spell_calls(calls: Sequence[ToolCall]) -> str:
-    """Write calls as text, one a line, for people and for metrics.
-
-    >>> spell_calls([ToolCall("stock", '{"of": "mugs"}')])
-    '{"name": "stock", "arguments": {"of": "mugs"}}'
-    """
-    return "\n".join(
-        f'{{"name": {_dump(call.name)}, "arguments": {call.arguments}}}' for call in calls
-    )
-
-
 _ALLOWED_CALL = '{"name": "weather", "arguments": {"city": "Paris"}}, or that under "function"'
 
 

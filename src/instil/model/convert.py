@@ -5,7 +5,8 @@ leaves out a rule that the file only names, so that some texts get other tokens 
 in its training. `TOKENIZER_RULES` puts these rules back::
 
     smollm   digits stand alone before anything else: "a  12" is a, two blanks, 1, 2
-    gemma    of a run of one character the longest token wins: 50 blanks are 31 + 19, not 16 + 34
+    gemma    of a run of one character the longest token wins: 50 blanks are 31 + 19, not 16 + 34;
+             <unused0> and its kin are no special tokens
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def convert(gguf: Path, out: Path, *, rule: str = "") -> None:
     if rule:
         file = out / "tokenizer.json"
         state = json.loads(file.read_text(encoding="utf-8"))
-        TOKENIZER_RULES[rule](state)
+        for apply in TOKENIZER_RULES[rule]:
+            apply(state)
         file.write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
 
 
@@ -73,7 +75,18 @@ def longest_runs_first(state: dict[str, Any]) -> None:
     state["model"]["merges"] = [*runs, *(m for m in merges if tuple(m) not in ranked)]
 
 
-TOKENIZER_RULES: dict[str, Callable[[dict[str, Any]], None]] = {
-    "smollm": digits_alone,
-    "gemma": longest_runs_first,
+def unused_not_special(state: dict[str, Any]) -> None:
+    """Make reserved tokens plain ones, as Gemma's own tokenizer.json has them.
+
+    There are over six thousand: to search a text for each, as for a mark that could forge a turn,
+    takes longer than to tokenize it.
+    """
+    for token in state["added_tokens"]:
+        if token["content"].startswith("<unused"):
+            token["special"] = False
+
+
+TOKENIZER_RULES: dict[str, tuple[Callable[[dict[str, Any]], None], ...]] = {
+    "smollm": (digits_alone,),
+    "gemma": (longest_runs_first, unused_not_special),
 }

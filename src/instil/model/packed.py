@@ -290,7 +290,11 @@ def decoder_of(model: Any) -> Any:
 def _set_recompute(model: Any, recompute: bool) -> None:
     """Switch transformers' own activation checkpointing on where it is wanted, and there is any."""
     base = base_of(model)
-    if not recompute or not base.supports_gradient_checkpointing or base.is_gradient_checkpointing:
+    if (
+        not recompute
+        or not base.supports_gradient_checkpointing
+        or base.is_activation_checkpointing
+    ):
         return
 
     def contexts() -> tuple[Any, Any]:

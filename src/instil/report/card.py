@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from itertools import takewhile
 
 from instil.report import arms
 from instil.report import format as fmt
@@ -176,7 +177,8 @@ def _usage(summary: RunSummary, form: Form) -> list[str]:
     library = "peft" if adapted else "transformers"
     name = "AutoPeftModelForCausalLM" if adapted else "AutoModelForCausalLM"
     turn = next((turn for turn in summary.turns if turn.role is Role.ANSWER), None)
-    asked = turn.messages if turn else ()
+    # Turns of tools need more than texts, so the example asks what comes before them.
+    asked = list(takewhile(lambda each: not each.tool_calls, turn.messages if turn else ()))
     messages = [{"role": each.role, "content": each.content} for each in asked]
     # JSON of texts alone is Python too, and ASCII keeps whatever the texts hold inside its quotes.
     said = json.dumps(messages or [{"role": "user", "content": "..."}], indent=4)

@@ -1,0 +1,110 @@
+"""The whole story beyond llama: an encoder-decoder model, and layers with a state."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    Mamba2Config,
+    T5Config,
+)
+
+from instil.compare import forgetting
+from instil.model.load import quiet
+from instil.run import load_manifest, load_scores, load_summary
+from instil.serve import chat, export, predict_text
+from moods import lay_out, make_recipe, run
+
+SIZES = {"vocab_size": 400, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+CONFIGS = {
+    "encoder-decoder": T5Config(
+        **SIZES,
+        d_model=48,
+        d_kv=12,
+        d_ff=96,
+        num_layers=2,
+        num_heads=4,
+        decoder_start_token_id=2,
+        dropout_rate=0.0,
+    ),
+    "a state in its layers": Mamba2Config(
+        **SIZES,
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_heads=8,
+        head_dim=12,
+        n_groups=1,
+        state_size=16,
+        chunk_size=16,
+    ),
+}
+
+
+def save(kind: str, tiny_folder: Path, out: Path) -> Path:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    config = CONFIGS[kind]
+    config.vocab_size = len(tokenizer)
+    torch.manual_seed(0)
+    cls = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    cls.from_config(config).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return out
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def done(request, tmp_path_factory, tiny_folder) -> Path:
+    folder = lay_out(tmp_path_factory.mktemp("other"))
+    model = save(request.param, tiny_folder, folder / "base")
+    recipe = make_recipe(
+        folder,
+        model,
+        "dtype=float32",
+        "baselines.shots=[0]",
+        "train.learning_rate=0.01",
+        "keep.kl=0.05",
+        "keep.kl_on=completion",
+        "keep.replay.share=0.1",
+        task="moods.yaml",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
+        return run(recipe, folder / "run")
+
+
+def test_a_run_from_rows_to_report(done):
+    summary, manifest = load_summary(done), load_manifest(done)
+    assert manifest["model"]["computed"].startswith("row by row")
+    (task,) = summary.tasks
+    tuned = task.arms[0]
+    assert tuned.summaries["accuracy"].mean > 0.6, "the words of the mood are easily learned"
+    assert summary.training.means.mean_kl > 0
+    assert [g.task for g in summary.forgetting] == ["echo", "echo", "general text"]
+    assert load_scores(done, "test-moods")
+    page = (done / "report.html").read_text(encoding="utf-8")
+    assert "row by row" in page
+
+
+def test_it_answers_talks_and_is_exported(done, tmp_path):
+    said = predict_text(done, "phone 3: it is good and lovely").text
+    assert said in ("positive", "negative", "good", "bad")
+    assert isinstance("".join(chat(done).reply("Hello")), str)
+    merged = export(done, out=tmp_path / "merged", merge=True)
+    adapter = export(done, out=tmp_path / "adapter", merge=False)
+    base, ids = done.parent / "base", torch.arange(3, 13)[None]
+    inputs, kind = {"input_ids": ids}, AutoModelForCausalLM
+    if AutoConfig.from_pretrained(base).is_encoder_decoder:
+        inputs["decoder_input_ids"], kind = ids[:, :4], AutoModelForSeq2SeqLM
+    with quiet():
+        around = PeftModel.from_pretrained(kind.from_pretrained(base), adapter).eval()
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            kind.from_pretrained(merged).eval()(**inputs).logits,
+            around(**inputs).logits,
+            rtol=1e-3,
+            atol=1e-4,
+        )
