@@ -54,7 +54,8 @@ from instil.types import Example, Message, SystemTurn, Thinking, ToolCall, Train
 _PROBE = "a"  # stands for an answer where a prompt is tokenized without one
 _THOUGHTFUL_PROBE = f"<think>\n{_PROBE}\n</think>\n\n{_PROBE}"
 _ANSWER, _THOUGHTS = f"{MARK}Answer", f"{MARK}Thoughts"
-_THOUGHT = re.compile(r"\s*<think>(\s*)(.*?)(\s*)</think>(\s*)(.*)", re.DOTALL)
+_THOUGHT = re.compile(r"(?:\s*<think>)?(\s*)(.*?)(\s*)</think>(\s*)(.*)", re.DOTALL)
+"""An answer with its thoughts; a model whose prompt opens the block does not open it again."""
 _OPEN_THOUGHT = re.compile(r"<think>\s*$")
 """A generation prompt that has opened the think block already."""
 _FORGET = "take the rows with it out, or name a chat template that holds it: chat_template: FILE"
