@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from instil.compare import forgetting
+from instil.errors import RecipeError
 from instil.model.load import quiet
 from instil.run import load_manifest, load_scores, load_summary
 from instil.serve import chat, export, predict_text
@@ -114,3 +115,10 @@ def test_it_answers_talks_and_is_exported(done, tmp_path):
     with torch.inference_mode():
         merged = kind.from_pretrained(whole).eval()(**inputs).logits
         torch.testing.assert_close(merged, plain.eval()(**inputs).logits, rtol=1e-3, atol=1e-4)
+
+
+def test_prompts_of_an_encoder_are_no_places_to_hold_a_model(tmp_path, tiny_folder):
+    folder = lay_out(tmp_path)
+    model = save("encoder-decoder", tiny_folder, folder / "base")
+    with pytest.raises(RecipeError, match="nothing within its prompts"):
+        run(make_recipe(folder, model, "keep.kl=0.1"), folder / "run")
