@@ -265,6 +265,17 @@ def test_adapters_of_an_encoder_decoder_model_say_so(tiny):
     assert add_lora(tiny, **SETTINGS).model.peft_config["default"].task_type == "CAUSAL_LM"
 
 
+def test_an_adapter_on_embeddings_that_are_never_read_is_refused(tiny):
+    def t5():
+        return T5ForConditionalGeneration(
+            T5Config(vocab_size=90, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4)
+        )
+
+    with pytest.raises(ModelError, match="'shared' would do nothing"):
+        add_lora(replace(tiny, model=t5()), **(SETTINGS | {"target_modules": ["shared"]}))
+    add_lora(replace(tiny, model=t5()), **(SETTINGS | {"target_modules": ["embed_tokens"]}))
+
+
 def test_a_folder_s_layers_are_known_without_its_weights(tiny_folder, tmp_path):
     llama = ModelFolder("tiny", tiny_folder, "none")
     assert "model.layers.0.self_attn.q_proj" in linear_layers(skeleton(llama))

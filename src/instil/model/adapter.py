@@ -66,7 +66,8 @@ def add_lora(
     `all-linear` leaves out what PEFT refuses in the model's family; `left_out` says what.
 
     Raises:
-        ModelError: `target_modules` names no layer of this model, or one that PEFT refuses.
+        ModelError: `target_modules` names no layer of this model, one that PEFT refuses, or one
+            that the model never reads.
     """
     config = LoraConfig(
         r=r, lora_alpha=lora_alpha, lora_dropout=lora_dropout, target_modules=target_modules
@@ -97,9 +98,10 @@ def _wrapped(model: Any, config: LoraConfig) -> PeftModel:
     config.task_type = TaskType.SEQ_2_SEQ_LM if encoder_decoder else TaskType.CAUSAL_LM
     if config.target_modules == ALL_LINEAR:
         config.exclude_modules = _refused(model, config) or None
+    unread = _never_read(model)
     try:
         with _hushed():
-            return get_peft_model(model, config)
+            wrapped = get_peft_model(model, config)
     except ValueError as error:
         if "lora_dropout" in str(error):
             problem = Problem(
@@ -111,6 +113,29 @@ def _wrapped(model: Any, config: LoraConfig) -> PeftModel:
         else:
             problem = Problem(f"the adapter does not fit: {error}", where="lora.target_modules")
         raise ModelError(problem) from error
+    if unread and isinstance(model.get_submodule(unread), LoraLayer):
+        raise ModelError(
+            Problem(
+                f"an adapter on {unread!r} would do nothing: encoder and decoder look tokens up in "
+                "embeddings of their own",
+                where="lora.target_modules",
+                found=unread,
+                fix="name embed_tokens instead",
+            )
+        )
+    return wrapped
+
+
+def _never_read(model: Any) -> str:
+    """Return the name of embeddings that only lend their weight to others; empty: there are none.
+
+    T5 and BART keep it under `shared`; encoder and decoder have modules of their own around it.
+    """
+    embeddings = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Embedding)}
+    table = model.get_input_embeddings()
+    lent = any(m is not table and m.weight is table.weight for m in embeddings.values())
+    named = (name for name, module in embeddings.items() if module is table)
+    return next(named, "") if lent and model.config.is_encoder_decoder else ""
 
 
 def _with_adapter(loaded: LoadedModel, model: PeftModel) -> LoadedModel:
@@ -322,10 +347,11 @@ def merged(loaded: LoadedModel) -> LoadedModel:
         if any(map(is_packed, model.modules())):
             model = _unpacked(model)
         model = model.to(torch.float32)
+        were_tied = _tied(model.get_base_model())
         _untie(model)
         with _hushed():
             model = model.merge_and_unload()
-        _require_untied(model)
+        _require_untied(model, were_tied)
     return replace(loaded, model=model)
 
 
@@ -345,18 +371,23 @@ def _untie(model: PeftModel) -> None:
                 config.tie_word_embeddings = False
 
 
-def _require_untied(model: Any) -> None:
-    """Refuse a model whose weights will be tied when it is loaded, and differ."""
-    tied = model.get_expanded_tied_weights_keys(all_submodels=True)
-    for one, other in tied.items():
-        if model.get_parameter(one) is not model.get_parameter(other):
-            raise ModelError(
-                Problem(
-                    f"{one} and {other} are one weight in this family, and the adapter is on one",
-                    where="lora.target_modules",
-                    fix="export without --merge, or train without adapters on the embeddings",
-                )
+def _tied(model: Any) -> set[tuple[str, str]]:
+    """Return the pairs of weights that the config ties, and that are one."""
+    pairs = model.get_expanded_tied_weights_keys(all_submodels=True).items()
+    return {(a, b) for a, b in pairs if model.get_parameter(a) is model.get_parameter(b)}
+
+
+def _require_untied(model: Any, were_tied: set[tuple[str, str]]) -> None:
+    """Refuse a model whose weights differ by now, and will be tied again when it is loaded."""
+    pairs = model.get_expanded_tied_weights_keys(all_submodels=True).items()
+    for one, other in (were_tied - _tied(model)) & set(pairs):
+        raise ModelError(
+            Problem(
+                f"{one} and {other} are one weight in this family, and the adapter is on one",
+                where="lora.target_modules",
+                fix="export without --merge, or train without adapters on the embeddings",
             )
+        )
 
 
 def _unpacked(model: PeftModel) -> PeftModel:
