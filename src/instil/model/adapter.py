@@ -152,10 +152,17 @@ def adapts_head(model: Any) -> bool:
 
 
 def _refused(model: torch.nn.Module, config: LoraConfig) -> list[str]:
-    """Return the last names of the linear layers that PEFT refuses in the model's family."""
-    named = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, _LINEAR)}
+    """Return the last names of the linear layers that PEFT has no adapter for."""
+    named = {
+        name.rpartition(".")[2]: module
+        for name, module in model.named_modules()
+        if isinstance(module, _LINEAR)
+    }
 
     def refused(name: str) -> bool:
+        # Llama 4's router computes more than a product: PEFT's layer cannot stand around it.
+        if type(named[name]) not in _LINEAR and not is_packed(named[name]):
+            return True
         try:
             refuse_incompatible(config, model, name)
         except ValueError:
@@ -183,21 +190,21 @@ def left_out(model: PeftModel) -> tuple[LeftOut, ...]:
     base = model.get_base_model()
     adapted = {id(_adapted_weight(m)) for m in base.modules() if isinstance(m, LoraLayer)}
     head = base.get_output_embeddings()
-    found: dict[str, list[tuple[str, torch.Tensor]]] = {"parameters": [], "refused": []}
+    found: dict[str, list[tuple[str, torch.Tensor]]] = {"stacked": [], "linear": []}
     for name, module in base.named_modules():
         for own, weight in module.named_parameters(recurse=False):
             if "lora_" in name or id(weight) in adapted or module is head:
                 continue
             if isinstance(module, _LINEAR) and own == "weight":
-                found["refused"].append((name, weight))
+                found["linear"].append((name, weight))
             elif weight.dim() == 3 and not isinstance(module, AnyConvolution):
-                found["parameters"].append((f"{name}.{own}", weight))
+                found["stacked"].append((f"{name}.{own}", weight))
     total = base_parameters(model)
     return tuple(
         LeftOut(
             tuple(dict.fromkeys(_short(name) for name, _ in weights)),
             sum(nf4.count(weight) for _, weight in weights) / total,
-            refused=kind == "refused",
+            linear=kind == "linear",
         )
         for kind, weights in found.items()
         if weights
