@@ -255,8 +255,9 @@ def find_model(bench: Bench, rows: Sequence[TaskData]) -> ModelFolder:
     """
     from instil.model.load import fingerprint, folder_bytes, resolve_model
 
+    rules = chat_rules(bench.recipe, rows, date=_day(bench.run))
     with bench.stage("model"):
-        found = resolve_model(bench.recipe.model, say=bench.say)
+        found = replace(resolve_model(bench.recipe.model, say=bench.say), chat=rules)
         build = base_proof(bench.recipe, found)
     facts = {
         "name": found.name,
@@ -265,13 +266,12 @@ def find_model(bench: Bench, rows: Sequence[TaskData]) -> ModelFolder:
         "bytes": folder_bytes(found.path),
         "computed": str(build),
     }
-    rules = chat_rules(bench.recipe, rows, date=_day(bench.run))
     bench.run.note(model=facts, chat=asdict(rules))
-    return replace(found, chat=rules)
+    return found
 
 
 def note_chat(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> None:
-    """Show and note what the chat format does to the rows: turns left out, joined, untrained."""
+    """Show and note what the chat format does to the rows: turns left out or joined."""
     from instil.encode.chat_findings import chat_findings
     from instil.model.load import load_tokenizer
 

@@ -1,4 +1,4 @@
-"""What a chat format does to the rows of a task: turns left out, joined or not trained on."""
+"""What a chat format does to the rows of a task: turns left out or joined, thoughts left out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instil.data.findings import Finding
 from instil.data.prepare import TaskData
 from instil.encode.chat_format import ChatFormat, thoughts_of
 from instil.encode.chat_proof import SystemHeld
-from instil.types import Example, Message, Role, SystemTurn, Thinking, TrainOn
+from instil.types import Example, Role, SystemTurn, Thinking
 
 _FIXES = {
     "the chat template leaves out their system message": "`system: merge` in the recipe puts it "
@@ -58,26 +58,11 @@ def _effects(example: Example, chat: ChatFormat) -> Iterator[str]:
         yield "turns before the question are left out by the chat template"
     if chat.rules.thinking is not Thinking.ON and any(map(thoughts_of, _answers(example))):
         yield "an answer's thoughts are left out"
-    if example.train_on is TrainOn.ALL:
-        yield from _context(fitted, chat)
 
 
 def _answers(example: Example) -> Iterable[str]:
     earlier = (turn.content for turn in example.messages if turn.role == "assistant")
     return (*earlier, example.target)
-
-
-def _context(turns: tuple[Message, ...], chat: ChatFormat) -> Iterator[str]:
-    """The answers that are read and not trained on."""
-    for place, turn in enumerate(turns):
-        if turn.role != "assistant":
-            continue
-        if not turn.tool_calls and not chat.said(turn.content).strip():
-            yield "an empty answer is read and not trained on"
-        elif not turn.trained:
-            yield "an answer of weight 0 is read and not trained on"
-        elif not place:
-            yield "an answer with nothing before it is read and not trained on"
 
 
 def _rows(count: int) -> str:

@@ -54,7 +54,8 @@ from instil.types import Example, Message, SystemTurn, Thinking, ToolCall, Train
 _PROBE = "a"  # stands for an answer where a prompt is tokenized without one
 _THOUGHTFUL_PROBE = f"<think>\n{_PROBE}\n</think>\n\n{_PROBE}"
 _ANSWER, _THOUGHTS = f"{MARK}Answer", f"{MARK}Thoughts"
-_THOUGHT = re.compile(r"\s*<think>(\s*)(.*?)(\s*)</think>(\s*)(.*)", re.DOTALL)
+_THOUGHT = re.compile(r"(?:\s*<think>)?(\s*)(.*?)(\s*)</think>(\s*)(.*)", re.DOTALL)
+"""An answer with its thoughts; a model whose prompt opens the block does not open it again."""
 _OPEN_THOUGHT = re.compile(r"<think>\s*$")
 """A generation prompt that has opened the think block already."""
 _FORGET = "take the rows with it out, or name a chat template that holds it: chat_template: FILE"
@@ -542,6 +543,13 @@ class ChatFormat:
         """The token before a text: the tokenizer's BOS, or its EOS where it has none."""
         bos = self.tokenizer.bos_token_id
         return int(self.stop_id if bos is None else bos)
+
+    @property
+    def text_opening(self) -> tuple[int, ...]:
+        """What the tokenizer itself writes before a text: BOS, or nothing as with Qwen's."""
+        bos = self.tokenizer.bos_token_id
+        first = list(self.tokenizer("")["input_ids"])[:1]
+        return (int(bos),) if bos is not None and first == [bos] else ()
 
     @property
     def text_ends(self) -> tuple[int, ...]:
