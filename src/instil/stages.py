@@ -302,7 +302,7 @@ def chat_rules(recipe: Recipe, rows: Sequence[TaskData], *, date: str = "") -> C
 
 
 def _has_thoughts(data: TaskData) -> bool:
-    from instil.encode.chat_format import thoughts_of
+    from instil.encode.chat_turns import thoughts_of
 
     if data.task.choices:
         return False

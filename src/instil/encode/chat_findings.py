@@ -9,8 +9,9 @@ from itertools import pairwise
 from instil.data.build import render_example
 from instil.data.findings import Finding
 from instil.data.prepare import TaskData
-from instil.encode.chat_format import ChatFormat, thoughts_of
+from instil.encode.chat_format import ChatFormat
 from instil.encode.chat_proof import SystemHeld
+from instil.encode.chat_turns import thoughts_of
 from instil.types import Example, Role, SystemTurn, Thinking
 
 _FIXES = {
