@@ -205,18 +205,11 @@ def test_calls_of_functions_are_trained_on_and_their_answers_are_not(tmp_path, m
     assert answer.startswith("very good")
     assert all('"description": "Counts."' in item for item in items)
     assert "film" in items[1].partition("[")[0]
-    refused = instil(
-        "check", "shop.recipe.yaml", "--set", f"model={tmp_path / 'model'}", "--set",
-        f"chat_template={_written(tmp_path / 'plain.jinja', CHATML)}",
-        "--set", "split.near_duplicates=1",
-    )  # fmt: skip
+    Path("plain.jinja").write_text(CHATML, encoding="utf-8")
+    changes = (f"model={tmp_path / 'model'}", "forgetting.tasks=none", "chat_template=plain.jinja")
+    refused = instil("check", "shop.recipe.yaml", *(f"--set={change}" for change in changes))
     assert refused.exit_code == 2
     assert "leaves out the functions that a row lets the model call" in refused.stderr
-
-
-def _written(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def test_the_day_and_the_prompt_of_a_run_are_kept_wherever_its_model_is_used(
