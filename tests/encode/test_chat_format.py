@@ -336,6 +336,20 @@ def test_content_is_given_in_parts_where_the_template_wants_it():
     assert "is it good" in chat.tokenizer.decode(chat.prompt([Message("user", "is it good")]))
 
 
+def test_parts_are_given_where_text_would_lose_the_system_message():
+    tokenizer = byte_level("chatml")
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{% if m.content is string and m.role != 'system' %}{{ m.content }}"
+        "{% else %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endif %}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    chat = chat_format(tokenizer)
+    prompt = chat.prompt([Message("system", "Be kind."), Message("user", "is it good")])
+    assert "Be kind." in chat.tokenizer.decode(prompt)
+    assert chat.holds.system is SystemHeld.KEPT
+
+
 @pytest.mark.parametrize(
     ("template", "why"),
     [

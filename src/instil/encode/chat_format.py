@@ -31,6 +31,7 @@ from typing import Any
 from instil.encode.chat_proof import (
     MARK,
     Holds,
+    SystemHeld,
     call_id,
     call_of,
     content_of,
@@ -56,7 +57,10 @@ _THOUGHTFUL_PROBE = f"<think>\n{_PROBE}\n</think>\n\n{_PROBE}"
 _ANSWER, _THOUGHTS = f"{MARK}Answer", f"{MARK}Thoughts"
 _OPENED = re.compile(r"<think>\s*$")
 """A generation prompt that has opened the think block already."""
-_FORGET = "take the rows with it out, or name a chat template that holds it: chat_template: FILE"
+_FORGET = (
+    "name a chat template that writes it, in the recipe: chat_template: FILE.jinja (or the name of "
+    "another one of the model's); or take such rows out"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -636,6 +640,8 @@ def _ending_as_trained(chat: ChatFormat) -> ChatFormat:
     """
     turns = [Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "So")]
     asked = [turns[:1], turns] if chat.holds.earlier else [turns[:1]]
+    if chat.holds.system is SystemHeld.KEPT:
+        asked.append([Message("system", "Be kind."), *turns[:1]])
     if all(map(chat._same_prompt, asked)):
         return chat
     tokenizer, before = chat.tokenizer, chat.tokenizer.chat_template

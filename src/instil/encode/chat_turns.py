@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from instil.encode.chat_proof import Holds, SystemHeld
 from instil.errors import ModelError, Problem
-from instil.types import Message, SystemTurn
+from instil.types import Message, Row, SystemTurn, Task
 
 _THOUGHT = re.compile(r"(?:\s*<think>)?(\s*)(.*?)(\s*)</think>(\s*)(.*)", re.DOTALL)
 """An answer with its thoughts; a model whose prompt opens the block does not open it again."""
@@ -32,6 +32,11 @@ def thoughts_of(text: str) -> str:
     """
     found = parted(text)
     return found[2] if found else ""
+
+
+def has_thoughts(row: Row, task: Task) -> bool:
+    """Whether a row's answer begins with thoughts; a label never does."""
+    return not task.choices and bool(thoughts_of(str(row.fields.get(task.target))))
 
 
 def without_thoughts(text: str) -> str:
