@@ -39,8 +39,8 @@ SHAPE = {
     "num_key_value_heads": 3,
     "tie_word_embeddings": True,
 }
-UNSET, FEW, PASSIVE = 300_000, 1000, 0
-"""GOMP_SPINCOUNT: libgomp's own where nothing is set, few, and what OMP_WAIT_POLICY=PASSIVE is."""
+UNSET, FEW, PASSIVE = 300_000, 200, 0
+"""GOMP_SPINCOUNT: libgomp's own where nothing is set, instil's, what OMP_WAIT_POLICY=PASSIVE is."""
 BATCH = 16
 
 

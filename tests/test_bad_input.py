@@ -101,6 +101,32 @@ def test_what_a_run_would_stumble_over_late_is_told_first(refused, change: str, 
     assert all(text in said for text in says), said
 
 
+@pytest.fixture
+def state_space(folder: Path, tiny_folder: Path) -> Path:
+    """The recipe's model is a Mamba2, of whose layers PEFT refuses some."""
+    from transformers import Mamba2Config, Mamba2ForCausalLM
+
+    model = shutil.copytree(tiny_folder, folder / "mamba")
+    sizes = {"num_heads": 8, "head_dim": 8, "state_size": 16, "n_groups": 2, "expand": 2}
+    config = Mamba2Config(vocab_size=400, hidden_size=32, num_hidden_layers=1, **sizes)
+    Mamba2ForCausalLM(config).save_pretrained(model)
+    (folder / "recipe.yaml").write_text(RECIPE.format(model=model), encoding="utf-8")
+    return folder
+
+
+def test_a_layer_that_peft_refuses_in_a_family(state_space: Path):
+    said = told(instil("check", "recipe.yaml", "--set", "lora.target_modules=[out_proj]"))
+    assert "lora.target_modules: the adapter does not fit" in said
+    assert "'out_proj' is incompatible with Mamba-based models" in said
+
+
+def test_check_says_which_layers_all_linear_leaves_out(state_space: Path):
+    done = instil("check", "recipe.yaml")
+    assert done.exit_code == 0, done.output
+    assert "no adapter on mixer.out_proj (" in done.stdout
+    assert "PEFT refuses them in this family" in done.stdout
+
+
 def test_max_length_beyond_the_models_own(refused):
     said = refused("train.max_length=513", "train.micro_batch_tokens=1024")
     assert "train.max_length" in said

@@ -19,8 +19,8 @@ def told(**given: str) -> str:
     return done.stdout.strip()
 
 
-def test_waiting_threads_sleep():
-    assert told() == "['PASSIVE', None, None] False"
+def test_waiting_threads_spin_a_little_before_they_sleep():
+    assert told() == "[None, '200', None] False"
 
 
 @pytest.mark.parametrize("name", NAMES)

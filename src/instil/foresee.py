@@ -18,10 +18,10 @@ from instil.data.templatecheck import check_templates
 from instil.encode.alike import label_findings
 from instil.encode.chat_findings import chat_findings
 from instil.fitting import fit_context
-from instil.preflight import preflight
+from instil.preflight import preflight, without_adapter
 from instil.recipe import Method, Recipe
 from instil.replaying import planned_replay
-from instil.results import MixLine
+from instil.results import LeftOut, MixLine
 from instil.stages import ROBUSTNESS_ROWS, base_proof, chat_rules, prepare_all
 from instil.training import VALIDATIONS
 from instil.types import Part, Piece
@@ -85,6 +85,8 @@ class Forecast:
     """What the first epoch of training holds, a line a task."""
     computed: str = ""
     """How rows go through the model."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What carries no adapter though `all-linear` was asked for."""
 
 
 def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None) -> Forecast:
@@ -117,6 +119,7 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
         _memory(recipe, shape),
         training.mix,
         str(build),
+        without_adapter(recipe, folder),
     )
 
 

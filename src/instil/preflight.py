@@ -16,8 +16,9 @@ from instil.data.prepare import TaskData
 from instil.data.registry import load_rows
 from instil.errors import DataError, InstilError, ModelError, Problem, RecipeError, nearest
 from instil.recipe import Method, Recipe
+from instil.results import LeftOut
 from instil.tasks.task import library, load_task
-from instil.training import encoded_training
+from instil.training import asks_for_all, encoded_training
 from instil.types import KlOn, Row, Template
 
 if TYPE_CHECKING:
@@ -148,12 +149,12 @@ def _replayed_tasks(recipe: Recipe, data: Sequence[TaskData]) -> None:
 
 
 def _layers(recipe: Recipe, folder: ModelFolder) -> None:
-    from instil.model.adapter import linear_layers
+    from instil.model.adapter import linear_layers, planned_lora, skeleton
 
-    targets = recipe.lora.target_modules
-    if recipe.method is Method.FULL or isinstance(targets, str):
+    if recipe.method is Method.FULL:
         return
-    layers = linear_layers(folder)
+    targets = recipe.lora.target_modules
+    layers = () if isinstance(targets, str) else linear_layers(skeleton(folder))
     short = list(dict.fromkeys(name.rpartition(".")[2] for name in layers))
     problems = [
         Problem(
@@ -162,11 +163,23 @@ def _layers(recipe: Recipe, folder: ModelFolder) -> None:
             allowed=f"all-linear, or some of {', '.join(short)}",
             nearest=nearest(target, short),
         )
-        for target in targets
+        for target in (() if isinstance(targets, str) else targets)
         if not any(name == target or name.endswith(f".{target}") for name in layers)
     ]
     if problems:
         raise RecipeError(*problems)
+    wanted = targets if isinstance(targets, str) else list(targets)
+    planned_lora(folder, lora_dropout=recipe.lora.lora_dropout, target_modules=wanted)
+
+
+def without_adapter(recipe: Recipe, folder: ModelFolder) -> tuple[LeftOut, ...]:
+    """Say what of the model will carry no adapter, though `all-linear` asks for every layer."""
+    from instil.model.adapter import ALL_LINEAR, left_out, planned_lora
+
+    if not asks_for_all(recipe):
+        return ()
+    dropout = recipe.lora.lora_dropout
+    return left_out(planned_lora(folder, lora_dropout=dropout, target_modules=ALL_LINEAR))
 
 
 def _max_length(recipe: Recipe, folder: ModelFolder) -> None:

@@ -227,6 +227,18 @@ class Means:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Base weights without an adapter, though `all-linear` asks for every linear layer."""
+
+    layers: tuple[str, ...]
+    """The last two names of their paths: `experts.gate_up_proj`."""
+    share: float
+    """Of the base model's weights, 0 to 1."""
+    refused: bool
+    """PEFT refuses them in this family; else they are stacked weights, and no linear layers."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingSummary:
     """How the training went."""
 
@@ -262,6 +274,8 @@ class TrainingSummary:
     """What was done to keep what the model knew; None: nothing."""
     quantize: str | None = None
     """How the frozen base was packed (nf4); None: it was not."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What carries no adapter though `all-linear` was asked for."""
 
     @property
     def number_format(self) -> str:

@@ -16,7 +16,7 @@ from instil.data.prepare import TaskData
 from instil.recipe import Recipe
 from instil.report import format as fmt
 from instil.report.mix import mix_text
-from instil.results import Means, TrainingSummary
+from instil.results import LeftOut, Means, TrainingSummary
 from instil.run import load_steps
 from instil.stages import Bench, load_base
 from instil.sweeping import find_rate, rule_rate
@@ -69,6 +69,8 @@ def _train(
 
     already = steps_done(bench.run.checkpoint)
     loaded = adapted(bench.recipe, folder)
+    for left in _left_out(bench.recipe, loaded):
+        bench.say(fmt.without_adapter(left))
     validate = validation_of(bench.recipe, loaded, data)
     bench.run.begin_steps(up_to=already)
     room = Room()
@@ -167,6 +169,17 @@ def adapted(recipe: Recipe, folder: ModelFolder) -> LoadedModel:
         target_modules=modules if isinstance(modules, str) else list(modules),
         seed=recipe.seed,
     )
+
+
+def asks_for_all(recipe: Recipe) -> bool:
+    """Whether every linear layer is to have an adapter."""
+    return recipe.method != "full" and recipe.lora.target_modules == "all-linear"
+
+
+def _left_out(recipe: Recipe, loaded: LoadedModel) -> tuple[LeftOut, ...]:
+    from instil.model.adapter import left_out
+
+    return left_out(loaded.model) if asks_for_all(recipe) else ()
 
 
 def objective(recipe: Recipe, folder: ModelFolder) -> Objective:
@@ -331,6 +344,7 @@ def training_summary(
         peak_memory_bytes=max(s.memory_bytes for s in steps),
         dtype=str(loaded.dtype).removeprefix("torch."),
         quantize=bench.recipe.quantize,
+        left_out=_left_out(bench.recipe, loaded),
         means=means_of(bench.recipe, steps, replayed=encoded.replayed),
     )
 

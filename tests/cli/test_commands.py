@@ -11,7 +11,7 @@ import pytest
 
 from instil.cli.check import mask_text
 from instil.data.findings import Finding
-from instil.results import MixLine
+from instil.results import LeftOut, MixLine
 from instil.types import Comparison, Piece, Prediction
 
 
@@ -32,8 +32,14 @@ def test_check_shows_everything_and_the_next_command(
         findings=(Finding("2 rows with HTML entities", 2, ("r.csv:3: &amp;",), "| unescape"),),
     )
     mix = (MixLine("amazon_reviews", 600, 600, 120, 48_000, 1_800),)
+    left_out = (LeftOut(("experts.down_proj",), 0.731, refused=False),)
     report = SimpleNamespace(
-        tasks=[task], seconds=421.0, memory_bytes=1_900_000_000, mix=mix, computed="row by row"
+        tasks=[task],
+        seconds=421.0,
+        memory_bytes=1_900_000_000,
+        mix=mix,
+        computed="row by row",
+        left_out=left_out,
     )
     library.answers["check_recipe"] = report
     result = instil_command("check", recipe_file, "--set", "test=300")
@@ -51,6 +57,7 @@ def test_check_shows_everything_and_the_next_command(
         "warning: the classes are [uneven]",
         "\u27e6yes<end>\u27e7",
         "600       600       120  48,000       1,800",
+        "no adapter on experts.down_proj (73.1 % of the base model's weights)",
         "7 min 01 s",
         "1.9 GB",
         "computed: row by row",

@@ -361,6 +361,15 @@ def test_an_image_is_an_error_with_its_place_or_a_bad_row(talk):
     assert "talk.jsonl:2, messages[1]" in loaded.bad[0]
 
 
+def test_tools_that_cannot_be_read_are_an_error_where_the_task_uses_them(talk):
+    names = GOOD | {"tools": ["hammer"]}
+    assert len(load_rows(talk(names)).rows) == 1
+    (told,) = problems(talk(names, tools="tools"))
+    assert "talk.jsonl:1, tools: these tools cannot be read" in told
+    loaded = load_rows(talk(GOOD, names, tools="tools", on_bad_row=OnBadRow.SKIP))
+    assert len(loaded.rows) == len(loaded.bad) == 1
+
+
 @pytest.mark.parametrize("use", ["tools", "calls"])
 def test_columns_of_tools_and_calls_may_lack_in_some_rows_but_not_in_all(talk, use):
     tools = [{"name": "stock", "parameters": {}}]

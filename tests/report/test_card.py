@@ -8,6 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from instil.report.card import Form, model_card, plain
+from instil.results import LeftOut
 from instil.types import Message, ToolCall
 
 HOSTILE = "</a>\n---\nlicense: mit\n---\n# x | <script>alert(1)</script> `code` [a](b) \x00\u202e"
@@ -56,6 +57,12 @@ def test_verdict_figures_data_and_training_are_there(sample: ModuleType) -> None
     assert "| headlines | headline | 500 | 100 | 150 | not stated | not stated |" in text
     assert "after is worse" in text
     assert "step 60" in text
+
+
+def test_layers_without_an_adapter_are_named(sample: ModuleType) -> None:
+    left_out = (LeftOut(("mixer.out_proj",), 0.169, refused=True),)
+    text = card_of(sample, training=replace(sample.run().training, left_out=left_out))
+    assert "- no adapter on mixer.out_proj (16.9 % of the base model's weights): PEFT" in text
 
 
 @pytest.mark.parametrize("form", list(Form))

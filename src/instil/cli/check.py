@@ -58,6 +58,8 @@ def show_check(report: Forecast, *, recipe: Path) -> None:
         _show_task(console, task)
     for line in mix_text(report.mix):
         console.print(line)
+    for left_out in report.left_out:
+        console.print(fmt.without_adapter(left_out))
     console.print(
         f"\nthe whole run: about {fmt.seconds(report.seconds)} and {fmt.size(report.memory_bytes)} "
         "of memory (estimates)"

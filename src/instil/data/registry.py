@@ -23,6 +23,7 @@ from pathlib import Path
 from instil.data.rowfile import BadRows
 from instil.data.shapes import UNUSABLE
 from instil.data.source import read_table
+from instil.data.turns import read_tools
 from instil.errors import DataError, Problem, TaskError, nearest
 from instil.tasks.template import evaluate
 from instil.types import OnBadRow, Row, Task
@@ -171,6 +172,8 @@ class _Reader:
         task = self.task
         fields = self._fields(columns, place=place)
         self.unseen = {use: name for use, name in self.unseen.items() if name not in fields}
+        if task.tools:
+            read_tools(fields.get(task.tools), where=f"{place}, {task.tools}")
         if self.seen == 1:
             _check_columns(task, fields, place=place)
         elif self._lacks(fields, place=place):

@@ -530,6 +530,13 @@ class ChatFormat:
         return int(self.stop_id if bos is None else bos)
 
     @property
+    def text_opening(self) -> tuple[int, ...]:
+        """What the tokenizer itself writes before a text: BOS, or nothing as with Qwen's."""
+        bos = self.tokenizer.bos_token_id
+        first = list(self.tokenizer("")["input_ids"])[:1]
+        return (int(bos),) if bos is not None and first == [bos] else ()
+
+    @property
     def text_ends(self) -> tuple[int, ...]:
         """Tokens that end a text: EOS, unless it ends a turn, after which a dialogue goes on."""
         eos = self.tokenizer.eos_token_id

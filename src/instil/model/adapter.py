@@ -8,6 +8,8 @@ in.
 from __future__ import annotations
 
 import contextlib
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +24,14 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from transformers import AutoConfig, AutoModelForCausalLM
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import _check_lora_target_modules_mamba as refuse_incompatible
+from torch.nn.modules.conv import _ConvNd as AnyConvolution
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.pytorch_utils import Conv1D
 
 from instil.errors import ModelError, Problem
+from instil.model import nf4
 from instil.model.fused import fuse_lora
 from instil.model.load import (
     LoadedModel,
@@ -36,7 +42,14 @@ from instil.model.load import (
     unreadable,
 )
 from instil.model.nf4 import is_packed, packing, whole
+from instil.model.packed import base_of
 from instil.model.soundness import brief, check_folder
+from instil.results import LeftOut
+
+ALL_LINEAR = "all-linear"
+"""PEFT's word for every linear layer but the output embeddings; of some families PEFT has a mapping
+that adds expert layers, or refuses layers."""
+_LINEAR = (torch.nn.Linear, Conv1D)
 
 
 def add_lora(
@@ -50,29 +63,134 @@ def add_lora(
 ) -> LoadedModel:
     """Wrap the model in a fresh LoRA adapter, initialised from `seed`; the base is frozen.
 
+    `all-linear` leaves out what PEFT refuses in the model's family; `left_out` says what.
+
     Raises:
-        ModelError: `target_modules` names no layer of this model.
+        ModelError: `target_modules` names no layer of this model, or one that PEFT refuses.
     """
     config = LoraConfig(
-        r=r,
-        lora_alpha=lora_alpha,
-        lora_dropout=lora_dropout,
-        target_modules=target_modules,
-        task_type=TaskType.CAUSAL_LM,
+        r=r, lora_alpha=lora_alpha, lora_dropout=lora_dropout, target_modules=target_modules
     )
     torch.manual_seed(seed)
-    try:
-        with quiet():
-            model = get_peft_model(loaded.model, config)
-    except ValueError as error:
-        raise ModelError(
-            Problem(f"the adapter does not fit: {error}", where="lora.target_modules")
-        ) from error
+    model = _wrapped(loaded.model, config)
     # From here PEFT loads the base by itself; a catalogue's name would mean nothing to it.
     base = loaded.folder.hub_id or str(loaded.folder.path)
     model.peft_config["default"].base_model_name_or_path = base
+    return _with_adapter(loaded, model)
+
+
+def planned_lora(
+    folder: ModelFolder, *, lora_dropout: float, target_modules: str | list[str]
+) -> PeftModel:
+    """Wrap the folder's model as `add_lora` would, without any weights.
+
+    Raises:
+        ModelError: As `add_lora`, or the folder's config is of no model.
+    """
+    config = LoraConfig(lora_dropout=lora_dropout, target_modules=target_modules)
+    with torch.device("meta"):
+        return _wrapped(skeleton(folder), config)
+
+
+def _wrapped(model: Any, config: LoraConfig) -> PeftModel:
+    encoder_decoder = model.config.is_encoder_decoder
+    config.task_type = TaskType.SEQ_2_SEQ_LM if encoder_decoder else TaskType.CAUSAL_LM
+    if config.target_modules == ALL_LINEAR:
+        config.exclude_modules = _refused(model, config) or None
+    try:
+        with _hushed():
+            return get_peft_model(model, config)
+    except ValueError as error:
+        if "lora_dropout" in str(error):
+            problem = Problem(
+                "the adapters of this model's expert layers cannot drop out inputs",
+                where="lora.lora_dropout",
+                found=str(config.lora_dropout),
+                fix="lora.lora_dropout: 0, or name other layers in lora.target_modules",
+            )
+        else:
+            problem = Problem(f"the adapter does not fit: {error}", where="lora.target_modules")
+        raise ModelError(problem) from error
+
+
+def _with_adapter(loaded: LoadedModel, model: PeftModel) -> LoadedModel:
     fuse_lora(model)
-    return replace(loaded, model=model)
+    build = loaded.build
+    if adapts_head(model):
+        build = replace(build, own_head=False)
+    return replace(loaded, model=model, build=build)
+
+
+def adapts_head(model: Any) -> bool:
+    """Whether the output embeddings carry an adapter: then their weight alone is not the head."""
+    return isinstance(base_of(model).get_output_embeddings(), LoraLayer)
+
+
+def _refused(model: torch.nn.Module, config: LoraConfig) -> list[str]:
+    """Return the last names of the linear layers that PEFT refuses in the model's family."""
+    named = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, _LINEAR)}
+
+    def refused(name: str) -> bool:
+        try:
+            refuse_incompatible(config, model, name)
+        except ValueError:
+            return True
+        return False
+
+    return sorted(filter(refused, named))
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Hush PEFT's advice as well: what it warns of (tied embeddings, Conv1D) is seen to here."""
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        # Ranks of expert layers are looked for among modules, and used all the same.
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys", RuntimeWarning)
+        yield
+
+
+def left_out(model: PeftModel) -> tuple[LeftOut, ...]:
+    """Say what carries no adapter though `all-linear` asks for every linear layer.
+
+    The output embeddings, which `all-linear` does not mean, are not counted.
+    """
+    base = model.get_base_model()
+    adapted = {id(_adapted_weight(m)) for m in base.modules() if isinstance(m, LoraLayer)}
+    head = base.get_output_embeddings()
+    found: dict[str, list[tuple[str, torch.Tensor]]] = {"parameters": [], "refused": []}
+    for name, module in base.named_modules():
+        for own, weight in module.named_parameters(recurse=False):
+            if "lora_" in name or id(weight) in adapted or module is head:
+                continue
+            if isinstance(module, _LINEAR) and own == "weight":
+                found["refused"].append((name, weight))
+            elif weight.dim() == 3 and not isinstance(module, AnyConvolution):
+                found["parameters"].append((f"{name}.{own}", weight))
+    total = base_parameters(model)
+    return tuple(
+        LeftOut(
+            tuple(dict.fromkeys(_short(name) for name, _ in weights)),
+            sum(nf4.count(weight) for _, weight in weights) / total,
+            refused=kind == "refused",
+        )
+        for kind, weights in found.items()
+        if weights
+    )
+
+
+def _adapted_weight(layer: Any) -> Any:
+    """Return what an adapter is added to: a layer's weight, or one of a module's parameters."""
+    return getattr(layer.get_base_layer(), getattr(layer, "parameter_name", None) or "weight", None)
+
+
+def _short(name: str) -> str:
+    """Return the last two names of a path.
+
+    >>> _short("model.layers.0.mlp.experts.base_layer.gate_up_proj")
+    'experts.gate_up_proj'
+    """
+    return ".".join(name.replace(".base_layer", "").split(".")[-2:])
 
 
 def train_all(loaded: LoadedModel) -> LoadedModel:
@@ -81,8 +199,8 @@ def train_all(loaded: LoadedModel) -> LoadedModel:
     return loaded
 
 
-def linear_layers(folder: ModelFolder) -> tuple[str, ...]:
-    """Name the layers that can have an adapter; the weights are not read.
+def skeleton(folder: ModelFolder) -> Any:
+    """Build the folder's model without its weights: its layers can be named, and wrapped.
 
     Raises:
         ModelError: The folder's config is of no model.
@@ -90,10 +208,15 @@ def linear_layers(folder: ModelFolder) -> tuple[str, ...]:
     try:
         with quiet(), torch.device("meta"):
             config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False)
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+            return kind.from_config(config, trust_remote_code=False)
     except Exception as error:  # as `load_model`
         raise unreadable(folder, error) from error
-    kinds = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
+
+
+def linear_layers(model: torch.nn.Module) -> tuple[str, ...]:
+    """Name the layers that can have an adapter."""
+    kinds = (*_LINEAR, torch.nn.Embedding)
     return tuple(name for name, module in model.named_modules() if isinstance(module, kinds))
 
 
@@ -106,7 +229,7 @@ def load_adapter(loaded: LoadedModel, path: Path) -> LoadedModel:
     if not (path / "adapter_config.json").is_file():
         raise ModelError(Problem(f"{path} holds no adapter (adapter_config.json)"))
     try:
-        with quiet():
+        with _hushed():
             model = PeftModel.from_pretrained(loaded.model, str(path))
     # peft, transformers and safetensors raise many unrelated kinds
     except Exception as error:
@@ -117,9 +240,8 @@ def load_adapter(loaded: LoadedModel, path: Path) -> LoadedModel:
                 fix="copy the folder again, or make the run anew",
             )
         ) from error
-    fuse_lora(model)
     model.eval()
-    return replace(loaded, model=model)
+    return _with_adapter(loaded, model)
 
 
 def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -189,14 +311,52 @@ def load_shipped(
 def merged(loaded: LoadedModel) -> LoadedModel:
     """Fold the adapter into the base weights; added in float32, so only the sum is rounded.
 
-    A 4-bit base is unpacked first: what the adapter was trained on is what it is added to.
+    A 4-bit base is unpacked first: what the adapter was trained on is what it is added to. Where
+    an adapted layer shares its weight with another one (tied embeddings), the two are untied.
+
+    Raises:
+        ModelError: This family ties them again, whatever its config says.
     """
     model = loaded.model
     if isinstance(model, PeftModel):
         if any(map(is_packed, model.modules())):
             model = _unpacked(model)
-        model = model.to(torch.float32).merge_and_unload()
+        model = model.to(torch.float32)
+        _untie(model)
+        with _hushed():
+            model = model.merge_and_unload()
+        _require_untied(model)
     return replace(loaded, model=model)
+
+
+def _untie(model: PeftModel) -> None:
+    """Give adapted layers a copy of the weight that they share with others.
+
+    Else merging would change the others too: an adapter on the input embeddings is none on the
+    output embeddings, though they are one weight.
+    """
+    base = model.get_base_model()
+    sharing = Counter(id(p) for m in base.modules() for p in m.parameters(recurse=False))
+    for layer in (m.get_base_layer() for m in base.modules() if isinstance(m, LoraLayer)):
+        weight = getattr(layer, "weight", None)
+        if weight is not None and sharing[id(weight)] > 1:
+            layer.weight = torch.nn.Parameter(weight.detach().clone(), requires_grad=False)
+            for config in (base.config, base.config.get_text_config()):
+                config.tie_word_embeddings = False
+
+
+def _require_untied(model: Any) -> None:
+    """Refuse a model whose weights will be tied when it is loaded, and differ."""
+    tied = model.get_expanded_tied_weights_keys(all_submodels=True)
+    for one, other in tied.items():
+        if model.get_parameter(one) is not model.get_parameter(other):
+            raise ModelError(
+                Problem(
+                    f"{one} and {other} are one weight in this family, and the adapter is on one",
+                    where="lora.target_modules",
+                    fix="export without --merge, or train without adapters on the embeddings",
+                )
+            )
 
 
 def _unpacked(model: PeftModel) -> PeftModel:

@@ -60,20 +60,30 @@ def _write(loaded: LoadedModel, out: Path) -> None:
 
 
 def generation_config(loaded: LoadedModel) -> GenerationConfig:
-    """Greedy generation that stops where the model was taught to stop."""
-    stops, config = loaded.chat.stop_ids, base_of(loaded.model).config
+    """Greedy generation that stops where the model was taught to stop.
+
+    A tokenizer may know more tokens than the model: those have no embedding, so they are neither
+    named nor ever generated.
+    """
+    model = base_of(loaded.model)
+    rows = model.get_input_embeddings().weight.shape[0]
+
+    def known(token: int | None) -> int | None:
+        return token if token is not None and token < rows else None
+
+    stops = [token for token in loaded.chat.stop_ids if token < rows]
     encoded = (
         {
-            "decoder_start_token_id": decoder_start(base_of(loaded.model)),
-            "forced_bos_token_id": getattr(config, "forced_bos_token_id", None),
+            "decoder_start_token_id": decoder_start(model),
+            "forced_bos_token_id": known(getattr(model.config, "forced_bos_token_id", None)),
         }
-        if config.is_encoder_decoder
+        if model.config.is_encoder_decoder
         else {}
     )
     return GenerationConfig(
         **encoded,
         do_sample=False,
-        bos_token_id=loaded.chat.tokenizer.bos_token_id,
-        eos_token_id=stops[0] if len(stops) == 1 else list(stops),
-        pad_token_id=loaded.chat.pad_id,
+        bos_token_id=known(loaded.chat.tokenizer.bos_token_id),
+        eos_token_id=stops if len(stops) > 1 else next(iter(stops), None),
+        pad_token_id=known(loaded.chat.pad_id),
     )

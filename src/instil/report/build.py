@@ -288,6 +288,7 @@ def _cost_numbers(summary: RunSummary) -> list[KeyNumber]:
     training = summary.training
     share = fmt.percent(training.trainable_share)
     weights = f"{fmt.parameters(training.trainable_parameters)} weights, {share} of the model"
+    weights = "; ".join([weights, *map(fmt.without_adapter, training.left_out)])
     numbers = [KeyNumber("Training", fmt.seconds(training.seconds), weights)]
     tuned, prompting = (
         arms.find_arm(summary.tasks[0], name) if summary.tasks else None

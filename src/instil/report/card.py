@@ -230,6 +230,7 @@ def _training(summary: RunSummary, manifest: Mapping[str, object]) -> list[str]:
     versions = _mapping(manifest.get("versions"))
     lines = [
         f"- {fmt.parameters(training.trainable_parameters)} weights trained ({share} of the model)",
+        *(f"- {plain(fmt.without_adapter(each))}" for each in training.left_out),
         f"- {fmt.count(training.steps)} steps, {fmt.fixed(training.epochs, 2)} epochs; "
         f"the weights of step {fmt.count(training.best_step)} were kept, by validation",
         f"- peak learning rate {training.learning_rate:.3g}, {plain(training.number_format)}, "

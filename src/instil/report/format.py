@@ -20,7 +20,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from instil.evaluate.metrics import METRICS, NATS
-from instil.results import MEAN_SCORE
+from instil.results import MEAN_SCORE, LeftOut
 from instil.types import Comparison, Summary
 
 NBSP = "\u00a0"
@@ -95,6 +95,13 @@ def signed(value: float, decimals: int) -> str:
 def percent(share: float) -> str:
     """Return a share of 1 in percent, with one decimal."""
     return MISSING if not math.isfinite(share) else f"{fixed(100 * share, 1)}{NBSP}%"
+
+
+def without_adapter(left_out: LeftOut) -> str:
+    """Say which layers carry no adapter, how much of the base model they are, and why."""
+    why = "PEFT refuses them in this family" if left_out.refused else "stacked, not linear layers"
+    share = f"{percent(left_out.share)} of the base model's weights"
+    return f"no adapter on {', '.join(left_out.layers)} ({share}): {why}"
 
 
 def figure(value: float, metric: str) -> str:
