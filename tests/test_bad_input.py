@@ -124,7 +124,7 @@ def test_check_says_which_layers_all_linear_leaves_out(state_space: Path):
     done = instil("check", "recipe.yaml")
     assert done.exit_code == 0, done.output
     assert "no adapter on mixer.out_proj (" in done.stdout
-    assert "PEFT refuses them in this family" in done.stdout
+    assert "PEFT has no adapter for them in this family" in done.stdout
 
 
 def test_max_length_beyond_the_models_own(refused):

@@ -234,8 +234,8 @@ class LeftOut:
     """The last two names of their paths: `experts.gate_up_proj`."""
     share: float
     """Of the base model's weights, 0 to 1."""
-    refused: bool
-    """PEFT refuses them in this family; else they are stacked weights, and no linear layers."""
+    linear: bool
+    """Linear layers for which PEFT has no adapter in this family; else stacked weights."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ def test_verdict_figures_data_and_training_are_there(sample: ModuleType) -> None
 
 
 def test_layers_without_an_adapter_are_named(sample: ModuleType) -> None:
-    left_out = (LeftOut(("mixer.out_proj",), 0.169, refused=True),)
+    left_out = (LeftOut(("mixer.out_proj",), 0.169, linear=True),)
     text = card_of(sample, training=replace(sample.run().training, left_out=left_out))
     assert "- no adapter on mixer.out_proj (16.9 % of the base model's weights): PEFT" in text
 
