@@ -206,7 +206,7 @@ def with_adapter(family: Opened) -> LoadedModel:
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for p in trainable(loaded.model).values():
-            p += 0.2 * torch.randn(p.shape, generator=generator)
+            p += 0.1 * torch.randn(p.shape, generator=generator)
     loaded.model.eval()
     return loaded
 
@@ -228,7 +228,7 @@ def test_an_adapter_trained_saved_loaded_and_merged(family, tmp_path):
     again = load_shipped(tmp_path / "adapter", base=base, device="cpu", dtype="float32")
     with torch.inference_mode():
         wanted, without = all_logits(reference), all_logits(family.reference)
-        assert float((wanted - without).norm()) > 0.05 * float(without.norm())
+        assert float((wanted - without).norm()) > 0.02 * float(without.norm())
         assert_same(all_logits(again.model), wanted)
         save_model(merged(again), tmp_path / "merged")
         assert_same(all_logits(of_transformers(tmp_path / "merged")), wanted)
