@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
-from instil.data.build import history
+from instil.data.build import history, prompt_turn, tools
 from instil.data.registry import plain, word_of
 from instil.data.source import read_table
 from instil.errors import DataError, Problem, RunError, TaskError
@@ -272,9 +272,17 @@ def _ask(asked: _Asking, fields: Mapping[str, object], number: int, *, where: st
     turns = turns if template.system else []
     turns = [turn for turn in turns if turn.content]
     turns += history(task, template, fields, where=where)
-    prompt = Message("user", render(template.prompt, scope, where=where))
+    prompt = prompt_turn(task, template, fields, render(template.prompt, scope, where=where))
     return Example(
-        str(number), task.id, template.id, str(number), "", (*turns, prompt), "", choices
+        str(number),
+        task.id,
+        template.id,
+        str(number),
+        "",
+        (*turns, prompt),
+        "",
+        choices,
+        tools=tools(task, template, fields, where=where),
     )
 
 

@@ -20,6 +20,7 @@ from transformers import GenerationConfig
 from transformers.generation import BaseStreamer
 
 from instil.encode.batch import Batch
+from instil.evaluate.calls import as_in_data
 from instil.evaluate.choices import common_prefix
 from instil.model.attention import Remembering
 from instil.model.export import generation_config
@@ -195,9 +196,15 @@ def _prediction(
     stops = set(loaded.chat.stop_ids)
     end = next((n for n, token in enumerate(new) if token in stops), None)
     kept = new if end is None else new[:end]
+    decode = loaded.chat.tokenizer.decode
+    text = decode(kept, skip_special_tokens=True).strip()
+    if example.tools or example.target_calls:
+        marked = decode(kept).strip()  # a call's marks may be special tokens
+        called = as_in_data(marked)
+        text = text if called == marked else called
     return Prediction(
         example.id,
-        loaded.chat.tokenizer.decode(kept, skip_special_tokens=True).strip(),
+        text,
         stopped=end is not None,
         prompt_tokens=prompt_tokens,
         new_tokens=len(kept) + (end is not None),
