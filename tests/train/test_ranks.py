@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from builds import OWN, PADDED
 from test_loop import SCHEDULE, encoded, lora
 
 from instil.encode.pack import batches, pack
@@ -110,9 +111,9 @@ def test_1_x_8_equals_8_x_1_equals_2_processes_x_4(tiny, tmp_path, method):
             assert (two[0][1][name] == two[1][1][name]).all(), "bit for bit among processes"
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_the_gradient_is_that_of_one_process_however_packs_are_dealt(tiny, tmp_path, size):
-    loaded = lora(tiny)
+@pytest.mark.parametrize(("size", "build"), [(2, OWN), (3, OWN), (2, PADDED)])
+def test_the_gradient_is_that_of_one_process_however_packs_are_dealt(tiny, tmp_path, size, build):
+    loaded = replace(lora(tiny), build=build)
     packs = pack(items_of([20, 14, 9, 22, 17]), max_tokens=60)  # two packs
 
     def gradient(number=0):
