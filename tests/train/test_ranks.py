@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from builds import OWN, PADDED
 from test_loop import SCHEDULE, encoded, lora
 
+from builds import OWN, PADDED
 from instil.encode.pack import batches, pack
 from instil.errors import TrainError
 from instil.model.adapter import snapshot, train_all, trainable
