@@ -173,6 +173,18 @@ def edit(path: Path, **changes: object) -> None:
     path.write_text(json.dumps({**data, **changes}), encoding="utf-8")
 
 
+def test_an_encoder_cannot_write(refused, broken: Path):
+    from transformers import BertConfig, BertForMaskedLM
+
+    (broken / "model.safetensors").unlink()
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = BertConfig(**sizes, vocab_size=400, intermediate_size=64, initializer_range=0.3)
+    BertForMaskedLM(config).save_pretrained(broken)
+    said = refused("model=./model")
+    assert "reads a text in both directions" in said
+    assert "a causal language model, or an encoder-decoder model" in said
+
+
 @pytest.mark.parametrize("data", [b"", b"garbage" * 99, b"version https://git-lfs.github.com/spec"])
 def test_weights_that_are_none(refused, broken: Path, data: bytes):
     (broken / "model.safetensors").write_bytes(data)

@@ -255,8 +255,9 @@ def find_model(bench: Bench, rows: Sequence[TaskData]) -> ModelFolder:
     """
     from instil.model.load import fingerprint, folder_bytes, resolve_model
 
+    rules = chat_rules(bench.recipe, rows, date=_day(bench.run))
     with bench.stage("model"):
-        found = resolve_model(bench.recipe.model, say=bench.say)
+        found = replace(resolve_model(bench.recipe.model, say=bench.say), chat=rules)
         build = base_proof(bench.recipe, found)
     facts = {
         "name": found.name,
@@ -265,13 +266,12 @@ def find_model(bench: Bench, rows: Sequence[TaskData]) -> ModelFolder:
         "bytes": folder_bytes(found.path),
         "computed": str(build),
     }
-    rules = chat_rules(bench.recipe, rows, date=_day(bench.run))
     bench.run.note(model=facts, chat=asdict(rules))
-    return replace(found, chat=rules)
+    return found
 
 
 def note_chat(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> None:
-    """Show and note what the chat format does to the rows: turns left out, joined, untrained."""
+    """Show and note what the chat format does to the rows: turns left out or joined."""
     from instil.encode.chat_findings import chat_findings
     from instil.model.load import load_tokenizer
 
@@ -294,19 +294,13 @@ def chat_rules(recipe: Recipe, rows: Sequence[TaskData], *, date: str = "") -> C
         date: The day that a chat template writes, ISO 8601; empty: today.
     """
     from instil.encode.chat_template import ChatRules
+    from instil.encode.chat_turns import has_thoughts
 
     thinking = recipe.thinking
     if thinking is Thinking.AUTO:
-        thinking = Thinking.ON if any(map(_has_thoughts, rows)) else Thinking.OFF
+        thoughtful = any(has_thoughts(row, d.task) for d in rows for row in d.train)
+        thinking = Thinking.ON if thoughtful else Thinking.OFF
     return ChatRules(recipe.chat_template or "", recipe.system, thinking, date or now())
-
-
-def _has_thoughts(data: TaskData) -> bool:
-    from instil.encode.chat_format import thoughts_of
-
-    if data.task.choices:
-        return False
-    return any(thoughts_of(str(row.fields.get(data.task.target))) for row in data.train)
 
 
 def _day(run: Run) -> str:

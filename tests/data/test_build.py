@@ -374,6 +374,14 @@ def test_a_history_that_is_no_list_of_turns(turns):
         render_example(TALK, TALK.templates[0], talk(history=turns))
 
 
+@pytest.mark.parametrize("answers", [{"text": ["iron"]}, [["iron"]], [{"text": "iron"}]])
+def test_references_that_are_no_texts(answers):
+    task = replace(TASK, choices=(), references="answers", metric="token_f1")
+    template = Template("free", "{{ text }}", "{{ label }}")
+    with pytest.raises(DataError, match=r"reviews\.csv:1: task reviews: 'answers' is not a list"):
+        render_example(task, template, make_row(answers=answers))
+
+
 # ---- tools, calls, and answers that are context alone
 
 CALLS = [{"name": "stock", "arguments": '{"of": "mugs"}'}]

@@ -362,6 +362,30 @@ def test_tools_and_calls_are_found_without_any_earlier_turn(tmp_path: Path) -> N
     assert any(line.startswith("  calls   completion_calls (in ") for line in guess.reasons)
 
 
+def test_a_column_of_other_tools_is_not_used_and_told(tmp_path: Path) -> None:
+    rows = [[turn("user", text), turn("assistant", f"It is {text}")] for text in sentences()]
+    guess = talks(tmp_path / "talk.jsonl", rows, tools=["hammer"])
+    assert guess.tools is None
+    assert "the column 'tools' holds no JSON schemas: not used" in guess.warnings
+
+
+def test_conversations_that_are_left_out_bring_no_history(tmp_path: Path) -> None:
+    rows = [[turn("user", text), turn("assistant", f"It is {text}")] for text in sentences()]
+    rows[3].append(turn("assistant", "Again."))
+    guess = talks(tmp_path / "talk.jsonl", rows)
+    assert guess.history == ""
+    assert guess.text.name == "prompt"
+
+
+@pytest.mark.parametrize("flag", ["text", "label", "target"])
+def test_a_column_of_lists_cannot_be_named(tmp_path: Path, flag: str) -> None:
+    path = tmp_path / "rows.json"
+    rows = [{"text": text, "label": "ab"[len(text) % 2], "tags": ["x"]} for text in sentences()]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    with pytest.raises(DataError, match="'tags' holds lists or mappings"):
+        inspect_table(SourceSpec(uri=str(path)), wishes=Wishes(**{flag: "tags"}))
+
+
 def test_columns_of_turns_are_a_conversation(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     rows = [

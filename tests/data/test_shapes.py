@@ -217,12 +217,11 @@ def test_a_first_turn_without_a_text_is_a_turn_all_the_same():
     )
 
 
-def test_tools_that_cannot_be_read_are_told_with_their_place():
-    row = with_tool() | {"tools": ["stock"]}
-    with pytest.raises(DataError) as caught:
-        normalise_shape(row, place="d.jsonl:3")
-    assert caught.value.problems[0].where == "d.jsonl:3, tools"
-    assert normalise_shape({"text": "a", "tools": ["hammer"]}) == {"text": "a", "tools": ["hammer"]}
+def test_a_conversation_as_json_text():
+    row = {"messages": json.dumps(with_tool()["messages"])}
+    assert recognise(row) is Shape.MESSAGES
+    assert normalise_shape(row)["completion"] == SAID
+    assert recognise({"messages": "[no turns"}) is Shape.PLAIN
 
 
 def test_weights_lead_to_the_last_answer_that_is_trained_on():

@@ -257,6 +257,16 @@ def _asked(task: Task, template: Template, row: Row, *, name: str) -> tuple[str,
         return ()
     values = row.fields.get(name) or []
     listed = values if isinstance(values, list | tuple) else [values]
+    nested = [value for value in listed if isinstance(value, list | tuple | Mapping)]
+    if nested:
+        raise DataError(
+            Problem(
+                f"{name!r} is not a list of texts",
+                where=f"{row.place or f'row {row.id}'}: task {task.id}",
+                found=repr(nested[0])[:80],
+                fix="compute a list of texts from it, under `fields` in the task file",
+            )
+        )
     return tuple(filter(None, (str(value).strip() for value in listed if value is not None)))
 
 

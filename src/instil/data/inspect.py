@@ -32,6 +32,7 @@ from instil.data.rowfile import BadRows
 from instil.data.shapes import CALLS, TOOL_COLUMNS, UNUSABLE, Shape, recognise
 from instil.data.source import read_table
 from instil.data.telling import reasons, rows_of, warnings
+from instil.data.turns import read_tools
 from instil.errors import DataError, Problem, nearest
 from instil.types import SourceSpec
 
@@ -113,6 +114,8 @@ class Table:
     """How many."""
     bad: BadRows = field(default_factory=BadRows)
     """Those that cannot be used, where they are skipped."""
+    no_tools: set[str] = field(default_factory=set)
+    """Columns named like one of tools that hold something else."""
     notes: Counter[str] = field(default_factory=Counter)
     """What of conversations is read otherwise than written: what -> rows."""
 
@@ -129,7 +132,8 @@ class Table:
     @property
     def tools(self) -> str:
         """The column with the functions that the model may call; empty where there is none."""
-        return next((name for name in TOOL_COLUMNS if self.talks and self._fills(name)), "")
+        found = (name for name in TOOL_COLUMNS if name not in self.no_tools and self._fills(name))
+        return next(found, "") if self.talks else ""
 
     @property
     def calls(self) -> str:
@@ -166,6 +170,7 @@ def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
         if not table.rows:
             table.shape = _shape(row)
         count_columns(table.columns, row, seen=table.rows)
+        table.no_tools |= {name for name in TOOL_COLUMNS if not _holds_tools(row.get(name))}
         table.rows += 1
     _check(table, wishes)
     text = _pick_text(table, wishes)
@@ -197,6 +202,14 @@ def _too_few(table: Table, guess: Guess) -> Problem:
 _ONE_ANSWER = "join answers that follow one another to one turn, or put the question between them"
 
 
+def _holds_tools(value: object) -> bool:
+    try:
+        read_tools(value, where="")
+    except DataError:
+        return False
+    return True
+
+
 def _shape(row: Mapping[str, object]) -> Shape:
     """Tell the shape of a row as it stands in the file, without what `read_table` adds."""
     own = {name: value for name, value in row.items() if name not in ("prompt", "completion")}
@@ -220,6 +233,15 @@ def _check(table: Table, wishes: Wishes) -> None:
         )
         for name, flag in flags.items()
         if name not in table.columns
+    ]
+    problems += [
+        Problem(
+            f"the column {name!r} holds lists or mappings, not text",
+            where=flag,
+            fix="name a column of texts, or write the text of each row into one",
+        )
+        for name, flag in flags.items()
+        if name != wishes.group and name in table.columns and table.columns[name].nested
     ]
     if wishes.label and wishes.target:
         what = "give either --label (few values) or --target (free text)"

@@ -40,6 +40,7 @@ A row of words with their tags (BIO, IOB, IOBES or bare types) gets its names in
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -52,7 +53,6 @@ from instil.data.turns import (
     UNASKED,
     UNWEIGHTED,
     Keys,
-    read_tools,
     read_turn,
     untrained,
 )
@@ -144,8 +144,8 @@ def normalise_shape(
         that can be learned gets an empty `completion`.
 
     Raises:
-        DataError: for a turn without speaker or text, or with an unknown speaker; for calls and
-            tools that cannot be read; for tokens and tags that do not go together.
+        DataError: for a turn without speaker or text, or with an unknown speaker; for calls that
+            cannot be read; for tokens and tags that do not go together.
     """
     shape = recognise(columns)
     if shape is Shape.ALPACA:
@@ -213,7 +213,7 @@ def _from_turns(turns: Sequence[Message], *, notes: Counter[str]) -> dict[str, o
             notes.update({why for number, why in context.items() if number < last})
         if last + 1 < len(said):
             notes[LEFT_OVER] += 1
-    history = [_entry(turn) for turn in (before[:-1] if asked else before)]
+    history = [_entry(turn) for turn in before[:-1]] if asked else []
     if asked and asked.role == "tool":
         history.append({**_entry(asked), "content": None})
     found: dict[str, object] = {
@@ -258,12 +258,6 @@ def _turns(columns: Mapping[str, object], shape: Shape, *, place: str) -> list[M
     found, problems = list[Message](), list[Problem]()
     called: dict[str, str] = {}
     keys = _KEYS[shape]
-    for name in TOOL_COLUMNS:
-        if columns.get(name):
-            try:
-                read_tools(columns[name], where=f"{place}, {name}" if place else name)
-            except DataError as error:
-                problems += error.problems
     for column, turns in _conversation(columns).items():
         for number, turn in enumerate(turns, start=1):
             label = f"{column}[{number}]"
@@ -289,10 +283,13 @@ def _turns(columns: Mapping[str, object], shape: Shape, *, place: str) -> list[M
 def _conversation(columns: Mapping[str, object]) -> dict[str, list[dict[str, object]]]:
     """The turns of a row by the columns in which they stand; empty where it has none.
 
-    That is one column or, as TRL has it, `prompt` and `completion`, one of which may be a text.
+    That is one column (a table may hold it as JSON text) or, as TRL has it, `prompt` and
+    `completion`, one of which may be a text.
     """
     for name in _COLUMNS:
         turns = columns.get(name)
+        if isinstance(turns, str) and turns.lstrip().startswith("["):
+            turns = _parsed(turns)
         if _is_turns(turns):
             return {name: turns}
     halves = {"prompt": columns.get("prompt"), "completion": columns.get("completion")}
@@ -304,6 +301,13 @@ def _conversation(columns: Mapping[str, object]) -> dict[str, list[dict[str, obj
         for name, half in halves.items()
     }
     return {name: turns for name, turns in found.items() if _is_turns(turns)}
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _is_turns(value: object) -> TypeGuard[list[dict[str, object]]]:

@@ -71,6 +71,9 @@ def warnings(
     yield from (f"{note}: {rows_of(count)}" for note, count in table.notes.items())
     if table.bad.found:
         yield f"{rows_of(len(table.bad.found))} skipped, such as {table.bad.found[0]}"
+    if table.talks:
+        named = (name for name in table.no_tools if name in table.columns)
+        yield from (f"the column {name!r} holds no JSON schemas: not used" for name in named)
     for column in table.columns.values():
         yield from personal_data(column, used=column in (text.column, target.column))
 

@@ -165,12 +165,14 @@ def target_loss(loaded: LoadedModel, examples: Sequence[Example]) -> Marked:
 def text_loss(loaded: LoadedModel, examples: Sequence[Example], *, max_tokens: int) -> Marked:
     """Cross-entropy of plain texts, the examples' targets, with no prompt around them.
 
-    Every token but a text's first is predicted, up to `max_tokens`; nats per token.
+    Every token but a text's first is predicted, up to `max_tokens`; nats per token. Where the
+    tokenizer itself writes BOS before a text, it stands there too: without it Gemma is lost.
     """
+    opening = () if loaded.chat.encoder_decoder else loaded.chat.text_opening
     requests = []
     for example in examples:
         ids = loaded.chat.tokens(example.target)[: max_tokens + 1]
-        requests.append(Request(tuple(ids[:1]), (tuple(ids[1:]),)))
+        requests.append(Request((*opening, *ids[:1]), (tuple(ids[1:]),)))
     found = likelihoods(loaded, requests)
     predictions = [
         Prediction(e.id, "", nll=-here.nats / here.tokens)

@@ -171,8 +171,7 @@ def _refused(model: torch.nn.Module, config: LoraConfig) -> list[str]:
     }
 
     def refused(name: str) -> bool:
-        # Llama 4's router computes more than a product: PEFT's layer cannot stand around it.
-        if type(named[name]) not in _LINEAR and not is_packed(named[name]):
+        if not _maps_rows(named[name]):
             return True
         if name in _PASSED_BY:
             return True
@@ -183,6 +182,20 @@ def _refused(model: torch.nn.Module, config: LoraConfig) -> list[str]:
         return False
 
     return sorted(filter(refused, named))
+
+
+def _maps_rows(layer: torch.nn.Module) -> bool:
+    """Whether a kind of linear layer gives one row for one row, to which an adapter's can be added.
+
+    Falcon's own kind does; Llama 4's router gives several values, which PEFT's layer cannot add to.
+    """
+    if type(layer) in _LINEAR or is_packed(layer):
+        return True
+    assert isinstance(layer.weight, torch.Tensor)
+    rows = layer.weight.new_zeros(1, layer.weight.shape[1])
+    with torch.no_grad():
+        out = layer(rows)
+    return isinstance(out, torch.Tensor) and out.shape == (1, layer.weight.shape[0])
 
 
 @contextlib.contextmanager
