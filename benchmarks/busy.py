@@ -150,12 +150,15 @@ def table(report: Mapping[str, Any]) -> str:
         f"{report['machine']['processor']}, {report['machine']['cores']} cores; tokens/s by "
         f"GOMP_SPINCOUNT, median of {report['turns']} interleaved turns (lowest to highest)",
         "",
-        f"| busy processes beside it | {' | '.join(f'{n:,}' for n in spins)} |",
-        "|---" * (1 + len(spins)) + "|",
+        f"| busy processes beside it | {' | '.join(f'{n:,}' for n in spins)} | others, cores |",
+        "|---" * (2 + len(spins)) + "|",
     ]
     for beside in dict.fromkeys(line["beside"] for line in lines):
-        speeds = [line["tokens_per_second"] for line in lines if line["beside"] == beside]
-        cells = (f"{median(s):,.0f} ({min(s):,.0f} to {max(s):,.0f})" for s in speeds)
+        here = [line for line in lines if line["beside"] == beside]
+        speeds = (line["tokens_per_second"] for line in here)
+        cells = [f"{median(s):,.0f} ({min(s):,.0f} to {max(s):,.0f})" for s in speeds]
+        others = [n for line in here for n in line["others"]]
+        cells.append(f"{min(others):.1f} to {max(others):.1f}")
         rows.append(f"| {beside} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 

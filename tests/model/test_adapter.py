@@ -11,6 +11,8 @@ from transformers import (
     LlamaForCausalLM,
     Mamba2Config,
     Mamba2ForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
     T5Config,
@@ -225,6 +227,19 @@ def test_all_linear_leaves_out_what_peft_refuses_and_says_so(tiny):
     of_out = sum(p.numel() for n, p in model.named_parameters() if n.endswith("out_proj.weight"))
     all_of_base = sum(p.numel() for n, p in model.named_parameters() if "lora_" not in n)
     assert found == LeftOut(("mixer.out_proj",), of_out / all_of_base, linear=True)
+
+
+def test_a_layer_whose_weight_is_read_past_it_gets_no_adapter(tiny):
+    def mamba():
+        sizes = {"hidden_size": 32, "num_hidden_layers": 1, "state_size": 8, "time_step_rank": 4}
+        return replace(tiny, model=MambaForCausalLM(MambaConfig(vocab_size=90, **sizes)))
+
+    loaded = add_lora(mamba(), **SETTINGS)
+    assert {n.split(".")[-4] for n in trainable(loaded.model)} == {"in_proj", "x_proj"}
+    (found,) = left_out(loaded.model)
+    assert set(found.layers) == {"mixer.dt_proj", "mixer.out_proj"}
+    with pytest.raises(ModelError, match="'dt_proj' would do nothing"):
+        add_lora(mamba(), **(SETTINGS | {"target_modules": ["in_proj", "dt_proj"]}))
 
 
 def test_all_linear_leaves_out_a_router_that_is_more_than_a_product(tiny):

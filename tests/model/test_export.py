@@ -9,6 +9,7 @@ from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    BartConfig,
     GPT2Config,
     GptOssConfig,
     LlamaConfig,
@@ -16,6 +17,7 @@ from transformers import (
     Mamba2Config,
     MixtralConfig,
     T5Config,
+    UMT5Config,
 )
 
 from instil.errors import ModelError
@@ -60,6 +62,16 @@ CONFIGS = {
     "t5": T5Config(
         vocab_size=90, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
         decoder_start_token_id=0,
+    ),
+    "umt5": UMT5Config(
+        vocab_size=90, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
+        tie_word_embeddings=True, decoder_start_token_id=0,
+    ),
+    "bart": BartConfig(
+        vocab_size=90, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48, init_std=0.3,
+        max_position_embeddings=64, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+        decoder_start_token_id=2, forced_eos_token_id=None,
     ),
 }  # fmt: skip
 EMBEDDINGS = (
@@ -138,7 +150,7 @@ def test_adapters_on_embeddings_are_merged_into_what_they_were_on(tiny, name, ta
 
 
 @pytest.mark.parametrize("targets", EMBEDDINGS[:3], ids=" and ".join)
-@pytest.mark.parametrize("name", ["t5", "flan-t5"])
+@pytest.mark.parametrize("name", ["t5", "flan-t5", "bart"])
 def test_so_are_those_of_an_encoder_decoder_model(tiny, name, targets, tmp_path):
     loaded = trained(built(name, tiny), target_modules=targets)
     wanted = logits(loaded.model)
@@ -157,6 +169,11 @@ def test_a_family_that_ties_whatever_its_config_says_is_refused(tiny, monkeypatc
     )
     with pytest.raises(ModelError, match="without --merge"):
         merged(loaded)
+
+
+def test_a_family_that_computes_otherwise_when_untied_is_refused(tiny):
+    with pytest.raises(ModelError, match="computes something else"):
+        merged(trained(built("umt5", tiny), target_modules=["lm_head"]))
 
 
 def test_tied_embeddings_stay_tied_where_neither_has_an_adapter(tiny):

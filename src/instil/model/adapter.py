@@ -50,6 +50,9 @@ ALL_LINEAR = "all-linear"
 """PEFT's word for every linear layer but the output embeddings; of some families PEFT has a mapping
 that adds expert layers, or refuses layers."""
 _LINEAR = (torch.nn.Linear, Conv1D)
+_PASSED_BY = frozenset({"dt_proj", "classifier"})
+"""Layers of Mamba, Falcon-Mamba and Jamba, and LongCat's router, whose weight is multiplied past
+its module: an adapter on it is never seen, until it is merged."""
 
 
 def add_lora(
@@ -98,6 +101,9 @@ def _wrapped(model: Any, config: LoraConfig) -> PeftModel:
     config.task_type = TaskType.SEQ_2_SEQ_LM if encoder_decoder else TaskType.CAUSAL_LM
     if config.target_modules == ALL_LINEAR:
         config.exclude_modules = _refused(model, config) or None
+    elif passed_by := _PASSED_BY.intersection(config.target_modules):
+        why = "its weight is multiplied past the layer"
+        raise ModelError(*(_does_nothing(name, why) for name in sorted(passed_by)))
     unread = _never_read(model)
     try:
         with _hushed():
@@ -114,16 +120,18 @@ def _wrapped(model: Any, config: LoraConfig) -> PeftModel:
             problem = Problem(f"the adapter does not fit: {error}", where="lora.target_modules")
         raise ModelError(problem) from error
     if unread and isinstance(model.get_submodule(unread), LoraLayer):
-        raise ModelError(
-            Problem(
-                f"an adapter on {unread!r} would do nothing: encoder and decoder look tokens up in "
-                "embeddings of their own",
-                where="lora.target_modules",
-                found=unread,
-                fix="name embed_tokens instead",
-            )
-        )
+        why = "encoder and decoder look tokens up in embeddings of their own (embed_tokens)"
+        raise ModelError(_does_nothing(unread, why))
     return wrapped
+
+
+def _does_nothing(layer: str, why: str) -> Problem:
+    return Problem(
+        f"an adapter on {layer!r} would do nothing: {why}",
+        where="lora.target_modules",
+        found=layer,
+        fix=f"leave out {layer}",
+    )
 
 
 def _never_read(model: Any) -> str:
@@ -131,11 +139,14 @@ def _never_read(model: Any) -> str:
 
     T5 and BART keep it under `shared`; encoder and decoder have modules of their own around it.
     """
-    embeddings = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Embedding)}
+    if not model.config.is_encoder_decoder:
+        return ""
     table = model.get_input_embeddings()
-    lent = any(m is not table and m.weight is table.weight for m in embeddings.values())
-    named = (name for name, module in embeddings.items() if module is table)
-    return next(named, "") if lent and model.config.is_encoder_decoder else ""
+    parts = (model.get_encoder(), model.get_decoder())
+    if any(module is table for part in parts for module in part.modules()):
+        return ""
+    names: dict[int, str] = {id(module): name for name, module in model.named_modules()}
+    return names[id(table)]
 
 
 def _with_adapter(loaded: LoadedModel, model: PeftModel) -> LoadedModel:
@@ -161,6 +172,8 @@ def _refused(model: torch.nn.Module, config: LoraConfig) -> list[str]:
 
     def refused(name: str) -> bool:
         if not _maps_rows(named[name]):
+            return True
+        if name in _PASSED_BY:
             return True
         try:
             refuse_incompatible(config, model, name)
@@ -367,47 +380,88 @@ def merged(loaded: LoadedModel) -> LoadedModel:
         if any(map(is_packed, model.modules())):
             model = _unpacked(model)
         model = model.to(torch.float32)
-        were_tied = _tied(model.get_base_model())
-        _untie(model)
+        were_tied, ties = _tied(model), model.config.tie_word_embeddings
+        untied = _untie(model)
+        wanted = _few_logits(model) if untied else None
         with _hushed():
             model = model.merge_and_unload()
-        _require_untied(model, were_tied)
+        # PEFT takes embeddings of an encoder and of a decoder for ones that were tied.
+        model.config.tie_word_embeddings = ties
+        if wanted is not None:
+            _break_ties(model, were_tied)
+            _require_same(model, wanted)
     return replace(loaded, model=model)
 
 
-def _untie(model: PeftModel) -> None:
-    """Give adapted layers a copy of the weight that they share with others.
+def _tied(model: PeftModel) -> list[list[str]]:
+    """Return the names of weights that are one, as the base model calls them."""
+    groups: dict[int, list[str]] = {}
+    for name, weight in model.get_base_model().named_parameters(remove_duplicate=False):
+        groups.setdefault(id(weight), []).append(name.replace(".base_layer", ""))
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def _untie(model: PeftModel) -> bool:
+    """Give adapted layers a copy of the weight that they share with others; return whether any did.
 
     Else merging would change the others too: an adapter on the input embeddings is none on the
     output embeddings, though they are one weight.
     """
     base = model.get_base_model()
     sharing = Counter(id(p) for m in base.modules() for p in m.parameters(recurse=False))
+    untied = False
     for layer in (m.get_base_layer() for m in base.modules() if isinstance(m, LoraLayer)):
         weight = getattr(layer, "weight", None)
         if weight is not None and sharing[id(weight)] > 1:
-            layer.weight = torch.nn.Parameter(weight.detach().clone(), requires_grad=False)
-            for config in (base.config, base.config.get_text_config()):
-                config.tie_word_embeddings = False
+            _own(layer, "weight")
+            untied = True
+    return untied
 
 
-def _tied(model: Any) -> set[tuple[str, str]]:
-    """Return the pairs of weights that the config ties, and that are one."""
-    pairs = model.get_expanded_tied_weights_keys(all_submodels=True).items()
-    return {(a, b) for a, b in pairs if model.get_parameter(a) is model.get_parameter(b)}
+def _break_ties(model: Any, were_tied: list[list[str]]) -> None:
+    """Make every weight one of its own, in the config too: it ties all or none.
+
+    Raises:
+        ModelError: Whatever the config says, they will be tied when the model is loaded.
+    """
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False
+    for first, *others in were_tied:
+        for other in others:
+            if model.get_parameter(other) is model.get_parameter(first):
+                parent, _, name = other.rpartition(".")
+                _own(model.get_submodule(parent), name)
+    for one, other in model.get_expanded_tied_weights_keys(all_submodels=True).items():
+        if any(one in names and other in names for names in were_tied):
+            raise ModelError(_cannot_merge(f"{one} and {other} are one weight in this family"))
 
 
-def _require_untied(model: Any, were_tied: set[tuple[str, str]]) -> None:
-    """Refuse a model whose weights differ by now, and will be tied again when it is loaded."""
-    pairs = model.get_expanded_tied_weights_keys(all_submodels=True).items()
-    for one, other in (were_tied - _tied(model)) & set(pairs):
-        raise ModelError(
-            Problem(
-                f"{one} and {other} are one weight in this family, and the adapter is on one",
-                where="lora.target_modules",
-                fix="export without --merge, or train without adapters on the embeddings",
-            )
-        )
+def _few_logits(model: Any) -> torch.Tensor:
+    config = base_of(model).config
+    ids = torch.arange(1, 9, device=model.device)[None]
+    inputs = {"decoder_input_ids": ids} if config.is_encoder_decoder else {}
+    with torch.inference_mode():
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False, **inputs).logits
+    return logits
+
+
+def _require_same(model: Any, wanted: torch.Tensor) -> None:
+    """Refuse an untied model that computes otherwise: UMT5 scales what a tied head reads."""
+    if (_few_logits(model) - wanted).abs().max() > 1e-3 * wanted.abs().max():
+        raise ModelError(_cannot_merge("untied, this family computes something else"))
+
+
+def _cannot_merge(why: str) -> Problem:
+    return Problem(
+        f"an adapter on tied embeddings cannot be merged: {why}",
+        where="lora.target_modules",
+        fix="export without --merge, or train without adapters on the embeddings",
+    )
+
+
+def _own(module: Any, name: str) -> None:
+    weight = getattr(module, name).detach().clone()
+    setattr(module, name, torch.nn.Parameter(weight, requires_grad=False))
 
 
 def _unpacked(model: PeftModel) -> PeftModel:
