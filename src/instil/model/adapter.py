@@ -50,6 +50,9 @@ ALL_LINEAR = "all-linear"
 """PEFT's word for every linear layer but the output embeddings; of some families PEFT has a mapping
 that adds expert layers, or refuses layers."""
 _LINEAR = (torch.nn.Linear, Conv1D)
+_READ_DIRECTLY = ("dt_proj", "classifier")
+"""Layers whose weight their family multiplies by itself (Mamba's and Jamba's time steps, LongCat's
+router): an adapter around them would never be heard, and be merged all the same."""
 
 
 def add_lora(
@@ -151,17 +154,19 @@ def adapts_head(model: Any) -> bool:
     return isinstance(base_of(model).get_output_embeddings(), LoraLayer)
 
 
-def _refused(model: torch.nn.Module, config: LoraConfig) -> list[str]:
-    """Return the last names of the linear layers that PEFT has no adapter for."""
-    named = {
-        name.rpartition(".")[2]: module
-        for name, module in model.named_modules()
-        if isinstance(module, _LINEAR)
-    }
+def _refused(model: Any, config: LoraConfig) -> list[str]:
+    """Return the last names of the linear layers that PEFT has no adapter for.
+
+    And the whole names of those within the output embeddings: PEFT leaves these out by their own
+    name alone, which T5Gemma's layer does not have.
+    """
+    linear = {n: m for n, m in model.named_modules() if isinstance(m, _LINEAR)}
+    within = {id(module) for module in model.get_output_embeddings().modules()}
+    head = {name for name, module in linear.items() if id(module) in within}
+    named = {name.rpartition(".")[2]: linear[name] for name in linear.keys() - head}
 
     def refused(name: str) -> bool:
-        # Llama 4's router computes more than a product: PEFT's layer cannot stand around it.
-        if type(named[name]) not in _LINEAR and not is_packed(named[name]):
+        if name in _READ_DIRECTLY or not _is_product(named[name]):
             return True
         try:
             refuse_incompatible(config, model, name)
@@ -169,7 +174,22 @@ def _refused(model: torch.nn.Module, config: LoraConfig) -> list[str]:
             return True
         return False
 
-    return sorted(filter(refused, named))
+    return sorted({*head, *filter(refused, named)})
+
+
+def _is_product(layer: Any) -> bool:
+    """Whether a linear layer gives a product alone: Llama 4's router gives a choice as well.
+
+    Those that a subclass computes in its own way may still be products (Falcon's).
+    """
+    if type(layer) in _LINEAR or is_packed(layer):
+        return True
+    try:
+        with torch.no_grad():
+            out = layer(layer.weight.new_zeros(1, layer.in_features))
+    except Exception:  # of a shape that only its family gives it
+        return False
+    return isinstance(out, torch.Tensor)
 
 
 @contextlib.contextmanager
@@ -356,26 +376,35 @@ def merged(loaded: LoadedModel) -> LoadedModel:
         model = model.to(torch.float32)
         were_tied = _tied(model.get_base_model())
         _untie(model)
+        ties = model.config.tie_word_embeddings
         with _hushed():
             model = model.merge_and_unload()
+        # PEFT sets it to false where the encoder's embeddings are not the head's weight (T5Gemma).
+        model.config.tie_word_embeddings = ties
         _require_untied(model, were_tied)
     return replace(loaded, model=model)
 
 
 def _untie(model: PeftModel) -> None:
-    """Give adapted layers a copy of the weight that they share with others.
+    """Give every layer a weight of its own where adapted layers share theirs with others.
 
     Else merging would change the others too: an adapter on the input embeddings is none on the
-    output embeddings, though they are one weight.
+    output embeddings, though they are one weight. All are untied, since a config says it of all:
+    Zamba's layers and its embeddings alike.
     """
     base = model.get_base_model()
     sharing = Counter(id(p) for m in base.modules() for p in m.parameters(recurse=False))
-    for layer in (m.get_base_layer() for m in base.modules() if isinstance(m, LoraLayer)):
-        weight = getattr(layer, "weight", None)
-        if weight is not None and sharing[id(weight)] > 1:
-            layer.weight = torch.nn.Parameter(weight.detach().clone(), requires_grad=False)
-            for config in (base.config, base.config.get_text_config()):
-                config.tie_word_embeddings = False
+    layers = (m.get_base_layer() for m in base.modules() if isinstance(m, LoraLayer))
+    if all(sharing[id(getattr(layer, "weight", None))] < 2 for layer in layers):
+        return
+    seen = set[int]()
+    for module in base.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            if id(weight) in seen:
+                setattr(module, name, torch.nn.Parameter(weight.detach().clone(), False))
+            seen.add(id(weight))
+    for config in (base.config, base.config.get_text_config()):
+        config.tie_word_embeddings = False
 
 
 def _tied(model: Any) -> set[tuple[str, str]]:
