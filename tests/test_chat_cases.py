@@ -177,6 +177,41 @@ def test_every_answer_of_a_conversation_is_previewed_as_it_is_trained_on(tmp_pat
     assert [text.split()[0] for text in said] == ["very", "bad"]
 
 
+def test_calls_of_functions_are_trained_on_and_their_answers_are_not(tmp_path, model, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    function = {"name": "stock", "description": "Counts.", "parameters": {"type": "object"}}
+    rows = []
+    for n in range(40):
+        call = {"name": "stock", "arguments": json.dumps({"of": f"mug {n}"})}
+        turns = [
+            {"role": "user", "content": f"is it good {n}"},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "c1", "type": "function", "function": call}],
+            },
+            {"role": "tool", "tool_call_id": "c1", "content": f"film {n}"},
+            {"role": "assistant", "content": f"very good {n}"},
+        ]
+        rows.append({"messages": turns, "tools": [{"type": "function", "function": function}]})
+    Path("shop.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert instil("init", "shop.jsonl").exit_code == 0
+    changes = (f"model={model(QWEN3)}", "forgetting.tasks=none", "train.max_length=500")
+    items = seen(Path("shop.recipe.yaml"), *changes).split("<tools>")[1:]
+    assert len(items) == 2
+    call, answer = (item.split("[")[-1] for item in items)
+    assert call.startswith('<tool_call>\n{"name": "stock", "arguments": {"of": "mug ')
+    assert call.partition("]")[0].endswith("</tool_call><|im_end|>")
+    assert answer.startswith("very good")
+    assert all('"description": "Counts."' in item for item in items)
+    assert "film" in items[1].partition("[")[0]
+    Path("plain.jinja").write_text(CHATML, encoding="utf-8")
+    changes = (f"model={tmp_path / 'model'}", "forgetting.tasks=none", "chat_template=plain.jinja")
+    refused = instil("check", "shop.recipe.yaml", *(f"--set={change}" for change in changes))
+    assert refused.exit_code == 2
+    assert "leaves out the functions that a row lets the model call" in refused.stderr
+
+
 def test_the_day_and_the_prompt_of_a_run_are_kept_wherever_its_model_is_used(
     tmp_path: Path, model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ test, their comparisons) and one `GuardResult` a task that the model should not 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from instil.trials import Interpolation, Methods, Sweep
 from instil.types import Comparison, Message, Piece, Role, Summary
@@ -158,6 +158,8 @@ class TaskResult:
     """The twenty worst."""
     phrasings: tuple[Phrasings, ...] = ()
     """One an arm; empty where no phrasing was held out."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Value in the data -> the label that stands for it; empty: the labels are the values."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -294,19 +294,13 @@ def chat_rules(recipe: Recipe, rows: Sequence[TaskData], *, date: str = "") -> C
         date: The day that a chat template writes, ISO 8601; empty: today.
     """
     from instil.encode.chat_template import ChatRules
+    from instil.encode.chat_turns import has_thoughts
 
     thinking = recipe.thinking
     if thinking is Thinking.AUTO:
-        thinking = Thinking.ON if any(map(_has_thoughts, rows)) else Thinking.OFF
+        thoughtful = any(has_thoughts(row, d.task) for d in rows for row in d.train)
+        thinking = Thinking.ON if thoughtful else Thinking.OFF
     return ChatRules(recipe.chat_template or "", recipe.system, thinking, date or now())
-
-
-def _has_thoughts(data: TaskData) -> bool:
-    from instil.encode.chat_format import thoughts_of
-
-    if data.task.choices:
-        return False
-    return any(thoughts_of(str(row.fields.get(data.task.target))) for row in data.train)
 
 
 def _day(run: Run) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chat_templates import CHATML, FAMILIES, R1, byte_level, sentencepiece
-from instil.encode.chat_format import ChatFormat, chat_format
+from instil.encode.chat_format import Asked, ChatFormat, chat_format
 from instil.encode.chat_proof import SystemHeld
 from instil.encode.chat_template import ChatRules
 from instil.encode.mask import by_turn, encode_all
@@ -101,8 +101,13 @@ def test_choices_are_cut_from_the_whole_text_too(kind: str, family: str, stop: b
     assert list(asked.prompt) == chat.prompt(question)
 
 
-def test_choices_behind_a_long_prompt_are_not_tokenized_with_it(monkeypatch: pytest.MonkeyPatch):
-    chat, lengths = made("bytes", "chatml"), list[int]()
+@pytest.mark.parametrize("template", [CHATML, None])
+def test_choices_behind_a_long_prompt_are_not_tokenized_with_it(
+    template: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    tokenizer, lengths = byte_level("chatml"), list[int]()
+    tokenizer.chat_template = template
+    chat = chat_format(tokenizer)
     call = type(chat.tokenizer).__call__
 
     def counted(self: Any, text: str, **more: Any) -> Any:
@@ -110,9 +115,17 @@ def test_choices_behind_a_long_prompt_are_not_tokenized_with_it(monkeypatch: pyt
         return call(self, text, **more)
 
     monkeypatch.setattr(type(chat.tokenizer), "__call__", counted)
-    chat.answered([Message("user", "good " * 400)], [f"choice {n}" for n in range(6)])
+    question = [Message("user", "good " * 400 + "\nis it good?")]
+    choices = [f"choice {n}" for n in range(6)]
+    asked = chat.answered(question, choices)
     assert sum(length > 2000 for length in lengths) == 1
     assert len(lengths) == 7
+    for choice, completion in zip(choices, asked.completions, strict=True):
+        assert (asked.prompt, (completion,)) == _fields(chat.answered(question, [choice]))
+
+
+def _fields(asked: Asked) -> tuple[Any, ...]:
+    return asked.prompt, asked.completions
 
 
 # ---- what stands before an answer
@@ -323,6 +336,20 @@ def test_content_is_given_in_parts_where_the_template_wants_it():
     assert "is it good" in chat.tokenizer.decode(chat.prompt([Message("user", "is it good")]))
 
 
+def test_parts_are_given_where_text_would_lose_the_system_message():
+    tokenizer = byte_level("chatml")
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{% if m.content is string and m.role != 'system' %}{{ m.content }}"
+        "{% else %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endif %}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    chat = chat_format(tokenizer)
+    prompt = chat.prompt([Message("system", "Be kind."), Message("user", "is it good")])
+    assert "Be kind." in chat.tokenizer.decode(prompt)
+    assert chat.holds.system is SystemHeld.KEPT
+
+
 @pytest.mark.parametrize(
     ("template", "why"),
     [
@@ -452,6 +479,14 @@ def test_a_template_that_leaves_functions_out_is_an_error(example: Example, what
 
 
 # ---- encoder-decoder models
+
+
+def test_an_encoder_decoder_model_has_no_form_for_functions_and_templates():
+    with pytest.raises(ModelError, match="no form for"):
+        seq2seq().prompt([Message("user", "is it")], tools=(TOOL,))
+    with pytest.raises(ModelError, match="takes no chat template"):
+        seq2seq(rules=ChatRules(template="plain"))
+    assert seq2seq().tokenizer.chat_template is None
 
 
 def seq2seq(**more: Any) -> ChatFormat:

@@ -91,6 +91,15 @@ def test_match_choice(text: str, choices: tuple[str, ...], place: int | None) ->
     assert match_choice(text, choices) == place
 
 
+def test_the_answer_is_judged_and_not_the_thoughts_before_it() -> None:
+    thoughtful = "<think>\nIt is tall.\n</think>\n\nEiffel Tower"
+    for target in (thoughtful, "Eiffel Tower"):
+        for answer in ("<think>Hm.</think>Eiffel Tower", "so\n</think>\nEiffel Tower"):
+            assert _value("exact_match", target, answer) == 1
+        assert _value("exact_match", target, "<think>Eiffel Tower") == 0
+    assert _value("rougeL", "a b", "<think>a b</think> c d", references=("a b",)) == 0
+
+
 def test_exact_match_by_squad_rules() -> None:
     assert _value("exact_match", "Eiffel Tower", "The Eiffel tower!") == 1
     assert _value("exact_match", "Eiffel Tower", "Eiffel") == 0

@@ -9,14 +9,16 @@ from itertools import pairwise
 from instil.data.build import render_example
 from instil.data.findings import Finding
 from instil.data.prepare import TaskData
-from instil.encode.chat_format import ChatFormat, thoughts_of
+from instil.encode.chat_format import ChatFormat
 from instil.encode.chat_proof import SystemHeld
+from instil.encode.chat_turns import has_thoughts, thoughts_of
 from instil.types import Example, Role, SystemTurn, Thinking
 
+_THOUGHTS = "an answer's thoughts are left out"
 _FIXES = {
     "the chat template leaves out their system message": "`system: merge` in the recipe puts it "
     "before the user's first text",
-    "an answer's thoughts are left out": "`thinking: on` in the recipe keeps them",
+    _THOUGHTS: "`thinking: on` in the recipe keeps them",
     "turns before the question are left out by the chat template": "name another one: "
     "`chat_template: FILE.jinja`",
 }
@@ -25,18 +27,19 @@ _FIXES = {
 def chat_findings(data: TaskData, chat: ChatFormat) -> tuple[Finding, ...]:
     """Count the training rows that the chat format does something to which their file does not say.
 
-    Rows without turns of their own are looked at only where a template brings a system message, or
-    the model is not to think.
+    Rows without turns of their own and without a system message can lose thoughts alone.
     """
     templates = [t for t in data.templates if t.role is Role.ANSWER]
     counts: Counter[str] = Counter()
     for template in templates[:1]:
-        if data.task.history or template.system or not data.task.choices:
+        if data.task.history or template.system:
             rows = (render_example(data.task, template, row) for row in data.train)
             counts.update(what for example in rows for what in set(_effects(example, chat)))
+        elif chat.rules.thinking is not Thinking.ON:
+            counts[_THOUGHTS] += sum(has_thoughts(row, data.task) for row in data.train)
     found = [
         Finding(f"{_rows(count)}: {what}", count, fix=_FIXES.get(what, ""))
-        for what, count in counts.items()
+        for what, count in (+counts).items()
     ]
     return (*(Finding(what, 1) for what in chat.findings), *found)
 
@@ -57,7 +60,7 @@ def _effects(example: Example, chat: ChatFormat) -> Iterator[str]:
     if not chat.holds.earlier and len(others) > 1:
         yield "turns before the question are left out by the chat template"
     if chat.rules.thinking is not Thinking.ON and any(map(thoughts_of, _answers(example))):
-        yield "an answer's thoughts are left out"
+        yield _THOUGHTS
 
 
 def _answers(example: Example) -> Iterable[str]:

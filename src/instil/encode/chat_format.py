@@ -46,19 +46,21 @@ from instil.encode.chat_template import (
     settled,
     with_ending,
 )
+from instil.encode.chat_turns import fit_turns, parted, without_thoughts
 from instil.encode.store import common_start
 from instil.encode.tokenized import tokenized
 from instil.errors import DataError, ModelError, Problem
-from instil.types import Example, Message, SystemTurn, Thinking, ToolCall, TrainOn
+from instil.types import Example, Message, Thinking, ToolCall, TrainOn
 
 _PROBE = "a"  # stands for an answer where a prompt is tokenized without one
 _THOUGHTFUL_PROBE = f"<think>\n{_PROBE}\n</think>\n\n{_PROBE}"
 _ANSWER, _THOUGHTS = f"{MARK}Answer", f"{MARK}Thoughts"
-_THOUGHT = re.compile(r"(?:\s*<think>)?(\s*)(.*?)(\s*)</think>(\s*)(.*)", re.DOTALL)
-"""An answer with its thoughts; a model whose prompt opens the block does not open it again."""
-_OPEN_THOUGHT = re.compile(r"<think>\s*$")
+_OPENED = re.compile(r"<think>\s*$")
 """A generation prompt that has opened the think block already."""
-_FORGET = "take the rows with it out, or name a chat template that holds it: chat_template: FILE"
+_FORGET = (
+    "name a chat template that writes it, in the recipe: chat_template: FILE.jinja (or the name of "
+    "another one of the model's); or take such rows out"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,8 @@ class ChatFormat:
     """The token that such a decoder begins with by itself; never part of a completion."""
     anchors: tuple[str, ...] = ()
     """Special tokens that the template writes before an answer; tokenizing starts anew there."""
+    by_line: bool = False
+    """Whether tokenizing starts anew at a line's first letter: a byte-level tokenizer's does."""
     findings: tuple[str, ...] = ()
     """What the template cannot do, and nothing in this run makes good."""
 
@@ -148,38 +152,12 @@ class ChatFormat:
     def fitted(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """Return the turns as the template can hold them; the same again for what it returns.
 
-        A system message goes into the user's first turn under `system: merge`; neighbours of one
-        role are joined, and an opening of the assistant is left out, where the template raises.
-
         Raises:
             ModelError: The template takes no system message.
         """
-        turns = list(messages)
         if self.encoder_decoder:
-            return tuple(turns)
-        if any(turn.role == "system" for turn in turns):
-            turns = self._with_system(turns)
-        first = next((n for n, turn in enumerate(turns) if turn.role != "system"), len(turns))
-        if not self.holds.assistant_first:
-            while len(turns) > first + 1 and turns[first].role == "assistant":
-                del turns[first]
-        if not self.holds.neighbours:
-            turns = _joined(turns)
-        return tuple(turns)
-
-    def _with_system(self, turns: list[Message]) -> list[Message]:
-        if self.rules.system is SystemTurn.MERGE:
-            return _merged(turns)
-        if self.holds.system is SystemHeld.REFUSED:
-            raise ModelError(
-                Problem(
-                    "the model's chat template takes no system message",
-                    where="system",
-                    fix="in the recipe: `system: merge`, which puts it before the user's first "
-                    "text, or take it out of the rows or the task file",
-                )
-            )
-        return turns
+            return tuple(messages)
+        return fit_turns(messages, holds=self.holds, system=self.rules.system)
 
     def _cannot(self, what: str) -> ModelError:
         return ModelError(
@@ -210,7 +188,7 @@ class ChatFormat:
 
     def _turn(self, message: Message) -> dict[str, object]:
         text, turn = message.content, dict[str, object](role=message.role)
-        thoughts = _THOUGHT.match(text) if message.role == "assistant" else None
+        thoughts = parted(text) if message.role == "assistant" else None
         if thoughts and self.rules.thinking is not Thinking.ON:
             text = thoughts[5]
         elif thoughts and self.holds.split_thoughts:
@@ -282,7 +260,7 @@ class ChatFormat:
             text = self._rendered([*before, last], tools=tools)
             return self._calling(text, head=head, generation=generation)
         tail, stopped = self._up_to_stop(tail)
-        thoughts = _THOUGHT.match(answer.content)
+        thoughts = parted(answer.content)
         if generation and thoughts:
             marked = self._with_thoughts(marked, thoughts)
             text = self._rendered([*before, marked], tools=tools)
@@ -294,8 +272,7 @@ class ChatFormat:
 
     def said(self, text: str) -> str:
         """Return an answer's text as it stands in the rendering, without its thoughts."""
-        thoughts = _THOUGHT.match(text)
-        text = self.harmless(thoughts[5] if thoughts else text)
+        text = self.harmless(without_thoughts(text))
         return text.strip() if self.holds.strips else text
 
     def _up_to_stop(self, tail: str) -> tuple[str, bool]:
@@ -331,7 +308,7 @@ class ChatFormat:
         if not (
             found and head.startswith(generation) and "</think>" not in head[len(generation) :]
         ):
-            opened = _OPEN_THOUGHT.search(generation)
+            opened = _OPENED.search(generation)
             head = generation + ("" if opened else "<think>")
             head += "" if opened and opened[0] != "<think>" else before
             middle, end = f"{after}</think>{between}", tail
@@ -378,7 +355,7 @@ class ChatFormat:
             ModelError: The chat template cannot hold the turns.
         """
         if self.encoder_decoder:
-            return self._read(messages)
+            return self._read(messages, tools)
         probe, turns = Message("assistant", self._probe_answer), self.fitted(messages)
         cut = self._cut(self._written(turns, probe, tools=tools))
         return cut.ids[: cut.begin]
@@ -404,7 +381,7 @@ class ChatFormat:
         """
         if self.encoder_decoder:
             said = tuple(self._decoded(answer, stop=stop) for answer in answers)
-            return Asked(tuple(self._read(messages)), said)
+            return Asked(tuple(self._read(messages, tools)), said)
         turns = self.fitted(messages)
         first = self._written(turns, Message("assistant", answers[0]), tools=tools)
         cut = self._cut(first)
@@ -417,14 +394,17 @@ class ChatFormat:
     def _others(self, first: _Written, cut: _Cut, answers: Sequence[str]) -> Iterator[_Cut]:
         """Tokenize the answers but for the first, whose tokens are there already.
 
-        A tokenizer starts anew behind a special token. So the tokens from the prompt's last one on
-        will do, where those of the first answer are the same alone as in the whole text.
+        A tokenizer starts anew at a special token, and one that parts words by a pattern at a line.
+        So the tokens from the prompt's last one on will do, where those of the first answer are the
+        same alone as in the whole text.
         """
         if len(answers) == 1:
             return
         head = first.text[: first.end - len(self.said(answers[0]))]
         tail = first.text[first.end :]
         at, known = max((head.rfind(token, 0, first.begin) for token in self.anchors), default=0), 0
+        if at <= 0 and self.by_line:
+            at = head.rfind("\n", 0, len(head[: first.begin].rstrip())) + 1
         if at > 0:
             alone = tokenized(self.tokenizer, first.text[at:]).ids
             alone = alone if first.stopped else [*alone, self.stop_id]
@@ -459,8 +439,7 @@ class ChatFormat:
             whole = (*asked.prompt, *asked.completions[0])
             return Spoken(whole, ((len(asked.prompt), len(whole)),))
         turns = self.fitted(example.messages)
-        answer = Message("assistant", example.target, tool_calls=example.target_calls)
-        written = self._written(turns, answer, tools=example.tools)
+        written = self._written(turns, example.answer, tools=example.tools)
         earlier = self._earlier(turns, written.text, example) or ()
         made = tokenized(self.tokenizer, written.text)
         ids = made.ids if written.stopped else [*made.ids, self.stop_id]
@@ -472,8 +451,7 @@ class ChatFormat:
         turns = self.fitted(example.messages)
         if self.encoder_decoder or not self.trained(example):
             return not self.encoder_decoder
-        answer = Message("assistant", example.target, tool_calls=example.target_calls)
-        text = self._written(turns, answer, tools=example.tools).text
+        text = self._written(turns, example.answer, tools=example.tools).text
         return self._earlier(turns, text, example) is not None
 
     def trained(self, example: Example) -> tuple[int, ...]:
@@ -514,8 +492,15 @@ class ChatFormat:
 
     # --- encoder-decoder ------------------------------------------------------------------------
 
-    def _read(self, messages: Sequence[Message]) -> list[int]:
+    def _read(self, messages: Sequence[Message], tools: Sequence[str]) -> list[int]:
         """Token ids that the encoder reads: the turns' texts, an empty line behind an answer."""
+        if tools or any(turn.tool_calls for turn in messages):
+            raise ModelError(
+                Problem(
+                    "an encoder-decoder model is given functions to call, which it has no form for",
+                    fix="leave the tools out of the task, or take a model with a chat template",
+                )
+            )
         ends = ("\n\n" if turn.role == "assistant" else "\n" for turn in messages)
         texts = (
             self.harmless(turn.content) + end for turn, end in zip(messages, ends, strict=True)
@@ -566,44 +551,6 @@ def _names(functions: object) -> Iterator[str]:
             yield str(inner["name"])
 
 
-def thoughts_of(text: str) -> str:
-    """Return the thoughts that an answer begins with; empty where it has none, or empty ones.
-
-    >>> thoughts_of("<think>Hm.</think> Yes."), thoughts_of("<think></think> Yes.")
-    ('Hm.', '')
-    """
-    found = _THOUGHT.match(text)
-    return found[2] if found else ""
-
-
-def _merged(turns: Sequence[Message]) -> list[Message]:
-    """Put the text of system messages before the user's first, an empty line between."""
-    system = [turn.content for turn in turns if turn.role == "system"]
-    others = [turn for turn in turns if turn.role != "system"]
-    first = next((n for n, turn in enumerate(others) if turn.role == "user"), None)
-    if first is None:
-        return [Message("user", "\n\n".join(system)), *others]
-    text = "\n\n".join([*system, others[first].content])
-    others[first] = replace(others[first], content=text)
-    return others
-
-
-def _joined(turns: Sequence[Message]) -> list[Message]:
-    """Join neighbours that are both the user's or both the assistant's, an empty line between."""
-    joined = list[Message]()
-    for turn in turns:
-        last = joined[-1] if joined else None
-        if last is None or last.role != turn.role or turn.role not in ("user", "assistant"):
-            joined.append(turn)
-            continue
-        text = "\n\n".join(filter(None, [last.content, turn.content]))
-        calls = (*last.tool_calls, *turn.tool_calls)
-        joined[-1] = replace(
-            last, content=text, tool_calls=calls, trained=last.trained and turn.trained
-        )
-    return joined
-
-
 def chat_format(
     tokenizer: Any,
     rules: ChatRules | None = None,
@@ -625,7 +572,11 @@ def chat_format(
         DataError: The tokenizer has neither a turn-ending special token nor an EOS token.
     """
     rules, own = rules or ChatRules(), tokenizer.chat_template
-    tokenizer.chat_template = settled(pick_template(own, rules.template), rules)
+    if encoder_decoder and rules.template:
+        what = "an encoder-decoder model has no turns, and takes no chat template"
+        raise ModelError(Problem(what, where="chat_template", fix="leave it out"))
+    if not encoder_decoder:
+        tokenizer.chat_template = settled(pick_template(own, rules.template), rules)
     plain = tokenizer.chat_template == PLAIN_TEMPLATE
     holds = Holds() if encoder_decoder else prove(tokenizer)
     eos = tokenizer.eos_token_id
@@ -645,7 +596,8 @@ def chat_format(
         rules=rules,
         encoder_decoder=encoder_decoder,
         decoder_start=decoder_start,
-        anchors=_anchors(tokenizer, holds),
+        anchors=() if encoder_decoder else _anchors(tokenizer, holds),
+        by_line=_parts_words(tokenizer),
     )
     return chat if encoder_decoder else _ending_as_trained(chat)
 
@@ -675,6 +627,12 @@ def _anchors(tokenizer: Any, holds: Holds) -> tuple[str, ...]:
     return tuple(token for token in clean if token and token in before)
 
 
+def _parts_words(tokenizer: Any) -> bool:
+    """Whether the tokenizer is a byte-level one that parts words by a pattern first."""
+    first = repr(tokenizer.backend_tokenizer.pre_tokenizer) if tokenizer.is_fast else ""
+    return "ByteLevel" in first and ("use_regex=True" in first or "Split" in first)
+
+
 def _special_pattern(tokenizer: Any) -> re.Pattern[str]:
     added = tokenizer.added_tokens_decoder.values()
     names = {t.content for t in added if t.special} | set(tokenizer.all_special_tokens)
@@ -689,6 +647,8 @@ def _ending_as_trained(chat: ChatFormat) -> ChatFormat:
     """
     turns = [Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "So")]
     asked = [turns[:1], turns] if chat.holds.earlier else [turns[:1]]
+    if chat.holds.system is SystemHeld.KEPT:
+        asked.append([Message("system", "Be kind."), *turns[:1]])
     if all(map(chat._same_prompt, asked)):
         return chat
     tokenizer, before = chat.tokenizer, chat.tokenizer.chat_template

@@ -79,8 +79,11 @@ def prove(tokenizer: Any) -> Holds:
     Raises:
         ModelError: It cannot be used: it raises, or leaves out the user's text or the answer.
     """
-    parts = _wants_parts(tokenizer)
+    found = [_holds(tokenizer, parts=parts) for parts in _forms(tokenizer)]
+    return next((holds for holds in found if holds.system is SystemHeld.KEPT), found[0])
 
+
+def _holds(tokenizer: Any, *, parts: bool) -> Holds:
     def turn(role: str, text: str) -> Turn:
         return {"role": role, "content": content_of(text, parts=parts)}
 
@@ -110,9 +113,9 @@ def prove(tokenizer: Any) -> Holds:
     )
 
 
-def _wants_parts(tokenizer: Any) -> bool:
-    """Whether content must be a list of parts; one question with its answer must be writable."""
-    why = "it leaves out the user's text"
+def _forms(tokenizer: Any) -> list[bool]:
+    """Whether content can be text, and a list of parts: a question with its answer is written."""
+    why, forms = "it leaves out the user's text", list[bool]()
     for parts in (False, True):
         turns = [
             {"role": role, "content": content_of(text, parts=parts)}
@@ -124,9 +127,11 @@ def _wants_parts(tokenizer: Any) -> bool:
             why = told(error) if not parts else why
             continue
         if _in_order(text, _A, _B):
-            return parts
-        if _A in text:
+            forms.append(parts)
+        elif _A in text:
             why = "it leaves out the assistant's answer"
+    if forms:
+        return forms
     raise ModelError(
         Problem(
             f"the chat template of {tokenizer.name_or_path} cannot be used: {why}",

@@ -17,11 +17,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 
+from instil.encode.chat_turns import without_thoughts
 from instil.errors import Problem, RunError, nearest
 from instil.evaluate.constraints import holds
 from instil.evaluate.intervals import (
@@ -193,10 +194,18 @@ def find_metric(name: str) -> Metric:
 def score(example: Example, prediction: Prediction, *, metric: str) -> Score:
     """Score one prediction; where that is impossible the value is None and `why` says so.
 
+    A reasoning model's thoughts are left out: what is judged is the answer behind them.
+
     Raises:
         RunError: There is no such metric.
     """
     assert example.id == prediction.example_id, "a prediction is scored on its own example"
+    example = replace(
+        example,
+        target=without_thoughts(example.target),
+        references=tuple(map(without_thoughts, example.references)),
+    )
+    prediction = replace(prediction, text=without_thoughts(prediction.text))
     try:
         value = find_metric(metric).score(example, prediction)
     except Unscorable as reason:

@@ -166,7 +166,7 @@ def _refused(model: Any, config: LoraConfig) -> list[str]:
     named = {name.rpartition(".")[2]: linear[name] for name in linear.keys() - head}
 
     def refused(name: str) -> bool:
-        if name in _READ_DIRECTLY or not _is_product(named[name]):
+        if name in _READ_DIRECTLY or not _maps_rows(named[name]):
             return True
         try:
             refuse_incompatible(config, model, name)
@@ -177,19 +177,18 @@ def _refused(model: Any, config: LoraConfig) -> list[str]:
     return sorted({*head, *filter(refused, named)})
 
 
-def _is_product(layer: Any) -> bool:
-    """Whether a linear layer gives a product alone: Llama 4's router gives a choice as well.
+def _maps_rows(layer: torch.nn.Module) -> bool:
+    """Whether a kind of linear layer gives one row for one row, to which an adapter's can be added.
 
-    Those that a subclass computes in its own way may still be products (Falcon's).
+    Falcon's own kind does; Llama 4's router gives several values, which PEFT's layer cannot add to.
     """
     if type(layer) in _LINEAR or is_packed(layer):
         return True
-    try:
-        with torch.no_grad():
-            out = layer(layer.weight.new_zeros(1, layer.in_features))
-    except Exception:  # of a shape that only its family gives it
-        return False
-    return isinstance(out, torch.Tensor)
+    assert isinstance(layer.weight, torch.Tensor)
+    rows = layer.weight.new_zeros(1, layer.weight.shape[1])
+    with torch.no_grad():
+        out = layer(rows)
+    return isinstance(out, torch.Tensor) and out.shape == (1, layer.weight.shape[0])
 
 
 @contextlib.contextmanager
