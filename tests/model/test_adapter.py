@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import (
+    FalconConfig,
+    FalconForCausalLM,
     GptOssConfig,
     GptOssForCausalLM,
     Llama4ForCausalLM,
@@ -19,6 +21,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+import families
 from instil.encode.batch import make_batch
 from instil.errors import ModelError
 from instil.evaluate.generate import generate
@@ -251,6 +254,38 @@ def test_all_linear_leaves_out_a_router_that_is_more_than_a_product(tiny):
     assert LeftOut(("feed_forward.router",), 2 * 4 * 32 / base_parameters(loaded.model), True) in (
         left_out(loaded.model)
     )
+
+
+def test_all_linear_leaves_out_layers_whose_weight_is_read_past_them(tiny):
+    sizes = {"hidden_size": 32, "state_size": 8, "num_hidden_layers": 1, "time_step_rank": 4}
+    mamba = MambaForCausalLM(MambaConfig(vocab_size=90, **sizes))
+    model = add_lora(replace(tiny, model=mamba), **SETTINGS).model
+    assert {n.split(".")[-4] for n in trainable(model)} == {"in_proj", "x_proj"}
+
+
+def test_all_linear_means_products_that_a_family_computes_in_its_own_way(tiny):
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1}
+    falcon = FalconForCausalLM(FalconConfig(vocab_size=90, **sizes))
+    model = add_lora(replace(tiny, model=falcon), **SETTINGS).model
+    assert {"query_key_value", "dense_4h_to_h"} < {n.split(".")[-4] for n in trainable(model)}
+
+
+@pytest.mark.parametrize("name", ["Zamba", "T5Gemma"])
+def test_layers_that_share_weights_are_merged_each_with_its_own_adapter(tiny, tmp_path, name):
+    """Zamba uses one attention layer twice; T5Gemma's head is tied to its decoder alone."""
+    model = families.build(name)
+    loaded = add_lora(replace(tiny, model=model), **SETTINGS)
+    assert not any("lm_head" in weight for weight in trainable(loaded.model))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for p in trainable(loaded.model).values():
+            p.add_(torch.randn_like(p), alpha=0.1)
+        ids = torch.arange(30, 40)[None]
+        also = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
+        wanted = loaded.model.eval()(input_ids=ids, **also).logits
+        merged(loaded).model.save_pretrained(tmp_path)
+        again = families.auto_class(model.config).from_pretrained(tmp_path).eval()
+        torch.testing.assert_close(again(input_ids=ids, **also).logits, wanted, atol=1e-3, rtol=0)
 
 
 def test_a_layer_that_peft_refuses_is_told(tiny):

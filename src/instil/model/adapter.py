@@ -162,13 +162,16 @@ def adapts_head(model: Any) -> bool:
     return isinstance(base_of(model).get_output_embeddings(), LoraLayer)
 
 
-def _refused(model: torch.nn.Module, config: LoraConfig) -> list[str]:
-    """Return the last names of the linear layers that PEFT has no adapter for."""
-    named = {
-        name.rpartition(".")[2]: module
-        for name, module in model.named_modules()
-        if isinstance(module, _LINEAR)
-    }
+def _refused(model: Any, config: LoraConfig) -> list[str]:
+    """Return the last names of the linear layers that PEFT has no adapter for.
+
+    And the whole names of those within the output embeddings: PEFT leaves these out by their own
+    name alone, which T5Gemma's layer does not have.
+    """
+    linear = {n: m for n, m in model.named_modules() if isinstance(m, _LINEAR)}
+    within = {id(module) for module in model.get_output_embeddings().modules()}
+    head = {name for name, module in linear.items() if id(module) in within}
+    named = {name.rpartition(".")[2]: linear[name] for name in linear.keys() - head}
 
     def refused(name: str) -> bool:
         if not _maps_rows(named[name]):
@@ -181,7 +184,7 @@ def _refused(model: torch.nn.Module, config: LoraConfig) -> list[str]:
             return True
         return False
 
-    return sorted(filter(refused, named))
+    return sorted({*head, *filter(refused, named)})
 
 
 def _maps_rows(layer: torch.nn.Module) -> bool:
@@ -405,7 +408,8 @@ def _untie(model: PeftModel) -> bool:
     """Give adapted layers a copy of the weight that they share with others; return whether any did.
 
     Else merging would change the others too: an adapter on the input embeddings is none on the
-    output embeddings, though they are one weight.
+    output embeddings, though they are one weight. All are untied, since a config says it of all:
+    Zamba's layers and its embeddings alike.
     """
     base = model.get_base_model()
     sharing = Counter(id(p) for m in base.modules() for p in m.parameters(recurse=False))
