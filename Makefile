@@ -43,6 +43,7 @@ $(BENCH)/.installed: benchmarks/requirements.txt requirements.lock
 
 bench: $(STAMP) $(BENCH)/.installed
 	$(BIN)/python benchmarks/bench.py --peers $(BENCH)/bin/python
+	$(BIN)/python benchmarks/busy.py
 
 format: $(STAMP)
 	$(BIN)/ruff format .

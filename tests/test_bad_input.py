@@ -124,7 +124,7 @@ def test_check_says_which_layers_all_linear_leaves_out(state_space: Path):
     done = instil("check", "recipe.yaml")
     assert done.exit_code == 0, done.output
     assert "no adapter on mixer.out_proj (" in done.stdout
-    assert "PEFT refuses them in this family" in done.stdout
+    assert "PEFT has no adapter for them in this family" in done.stdout
 
 
 def test_max_length_beyond_the_models_own(refused):
@@ -171,6 +171,18 @@ def broken(folder: Path, tiny_folder: Path) -> Path:
 def edit(path: Path, **changes: object) -> None:
     data = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**data, **changes}), encoding="utf-8")
+
+
+def test_an_encoder_cannot_write(refused, broken: Path):
+    from transformers import BertConfig, BertForMaskedLM
+
+    (broken / "model.safetensors").unlink()
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = BertConfig(**sizes, vocab_size=400, intermediate_size=64, initializer_range=0.3)
+    BertForMaskedLM(config).save_pretrained(broken)
+    said = refused("model=./model")
+    assert "reads a text in both directions" in said
+    assert "a causal language model, or an encoder-decoder model" in said
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage" * 99, b"version https://git-lfs.github.com/spec"])

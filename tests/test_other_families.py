@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from instil.compare import forgetting
+from instil.errors import RecipeError
 from instil.model.load import quiet
 from instil.run import load_manifest, load_scores, load_summary
 from instil.serve import chat, export, predict_text
@@ -41,6 +42,7 @@ CONFIGS = {
         n_groups=1,
         state_size=16,
         chunk_size=16,
+        initializer_range=0.3,
     ),
 }
 
@@ -56,16 +58,22 @@ def save(kind: str, tiny_folder: Path, out: Path) -> Path:
     return out
 
 
+HOW = {"encoder-decoder": ("lora", 0.02), "a state in its layers": ("full", 0.01)}
+"""Method, and learning rate."""
+
+
 @pytest.fixture(scope="module", params=CONFIGS)
 def done(request, tmp_path_factory, tiny_folder) -> Path:
     folder = lay_out(tmp_path_factory.mktemp("other"))
     model = save(request.param, tiny_folder, folder / "base")
+    method, rate = HOW[request.param]
     recipe = make_recipe(
         folder,
         model,
+        f"method={method}",
         "dtype=float32",
         "baselines.shots=[0]",
-        "train.learning_rate=0.01",
+        f"train.learning_rate={rate}",
         "keep.kl=0.05",
         "keep.kl_on=completion",
         "keep.replay.share=0.1",
@@ -93,18 +101,24 @@ def test_it_answers_talks_and_is_exported(done, tmp_path):
     said = predict_text(done, "phone 3: it is good and lovely").text
     assert said in ("positive", "negative", "good", "bad")
     assert isinstance("".join(chat(done).reply("Hello")), str)
-    merged = export(done, out=tmp_path / "merged", merge=True)
-    adapter = export(done, out=tmp_path / "adapter", merge=False)
+    whole = export(done, out=tmp_path / "whole", merge=True)
+    shipped = export(done, out=tmp_path / "shipped", merge=False)
     base, ids = done.parent / "base", torch.arange(3, 13)[None]
     inputs, kind = {"input_ids": ids}, AutoModelForCausalLM
     if AutoConfig.from_pretrained(base).is_encoder_decoder:
         inputs["decoder_input_ids"], kind = ids[:, :4], AutoModelForSeq2SeqLM
     with quiet():
-        around = PeftModel.from_pretrained(kind.from_pretrained(base), adapter).eval()
+        if (shipped / "adapter_config.json").exists():
+            plain = PeftModel.from_pretrained(kind.from_pretrained(base), str(shipped))
+        else:
+            plain = kind.from_pretrained(shipped)
     with torch.inference_mode():
-        torch.testing.assert_close(
-            kind.from_pretrained(merged).eval()(**inputs).logits,
-            around(**inputs).logits,
-            rtol=1e-3,
-            atol=1e-4,
-        )
+        merged = kind.from_pretrained(whole).eval()(**inputs).logits
+        torch.testing.assert_close(merged, plain.eval()(**inputs).logits, rtol=1e-3, atol=1e-4)
+
+
+def test_prompts_of_an_encoder_are_no_places_to_hold_a_model(tmp_path, tiny_folder):
+    folder = lay_out(tmp_path)
+    model = save("encoder-decoder", tiny_folder, folder / "base")
+    with pytest.raises(RecipeError, match="nothing within its prompts"):
+        run(make_recipe(folder, model, "keep.kl=0.1"), folder / "run")

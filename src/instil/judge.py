@@ -156,6 +156,7 @@ def task_result(
         templates=templates,
         mistakes=mistakes,
         phrasings=phrasings,
+        labels=data.task.labels,
     )
 
 

@@ -7,7 +7,7 @@ test, their comparisons) and one `GuardResult` a task that the model should not 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from instil.trials import Interpolation, Methods, Sweep
 from instil.types import Comparison, Message, Piece, Role, Summary
@@ -158,6 +158,8 @@ class TaskResult:
     """The twenty worst."""
     phrasings: tuple[Phrasings, ...] = ()
     """One an arm; empty where no phrasing was held out."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Value in the data -> the label that stands for it; empty: the labels are the values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +236,8 @@ class LeftOut:
     """The last two names of their paths: `experts.gate_up_proj`."""
     share: float
     """Of the base model's weights, 0 to 1."""
-    refused: bool
-    """PEFT refuses them in this family; else they are stacked weights, and no linear layers."""
+    linear: bool
+    """Linear layers for which PEFT has no adapter in this family; else stacked weights."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from instil.data.build import history
-from instil.data.registry import plain
+from instil.data.registry import plain, word_of
 from instil.data.source import read_table
 from instil.errors import DataError, Problem, RunError, TaskError
 from instil.recipe import Recipe, load_recipe
@@ -145,7 +145,8 @@ class Predicted:
 def predict_file(folder: Path, *, rows: Path, out: Path, template: str = "") -> Predicted:
     """Answer every row of a file, and write each with its columns and the prediction.
 
-    Rows need no label. For a task with choices the line also has the probability of each.
+    Rows need no label. For a task with choices the line also has the probability of each and, where
+    the task's `labels` give words to the values of the data, the value as `prediction_value`.
 
     Args:
         folder: A finished run.
@@ -173,7 +174,8 @@ def predict_file(folder: Path, *, rows: Path, out: Path, template: str = "") -> 
     require_room(loaded, {place: e.messages for place, e in zip(places, examples, strict=True)})
     made = answer(loaded, examples, max_new_tokens=asked.task.max_new_tokens)
     answered = [
-        {**c, **_answer_fields(e, p)} for c, e, p in zip(columns, examples, made, strict=True)
+        {**c, **_answer_fields(asked.task, e, p)}
+        for c, e, p in zip(columns, examples, made, strict=True)
     ]
     write_whole(out, _written(answered, out.suffix.lower()).encode())
     text = asked.task.text
@@ -249,7 +251,8 @@ def _derived(asked: _Asking, columns: Mapping[str, object], *, where: str) -> Ma
             fields[name] = evaluate(expression, fields, where=where)
         except TaskError:
             continue  # it is computed from the label, which these rows need not have
-    return fields
+    word = word_of(fields.get(asked.task.target), asked.task.labels)
+    return {**fields, asked.task.target: word} if word else fields
 
 
 def _ask(asked: _Asking, fields: Mapping[str, object], number: int, *, where: str) -> Example:
@@ -275,12 +278,16 @@ def _ask(asked: _Asking, fields: Mapping[str, object], number: int, *, where: st
     )
 
 
-def _answer_fields(example: Example, made: Prediction) -> dict[str, object]:
+def _answer_fields(task: Task, example: Example, made: Prediction) -> dict[str, object]:
     if not example.choices:
         return {"prediction": made.text, "stopped": made.stopped}
     shares = softmax(made.choice_scores)
+    values = {word: value for value, word in task.labels.items()}
+    own = task.labels and len(example.choices) == len(task.choices)
+    word = task.choices[example.choices.index(made.text)] if own else ""
     return {
         "prediction": made.text,
+        **({"prediction_value": values[word]} if word else {}),
         "probabilities": {
             choice: round(share, 4) for choice, share in zip(example.choices, shares, strict=True)
         },

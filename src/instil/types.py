@@ -122,6 +122,9 @@ class Task:
     """At least one of role `ANSWER`."""
     choices: tuple[str, ...] = ()
     """All values of the target field, in order; empty: free text."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Value of the target field in the data -> the choice that stands for it in prompts and
+    answers; empty: the choices are the values themselves."""
     metric: str = "accuracy"
     """The metric that decides: a name in `evaluate.metrics.METRICS`."""
     fields: Mapping[str, str] = field(default_factory=dict)

@@ -32,7 +32,7 @@ def test_check_shows_everything_and_the_next_command(
         findings=(Finding("2 rows with HTML entities", 2, ("r.csv:3: &amp;",), "| unescape"),),
     )
     mix = (MixLine("amazon_reviews", 600, 600, 120, 48_000, 1_800),)
-    left_out = (LeftOut(("experts.down_proj",), 0.731, refused=False),)
+    left_out = (LeftOut(("experts.down_proj",), 0.731, linear=False),)
     report = SimpleNamespace(
         tasks=[task],
         seconds=421.0,

@@ -377,3 +377,27 @@ def test_columns_of_tools_and_calls_may_lack_in_some_rows_but_not_in_all(talk, u
     assert len(load_rows(talk(GOOD, some, **{use: use})).rows) == 2
     (told,) = problems(talk(GOOD, GOOD, **{use: use}))
     assert f"no row has the column {use!r}" in told
+
+
+NAMED = replace(TASK, choices=("yes", "no"), labels={"1": "yes", "0": "no"})
+
+
+def test_rows_have_the_words_of_their_values(source):
+    source(*({"text": "Hm.", "label": value} for value in ("1", 0, 1.0, "0.0", True)))
+    loaded = load_rows(replace(NAMED, where="label | string != 'True'"))
+    assert [row.fields["label"] for row in loaded.rows] == ["yes", "no", "yes", "no"]
+    assert loaded.notes == {"label 1.0 read as yes": 1, "label 0.0 read as no": 1}
+
+
+def test_values_match_whatever_their_case(source):
+    source(*({"text": "Hm.", "label": value} for value in (True, "TRUE", "false", False)))
+    loaded = load_rows(replace(NAMED, labels={"True": "yes", "False": "no"}))
+    assert [row.fields["label"] for row in loaded.rows] == ["yes", "yes", "no", "no"]
+
+
+def test_values_without_a_word_are_told_all_at_once(source):
+    source(*({"text": "Hm.", "label": value} for value in ("1", "2", "2", "yes", "0")))
+    first, second = problems(NAMED)
+    assert "the label '2' of 2 rows has no word in `labels`" in first
+    assert "the label 'yes' of 1 row has no word in `labels`" in second
+    assert "1, 0" in first

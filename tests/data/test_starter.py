@@ -236,7 +236,7 @@ def test_the_prompts_are_english(start) -> None:
 
 
 def test_conversations_with_tools_are_asked_with_them(tmp_path: Path) -> None:
-    said = "says how many of a unit are left in the shop " * 12
+    said = "says how many of a unit are left in the shop " * 5
     tool = {"type": "function", "function": {"name": "stock", "description": said}}
     lines = []
     for n, text in enumerate(texts(40)):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import Phi3Config, Phi3ForCausalLM
 
 from instil.encode.chat_format import chat_format
 from instil.encode.mask import encode_all
@@ -23,6 +24,7 @@ from instil.evaluate.choices import (
     target_request,
 )
 from instil.evaluate.suite import answer, look
+from instil.model.proof import prove
 from instil.train.loop import mean_loss
 from instil.types import Example, Message
 
@@ -55,6 +57,29 @@ def test_shared_prefix_and_branches_score_as_one_at_a_time(tiny, monkeypatch, ce
     for request, here in zip(requests, found, strict=True):
         assert [like.nats for like in here] == pytest.approx(reference(tiny, request), abs=1e-4)
         assert [like.tokens for like in here] == [len(c) for c in request.completions]
+
+
+def test_rotary_positions_by_the_length_of_the_row(tiny):
+    """One completion takes its row over the length from which other factors count, one does not."""
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 8.0}
+    torch.manual_seed(0)
+    config = Phi3Config(
+        vocab_size=len(tiny.chat.tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        pad_token_id=2,
+        max_position_embeddings=128,
+        original_max_position_embeddings=16,
+        rope_parameters={**rope, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4},
+        initializer_range=0.3,
+    )
+    model = Phi3ForCausalLM(config).eval()
+    loaded = replace(tiny, model=model, build=prove(model))
+    requests = [Request(tuple(range(20, 20 + n)), ((5, 6), (7, 8, 9, 10))) for n in (4, 12, 13, 14)]
+    for request, here in zip(requests, likelihoods(loaded, requests), strict=True):
+        assert [like.nats for like in here] == pytest.approx(reference(loaded, request), rel=1e-4)
 
 
 def test_a_single_request_works(tiny):

@@ -6,6 +6,8 @@ from torch.nn.functional import cross_entropy
 from transformers import (
     GptOssConfig,
     GptOssForCausalLM,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
     LlamaForCausalLM,
     Mamba2Config,
     Mamba2ForCausalLM,
@@ -22,6 +24,7 @@ from instil.model.adapter import (
     adapter_off,
     adapts_head,
     add_lora,
+    base_parameters,
     left_out,
     linear_layers,
     merged,
@@ -221,7 +224,18 @@ def test_all_linear_leaves_out_what_peft_refuses_and_says_so(tiny):
     (found,) = left_out(model)
     of_out = sum(p.numel() for n, p in model.named_parameters() if n.endswith("out_proj.weight"))
     all_of_base = sum(p.numel() for n, p in model.named_parameters() if "lora_" not in n)
-    assert found == LeftOut(("mixer.out_proj",), of_out / all_of_base, refused=True)
+    assert found == LeftOut(("mixer.out_proj",), of_out / all_of_base, linear=True)
+
+
+def test_all_linear_leaves_out_a_router_that_is_more_than_a_product(tiny):
+    config = Llama4TextConfig(
+        **SMALL, head_dim=8, intermediate_size_mlp=48, interleave_moe_layer_step=1
+    )
+    loaded = add_lora(replace(tiny, model=Llama4ForCausalLM(config)), **SETTINGS)
+    loaded.model(input_ids=torch.arange(3, 15)[None])
+    assert LeftOut(("feed_forward.router",), 2 * 4 * 32 / base_parameters(loaded.model), True) in (
+        left_out(loaded.model)
+    )
 
 
 def test_a_layer_that_peft_refuses_is_told(tiny):
@@ -240,7 +254,7 @@ def test_expert_layers_without_an_adapter_are_told_with_their_share(tiny):
     every = sum(p.numel() for p in gpt_oss.parameters() if p.requires_grad is False)
     assert found.layers == ("experts.gate_up_proj", "experts.down_proj")
     assert found.share == pytest.approx(experts / every)
-    assert not found.refused
+    assert not found.linear
 
 
 def test_expert_layers_that_peft_has_a_mapping_for_get_an_adapter(tiny):
@@ -263,6 +277,17 @@ def test_adapters_of_an_encoder_decoder_model_say_so(tiny):
     model = add_lora(replace(tiny, model=t5), **SETTINGS).model
     assert model.peft_config["default"].task_type == "SEQ_2_SEQ_LM"
     assert add_lora(tiny, **SETTINGS).model.peft_config["default"].task_type == "CAUSAL_LM"
+
+
+def test_an_adapter_on_embeddings_that_are_never_read_is_refused(tiny):
+    def t5():
+        return T5ForConditionalGeneration(
+            T5Config(vocab_size=90, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4)
+        )
+
+    with pytest.raises(ModelError, match="'shared' would do nothing"):
+        add_lora(replace(tiny, model=t5()), **(SETTINGS | {"target_modules": ["shared"]}))
+    add_lora(replace(tiny, model=t5()), **(SETTINGS | {"target_modules": ["embed_tokens"]}))
 
 
 def test_a_folder_s_layers_are_known_without_its_weights(tiny_folder, tmp_path):

@@ -12,11 +12,13 @@ from transformers import (
     GPT2Config,
     GptOssConfig,
     LlamaConfig,
+    LlamaForCausalLM,
     Mamba2Config,
     MixtralConfig,
     T5Config,
 )
 
+from instil.errors import ModelError
 from instil.model.adapter import add_lora, load_adapter, merged, trainable
 from instil.model.export import generation_config, save_model
 
@@ -51,12 +53,11 @@ CONFIGS = {
         n_groups=2, expand=2, chunk_size=8, initializer_range=0.3,
         bos_token_id=1, eos_token_id=2, pad_token_id=0,
     ),
-    "t5": T5Config(
+    "flan-t5": T5Config(
         vocab_size=90, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
-        feed_forward_proj="gated-gelu", tie_word_embeddings=False,
-        decoder_start_token_id=0,
+        feed_forward_proj="gated-gelu", tie_word_embeddings=False, decoder_start_token_id=0,
     ),
-    "t5, tied": T5Config(
+    "t5": T5Config(
         vocab_size=90, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4,
         decoder_start_token_id=0,
     ),
@@ -77,6 +78,8 @@ def built(name, tiny):
     """A loud model of a family behind the tiny one's tokenizer."""
     torch.manual_seed(0)
     model = auto_class(name).from_config(deepcopy(CONFIGS[name])).eval()
+    if name == "flan-t5":  # a T5 config ties always; weights that are saved and differ stay apart
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().flip(0))
     return replace(tiny, model=model)
 
 
@@ -132,6 +135,28 @@ def test_adapters_on_embeddings_are_merged_into_what_they_were_on(tiny, name, ta
     save_model(whole, tmp_path / "whole")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "whole").eval()
     torch.testing.assert_close(logits(again), wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("targets", EMBEDDINGS[:3], ids=" and ".join)
+@pytest.mark.parametrize("name", ["t5", "flan-t5"])
+def test_so_are_those_of_an_encoder_decoder_model(tiny, name, targets, tmp_path):
+    loaded = trained(built(name, tiny), target_modules=targets)
+    wanted = logits(loaded.model)
+    whole = merged(loaded)
+    torch.testing.assert_close(logits(whole.model), wanted, atol=1e-4, rtol=1e-4)
+    save_model(whole, tmp_path / "whole")
+    again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "whole").eval()
+    torch.testing.assert_close(logits(again), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_a_family_that_ties_whatever_its_config_says_is_refused(tiny, monkeypatch):
+    loaded = trained(built("llama, tied", tiny), target_modules=["embed_tokens"])
+    tied = {"lm_head.weight": "model.embed_tokens.weight"}
+    monkeypatch.setattr(
+        LlamaForCausalLM, "get_expanded_tied_weights_keys", lambda self, all_submodels: tied
+    )
+    with pytest.raises(ModelError, match="without --merge"):
+        merged(loaded)
 
 
 def test_tied_embeddings_stay_tied_where_neither_has_an_adapter(tiny):

@@ -10,6 +10,7 @@ from transformers import (
     GPT2Config,
     LlamaConfig,
     MistralConfig,
+    NemotronConfig,
     Qwen2Config,
     Qwen3Config,
 )
@@ -39,13 +40,14 @@ CONFIGS = {
     "qwen2": Qwen2Config(**SIZES, tie_word_embeddings=True),
     "qwen3": Qwen3Config(**SIZES, head_dim=16),
     "gemma2": Gemma2Config(
-        **SIZES, head_dim=8, final_logit_softcapping=3.0, attn_logit_softcapping=None
+        **SIZES, head_dim=8, final_logit_softcapping=3.0, attn_logit_softcapping=2.0
     ),
+    "nemotron": NemotronConfig(**SIZES, head_dim=8),  # hands no arguments on to its attention
     "gpt2": GPT2Config(vocab_size=90, n_embd=32, n_layer=2, n_head=4, n_positions=64),
 }
 LIBRARYS = replace(PACKED_HEAD, own_memory=True)
 """Packed, but in transformers' layers."""
-PROVED = {"gemma2": LIBRARYS, "gpt2": LIBRARYS}
+PROVED = {"gemma2": LIBRARYS, "nemotron": LIBRARYS, "gpt2": LIBRARYS}
 
 
 def build(name: str, dtype: torch.dtype = torch.float32):

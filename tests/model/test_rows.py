@@ -39,9 +39,9 @@ def test_prefix_trunk_and_branch_make_a_row():
     assert rows.places == ((0, 4), (0, 5), (1, 6), (0, 4), (2, 3))
 
 
-def test_rows_end_where_nothing_more_is_wanted():
+def test_rows_are_whole_though_only_their_first_tokens_are_wanted():
     batch = laid_out(0, [(5, 3), (4,)], [1])
-    assert take_apart(batch, batch.predict_from).ids == ((0, 1),)
+    assert take_apart(batch, batch.predict_from).ids == ((0, 1, 2, 3, 4),)
 
 
 @st.composite

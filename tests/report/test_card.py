@@ -60,7 +60,7 @@ def test_verdict_figures_data_and_training_are_there(sample: ModuleType) -> None
 
 
 def test_layers_without_an_adapter_are_named(sample: ModuleType) -> None:
-    left_out = (LeftOut(("mixer.out_proj",), 0.169, refused=True),)
+    left_out = (LeftOut(("mixer.out_proj",), 0.169, linear=True),)
     text = card_of(sample, training=replace(sample.run().training, left_out=left_out))
     assert "- no adapter on mixer.out_proj (16.9 % of the base model's weights): PEFT" in text
 
@@ -144,3 +144,10 @@ def test_an_adapter_on_a_packed_base_says_what_to_load(sample: ModuleType) -> No
     text = card_of(sample, training=training)
     assert "base in 4 bits (nf4)" in text
     assert "load it so, or merge it" in text
+
+
+def test_words_for_values_of_the_data_are_told(sample: ModuleType) -> None:
+    task = replace(sample.class_task(), labels={"0": "negative", "a|b": "positive"})
+    card = model_card(sample.run(task), manifest=sample.manifest())
+    said = "Labels of amazon_reviews in the data: 0 = negative, a\\|b = positive."
+    assert said in card

@@ -274,3 +274,37 @@ def test_the_page_on_writing_tasks_shows_files_that_load(tmp_path: Path) -> None
     assert set(longer.fields) == {"clean", "label"}
     for metric in METRIC_NAMES:
         assert metric in ("accuracy", "within_one") or f"`{metric}`" in page
+
+
+NAMED = GOOD.replace("choices: [good, bad]", "labels: {0: bad, 1: good}")
+
+
+def test_words_for_values_are_the_choices_in_their_order() -> None:
+    task = parse_task(NAMED, where="mugs.yaml", folder=None)
+    assert task.labels == {"0": "bad", "1": "good"}
+    assert task.choices == ("bad", "good")
+    assert task.metric == "accuracy"
+    assert task.templates[1].target == '{{ choices[["bad", "good"].index(label | string)] }}'
+    both = NAMED.replace("templates:", "choices: [good, bad]\ntemplates:")
+    assert parse_task(both, where="mugs.yaml", folder=None).choices == ("good", "bad")
+
+
+def test_words_may_be_numbers_and_truth_values() -> None:
+    text = GOOD.replace("choices: [good, bad]", "labels: {true: 1, false: false}")
+    assert parse_task(text, where="", folder=None).labels == {"True": "1", "False": "false"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("{0: bad, 1: bad}", "the values '0' and '1' have the same word, 'bad'"),
+        ("{0: bad}", "two or more"),
+        ("{0: bad, 1: ''}", "mugs.yaml:6"),
+        ("{0: bad, 1: ok}\nchoices: [bad, good]", "`choices` are not the words of `labels`"),
+    ],
+)
+def test_words_that_do_not_fit_are_told(labels: str, said: str) -> None:
+    text = GOOD.replace("choices: [good, bad]", f"labels: {labels}")
+    with pytest.raises(TaskError) as caught:
+        parse_task(text, where="mugs.yaml", folder=None)
+    assert said in str(caught.value)

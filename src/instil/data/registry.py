@@ -53,7 +53,8 @@ def load_rows(task: Task, *, base: Path | None = None, limit: int | None = None)
     """Read the rows of a task.
 
     In the rows, the target field of a task with choices is always one of the choices, as text: the
-    number 4.0 and the text `4.0` become `4` where the choices say 4.
+    number 4.0 and the text `4.0` become `4` where the choices say 4, and the word of 4 where the
+    task has `labels`. Fields and `where` see the value as the file has it.
 
     Args:
         task: Names the source, the fields and the label.
@@ -108,6 +109,20 @@ def choice_of(value: object, choices: Iterable[str]) -> str | None:
         number = _number(text)
         alike = [choice for choice in choices if number is not None and _number(choice) == number]
     return alike[0] if len(alike) == 1 else None
+
+
+def word_of(value: object, labels: Mapping[str, str]) -> str | None:
+    """Return the word that stands for a value of the data: by text, number, truth value or case.
+
+    >>> labels = {"0": "serious", "1": "sarcastic"}
+    >>> word_of(1.0, labels), word_of("2", labels), word_of("Y", {"y": "yes", "n": "no"})
+    ('sarcastic', None, 'yes')
+    """
+    choice = choice_of(value, labels)
+    if choice is None:
+        alike = [each for each in labels if each.casefold() == plain(value).casefold()]
+        choice = alike[0] if len(alike) == 1 else None
+    return None if choice is None else labels[choice]
 
 
 def _number(text: str) -> float | None:
@@ -222,9 +237,9 @@ class _Reader:
         if choice is None:
             label = plain(value)
             fault = self.unknown.setdefault(label, _Fault()) if self.bad is None else _Fault()
-            self._fault(fault, f"the label {label!r} is not among the choices", place)
+            self._fault(fault, f"the label {label!r} {_unfit(self.task)}", place)
             return False
-        if str(value) != choice:
+        if str(value) != choice and str(value) not in self.task.labels:
             self.notes[f"label {value} read as {choice}"] += 1
         fields[self.task.target] = choice
         return True
@@ -232,7 +247,8 @@ class _Reader:
     def _choice(self, value: object) -> str | None:
         key = (type(value), str(value))
         if key not in self.known:
-            self.known[key] = choice_of(value, self.task.choices)
+            labels, choices = self.task.labels, self.task.choices
+            self.known[key] = word_of(value, labels) if labels else choice_of(value, choices)
         return self.known[key]
 
     def _append(self, fields: Mapping[str, object], *, number: int, place: str) -> None:
@@ -314,12 +330,13 @@ class _Reader:
             )
         shown = sorted(self.unknown.items(), key=lambda item: (-item[1].count, item[0]))
         for value, fault in shown[:SHOWN]:
-            near = nearest(value, task.choices)
+            known = tuple(task.labels) or task.choices
+            near = nearest(value, known)
             yield Problem(
-                f"the label {value!r} of {_rows(fault.count)} is not among the choices",
+                f"the label {value!r} of {_rows(fault.count)} {_unfit(task)}",
                 where=fault.first,
                 found=fault.others,
-                allowed=_some(task.choices),
+                allowed=_some(known),
                 nearest=near,
                 fix=_label_fix(value, near, task=task),
             )
@@ -414,7 +431,13 @@ def _where_fix(task: Task) -> str:
     return f"where: ({task.where}) and {condition}" if task.where else f"where: {condition}"
 
 
+def _unfit(task: Task) -> str:
+    return "has no word in `labels`" if task.labels else "is not among the choices"
+
+
 def _label_fix(value: str, near: str, *, task: Task) -> str:
+    if task.labels:
+        return "correct the rows, add the value to `labels`, or leave such rows out with `where`"
     if near and near == value.lower() and task.target not in task.fields:
         derived = f"{task.target}: {_spelt(task.target)} | lower"
         return f"lower case for all labels, under `fields` in the task file: {derived}"

@@ -31,6 +31,7 @@ _VALIDATION_SHARE, _MOST_VALIDATION = 0.15, 150
 _MOST_TRAIN = 600
 _LENGTHS = (256, 512, 1024)
 _JSON_WORD = 5  # tokens between two blanks of JSON; SmolLM2's tokenizer makes 3 to 5
+_HOW_TO_CALL = 200  # tokens that a chat template says of tools, about
 _LONG_TEXT = 250  # words; five of these and the question would fill a small model's context
 
 
@@ -322,9 +323,10 @@ def _words(guess: Guess) -> int:
 def _max_length(guess: Guess) -> int:
     """Return a length that nearly all examples fit: two tokens a word, and a prompt around them.
 
-    The functions that a model may call stand in the prompt as well.
+    The functions that a model may call stand in the prompt as well, with the chat template's words
+    on how to call them.
     """
-    tools = _JSON_WORD * guess.tools.words_at(0.95) if guess.tools else 0
+    tools = _JSON_WORD * guess.tools.words_at(0.95) + _HOW_TO_CALL if guess.tools else 0
     wanted = 2 * _words(guess) + tools + 80
     return next((length for length in _LENGTHS if wanted <= length), _LENGTHS[-1])
 

@@ -16,6 +16,7 @@ The scoring rules for choices:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -61,9 +62,9 @@ class Request:
         """Tokens to compute: the prompt, and all of each completion but its last token."""
         return len(self.prompt) + sum(len(c) - 1 for c in self.completions)
 
-    def shape(self, shared: int) -> tuple[int, ...]:
+    def shape(self, shared: int, *, whole: bool = False) -> tuple[int, ...]:
         """Its segment behind a shared prefix: the prompt's rest, then a branch a completion."""
-        return (len(self.prompt) - shared, *(len(c) - 1 for c in self.completions))
+        return (len(self.prompt) - shared, *(len(_read(c, whole)) for c in self.completions))
 
 
 def needs_stop(example: Example, chat: ChatFormat) -> bool:
@@ -119,9 +120,30 @@ def likelihoods(
     found: list[tuple[Likelihood, ...]] = []
     with torch.inference_mode():
         for rows in packs(requests, shared):
-            found += _score(loaded, rows, shared)
+            if max(map(_longest, rows)) < (loaded.build.longest or sys.maxsize):
+                found += _score(loaded, rows, shared)
+            else:
+                found += _score_apart(loaded, rows, shared)
             on_done(len(rows))
     return found
+
+
+def _longest(request: Request) -> int:
+    """Tokens of the prompt with its longest completion."""
+    return len(request.prompt) + max(map(len, request.completions))
+
+
+def _score_apart(
+    loaded: LoadedModel, rows: Sequence[Request], shared: int
+) -> list[tuple[Likelihood, ...]]:
+    """Score each completion in a row of its own, which is read whole, as in training.
+
+    Where rotary positions change with the length of the row (`Build.longest`), what is said of any
+    token depends on all of the row.
+    """
+    apart = [Request(row.prompt, (completion,)) for row in rows for completion in row.completions]
+    scored = iter(_score(loaded, apart, shared, whole=True))
+    return [tuple(next(scored)[0] for _ in row.completions) for row in rows]
 
 
 def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
@@ -147,8 +169,18 @@ def packs(requests: Sequence[Request], shared: int) -> Iterator[list[Request]]:
     yield rows
 
 
-def lay_out(rows: Sequence[Request], shared: int, *, device: torch.device) -> Batch:
-    """Lay requests out in one pack behind their shared prefix; every completion is predicted."""
+def _read(completion: tuple[int, ...], whole: bool) -> tuple[int, ...]:
+    return completion if whole else completion[:-1]  # the last token is only predicted
+
+
+def lay_out(
+    rows: Sequence[Request], shared: int, *, device: torch.device, whole: bool = False
+) -> Batch:
+    """Lay requests out in one pack behind their shared prefix; every completion is predicted.
+
+    With `whole` the last token of each completion is read too, though nothing depends on it but the
+    length of its row.
+    """
     ids, places = list(rows[0].prompt[:shared]), list(range(shared))
     keep: list[int] = []  # the places whose next token is scored: a completion's, one after another
     for request in rows:
@@ -157,15 +189,15 @@ def lay_out(rows: Sequence[Request], shared: int, *, device: torch.device) -> Ba
         places += range(shared, start)
         last = len(ids) - 1
         for completion in request.completions:
-            # The last token is only predicted, never read.
+            read = _read(completion, whole)
             keep += [last, *range(len(ids), len(ids) + len(completion) - 1)]
-            ids += completion[:-1]
-            places += range(start, start + len(completion) - 1)
+            ids += read
+            places += range(start, start + len(read))
     wanted = [token for r in rows for completion in r.completions for token in completion]
     return make_batch(
         ids,
         places,
-        segments=tuple(r.shape(shared) for r in rows),
+        segments=tuple(r.shape(shared, whole=whole) for r in rows),
         shared_prefix=shared,
         predict_from=torch.tensor(keep),
         labels=torch.tensor(wanted),
@@ -175,10 +207,10 @@ def lay_out(rows: Sequence[Request], shared: int, *, device: torch.device) -> Ba
 
 
 def _score(
-    loaded: LoadedModel, rows: Sequence[Request], shared: int
+    loaded: LoadedModel, rows: Sequence[Request], shared: int, *, whole: bool = False
 ) -> list[tuple[Likelihood, ...]]:
     """Compute the rows in one pack, and read every completion's probability off."""
-    batch = lay_out(rows, shared, device=loaded.device)
+    batch = lay_out(rows, shared, device=loaded.device, whole=whole)
     chances = iter(log_chances(loaded.model, batch, build=loaded.build).tolist())
     return [
         tuple(

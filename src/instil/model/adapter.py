@@ -66,7 +66,8 @@ def add_lora(
     `all-linear` leaves out what PEFT refuses in the model's family; `left_out` says what.
 
     Raises:
-        ModelError: `target_modules` names no layer of this model, or one that PEFT refuses.
+        ModelError: `target_modules` names no layer of this model, one that PEFT refuses, or one
+            that the model never reads.
     """
     config = LoraConfig(
         r=r, lora_alpha=lora_alpha, lora_dropout=lora_dropout, target_modules=target_modules
@@ -97,9 +98,10 @@ def _wrapped(model: Any, config: LoraConfig) -> PeftModel:
     config.task_type = TaskType.SEQ_2_SEQ_LM if encoder_decoder else TaskType.CAUSAL_LM
     if config.target_modules == ALL_LINEAR:
         config.exclude_modules = _refused(model, config) or None
+    unread = _never_read(model)
     try:
         with _hushed():
-            return get_peft_model(model, config)
+            wrapped = get_peft_model(model, config)
     except ValueError as error:
         if "lora_dropout" in str(error):
             problem = Problem(
@@ -111,6 +113,29 @@ def _wrapped(model: Any, config: LoraConfig) -> PeftModel:
         else:
             problem = Problem(f"the adapter does not fit: {error}", where="lora.target_modules")
         raise ModelError(problem) from error
+    if unread and isinstance(model.get_submodule(unread), LoraLayer):
+        raise ModelError(
+            Problem(
+                f"an adapter on {unread!r} would do nothing: encoder and decoder look tokens up in "
+                "embeddings of their own",
+                where="lora.target_modules",
+                found=unread,
+                fix="name embed_tokens instead",
+            )
+        )
+    return wrapped
+
+
+def _never_read(model: Any) -> str:
+    """Return the name of embeddings that only lend their weight to others; empty: there are none.
+
+    T5 and BART keep it under `shared`; encoder and decoder have modules of their own around it.
+    """
+    embeddings = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Embedding)}
+    table = model.get_input_embeddings()
+    lent = any(m is not table and m.weight is table.weight for m in embeddings.values())
+    named = (name for name, module in embeddings.items() if module is table)
+    return next(named, "") if lent and model.config.is_encoder_decoder else ""
 
 
 def _with_adapter(loaded: LoadedModel, model: PeftModel) -> LoadedModel:
@@ -127,10 +152,16 @@ def adapts_head(model: Any) -> bool:
 
 
 def _refused(model: torch.nn.Module, config: LoraConfig) -> list[str]:
-    """Return the last names of the linear layers that PEFT refuses in the model's family."""
-    named = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, _LINEAR)}
+    """Return the last names of the linear layers that PEFT has no adapter for."""
+    named = {
+        name.rpartition(".")[2]: module
+        for name, module in model.named_modules()
+        if isinstance(module, _LINEAR)
+    }
 
     def refused(name: str) -> bool:
+        if not _maps_rows(named[name]):
+            return True
         try:
             refuse_incompatible(config, model, name)
         except ValueError:
@@ -138,6 +169,20 @@ def _refused(model: torch.nn.Module, config: LoraConfig) -> list[str]:
         return False
 
     return sorted(filter(refused, named))
+
+
+def _maps_rows(layer: torch.nn.Module) -> bool:
+    """Whether a kind of linear layer gives one row for one row, to which an adapter's can be added.
+
+    Falcon's own kind does; Llama 4's router gives several values, which PEFT's layer cannot add to.
+    """
+    if type(layer) in _LINEAR or is_packed(layer):
+        return True
+    assert isinstance(layer.weight, torch.Tensor)
+    rows = layer.weight.new_zeros(1, layer.weight.shape[1])
+    with torch.no_grad():
+        out = layer(rows)
+    return isinstance(out, torch.Tensor) and out.shape == (1, layer.weight.shape[0])
 
 
 @contextlib.contextmanager
@@ -158,21 +203,21 @@ def left_out(model: PeftModel) -> tuple[LeftOut, ...]:
     base = model.get_base_model()
     adapted = {id(_adapted_weight(m)) for m in base.modules() if isinstance(m, LoraLayer)}
     head = base.get_output_embeddings()
-    found: dict[str, list[tuple[str, torch.Tensor]]] = {"parameters": [], "refused": []}
+    found: dict[str, list[tuple[str, torch.Tensor]]] = {"stacked": [], "linear": []}
     for name, module in base.named_modules():
         for own, weight in module.named_parameters(recurse=False):
             if "lora_" in name or id(weight) in adapted or module is head:
                 continue
             if isinstance(module, _LINEAR) and own == "weight":
-                found["refused"].append((name, weight))
+                found["linear"].append((name, weight))
             elif weight.dim() == 3 and not isinstance(module, AnyConvolution):
-                found["parameters"].append((f"{name}.{own}", weight))
+                found["stacked"].append((f"{name}.{own}", weight))
     total = base_parameters(model)
     return tuple(
         LeftOut(
             tuple(dict.fromkeys(_short(name) for name, _ in weights)),
             sum(nf4.count(weight) for _, weight in weights) / total,
-            refused=kind == "refused",
+            linear=kind == "linear",
         )
         for kind, weights in found.items()
         if weights
@@ -322,10 +367,11 @@ def merged(loaded: LoadedModel) -> LoadedModel:
         if any(map(is_packed, model.modules())):
             model = _unpacked(model)
         model = model.to(torch.float32)
+        were_tied = _tied(model.get_base_model())
         _untie(model)
         with _hushed():
             model = model.merge_and_unload()
-        _require_untied(model)
+        _require_untied(model, were_tied)
     return replace(loaded, model=model)
 
 
@@ -345,18 +391,23 @@ def _untie(model: PeftModel) -> None:
                 config.tie_word_embeddings = False
 
 
-def _require_untied(model: Any) -> None:
-    """Refuse a model whose weights will be tied when it is loaded, and differ."""
-    tied = model.get_expanded_tied_weights_keys(all_submodels=True)
-    for one, other in tied.items():
-        if model.get_parameter(one) is not model.get_parameter(other):
-            raise ModelError(
-                Problem(
-                    f"{one} and {other} are one weight in this family, and the adapter is on one",
-                    where="lora.target_modules",
-                    fix="export without --merge, or train without adapters on the embeddings",
-                )
+def _tied(model: Any) -> set[tuple[str, str]]:
+    """Return the pairs of weights that the config ties, and that are one."""
+    pairs = model.get_expanded_tied_weights_keys(all_submodels=True).items()
+    return {(a, b) for a, b in pairs if model.get_parameter(a) is model.get_parameter(b)}
+
+
+def _require_untied(model: Any, were_tied: set[tuple[str, str]]) -> None:
+    """Refuse a model whose weights differ by now, and will be tied again when it is loaded."""
+    pairs = model.get_expanded_tied_weights_keys(all_submodels=True).items()
+    for one, other in (were_tied - _tied(model)) & set(pairs):
+        raise ModelError(
+            Problem(
+                f"{one} and {other} are one weight in this family, and the adapter is on one",
+                where="lora.target_modules",
+                fix="export without --merge, or train without adapters on the embeddings",
             )
+        )
 
 
 def _unpacked(model: PeftModel) -> PeftModel:

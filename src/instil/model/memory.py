@@ -74,6 +74,8 @@ class Memory:
         *,
         scaling: float,
         window: int | None,
+        sinks: torch.Tensor | None = None,
+        softcap: float | None = None,
     ) -> torch.Tensor:
         """Attend within the prompts, a pack of all rows' own tokens; keep their keys and values.
 
@@ -84,6 +86,8 @@ class Memory:
             value: (T, key heads, d).
             scaling: Of the scores.
             window: How far back a query sees, if not all the way.
+            sinks: As `attention.attend_rows` takes them.
+            softcap: As well.
         """
         fill = len(query) - sum(self.lengths)
         segments = tuple((length,) for length in (*self.lengths, *([fill] if fill else [])))
@@ -92,7 +96,7 @@ class Memory:
             front = (t[0].transpose(0, 1) for t in self.prefix._kept[layer])
             key, value = (torch.cat(pair) for pair in zip(front, (key, value), strict=True))
         layout = lay_out(segments, self.shared, window, query.device, own_queries=True)
-        return attend_rows(query, key, value, layout, scaling)
+        return attend_rows(query, key, value, layout, scaling, sinks=sinks, softcap=softcap)
 
     def _rows(self, pack: torch.Tensor) -> torch.Tensor:
         """(T, key heads, d) -> (n, key heads, slots, d)."""
@@ -111,6 +115,8 @@ class Memory:
         *,
         scaling: float,
         window: int | None,
+        sinks: torch.Tensor | None = None,
+        softcap: float | None = None,
     ) -> torch.Tensor:
         """Keep one new token a row, and attend from it to all that its row has read.
 
@@ -127,8 +133,14 @@ class Memory:
             front, front_values = (t[0] for t in self.prefix._kept[layer])
             together = q.transpose(0, 1).flatten(1, 2)  # (key heads, n group, d)
             scores.insert(0, self._apart(together @ front.transpose(1, 2), count))
-        weights = torch.cat(scores, -1).float() + self._mask(window, end)
-        weights = weights.softmax(-1).to(query.dtype)
+        joined = torch.cat(scores, -1).float()
+        if softcap:
+            joined = (joined / softcap).tanh() * softcap
+        joined += self._mask(window, end)
+        if sinks is not None:  # as one more key, whose value is nought
+            own = sinks.float().view(1, keys.shape[1], -1, 1).expand(count, -1, -1, -1)
+            joined = torch.cat([joined, own], -1)
+        weights = joined.softmax(-1)[..., : self.shared + end].to(query.dtype)
         out: torch.Tensor = weights[..., self.shared :] @ values[:, :, :end]
         if self.prefix is not None:
             of_front = weights[..., : self.shared].transpose(0, 1).flatten(1, 2)

@@ -24,7 +24,7 @@ import torch
 from peft import PeftModel
 
 from instil.encode.batch import Batch
-from instil.model.attention import NAME, Remembering, by_segments
+from instil.model.attention import Reading, Remembering, by_segments, reading
 from instil.model.layers import run_layers
 from instil.model.rows import compute_rows, keeps_logits, side_by_side, take_apart
 
@@ -217,8 +217,8 @@ def hidden_states(
             memory=memory,
         )
     _set_recompute(model, recompute)
-    with by_segments(model):
-        out = decoder(**_inputs(batch, build), memory=memory)
+    with by_segments(model, _reading(batch, memory)):
+        out = decoder(**_inputs(batch, build))
     hidden: torch.Tensor = out.last_hidden_state[0]
     return hidden.index_select(0, places)
 
@@ -249,19 +249,17 @@ def _own_logits(
 ) -> torch.Tensor:
     few = keeps_logits(model)
     kept = {"logits_to_keep": places} if few else {}
-    with by_segments(model):
-        logits: torch.Tensor = model(**_inputs(batch, build), memory=memory, **kept).logits[0]
+    with by_segments(model, _reading(batch, memory)):
+        logits: torch.Tensor = model(**_inputs(batch, build), **kept).logits[0]
     return logits if few else logits.index_select(0, places)
 
 
+def _reading(batch: Batch, memory: Remembering | None) -> Reading:
+    return Reading(batch.segments, batch.shared_prefix, memory)
+
+
 def _inputs(batch: Batch, build: Build) -> dict[str, Any]:
-    inputs = {
-        "input_ids": batch.ids,
-        "position_ids": batch.positions,
-        "segments": batch.segments,
-        "shared_prefix": batch.shared_prefix,
-        "use_cache": False,
-    }
+    inputs = {"input_ids": batch.ids, "position_ids": batch.positions, "use_cache": False}
     return {**inputs, **_arguments(batch)} if build.arguments else inputs
 
 
@@ -299,8 +297,8 @@ def _set_recompute(model: Any, recompute: bool) -> None:
 
     def contexts() -> tuple[Any, Any]:
         # The backward pass runs layers again: they must attend as they did at first.
-        segments = base.config._attn_implementation == NAME
-        again = by_segments(model) if segments else contextlib.nullcontext()
+        along = reading()
+        again = contextlib.nullcontext() if along is None else by_segments(model, along)
         return contextlib.nullcontext(), again
 
     base.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})

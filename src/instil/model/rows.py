@@ -38,7 +38,8 @@ class Rows:
     """Examples one by one, and where the S wanted places of their pack stand in them."""
 
     ids: tuple[tuple[int, ...], ...]
-    """Token ids of each row, up to the last place that is wanted."""
+    """Token ids of each row: all of them, since what some models say of a token depends on how
+    long its row is (LongRoPE)."""
     prompts: tuple[int, ...]
     """Tokens of each row that an encoder reads."""
     places: tuple[tuple[int, int], ...]
@@ -68,11 +69,8 @@ def take_apart(batch: Batch, places: torch.Tensor) -> Rows:
             found.update({n: (len(rows), at) for at, n in enumerate(row) if n not in found})
             rows.append(row)
             prompts.append(batch.prompts[number] if batch.prompts else 0)
-    ends = [0] * len(rows)
-    for number, at in (found[n] for n in needed):
-        ends[number] = max(ends[number], at + 1)
     return Rows(
-        tuple(tuple(ids[n] for n in row[:end]) for row, end in zip(rows, ends, strict=True)),
+        tuple(tuple(ids[n] for n in row) for row in rows),
         tuple(prompts),
         tuple(found[n] for n in wanted),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import takewhile
 
@@ -221,7 +221,15 @@ def _data(tasks: Sequence[TaskResult], manifest: Mapping[str, object]) -> list[s
         counts = [fmt.count(task.rows.get(part, 0)) for part in Part]
         origin = [str(facts.get(name) or "not stated") for name in ("licence", "source")]
         rows.append([task.task, task.kind, *counts, *origin])
-    return _table(head, rows)
+    return [*_table(head, rows), *_label_words(tasks)]
+
+
+def _label_words(tasks: Sequence[TaskResult]) -> Iterator[str]:
+    """Say which word the model answers for which value of the data."""
+    for task in tasks:
+        if task.labels:
+            pairs = (f"{plain(value)} = {plain(word)}" for value, word in task.labels.items())
+            yield from ("", f"Labels of {plain(task.task)} in the data: {', '.join(pairs)}.")
 
 
 def _training(summary: RunSummary, manifest: Mapping[str, object]) -> list[str]:

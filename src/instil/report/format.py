@@ -99,7 +99,9 @@ def percent(share: float) -> str:
 
 def without_adapter(left_out: LeftOut) -> str:
     """Say which layers carry no adapter, how much of the base model they are, and why."""
-    why = "PEFT refuses them in this family" if left_out.refused else "stacked, not linear layers"
+    why = "stacked weights, not linear layers"
+    if left_out.linear:
+        why = "PEFT has no adapter for them in this family"
     share = f"{percent(left_out.share)} of the base model's weights"
     return f"no adapter on {', '.join(left_out.layers)} ({share}): {why}"
 

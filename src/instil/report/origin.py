@@ -97,10 +97,19 @@ def _balance(task: TaskResult) -> tuple[Block, ...]:
     parts = tuple(task.balance)
     columns = (Column("Label", Align.TEXT), *(Column(part) for part in parts))
     rows = tuple(
-        (Cell(label), *(_balance_cell(task.balance[part], label) for part in parts))
+        (
+            Cell(_with_value(task, label)),
+            *(_balance_cell(task.balance[part], label) for part in parts),
+        )
         for label in labels
     )
     return (Table("Labels by part", columns, rows),)
+
+
+def _with_value(task: TaskResult, label: str) -> str:
+    """The label and, where it is a word for another value in the data, that value."""
+    value = next((value for value, word in task.labels.items() if word == label), label)
+    return label if value == label else f"{label} ({value} in the data)"
 
 
 def _balance_cell(counts: Mapping[str, int], label: str) -> Cell:

@@ -31,9 +31,23 @@ def _as_text(value: object) -> object:
     return value
 
 
+def _as_words(value: object) -> object:
+    """Take `labels: {0: 1, 1: true}` for the texts that they are in a file."""
+    if isinstance(value, dict):
+        return {key: _word(word) for key, word in value.items()}
+    return value
+
+
+def _word(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
 Name = Annotated[str, Field(pattern=_NAME)]
 Filled = Annotated[str, Field(min_length=1)]
 Choices = Annotated[tuple[Filled, ...], BeforeValidator(_as_text)]
+Words = Annotated[dict[str, Filled], BeforeValidator(_as_words)]
 
 
 class _Form(BaseModel):
@@ -104,6 +118,7 @@ class TaskForm(_Form):
     text: Filled
     target: Filled
     choices: Choices = ()
+    labels: Words = {}
     metric: str = ""
     fields: dict[str, str] = {}
     where: str = ""

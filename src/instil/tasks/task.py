@@ -1,9 +1,9 @@
 """Tasks from YAML: the library's by name, a user's own by path.
 
 `load_task("amazon_reviews")` reads the library, `load_task("mugs.yaml", base=folder)` a file. Keys
-left out of a file get these values: `cluster` the task's id; `metric` accuracy where there are
-choices; in a template of role `answer`, `choices` the task's, and `target` the row's answer in the
-template's own wording::
+left out of a file get these values: `cluster` the task's id; `choices` the words of `labels`;
+`metric` accuracy where there are choices; in a template of role `answer`, `choices` the task's, and
+`target` the row's answer in the template's own wording::
 
     >>> task = parse_task('''
     ... id: mugs
@@ -119,6 +119,8 @@ def parse_task(text: str, *, where: str, folder: Path | None) -> Task:
     form = validate(
         TaskForm, data, place=lambda loc: file.place(_original(loc, places)), error=TaskError
     )
+    if form.labels and not form.choices:
+        form = form.model_copy(update={"choices": tuple(form.labels.values())})
     located = [(n, _template(t, form)) for n, t in zip(places, form.templates, strict=True)]
     for number, entry in foreign:
         taken = _taken(entry, form, file, loc=("templates", number), folder=folder)
@@ -220,6 +222,7 @@ def _task(form: TaskForm, templates: Sequence[Template], *, folder: Path | None)
         target=form.target,
         templates=tuple(templates),
         choices=form.choices,
+        labels=dict(form.labels),
         metric=form.metric or ("accuracy" if form.choices else ""),
         fields=dict(form.fields),
         where=form.where,
@@ -301,6 +304,7 @@ def _task_problems(task: Task, file: YamlFile, numbers: Sequence[int]) -> Iterat
     if task.choices and (len(task.choices) < 2 or len(set(task.choices)) < len(task.choices)):
         what, found = "choices must be two or more, each different", ", ".join(task.choices)
         yield Problem(what, where=file.place(("choices",)), found=found)
+    yield from _labels_problems(task, file)
     yield from _metric_problems(task, file)
     ids = [template.id for template in task.templates]
     for number, name in enumerate(ids):
@@ -311,6 +315,24 @@ def _task_problems(task: Task, file: YamlFile, numbers: Sequence[int]) -> Iterat
     if not any(template.role is Role.ANSWER for template in task.templates):
         what = "no template has the role `answer`, the one that is judged"
         yield Problem(what, where=file.place(("templates",)))
+
+
+def _labels_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
+    first: dict[str, str] = {}
+    for value, word in task.labels.items():
+        if word in first:
+            what = f"the values {first[word]!r} and {value!r} have the same word, {word!r}"
+            fix = "give each value a word of its own, or join the values by a field"
+            yield Problem(what, where=file.place(("labels", value)), fix=fix)
+        first.setdefault(word, value)
+    if task.labels and set(task.choices) != set(first):
+        yield Problem(
+            "`choices` are not the words of `labels`",
+            where=file.place(("choices",)),
+            found=", ".join(task.choices),
+            allowed=", ".join(first),
+            fix="leave `choices` out: the words of `labels` are the choices, in their order",
+        )
 
 
 def _metric_problems(task: Task, file: YamlFile) -> Iterator[Problem]:

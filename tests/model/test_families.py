@@ -1,0 +1,283 @@
+"""Every family of models against transformers and PEFT, run as anyone would run them.
+
+The reference is a model of its own from the same folder: one example at a time, no padding, its own
+attention and cache, an adapter put on by PEFT. instil computes packs, on the way that its proof has
+chosen for the model at hand (`model.proof`).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from peft import PeftModel
+
+from families import FAMILIES, auto_class, save
+from instil.encode.batch import Batch, to_batch
+from instil.encode.pack import pack
+from instil.evaluate.choices import Request, likelihoods
+from instil.evaluate.generate import generate
+from instil.model.adapter import add_lora, load_shipped, merged, train_all, trainable
+from instil.model.divergence import states
+from instil.model.export import save_model
+from instil.model.load import LoadedModel, ModelFolder, load_model, quiet
+from instil.model.losses import Anchor, losses, summed_loss
+from instil.model.packed import Build
+from instil.tokens import Encoded
+from instil.types import Example, Message
+
+FAST = ("Llama", "Mixtral", "Gemma 3", "gpt-oss", "Falcon", "Bloom", "Mamba-2", "T5")
+"""Families that `make test` tries; `make slow` tries all."""
+CLOSE = 1e-4
+"""Relative difference that float32 may make."""
+
+IDS = torch.randint(20, 250, (200,), generator=torch.Generator().manual_seed(3)).tolist()
+SHARED = 7
+ROWS = ((12, 5), (9, 1), (20, 8), (10, 3), (8, 12), (15, 4))
+"""Tokens of each row's prompt, `SHARED` of which are everybody's, and of its completion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A family's tiny model, once in instil and once in transformers alone."""
+
+    name: str
+    folder: Path
+    loaded: LoadedModel
+    """Never changed: a test that trains takes a copy."""
+    reference: Any
+
+    def copy(self) -> LoadedModel:
+        return replace(self.loaded, model=copy.deepcopy(self.loaded.model))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES],
+)
+def family(request, tmp_path_factory, tiny_folder) -> Opened:
+    folder = tmp_path_factory.mktemp("family") / "model"
+    save(request.param, folder, tokenizer=tiny_folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INSTIL_CACHE", str(folder.parent / "cache"))
+        loaded = load_model(ModelFolder("tiny", folder, "none"), device="cpu", dtype="float32")
+    return Opened(request.param, folder, loaded, of_transformers(folder))
+
+
+def of_transformers(folder: Path) -> Any:
+    config = transformers.AutoConfig.from_pretrained(folder)
+    return auto_class(config).from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def rows() -> Iterator[tuple[list[int], int]]:
+    """Yield the ids of each example, and how many of them are its prompt."""
+    start = SHARED
+    for prompt, completion in ROWS:
+        end = start + prompt - SHARED + completion
+        yield IDS[:SHARED] + IDS[start:end], prompt
+        start = end
+
+
+def packed() -> Batch:
+    encoded = [
+        Encoded(str(n), tuple(ids), tuple(place >= prompt for place in range(len(ids))))
+        for n, (ids, prompt) in enumerate(rows())
+    ]
+    (whole,) = pack(encoded, max_tokens=1000, shared=SHARED)
+    return to_batch(whole, device=torch.device("cpu"))
+
+
+def row_logits(model: Any, prompt: list[int], behind: list[int]) -> torch.Tensor:
+    """Logits from the prompt's last token on, from the row alone: one more than `behind` has."""
+    if not model.config.is_encoder_decoder:
+        whole = torch.tensor([prompt + behind])
+        out = model(input_ids=whole, attention_mask=torch.ones_like(whole), use_cache=False)
+        return out.logits[0, len(prompt) - 1 :]
+    asked, said = torch.tensor([prompt]), torch.tensor([[start_token(model.config), *behind]])
+    out = model(
+        input_ids=asked,
+        attention_mask=torch.ones_like(asked),
+        decoder_input_ids=said,
+        use_cache=False,
+    )
+    return out.logits[0]
+
+
+def start_token(config: Any) -> int:
+    """Return what the decoder begins with, where transformers has it."""
+    if hasattr(config, "decoder_start_token_id"):
+        return config.decoder_start_token_id
+    return config.decoder.bos_token_id
+
+
+def all_logits(model: Any) -> torch.Tensor:
+    return torch.cat([row_logits(model, row[:n], row[n:])[:-1] for row, n in rows()])
+
+
+def row_losses(model: Any) -> torch.Tensor:
+    labels = torch.tensor([token for ids, prompt in rows() for token in ids[prompt:]])
+    return torch.nn.functional.cross_entropy(all_logits(model), labels, reduction="sum")
+
+
+def assert_same_gradients(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Compare by name; a weight that nothing depends on may have no gradient, or zeros."""
+    assert found.keys() == wanted.keys()
+    assert any(p.grad is not None for p in wanted.values())
+    most = max(float(p.grad.norm()) for p in wanted.values() if p.grad is not None)
+    far = {}
+    for name, theirs in wanted.items():
+        grad = torch.zeros_like(theirs) if theirs.grad is None else theirs.grad
+        ours = torch.zeros_like(grad) if found[name].grad is None else found[name].grad
+        distance = float((ours - grad).norm())
+        if not distance <= CLOSE * float(grad.norm()) + 1e-6 * most:
+            far[name] = f"{distance:.2g} of {float(grad.norm()):.2g}"
+    assert not far
+
+
+def gradients(model: Any, loss: torch.Tensor) -> dict[str, Any]:
+    loss.backward()
+    return trainable(model)
+
+
+def test_loss_and_gradients_of_a_pack(family):
+    loaded, reference = train_all(family.copy()), copy.deepcopy(family.reference)
+    reference.requires_grad_(True)
+    ours = summed_loss(loaded.model, packed(), build=loaded.build)
+    theirs = row_losses(reference)
+    assert ours.item() == pytest.approx(theirs.item(), rel=CLOSE)
+    assert_same_gradients(gradients(loaded.model, ours), gradients(reference, theirs))
+
+
+def test_choices_behind_prompts(family):
+    completions = ((5, 300, 17), (41,), (300, 8, 7, 42, 6, 99, 12, 250, 31))
+    requests = [Request(tuple(ids[:prompt]), completions) for ids, prompt in rows()]
+    wanted = []
+    with torch.inference_mode():
+        for request in requests:
+            for completion in completions:
+                logits = row_logits(family.reference, list(request.prompt), list(completion))
+                log_probs = logits[:-1].log_softmax(-1)
+                chosen = log_probs[torch.arange(len(completion)), list(completion)]
+                wanted.append(float(chosen.sum()))
+    plain = Build(longest=family.loaded.build.longest)
+    for build in {family.loaded.build, plain}:
+        scored = likelihoods(replace(family.loaded, build=build), requests)
+        found = [like.nats for each in scored for like in each]
+        assert found == pytest.approx(wanted, rel=CLOSE)
+
+
+def test_greedy_generation(family):
+    texts = ("this is a good book", "awful sound", "it works and the price is not bad", "I hate it")
+    loaded, tokenizer = family.loaded, family.loaded.chat.tokenizer
+    examples = [
+        Example(f"t/{n}/a", "t", "a", str(n), "g", (Message("user", text),), "good")
+        for n, text in enumerate(texts)
+    ]
+    found = generate(loaded, examples, max_new_tokens=9)
+    wanted = []
+    for example in examples:
+        prompt = torch.tensor([loaded.chat.prompt(example.messages)])
+        out = family.reference.generate(
+            input_ids=prompt,
+            attention_mask=torch.ones_like(prompt),
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=9,
+            eos_token_id=list(loaded.chat.stop_ids),
+            pad_token_id=loaded.chat.pad_id,
+        )
+        new = out[0, 1 if family.reference.config.is_encoder_decoder else prompt.shape[1] :]
+        wanted.append((tokenizer.decode(new, skip_special_tokens=True).strip(), len(new)))
+    assert [(each.text, each.new_tokens) for each in found] == wanted
+
+
+def with_adapter(family: Opened) -> LoadedModel:
+    loaded = add_lora(
+        family.copy(), r=4, lora_alpha=8, lora_dropout=0.0, target_modules="all-linear", seed=0
+    )
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for p in trainable(loaded.model).values():
+            p += 0.1 * torch.randn(p.shape, generator=generator)
+    loaded.model.eval()
+    return loaded
+
+
+def test_an_adapter_trained_saved_loaded_and_merged(family, tmp_path):
+    loaded = with_adapter(family)
+    save_model(loaded, tmp_path / "adapter")
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # ranks of expert layers, which are used
+        reference = PeftModel.from_pretrained(
+            copy.deepcopy(family.reference), tmp_path / "adapter", is_trainable=True
+        ).eval()
+    ours = summed_loss(loaded.model, packed(), build=loaded.build)
+    theirs = row_losses(reference)
+    assert ours.item() == pytest.approx(theirs.item(), rel=CLOSE)
+    assert_same_gradients(gradients(loaded.model, ours), gradients(reference, theirs))
+
+    base = ModelFolder("tiny", family.folder, "none")
+    again = load_shipped(tmp_path / "adapter", base=base, device="cpu", dtype="float32")
+    with torch.inference_mode():
+        wanted, without = all_logits(reference), all_logits(family.reference)
+        assert float((wanted - without).norm()) > 0.02 * float(without.norm())
+        assert_same(all_logits(again.model), wanted)
+        save_model(merged(again), tmp_path / "merged")
+        assert_same(all_logits(of_transformers(tmp_path / "merged")), wanted)
+
+
+def assert_same(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    assert float((found - wanted).norm()) <= CLOSE * float(wanted.norm())
+
+
+def test_kl_and_entropy_weights(family):
+    if family.name not in FAST:
+        pytest.skip("one family of a kind is enough")
+    batch, loaded = packed(), with_adapter(family)
+    with torch.no_grad():
+        other = states(family.loaded.model, batch, build=loaded.build)
+        log_p = all_logits(family.reference).log_softmax(-1)
+    found = losses(
+        loaded.model,
+        batch,
+        build=loaded.build,
+        entropy_weighted=True,
+        anchor=Anchor(batch.predict_from, other),
+    )
+    with torch.no_grad():
+        logits = all_logits(loaded.model)
+    log_q = logits.log_softmax(-1)
+    kl = (log_p.exp() * (log_p - log_q)).sum()
+    top = logits.topk(20).values.log_softmax(-1)
+    weights = -(top.exp() * top).sum(-1) / math.log(20)
+    nats = -log_q[torch.arange(len(log_q)), batch.labels]
+    assert found.kl.item() == pytest.approx(kl.item(), rel=CLOSE)
+    assert found.total.item() == pytest.approx((weights * nats).sum().item(), rel=CLOSE)
+
+
+def test_each_part_is_heard(family):
+    kind = FAMILIES[family.name]
+    with torch.no_grad():
+        whole = float(row_losses(family.reference))
+        for part in kind.weights:
+            without = copy.deepcopy(family.reference)
+            silenced = [p for name, p in without.named_parameters() if part in name]
+            silenced += [b for name, b in without.named_buffers() if part in name]
+            assert silenced, part
+            for p in silenced:
+                p.zero_()
+            assert abs(float(row_losses(without)) - whole) > 0.01, part
+    for key, value in kind.without.items():
+        config = copy.deepcopy(family.reference.config)
+        setattr(config, key, value)
+        without = auto_class(config).from_pretrained(family.folder, config=config).eval()
+        with torch.no_grad():
+            assert abs(float(row_losses(without)) - whole) > 0.01, key
