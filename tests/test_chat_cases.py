@@ -127,9 +127,9 @@ def test_a_greeting_is_read_and_the_answer_behind_it_trained_on(tmp_path, model)
 
 
 def test_a_system_message_that_the_template_leaves_out_is_counted(tmp_path, model):
-    path = talks(tmp_path, model(NO_SYSTEM), SYSTEM, ASK, SAY)
+    path = talks(tmp_path, model(NO_SYSTEM), SYSTEM, ("assistant", "Welcome"), ASK, SAY)
     (task,) = check_recipe(load_recipe(path)).tasks
-    (found,) = [f for f in task.findings if "system" in f.what]
+    (found,) = [f for f in task.findings if "template" in f.what]
     assert found.what == "8 rows: the chat template leaves out their system message"
     assert found.count == 8
     assert "system: merge" in found.fix

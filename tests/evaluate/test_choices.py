@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Phi3Config, Phi3ForCausalLM
 
+from instil.encode.chat_format import chat_format
 from instil.encode.mask import encode_all
 from instil.encode.pack import pack
 from instil.evaluate import choices
@@ -122,6 +123,20 @@ def test_common_prefix_leaves_every_prompt_a_token(prompts):
 def test_scoring_is_deterministic(tiny):
     requests = [choice_request(example(f"text {n}"), tiny.chat) for n in range(5)]
     assert likelihoods(tiny, requests) == likelihoods(tiny, requests)
+
+
+def test_a_look_scores_no_blank_that_the_template_writes_before_the_stop_token(tiny):
+    template = tiny.chat.tokenizer.chat_template
+    blank = template.replace("message['content'] +", "message['content'] + ' ' +")
+    assert blank != template
+    tiny.chat.tokenizer.chat_template = blank
+    loaded = replace(tiny, chat=chat_format(tiny.chat.tokenizer))
+    assert (tiny.chat.ending, loaded.chat.ending) == (1, 2)
+    items = [replace(example(f"good {'bad ' * n}"), id=f"t/{n}/a") for n in range(5)]
+    seen, answered = look(loaded, items), answer(loaded, items)
+    assert [p.choice_scores for p in seen.predictions] == [p.choice_scores for p in answered]
+    requests = [target_request(item, loaded.chat) for item in items]
+    assert seen.tokens == sum(len(r.completions[0]) for r in requests)
 
 
 @pytest.mark.parametrize("options", [("positive", "negative"), ("1", "1 2")])

@@ -51,8 +51,8 @@ def _effects(example: Example, chat: ChatFormat) -> Iterator[str]:
     if system and chat.rules.system is SystemTurn.KEEP and chat.holds.system is SystemHeld.DROPPED:
         yield "the chat template leaves out their system message"
     others = [turn for turn in turns if turn.role != "system"]
-    fitted = chat.fitted(turns)
-    if others and others[0].role == "assistant" and fitted[0].role != "assistant":
+    first = next((turn.role for turn in chat.fitted(turns) if turn.role != "system"), "")
+    if others and others[0].role == "assistant" != first:
         yield "the assistant's opening turn is left out: the chat template takes none"
     roles = [turn.role for turn in others]
     if not chat.holds.neighbours and any(a == b for a, b in pairwise(roles)):

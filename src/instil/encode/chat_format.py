@@ -137,6 +137,8 @@ class ChatFormat:
     """Special tokens that the template writes before an answer; tokenizing starts anew there."""
     by_line: bool = False
     """Whether tokenizing starts anew at a line's first letter: a byte-level tokenizer's does."""
+    ending: int = 1
+    """Tokens that end a turn: the stop token, and what the template writes before it."""
     findings: tuple[str, ...] = ()
     """What the template cannot do, and nothing in this run makes good."""
 
@@ -599,7 +601,7 @@ def chat_format(
         anchors=() if encoder_decoder else _anchors(tokenizer, holds),
         by_line=_parts_words(tokenizer),
     )
-    return chat if encoder_decoder else _ending_as_trained(chat)
+    return chat if encoder_decoder else _ending_as_trained(replace(chat, ending=_ending(chat)))
 
 
 def _probe(tokenizer: Any, holds: Holds) -> tuple[str, str]:
@@ -625,6 +627,12 @@ def _anchors(tokenizer: Any, holds: Holds) -> tuple[str, ...]:
     added = tokenizer.added_tokens_decoder.values()
     clean = (t.content for t in added if t.special and not (t.lstrip or t.rstrip or t.normalized))
     return tuple(token for token in clean if token and token in before)
+
+
+def _ending(chat: ChatFormat) -> int:
+    asked = chat.answered([Message("user", "Hi")], [_PROBE])
+    plain = chat.answered([Message("user", "Hi")], [_PROBE], stop=False)
+    return len(asked.completions[0]) - len(plain.completions[0])
 
 
 def _parts_words(tokenizer: Any) -> bool:

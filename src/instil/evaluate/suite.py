@@ -139,8 +139,8 @@ def look(loaded: LoadedModel, examples: Sequence[Example], *, max_new_tokens: in
 
     With choices one pass gives both: the target is among them, and its stop token is scored along.
     """
-    if not examples[0].choices:
-        made = generate(loaded, examples, max_new_tokens=max_new_tokens)
+    if not examples[0].choices or loaded.chat.ending > 1:  # `without_stop` takes one token off
+        made = answer(loaded, examples, max_new_tokens=max_new_tokens)
         targets = likelihoods(loaded, [target_request(e, loaded.chat) for e in examples])
         return _look(made, [found for (found,) in targets])
     made, right = [], []
