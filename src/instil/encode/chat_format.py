@@ -577,6 +577,7 @@ def chat_format(
     if encoder_decoder and rules.template:
         what = "an encoder-decoder model has no turns, and takes no chat template"
         raise ModelError(Problem(what, where="chat_template", fix="leave it out"))
+    tokenizer.chat_template = None  # nor is one exported
     if not encoder_decoder:
         tokenizer.chat_template = settled(pick_template(own, rules.template), rules)
     plain = tokenizer.chat_template == PLAIN_TEMPLATE
