@@ -574,10 +574,7 @@ def chat_format(
         DataError: The tokenizer has neither a turn-ending special token nor an EOS token.
     """
     rules, own = rules or ChatRules(), tokenizer.chat_template
-    if encoder_decoder and rules.template:
-        what = "an encoder-decoder model has no turns, and takes no chat template"
-        raise ModelError(Problem(what, where="chat_template", fix="leave it out"))
-    tokenizer.chat_template = None  # nor is one exported
+    tokenizer.chat_template = None  # an encoder-decoder model has no turns, and exports none
     if not encoder_decoder:
         tokenizer.chat_template = settled(pick_template(own, rules.template), rules)
     plain = tokenizer.chat_template == PLAIN_TEMPLATE
