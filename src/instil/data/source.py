@@ -14,6 +14,7 @@ The table of formats is `READERS`; a new one is a function from a `RowFile` to r
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -103,8 +104,9 @@ def read_table(
 ) -> Iterator[PlacedRow]:
     """Read the rows of a source, one by one.
 
-    Rows of the shapes that `instil.data.shapes` knows (alpaca, ShareGPT, messages) get the columns
-    `prompt` and `completion` (and `system`) besides their own.
+    Not-a-number (NaN) in a column is read as nothing, as an empty cell is. Rows of the shapes that
+    `instil.data.shapes` knows (alpaca, ShareGPT, messages) get the columns `prompt` and
+    `completion` (and `system`) besides their own.
 
     Args:
         source: Where the rows come from and how they are read.
@@ -279,12 +281,22 @@ def _is_object(text: str) -> bool:
         return False
 
 
+def _without_nan(columns: dict[str, object]) -> dict[str, object]:
+    """Take not-a-number for nothing, so that every later stage has one rule for what is missing."""
+    if not any(isinstance(value, float) and math.isnan(value) for value in columns.values()):
+        return columns
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in columns.items()
+    }
+
+
 def _shaped(
     rows: Iterator[PlacedRow], faults: Faults, *, notes: Counter[str] | None
 ) -> Iterator[PlacedRow]:
     for place, columns in rows:
         try:
-            shaped = normalise_shape(columns, place=place, notes=notes)
+            shaped = normalise_shape(_without_nan(columns), place=place, notes=notes)
         except DataError as error:
             # A bad row counts once; the first one that stops the reading is told in full.
             faults.add(error.problems[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -228,11 +229,23 @@ def _say(mapping: CommentedMap, key: str, value: object, text: str) -> None:
 
 
 def _add_choices(task: CommentedMap, guess: Guess, labels: Labels) -> None:
-    text = "All values of the target, in order; a template may list another wording of them."
-    _say(task, "choices", list(labels.choices), text)
+    if labels.words:
+        text = "Value in the data -> the word that stands for it in prompts and answers, in order."
+        _say(task, "labels", _keys(labels.words), text)
+    else:
+        text = "All values of the target, in order; a template may list another wording of them."
+        _say(task, "choices", list(labels.choices), text)
     ordered = guess.kind is Kind.RATING
     also = "; within_one would also count a rating that is one off" if ordered else ""
     _say(task, "metric", "accuracy", f"The metric that decides{also}.")
+
+
+def _keys(words: Mapping[str, str]) -> dict[object, str]:
+    """Write whole numbers without quotes, where they read back the same."""
+    return {
+        int(value) if re.fullmatch(r"0|-?[1-9][0-9]{0,8}", value) else value: word
+        for value, word in words.items()
+    }
 
 
 def _add_free_text(task: CommentedMap, guess: Guess) -> None:
