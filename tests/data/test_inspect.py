@@ -428,8 +428,18 @@ def test_labels_of_a_hundred_characters_are_labels(look) -> None:
 def test_labels_too_many_to_score_each_are_written(look) -> None:
     many = [f"the name of the thing number {n}" for n in range(700)]
     guess = look({"text": sentences(2100), "label": cycle(many, 2100)})
-    assert guess.kind is Kind.FREE_TEXT
-    assert any("700 values are too many to score each" in reason for reason in guess.reasons)
+    assert guess.kind is Kind.WRITTEN
+    assert any(
+        "700 values in 2100 rows, too many to choose among" in reason for reason in guess.reasons
+    )
+
+
+def test_labels_too_rare_to_choose_among_are_written(look) -> None:
+    guess = look({"text": sentences(), "intent": cycle([f"intent_{n}" for n in range(77)])})
+    assert (guess.kind, guess.labels) == (Kind.WRITTEN, None)
+    distinct = look({"text": sentences(), "intent": [f"intent {n}" for n in range(120)],
+                     "shop": cycle(["a", "b"])})  # fmt: skip
+    assert distinct.target.name == "shop"
 
 
 def test_several_columns_of_labels_are_named(look) -> None:

@@ -325,3 +325,11 @@ def test_a_column_called_zip_can_be_used(start) -> None:
                                    label="zip"))  # fmt: skip
     assert set(task.choices) == {"01234", "12"}
     assert rows[0].fields["zip"] == "01234"
+
+
+def test_labels_that_are_written_work_unedited(start) -> None:
+    intents = cycle([f"intent_{n}" for n in range(77)], 120)
+    task, rows, _ = unedited(start({"utterance": texts(120), "intent": intents}))
+    assert (task.kind, task.metric, task.choices) == ("classes", "exact_match", ())
+    assert task.templates[0].prompt.startswith("What is the intent of this utterance? Answer with")
+    assert len(rows) == 120

@@ -40,6 +40,8 @@ _PRIVATE = frozenset(
 )
 _IDS = frozenset({"id", "ids", "index", "idx", "uuid", "guid", "key", "number", "column"})
 _FEWEST_GROUPS = 12
+_SHORT_NAME = 6  # words of a label on average
+_FEWEST_EACH = 1.5  # rows a value, on average, in a column that is named like a label
 
 
 FEW_TAGS = 0.01
@@ -51,6 +53,8 @@ class Kind(StrEnum):
 
     CLASSES = "classes"
     RATING = "rating"
+    WRITTEN = "classes, written"
+    """Too many to list or to score each: the answer is generated."""
     FREE_TEXT = "free text"
 
 
@@ -142,6 +146,11 @@ def is_named_label(column: Column) -> bool:
     return _rank(column, _LABELS) > 0
 
 
+def comes_again(column: Column) -> bool:
+    """Whether values are names of something rather than texts: some come more than once."""
+    return column.counted and 2 <= len(column.values) <= column.filled / _FEWEST_EACH
+
+
 def is_code(column: Column) -> bool:
     """Whether a column's numbers are texts: postcodes, versions, years, anything as 01234."""
     words = set(name_words(column.name))
@@ -201,8 +210,11 @@ def _is_label(column: Column, *, most: int) -> bool:
     if column.is_mostly(column.numbers) and words & (_IDS | _CODES):
         return False
     named = is_named_label(column)
-    short = column.counted and (named or column.mean_words <= (12 if column.unspaced else 6))
+    longest = 2 * _SHORT_NAME if column.unspaced else _SHORT_NAME
+    short = column.counted and (named or column.mean_words <= longest)
     enough = sum(count >= FEWEST_OF_CLASS for count in column.values.values()) >= 2
+    if named and column.mean_words <= _SHORT_NAME and comes_again(column):
+        return True
     return short and column.repeats and (named or (enough and len(column.values) <= most))
 
 

@@ -21,6 +21,7 @@ from instil.data.columns import LONGEST_VALUE, NUMBER, Column, count_columns
 from instil.data.guesses import (
     Kind,
     Pick,
+    comes_again,
     guess_group,
     guess_target,
     guess_text,
@@ -185,8 +186,8 @@ def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
     text = _pick_text(table, wishes)
     target = _pick_target(table, wishes, text=text.column)
     kind = _kind(table, target, wishes)
-    if wishes.label_names and kind is Kind.FREE_TEXT:
-        raise DataError(_no_label(table, target.column))
+    if wishes.label_names and kind in (Kind.FREE_TEXT, Kind.WRITTEN):
+        raise DataError(_no_label(table, target.column, kind=kind))
     group = _pick_group(table, wishes, text=text.column, target=target.column)
     field = _free_name(table, _FIELDS[kind])
     labels = _labels(kind, target.column, field=field, given=wishes.label_names)
@@ -322,7 +323,9 @@ def _kind(table: Table, target: Pick, wishes: Wishes) -> Kind:
     if is_named_label(column) or wishes.label:
         if column.repeats or (few and wishes.label and column.counted):
             scored = sum(map(tokens, column.values)) <= MOST_SCORED
-            return Kind.CLASSES if scored else Kind.FREE_TEXT
+            return Kind.CLASSES if scored else Kind.WRITTEN
+        if comes_again(column):
+            return Kind.WRITTEN
     elif few and short and column.repeats:
         return Kind.CLASSES
     if not wishes.label:
@@ -340,7 +343,7 @@ def _kind(table: Table, target: Pick, wishes: Wishes) -> Kind:
 
 def _labels(kind: Kind, column: Column, *, field: str, given: Mapping[str, str]) -> Labels | None:
     """Turn the column's values into choices, and put words in their place."""
-    if kind is Kind.FREE_TEXT:
+    if kind in (Kind.FREE_TEXT, Kind.WRITTEN):
         return None
     if kind is Kind.RATING:
         labels = rating_labels(column, field=field)
@@ -349,9 +352,9 @@ def _labels(kind: Kind, column: Column, *, field: str, given: Mapping[str, str])
     return give_words(labels, name=column.name, codes=is_code(column), kind=kind, given=given)
 
 
-def _no_label(table: Table, column: Column) -> Problem:
+def _no_label(table: Table, column: Column, *, kind: Kind) -> Problem:
     return Problem(
-        f"{column.name!r} is free text, whose values have no words",
+        f"{column.name!r} is {kind}, whose values have no words",
         where=f"{table.file}: --label-names",
         fix="name the column of the label: --label COLUMN",
     )
@@ -405,7 +408,12 @@ def _guess(
     )
 
 
-_FIELDS = {Kind.RATING: "rating", Kind.CLASSES: "label", Kind.FREE_TEXT: "answer"}
+_FIELDS = {
+    Kind.RATING: "rating",
+    Kind.CLASSES: "label",
+    Kind.WRITTEN: "label",
+    Kind.FREE_TEXT: "answer",
+}
 """What a derived field for the target is called."""
 
 

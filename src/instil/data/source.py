@@ -32,6 +32,8 @@ from instil.data.mo import read_mo
 from instil.data.natural import read_natural
 from instil.data.rowfile import BadRows, Faults, PlacedRow, RowFile
 from instil.data.shapes import normalise_shape
+from instil.data.sheets import ENDINGS as SHEETS
+from instil.data.sheets import read_spreadsheet
 from instil.data.sqlrows import MAGIC as SQLITE_MAGIC
 from instil.data.sqlrows import SQLITE, parse_sqlite, read_sqlite
 from instil.data.tables import (
@@ -56,6 +58,7 @@ READERS: dict[str, Callable[[RowFile], Iterator[PlacedRow]]] = {
     "parquet": read_parquet,
     "arrow": read_arrow,
     "sqlite": read_sqlite,
+    "spreadsheet": read_spreadsheet,
     "folder": read_folder,
     "trivia": read_trivia,
     "natural_instructions": read_natural,
@@ -80,6 +83,7 @@ _ENDINGS = {
     ".sqlite": "sqlite",
     ".sqlite3": "sqlite",
     ".mo": "mo",
+    **dict.fromkeys(SHEETS, "spreadsheet"),
 }
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
@@ -155,7 +159,7 @@ def _row_file(found: _Located, source: SourceSpec, bad: BadRows | None) -> tuple
             )
         )
     query = found.query or source.query
-    if query and format_name != "sqlite":
+    if query and format_name not in {"sqlite", "spreadsheet"}:
         fix = "take `query:` out, or name a SQLite database"
         raise DataError(Problem(f"a query goes with a database, not {format_name}", place, fix=fix))
     file = RowFile(
@@ -217,6 +221,8 @@ def _located(source: SourceSpec, base: Path | None) -> list[_Located]:
         name, query = parse_sqlite(uri)
         return [_Located(_existing(name, base), name, "sqlite", query)]
     name, *members = uri.split(MEMBER)
+    if len(members) == 1 and name.lower().endswith(SHEETS):
+        return [_Located(_existing(name, base), name, "spreadsheet", members[0])]
     return [_unpacked(_existing(name, base), members, place=name)]
 
 

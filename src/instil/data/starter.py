@@ -173,7 +173,8 @@ def task_yaml(guess: Guess, *, id: str, source: SourceSpec) -> str:
     """
     task = CommentedMap()
     task["id"] = id
-    task["kind"] = free_text_kind(guess) if guess.kind is Kind.FREE_TEXT else str(guess.kind)
+    kind = Kind.CLASSES if guess.kind is Kind.WRITTEN else guess.kind
+    task["kind"] = free_text_kind(guess) if kind is Kind.FREE_TEXT else str(kind)
     task["description"] = f"{guess.target.name} of {guess.text.name} in {_file_name(source.uri)}"
     _say(task, "licence", "not stated", "The licence of the rows; it goes into the model's card.")
     _say(task, "source", _source(source), "Where the rows are, from this file's folder.")
@@ -259,6 +260,8 @@ def _add_free_text(task: CommentedMap, guess: Guess) -> None:
 
 
 def _metric(guess: Guess) -> str:
+    if guess.kind is Kind.WRITTEN:
+        return "exact_match"
     if free_text_kind(guess) == "translation":
         return "chrf"
     if free_text_kind(guess) == "entities":

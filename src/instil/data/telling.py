@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from instil.data.columns import MISSING, NUMBER, Column
-from instil.data.guesses import Kind, Pick, is_named_label, mending, personal_data, unused_texts
+from instil.data.guesses import Kind, Pick, mending, personal_data, unused_texts
 from instil.data.labels import Labels, listable, spelt
 from instil.data.shapes import Shape
 
@@ -41,9 +41,9 @@ def reasons(
         others = _some(target.others)
         yield f"          it could also be {others}: --label or --target COLUMN, and a --name"
     yield from (f"          {note}" for note in (labels.notes if labels else ()))
-    if kind is Kind.FREE_TEXT and target.column.repeats and is_named_label(target.column):
-        many = len(target.column.values)
-        yield f"          {many} values are too many to score each: answers are generated"
+    if kind is Kind.WRITTEN:
+        many = f"{len(target.column.values)} values in {rows_of(target.column.filled)}"
+        yield f"          {many}, too many to choose among: the model writes the answer"
     if labels and not listable(labels.choices):
         yield (
             f"          {len(labels.choices)} labels are too many to list in a prompt: the model "

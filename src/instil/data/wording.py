@@ -197,22 +197,24 @@ def templates(guess: Guess) -> list[Entry]:
             return entries
         back = _INVERTED.get(kind, "Write $a_noun that this $name goes with.\n\n$answer")
         return [*entries, _inverted(back, words)]
-    assert guess.labels, "a task that is not free text has labels"
-    choices, asks = guess.labels.choices, guess.labels.asks
+    choices = guess.labels.choices if guess.labels else ()
     entries = [_entry(id, prompt, words) | _escaped(choices) for id, prompt in _patterns(guess)]
     if guess.kind is Kind.RATING and len(choices) > 2:
         entries.append(_rough(guess.target_field, choices, words))
-    if asks is not Asks.NAME:  # "write a text whose label is: no" is no question to learn from
+    if (
+        guess.labels and guess.labels.asks is not Asks.NAME
+    ):  # "write a text whose label is: no" is no question to learn from
         return entries
     label = "with this label" if words["name"] == "label" else "whose $name is"
     return [*entries, _inverted(f"Write $a_noun {label}: $answer", words)]
 
 
 def _patterns(guess: Guess) -> tuple[tuple[str, str], ...]:
-    assert guess.labels, "a task that is not free text has labels"
     if guess.kind is Kind.RATING:
         return _RATING
-    return _ASKED[guess.labels.asks] if listable(guess.labels.choices) else _UNLISTED
+    if guess.labels is None or not listable(guess.labels.choices):
+        return _UNLISTED
+    return _ASKED[guess.labels.asks]
 
 
 def _names(guess: Guess) -> dict[str, str]:
