@@ -575,6 +575,7 @@ def chat_format(
         DataError: The tokenizer has neither a turn-ending special token nor an EOS token.
     """
     rules, own = rules or ChatRules(), tokenizer.chat_template
+    tokenizer.chat_template = None  # an encoder-decoder model has no turns, and exports none
     if not encoder_decoder:
         tokenizer.chat_template = settled(pick_template(own, rules.template), rules)
     plain = tokenizer.chat_template == PLAIN_TEMPLATE
