@@ -101,6 +101,7 @@ def run(recipe: Recipe, folder: Path, *, resume: bool = False, look: Look = Look
 def ready(recipe: Recipe, folder: Path):
     """Go through the stages that training needs: the run, its model, rows and encoded training."""
     bench = Bench(Run(folder, recipe), Progress(disable=True))
-    model = find_model(bench)
-    data = fit_context(recipe, model, split_rows(bench))
+    rows = split_rows(bench)
+    model = find_model(bench, rows)
+    data = fit_context(recipe, model, rows)
     return bench, model, data, preflight(recipe, model, data)

@@ -122,3 +122,12 @@ def test_prompts_of_an_encoder_are_no_places_to_hold_a_model(tmp_path, tiny_fold
     model = save("encoder-decoder", tiny_folder, folder / "base")
     with pytest.raises(RecipeError, match="nothing within its prompts"):
         run(make_recipe(folder, model, "keep.kl=0.1"), folder / "run")
+
+
+def test_an_encoder_decoder_model_takes_no_chat_template(tmp_path, tiny_folder):
+    folder = lay_out(tmp_path)
+    model = save("encoder-decoder", tiny_folder, folder / "base")
+    template = Path(folder / "own.jinja")
+    template.write_text("{{ messages }}", encoding="utf-8")
+    with pytest.raises(RecipeError, match="takes no chat template"):
+        run(make_recipe(folder, model, f"chat_template={template}"), folder / "run")

@@ -53,6 +53,7 @@ def preflight(recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]) -> 
         lambda: _guard_tasks(recipe),
         lambda: _replayed_tasks(recipe, data),
         lambda: _four_bits(recipe),
+        lambda: _chat_template(recipe, chat),
         lambda: _kl_places(recipe, folder),
         lambda: _layers(recipe, folder),
         lambda: _max_length(recipe, folder),
@@ -61,6 +62,12 @@ def preflight(recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]) -> 
     training = encoded_training(recipe, data, chat)
     _all([lambda d=d: _prompts_fit(recipe, d, folder, chat) for d in data])  # type: ignore[misc]
     return training
+
+
+def _chat_template(recipe: Recipe, chat: ChatFormat) -> None:
+    if recipe.chat_template and chat.encoder_decoder:
+        what = "an encoder-decoder model has no turns, and takes no chat template"
+        raise RecipeError(Problem(what, where="chat_template", fix="leave it out"))
 
 
 def _four_bits(recipe: Recipe) -> None:

@@ -260,7 +260,7 @@ def test_answers_of_few_values_are_classes_in_a_known_shape_too(tmp_path: Path) 
     path.write_text(json.dumps(rows), encoding="utf-8")
     guess = inspect_table(SourceSpec(uri=str(path)), wishes=Wishes())
     assert guess.kind is Kind.CLASSES
-    assert guess.labels.choices == ("no", "yes")
+    assert guess.labels.choices == ("yes", "no")
 
 
 def test_a_second_text_is_told_of(look) -> None:
@@ -396,3 +396,66 @@ def test_columns_of_turns_are_a_conversation(tmp_path: Path) -> None:
     guess = inspect_table(SourceSpec(uri=str(path)), wishes=Wishes())
     assert guess.shape is Shape.MESSAGES
     assert names(guess) == ("prompt", "completion", "")
+
+
+# ---- texts and labels of other kinds
+
+
+def test_texts_without_blanks_are_measured_in_characters(look) -> None:
+    rng = random.Random(3)
+    texts = ["".join(rng.choices("会颜用声好很个壶不对买太再大音", k=40)) for _ in range(120)]
+    guess = look({"评论": texts, "label": cycle(["好", "坏"])})
+    assert names(guess) == ("评论", "label", "")
+    assert any("40 characters on average" in reason for reason in guess.reasons)
+    assert guess.text.words_at(0.5) == 40
+
+
+def test_more_than_fifty_classes_are_a_label_by_their_name(look) -> None:
+    table = {"text": sentences(462), "intent": cycle([f"intent_{n:02}" for n in range(77)], 462)}
+    guess = look(table)
+    assert names(guess) == ("text", "intent", "")
+    assert len(guess.labels.choices) == 77
+    assert any("77 labels are too many to list" in reason for reason in guess.reasons)
+
+
+def test_labels_of_a_hundred_characters_are_labels(look) -> None:
+    long = [f"This is a description that goes on and on until it is {end}" * 2 for end in "ab"]
+    guess = look({"text": sentences(), "label": cycle(long)})
+    assert guess.kind is Kind.CLASSES
+    assert set(guess.labels.choices) == set(long)
+
+
+def test_labels_too_many_to_score_each_are_written(look) -> None:
+    many = [f"the name of the thing number {n}" for n in range(700)]
+    guess = look({"text": sentences(2100), "label": cycle(many, 2100)})
+    assert guess.kind is Kind.WRITTEN
+    assert any(
+        "700 values in 2100 rows, too many to choose among" in reason for reason in guess.reasons
+    )
+
+
+def test_labels_too_rare_to_choose_among_are_written(look) -> None:
+    guess = look({"text": sentences(), "intent": cycle([f"intent_{n}" for n in range(77)])})
+    assert (guess.kind, guess.labels) == (Kind.WRITTEN, None)
+    distinct = look({"text": sentences(), "intent": [f"intent {n}" for n in range(120)],
+                     "shop": cycle(["a", "b"])})  # fmt: skip
+    assert distinct.target.name == "shop"
+
+
+def test_several_columns_of_labels_are_named(look) -> None:
+    guess = look({"comment": sentences(), "toxic": cycle([0, 1]), "insult": cycle([0, 0, 1])})
+    assert guess.target.name == "toxic"
+    assert any("could also be insult: --label" in reason for reason in guess.reasons)
+
+
+def test_words_for_a_text_to_write_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [{"article": text, "summary": f"{n} {text}"} for n, text in enumerate(sentences())]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    with pytest.raises(DataError, match="free text, whose values have no words"):
+        inspect_table(SourceSpec(uri=str(path)), wishes=Wishes(label_names={"0": "a"}))
+
+
+def test_a_text_column_called_email_is_not_said_to_be_unused(look) -> None:
+    guess = look({"email": sentences(), "label": cycle(["a", "b"])})
+    assert not guess.warnings

@@ -252,6 +252,53 @@ def test_json_that_is_no_list_of_objects(read, content, told):
     assert told in str(caught.value)
 
 
+REVIEWS = [{"text": "A joy.", "label": "good"}, {"text": "Broken.", "label": None}]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"text": {"0": "A joy.", "1": "Broken."}, "label": {"0": "good", "1": None}},
+        {"columns": ["text", "label"], "index": [0, 1],
+         "data": [["A joy.", "good"], ["Broken.", None]]},
+        {"schema": {"fields": []}, "data": REVIEWS},
+        {"text": ["A joy.", "Broken."], "label": ["good", None]},
+        {"3": REVIEWS[0], "7": REVIEWS[1]},
+    ],
+)  # fmt: skip
+def test_tables_as_pandas_writes_them(read, value):
+    found = [columns for _, columns in read(json.dumps(value), "pandas.json")]
+    assert [{name: row[name] for name in ("text", "label")} for row in found] == REVIEWS
+
+
+def test_a_table_with_a_row_of_another_length(read):
+    text = json.dumps({"columns": ["text", "label"], "data": [["A joy.", "good"], ["Broken."]]})
+    found = problem(read, text, "pandas.json")
+    assert found.where == "pandas.json row 2"
+    assert "1 cells, but there are 2 columns" in found.what
+
+
+def test_json_values_one_after_another_are_one_error(read):
+    text = "".join(json.dumps(row, indent=1) + "\n" for row in REVIEWS)
+    with pytest.raises(DataError) as caught:
+        read(text, "concat.json")
+    (found,) = caught.value.problems
+    assert found.where == "concat.json:5"
+    assert "one list" in found.fix
+
+
+def test_lines_that_end_with_a_comma_are_one_error(read):
+    text = "".join(json.dumps(row) + ",\n" for row in REVIEWS * 20)
+    with pytest.raises(DataError) as alone:
+        read(text, "trailing.jsonl")
+    (found,) = alone.value.problems
+    assert found.where == "trailing.jsonl:1"
+    assert found.what == "a comma follows the object, and 39 more lines"
+    with pytest.raises(DataError) as caught:
+        read(text + "{oops}\n", "trailing.jsonl")
+    assert len(caught.value.problems) == 2
+
+
 def test_json_lines_under_the_wrong_ending(read):
     assert len(read('{"a": 1}\n{"a": 2}\n', "rows.json")) == 2
     assert len(read('{"a": [\n{"b": 1}]}', "list.json")) == 1

@@ -223,6 +223,18 @@ def test_each_answers_thoughts_are_trained_on_though_the_template_drops_them_lat
     assert [trained(part, chat) for part in parts] == [said, said]
 
 
+def test_a_think_block_of_special_tokens_stays_one_in_the_turns_before():
+    tokenizer = byte_level("chatml")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    chat = chat_format(tokenizer, ChatRules(thinking=Thinking.ON))
+    evil = THOUGHT.replace("bad", "bad <think>")
+    example = talk("is it good", evil, "and now?", THOUGHT, train_on=TrainOn.ALL)
+    (encoded,) = encode_all([example], chat, max_length=10_000)
+    opened, closed = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+    assert (encoded.ids.count(opened), encoded.ids.count(closed)) == (2, 2)
+    assert trained(encoded, chat).count("it was not good") == 2
+
+
 def test_thoughts_are_left_out_of_answers_where_the_model_is_not_to_think():
     chat = made("bytes", "qwen3")
     (encoded,) = encode_all([talk("is it good", THOUGHT)], chat, max_length=10_000)
@@ -481,11 +493,9 @@ def test_a_template_that_leaves_functions_out_is_an_error(example: Example, what
 # ---- encoder-decoder models
 
 
-def test_an_encoder_decoder_model_has_no_form_for_functions_and_templates():
+def test_an_encoder_decoder_model_has_no_form_for_functions():
     with pytest.raises(ModelError, match="no form for"):
         seq2seq().prompt([Message("user", "is it")], tools=(TOOL,))
-    with pytest.raises(ModelError, match="takes no chat template"):
-        seq2seq(rules=ChatRules(template="plain"))
     assert seq2seq().tokenizer.chat_template is None
 
 

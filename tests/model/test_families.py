@@ -238,9 +238,8 @@ def assert_same(found: torch.Tensor, wanted: torch.Tensor) -> None:
     assert float((found - wanted).norm()) <= CLOSE * float(wanted.norm())
 
 
+@pytest.mark.parametrize("family", FAST, indirect=True)
 def test_kl_and_entropy_weights(family):
-    if family.name not in FAST:
-        pytest.skip("one family of a kind is enough")
     batch, loaded = packed(), with_adapter(family)
     with torch.no_grad():
         other = states(family.loaded.model, batch, build=loaded.build)
@@ -281,3 +280,37 @@ def test_each_part_is_heard(family):
         without = auto_class(config).from_pretrained(family.folder, config=config).eval()
         with torch.no_grad():
             assert abs(float(row_losses(without)) - whole) > 0.01, key
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "models.md"
+COLUMNS = ("segments", "prefix", "branches", "own_layers", "own_head", "own_memory", "padding")
+
+
+def table_row(name: str, build: Build) -> str:
+    marks = " | ".join("x" if getattr(build, column) else "" for column in COLUMNS)
+    return f"| {name} | {marks} | {FAMILIES[name].note} |"
+
+
+def table_rows() -> dict[str, str]:
+    """Return the rows of the table in the docs by the family they are for."""
+    lines = DOCS.read_text(encoding="utf-8").splitlines()
+    split = {line: line.split(" | ") for line in lines if line.startswith("| ")}
+    cells = {line: each for line, each in split.items() if len(each) == len(COLUMNS) + 2}
+    return {each[0].removeprefix("| "): line for line, each in list(cells.items())[1:]}
+
+
+def test_the_docs_say_which_short_cuts_were_proved(family, update_golden):
+    """`--update-golden` writes the row anew; all rows with `-n 0 -m ""`."""
+    row = table_row(family.name, family.loaded.build)
+    if update_golden:
+        rows = {**table_rows(), family.name: row}
+        text, mark, _ = DOCS.read_text(encoding="utf-8").partition("<!-- table -->\n")
+        table = [rows[name] for name in FAMILIES if name in rows]
+        head = ["family", *(column.replace("_", " ") for column in COLUMNS), "what is special"]
+        lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *table]
+        DOCS.write_text(text + mark + "\n".join(lines) + "\n", encoding="utf-8")
+    assert table_rows()[family.name] == row
+
+
+def test_the_docs_name_every_family_in_order():
+    assert list(table_rows()) == list(FAMILIES)

@@ -18,8 +18,8 @@ def init(
     data: Annotated[
         str,
         typer.Argument(
-            help="Labelled rows: CSV, TSV, JSON, JSONL, Parquet or Arrow, packed or not, a SQLite "
-            "database, or hub:OWNER/NAME."
+            help="Labelled rows: CSV, TSV, JSON, JSONL, Parquet, Arrow or Excel, packed or not, a "
+            "SQLite database, or hub:OWNER/NAME."
         ),
     ],
     text: Annotated[str, typer.Option(metavar="COLUMN", help="The column with the text.")] = "",
@@ -36,6 +36,13 @@ def init(
             help="Rows alike in it are not split up; 'none': no such column.",
         ),
     ] = "",
+    label_names: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VALUE=WORD,...",
+            help="Words for the label's values, as in 0=serious,1=sarcastic; may be repeated.",
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the task. [default: the file's]")] = "",
     model: Annotated[
         str, typer.Option(help="The base model (`instil models`).")
@@ -56,8 +63,10 @@ def init(
     """
     from instil.data.inspect import Wishes
     from instil.data.starter import write_starter
+    from instil.data.words import parse_words
 
-    wishes = Wishes(text=text, label=label, target=target, group=group)
+    words = parse_words(label_names or ())
+    wishes = Wishes(text=text, label=label, target=target, group=group, label_names=words)
     starter = write_starter(
         data,
         folder=folder,

@@ -15,13 +15,22 @@ from dataclasses import dataclass, field
 from instil.data.damage import entity, mojibake, tag
 from instil.data.registry import plain
 
-LONGEST_VALUE = 80
+LONGEST_VALUE = 300
 """Characters; longer cells are texts, whose values are not counted."""
+MISSING = frozenset("nan null none n/a #n/a <na> na".split())
+"""Texts that stand for nothing among numbers and truth values; in lower case."""
 MOST_VALUES = 50_000
 """Values counted in a column; from there on only those that are known already."""
 
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
 """A number in plain decimal writing."""
+_LEADING_ZERO = re.compile(r"[+-]?0[0-9]+", re.ASCII)
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""A character of a script that puts no blanks between words: Thai, Lao, Burmese, Khmer, Japanese,
+Chinese."""
 _MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?"
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d\d)( \d.*)?"
@@ -48,6 +57,12 @@ class Column:
     """Cells that hold a list or a mapping."""
     numbers: int = 0
     """Cells that hold a number."""
+    codes: int = 0
+    """Those of them with a leading zero, such as 01234."""
+    missing: int = 0
+    """Cells with a text that stands for nothing, such as `nan`."""
+    unspaced: int = 0
+    """Cells that are mostly of a script without blanks between words."""
     dates: int = 0
     """Cells that hold a date."""
     links: int = 0
@@ -61,7 +76,7 @@ class Column:
     mojibake: int = 0
     """Cells with text of a damaged encoding."""
     words: list[int] = field(default_factory=list)
-    """Words of each filled cell."""
+    """Words of each filled cell; characters where a script has no blanks between words."""
     values: Counter[str] = field(default_factory=Counter)
     """Short values and how often they come, as text without blanks around it."""
     distinct: set[int] = field(default_factory=set)
@@ -76,13 +91,19 @@ class Column:
         self.filled += 1
         self.nested += isinstance(value, list | dict)
         self.numbers += not isinstance(value, bool) and bool(NUMBER.fullmatch(text))
+        self.codes += bool(_LEADING_ZERO.fullmatch(text))
+        self.missing += len(text) <= 5 and text.casefold() in MISSING
         self.dates += bool(_DATE.fullmatch(text))
         self.links += bool(_LINK.fullmatch(text))
         self.emails += "@" in text and bool(_EMAIL.search(text))
         self.entities += bool(entity(text))
         self.tags += bool(tag(text))
         self.mojibake += bool(mojibake(text))
-        self.words.append(len(text.split()))
+        unspaced = 0 if text.isascii() else len(_UNSPACED.findall(text))
+        self.unspaced += 2 * unspaced > len(text)
+        self.words.append(
+            len(_UNSPACED.sub(" ", text).split()) + unspaced if unspaced else len(text.split())
+        )
         self.distinct.add(hash(text))
         if len(text) <= LONGEST_VALUE and (len(self.values) < MOST_VALUES or text in self.values):
             self.values[text] += 1
@@ -97,14 +118,29 @@ class Column:
         """Cells that hold nothing."""
         return self.rows - self.filled
 
+    @property
+    def counted(self) -> bool:
+        """Whether all that it holds is in `values`."""
+        return sum(self.values.values()) == self.filled
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it has two values or more that come three times each on average."""
+        return self.counted and 2 <= len(self.values) <= self.filled // 3
+
     def words_at(self, share: float) -> int:
         """Return the number of words that this share of the filled cells does not exceed."""
         ordered = sorted(self.words)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0
 
+    @property
+    def unit(self) -> str:
+        """What `words` counts, for people."""
+        return "characters" if 2 * self.unspaced > self.filled else "words"
+
     def is_mostly(self, count: int) -> bool:
-        """Whether a kind of cell makes up nearly all of the filled ones."""
-        return self.filled > 0 and count >= 0.95 * self.filled
+        """Whether a kind of cell makes up nearly all of those that hold something."""
+        return count > 0 and count >= 0.95 * (self.filled - self.missing)
 
 
 def count_columns(columns: dict[str, Column], row: Mapping[str, object], *, seen: int) -> None:

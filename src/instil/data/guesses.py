@@ -17,10 +17,14 @@ from instil.data.labels import FEWEST_OF_CLASS
 
 _LABELS = (
     "label labels sentiment category class topic rating ratings stars star score scores grade "
-    "polarity intent emotion genre gold spam stance"
+    "polarity intent intents emotion genre gold spam stance"
 ).split()
 _RATINGS = frozenset("rating ratings stars star score scores grade points".split())
 _NOMINAL = frozenset("label labels class category topic intent genre gold stance spam".split())
+_CODES = frozenset(
+    "zip zipcode postcode postal plz code codes sku isbn ean upc asin version icd hs naics year "
+    "month day weekday hour week quarter".split()
+)
 _TARGETS = (
     "target summary highlights headline answer output completion response reply translation "
     "abstract correction title"
@@ -36,6 +40,8 @@ _PRIVATE = frozenset(
 )
 _IDS = frozenset({"id", "ids", "index", "idx", "uuid", "guid", "key", "number", "column"})
 _FEWEST_GROUPS = 12
+_SHORT_NAME = 6  # words of a label on average
+_FEWEST_EACH = 1.5  # rows a value, on average, in a column that is named like a label
 
 
 FEW_TAGS = 0.01
@@ -47,6 +53,8 @@ class Kind(StrEnum):
 
     CLASSES = "classes"
     RATING = "rating"
+    WRITTEN = "classes, written"
+    """Too many to list or to score each: the answer is generated."""
     FREE_TEXT = "free text"
 
 
@@ -80,7 +88,7 @@ def guess_text(columns: Iterable[Column]) -> Pick | None:
         return None
     # A name is a tie-breaker alone: the longest text is the one that has to be read.
     best = max(asked, key=lambda each: (each.mean_words, bool(_rank(each, _TEXTS))))
-    return Pick(best, f"the longest text, {best.mean_words:.0f} words on average")
+    return Pick(best, f"the longest text, {best.mean_words:.0f} {best.unit} on average")
 
 
 def unused_texts(columns: Iterable[Column], *, used: Sequence[str]) -> tuple[str, ...]:
@@ -93,7 +101,7 @@ def guess_target(columns: Sequence[Column], *, most: int) -> Pick | None:
 
     Args:
         columns: All but the text.
-        most: Values that a label has at most.
+        most: Values that a label has at most, unless its name says that it is one.
     """
     labels = [column for column in columns if _is_label(column, most=most) or is_rating(column)]
     named = sorted((c for c in labels if _rank(c, _LABELS)), key=lambda c: _rank(c, _LABELS))
@@ -130,7 +138,23 @@ def is_rating(column: Column) -> bool:
     words = set(name_words(column.name))
     if not column.is_mostly(column.numbers) or len(column.values) < 3 or _is_counter(column):
         return False
-    return bool(words & _RATINGS) or not words & (_NOMINAL | _IDS)
+    return bool(words & _RATINGS) or not (words & (_NOMINAL | _IDS) or is_code(column))
+
+
+def is_named_label(column: Column) -> bool:
+    """Whether a column's name says that it holds a label."""
+    return _rank(column, _LABELS) > 0
+
+
+def comes_again(column: Column) -> bool:
+    """Whether values are names of something rather than texts: some come more than once."""
+    return column.counted and 2 <= len(column.values) <= column.filled / _FEWEST_EACH
+
+
+def is_code(column: Column) -> bool:
+    """Whether a column's numbers are texts: postcodes, versions, years, anything as 01234."""
+    words = set(name_words(column.name))
+    return not words & _RATINGS and bool(column.codes or words & (_CODES | _IDS))
 
 
 def mending(column: Column) -> tuple[str, ...]:
@@ -151,7 +175,7 @@ def personal_data(column: Column, *, used: bool) -> Iterator[str]:
             f"{column.emails} cells of {column.name!r} hold an e-mail address, which the model "
             "would learn: take them out first"
         )
-    elif named or column.emails > 0.2 * column.filled:
+    elif not used and (named or column.emails > 0.2 * column.filled):
         yield f"the column {column.name!r} looks like personal data; no template uses it"
 
 
@@ -183,11 +207,15 @@ def _is_label(column: Column, *, most: int) -> bool:
     words = set(name_words(column.name))
     if _is_something_else(column) or column.filled < 0.5 * column.rows:
         return False
-    if column.is_mostly(column.numbers) and words & _IDS:
+    if column.is_mostly(column.numbers) and words & (_IDS | _CODES):
         return False
-    short = sum(column.values.values()) == column.filled and column.mean_words <= 6
+    named = is_named_label(column)
+    longest = 2 * _SHORT_NAME if column.unspaced else _SHORT_NAME
+    short = column.counted and (named or column.mean_words <= longest)
     enough = sum(count >= FEWEST_OF_CLASS for count in column.values.values()) >= 2
-    return short and enough and 2 <= len(column.values) <= min(most, column.filled // 3)
+    if named and column.mean_words <= _SHORT_NAME and comes_again(column):
+        return True
+    return short and column.repeats and (named or (enough and len(column.values) <= most))
 
 
 def _is_group(column: Column, *, rows: int) -> bool:

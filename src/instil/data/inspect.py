@@ -17,29 +17,37 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from instil.data.columns import Column, count_columns
+from instil.data.columns import LONGEST_VALUE, NUMBER, Column, count_columns
 from instil.data.guesses import (
     Kind,
     Pick,
+    comes_again,
     guess_group,
     guess_target,
     guess_text,
+    is_code,
+    is_named_label,
     is_rating,
     mending,
 )
-from instil.data.labels import Labels, class_labels, rating_labels, spelt
+from instil.data.labels import Labels, class_labels, rating_labels, spelt, tokens
 from instil.data.rowfile import BadRows
 from instil.data.shapes import CALLS, TOOL_COLUMNS, UNUSABLE, Shape, recognise
 from instil.data.source import read_table
 from instil.data.telling import reasons, rows_of, warnings
 from instil.data.turns import read_tools
+from instil.data.words import give_words
 from instil.errors import DataError, Problem, nearest
 from instil.types import SourceSpec
 
 FEWEST_ROWS = 24
 """With fewer rows no part of a split says anything."""
 MOST_CLASSES = 50
-"""More values than that are no label."""
+"""More values than that are a label only where the column is named like one, or by the user."""
+LONGEST_ANSWER = 80
+"""Characters of an answer that is taken for a label without being named like one."""
+MOST_SCORED = 4000
+"""Tokens of all labels together, as estimated; more are generated and matched, not each scored."""
 NO_GROUP = "none"
 """What `--group` takes for no group at all."""
 
@@ -56,6 +64,8 @@ class Wishes:
     """The column with the text to write."""
     group: str = ""
     """The column that keeps rows together, or `none`."""
+    label_names: Mapping[str, str] = field(default_factory=dict)
+    """Value of the label -> the word for it in prompts and answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +186,16 @@ def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
     text = _pick_text(table, wishes)
     target = _pick_target(table, wishes, text=text.column)
     kind = _kind(table, target, wishes)
+    if wishes.label_names and kind in (Kind.FREE_TEXT, Kind.WRITTEN):
+        raise DataError(_no_label(table, target.column, kind=kind))
     group = _pick_group(table, wishes, text=text.column, target=target.column)
-    guess = _guess(table, kind=kind, text=text, target=target, group=group)
+    field = _free_name(table, _FIELDS[kind])
+    labels = _labels(kind, target.column, field=field, given=wishes.label_names)
+    if labels and kind is Kind.RATING and not all(map(NUMBER.fullmatch, labels.choices)):
+        kind = Kind.CLASSES
+    guess = _guess(
+        table, kind=kind, text=text, target=target, group=group, labels=labels, field=field
+    )
     if guess.rows < FEWEST_ROWS:
         raise DataError(_too_few(table, guess))
     return guess
@@ -300,10 +318,15 @@ def _kind(table: Table, target: Pick, wishes: Wishes) -> Kind:
         return Kind.FREE_TEXT
     if is_rating(column):
         return Kind.RATING
-    short = sum(column.values.values()) == column.filled
-    few = short and 2 <= len(column.values) <= MOST_CLASSES
-    repeated = len(column.values) * 3 <= column.filled
-    if few and (repeated or wishes.label):
+    few = 2 <= len(column.values) <= MOST_CLASSES
+    short = column.counted and max(map(len, column.values), default=0) <= LONGEST_ANSWER
+    if is_named_label(column) or wishes.label:
+        if column.repeats or (few and wishes.label and column.counted):
+            scored = sum(map(tokens, column.values)) <= MOST_SCORED
+            return Kind.CLASSES if scored else Kind.WRITTEN
+        if comes_again(column):
+            return Kind.WRITTEN
+    elif few and short and column.repeats:
         return Kind.CLASSES
     if not wishes.label:
         return Kind.FREE_TEXT
@@ -311,9 +334,29 @@ def _kind(table: Table, target: Pick, wishes: Wishes) -> Kind:
         Problem(
             f"the column {column.name!r} has {len(column.distinct)} different values",
             where=f"{table.file}: --label {column.name}",
-            allowed=f"2 to {MOST_CLASSES} values, each of at most 80 characters, or numbers",
+            allowed=f"values that come three times on average (or up to {MOST_CLASSES} of them), "
+            f"each of at most {LONGEST_VALUE} characters, or numbers",
             fix=f"for text that the model should write: --target {column.name}",
         )
+    )
+
+
+def _labels(kind: Kind, column: Column, *, field: str, given: Mapping[str, str]) -> Labels | None:
+    """Turn the column's values into choices, and put words in their place."""
+    if kind in (Kind.FREE_TEXT, Kind.WRITTEN):
+        return None
+    if kind is Kind.RATING:
+        labels = rating_labels(column, field=field)
+    else:
+        labels = class_labels(column, field=field, as_text=is_code(column))
+    return give_words(labels, name=column.name, codes=is_code(column), kind=kind, given=given)
+
+
+def _no_label(table: Table, column: Column, *, kind: Kind) -> Problem:
+    return Problem(
+        f"{column.name!r} is {kind}, whose values have no words",
+        where=f"{table.file}: --label-names",
+        fix="name the column of the label: --label COLUMN",
     )
 
 
@@ -325,15 +368,18 @@ def _pick_group(table: Table, wishes: Wishes, *, text: Column, target: Column) -
     return guess_group(list(table.others(text.name, target.name)), rows=table.rows)
 
 
-def _guess(table: Table, *, kind: Kind, text: Pick, target: Pick, group: Pick | None) -> Guess:
-    name = _free_name(table, _FIELDS[kind])
-    labels = None
-    if kind is Kind.RATING:
-        labels = rating_labels(target.column, field=name)
-    elif kind is Kind.CLASSES:
-        labels = class_labels(target.column, field=name)
+def _guess(
+    table: Table,
+    *,
+    kind: Kind,
+    text: Pick,
+    target: Pick,
+    group: Pick | None,
+    labels: Labels | None,
+    field: str,
+) -> Guess:
     made = (labels.expression if labels else "") or _alias(target.column, mend=labels is None)
-    fields = {name: made} if made else {}
+    fields = {field: made} if made else {}
     read = _alias(text.column, mend=True)
     if table.has_system:
         fields[_free_name(table, "system_prompt")] = 'system | default("", true)'
@@ -346,7 +392,7 @@ def _guess(table: Table, *, kind: Kind, text: Pick, target: Pick, group: Pick | 
         text=text.column,
         target=target.column,
         text_field=text_name if read else text.column.name,
-        target_field=name if made else target.column.name,
+        target_field=field if made else target.column.name,
         fields=fields | ({text_name: read} if read else {}),
         history="history" if table.has_turns else "",
         tools=table.columns[table.tools] if table.tools else None,
@@ -362,7 +408,12 @@ def _guess(table: Table, *, kind: Kind, text: Pick, target: Pick, group: Pick | 
     )
 
 
-_FIELDS = {Kind.RATING: "rating", Kind.CLASSES: "label", Kind.FREE_TEXT: "answer"}
+_FIELDS = {
+    Kind.RATING: "rating",
+    Kind.CLASSES: "label",
+    Kind.WRITTEN: "label",
+    Kind.FREE_TEXT: "answer",
+}
 """What a derived field for the target is called."""
 
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import IO
 
-from instil.data.rowfile import Faults, PlacedRow, RowFile, excerpt
+from instil.data.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
 from instil.data.textfile import bad_bytes, reading_text
 from instil.errors import DataError, Problem
 
@@ -21,6 +21,7 @@ def read_jsonl(file: RowFile) -> Iterator[PlacedRow]:
         DataError: for lines that are not a JSON object, with their numbers; for a file without one.
     """
     faults, rows = Faults(file.place, file.bad), 0
+    commas: list[int] = []
     with _text(file) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -31,19 +32,45 @@ def read_jsonl(file: RowFile) -> Iterator[PlacedRow]:
                 _check_bytes(line, file, where=place)
                 columns = _object(_parse(line, place=file.place, line=number), place=place)
             except DataError as error:
-                faults.add(error.problems[0])
+                if file.bad is None and _is_object_with_comma(line):
+                    commas.append(number)
+                else:
+                    faults.add(error.problems[0])
                 continue
-            if not faults.count:
+            if not faults.count and not commas:
                 yield place, columns
+    if commas:
+        faults.add(_commas(commas, place=file.place))
     faults.done(rows=rows, fix="write one JSON object a line")
+
+
+def _is_object_with_comma(line: str) -> bool:
+    text = line.strip()
+    try:
+        return text.endswith(",") and isinstance(json.loads(text[:-1]), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _commas(lines: Sequence[int], *, place: str) -> Problem:
+    """Tell of lines that are list items rather than lines of JSON, once for all of them."""
+    more = f", and {len(lines) - 1} more lines" if len(lines) > 1 else ""
+    return Problem(
+        f"a comma follows the object{more}",
+        where=f"{place}:{lines[0]}",
+        allowed="one JSON object a line, and nothing after it",
+        fix="take the commas away, or put the rows into a list: [ before them, ] after",
+    )
 
 
 def read_json(file: RowFile) -> Iterator[PlacedRow]:
     """Read a JSON list of objects, or an object of which exactly one value is such a list.
 
     In the latter case the place of a row says which one was taken: `data.json "examples" row 3`.
-    An object of nothing but objects is taken for rows by name: `{"a": {...}, "b": {...}}` has two,
-    with the names in the column `key`.
+    A table that pandas wrote by columns (`{"text": {"0": ..., "1": ...}, "label": {...}}`), or as
+    `{"columns": [...], "data": [[...], ...]}`, or one list a column, is read as its rows.
+    Any other object of nothing but objects is taken for rows by name: `{"a": {...}, "b": {...}}`
+    has two, with the names in the column `key`.
     A list is read piece by piece; an object is read whole.
 
     Raises:
@@ -196,6 +223,9 @@ def _column(error: json.JSONDecodeError) -> int:
 
 def _json_fix(error: json.JSONDecodeError) -> str:
     if "Extra data" in error.msg:
+        rest = error.doc[error.pos :].strip()
+        if rest.startswith(",") or error.lineno > 2:  # line 2: it may be one object a line
+            return "put the values into one list, [..., ...], or write one object a line (.jsonl)"
         return "one object a line is read with `format: jsonl`"
     if "property name enclosed in double quotes" in error.msg:
         return "JSON wants double quotes, and no comma after the last item"
@@ -231,6 +261,9 @@ def _items(value: object, place: str) -> tuple[str, Sequence[object]]:
         return place, value
     keys: list[str] = []
     if isinstance(value, dict):
+        table = _table(value, place)
+        if table is not None:
+            return place, table
         if len(value) > 1 and all(isinstance(item, dict) for item in value.values()):
             return place, [{"key": key, **item} for key, item in value.items()]
         lists = {key: items for key, items in value.items() if isinstance(items, list)}
@@ -247,6 +280,45 @@ def _items(value: object, place: str) -> tuple[str, Sequence[object]]:
             fix=f"keep one of the lists {', '.join(keys)}" if keys else "",
         )
     )
+
+
+def _table(value: dict[str, object], place: str) -> list[dict[str, object]] | None:
+    """The rows of a table that is written by columns; None where the object is no such table.
+
+    Raises:
+        DataError: Columns or rows of different lengths.
+    """
+    columns, data = value.get("columns"), value.get("data")
+    if isinstance(columns, list) and isinstance(data, list) and _are(data, list):
+        names = [str(name) for name in columns]
+        check_columns(names, where=f"{place}, columns")
+        uneven = next((n for n, cells in enumerate(data, 1) if len(cells) != len(names)), 0)
+        if uneven:
+            what = f"{len(data[uneven - 1])} cells, but there are {len(names)} columns"
+            raise DataError(Problem(what, where=f"{place} row {uneven}"))
+        return [dict(zip(names, cells, strict=True)) for cells in data]
+    by_index = {name: cells for name, cells in value.items() if isinstance(cells, dict)}
+    index = list(next(iter(by_index.values()), {}))
+    if len(by_index) == len(value) and _is_index(index) and not _is_index(list(value)):
+        if all(list(cells) == index for cells in by_index.values()):
+            return [{name: cells[key] for name, cells in by_index.items()} for key in index]
+    lists = {name: cells for name, cells in value.items() if isinstance(cells, list)}
+    if len(lists) == len(value) > 1 and not any(_are(cells, dict) for cells in lists.values()):
+        lengths = {name: len(cells) for name, cells in lists.items()}
+        if len(set(lengths.values())) > 1:
+            return None
+        rows = zip(*lists.values(), strict=True)
+        return [dict(zip(lists, cells, strict=True)) for cells in rows]
+    return None
+
+
+def _is_index(names: Sequence[str]) -> bool:
+    """Whether names are the whole numbers that pandas gives rows."""
+    return bool(names) and all(name.isascii() and name.isdigit() for name in names)
+
+
+def _are(items: Sequence[object], kind: type) -> bool:
+    return bool(items) and all(isinstance(item, kind) for item in items)
 
 
 def _described(value: object) -> str:

@@ -1,7 +1,8 @@
 """The values of a label column: which are choices, in which order, and how they are reached.
 
 Text labels become choices in alphabetical order. Numbers become choices in their own order; many
-different numbers are rounded to whole ones or, where that leaves too many, put into five steps.
+different numbers are rounded to whole ones or, where that leaves too many or too few, put into five
+steps.
 Labels that differ in upper and lower case alone are one. Labels of too few rows are left out.
 
 What has to be computed is a Jinja2 expression for the task file's `fields`, what is left out are
@@ -21,10 +22,13 @@ from __future__ import annotations
 
 import json
 import keyword
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
 
 from instil.data.columns import NUMBER, Column
 
@@ -34,9 +38,27 @@ MOST_STEPS = 11
 """More numbers than that are rounded: 0 to 10 is the longest scale that people rate on."""
 STEPS = 5
 """Steps of a scale that still has too many whole numbers."""
+MOST_LISTED = 200
+"""Tokens, as estimated, that a list of the choices may take in a prompt."""
+_FEWEST_STEPS = 3  # rounding 0 to 1 would leave two
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RESERVED = frozenset({"choices", "row", "range", "loop", "true", "false", "none"})
+_RESERVED = frozenset({"choices", "row", "range", "zip", "loop", "true", "false", "none"})
+
+
+class Asks(StrEnum):
+    """How a question asks for a label."""
+
+    NAME = "name"
+    """What is the sentiment? Its answers are words."""
+    YES_NO = "yes or no"
+    """Is it sarcastic?"""
+    ANSWER = "answer"
+    """Yes or no? The text itself asks, or nothing says what is asked."""
+    LETTER = "letter"
+    """Which class is it? Its answers are letters that stand for it."""
+    NUMBER = "number"
+    """Which class is it? Its answers are the numbers of the data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +77,28 @@ class Labels:
     """Conditions that leave out these, and the rows without a label."""
     notes: tuple[str, ...]
     """What was done to the values, for people."""
+    words: Mapping[str, str] = field(default_factory=dict)
+    """Value -> the choice that stands for it, in order; empty: the choices are the values."""
+    asks: Asks = Asks.NAME
+    """How a question asks for them."""
+    warnings: tuple[str, ...] = ()
+    """What was guessed of them that the user should look at."""
 
 
-def class_labels(column: Column, *, field: str) -> Labels:
+def class_labels(column: Column, *, field: str, as_text: bool = False) -> Labels:
     """Turn the values of a column into unordered choices.
 
     Args:
         column: All its values are short.
         field: What a derived field would be called.
+        as_text: Whether numbers are texts: codes, in which 012 is not 12.
     """
-    if column.is_mostly(column.numbers) and column.numbers == column.filled:
+    if not as_text and column.numbers and column.numbers + column.missing == column.filled:
         return _numbers_as_they_are(column)
+    gone = _said_missing(column)
     counts, expression, notes = Counter(column.values), "", []
+    for value in gone:
+        del counts[value]
     lower = Counter[str]()
     for value, count in counts.items():
         lower[value.lower()] += count
@@ -77,10 +109,42 @@ def class_labels(column: Column, *, field: str) -> Labels:
     kept, rare = _without_rare(counts)
     label = field if expression else f"{spelt(column.name)} | string | trim"
     where = [*_filled(column)]
-    if rare:
+    if gone:
+        where.append(f"{spelt(column.name)} | string | trim not in [{_listed(gone)}]")
+    if len(rare) > len(kept):
+        where.append(f"{label} in [{_listed(kept)}]")
+    elif rare:
         where.append(f"{label} not in [{_listed(rare)}]")
-    choices = tuple(sorted(kept, key=lambda value: (value.casefold(), value)))
-    return Labels(choices, kept, expression, rare, tuple(where), tuple(notes))
+    left_out = {**rare, **gone}
+    return Labels(_in_order(kept), kept, expression, left_out, tuple(where), tuple(notes))
+
+
+def _in_order(values: Iterable[str]) -> tuple[str, ...]:
+    """Sort values by the one number that each has (`2 stars`, `10 stars`), else by the alphabet."""
+    values = tuple(values)
+    found = {value: re.findall(r"\d+(?:\.\d+)?", value) for value in values}
+    numbered = all(len(numbers) == 1 for numbers in found.values())
+    return tuple(
+        sorted(
+            values,
+            key=lambda value: (
+                float(found[value][0]) if numbered else 0.0,
+                value.casefold(),
+                value,
+            ),
+        )
+    )
+
+
+def _said_missing(column: Column) -> dict[str, int]:
+    """Return the texts such as `nan` among truth values; among other texts they are classes."""
+    gone = {value: n for value, n in column.values.items() if value.casefold() in _NOT_A_NUMBER}
+    others = {value.casefold() for value in column.values if value not in gone}
+    return gone if others and others <= _TRUTHS else {}
+
+
+_NOT_A_NUMBER = frozenset({"nan", "#n/a", "<na>"})
+_TRUTHS = frozenset("true false yes no y n t f".split())
 
 
 def rating_labels(column: Column, *, field: str) -> Labels:
@@ -94,7 +158,7 @@ def rating_labels(column: Column, *, field: str) -> Labels:
         return _numbers_as_they_are(column)
     name, numbers = spelt(column.name), _numbers(column)
     low, high = min(numbers), max(numbers)
-    if len({round(number) for number in numbers}) <= MOST_STEPS:
+    if _FEWEST_STEPS <= len({round(number) for number in numbers}) <= MOST_STEPS:
         step: Callable[[float], int] = round
         rule = f"{name} | float | round | int | string"
         note = "ratings are rounded to whole numbers"
@@ -116,6 +180,20 @@ def rating_labels(column: Column, *, field: str) -> Labels:
     choices = tuple(sorted(kept, key=int))
     left_out = {**rare, **_no_numbers(column)}
     return Labels(choices, kept, _guarded(rule, usable), left_out, tuple(where), (note,))
+
+
+def tokens(text: str) -> int:
+    """Estimate how many tokens a label takes in a list, its comma included.
+
+    >>> tokens("positive"), tokens("财经新闻")
+    (3, 4)
+    """
+    return 1 + math.ceil(len(text.encode()) / 4)
+
+
+def listable(choices: Iterable[str]) -> bool:
+    """Whether a prompt has room for all choices."""
+    return sum(map(tokens, choices)) <= MOST_LISTED
 
 
 def _numbers_as_they_are(column: Column) -> Labels:
@@ -148,8 +226,8 @@ def _only_numbers(column: Column) -> list[str]:
 
 
 def _number(number: float) -> str:
-    """Write a number without a needless `.0`, and never with an exponent."""
-    return str(int(number)) if number == int(number) else f"{number:.10f}".rstrip("0")
+    """Write a number in full, without a needless `.0`, and never with an exponent."""
+    return str(int(number)) if number == int(number) else f"{Decimal(repr(number)):f}"
 
 
 def _without_rare(counts: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:

@@ -14,6 +14,7 @@ The table of formats is `READERS`; a new one is a function from a `RowFile` to r
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from instil.data.mo import read_mo
 from instil.data.natural import read_natural
 from instil.data.rowfile import BadRows, Faults, PlacedRow, RowFile
 from instil.data.shapes import normalise_shape
+from instil.data.sheets import ENDINGS as SHEETS
+from instil.data.sheets import read_spreadsheet
 from instil.data.sqlrows import MAGIC as SQLITE_MAGIC
 from instil.data.sqlrows import SQLITE, parse_sqlite, read_sqlite
 from instil.data.tables import (
@@ -55,6 +58,7 @@ READERS: dict[str, Callable[[RowFile], Iterator[PlacedRow]]] = {
     "parquet": read_parquet,
     "arrow": read_arrow,
     "sqlite": read_sqlite,
+    "spreadsheet": read_spreadsheet,
     "folder": read_folder,
     "trivia": read_trivia,
     "natural_instructions": read_natural,
@@ -79,6 +83,7 @@ _ENDINGS = {
     ".sqlite": "sqlite",
     ".sqlite3": "sqlite",
     ".mo": "mo",
+    **dict.fromkeys(SHEETS, "spreadsheet"),
 }
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
@@ -103,8 +108,9 @@ def read_table(
 ) -> Iterator[PlacedRow]:
     """Read the rows of a source, one by one.
 
-    Rows of the shapes that `instil.data.shapes` knows (alpaca, ShareGPT, messages) get the columns
-    `prompt` and `completion` (and `system`) besides their own.
+    Not-a-number (NaN) in a column is read as nothing, as an empty cell is. Rows of the shapes that
+    `instil.data.shapes` knows (alpaca, ShareGPT, messages) get the columns `prompt` and
+    `completion` (and `system`) besides their own.
 
     Args:
         source: Where the rows come from and how they are read.
@@ -153,7 +159,7 @@ def _row_file(found: _Located, source: SourceSpec, bad: BadRows | None) -> tuple
             )
         )
     query = found.query or source.query
-    if query and format_name != "sqlite":
+    if query and format_name not in {"sqlite", "spreadsheet"}:
         fix = "take `query:` out, or name a SQLite database"
         raise DataError(Problem(f"a query goes with a database, not {format_name}", place, fix=fix))
     file = RowFile(
@@ -215,6 +221,8 @@ def _located(source: SourceSpec, base: Path | None) -> list[_Located]:
         name, query = parse_sqlite(uri)
         return [_Located(_existing(name, base), name, "sqlite", query)]
     name, *members = uri.split(MEMBER)
+    if len(members) == 1 and name.lower().endswith(SHEETS):
+        return [_Located(_existing(name, base), name, "spreadsheet", members[0])]
     return [_unpacked(_existing(name, base), members, place=name)]
 
 
@@ -279,12 +287,22 @@ def _is_object(text: str) -> bool:
         return False
 
 
+def _without_nan(columns: dict[str, object]) -> dict[str, object]:
+    """Take not-a-number for nothing, so that every later stage has one rule for what is missing."""
+    if not any(isinstance(value, float) and math.isnan(value) for value in columns.values()):
+        return columns
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in columns.items()
+    }
+
+
 def _shaped(
     rows: Iterator[PlacedRow], faults: Faults, *, notes: Counter[str] | None
 ) -> Iterator[PlacedRow]:
     for place, columns in rows:
         try:
-            shaped = normalise_shape(columns, place=place, notes=notes)
+            shaped = normalise_shape(_without_nan(columns), place=place, notes=notes)
         except DataError as error:
             # A bad row counts once; the first one that stops the reading is told in full.
             faults.add(error.problems[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -173,7 +174,8 @@ def task_yaml(guess: Guess, *, id: str, source: SourceSpec) -> str:
     """
     task = CommentedMap()
     task["id"] = id
-    task["kind"] = free_text_kind(guess) if guess.kind is Kind.FREE_TEXT else str(guess.kind)
+    kind = Kind.CLASSES if guess.kind is Kind.WRITTEN else guess.kind
+    task["kind"] = free_text_kind(guess) if kind is Kind.FREE_TEXT else str(kind)
     task["description"] = f"{guess.target.name} of {guess.text.name} in {_file_name(source.uri)}"
     _say(task, "licence", "not stated", "The licence of the rows; it goes into the model's card.")
     _say(task, "source", _source(source), "Where the rows are, from this file's folder.")
@@ -229,11 +231,23 @@ def _say(mapping: CommentedMap, key: str, value: object, text: str) -> None:
 
 
 def _add_choices(task: CommentedMap, guess: Guess, labels: Labels) -> None:
-    text = "All values of the target, in order; a template may list another wording of them."
-    _say(task, "choices", list(labels.choices), text)
+    if labels.words:
+        text = "Value in the data -> the word that stands for it in prompts and answers, in order."
+        _say(task, "labels", _keys(labels.words), text)
+    else:
+        text = "All values of the target, in order; a template may list another wording of them."
+        _say(task, "choices", list(labels.choices), text)
     ordered = guess.kind is Kind.RATING
     also = "; within_one would also count a rating that is one off" if ordered else ""
     _say(task, "metric", "accuracy", f"The metric that decides{also}.")
+
+
+def _keys(words: Mapping[str, str]) -> dict[object, str]:
+    """Write whole numbers without quotes, where they read back the same."""
+    return {
+        int(value) if re.fullmatch(r"0|-?[1-9][0-9]{0,8}", value) else value: word
+        for value, word in words.items()
+    }
 
 
 def _add_free_text(task: CommentedMap, guess: Guess) -> None:
@@ -247,6 +261,8 @@ def _add_free_text(task: CommentedMap, guess: Guess) -> None:
 
 
 def _metric(guess: Guess) -> str:
+    if guess.kind is Kind.WRITTEN:
+        return "exact_match"
     if free_text_kind(guess) == "translation":
         return "chrf"
     if free_text_kind(guess) == "entities":

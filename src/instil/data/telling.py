@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from instil.data.columns import NUMBER, Column
+from instil.data.columns import MISSING, NUMBER, Column
 from instil.data.guesses import Kind, Pick, mending, personal_data, unused_texts
-from instil.data.labels import Labels, spelt
+from instil.data.labels import Labels, listable, spelt
 from instil.data.shapes import Shape
 
 if TYPE_CHECKING:
@@ -38,8 +38,17 @@ def reasons(
     values = f": {_some(labels.choices)}" if labels else ""
     yield f"  answer  {target.column.name}, {kind} ({target.why}){values}"
     if target.others:
-        yield f"          it could also be {', '.join(target.others)}: --label or --target COLUMN"
+        others = _some(target.others)
+        yield f"          it could also be {others}: --label or --target COLUMN, and a --name"
     yield from (f"          {note}" for note in (labels.notes if labels else ()))
+    if kind is Kind.WRITTEN:
+        many = f"{len(target.column.values)} values in {rows_of(target.column.filled)}"
+        yield f"          {many}, too many to choose among: the model writes the answer"
+    if labels and not listable(labels.choices):
+        yield (
+            f"          {len(labels.choices)} labels are too many to list in a prompt: the model "
+            "learns them from the rows"
+        )
     if group is None:
         yield "  group   none: every row stands for itself; --group COLUMN keeps rows together"
     else:
@@ -57,14 +66,18 @@ def warnings(
         yield f"{rows_of(empty)} without {target.column.name!r} left out"
     if text.column.empty:
         yield f"{rows_of(text.column.empty)} without {text.column.name!r} left out"
+    values = (tuple(labels.words) or labels.choices) if labels else ()
     for value, count in (labels.left_out if labels else {}).items():
-        number = kind is not Kind.RATING or NUMBER.fullmatch(value)
-        why = "too few to learn" if number else "not a number"
+        if value.casefold() in MISSING:
+            why = "it stands for nothing"
+        elif any(map(NUMBER.fullmatch, values)) and not NUMBER.fullmatch(value):
+            why = "not a number"
+        else:
+            why = "too few to learn"
         yield f"{rows_of(count)} with {target.column.name!r} {value!r} left out: {why}"
     if labels and len(labels.choices) < 2:
         yield f"{target.column.name!r} has one value only: there is nothing to tell apart"
-    if labels and kind is Kind.CLASSES and target.column.is_mostly(target.column.numbers):
-        yield "the labels are numbers; a model does better with words: see `choices` in the task"
+    yield from (labels.warnings if labels else ())
     if text.column.tags and not any("strip_tags" in line for line in _mended(text.column)):
         tagged = rows_of(text.column.tags)
         yield f"{tagged} with HTML tags in {text.column.name!r}, left as they are"

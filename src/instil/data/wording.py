@@ -3,6 +3,10 @@
 A template here is a mapping with the keys of a task file. Those of role `answer` need neither
 target nor choices: the task's own stand in. `$text` and `$answer` below become the row's fields,
 `$noun` and `$name` what people call them (a review and its sentiment).
+
+A column with a name for a quality (`sarcastic`, `is_spam`) has no value that is "the sarcastic of a
+text". Its questions are of the form that is right for its name: `Is this text sarcastic?`, `Is this
+text a duplicate?` or, for whatever else, `Does the label "has refund" fit this text?`.
 """
 
 from __future__ import annotations
@@ -11,15 +15,18 @@ import re
 from collections.abc import Sequence
 from string import Template as Pattern
 
+from instil.data.columns import NUMBER
 from instil.data.guesses import Kind, name_words
 from instil.data.inspect import Guess
-from instil.data.labels import quoted, spelt
+from instil.data.labels import Asks, listable, quoted, spelt
 from instil.data.shapes import Shape
+from instil.data.words import VERBS, own_words
 
 Entry = dict[str, object]
 """One entry of a task file's `templates`."""
 
 _LIST = '{{ choices | join(", ") }}'
+_OR = '{{ choices | join(" or ") }}'
 _LINES = "{% for choice in choices %}\n- {{ choice }}\n{% endfor %}\n"
 
 _CLASSES = (
@@ -27,13 +34,52 @@ _CLASSES = (
     ("after_text", f"$text\n\nWhich of these fits the $noun above best: {_LIST}?"),
     ("options", f"Choose the $name of the $noun.\n\n$Noun: $text\n\nOptions:\n{_LINES}$Name:"),
 )
+_UNLISTED = (
+    ("question", "What is the $name of this $noun? Answer with the $name alone.\n\n$text"),
+    ("after_text", "$text\n\nWhich $name fits the $noun above best?"),
+    ("fields", "$Noun: $text\n\n$Name:"),
+)
+_YES_NO = (
+    ("question", f"$Predicate? Answer {_OR}.\n\n$text"),
+    ("after_text", f"$text\n\n$Predicate_above, {_OR}?"),
+    ("fields", f"$Noun: $text\n\n$Name ({_OR}):"),
+)
+_ANSWER = (
+    ("question", f"Answer {_OR}.\n\n$text"),
+    ("after_text", f"$text\n\nWhich is right, {_OR}?"),
+    ("fields", f"$Noun: $text\n\nAnswer ({_OR}):"),
+)
+_LETTER = (
+    ("question", f"Which $name does this $noun have, {_OR}?\n\n$text"),
+    ("after_text", f"$text\n\nIs the $name of the $noun above {_OR}?"),
+    ("fields", f"$Noun: $text\n\n$Name ({_OR}):"),
+)
+_NUMBER = (
+    (
+        "question",
+        f"Which $thing does this $noun belong to? Answer with its number, one of: {_LIST}."
+        "\n\n$text",
+    ),
+    (
+        "after_text",
+        f"$text\n\nWhich $thing number fits the $noun above best: {_LIST}?",
+    ),
+    ("options", f"$Noun: $text\n\nThe $thing number can be one of:\n{_LINES}Number:"),
+)
+_ASKED = {
+    Asks.NAME: _CLASSES,
+    Asks.YES_NO: _YES_NO,
+    Asks.ANSWER: _ANSWER,
+    Asks.LETTER: _LETTER,
+    Asks.NUMBER: _NUMBER,
+}
 _RATING = (
     (
         "scale",
-        "Rate this $noun on a scale from $low (lowest) to $high (highest). Answer with the number "
+        "$Rate on a scale from $low (lowest) to $high (highest)$end Answer with the number "
         "alone.\n\n$text",
     ),
-    ("after_text", f"$text\n\nWhich $name goes with the $noun above? One of: {_LIST}."),
+    ("after_text", f"$text\n\n$Which the $noun above? One of: {_LIST}."),
     ("options", f"$Noun: $text\n\nThe $name can be one of:\n{_LINES}$Name:"),
 )
 _FREE = {
@@ -99,11 +145,30 @@ _TARGET_KINDS = {
 }
 _NOUNS = frozenset(
     "review sentence message comment document question article tweet post email ticket dialogue "
-    "conversation paragraph abstract note letter report story product".split()
+    "conversation paragraph abstract note letter report story product headline statement claim "
+    "passage title caption utterance answer response".split()
 )
 
-_VERBS = frozenset("is has was are can does should".split())
-"""What the name of a yes-or-no column begins with: `is_spam`."""
+_QUALITIES = frozenset(
+    "sarcastic ironic satirical toxic offensive hateful abusive obscene insulting threatening spam "
+    "clickbait relevant irrelevant helpful unhelpful useful useless positive negative neutral "
+    "urgent funny humorous subjective objective factual true false correct incorrect grammatical "
+    "ungrammatical acceptable fluent safe unsafe harmful harmless appropriate inappropriate sexist "
+    "racist aggressive political polite impolite rude formal informal fake genuine misleading "
+    "biased personal confidential sensitive plausible implausible readable informative "
+    "trustworthy credible suspicious fraudulent anonymous".split()
+)
+"""What a text can be said to be: `Is this text spam?`."""
+_KINDS_OF_TEXT = frozenset(
+    "duplicate complaint question bug joke scam rumor rumour lie paraphrase insult threat "
+    "compliment request hoax advert advertisement recommendation suggestion".split()
+)
+"""What a text can be called, with an article: `Is this text a complaint?`."""
+_ENDINGS = ("ful", "less", "ous", "able", "ible", "ive", "ish", "ing", "ed")
+"""How names end that are seldom a noun with values of its own."""
+_NOT_QUALITIES = frozenset(
+    "table variable cable archive feeling building rating speed feed".split()
+)
 
 
 _KIND = re.compile(r"(?:^|; )([^\s:;{}]+): ")
@@ -132,24 +197,35 @@ def templates(guess: Guess) -> list[Entry]:
             return entries
         back = _INVERTED.get(kind, "Write $a_noun that this $name goes with.\n\n$answer")
         return [*entries, _inverted(back, words)]
-    patterns = _RATING if guess.kind is Kind.RATING else _CLASSES
     choices = guess.labels.choices if guess.labels else ()
-    entries = [_entry(id, prompt, words) | _escaped(choices) for id, prompt in patterns]
+    entries = [_entry(id, prompt, words) | _escaped(choices) for id, prompt in _patterns(guess)]
     if guess.kind is Kind.RATING and len(choices) > 2:
         entries.append(_rough(guess.target_field, choices, words))
-    return [*entries, _inverted("Write $a_noun whose $name is: $answer", words)]
+    if (
+        guess.labels and guess.labels.asks is not Asks.NAME
+    ):  # "write a text whose label is: no" is no question to learn from
+        return entries
+    label = "with this label" if words["name"] == "label" else "whose $name is"
+    return [*entries, _inverted(f"Write $a_noun {label}: $answer", words)]
+
+
+def _patterns(guess: Guess) -> tuple[tuple[str, str], ...]:
+    if guess.kind is Kind.RATING:
+        return _RATING
+    if guess.labels is None or not listable(guess.labels.choices):
+        return _UNLISTED
+    return _ASKED[guess.labels.asks]
 
 
 def _names(guess: Guess) -> dict[str, str]:
     """Find words for the text and the answer, and the ends of a scale."""
     noun = next((word for word in name_words(guess.text.name) if word in _NOUNS), "text")
-    words = [word for word in name_words(guess.target.name) if not word.isdigit()]
-    name = " ".join(words) or "label"
-    if name in ("stars", "star"):
-        name = "number of stars"
-    elif words[:-1] and words[0] in _VERBS:
-        name = f'"{name}" label'  # "the is spam of this text" is no English
+    asks = guess.labels.asks if guess.labels else Asks.NAME
     choices = guess.labels.choices if guess.labels else ("", "")
+    name = _called(guess.target.name, choices, asks=asks)
+    if guess.kind is Kind.RATING and name == "label":
+        name = "rating"
+    asked, above = _predicate(guess.target.name, noun=noun)
     ends = {"low": choices[0], "high": choices[-1]}
     kinds = sorted({kind for value in guess.target.values for kind in _KIND.findall(value)})
     return {
@@ -157,10 +233,79 @@ def _names(guess: Guess) -> dict[str, str]:
         "a_noun": f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}",
         "Noun": noun.capitalize(),
         "name": name,
-        "Name": name.capitalize(),
+        "Name": name[:1].upper() + name[1:],
+        "thing": name if name != "label" else "class",
+        "Predicate": asked,
+        "Predicate_above": above,
+        **_rating_question(guess, noun=noun, name=name),
         "kinds": ", ".join(kinds) or "as you see fit",
         **ends,
     }
+
+
+def _called(column: str, choices: Sequence[str], *, asks: Asks) -> str:
+    """Return what stands for the answer in "the ... of this text"."""
+    words = [word for word in name_words(column) if not word.isdigit()]
+    own = own_words(column)
+    if asks is Asks.YES_NO:
+        quality = own[1:] if own[:1] and own[0] in ("is", "was", "are", "were") else own
+        return " ".join(quality) or "target class"
+    if own in (["stars"], ["star"]):
+        return "number of stars" if all(map(NUMBER.fullmatch, choices)) else "rating"
+    if own and not (own[0] in VERBS or _is_quality(own[-1]) or own[-1] in _lowered(choices)):
+        return " ".join(own)
+    return next((word for word in words if word in ("label", "class")), "label")
+
+
+def _lowered(choices: Sequence[str]) -> list[str]:
+    return [choice.lower() for choice in choices]
+
+
+def _is_quality(word: str) -> bool:
+    """Whether a word says what a text is, and not what of it: sarcastic, and not sentiment."""
+    if word in _QUALITIES | _KINDS_OF_TEXT:
+        return True
+    return len(word) > 4 and word.endswith(_ENDINGS) and word not in _NOT_QUALITIES
+
+
+def _predicate(column: str, *, noun: str) -> tuple[str, str]:
+    """Word the question of a yes-or-no column, before the text and after it.
+
+    >>> _predicate("is_spam", noun="email")
+    ('Is this email spam', 'Is the email above spam')
+    >>> _predicate("has_refund", noun="ticket")[0]
+    'Does the label "has refund" fit this ticket'
+    """
+    own = own_words(column)
+    quality = own[1:] if own[:1] and own[0] in ("is", "was", "are", "were") else own
+    said = " ".join(quality)
+    if not quality:
+        question = "Does $it belong to the target class"
+    elif said in _QUALITIES:
+        question = f"Is $it {said}"
+    elif said in _KINDS_OF_TEXT:
+        question = f"Is $it {'an' if said[0] in 'aeiou' else 'a'} {said}"
+    else:
+        question = f'Does the label "{said}" fit $it'
+    asked = Pattern(question)
+    return asked.substitute(it=f"this {noun}"), asked.substitute(it=f"the {noun} above")
+
+
+def _rating_question(guess: Guess, *, noun: str, name: str) -> dict[str, str]:
+    """Word the question of a rating: its end differs as it asks, or tells."""
+    own = own_words(guess.target.name)
+    if len(own) == 1 and own[0] in _QUALITIES:
+        return {"Rate": f"How {own[0]} is this {noun},", "end": "?", "Which": f"How {own[0]} is"}
+    if set(name.split()) & _PLAIN_RATINGS:
+        return {"Rate": f"Rate this {noun}", "end": ".", "Which": f"Which {name} goes with"}
+    return {
+        "Rate": f"Rate the {name} of this {noun}",
+        "end": ".",
+        "Which": f"What is the {name} of",
+    }
+
+
+_PLAIN_RATINGS = frozenset("rating ratings stars star score scores grade points".split())
 
 
 def _entry(id: str, prompt: str, words: dict[str, str]) -> Entry:

@@ -189,14 +189,15 @@ class ChatFormat:
         return turns
 
     def _turn(self, message: Message) -> dict[str, object]:
-        text, turn = message.content, dict[str, object](role=message.role)
-        thoughts = parted(text) if message.role == "assistant" else None
-        if thoughts and self.rules.thinking is not Thinking.ON:
-            text = thoughts[5]
-        elif thoughts and self.holds.split_thoughts:
-            text, turn["reasoning_content"] = thoughts[5], self.harmless(thoughts[2])
-        turn["content"] = content_of(self.harmless(text), parts=self.holds.parts)
-        return turn
+        text, turn = self.harmless(message.content), dict[str, object](role=message.role)
+        thoughts = parted(message.content) if message.role == "assistant" else None
+        if thoughts:  # parted first: the tags may be special tokens
+            before, inner, after, between, text = map(self.harmless, thoughts.groups())
+            if self.rules.thinking is Thinking.ON and self.holds.split_thoughts:
+                turn["reasoning_content"] = inner
+            elif self.rules.thinking is Thinking.ON:
+                text = f"<think>{before}{inner}{after}</think>{between}{text}"
+        return {**turn, "content": content_of(text, parts=self.holds.parts)}
 
     def _call(self, number: str, call: ToolCall) -> Mapping[str, object]:
         return call_of(number, self.harmless(call.name), self._harmless_json(call.arguments))
@@ -574,9 +575,7 @@ def chat_format(
         DataError: The tokenizer has neither a turn-ending special token nor an EOS token.
     """
     rules, own = rules or ChatRules(), tokenizer.chat_template
-    if encoder_decoder and rules.template:
-        what = "an encoder-decoder model has no turns, and takes no chat template"
-        raise ModelError(Problem(what, where="chat_template", fix="leave it out"))
+    tokenizer.chat_template = None  # an encoder-decoder model has no turns, and exports none
     if not encoder_decoder:
         tokenizer.chat_template = settled(pick_template(own, rules.template), rules)
     plain = tokenizer.chat_template == PLAIN_TEMPLATE

@@ -145,7 +145,7 @@ class Memory:
         if self.prefix is not None:
             of_front = weights[..., : self.shared].transpose(0, 1).flatten(1, 2)
             out = out + self._apart(of_front @ front_values, count)
-        return out.view(count, heads, width)
+        return out.view(count, heads, -1)
 
     @staticmethod
     def _apart(together: torch.Tensor, count: int) -> torch.Tensor:

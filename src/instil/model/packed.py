@@ -62,11 +62,15 @@ class Build:
     def packs(self, batch: Batch) -> bool:
         """Whether a batch may go through the model as it is laid out."""
         return (
-            self.segments
+            not self.row_by_row(batch)
             and (self.prefix or not batch.shared_prefix)
             and (self.branches or all(len(shape) == 1 for shape in batch.segments))
-            and self.reaches(batch)
         )
+
+    def row_by_row(self, batch: Batch) -> bool:
+        """Whether each example of a batch goes through the model as a row of its own."""
+        reaches = self.longest is None or int(batch.positions.max()) < self.longest
+        return not (self.segments and reaches)
 
     def __str__(self) -> str:
         """Say how rows go through the model, for people."""
@@ -83,10 +87,6 @@ class Build:
         generated = "instil's memory" if self.own_memory else "transformers' caches"
         limit = f"; from {self.longest} tokens on one by one" if self.longest else ""
         return f"{how}{limit}; generated with {generated}"
-
-    def reaches(self, batch: Batch) -> bool:
-        """Whether all of a batch's positions are among those that the proof is for."""
-        return self.longest is None or int(batch.positions.max()) < self.longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +198,9 @@ def hidden_states(
     decoder = decoder_of(model)
     assert decoder is not None, "a model with a head of its own has it on a decoder"
     if memory is None and not build.packs(batch):
-        if not (build.segments and build.reaches(batch)):
+        if build.row_by_row(batch):
             _set_recompute(model, recompute)
-            rows = take_apart(batch, places)
-            return compute_rows(
-                model, rows, decoder=decoder, padding=build.padding, longest=build.longest
-            )
+            return _rows(model, batch, places, build=build, decoder=decoder)
         batch, places = side_by_side(batch, places)
     if build.own_layers:
         return run_layers(
@@ -227,16 +224,19 @@ def model_logits(
     model: Any, batch: Batch, places: torch.Tensor, *, build: Build, recompute: bool = False
 ) -> torch.Tensor:
     """The model's own logits at some places of the batch, (places, V)."""
-    if not build.packs(batch):
-        if not (build.segments and build.reaches(batch)):
-            _set_recompute(model, recompute)
-            rows = take_apart(batch, places)
-            return compute_rows(
-                model, rows, decoder=None, padding=build.padding, longest=build.longest
-            )
-        batch, places = side_by_side(batch, places)
     _set_recompute(model, recompute)
+    if build.row_by_row(batch):
+        return _rows(model, batch, places, build=build, decoder=None)
+    if not build.packs(batch):
+        batch, places = side_by_side(batch, places)
     return _own_logits(model, batch, places, build=build)
+
+
+def _rows(
+    model: Any, batch: Batch, places: torch.Tensor, *, build: Build, decoder: Any
+) -> torch.Tensor:
+    rows = take_apart(batch, places)
+    return compute_rows(model, rows, decoder=decoder, padding=build.padding, longest=build.longest)
 
 
 def _own_logits(

@@ -68,6 +68,7 @@ class SourceForm(_Form):
         "parquet",
         "arrow",
         "sqlite",
+        "spreadsheet",
         "folder",
         "trivia",
         "natural_instructions",
