@@ -74,3 +74,30 @@ def test_warnings_go_to_stderr(instil_command, reviews: Path) -> None:
     reviews.write_text(text.replace("user_id", "email"), encoding="utf-8")
     result = instil_command("init", reviews)
     assert "personal data" in result.stderr
+
+
+@pytest.mark.parametrize("names", [["0=serious,1=sarcastic"], ["0=serious", "1=sarcastic"]])
+def test_words_for_the_values_of_the_label(instil_command, tmp_path: Path, names) -> None:
+    lines = [f"the council met for {n} hours,{n % 2}" for n in range(80)]
+    text = "\n".join(["headline,sarcastic", *lines])
+    (tmp_path / "news.csv").write_text(text, encoding="utf-8")
+    options = [option for each in names for option in ("--label-names", each)]
+    result = instil_command("init", "news.csv", *options)
+    assert result.exit_code == 0, result.output
+    assert "answer  sarcastic, classes (a few numbers): serious, sarcastic" in result.stdout
+    task = (tmp_path / "news.task.yaml").read_text(encoding="utf-8")
+    assert "labels:\n  0: serious\n  1: sarcastic\n" in task
+
+
+def test_without_words_init_says_how_values_are_read(instil_command, tmp_path: Path) -> None:
+    lines = [f"the council met for {n} hours,{n % 2}" for n in range(80)]
+    text = "\n".join(["headline,sarcastic", *lines])
+    (tmp_path / "news.csv").write_text(text, encoding="utf-8")
+    result = instil_command("init", "news.csv")
+    assert "1 is read as yes, 0 is read as no" in result.stdout
+    assert "--label-names 0=WORD,1=WORD" in result.stdout
+    for names, said in (("0=a", "no word for '1'"), ("0", "no value with its word")):
+        wrong = instil_command("init", "news.csv", "--force", "--label-names", names)
+        assert wrong.exit_code == 2
+        assert said in wrong.stderr
+        assert "Traceback" not in wrong.output

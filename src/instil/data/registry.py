@@ -239,7 +239,7 @@ class _Reader:
             fault = self.unknown.setdefault(label, _Fault()) if self.bad is None else _Fault()
             self._fault(fault, f"the label {label!r} {_unfit(self.task)}", place)
             return False
-        if str(value) != choice and str(value) not in self.task.labels:
+        if str(value) != choice and plain(value) not in self.task.labels:
             self.notes[f"label {value} read as {choice}"] += 1
         fields[self.task.target] = choice
         return True
