@@ -56,7 +56,7 @@ SHAPES = ((7,), (4, 3, 1), (5,), (7,))
 WINDOW = 4
 """Windows of sliding attention while the proof is made."""
 _WIDTHS = ("sliding_window", "attention_chunk_size", "index_topk", "keep_window_size")
-"""How many tokens a query sees: the nearest, or those that an indexer picks (DeepSeek-V3.2, Doge)."""
+"""How many tokens a query sees: the nearest, or those picked for it (DeepSeek-V3.2, Doge)."""
 CLOSE = 1e-4
 """Difference of logits that float32 may make, root mean square, as a share of their spread."""
 NOISE = 0.1
