@@ -1,5 +1,6 @@
 """A short cut is taken only where it gives the model's own figures."""
 
+import copy
 import os
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from transformers import (
 )
 
 from builds import OWN, PACKED_HEAD, PADDED, SIDE_BY_SIDE
+from instil.encode.batch import make_batch
 from instil.errors import ModelError
 from instil.model import packed, proof
 from instil.model.load import ModelFolder, load_model
@@ -158,6 +160,35 @@ def test_positions_that_depend_on_the_whole_batch_set_a_limit():
     config = Phi3Config(**DECODER, rope_parameters=rope, max_position_embeddings=160)
     config.original_max_position_embeddings = 40
     assert prove(build(config)).longest == 40
+
+
+def test_rows_that_are_longer_than_dynamic_positions_find_a_fresh_model():
+    """transformers keeps the frequencies of the longest row before; the order must not matter."""
+    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
+    model = build(LlamaConfig(**DECODER, rope_parameters=rope, max_position_embeddings=24))
+    how = prove(model)
+    assert how.longest == 24
+    fresh = copy.deepcopy(model)
+    lengths = (40, 24, 30, 9, 35)
+    draw = torch.Generator().manual_seed(1)
+    rows = [torch.randint(96, (length,), generator=draw).tolist() for length in lengths]
+    for together in (rows, rows[::-1], *([row] for row in rows)):
+        batch = make_batch(
+            [token for row in together for token in row],
+            [place for row in together for place in range(len(row))],
+            segments=tuple((len(row),) for row in together),
+            shared_prefix=0,
+            predict_from=torch.tensor([len(row) for row in together]).cumsum(0) - 2,
+            labels=torch.tensor([row[-1] for row in together]),
+            device=torch.device("cpu"),
+        )
+        ours = packed.log_chances(model, batch, build=how)
+        alone = []
+        with torch.inference_mode():
+            for row in together:
+                logits = copy.deepcopy(fresh)(input_ids=torch.tensor([row])).logits[0, -2]
+                alone.append(logits.log_softmax(-1)[row[-1]])
+        torch.testing.assert_close(ours, torch.stack(alone), rtol=1e-4, atol=1e-4)
 
 
 # --- kept ------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from instil.model.layout import rounded_count
 from instil.model.load import LoadedModel
 from instil.model.memory import Memory, read_batch, step_batch
 from instil.model.packed import base_of, next_logits
+from instil.model.rows import forget_lengths
 from instil.types import Example, Prediction
 
 BATCH_TOKENS = 8192
@@ -120,6 +121,7 @@ def continue_ids(
         The new tokens, (n, new); rows that have ended are filled up.
     """
     base = base_of(loaded.model)
+    forget_lengths(base)
     own, base.generation_config = base.generation_config, GenerationConfig()
     try:
         found: torch.Tensor = loaded.model.generate(

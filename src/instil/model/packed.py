@@ -26,7 +26,13 @@ from peft import PeftModel
 from instil.encode.batch import Batch
 from instil.model.attention import Reading, Remembering, by_segments, reading
 from instil.model.layers import run_layers
-from instil.model.rows import compute_rows, keeps_logits, side_by_side, take_apart
+from instil.model.rows import (
+    compute_rows,
+    forget_lengths,
+    keeps_logits,
+    side_by_side,
+    take_apart,
+)
 
 VOCABULARY_BLOCK = 8192
 """Lines of the vocabulary projection that are turned into float32 at a time."""
@@ -195,6 +201,8 @@ def hidden_states(
         recompute: Keep only each layer's input for the backward pass.
         memory: Attends in place of the batch's segments.
     """
+    if build.longest is not None:
+        forget_lengths(model)
     decoder = decoder_of(model)
     assert decoder is not None, "a model with a head of its own has it on a decoder"
     if memory is None and not build.packs(batch):
@@ -224,6 +232,8 @@ def model_logits(
     model: Any, batch: Batch, places: torch.Tensor, *, build: Build, recompute: bool = False
 ) -> torch.Tensor:
     """The model's own logits at some places of the batch, (places, V)."""
+    if build.longest is not None:
+        forget_lengths(model)
     _set_recompute(model, recompute)
     if build.row_by_row(batch):
         return _rows(model, batch, places, build=build, decoder=None)

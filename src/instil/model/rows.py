@@ -29,6 +29,7 @@ import torch
 
 from instil.encode.batch import Batch, make_batch
 
+_LONGEST_SEEN = "max_seq_len_cached"
 ROW_TOKENS = 4096
 """Tokens of the rows that are computed together, filling included."""
 
@@ -121,6 +122,8 @@ def compute_rows(
         ids = [rows.ids[n] for n in numbers]
         prompts = [rows.prompts[n] for n in numbers]
         run = _encode_decode if model.config.is_encoder_decoder else _decode
+        if longest is not None:
+            forget_lengths(model)
         values.append(run(model, ids, prompts, line, at, decoder=decoder))
         order += where
     back = torch.tensor(order).argsort().to(values[0].device)
@@ -207,6 +210,25 @@ def decoder_start(model: Any) -> int:
             if isinstance(token, int):
                 return token
     return 0
+
+
+def forget_lengths(model: Any) -> None:
+    """Put rotary positions that grew with earlier, longer rows back to where they began.
+
+    With dynamic NTK transformers keeps the frequencies of the longest row since the last short one,
+    so that figures depended on the order of the rows; here each row finds a fresh model.
+    """
+    for module in model.modules():
+        first = getattr(module, "original_max_seq_len", None)
+        grown = [name for name in vars(module) if name.endswith(_LONGEST_SEEN)]
+        for name in grown if first is not None else ():
+            prefix = name.removesuffix(_LONGEST_SEEN)
+            now = getattr(module, f"{prefix}inv_freq", None)
+            began = getattr(module, f"{prefix}original_inv_freq", None)
+            if now is not None and began is not None:
+                began = began.to(now.device)
+                module.register_buffer(f"{prefix}inv_freq", began, persistent=False)
+                setattr(module, name, first)
 
 
 def keeps_logits(model: Any) -> bool:
