@@ -162,11 +162,10 @@ def test_packs_have_the_loss_of_transformers_own_forward_pass(either, data):
     from instil.types import Message
 
     loaded, own = either
-    examples = training_examples(
-        data.task, data.train[:10], data.templates, per_row="one", seed=0, epoch=0
-    )
+    rows, wordings = data.train[:10], data.templates
+    examples = [*training_examples(data.task, rows, wordings, per_row="one", seed=0, epoch=0)]
     # One is longer than Gemma's sliding window of 512 tokens.
-    reviews = " ".join(row.text for row in data.train)[:4000]
+    reviews = " ".join(str(row.fields["sentence"]) for row in data.train)[:4000]
     long = replace(examples[0], id="long", messages=(Message("user", reviews),), text=reviews)
     encoded = encode_all([*examples, long], loaded.chat, max_length=1500)
     assert max(len(each.ids) for each in encoded) > 600

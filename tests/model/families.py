@@ -741,6 +741,26 @@ FAMILIES: Mapping[str, Family] = {
         ("experts", "kv_a_layernorm"),
         note="latent attention, experts in groups",
     ),
+    "DeepSeek-V3.2": Family(
+        "deepseek_v32",
+        {**ROUTED, **LATENT, "index_topk": 8, "index_head_dim": 16, "index_n_heads": 16},
+        ("indexer",),
+        {"index_topk": 64},
+        "latent attention to tokens that an indexer picks, experts in groups",
+    ),
+    "MiMo-V2-Flash": Family(
+        "mimo_v2_flash",
+        {
+            **ROUTED,
+            "head_dim": 16,
+            "v_head_dim": 12,
+            "sliding_window": 6,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+        ("sinks",),
+        {"sliding_window": 64},
+        "attention sinks in some layers, values narrower than keys, experts",
+    ),
     "LongCat-Flash": Family(
         "longcat_flash",
         {

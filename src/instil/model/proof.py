@@ -55,6 +55,8 @@ SHAPES = ((7,), (4, 3, 1), (5,), (7,))
 """Segments behind the prefix: 32 tokens at most, and rows of two lengths, so that it is quick."""
 WINDOW = 4
 """Windows of sliding attention while the proof is made."""
+_WIDTHS = ("sliding_window", "attention_chunk_size", "index_topk", "keep_window_size")
+"""How many tokens a query sees: the nearest, or those that an indexer picks (DeepSeek-V3.2, Doge)."""
 CLOSE = 1e-4
 """Difference of logits that float32 may make, root mean square, as a share of their spread."""
 NOISE = 0.1
@@ -63,7 +65,7 @@ LEAK = 1e-2
 """How far a segment's logits may move when another segment's tokens change, of their spread."""
 FLOAT32_BYTES = 8 * 2**30
 """A model that takes more in float32 is tried in the type that it is in."""
-_VERSION = 1
+_VERSION = 2
 """Raised when the proof changes, so that an old one is made again."""
 _SWITCHING = ("dynamic", "longrope")
 """Rotary positions that depend on how long the whole batch is."""
@@ -317,12 +319,12 @@ def _in_float32(model: Any) -> Iterator[float]:
 
 @contextlib.contextmanager
 def _narrow_windows(model: Any) -> Iterator[None]:
-    """Within the block sliding windows and chunks of attention are `WINDOW` tokens wide."""
+    """Within the block windows, chunks and choices of tokens to look at are `WINDOW` wide."""
     configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
     changed = [
         (owner, name, width)
         for owner in (*configs.values(), *model.modules())
-        for name in ("sliding_window", "attention_chunk_size")
+        for name in _WIDTHS
         if type(width := getattr(owner, name, None)) is int and width > WINDOW
     ]
     try:
