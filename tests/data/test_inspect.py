@@ -459,3 +459,10 @@ def test_words_for_a_text_to_write_are_refused(tmp_path: Path) -> None:
 def test_a_text_column_called_email_is_not_said_to_be_unused(look) -> None:
     guess = look({"email": sentences(), "label": cycle(["a", "b"])})
     assert not guess.warnings
+
+
+def test_of_two_columns_of_one_label_the_words_are_taken(look) -> None:
+    table = {"text": sentences(), "label": cycle([0, 1]), "label_text": cycle(["bad", "good"])}
+    guess = look(table)
+    assert guess.target.name == "label_text"
+    assert any("it could also be label:" in reason for reason in guess.reasons)

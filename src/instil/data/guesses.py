@@ -104,7 +104,9 @@ def guess_target(columns: Sequence[Column], *, most: int) -> Pick | None:
         most: Values that a label has at most, unless its name says that it is one.
     """
     labels = [column for column in columns if _is_label(column, most=most) or is_rating(column)]
-    named = sorted((c for c in labels if _rank(c, _LABELS)), key=lambda c: _rank(c, _LABELS))
+    named = [column for column in labels if _rank(column, _LABELS)]
+    # Of `label` and `label_text` the one with words.
+    named.sort(key=lambda column: (_rank(column, _LABELS), column.is_mostly(column.numbers)))
     answers = [column for column in columns if _rank(column, _TARGETS) and _is_answer(column)]
     answers.sort(key=lambda column: _rank(column, _TARGETS))
     words = sorted((c for c in labels if not c.is_mostly(c.numbers)), key=lambda c: len(c.values))

@@ -223,7 +223,7 @@ def _names(guess: Guess) -> dict[str, str]:
     asks = guess.labels.asks if guess.labels else Asks.NAME
     choices = guess.labels.choices if guess.labels else ("", "")
     name = _called(guess.target.name, choices, asks=asks)
-    if guess.kind is Kind.RATING and name == "label":
+    if guess.kind is Kind.RATING and name.endswith("label"):
         name = "rating"
     asked, above = _predicate(guess.target.name, noun=noun)
     ends = {"low": choices[0], "high": choices[-1]}
@@ -248,13 +248,18 @@ def _called(column: str, choices: Sequence[str], *, asks: Asks) -> str:
     words = [word for word in name_words(column) if not word.isdigit()]
     own = own_words(column)
     if asks is Asks.YES_NO:
-        quality = own[1:] if own[:1] and own[0] in ("is", "was", "are", "were") else own
-        return " ".join(quality) or "target class"
+        return " ".join(_quality(own)) or "target class"
     if own in (["stars"], ["star"]):
         return "number of stars" if all(map(NUMBER.fullmatch, choices)) else "rating"
-    if own and not (own[0] in VERBS or _is_quality(own[-1]) or own[-1] in _lowered(choices)):
-        return " ".join(own)
+    if own and own[-1] not in _lowered(choices):
+        quality = own[0] in VERBS or _is_quality(own[-1])
+        return f'"{" ".join(_quality(own))}" label' if quality else " ".join(own)
     return next((word for word in words if word in ("label", "class")), "label")
+
+
+def _quality(words: list[str]) -> list[str]:
+    """Return what a yes-or-no name says without its verb: `is spam` says `spam`."""
+    return words[1:] if words[:1] and words[0] in ("is", "was", "are", "were") else words
 
 
 def _lowered(choices: Sequence[str]) -> list[str]:
@@ -276,8 +281,7 @@ def _predicate(column: str, *, noun: str) -> tuple[str, str]:
     >>> _predicate("has_refund", noun="ticket")[0]
     'Does the label "has refund" fit this ticket'
     """
-    own = own_words(column)
-    quality = own[1:] if own[:1] and own[0] in ("is", "was", "are", "were") else own
+    quality = _quality(own_words(column))
     said = " ".join(quality)
     if not quality:
         question = "Does $it belong to the target class"

@@ -37,6 +37,7 @@ _CODED = (("0", "1"), ("-1", "1"), ("false", "true"), ("no", "yes"), ("n", "y"),
 """Pairs of values that say yes and no, the no first; in lower case."""
 _SAID = _CODED[3:5]
 """Those of them that are words for it."""
+_MOST_SAID = 4  # yes, no, and two such as maybe
 _SIGNS = ("-", "+")
 _POLES = ("negative", "positive")
 _THREE_POLES = ("negative", "neutral", "positive")
@@ -157,6 +158,12 @@ def give_words(
         no = next(value for value in labels.choices if value.lower() == pair[0])
         yes = next(value for value in labels.choices if value.lower() == pair[1])
         return _coded(labels, no=no, yes=yes, said=pair in _SAID, last=last, name=name)
+    if set(YES_NO) < set(values) and len(set(values)) == len(values) <= _MOST_SAID:
+        others = [value for value in labels.choices if value.lower() not in YES_NO]
+        said = [next(v for v in labels.choices if v.lower() == word) for word in YES_NO]
+        words = {value: value.lower() for value in (*said, *others)}
+        asks = Asks.YES_NO if own and not is_answer(name) else Asks.ANSWER
+        return _worded(labels, words, asks)
     if kind is Kind.RATING or not all(NUMBER.fullmatch(value) for value in labels.choices):
         return _shortened(labels)
     if codes:
