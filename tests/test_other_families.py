@@ -58,21 +58,28 @@ def save(kind: str, tiny_folder: Path, out: Path) -> Path:
     return out
 
 
-HOW = {"encoder-decoder": ("lora", 0.02), "a state in its layers": ("full", 0.01)}
-"""Method, and learning rate."""
+HOW = {"encoder-decoder": ("lora", 0.02, 4), "a state in its layers": ("full", 0.01, 6)}
+"""Method, learning rate and epochs."""
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+KINDS = [
+    "encoder-decoder",
+    pytest.param("a state in its layers", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def done(request, tmp_path_factory, tiny_folder) -> Path:
     folder = lay_out(tmp_path_factory.mktemp("other"))
     model = save(request.param, tiny_folder, folder / "base")
-    method, rate = HOW[request.param]
+    method, rate, epochs = HOW[request.param]
     recipe = make_recipe(
         folder,
         model,
         f"method={method}",
         "dtype=float32",
         "baselines.shots=[0]",
+        f"train.num_train_epochs={epochs}",
         f"train.learning_rate={rate}",
         "keep.kl=0.05",
         "keep.kl_on=completion",
