@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 # The models of the tests are tiny: a second thread costs more in waiting than it computes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -49,10 +50,18 @@ def golden(update_golden: bool) -> Callable[[Path, str], None]:
     return check
 
 
+@pytest.fixture(scope="session")
+def proofs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where what was proved of a model is kept, for all tests: the tiny one is proved once."""
+    return tmp_path_factory.mktemp("proofs")
+
+
 @pytest.fixture(autouse=True)
-def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proofs: Path) -> None:
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("INSTIL_CACHE", str(tmp_path / "cache"))
+    if (module := sys.modules.get("instil.model.proof")) is not None:
+        monkeypatch.setattr(module, "cache_dir", lambda: proofs)
 
 
 def build_tiny_model(folder: Path, *, chat: bool = True) -> Path:

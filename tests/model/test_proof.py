@@ -37,6 +37,12 @@ DECODER = {**SIZES, "intermediate_size": 64, "num_key_value_heads": 2, "pad_toke
 LLAMA = LlamaConfig(**DECODER)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Here nothing is known that another test has proved."""
+    monkeypatch.setattr(proof, "cache_dir", lambda: tmp_path / "cache")
+
+
 def build(config, dtype=torch.float32):
     torch.manual_seed(0)
     kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
