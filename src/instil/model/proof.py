@@ -28,6 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from instil.data.fetch import cache_dir
@@ -64,7 +65,7 @@ NOISE = 0.1
 LEAK = 1e-2
 """How far a segment's logits may move when another segment's tokens change, of their spread."""
 FLOAT32_BYTES = 8 * 2**30
-"""A model that takes more in float32 is tried in the type that it is in."""
+"""A model that takes more in float32, or half of what is free, is tried in its own type."""
 _VERSION = 2
 """Raised when the proof changes, so that an old one is made again."""
 _SWITCHING = ("dynamic", "longrope")
@@ -304,7 +305,8 @@ def _in_float32(model: Any) -> Iterator[float]:
     tensors = [*model.parameters(), *model.buffers()]
     rounded = [t for t in tensors if t.is_floating_point() and t.dtype is not torch.float32]
     size = sum(4 * t.numel() for t in rounded)
-    if any(map(is_packed, model.modules())) or size > FLOAT32_BYTES:
+    room = min(FLOAT32_BYTES, _free_memory(model.device) // 2)
+    if any(map(is_packed, model.modules())) or size > room:
         yield NOISE
         return
     before = [t.data for t in rounded]
@@ -315,6 +317,13 @@ def _in_float32(model: Any) -> Iterator[float]:
     finally:
         for t, data in zip(rounded, before, strict=True):
             t.data = data
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes that a device has left."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 @contextlib.contextmanager
