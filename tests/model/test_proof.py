@@ -172,10 +172,27 @@ def test_positions_that_depend_on_the_whole_batch_set_a_limit():
     assert prove(build(config)).longest == 40
 
 
-def test_rows_that_are_longer_than_dynamic_positions_find_a_fresh_model():
-    """transformers keeps the frequencies of the longest row before; the order must not matter."""
-    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
-    model = build(LlamaConfig(**DECODER, rope_parameters=rope, max_position_embeddings=24))
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0] * 4,
+    "long_factor": [4.0] * 4,
+    "original_max_position_embeddings": 24,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "rope", "most"),
+    [
+        (LlamaConfig, {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}, {}),
+        (Phi3Config, LONGROPE, {"original_max_position_embeddings": 24}),
+    ],
+    ids=["dynamic", "longrope"],
+)
+def test_rows_that_are_longer_than_positions_bear_find_a_fresh_model(kind, rope, most):
+    """transformers may keep the frequencies of rows before; the order must not matter."""
+    most = {"max_position_embeddings": 24, **most}
+    model = build(kind(**DECODER, rope_parameters=dict(rope), **most))
     how = prove(model)
     assert how.longest == 24
     fresh = copy.deepcopy(model)

@@ -226,8 +226,8 @@ def forget_lengths(model: Any) -> None:
             now = getattr(module, f"{prefix}inv_freq", None)
             began = getattr(module, f"{prefix}original_inv_freq", None)
             if now is not None and began is not None:
-                began = began.to(now.device)
-                module.register_buffer(f"{prefix}inv_freq", began, persistent=False)
+                copy = began.to(now.device, copy=True)  # LongRoPE writes into its buffer
+                module.register_buffer(f"{prefix}inv_freq", copy, persistent=False)
                 setattr(module, name, first)
 
 
