@@ -193,9 +193,9 @@ def test_rows_that_are_longer_than_positions_bear_find_a_fresh_model(kind, rope,
     """transformers may keep the frequencies of rows before; the order must not matter."""
     most = {"max_position_embeddings": 24, **most}
     model = build(kind(**DECODER, rope_parameters=dict(rope), **most))
+    fresh = copy.deepcopy(model)
     how = prove(model)
     assert how.longest == 24
-    fresh = copy.deepcopy(model)
     lengths = (40, 24, 30, 9, 35)
     draw = torch.Generator().manual_seed(1)
     rows = [torch.randint(96, (length,), generator=draw).tolist() for length in lengths]
