@@ -220,14 +220,16 @@ def forget_lengths(model: Any) -> None:
     """
     for module in model.modules():
         first = getattr(module, "original_max_seq_len", None)
-        grown = [name for name in vars(module) if name.endswith(_LONGEST_SEEN)]
-        for name in grown if first is not None else ():
+        seen = [name for name in vars(module) if name.endswith(_LONGEST_SEEN)]
+        for name in seen if first is not None else ():
+            if getattr(module, name) <= first:
+                continue
             prefix = name.removesuffix(_LONGEST_SEEN)
             now = getattr(module, f"{prefix}inv_freq", None)
             began = getattr(module, f"{prefix}original_inv_freq", None)
             if now is not None and began is not None:
-                copy = began.to(now.device, copy=True)  # LongRoPE writes into its buffer
-                module.register_buffer(f"{prefix}inv_freq", copy, persistent=False)
+                began = began.to(now.device)
+                module.register_buffer(f"{prefix}inv_freq", began, persistent=False)
                 setattr(module, name, first)
 
 
