@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from instil.types import KlOn, PerRow, TooLong
+from instil.types import KlOn, LossOver, PerRow, TooLong
 
 Auto = Literal["auto"]
 ByRule = Literal["auto", "rule"]
@@ -174,6 +174,11 @@ class Train(Section):
     )
     lr_scheduler_type: Scheduler = Field(
         Scheduler.LINEAR, description="How the rate falls after that: linear, cosine or constant."
+    )
+    loss_over: LossOver = Field(
+        LossOver.TOKENS,
+        description="What counts alike in a step's loss: tokens, or examples (the mean over each "
+        "one's tokens), so that short labels weigh as much as long texts.",
     )
     weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW's weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")

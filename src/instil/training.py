@@ -192,6 +192,7 @@ def objective(recipe: Recipe, folder: ModelFolder) -> Objective:
     keep = recipe.keep
     apart = keep.kl and recipe.method == "full"
     return Objective(
+        over_what=recipe.train.loss_over,
         entropy_weighted=keep.entropy_weighted,
         kl=keep.kl or 0.0,
         kl_on=keep.kl_on,

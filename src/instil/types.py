@@ -334,6 +334,15 @@ class KlOn(StrEnum):
     """Where what is replayed is predicted."""
 
 
+class LossOver(StrEnum):
+    """What counts alike in the loss of a batch."""
+
+    TOKENS = "tokens"
+    """Each token that is trained on: a completion counts by its length."""
+    EXAMPLES = "examples"
+    """Each example: the mean over its tokens, whatever their number."""
+
+
 class PerRow(StrEnum):
     """How many templates a training row goes through in an epoch."""
 

@@ -1,0 +1,260 @@
+"""The study behind the defaults of training: one thing changed at a time, on many kinds of task.
+
+    python benchmarks/defaults.py train --arms before after --rows 500 --seeds 0 1
+    python benchmarks/defaults.py table
+
+`train` trains every arm on every task, and scores the *last* weights on the validation rows:
+nothing is stopped or picked by them, and the test rows stay closed. What is finished is kept in the
+.jsonl file and not done again. TF-IDF with logistic regression, trained on the same rows, stands
+beside it. `table` writes the means and the paired differences between arms.
+
+An arm is a list of changes to the recipe, as `instil run --set` takes them, so that each figure can
+be had again with the product itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+CLASSES = (
+    "sarcasm",
+    "film_stars",
+    "movie_reviews",
+    "amazon_reviews",
+    "bbc_topic",
+    "newsgroups",
+    "quartz",
+    "spam_emails",
+)
+"""Sarcasm, ratings, sentiment twice, topics of five and of twenty kinds, a choice of two, spam."""
+TEXTS = ("spelling", "translate_de", "bbc_headline")
+"""Correction, translation, headlines."""
+TFIDF = "tfidf"
+BEFORE = (
+    "train.learning_rate=5e-4",
+    "train.loss_over=tokens",
+    "train.num_train_epochs=2",
+    "train.tokens_per_batch=1024",
+)
+"""The defaults of the first half of November 2026, for 200 rows and more."""
+BEST = (
+    "train.learning_rate=1.3e-3",
+    "train.loss_over=examples",
+    "train.num_train_epochs=3",
+    "train.tokens_per_batch=512",
+)
+ARMS = {
+    TFIDF: (),
+    "before": BEFORE,
+    "best": BEST,
+    "best, 5e-4": (*BEST, "train.learning_rate=5e-4"),
+    "best, 2.6e-3": (*BEST, "train.learning_rate=2.6e-3"),
+    "best, over tokens": (*BEST, "train.loss_over=tokens"),
+    "best, not inverted": (*BEST, "inverted=0"),
+    "best, 1024 tokens a step": (*BEST, "train.tokens_per_batch=1024"),
+    "best, 256 tokens a step": (*BEST, "train.tokens_per_batch=256"),
+    "best, 2 epochs": (*BEST, "train.num_train_epochs=2"),
+    "best, 5 epochs": (*BEST, "train.num_train_epochs=5"),
+    "best, MLP alone": (*BEST, "lora.target_modules=[gate_proj, up_proj, down_proj]"),
+    "best, rank 8": (*BEST, "lora.r=8", "lora.lora_alpha=16"),
+}
+"""Name -> changes to the recipe; of changes to one key the last holds. `inverted=0` leaves the
+inverted templates out."""
+Line = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do what is not done yet, or write the table."""
+    chosen = parsed(arguments)
+    if chosen.what == "table":
+        print(table(kept(chosen.out)))
+        return
+    done = {key(line) for line in kept(chosen.out)}
+    cells = [
+        {"task": task, "arm": arm, "rows": rows, "seed": seed}
+        for seed in chosen.seeds
+        for rows in chosen.rows
+        for task in chosen.tasks
+        for arm in chosen.arms
+        if not (arm == TFIDF and task in TEXTS)
+    ]
+    cells = [cell for cell in cells if key(cell) not in done]
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # one thread a process, several processes
+        os.environ[name] = "1"
+    with ProcessPoolExecutor(chosen.workers, mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(measured, cell, chosen.validation) for cell in cells]
+        for number, made in enumerate(waiting, 1):
+            line = made.result()
+            append(chosen.out, line)
+            seen = f"{line['task']}, {line['rows']} rows, {line['arm']}: {100 * line['score']:.1f}"
+            print(f"{number}/{len(waiting)} {seen}", file=sys.stderr, flush=True)
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("what", choices=["train", "table"])
+    options.add_argument("--tasks", nargs="+", default=[*CLASSES, *TEXTS])
+    options.add_argument("--arms", nargs="+", choices=list(ARMS), default=[TFIDF, "before", "best"])
+    options.add_argument("--rows", nargs="+", type=int, default=[500])
+    options.add_argument("--seeds", nargs="+", type=int, default=[0])
+    options.add_argument("--validation", type=int, default=300)
+    options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--out", type=Path, default=HERE / "results" / "defaults.jsonl")
+    return options.parse_args(arguments)
+
+
+def key(line: Line) -> tuple[Any, ...]:
+    return line["task"], line["arm"], line["rows"], line["seed"]
+
+
+def kept(path: Path) -> list[Line]:
+    """What was measured before; none where there is no such file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def append(path: Path, line: Line) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+# --- measuring -----------------------------------------------------------------------------------
+
+
+def measured(cell: Line, validation: int) -> Line:
+    """Train one arm on one task, and score its last weights on the validation rows."""
+    from instil.fitting import fit_context
+    from instil.model.load import resolve_model
+    from instil.stages import chat_rules, prepare_all
+
+    recipe = recipe_of(cell, validation)
+    rows = prepare_all(recipe)
+    if cell["arm"] == TFIDF:
+        return {**cell, **classifier(rows[0])}
+    from dataclasses import replace
+
+    folder = resolve_model(recipe.model)
+    folder = replace(folder, chat=chat_rules(recipe, rows))
+    return {**cell, **trained(recipe, folder, fit_context(recipe, folder, rows))}
+
+
+def recipe_of(cell: Line, validation: int) -> Any:
+    from instil.errors import RecipeError
+    from instil.overrides import override
+    from instil.recipe import Recipe
+    from instil.tasks.task import load_task
+    from instil.types import Role
+
+    use: Line = {"use": cell["task"], "train": cell["rows"]}
+    data: Line = {
+        "model": "smollm2-135m-instruct",
+        "tasks": [use],
+        "validation": validation,
+        "test": 300,
+        "seed": cell["seed"],
+        "split": {"seed": 0},
+        "forgetting": {"tasks": "none"},
+        "train": {"too_long": "shorten"},
+    }
+    for change in ARMS[cell["arm"]]:
+        if change == "inverted=0":
+            templates = load_task(cell["task"]).templates
+            use["templates"] = [t.id for t in templates if t.role is not Role.INVERTED]
+        else:
+            override(data, change, model=Recipe, error=RecipeError)
+    return Recipe.model_validate(data)
+
+
+def trained(recipe: Any, folder: Any, data: Any) -> Line:
+    from instil.evaluate.suite import look, mark
+    from instil.model.adapter import trainable
+    from instil.model.load import load_tokenizer
+    from instil.train.loop import Schedule, train_steps
+    from instil.train.optim import adamw
+    from instil.train.room import Room
+    from instil.training import adapted, encoded_training, objective, validation_examples
+
+    encoded = encoded_training(recipe, data, load_tokenizer(folder))
+    loaded = adapted(recipe, folder)
+    wanted = recipe.train
+    schedule = Schedule(
+        wanted.learning_rate, wanted.warmup_ratio, wanted.lr_scheduler_type, wanted.max_grad_norm
+    )
+    optimizer = adamw(
+        trainable(loaded.model),
+        learning_rate=wanted.learning_rate,
+        weight_decay=wanted.weight_decay,
+    )
+    began = time.process_time()
+    steps = list(
+        train_steps(
+            loaded,
+            encoded.batches,
+            optimizer=optimizer,
+            schedule=schedule,
+            steps_per_epoch=len(encoded.batches) / wanted.num_train_epochs,
+            room=Room(),
+            objective=objective(recipe, folder),
+        )
+    )
+    seconds = time.process_time() - began
+    values: dict[str, float] = {}
+    (task,) = data
+    nats = tokens = 0.0
+    for examples in validation_examples(task):
+        seen = look(loaded, examples, max_new_tokens=task.task.max_new_tokens)
+        marked = mark(examples, seen.predictions, metric=task.task.metric)
+        rows = {example.id: example.row for example in examples}
+        values |= {rows[name]: value for name, value in marked.values.items()}
+        nats, tokens = nats + seen.nats, tokens + seen.tokens
+    return {
+        "metric": task.task.metric,
+        "score": sum(values.values()) / len(values),
+        "loss": nats / tokens,
+        "steps": len(steps),
+        "tokens": sum(step.tokens for step in steps),
+        "cpu_seconds": round(seconds, 1),
+        "values": values,
+    }
+
+
+def classifier(data: Any) -> Line:
+    """TF-IDF with logistic regression, on the same rows."""
+    from instil.compare.ladder import Prompting
+    from instil.evaluate.baseline import tfidf_predictions
+    from instil.evaluate.suite import mark
+
+    began = time.process_time()
+    examples = Prompting(data.answering[0]).examples(data, data.validation)
+    made = tfidf_predictions(data.train, data.validation, task=data.task, examples=examples)
+    marked = mark(examples, made, metric=data.task.metric)
+    rows = {example.id: example.row for example in examples}
+    values = {rows[name]: value for name, value in marked.values.items()}
+    return {
+        "metric": data.task.metric,
+        "score": sum(values.values()) / len(values),
+        "cpu_seconds": round(time.process_time() - began, 1),
+        "values": values,
+    }
+
+
+# --- what came out -------------------------------------------------------------------------------
+
+
+def table(lines: Sequence[Line]) -> str:
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    main()
