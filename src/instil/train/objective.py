@@ -7,8 +7,8 @@
 over the *whole* batch, so that cutting it into more packs changes nothing. `w` is a token's share,
 times its weight by entropy where that is asked for. The share is 1 where the loss is over tokens,
 and one over the tokens trained on of the token's example where it is over examples: a batch's
-shares sum to its supervised tokens, or to its examples. The untouched model is the same one with its adapter switched off, or a
-frozen copy; it is run without gradient.
+shares sum to its supervised tokens, or to its examples. The untouched model is the same one with
+its adapter switched off, or a frozen copy; it is run without gradient.
 """
 
 from __future__ import annotations
