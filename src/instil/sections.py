@@ -156,12 +156,14 @@ class Train(Section):
 
     learning_rate: ByRule | Annotated[float, Field(gt=0, le=1)] = Field(
         "auto",
-        description="Peak learning rate; rule: 5e-4 for LoRA under 1B parameters and 2e-4 above, a "
-        "tenth of that for full; auto: others around it are tried too, where the training is long "
-        "enough.",
+        description="Peak learning rate; rule: by the model's width, 1.3e-3 at 576 and 2.9e-4 at "
+        "4096 for LoRA, a tenth of that for full; auto: others around it are tried too, where the "
+        "training is long enough.",
     )
-    num_train_epochs: float = Field(
-        2, gt=0, le=1000, description="How often every row is seen; 0.5 is half of them, once."
+    num_train_epochs: Auto | Annotated[float, Field(gt=0, le=1000)] = Field(
+        "auto",
+        description="How often every row is seen; 0.5 is half of them, once. auto: 2, or more (up "
+        "to 10) until there are 150 steps.",
     )
     tokens_per_batch: int = Field(1024, ge=1, description="Tokens of one optimizer step.")
     micro_batch_tokens: int = Field(

@@ -208,7 +208,7 @@ def encoded_training(
     from instil.encode.plan import plan_training
 
     pools = [Pool(d.task, d.train, d.templates, d.weight) for d in data]
-    rules = mix_rules(recipe)
+    rules, epochs = mix_rules(recipe), recipe.train.num_train_epochs
 
     def examples_of(epoch: int) -> Iterable[Example]:
         return mixed_examples(pools, rules, epoch=epoch)
@@ -216,7 +216,7 @@ def encoded_training(
     return plan_training(
         examples_of,
         chat,
-        epochs=recipe.train.num_train_epochs,
+        epochs=None if epochs == "auto" else epochs,
         max_length=recipe.train.max_length,
         too_long=recipe.train.too_long,
         tokens_per_batch=recipe.train.tokens_per_batch,
@@ -256,7 +256,7 @@ def training_plan(recipe: Recipe, encoded: TrainingData, *, rate: float, checkpo
     steps = len(encoded.batches)
     return Plan(
         batches=encoded.batches,
-        epochs=wanted.num_train_epochs,
+        epochs=encoded.epochs,
         schedule=Schedule(
             rate, wanted.warmup_ratio, wanted.lr_scheduler_type, wanted.max_grad_norm
         ),

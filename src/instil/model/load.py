@@ -348,6 +348,11 @@ def parameter_count(model: torch.nn.Module) -> int:
     return sum(nf4.count(p) for p in {id(p): p for p in model.parameters()}.values())
 
 
+def hidden_width(model: torch.nn.Module) -> int:
+    """Width of the hidden states, as the embeddings of the tokens have it."""
+    return int(model.get_input_embeddings().weight.shape[-1])  # type: ignore[operator]
+
+
 def folder_bytes(path: Path, *, pattern: str = "*.safetensors") -> int:
     """Sum the sizes of a folder's files that match."""
     return sum(p.stat().st_size for p in path.glob(pattern) if p.is_file())
