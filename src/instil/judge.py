@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from instil.compare.average import averages
 from instil.compare.budget import budget_sentence, check_budget
+from instil.compare.learning import learnt
 from instil.compare.verdict import PROMPTING, TUNED, ZERO_SHOT, verdict
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
@@ -17,6 +18,7 @@ from instil.results import (
     Arm,
     Costs,
     GuardResult,
+    Learnt,
     Mistake,
     MixLine,
     Phrasings,
@@ -127,6 +129,13 @@ def _judge_task(
         templates=tuple(score for each in wordings for score in each.scores),
         mistakes=contest.worst_mistakes(best),
         phrasings=tuple(w.phrasings(seed=seed) for w in wordings) if data.held_out else (),
+        learnt=learnt(
+            best.marked.examples,
+            best.marked.predictions,
+            labels=data.task.choices,
+            counts=data.balance.get(Part.TRAIN),
+            seed=seed,
+        ),
     )
 
 
@@ -139,6 +148,7 @@ def task_result(
     templates: tuple[TemplateScore, ...],
     mistakes: tuple[Mistake, ...],
     phrasings: tuple[Phrasings, ...] = (),
+    learnt: Learnt | None = None,
 ) -> TaskResult:
     """Put a task's findings beside what is known of its rows."""
     parts = {str(part): data.part(part) for part in Part}
@@ -158,6 +168,7 @@ def task_result(
         mistakes=mistakes,
         phrasings=phrasings,
         labels=data.task.labels,
+        learnt=learnt,
     )
 
 
