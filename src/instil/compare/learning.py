@@ -136,9 +136,10 @@ def is_shown(look: TaskLook) -> bool:
 def sounds(looks: Sequence[TaskLook], *, step: int, of_steps: int) -> bool:
     """Whether the last look, after `step` of `of_steps`, is a reason to sound the alarm.
 
-    Not in the first half: learning may begin late. Nor where the classes are told apart already,
-    though all answers are still the same, unless that is how it ends. On headlines (sarcasm, 5e-4, 51 steps) two
-    classes were told apart in 0.54 of pairs after 24 steps, as if by chance, and in 0.71 after 40.
+    Not in the first half, for learning may begin late: of headlines (sarcasm, 5e-4, 51 steps) two
+    classes were told apart in 0.54 of the pairs after 24 steps, as if by chance, and in 0.71 after
+    40. Nor where the classes are told apart, though all answers are still the same, unless that is
+    how it ends.
     """
     if step == of_steps and has_one_answer(looks[-1]):
         return True
