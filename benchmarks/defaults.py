@@ -51,7 +51,7 @@ BEFORE = (
 AFTER = (
     "train.learning_rate=1.3e-3",
     "train.loss_over=examples",
-    "train.num_train_epochs=3",
+    "train.num_train_epochs=auto",
     "train.tokens_per_batch=512",
     "wordings=1",
 )
