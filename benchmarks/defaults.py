@@ -213,7 +213,7 @@ def trained(recipe: Any, folder: Any, data: Any) -> Line:
             encoded.batches,
             optimizer=optimizer,
             schedule=schedule,
-            steps_per_epoch=len(encoded.batches) / wanted.num_train_epochs,
+            steps_per_epoch=len(encoded.batches) / encoded.epochs,
             room=Room(),
             objective=objective(recipe, folder),
         )
