@@ -61,6 +61,7 @@ ARMS = {
     "after": AFTER,
     "after, all wordings": (*AFTER, "wordings=99"),
     "after, all templates": (*AFTER, "wordings="),
+    "after, all templates, over tokens": (*AFTER, "wordings=", "train.loss_over=tokens"),
     "after, all templates, 5 epochs": (*AFTER, "wordings=", "train.num_train_epochs=5"),
     "after, two wordings": (*AFTER, "wordings=2"),
     "after, 5e-4": (*AFTER, "train.learning_rate=5e-4"),
