@@ -80,7 +80,8 @@ def _judge_task(
         template = contest.best_template(tuned, data, data.validation, on_done=done)
     way = Prompting(template)
     # Held-out phrasings are a question of their own, so they are asked on every test row.
-    few = data.test if data.held_out else data.test[:ROBUSTNESS_ROWS]
+    whole = data.held_out and not data.few_rows
+    few = data.test if whole else data.test[:ROBUSTNESS_ROWS]
     scoring = RAW if data.task.choices else GENERATED
     with bench.stage(f"test {name}") as done:
         ask = partial(contest.ask, way=way, scoring=scoring, rows=data.test, on_done=done)

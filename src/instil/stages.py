@@ -242,7 +242,7 @@ def prepare_use(recipe: Recipe, use: TaskUse) -> TaskData:
         seed=recipe.judging_seed,
         train_seed=recipe.seed,
         near_duplicates=recipe.split.near_duplicates,
-        templates=use.templates,
+        templates="all" if use.templates == "auto" and len(recipe.tasks) > 1 else use.templates,
         held_out=use.held_out_templates,
         weight=use.weight,
     )
