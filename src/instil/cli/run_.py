@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from instil.cli.terminal import say
+
 BUDGET_BROKEN = 3
 """Exit code of a run that forgot more than its budget; all its results are kept."""
 
@@ -138,9 +140,9 @@ def _run(recipe: Recipe, *, folder: Path, resume: bool, look_again: bool = False
                 recipe, folder=folder, resume=resume, progress=progress, look=look
             )
     except KeyboardInterrupt:
-        typer.echo("\nstopped", err=True)
+        say("\nstopped", err=True)
         if folder.exists():
-            typer.echo(f"  to go on: instil run --resume {shlex.quote(str(folder))}", err=True)
+            say(f"  to go on: instil run --resume {shlex.quote(str(folder))}", err=True)
         raise typer.Exit(130) from None
     except InstilError as error:
         if not ours or not (folder / "state").exists():
