@@ -115,19 +115,16 @@ class Watch:
 
     def _classifier(self, place: int) -> Estimate | None:
         """Ask TF-IDF whether the labels can be learnt at all."""
-        from instil.evaluate.baseline import tfidf_predictions
+        from instil.evaluate.baseline import ask_tfidf, train_tfidf
 
         data = self.data[place]
         examples = [example for part in self.asked[place] for example in part]
         if not data.task.choices or not all(example.choices for example in examples):
             return None
         rows = {row.id: row for row in data.validation}
-        made = tfidf_predictions(
-            data.train[:CLASSIFIER_ROWS],
-            [rows[example.row] for example in examples],
-            task=data.task,
-            examples=examples,
-        )
+        classifier = train_tfidf(data.train[:CLASSIFIER_ROWS], task=data.task)
+        asked = [rows[example.row] for example in examples]
+        made = ask_tfidf(classifier, asked, examples, task=data.task)
         counts = data.balance["train"]
         return above_constant(examples, made, labels=data.task.choices, counts=counts)
 

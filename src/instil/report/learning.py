@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from instil.report import format as fmt
 from instil.report.page import Block, Note
 from instil.results import Alarm, Cause
+from instil.sanitize import shortened, visible
 from instil.types import TaskLook
 
 
@@ -70,5 +71,4 @@ def _listed(head: str, causes: Sequence[Cause]) -> list[str]:
 
 
 def _quoted(answer: str) -> str:
-    shown = answer if len(answer) <= 60 else f"{answer[:57]}..."
-    return f"“{fmt.visible(shown)}”"
+    return f"“{visible(shortened(answer, most=60))}”"
