@@ -121,6 +121,30 @@ def test_what_does_not_survive_the_correction_is_not_kept_back() -> None:
     assert "(+5.5 points, +0.5 to +10.5: not enough after correction)" in say(task)
 
 
+def test_few_rows_say_what_they_could_have_shown() -> None:
+    task = make_task(half=0.3, tuned=0.88, zero_shot=0.69, probe=0.9)
+    wide = tuple(replace(c, smallest_detectable=0.261) for c in task.comparisons)
+    assert "Use the untouched model, zero-shot" in say(task)
+    text = say(replace(task, comparisons=wide))
+    assert (
+        "the tuned model (+19.0 points, -11.0 to +49.0: no difference shown, 300 rows could show "
+        "26.1 points) took" in text
+    )
+    assert text.endswith(
+        "; the highest mean is that of the linear probe (+21.0 points, -9.0 to +51.0: no "
+        "difference shown)."
+    )
+
+
+def test_the_highest_mean_is_told_whichever_way_the_pair_was_compared() -> None:
+    task = make_task(tuned=0.8, prompting=0.86, zero_shot=0.78, tfidf=0.83, probe=0.8)
+    assert [(c.a, c.b) for c in task.rivals][1] == ("prompting", "tfidf")
+    assert say(task).endswith(
+        "; the highest mean is that of 5-shot prompting, calibrated (+3.0 points, -2.0 to +8.0: "
+        "no difference shown)."
+    )
+
+
 def test_an_arm_may_be_beaten_by_one_that_is_not_the_tuned_one() -> None:
     task = make_task(tuned=0.78, prompting=0.5, zero_shot=0.5, tfidf=0.72, probe=0.82)
     assert "the tuned model" in say(task)
@@ -154,7 +178,7 @@ def test_nothing_is_said_where_not_every_pair_was_compared() -> None:
 @pytest.mark.parametrize(
     ("rates", "order"),
     [
-        ({"tuned": 40, "probe": 30, "zero_shot": 35}, ["zero_shot", "probe", "tuned"]),
+        ({"tuned": 40, "probe": 33, "zero_shot": 35}, ["zero_shot", "probe", "tuned"]),
         ({"tuned": 40, "probe": 20, "zero_shot": 10}, ["tuned", "probe", "zero_shot"]),
     ],
 )

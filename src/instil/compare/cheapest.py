@@ -5,13 +5,13 @@ pairs. An arm that no other is then shown to beat may be used; of those, the che
 this order:
 
 1. an arm that needs no language model is the cheapest;
-2. then the one that answers faster on this machine. Up to half as much time again as the fastest
-   arm with a model counts as the same: one pass over a prompt is one pass, whatever the clock says;
+2. then the one that answers faster on this machine. Up to a quarter more time than the fastest arm
+   with a model counts as the same: the clock is no better than that;
 3. then the one that stores less beside the base model; then the one that was made in less time.
 
 A worked example: TF-IDF 82, the linear probe 84, the tuned model 85, and none is shown to be better
-than another: TF-IDF. Is the tuned model shown to beat TF-IDF, but not the probe, it is the probe:
-one pass as well, and less to store.
+than another: TF-IDF. Where the tuned model is shown to beat TF-IDF, but not the probe, it is the
+probe: half a pass through the model, and less to store.
 
 Time to answer stands before time to make, since the one is paid with every answer and the other was
 paid already.
@@ -20,13 +20,14 @@ paid already.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from instil.compare.verdict import (
     CLASSIFIERS,
     TUNED,
     ZERO_SHOT,
     Outcome,
+    could_show,
     duration,
     ends,
     level,
@@ -39,7 +40,7 @@ from instil.compare.verdict import (
 from instil.results import Arm, TaskResult
 from instil.types import Comparison
 
-ALIKE = 1.5
+ALIKE = 1.25
 """Times the fastest answer, of the arms with a model, up to which others count as fast."""
 
 
@@ -55,6 +56,8 @@ class Choice:
     """Whether no arm at all is cheaper."""
     against: Comparison | None
     """Tuned minus `arm`; None where `arm` is the tuned one."""
+    highest: Comparison | None
+    """The arm with the highest mean minus `arm`; None where that is `arm` or the tuned one."""
     worse: tuple[Comparison, ...]
     """Tuned minus each arm that is shown to beat it."""
     compared: int
@@ -78,8 +81,22 @@ def cheapest(task: TaskResult) -> Choice | None:
         arm,
         arm is ranking[0],
         next((c for c in pairs if (c.a, c.b) == (arm.name, TUNED)), None),
+        _highest(task, arm, pairs),
         tuple(c for c, o in shown.items() if c.b == TUNED and o is Outcome.WORSE),
         len(pairs),
+    )
+
+
+def _highest(task: TaskResult, arm: Arm, pairs: Sequence[Comparison]) -> Comparison | None:
+    sign = 1 if pairs[0].higher_is_better else -1
+    best = max(task.arms, key=lambda each: sign * each.summaries[task.metric].mean)
+    if best.name in (arm.name, TUNED):
+        return None
+    pair = next(c for c in pairs if {c.a, c.b} == {arm.name, best.name})
+    if pair.b == best.name:
+        return pair
+    return replace(
+        pair, a=pair.b, b=pair.a, difference=-pair.difference, low=-pair.high, high=-pair.low
     )
 
 
@@ -126,7 +143,11 @@ def _for_one(choice: Choice, model_bytes: int) -> str:
     tuned = next((a for a in task.arms if a.name == TUNED), None)
     if choice.against is None or tuned is None:
         return f"{text}."
-    return f"{text}; the tuned model ({_standing(choice)}) {_costs(tuned, beside)}."
+    text += f"; the tuned model ({_standing(choice)}) {_costs(tuned, beside)}"
+    if choice.highest is None:
+        return f"{text}."
+    best = next(a for a in task.arms if a.name == choice.highest.b)
+    return f"{text}; the highest mean is that of {_name(best)} ({_not_shown(choice.highest)})."
 
 
 def _for_several(choices: Sequence[Choice]) -> str:
@@ -147,13 +168,18 @@ def _standing(choice: Choice) -> str:
     """Say what the tuned model is shown to be beside the chosen arm, and beside others."""
     parts = []
     if choice.against is not None and choice.against not in choice.worse:
-        bare = outcome(choice.against) is Outcome.NOT_SHOWN
-        shown = "no difference shown" if bare else "not enough after correction"
-        parts.append(f"{_difference(choice.against)}: {shown}")
+        parts.append(_not_shown(choice.against))
     for comparison in choice.worse:
         other = next(arm for arm in choice.task.arms if arm.name == comparison.a)
         parts.append(f"shown to be worse than {_name(other)}: {_difference(comparison)}")
     return "; ".join(parts)
+
+
+def _not_shown(comparison: Comparison) -> str:
+    """Write a difference that the pairs, taken together, do not show, and what they could show."""
+    if outcome(comparison) is not Outcome.NOT_SHOWN:
+        return f"{_difference(comparison)}: not enough after correction"
+    return f"{_difference(comparison)}: no difference shown{could_show(comparison, rows='rows')}"
 
 
 def _difference(comparison: Comparison) -> str:

@@ -93,7 +93,7 @@ def difference_text(comparison: Comparison) -> str:
     """
     shown = outcome(comparison)
     text = f"{signed(comparison)} ({ends(comparison)}), {shown}"
-    return text + _could_show(comparison) if shown is Outcome.NOT_SHOWN else text
+    return text + could_show(comparison) if shown is Outcome.NOT_SHOWN else text
 
 
 def _outcome(comparison: Comparison, *, p: float) -> Outcome:
@@ -135,7 +135,7 @@ def _one_task(duel: _Duel) -> str:
     difference = f"{signed(comparison)} (95 % interval {ends(comparison)})"
     on = f" on {comparison.n} test rows"
     if duel.outcome is Outcome.NOT_SHOWN:
-        on += _could_show(comparison, rows="which")
+        on += could_show(comparison, rows="which")
     return f"On {task.task}, {did} {_bar_name(bar)}: {figures}, {difference}{on}"
 
 
@@ -160,7 +160,7 @@ def _in_brief(duel: _Duel) -> str:
     metric = "" if task.metric == NATS.name else f" {metric_name(task.metric)}"
     text = f"{task.task} {signed(comparison)}{metric}, {ends(comparison)}"
     if duel.outcome is Outcome.NOT_SHOWN:
-        return f"{text}{_could_show(comparison, rows='rows')}"
+        return f"{text}{could_show(comparison, rows='rows')}"
     return f"{text}, {comparison.n} rows"
 
 
@@ -295,7 +295,13 @@ def ends(comparison: Comparison) -> str:
     return f"{_number(comparison.low, comparison)} to {_number(comparison.high, comparison)}"
 
 
-def _could_show(comparison: Comparison, *, rows: str = "") -> str:
+def could_show(comparison: Comparison, *, rows: str = "") -> str:
+    """Say what difference the rows could have shown; empty where that is not known.
+
+    Args:
+        comparison: One that shows no difference.
+        rows: How the rows are spoken of: `which`, `rows`; empty: in brackets.
+    """
     if comparison.smallest_detectable <= 0:
         return ""
     size = _number(comparison.smallest_detectable, comparison).lstrip("+")
