@@ -65,11 +65,19 @@ class Costs:
     peak_memory_bytes: int = 0
     """Of the process, up to the end of that work."""
     bytes_on_disk: int = 0
-    """What must be stored beside the base model."""
+    """What must be stored, beside the base model where that is needed."""
     tokens_per_prediction: float = 0.0
     """Prompt and new tokens of one prediction, mean over test."""
     predictions_per_second: float = 0.0
-    """As measured on test."""
+    """As measured on test, all rows at once."""
+    needs_model: bool = True
+    """Whether the base model is needed to answer."""
+
+    @property
+    def milliseconds(self) -> float:
+        """An answer takes, as measured on test; 0 where it was not measured."""
+        rate = self.predictions_per_second
+        return 1000 / rate if rate else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ class Arm:
     """One contender on the test rows."""
 
     name: str
-    """prompting, tuned, tfidf, zero_shot."""
+    """prompting, tuned, tfidf, probe, zero_shot."""
     label: str
     """For people: `5-shot prompting (calibrated)`."""
     template: str
@@ -162,6 +170,8 @@ class TaskResult:
     """Value in the data -> the label that stands for it; empty: the labels are the values."""
     learnt: Learnt | None = None
     """Whether anything was; None in runs of an earlier version."""
+    rivals: tuple[Comparison, ...] = ()
+    """Each pair of the other arms, in the metric that decides."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,6 +231,11 @@ class Baselines(Section):
     tfidf: bool = Field(
         True, description="Also train TF-IDF + logistic regression on the same rows."
     )
+    probe: bool = Field(
+        True,
+        description="Also train a linear probe: logistic regression on the base model's hidden "
+        "states of the same rows.",
+    )
 
     @field_validator("shots")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 
@@ -13,8 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from families import auto_class, save
 from instil.data.build import render_example
-from instil.evaluate import linear, probe
-from instil.evaluate.probe import ask_probe, probe_bytes, prompt_features, train_probe
+from instil.evaluate.probe import ask_probe, probe_file, prompt_features, train_probe
 from instil.model.load import LoadedModel, ModelFolder, load_model, quiet
 from reviews import TASK, TEMPLATE, make_rows
 
@@ -33,6 +33,13 @@ def loaded(request, tmp_path_factory, tiny_folder) -> Iterator[LoadedModel]:
     with pytest.MonkeyPatch.context() as patch, quiet():
         patch.setenv("INSTIL_CACHE", str(folder.parent / "cache"))
         yield load_model(ModelFolder("tiny", folder, "none"), device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def tiny_loaded(tiny_folder, proofs) -> LoadedModel:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INSTIL_CACHE", str(proofs))
+        return load_model(ModelFolder("tiny", tiny_folder, "none"), device="cpu", dtype="float32")
 
 
 def examples_of(rows):
@@ -72,3 +79,31 @@ def test_it_is_logistic_regression_on_transformers_own_hidden_states(loaded) -> 
         bad, fair, good = map(math.exp, answer.choice_scores)
         assert (bad, good) == pytest.approx(tuple(chance), abs=0.01)
         assert fair < 1e-6
+
+
+def test_the_file_that_is_counted_answers_alike(tiny_loaded) -> None:
+    made = train_probe(tiny_loaded, TRAIN, examples_of(TRAIN), task=TASK)
+    stored = np.load(io.BytesIO(probe_file(made)))
+    asked = examples_of(TEST)
+    features = prompt_features(tiny_loaded, asked, skip=int(stored["skip"]))
+    scaled = (features - stored["mean"]) / stored["scale"]
+    good = 1 / (1 + np.exp(-(scaled @ stored["weights"][0] + stored["bias"])))
+    answers = ask_probe(tiny_loaded, made, asked)
+    assert [math.exp(a.choice_scores[2]) for a in answers] == pytest.approx(good.tolist())
+
+
+def test_an_answer_does_not_depend_on_what_is_asked_with_it(tiny_loaded) -> None:
+    made = train_probe(tiny_loaded, TRAIN, examples_of(TRAIN), task=TASK)
+    asked = examples_of(TEST)
+    together = ask_probe(tiny_loaded, made, asked)
+    for example, answer in zip(asked, together, strict=True):
+        (alone,) = ask_probe(tiny_loaded, made, [example])
+        assert alone.choice_scores == pytest.approx(answer.choice_scores, abs=1e-3)
+        assert alone.prompt_tokens == answer.prompt_tokens > made.skip
+
+
+def test_a_prompt_of_shared_tokens_alone_keeps_its_last(tiny_loaded) -> None:
+    (example,) = examples_of(TEST[:1])
+    length = len(tiny_loaded.chat.prompt(example.messages))
+    last, beyond = (prompt_features(tiny_loaded, [example], skip=n) for n in (length - 1, length))
+    assert np.array_equal(last, beyond)

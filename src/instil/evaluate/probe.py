@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from instil.evaluate.choices import Request, common_prefix, lay_out, packs
-from instil.evaluate.linear import Classifier, Kind, classify, stored_bytes, train_classifier
+from instil.evaluate.linear import Classifier, Kind, classify, to_file, train_classifier
 from instil.model.load import LoadedModel
 from instil.model.middle import middle_states
 from instil.types import Example, Prediction, Row, Task
@@ -81,11 +81,11 @@ def ask_probe(
     return [replace(p, prompt_tokens=n) for p, n in zip(made, lengths, strict=True)]
 
 
-def probe_bytes(probe: Probe) -> int:
+def probe_file(probe: Probe) -> bytes:
     """Return what must be stored beside the base model: weights, and the features' scale."""
     scale = probe.classifier.scale
     arrays = {"mean": scale.mean_, "scale": scale.scale_, "skip": np.array(probe.skip)}
-    return stored_bytes(probe.classifier, arrays)
+    return to_file(probe.classifier, arrays)
 
 
 def prompt_features(
