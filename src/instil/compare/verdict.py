@@ -70,7 +70,6 @@ def verdict(
         training: How the training went.
     """
     return (
-        *_not_learnt(tasks, training),
         _gain(tasks),
         _forgetting(guard),
         _price(tasks, training),
