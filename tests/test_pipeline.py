@@ -72,6 +72,11 @@ def test_a_run_from_rows_to_report(done: Path):
     steps = load_steps(done)
     assert [s.step for s in steps] == list(range(1, len(steps) + 1))
     assert any(s.validation_score is not None for s in steps)
+    looks = [step.looks[0] for step in steps if step.looks]
+    assert [look.trend is None for look in looks] == [True] + [False] * (len(looks) - 1)
+    assert looks[-1].above.low > 0
+    assert summary.training.alarms == (), "it learns"
+    assert task.learnt.comparison.low > 0
     assert summary.training.best_step in {s.step for s in steps if s.validation_loss is not None}
     assert len(manifest["test_opened"]) == 1
     assert manifest["test_opened"][0] == summary.test_opened

@@ -302,7 +302,7 @@ class Alarm:
     """How far TF-IDF with logistic regression, trained on the same rows, is above always giving the
     commonest class, on the validation rows; None: it was not asked."""
     over: int | None = None
-    """The step of the first look after it that shows something learnt; None: no look does."""
+    """The step by which two looks in a row had shown something learnt after all; None: none had."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ validating as it goes. torch is imported only by what needs it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -296,12 +297,12 @@ def training_plan(
 
 
 def eval_steps(wanted: int | str, *, steps: int) -> int:
-    """Steps between validations; `auto`: about six in a run.
+    """Steps between validations; `auto`: at most six in a run, the third half way or just after.
 
     >>> eval_steps("auto", steps=80), eval_steps("auto", steps=3), eval_steps(7, steps=80)
-    (13, 1, 7)
+    (14, 1, 7)
     """
-    return max(1, round(steps / VALIDATIONS)) if isinstance(wanted, str) else wanted
+    return math.ceil(steps / VALIDATIONS) if isinstance(wanted, str) else wanted
 
 
 def validation_of(

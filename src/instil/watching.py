@@ -13,7 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from instil.compare.causes import Facts, causes, wrong
-from instil.compare.learning import State, above_constant, is_shown, sounds, state
+from instil.compare.learning import (
+    State,
+    above_constant,
+    has_one_answer,
+    is_shown,
+    sounds,
+    state,
+)
 from instil.data.audit import conflicting_labels
 from instil.data.prepare import TaskData
 from instil.recipe import Recipe
@@ -72,7 +79,7 @@ class Watch:
         total = len(self.encoded.batches)
         alarm = self.alarms.get(look.task)
         if alarm:
-            if alarm.over is not None or not _recovered(look, looks):
+            if alarm.over is not None or not _recovered(looks):
                 return ""
             self.alarms[look.task] = replace(alarm, over=step.step)
             return f"{look.task}: something is shown to be learnt after {step.step} steps"
@@ -129,8 +136,9 @@ class Watch:
         return above_constant(examples, made, labels=data.task.choices, counts=counts)
 
 
-def _recovered(look: TaskLook, looks: Sequence[TaskLook]) -> bool:
-    return state(looks) is not State.ONE_ANSWER and is_shown(look)
+def _recovered(looks: Sequence[TaskLook]) -> bool:
+    """Whether the last two looks show something learnt: a single one may by chance."""
+    return all(is_shown(look) and not has_one_answer(look) for look in looks[-2:])
 
 
 def answer_words(data: TaskData) -> tuple[str, ...]:

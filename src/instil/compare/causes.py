@@ -17,6 +17,8 @@ FEW_ANSWERS = 0.2
 """Share of the tokens trained on below which the answers hardly count in the loss."""
 SHARE = 0.02
 """Share of rows, or of examples, above which a fault in them counts."""
+LITTLE = 0.05
+"""So much above always giving the same answer a classifier may be by chance."""
 RATE = "train.learning_rate:"
 READ = "read some rows with their labels: instil preview RECIPE -n 5"
 
@@ -58,7 +60,7 @@ class Facts:
 def wrong(facts: Facts) -> tuple[Cause, ...]:
     """Return what is wrong whatever the model does: worth saying at the first look."""
     causes = []
-    if facts.words and all(map(says_nothing, facts.words)):
+    if say_nothing(facts.words):
         shown = ", ".join(facts.words[:4])
         pairs = ", ".join(f"{word}: WORD" for word in facts.words[:4])
         causes.append(
@@ -96,20 +98,28 @@ def _key(cause: Cause) -> str:
     return cause.fix.partition(":")[0]
 
 
-def says_nothing(word: str) -> bool:
-    """Whether an answer is a number, or a word that stands for one.
+def say_nothing(words: Sequence[str]) -> bool:
+    """Whether answers are numbers, or words that stand for such, and no rating.
 
-    >>> [says_nothing(word) for word in ("0", "-1", "2.5", "LABEL_1", "yes", "A")]
-    [True, True, True, True, False, False]
+    >>> say_nothing(["0", "1"]), say_nothing(["LABEL_1", "LABEL_2", "LABEL_3"])
+    (True, True)
+    >>> say_nothing(["1", "2", "3", "4", "5"]), say_nothing(["0", "yes"]), say_nothing([])
+    (False, False, False)
     """
-    bare = word.strip().lower().removeprefix("label_").removeprefix("class_").lstrip("+-")
-    return bare.replace(".", "", 1).isdigit()
+    rating = 3 <= len(words) <= 10 and set(words) == {str(n + 1) for n in range(len(words))}
+    bare = [word.lower().removeprefix("label_").removeprefix("class_") for word in words]
+    numbers = [word.lstrip("+-").replace(".", "", 1).isdigit() for word in bare]
+    return bool(words) and all(numbers) and not rating
 
 
 def _likely(facts: Facts) -> Iterator[Cause]:
-    if facts.classifier and facts.classifier.low <= 0:
-        what = "labels that do not follow from the texts: TF-IDF with logistic regression, trained "
-        yield Cause(f"{what}on the same rows, learns nothing either", READ)
+    classifier = facts.classifier
+    if classifier and classifier.low <= 0 and classifier.mean < LITTLE:
+        what = (
+            "labels that do not follow from the texts: TF-IDF with logistic regression, trained on "
+            f"the same rows, is no better either ({100 * classifier.mean:+.1f} points)"
+        )
+        yield Cause(what, READ)
     far = FAR * (1 - 1e-9)
     if facts.rate * far <= facts.rule or facts.rate >= far * facts.rule:
         low_high = "low" if facts.rate < facts.rule else "high"
@@ -123,7 +133,7 @@ def _likely(facts: Facts) -> Iterator[Cause]:
 
 
 def _others(facts: Facts) -> Iterator[Cause]:
-    if facts.classifier is None:
+    if facts.classifier is None or facts.classifier.low <= 0:
         yield Cause("labels that do not follow from the texts, or contradict one another", READ)
     higher, lower = f"{FAR * facts.rate:.2g}", f"{facts.rate / FAR:.2g}"
     yield Cause("a learning rate too low or too high", f"{RATE} {higher}, or {lower}")

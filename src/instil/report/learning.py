@@ -30,7 +30,7 @@ def alarm_text(alarm: Alarm) -> str:
         )
     sentences += _listed("Other causes" if known else "Likely causes", others)
     if alarm.over is not None:
-        sentences.append(f"From step {alarm.over} on something is shown to be learnt.")
+        sentences.append(f"Later, after {alarm.over} steps, something was shown to be learnt.")
     return " ".join(sentences)
 
 
@@ -38,7 +38,7 @@ def notice_text(look: TaskLook, *, step: int, of_steps: int, causes: Sequence[Ca
     """Return what is said at an early look, where something is wrong whatever the model does."""
     when = f"{look.task}: after {step} of {fmt.plural(of_steps, 'step')}"
     what = f"nothing is shown to be learnt yet; training goes on. {not_better(look)}."
-    return " ".join([when, what, *_listed("Known to be wrong", causes)])
+    return " ".join([when, what, *_listed("To look at", causes)])
 
 
 def not_better(look: TaskLook) -> str:
@@ -67,7 +67,7 @@ def alarm_blocks(alarms: Sequence[Alarm]) -> tuple[Block, ...]:
 def _listed(head: str, causes: Sequence[Cause]) -> list[str]:
     if not causes:
         return []
-    return [f"{head}: {'; '.join(f'{cause.what} (try {cause.fix})' for cause in causes)}."]
+    return [f"{head}: {'; '.join(f'{cause.what} (try: {cause.fix})' for cause in causes)}."]
 
 
 def _quoted(answer: str) -> str:
