@@ -120,9 +120,9 @@ def test_an_early_look_says_what_is_wrong_with_the_rows_alone(tmp_path, tiny_fol
 
 
 def test_answers_are_a_small_part_of_what_is_trained_on(tmp_path, tiny_folder):
-    watch = watch_of(lay_out(tmp_path), tiny_folder)
+    watch = watch_of(lay_out(tmp_path), tiny_folder, "tasks.0.templates=all")
     (data,) = watch.data
-    assert answer_words(data) == ("positive", "negative")
+    assert answer_words(data) == ("positive", "negative", "good", "bad")
     share = answer_share(watch.bench.recipe, watch.encoded, data)
     assert 0 < share < 0.5, "write a review: its tokens are many more"
     by_example = make_recipe(tmp_path, tiny_folder, "train.loss_over=examples")

@@ -113,14 +113,10 @@ def test_patience_waits_until_something_is_shown_to_be_learnt(fresh):
     waits = plan(None, patience=2)
     slow = [Validation(0.7 + 0.01 * (n % 2), 0.5, shown=False) for n in range(10)]
     looks = iter(slow)
-    done = fit(
-        fresh(), plan(None, patience=2), validate=lambda: next(looks), on_step=lambda s: None
-    )
+    done = fit(fresh(), waits, validate=lambda: next(looks), on_step=lambda s: None)
     assert not done.stopped_early
     looks = iter([slow[0], *[Validation(0.8, 0.5)] * 9])
-    done = fit(
-        fresh(), plan(None, patience=2), validate=lambda: next(looks), on_step=lambda s: None
-    )
+    done = fit(fresh(), waits, validate=lambda: next(looks), on_step=lambda s: None)
     assert done.progress.step == 6, "the look that shows it counts, and the one after it"
 
 
