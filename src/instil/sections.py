@@ -197,13 +197,13 @@ class Train(Section):
         description="one: an epoch draws a template for each row; all: each row goes through all.",
     )
     eval_steps: Auto | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="Steps between two validations; auto: about six in a run."
+        "auto", description="Steps between two validations; auto: six in a run, or fewer."
     )
     early_stopping_patience: int | None = Field(
         3,
         ge=1,
         description="Validations with neither a better score nor a lower loss until training "
-        "ends; null: never.",
+        "ends, counted once something is shown to be learnt; null: never.",
     )
 
     @model_validator(mode="after")
