@@ -29,14 +29,16 @@ from instil.results import (
     TrainingSummary,
     Turn,
 )
-from instil.run import load_manifest
-from instil.stages import ROBUSTNESS_ROWS, Bench, Ladder, load_base, load_tuned
+from instil.run import SUMMED_UP, load_manifest
+from instil.stages import ROBUSTNESS_ROWS, Bench, Ladder, load_base, load_tuned, score_files
 from instil.training import Trained
 from instil.types import Comparison, Part, Row
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores, GuardTask
     from instil.model.load import LoadedModel, ModelFolder
+
+GUARD_SCORES = "scores/guard.jsonl"
 
 
 def test(
@@ -59,7 +61,7 @@ def test(
         base, tuned = load_base(bench.recipe, folder), load_tuned(bench, folder)
         return tuple(_judge_task(bench, base, tuned, d, ladders[d.task.id], training) for d in data)
 
-    return bench.run.kept(TEST, tuple[TaskResult, ...], judge)
+    return bench.run.kept(TEST, tuple[TaskResult, ...], judge, files=score_files(data))
 
 
 def _judge_task(
@@ -204,6 +206,8 @@ def compare_guard(
     """Pair the guard's scores before and after training; `scores/guard.jsonl` has every row."""
     from instil.compare.forgetting import guard_lines, ledger
 
+    # A run that was finished and is gone on with writes these and the summary anew.
+    bench.run.forget(SUMMED_UP)
     bench.run.write_scores("guard", guard_lines(guard, before, after))
     return ledger(guard, before, after)
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from instil.data.mix import MixRules, Pool, mixed_examples
 from instil.data.prepare import TaskData
+from instil.ledger import MODEL
 from instil.recipe import Recipe
 from instil.report import format as fmt
 from instil.report.mix import mix_text
 from instil.results import LeftOut, Means, TrainingSummary
-from instil.run import load_steps
+from instil.run import STEPS, TRAINING, load_steps
 from instil.stages import Bench, load_base
 from instil.sweeping import find_rate, rule_rate
 from instil.trials import Sweep
@@ -39,7 +40,12 @@ def train(
     bench: Bench, folder: ModelFolder, data: Sequence[TaskData], encoded: TrainingData
 ) -> Trained:
     """Fine-tune, keep the best weights by validation, and write them to `model/`."""
-    return bench.run.kept("training", Trained, lambda: _train(bench, folder, data, encoded))
+    return bench.run.kept(
+        TRAINING,
+        Trained,
+        lambda: _train(bench, folder, data, encoded),
+        files=(STEPS, MODEL),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +68,20 @@ def _train(
     from instil.encode.mask import token_view
     from instil.model.adapter import base_parameters
     from instil.model.export import save_model
-    from instil.train.checkpoint import steps_done
+    from instil.train.checkpoint import read_progress
     from instil.train.fit import fit
     from instil.train.ranks import send_job
     from instil.train.room import Room
 
-    already = steps_done(bench.run.checkpoint)
+    kept = read_progress(bench.run.checkpoint, run=bench.run.id)
+    already = kept.step
     loaded = adapted(bench.recipe, folder)
     for left in _left_out(bench.recipe, loaded):
         bench.say(fmt.without_adapter(left))
     validate = validation_of(bench.recipe, loaded, data)
-    bench.run.begin_steps(up_to=already)
+    if not already and load_steps(bench.run.folder):
+        bench.say("steps were taken, but there is no checkpoint of them: training begins anew")
+    bench.run.begin_steps(up_to=already, digest=kept.steps)
     room = Room()
     wanted = objective(bench.recipe, folder)
     expected = None
@@ -81,8 +90,10 @@ def _train(
     asked = [examples for d in data for examples in validation_examples(d)]
     found = find_rate(bench, loaded, encoded, asked, room=room, objective=wanted)
     rate = found.chosen if found else rule_rate(bench, loaded)
-    send_job((bench.recipe, folder, encoded, rate, bench.run.checkpoint))
-    plan = training_plan(bench.recipe, encoded, rate=rate, checkpoint=bench.run.checkpoint)
+    plan = training_plan(
+        bench.recipe, encoded, rate=rate, checkpoint=bench.run.checkpoint, run=bench.run.id
+    )
+    send_job((bench.recipe, folder, encoded, rate, plan.checkpoint, plan.run))
     with bench.stage("training", len(plan.batches)) as done:
         shown = bench.progress.tasks[-1].id
         done(already)
@@ -247,7 +258,9 @@ def show_mix(bench: Bench, encoded: TrainingData) -> None:
             bench.say(line)
 
 
-def training_plan(recipe: Recipe, encoded: TrainingData, *, rate: float, checkpoint: Path) -> Plan:
+def training_plan(
+    recipe: Recipe, encoded: TrainingData, *, rate: float, checkpoint: Path, run: str = ""
+) -> Plan:
     """Turn the recipe's `train` section into the loop's own terms; `rate` is the peak."""
     from instil.train.fit import Plan
     from instil.train.loop import Schedule
@@ -264,6 +277,7 @@ def training_plan(recipe: Recipe, encoded: TrainingData, *, rate: float, checkpo
         eval_steps=eval_steps(wanted.eval_steps, steps=steps),
         patience=wanted.early_stopping_patience or 0,
         checkpoint=checkpoint,
+        run=run,
     )
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from instil.files import write_whole
 from instil.recipe import to_yaml
 from instil.results import Arm, Costs, RunSummary, TaskResult, TrainingSummary
-from instil.run import Run, save_summary, write_whole
+from instil.run import Run, save_summary
 from instil.study.folder import Job, StudyFolder, Work
 from instil.tasks.task import load_task
 from instil.types import Summary

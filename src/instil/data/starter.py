@@ -23,7 +23,7 @@ from instil.data.sqlrows import SQLITE, parse_sqlite
 from instil.data.uri import HUB, is_public
 from instil.data.wording import free_text_kind, templates
 from instil.errors import DataError, Problem
-from instil.run import write_whole
+from instil.files import write_whole
 from instil.types import OnBadRow, SourceSpec
 from instil.yamlwriter import comment, dump_yaml
 

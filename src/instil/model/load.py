@@ -21,10 +21,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from instil.data.fetch import cache_dir, fetch_member
+from instil.data.fetch import fetch_member
 from instil.encode.chat_format import ChatFormat, chat_format
 from instil.encode.chat_template import ChatRules
 from instil.errors import ModelError, Problem, nearest
+from instil.files import cache_dir, file_sha256
 from instil.model import nf4
 from instil.model.catalogue import CATALOGUE, CatalogueEntry
 from instil.model.convert import convert
@@ -364,8 +365,7 @@ def fingerprint(path: Path) -> str:
     configs = (path / name for name in ("adapter_config.json", "config.json"))
     for file in sorted([*path.glob("*.safetensors"), *filter(Path.is_file, configs)]):
         digest.update(file.name.encode())
-        with file.open("rb") as data:
-            digest.update(hashlib.file_digest(data, "sha256").digest())
+        digest.update(bytes.fromhex(file_sha256(file)))
     return digest.hexdigest()
 
 

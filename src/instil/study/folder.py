@@ -24,8 +24,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from instil.errors import InstilError, Problem, RecipeError, RunError
+from instil.files import write_whole
 from instil.recipe import Recipe, load_recipe, to_yaml
-from instil.run import RECIPE, write_whole
+from instil.run import RECIPE
 
 STUDY = "study.json"
 REPORT = "report.html"

@@ -13,13 +13,13 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from instil.errors import Problem, RunError
+from instil.files import write_whole
 from instil.recipe import Recipe
 from instil.report import format as fmt
 from instil.report.curve import curve_report
 from instil.report.html import to_html
 from instil.report.methods import methods_report
 from instil.report.sequence import sequence_report
-from instil.run import write_whole
 from instil.study.curve import plan_curve, sum_up_curve
 from instil.study.execute import Chain, Say, devices, run_apart
 from instil.study.folder import REPORT, STUDY, Job, StudyFolder, Work

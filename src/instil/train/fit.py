@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,8 @@ import torch
 from instil.errors import Problem, TrainError
 from instil.model.adapter import restore, snapshot, trainable
 from instil.model.load import LoadedModel
+from instil.run import steps_digest
+from instil.signals import CTRL_C, ENDING, on_signals
 from instil.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from instil.train.loop import Schedule, train_steps
 from instil.train.objective import Objective
@@ -55,6 +56,8 @@ class Plan:
     """Stop after so many validations with neither metric nor loss at its best; 0: never."""
     checkpoint: Path | None
     """Where to keep the state for a resume; None: nowhere."""
+    run: str = ""
+    """The id of the run, so that its checkpoint is not taken for another's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +96,11 @@ def fit(
     data = data_fingerprint(plan.batches)
     if total(from_first(lambda: data) != data):
         raise TrainError(Problem("the processes do not see the same training examples"))
-    state, best = Progress(data=data), snapshot(model)
+    state, best = Progress(data=data, run=plan.run), snapshot(model)
     if plan.checkpoint is not None:
-        found = load_checkpoint(plan.checkpoint, model=model, optimizer=optimizer, data=data)
+        found = load_checkpoint(
+            plan.checkpoint, model=model, optimizer=optimizer, data=data, run=plan.run
+        )
         if found is not None:
             state, best = found
     began = time.perf_counter() - state.seconds
@@ -131,6 +136,7 @@ def fit(
                 best = snapshot(model) if better else best
                 state = judged(state, seen, better=better)
             on_step(step)
+            state = replace(state, steps=steps_digest(state.steps, step))
             stop = from_first(interrupted)
             if step.validation_loss is not None or stop:
                 save(replace(state, seconds=time.perf_counter() - began))
@@ -185,6 +191,8 @@ def data_fingerprint(batches: Iterable[Sequence[Pack]]) -> str:
 def hold_interrupt() -> Iterator[Callable[[], bool]]:
     """Within the block the first Ctrl-C only sets a flag; a second one interrupts at once.
 
+    SIGTERM (a scheduler's) and SIGHUP (a terminal that was closed) are the same as Ctrl-C.
+
     An interrupt inside an optimizer step would leave half of the weights updated. Of several
     processes each is told twice, by the terminal and by torchrun: there only the flag is set, and
     the first process's counts. Outside the main thread Python delivers no signals, and nothing is
@@ -201,8 +209,5 @@ def hold_interrupt() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread() or not is_first():
         yield lambda: False
         return
-    before = signal.signal(signal.SIGINT, note)
-    try:
+    with on_signals(note, CTRL_C, *ENDING):
         yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
