@@ -68,8 +68,12 @@ def write_sealed(path: Path, content: Mapping[str, object]) -> None:
     write_whole(path, json.dumps(told, indent=1, ensure_ascii=False).encode())
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
+def read_sealed(path: Path, *, fix: str = "bring it back, or begin a new run") -> dict[str, Any]:
     """Read what `write_sealed` wrote.
+
+    Args:
+        path: The file.
+        fix: What can be done where it was changed.
 
     Raises:
         RefusedError: It is not what was written.
@@ -81,8 +85,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
-        what = f"{path.name} is not what was written: nothing in this run can be checked"
-        fix = "bring it back, or begin a new run"
+        what = f"{path.name} is not what was written"
         raise RefusedError(Problem(what, where=str(path), fix=fix))
     return dict(content)
 

@@ -43,7 +43,7 @@ from instil import ledger
 from instil.errors import Problem, RefusedError, RunError
 from instil.files import is_scratch, sweep, write_whole
 from instil.ledger import LEDGER, Ledger, load_ledger, read_sealed, save_ledger, write_sealed
-from instil.lock import HOLDER, LOCK, hold
+from instil.lock import HOLDER, LOCK, hold, holder
 from instil.recipe import Recipe, load_recipe, to_yaml
 from instil.results import RunSummary
 from instil.types import Step
@@ -175,9 +175,10 @@ class Run:
         adapter: TypeAdapter[T] = TypeAdapter(kind)
         if path.exists():
             self.note(taken_over=[*load_manifest(self.folder).get("taken_over", []), path.name])
-            return _validated(adapter, path.read_bytes(), where=str(path))
+            known = read_sealed(path, fix=f"delete it: it is then computed anew: {path}")["result"]
+            return adapter.validate_python(known)
         result = compute()
-        write_whole(path, adapter.dump_json(result))
+        write_sealed(path, {"result": adapter.dump_python(result, mode="json")})
         return result
 
     def forget(self, stage: str) -> None:
@@ -383,6 +384,55 @@ def _check_resumable(folder: Path, recipe: Recipe) -> None:
                 fix="begin a new run",
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a run has come."""
+
+    lines: tuple[str, ...]
+    """For people."""
+    problems: tuple[Problem, ...]
+    """What is not as it was written; none: the run is whole."""
+
+
+def describe(folder: Path) -> Status:
+    """Say how far a run has come and whether it is whole; nothing in it is changed.
+
+    What it was made from (rows, base model) is not looked at: `--resume` and `predict` do that.
+
+    Raises:
+        RunError: The folder is no run directory.
+    """
+    if not (folder / RECIPE).is_file():
+        raise RunError(_not_a_run(folder))
+    try:
+        kept = run_ledger(folder)
+    except RunError as error:
+        return Status(("NOT whole:",), error.problems)
+    problems: tuple[Problem, ...] = ()
+    try:
+        require_whole(folder)
+    except RefusedError as error:
+        problems = error.problems
+    who, files = holder(folder), sum(len(entry.files) for entry in kept.stages.values())
+    lines = [f"stages done: {', '.join(kept.stages) or 'none'}"]
+    if (folder / STEPS).is_file() and TRAINING not in kept.stages:
+        steps = (folder / STEPS).read_bytes().count(b"\n")
+        lines.append(f"training: {steps} steps so far")
+    if who:
+        lines.append(f"at work in it: {who}")
+    if SUMMED_UP in kept.stages:
+        lines.append("finished")
+    elif kept.run and not who:
+        lines.append(f"not finished: instil run --resume {folder}")
+    if not kept.run and not problems:
+        lines.append("made by an earlier version of instil: it has no ledger to be checked by")
+    elif not problems:
+        lines.append(f"whole: all {files} files are what was written")
+    else:
+        lines.append("NOT whole:")
+    return Status(tuple(lines), problems)
 
 
 # --- what is whole --------------------------------------------------------------------------------

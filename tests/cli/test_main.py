@@ -9,7 +9,7 @@ import pytest
 from instil import __version__
 from instil.errors import Problem, RunError
 
-COMMANDS = "init check run report compare predict chat export models tasks".split()
+COMMANDS = "init check run report status compare predict chat export models tasks".split()
 HEAVY = "torch transformers peft sklearn scipy pyarrow altair datasketch sacrebleu".split()
 
 
