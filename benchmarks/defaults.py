@@ -51,7 +51,7 @@ BEFORE = (
 AFTER = (
     "train.learning_rate=1.3e-3",
     "train.loss_over=examples",
-    "train.num_train_epochs=3",
+    "train.num_train_epochs=auto",
     "train.tokens_per_batch=512",
     "wordings=1",
 )
@@ -61,6 +61,7 @@ ARMS = {
     "after": AFTER,
     "after, all wordings": (*AFTER, "wordings=99"),
     "after, all templates": (*AFTER, "wordings="),
+    "after, all templates, over tokens": (*AFTER, "wordings=", "train.loss_over=tokens"),
     "after, all templates, 5 epochs": (*AFTER, "wordings=", "train.num_train_epochs=5"),
     "after, two wordings": (*AFTER, "wordings=2"),
     "after, 5e-4": (*AFTER, "train.learning_rate=5e-4"),
@@ -213,7 +214,7 @@ def trained(recipe: Any, folder: Any, data: Any) -> Line:
             encoded.batches,
             optimizer=optimizer,
             schedule=schedule,
-            steps_per_epoch=len(encoded.batches) / wanted.num_train_epochs,
+            steps_per_epoch=len(encoded.batches) / encoded.epochs,
             room=Room(),
             objective=objective(recipe, folder),
         )

@@ -15,6 +15,7 @@ from instil.report.html import to_html
 from instil.report.origin import flatten, token_runs
 from instil.report.page import Fact, Fold, Heading, Note, Plots, Report, Section, Table, Tone
 from instil.results import RunSummary
+from instil.sanitize import visible
 from instil.types import Piece
 
 
@@ -199,7 +200,7 @@ def test_token_runs_keep_every_token_in_order() -> None:
         (fmt.plural(1200, "row"), "1,200 rows"),
         (fmt.moment("2025-11-23T14:05:09+00:00"), "2025-11-23 14:05:09 UTC"),
         (fmt.moment("yesterday"), "yesterday"),
-        (fmt.visible("a\x00\tb\nc\x7f\u202e"), "a\u2400\tb\nc\u2421\u27e8U+202E\u27e9"),
+        (visible("a\x00\tb\nc\x7f\u202e"), "a\u2400\tb\nc\u2421\u27e8U+202E\u27e9"),
     ],
 )
 def test_formats(text: str, expected: str) -> None:

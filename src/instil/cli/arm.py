@@ -12,6 +12,7 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str]) -> int:
     """Do the job that the arguments name; return the exit code."""
     from instil.cli.progress import make_progress
+    from instil.cli.terminal import say
     from instil.errors import InstilError
     from instil.recipe import load_recipe
     from instil.signals import CTRL_C, ENDING, interrupt, on_signals
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
         with on_signals(interrupt, CTRL_C, *ENDING), make_progress() as progress:
             do(folder, job, progress=progress)
     except InstilError as error:
-        print(error, file=sys.stderr)
+        say(error, err=True)
         return InstilError.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from instil.cli.terminal import say, say_answer
+
 if TYPE_CHECKING:
     from instil.serve import Predicted
 
@@ -49,7 +51,7 @@ def predict(
     if rows is None:
         asked = sys.stdin.read() if text == "-" else text
         made = serve.predict_text(run, asked or "", template=template, raw=raw)
-        typer.echo(made.text)
+        say_answer(made.text)
         return
     out = out or rows.with_name(f"{rows.stem}.predictions.jsonl")
     if out.suffix.lower() in (".parquet", ".json", ".arrow"):
@@ -66,9 +68,9 @@ def show_predicted(written: Predicted) -> None:
     if count:
         places = ", ".join(written.empty[:5]) + (", ..." if count > 5 else "")
         rows = "1 row has an empty text" if count == 1 else f"{count:,} rows have an empty text"
-        typer.echo(f"warning: {rows}; its answer means nothing: {places}", err=True)
+        say(f"warning: {rows}; its answer means nothing: {places}", err=True)
     rows = "1 row" if written.rows == 1 else f"{written.rows:,} rows"
-    typer.echo(f"predictions: {written.path} ({rows})")
+    say(f"predictions: {written.path} ({rows})")
 
 
 def refuse_existing(path: Path, *, force: bool, fix: str = "add --force to write over it") -> None:

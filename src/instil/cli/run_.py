@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from instil.cli.terminal import say
+
 BUDGET_BROKEN = 3
 """Exit code of a run that forgot more than its budget; all its results are kept."""
 
@@ -167,9 +169,9 @@ def _run(
                 restart_from=restart_from,
             )
     except KeyboardInterrupt:
-        typer.echo("\nstopped", err=True)
+        say("\nstopped", err=True)
         if folder.exists():
-            typer.echo(f"  to go on: instil run --resume {shlex.quote(str(folder))}", err=True)
+            say(f"  to go on: instil run --resume {shlex.quote(str(folder))}", err=True)
         raise typer.Exit(130) from None
     except RefusedError:
         raise

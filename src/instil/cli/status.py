@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from instil.cli.terminal import say
+
 
 def status(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
@@ -19,7 +21,7 @@ def status(
 
     told = describe(run)
     for line in told.lines:
-        typer.echo(line)
+        say(line)
     if told.problems:
         from instil.errors import RefusedError
 

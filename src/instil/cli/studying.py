@@ -7,6 +7,8 @@ from pathlib import Path
 
 import typer
 
+from instil.cli import terminal
+
 
 def numbers(text: str, *, option: str) -> tuple[int, ...]:
     """Read whole numbers with commas, each once and in the order given."""
@@ -35,4 +37,4 @@ def study_folder(recipe: Path, *, changes: Sequence[str], folder: Path | None, k
 
 def say(text: str) -> None:
     """Show a line beside the result: on stderr, as progress is."""
-    typer.echo(text, err=True)
+    terminal.say(text, err=True)

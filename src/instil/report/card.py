@@ -18,6 +18,7 @@ from instil.report.guard import guard_outcomes
 from instil.report.keeping import keeping_lines
 from instil.report.parts import verdict_word
 from instil.results import Arm, RunSummary, TaskResult
+from instil.sanitize import visible
 from instil.types import Part, Role
 
 # Licence identifiers of the hub's documentation that models are published under.
@@ -74,7 +75,7 @@ def plain(text: str) -> str:
     >>> plain("a | b <script>")
     'a \\| b \\<script\\>'
     """
-    line = " ".join(fmt.visible(text).split())
+    line = " ".join(visible(text).split())
     return _MARKS.sub(lambda found: _escaped(found.group()), line)
 
 
@@ -107,7 +108,7 @@ def _licence(name: str) -> dict[str, str]:
     known = _NAMED_LICENCES.get(name.strip().lower(), name.strip().lower())
     if known in _LICENCES:
         return {"license": known}
-    return {"license": "other", "license_name": fmt.visible(name).strip() or "not stated"}
+    return {"license": "other", "license_name": visible(name).strip() or "not stated"}
 
 
 def _opening(summary: RunSummary) -> str:

@@ -54,9 +54,7 @@ def render(source: str, fields: Mapping[str, object], *, where: str) -> str:
     Raises:
         TaskError: a syntax error, an unknown or empty field, or a way out of the sandbox.
     """
-    return _run(
-        lambda: sandbox.compiled(source).render(_scope(fields)).strip(), source, fields, where
-    )
+    return _run(lambda: sandbox.rendered(source, _scope(fields)).strip(), source, fields, where)
 
 
 def evaluate(expression: str, fields: Mapping[str, object], *, where: str) -> object:
@@ -67,8 +65,7 @@ def evaluate(expression: str, fields: Mapping[str, object], *, where: str) -> ob
     """
 
     def value() -> object:
-        result = sandbox.compiled_expression(expression)(_scope(fields))
-        return _settled(list(result) if isinstance(result, Iterator) else result)
+        return _settled(sandbox.computed(expression, _scope(fields)))
 
     return _run(value, "{{ " + expression + " }}", fields, where)
 

@@ -1,0 +1,76 @@
+"""The linear probe against scikit-learn on hidden states as anyone would take them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from families import auto_class, save
+from instil.data.build import render_example
+from instil.evaluate import linear, probe
+from instil.evaluate.probe import ask_probe, probe_bytes, prompt_features, train_probe
+from instil.model.load import LoadedModel, ModelFolder, load_model, quiet
+from reviews import TASK, TEMPLATE, make_rows
+
+PACKED, HYBRID, ENCODED = "Llama", "Falcon-H1", "T5"
+OTHERS = ("Gemma 3n", "OPT", "Llama 4", "Mamba-2", "ModernBERT decoder", "BART")
+TRAIN, TEST = make_rows(40, seed=1), make_rows(12, seed=2)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[PACKED, HYBRID, ENCODED, *(pytest.param(n, marks=pytest.mark.slow) for n in OTHERS)],
+)
+def loaded(request, tmp_path_factory, tiny_folder) -> Iterator[LoadedModel]:
+    folder = tmp_path_factory.mktemp("probe") / "model"
+    save(request.param, folder, tokenizer=tiny_folder)
+    with pytest.MonkeyPatch.context() as patch, quiet():
+        patch.setenv("INSTIL_CACHE", str(folder.parent / "cache"))
+        yield load_model(ModelFolder("tiny", folder, "none"), device="cpu", dtype="float32")
+
+
+def examples_of(rows):
+    return [render_example(TASK, TEMPLATE, row) for row in rows]
+
+
+def of_transformers(loaded: LoadedModel, examples, *, skip: int) -> np.ndarray:
+    """Each prompt by itself, through transformers' own model from the same folder."""
+    config = loaded.model.config
+    model = auto_class(config).from_pretrained(loaded.folder.path, dtype=torch.float32).eval()
+    lines = []
+    for example in examples:
+        ids = torch.tensor([loaded.chat.prompt(example.messages)])
+        reads = model.get_encoder() if config.is_encoder_decoder else model
+        with torch.inference_mode():
+            states = reads(input_ids=ids, output_hidden_states=True).hidden_states
+        state = states[len(states) // 2]  # of 2 layers behind the first, of 3 behind the second
+        state = state if state.dim() == 3 else state[0]
+        lines.append(state[0, skip:].mean(0).numpy())
+    return np.stack(lines)
+
+
+def test_it_is_logistic_regression_on_transformers_own_hidden_states(loaded) -> None:
+    examples, asked = examples_of(TRAIN), examples_of(TEST)
+    made = train_probe(loaded, TRAIN, examples, task=TASK)
+    assert made.skip > 3
+    features = of_transformers(loaded, examples, skip=made.skip)
+    found = prompt_features(loaded, examples, skip=made.skip)
+    assert np.abs(found - features).max() < 1e-4 * features.std()
+    scaler = StandardScaler().fit(features)
+    settings = made.classifier.model.get_params()
+    wanted = LogisticRegression(**{**settings, "tol": 1e-8, "max_iter": 1000})
+    wanted.fit(scaler.transform(features), [row.fields["label"] for row in TRAIN])
+    chances = wanted.predict_proba(
+        scaler.transform(of_transformers(loaded, asked, skip=made.skip))
+    )
+    answers = ask_probe(loaded, made, asked)
+    for answer, chance in zip(answers, chances, strict=True):
+        bad, fair, good = map(math.exp, answer.choice_scores)
+        assert (bad, good) == pytest.approx(tuple(chance), abs=0.01)
+        assert fair < 1e-6
