@@ -32,7 +32,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -447,7 +447,12 @@ def require_whole(folder: Path) -> None:
         RefusedError: Something is gone or changed, each by its name.
     """
     kept = run_ledger(folder)
-    ledger.refuse(folder, ledger.file_differences(folder, kept), stages=kept.stages)
+    differences = ledger.file_differences(folder, kept)
+    for arm in sorted(folder.glob("arms/*")):  # what `method: auto` has tried
+        for each in ledger.file_differences(arm, load_ledger(arm)):
+            told = f"arms/{arm.name}/{each.what}"
+            differences.append(replace(each, what=told, stage="methods"))
+    ledger.refuse(folder, differences, stages=kept.stages)
 
 
 def require_same(folder: Path, now: Mapping[str, str], *, which: Callable[[str], bool]) -> None:

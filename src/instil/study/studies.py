@@ -21,7 +21,7 @@ from instil.report.curve import curve_report
 from instil.report.html import to_html
 from instil.report.methods import methods_report
 from instil.report.sequence import sequence_report
-from instil.run import now
+from instil.run import now, require_whole
 from instil.study.curve import plan_curve, sum_up_curve
 from instil.study.execute import Chain, Say, devices, run_apart
 from instil.study.folder import REPORT, STUDY, Job, StudyFolder, Work
@@ -200,6 +200,8 @@ def _run_left(
             run_apart(study, chains, gpus=gpus, say=say)
         else:
             execute(study, chains)
+    for job in jobs:
+        require_whole(study.arm(job.name))
 
 
 def _forecast(left: Sequence[Job], *, of: int, at_once: int, say: Say) -> str:
