@@ -30,11 +30,14 @@ class Faults:
     def __init__(self, under: Path, *, at: int = 0, kind: str = "killed") -> None:
         self.under, self.at, self.kind = str(under), at, kind
         self.count, self.dead = 0, False
+        self.seen: list[bool] = []
+        """Every change of a file: whether it needs room."""
 
     def change(self, path: object, *, needs_room: bool, half: Callable[[], object] = int) -> None:
         """Let one change of a file through, or not."""
         if not str(path).startswith(self.under) and not isinstance(path, int):
             return
+        self.seen.append(needs_room)
         if self.dead and (self.kind == "killed" or (self.kind == "full for good" and needs_room)):
             self._fail(path)
         if self.dead or (self.kind != "killed" and not needs_room):
@@ -66,11 +69,14 @@ def injected(faults: Faults) -> Iterator[Faults]:
 
         patch.setattr(io, "open", open_counted)
         patch.setattr(builtins, "open", open_counted)
-        written = Path.write_bytes
 
         def write_bytes(path: Path, data: bytes) -> int:
-            faults.change(path, needs_room=True, half=lambda: written(path, data[: len(data) // 2]))
-            return written(path, data)
+            def write(part: bytes) -> int:
+                with opened(path, "wb") as file:
+                    return file.write(part)
+
+            faults.change(path, needs_room=True, half=lambda: write(data[: len(data) // 2]))
+            return write(data)
 
         patch.setattr(Path, "write_bytes", write_bytes)
         _patch_native(faults, patch)
@@ -79,6 +85,8 @@ def injected(faults: Faults) -> Iterator[Faults]:
 
 def _counted(faults: Faults, do: Callable, name: str) -> Callable:
     def act(path: object, *args: object, **options: object) -> object:
+        if name == "mkdir" and os.path.isdir(path):  # nothing changes
+            return do(path, *args, **options)
         target = args[0] if name in ("replace", "rename") else path
         where = 0 if options.get("dir_fd") is not None else target  # of rmtree: a part of a path
         faults.change(where, needs_room=name in ("mkdir",))
