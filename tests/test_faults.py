@@ -72,8 +72,6 @@ def broken(recipe: Recipe, folder: Path, *, at: int, kind: str) -> None:
     if kind != "killed":
         assert FULL in str(raised.value)
         assert not [path for path in folder.rglob("*") if is_scratch(path)]
-    if (folder / "summary.json").exists() and (folder / "report.html").exists():
-        return
     run(recipe, folder, resume=not is_vacant(folder))
 
 

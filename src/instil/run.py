@@ -51,7 +51,7 @@ from instil.types import Step
 FORMAT_VERSION = 2
 """2: with a ledger. A finished run of format 1 is still read, without any check."""
 RECIPE, MANIFEST, SUMMARY = "recipe.yaml", "manifest.json", "summary.json"
-STEPS, REPORT = "steps.jsonl", "report.html"
+SPLITS, STEPS, REPORT = "split.json", "steps.jsonl", "report.html"
 TRAINING, SUMMED_UP = "training", "summary"
 """The stages that write `model/` and `summary.json`."""
 PACKAGES = ("instil", "torch", "transformers", "peft", "tokenizers", "scikit-learn", "safetensors")
@@ -154,7 +154,7 @@ class Run:
         ledger.record(self.folder, stage, files, inputs=inputs)
 
     def release(self, *paths: str) -> None:
-        """Take files out of the ledger that are about to be changed."""
+        """Note in the ledger that files are about to be changed."""
         ledger.release(self.folder, paths)
 
     def shared_or(
@@ -273,12 +273,12 @@ def _validated(adapter: TypeAdapter[T], data: bytes, *, where: str) -> T:
 def is_vacant(folder: Path) -> bool:
     """Whether a run may begin in a folder: it does not exist, or holds the beginning of one alone.
 
-    A process that is killed while it begins a run leaves its lock, ledger, manifest or scratch
-    files, but no recipe.yaml.
+    A process that is killed while it begins a run, or takes back its beginning, leaves its lock,
+    ledger, manifest, split or scratch files, but no recipe.yaml.
     """
     if not folder.is_dir():
         return not folder.exists()
-    beginnings = {LEDGER, MANIFEST, LOCK, HOLDER}
+    beginnings = {LEDGER, MANIFEST, SPLITS, LOCK, HOLDER}
     return all(p.name in beginnings or is_scratch(p) for p in folder.iterdir())
 
 
@@ -333,6 +333,7 @@ def open_run(
             yield run
         except (Exception, KeyboardInterrupt):
             if not resume and not (folder / "state").exists():
+                (folder / RECIPE).unlink(missing_ok=True)  # first: without it there is no run
                 shutil.rmtree(folder, ignore_errors=True)  # it may be the working folder
             raise
 
@@ -538,17 +539,20 @@ def restart(folder: Path, stage: str, *, again: bool) -> None:
                 "report says so",
             )
         )
+    anew = TRAINING in dropped or TRAINING not in names
     paths = [path for name in dropped if name in stages for path in stages[name].files]
+    # What a training would go on from is removed before its stage is forgotten: a process that is
+    # killed between the two must not leave it to a run that is then made from something else.
+    _remove(folder, ["checkpoints"] if anew else [])
+    _remove(folder, ["arms"] if "methods" not in stages or "methods" in dropped else [])
     ledger.forget(folder, dropped)
-    for path in (*paths, SUMMARY, REPORT):
+    for path in (*paths, SUMMARY, REPORT, *([STEPS] if anew else [])):
         (folder / path).unlink(missing_ok=True)
-    if TRAINING in dropped or TRAINING not in names:
-        _drop_training(folder, arms="methods" not in stages or "methods" in dropped)
+    _remove(folder, [ledger.MODEL] if anew else [])
 
 
-def _drop_training(folder: Path, *, arms: bool) -> None:
-    (folder / STEPS).unlink(missing_ok=True)
-    for name in ("checkpoints", ledger.MODEL, *(["arms"] if arms else [])):
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
         if (folder / name).exists():
             shutil.rmtree(folder / name)
 
