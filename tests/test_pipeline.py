@@ -87,6 +87,19 @@ def test_a_run_from_rows_to_report(done: Path):
     assert not list(done.rglob("*.tmp"))
 
 
+def test_what_is_passed_on_says_nothing_of_the_machine_or_the_rows(done: Path, tiny_folder: Path):
+    """No path of the user's, no name of theirs, and no row in full."""
+    rows = csv.DictReader((done.parent / "moods.csv").read_text(encoding="utf-8").splitlines())
+    texts = [row["text"] for row in rows]
+    for name in ("manifest.json", "model/README.md", "model/adapter_config.json"):
+        text = (done / name).read_text(encoding="utf-8")
+        for told in (done.parent, tiny_folder, Path.home()):
+            assert str(told) not in text, name
+        assert not [row for row in texts if row in text], name
+    for file in (done / "model").glob("*.json"):
+        assert str(tiny_folder.parent) not in file.read_text(encoding="utf-8"), file.name
+
+
 def test_no_row_of_a_group_straddles(done):
     (split,) = json.loads((done / "split.json").read_text())["splits"]
     group = {f"{n + 1}": n // 4 for n in range(160)}

@@ -34,7 +34,7 @@ from instil.results import (
 from instil.run import SUMMED_UP, load_manifest
 from instil.stages import ROBUSTNESS_ROWS, Bench, Ladder, load_base, load_tuned, score_files
 from instil.training import Trained
-from instil.types import Comparison, Part, Row
+from instil.types import Comparison, Message, Part, Row, Template
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores, GuardTask
@@ -274,4 +274,12 @@ def rendered(data: TaskData) -> list[Turn]:
     """Render one training row through every template, for people to read."""
     templates = (*data.templates, *data.held_out)
     examples = [(t, render_example(data.task, t, data.train[0])) for t in templates]
-    return [Turn(t.id, t.role, example.messages, example.answer.shown) for t, example in examples]
+    return [
+        Turn(t.id, t.role, example.messages, example.answer.shown, _wording(t))
+        for t, example in examples
+    ]
+
+
+def _wording(template: Template) -> tuple[Message, ...]:
+    turns = (Message("system", template.system), Message("user", template.prompt))
+    return tuple(turn for turn in turns if turn.content)

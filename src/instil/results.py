@@ -411,6 +411,8 @@ class Turn:
     """The prompt."""
     target: str
     """The completion."""
+    wording: tuple[Message, ...] = ()
+    """The prompt's own words, without any row: the template's source."""
 
 
 @dataclass(frozen=True, slots=True)
