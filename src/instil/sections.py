@@ -165,7 +165,7 @@ class Train(Section):
         description="How often every row is seen; 0.5 is half of them, once. auto: 2, or more (up "
         "to 10) until there are 150 steps.",
     )
-    tokens_per_batch: int = Field(1024, ge=1, description="Tokens of one optimizer step.")
+    tokens_per_batch: int = Field(512, ge=1, description="Tokens of one optimizer step.")
     micro_batch_tokens: int = Field(
         1024,
         ge=8,
