@@ -178,7 +178,7 @@ class Train(Section):
         Scheduler.LINEAR, description="How the rate falls after that: linear, cosine or constant."
     )
     loss_over: LossOver = Field(
-        LossOver.TOKENS,
+        LossOver.EXAMPLES,
         description="What counts alike in a step's loss: tokens, or examples (the mean over each "
         "one's tokens), so that short labels weigh as much as long texts.",
     )
