@@ -447,8 +447,9 @@ def guard_before(
     from instil.compare.forgetting import GuardScores
 
     names, related = guard_names(bench.recipe, data)
-    bench.run.note(guard={"watched": list(names), "left_out_as_related": list(related)})
     guard = reported_guard(bench.recipe, folder, data)
+    watched = [load_task(name).id for name in names]  # not where a task file lies
+    bench.run.note(guard={"watched": watched, "left_out_as_related": list(related)})
 
     def score() -> tuple[GuardScores, ...]:
         return _measure(bench, load_base(bench.recipe, folder), guard, "guard before")
