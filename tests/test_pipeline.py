@@ -72,6 +72,11 @@ def test_a_run_from_rows_to_report(done: Path):
     steps = load_steps(done)
     assert [s.step for s in steps] == list(range(1, len(steps) + 1))
     assert any(s.validation_score is not None for s in steps)
+    looks = [step.looks[0] for step in steps if step.looks]
+    assert [look.trend is None for look in looks] == [True] + [False] * (len(looks) - 1)
+    assert looks[-1].above.low > 0
+    assert summary.training.alarms == (), "it learns"
+    assert task.learnt.comparison.low > 0
     assert summary.training.best_step in {s.step for s in steps if s.validation_loss is not None}
     assert len(manifest["test_opened"]) == 1
     assert manifest["test_opened"][0] == summary.test_opened
@@ -80,6 +85,19 @@ def test_a_run_from_rows_to_report(done: Path):
     lines = load_scores(done, "test-moods")
     assert len(lines) == 5 * task.rows["test"]
     assert not list(done.rglob("*.tmp"))
+
+
+def test_what_is_passed_on_says_nothing_of_the_machine_or_the_rows(done: Path, tiny_folder: Path):
+    """No path of the user's, no name of theirs, and no row in full."""
+    rows = csv.DictReader((done.parent / "moods.csv").read_text(encoding="utf-8").splitlines())
+    texts = [row["text"] for row in rows]
+    for name in ("manifest.json", "model/README.md", "model/adapter_config.json"):
+        text = (done / name).read_text(encoding="utf-8")
+        for told in (done.parent, tiny_folder, Path.home()):
+            assert str(told) not in text, name
+        assert not [row for row in texts if row in text], name
+    for file in (done / "model").glob("*.json"):
+        assert str(tiny_folder.parent) not in file.read_text(encoding="utf-8"), file.name
 
 
 def test_no_row_of_a_group_straddles(done):

@@ -12,7 +12,7 @@ import pytest
 
 from instil import pipeline, training
 from instil.errors import InstilError, RunError
-from instil.ledger import load_ledger
+from instil.ledger import file_differences, load_ledger, record, release
 from instil.opening import Look
 from instil.pipeline import compare_runs, rebuild_report
 from instil.recipe import Recipe
@@ -155,6 +155,23 @@ def test_a_file_that_was_put_into_the_model(place: Path, at) -> None:
     recipe, folder = recipe_of(place), at("trained")
     (folder / "model" / "added_tokens.json").write_text("{}", encoding="utf-8")
     refused(lambda: opened(recipe, folder), "model/added_tokens.json")
+
+
+def test_a_file_that_is_being_changed_may_be_anything_until_it_is_entered(tmp_path: Path) -> None:
+    for name in ("model/a.json", "model/b.json", "c.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1", encoding="utf-8")
+    record(tmp_path, "training", ["model", "c.json"])
+    release(tmp_path, ["model/a.json"])
+    for change in SPOIL.values():
+        put(tmp_path / "model" / "a.json", change(b"22"))
+        assert file_differences(tmp_path, load_ledger(tmp_path)) == []
+    (tmp_path / "model" / "a.json").write_text("3", encoding="utf-8")
+    record(tmp_path, "handed-over", ["model/a.json"])
+    assert file_differences(tmp_path, load_ledger(tmp_path)) == []
+    (tmp_path / "model" / "a.json").write_text("4", encoding="utf-8")
+    (found,) = file_differences(tmp_path, load_ledger(tmp_path))
+    assert (found.what, found.stage) == ("model/a.json is not what was trained", "handed-over")
 
 
 def test_people_may_write_in_the_card(at) -> None:

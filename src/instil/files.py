@@ -8,6 +8,7 @@ behind; `sweep` removes them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 
 LARGE_BYTES = 2**26
 """Files from this size on are hashed once on a machine, as long as nothing touches them."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SCRATCH = (".*.tmp", ".checkpoint-*", ".model-*", ".*.part")
 
 
@@ -40,6 +42,17 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error says that a file does not fit: safetensors and tokenizers raise no OSError.
+
+    >>> is_full(ValueError("I/O error: No space left on device (os error 28)"))
+    True
+    """
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    return any(f"(os error {number})" in str(error) for number in _FULL)
 
 
 def is_scratch(path: Path) -> bool:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from instil.compare.average import averages
 from instil.compare.budget import budget_sentence, check_budget
 from instil.compare.cheapest import use_sentence
-from instil.compare.verdict import PROBE, PROMPTING, TUNED, ZERO_SHOT, verdict
+from instil.compare.learning import learnt
+from instil.compare.verdict import PROBE, PROMPTING, TUNED, ZERO_SHOT, not_learnt, verdict
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
 from instil.opening import OPENED, TEST, Look, looks_sentence, open_test
@@ -19,6 +20,7 @@ from instil.results import (
     Arm,
     Costs,
     GuardResult,
+    Learnt,
     Mistake,
     MixLine,
     Phrasings,
@@ -32,7 +34,7 @@ from instil.results import (
 from instil.run import SUMMED_UP, load_manifest
 from instil.stages import ROBUSTNESS_ROWS, Bench, Ladder, load_base, load_tuned, score_files
 from instil.training import Trained
-from instil.types import Comparison, Part, Row
+from instil.types import Comparison, Message, Part, Row, Template
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores, GuardTask
@@ -140,6 +142,13 @@ def _judge_task(
         templates=tuple(score for each in wordings for score in each.scores),
         mistakes=contest.worst_mistakes(best),
         phrasings=tuple(w.phrasings(seed=seed) for w in wordings) if data.held_out else (),
+        learnt=learnt(
+            best.marked.examples,
+            best.marked.predictions,
+            labels=data.task.choices,
+            counts=data.balance.get(Part.TRAIN),
+            seed=seed,
+        ),
     )
 
 
@@ -152,6 +161,7 @@ def task_result(
     templates: tuple[TemplateScore, ...],
     mistakes: tuple[Mistake, ...],
     phrasings: tuple[Phrasings, ...] = (),
+    learnt: Learnt | None = None,
     rivals: tuple[Comparison, ...] = (),
 ) -> TaskResult:
     """Put a task's findings beside what is known of its rows."""
@@ -172,6 +182,7 @@ def task_result(
         mistakes=mistakes,
         phrasings=phrasings,
         labels=data.task.labels,
+        learnt=learnt,
         rivals=rivals,
     )
 
@@ -233,6 +244,9 @@ def sum_up(
     sentences = (bought, *([use] if use else []), *rest)
     if len(opened) > 1:
         sentences = (looks_sentence(len(opened)), *sentences)
+    nothing = not_learnt(results, training=trained.summary)
+    if nothing:
+        sentences = (nothing, *sentences)
     return RunSummary(
         name=bench.run.name,
         model=folder.name,
@@ -260,4 +274,12 @@ def rendered(data: TaskData) -> list[Turn]:
     """Render one training row through every template, for people to read."""
     templates = (*data.templates, *data.held_out)
     examples = [(t, render_example(data.task, t, data.train[0])) for t in templates]
-    return [Turn(t.id, t.role, example.messages, example.answer.shown) for t, example in examples]
+    return [
+        Turn(t.id, t.role, example.messages, example.answer.shown, _wording(t))
+        for t, example in examples
+    ]
+
+
+def _wording(template: Template) -> tuple[Message, ...]:
+    turns = (Message("system", template.system), Message("user", template.prompt))
+    return tuple(turn for turn in turns if turn.content)

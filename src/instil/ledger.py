@@ -10,8 +10,8 @@ compare, predict, chat, export) checks it first::
       training:  files   state/training.json, steps.jsonl, model/adapter_model.safetensors ...
 
 A stage that is not in the ledger is not finished, whatever files of it lie there: it is done again.
-So a stage first writes its files, then its entry; and whoever changes a file takes it out of the
-ledger first (`release`).
+So a stage first writes its files, then its entry; and whoever changes a file says so first
+(`release`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Entry:
     """A finished stage."""
 
     files: Mapping[str, str]
-    """Path within the run directory -> SHA-256."""
+    """Path within the run directory -> SHA-256; empty while it is being changed."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """What it was made from -> a fingerprint, or the value itself where that is short."""
 
@@ -59,6 +59,7 @@ class Ledger:
 
 _LEDGER = TypeAdapter(Ledger)
 _SEAL = "sha256"
+_CHANGING = ""
 
 
 def write_sealed(path: Path, content: Mapping[str, object]) -> None:
@@ -68,8 +69,12 @@ def write_sealed(path: Path, content: Mapping[str, object]) -> None:
     write_whole(path, json.dumps(told, indent=1, ensure_ascii=False).encode())
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
+def read_sealed(path: Path, *, fix: str = "bring it back, or begin a new run") -> dict[str, Any]:
     """Read what `write_sealed` wrote.
+
+    Args:
+        path: The file.
+        fix: What can be done where it was changed.
 
     Raises:
         RefusedError: It is not what was written.
@@ -81,8 +86,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
-        what = f"{path.name} is not what was written: nothing in this run can be checked"
-        fix = "bring it back, or begin a new run"
+        what = f"{path.name} is not what was written"
         raise RefusedError(Problem(what, where=str(path), fix=fix))
     return dict(content)
 
@@ -125,12 +129,23 @@ def record(
 
 
 def release(folder: Path, paths: Sequence[str]) -> None:
-    """Take files out of the ledger that are about to be changed; a folder stands for all in it."""
+    """Note of files that they are about to be changed; a folder stands for all in it.
+
+    Until a stage enters them anew they may be anything, or gone.
+    """
     ledger = load_ledger(folder)
-    known = [path for entry in ledger.stages.values() for path in entry.files]
-    changing = [path for path in known if any(_is_in(path, each) for each in paths)]
-    if changing:
-        save_ledger(folder, _without(ledger, changing))
+    stages = {
+        name: replace(
+            entry,
+            files={
+                path: _CHANGING if any(_is_in(path, each) for each in paths) else digest
+                for path, digest in entry.files.items()
+            },
+        )
+        for name, entry in ledger.stages.items()
+    }
+    if stages != ledger.stages:
+        save_ledger(folder, replace(ledger, stages=stages))
 
 
 def forget(folder: Path, stages: Iterable[str]) -> None:
@@ -185,6 +200,8 @@ def file_differences(folder: Path, ledger: Ledger) -> list[Difference]:
     found = []
     for stage, entry in ledger.stages.items():
         for path, digest in entry.files.items():
+            if digest == _CHANGING:
+                continue
             if not (folder / path).is_file():
                 found.append(Difference(f"{path} is gone", stage))
             elif file_sha256(folder / path) != digest:

@@ -46,15 +46,29 @@ def hold(folder: Path, *, since: str) -> Iterator[None]:
             (folder / HOLDER).unlink(missing_ok=True)
 
 
-def _in_use(folder: Path) -> Problem:
+def holder(folder: Path) -> str:
+    """Say who works in a folder; empty: nobody."""
+    if not (folder / LOCK).exists():
+        return ""
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return ""
+    except Timeout:
+        return _who(folder)
+
+
+def _who(folder: Path) -> str:
     try:
         facts = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
-        who = f"process {facts['pid']} on {facts['host']}, since {facts['since']}"
+        return f"process {facts['pid']} on {facts['host']}, since {facts['since']}"
     except (OSError, ValueError, KeyError, TypeError):  # between its lock and its note
-        who = "it has only just begun"
+        return "a process that has only just begun"
+
+
+def _in_use(folder: Path) -> Problem:
     return Problem(
         "another process is at work in this folder",
         where=str(folder),
-        found=who,
+        found=_who(folder),
         fix="wait for its end, or stop it (kill -INT), then run the same command again",
     )

@@ -32,7 +32,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,7 +43,7 @@ from instil import ledger
 from instil.errors import Problem, RefusedError, RunError
 from instil.files import is_scratch, sweep, write_whole
 from instil.ledger import LEDGER, Ledger, load_ledger, read_sealed, save_ledger, write_sealed
-from instil.lock import HOLDER, LOCK, hold
+from instil.lock import HOLDER, LOCK, hold, holder
 from instil.recipe import Recipe, load_recipe, to_yaml
 from instil.results import RunSummary
 from instil.types import Step
@@ -51,7 +51,7 @@ from instil.types import Step
 FORMAT_VERSION = 2
 """2: with a ledger. A finished run of format 1 is still read, without any check."""
 RECIPE, MANIFEST, SUMMARY = "recipe.yaml", "manifest.json", "summary.json"
-STEPS, REPORT = "steps.jsonl", "report.html"
+SPLITS, STEPS, REPORT = "split.json", "steps.jsonl", "report.html"
 TRAINING, SUMMED_UP = "training", "summary"
 """The stages that write `model/` and `summary.json`."""
 PACKAGES = ("instil", "torch", "transformers", "peft", "tokenizers", "scikit-learn", "safetensors")
@@ -154,7 +154,7 @@ class Run:
         ledger.record(self.folder, stage, files, inputs=inputs)
 
     def release(self, *paths: str) -> None:
-        """Take files out of the ledger that are about to be changed."""
+        """Note in the ledger that files are about to be changed."""
         ledger.release(self.folder, paths)
 
     def shared_or(
@@ -175,9 +175,10 @@ class Run:
         adapter: TypeAdapter[T] = TypeAdapter(kind)
         if path.exists():
             self.note(taken_over=[*load_manifest(self.folder).get("taken_over", []), path.name])
-            return _validated(adapter, path.read_bytes(), where=str(path))
+            known = read_sealed(path, fix=f"delete it: it is then computed anew: {path}")["result"]
+            return adapter.validate_python(known)
         result = compute()
-        write_whole(path, adapter.dump_json(result))
+        write_sealed(path, {"result": adapter.dump_python(result, mode="json")})
         return result
 
     def forget(self, stage: str) -> None:
@@ -272,12 +273,12 @@ def _validated(adapter: TypeAdapter[T], data: bytes, *, where: str) -> T:
 def is_vacant(folder: Path) -> bool:
     """Whether a run may begin in a folder: it does not exist, or holds the beginning of one alone.
 
-    A process that is killed while it begins a run leaves its lock, ledger, manifest or scratch
-    files, but no recipe.yaml.
+    A process that is killed while it begins a run, or takes back its beginning, leaves its lock,
+    ledger, manifest, split or scratch files, but no recipe.yaml.
     """
     if not folder.is_dir():
         return not folder.exists()
-    beginnings = {LEDGER, MANIFEST, LOCK, HOLDER}
+    beginnings = {LEDGER, MANIFEST, SPLITS, LOCK, HOLDER}
     return all(p.name in beginnings or is_scratch(p) for p in folder.iterdir())
 
 
@@ -332,6 +333,7 @@ def open_run(
             yield run
         except (Exception, KeyboardInterrupt):
             if not resume and not (folder / "state").exists():
+                (folder / RECIPE).unlink(missing_ok=True)  # first: without it there is no run
                 shutil.rmtree(folder, ignore_errors=True)  # it may be the working folder
             raise
 
@@ -385,6 +387,55 @@ def _check_resumable(folder: Path, recipe: Recipe) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a run has come."""
+
+    lines: tuple[str, ...]
+    """For people."""
+    problems: tuple[Problem, ...]
+    """What is not as it was written; none: the run is whole."""
+
+
+def describe(folder: Path) -> Status:
+    """Say how far a run has come and whether it is whole; nothing in it is changed.
+
+    What it was made from (rows, base model) is not looked at: `--resume` and `predict` do that.
+
+    Raises:
+        RunError: The folder is no run directory.
+    """
+    if not (folder / RECIPE).is_file():
+        raise RunError(_not_a_run(folder))
+    try:
+        kept = run_ledger(folder)
+    except RunError as error:
+        return Status(("NOT whole:",), error.problems)
+    problems: tuple[Problem, ...] = ()
+    try:
+        require_whole(folder)
+    except RefusedError as error:
+        problems = error.problems
+    who, files = holder(folder), sum(len(entry.files) for entry in kept.stages.values())
+    lines = [f"stages done: {', '.join(kept.stages) or 'none'}"]
+    if (folder / STEPS).is_file() and TRAINING not in kept.stages:
+        steps = (folder / STEPS).read_bytes().count(b"\n")
+        lines.append(f"training: {steps} steps so far")
+    if who:
+        lines.append(f"at work in it: {who}")
+    if SUMMED_UP in kept.stages:
+        lines.append("finished")
+    elif kept.run and not who:
+        lines.append(f"not finished: instil run --resume {folder}")
+    if not kept.run and not problems:
+        lines.append("made by an earlier version of instil: it has no ledger to be checked by")
+    elif not problems:
+        lines.append(f"whole: all {files} files are what was written")
+    else:
+        lines.append("NOT whole:")
+    return Status(tuple(lines), problems)
+
+
 # --- what is whole --------------------------------------------------------------------------------
 
 
@@ -397,7 +448,12 @@ def require_whole(folder: Path) -> None:
         RefusedError: Something is gone or changed, each by its name.
     """
     kept = run_ledger(folder)
-    ledger.refuse(folder, ledger.file_differences(folder, kept), stages=kept.stages)
+    differences = ledger.file_differences(folder, kept)
+    for arm in sorted(folder.glob("arms/*")):  # what `method: auto` has tried
+        for each in ledger.file_differences(arm, load_ledger(arm)):
+            told = f"arms/{arm.name}/{each.what}"
+            differences.append(replace(each, what=told, stage="methods"))
+    ledger.refuse(folder, differences, stages=kept.stages)
 
 
 def require_same(folder: Path, now: Mapping[str, str], *, which: Callable[[str], bool]) -> None:
@@ -483,17 +539,20 @@ def restart(folder: Path, stage: str, *, again: bool) -> None:
                 "report says so",
             )
         )
+    anew = TRAINING in dropped or TRAINING not in names
     paths = [path for name in dropped if name in stages for path in stages[name].files]
+    # What a training would go on from is removed before its stage is forgotten: a process that is
+    # killed between the two must not leave it to a run that is then made from something else.
+    _remove(folder, ["checkpoints"] if anew else [])
+    _remove(folder, ["arms"] if "methods" not in stages or "methods" in dropped else [])
     ledger.forget(folder, dropped)
-    for path in (*paths, SUMMARY, REPORT):
+    for path in (*paths, SUMMARY, REPORT, *([STEPS] if anew else [])):
         (folder / path).unlink(missing_ok=True)
-    if TRAINING in dropped or TRAINING not in names:
-        _drop_training(folder, arms="methods" not in stages or "methods" in dropped)
+    _remove(folder, [ledger.MODEL] if anew else [])
 
 
-def _drop_training(folder: Path, *, arms: bool) -> None:
-    (folder / STEPS).unlink(missing_ok=True)
-    for name in ("checkpoints", ledger.MODEL, *(["arms"] if arms else [])):
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
         if (folder / name).exists():
             shutil.rmtree(folder / name)
 

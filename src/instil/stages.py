@@ -23,7 +23,7 @@ from instil.files import write_whole
 from instil.origins import guard_origins, origins
 from instil.recipe import Method, Recipe, TaskUse
 from instil.results import Rung
-from instil.run import Run, load_manifest, now
+from instil.run import SPLITS, Run, load_manifest, now
 from instil.tasks.task import load_task
 from instil.types import Part, Removed, Row, Task, Template, Thinking
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from instil.model.packed import Build
 
 T = TypeVar("T")
-SPLIT, SPLITS = "split", "split.json"
-"""The first stage, and its file."""
+SPLIT = "split"
+"""The first stage."""
 ROBUSTNESS_ROWS = 60
 """Test rows (at most) on which every template is tried."""
 

@@ -199,10 +199,11 @@ def guards() -> tuple[GuardResult, ...]:
 def turns() -> tuple[Turn, ...]:
     user = Message("user", f"{REVIEWS[0]}\n\nIs this review positive, negative or mixed?")
     system = Message("system", "You read reviews closely.")
+    wording = Message("user", "{{ text }}\n\nIs this review positive, negative or mixed?")
     inverted = Message("user", "Write a short, negative review of something you bought.")
     rating = Message("user", f"From -4 (awful) to 4 (excellent), rate:\n{REVIEWS[0]}")
     return (
-        Turn("is_it_positive", Role.ANSWER, (system, user), "negative"),
+        Turn("is_it_positive", Role.ANSWER, (system, user), "negative", (system, wording)),
         Turn("write_one", Role.INVERTED, (inverted,), REVIEWS[0]),
         Turn("rate_it", Role.AUXILIARY, (rating,), "-2"),
     )

@@ -23,10 +23,12 @@ from enum import StrEnum
 from instil.compare.stats import ALPHA, holm, interval_p
 from instil.evaluate.intervals import Interval
 from instil.evaluate.metrics import METRICS, NATS
-from instil.results import Arm, GuardResult, TaskResult, TrainingSummary
+from instil.results import Arm, GuardResult, Learnt, TaskResult, TrainingSummary
 from instil.types import Comparison
 
 TUNED, PROMPTING, ZERO_SHOT, TFIDF = "tuned", "prompting", "zero_shot", "tfidf"
+ALWAYS = "always"
+"""Not an arm: always giving the commonest class of the training rows."""
 PROBE = "probe"
 CLASSIFIERS = {TFIDF: "TF-IDF with logistic regression", PROBE: "the linear probe"}
 """Arms without prompts, as sentences call them."""
@@ -67,7 +69,11 @@ def verdict(
         guard: The guard tasks and general text; empty if forgetting was not measured.
         training: How the training went.
     """
-    return (_gain(tasks), _forgetting(guard), _price(tasks, training))
+    return (
+        _gain(tasks),
+        _forgetting(guard),
+        _price(tasks, training),
+    )
 
 
 def outcome(comparison: Comparison) -> Outcome:
@@ -102,6 +108,52 @@ def _outcome(comparison: Comparison, *, p: float) -> Outcome:
         return Outcome.NOT_SHOWN
     good = (comparison.low > 0) == comparison.higher_is_better
     return Outcome.BETTER if good else Outcome.WORSE
+
+
+# Whether anything was learnt.
+
+
+def not_learnt(tasks: Sequence[TaskResult], *, training: TrainingSummary) -> str:
+    """Return the sentence on tasks that are not shown to be learnt; empty where all are.
+
+    It stands before all others: whatever else is said is of a model that learnt nothing.
+
+    Args:
+        tasks: One a trained task.
+        training: How the training went.
+    """
+    known = [(task.task, task.learnt) for task in tasks if task.learnt]
+    compared = [learnt.comparison for _, learnt in known if learnt.comparison]
+    shown = iter(outcomes(compared))
+    parts = []
+    for name, learnt in known:
+        against_same = next(shown) if learnt.comparison else Outcome.BETTER
+        if learnt.answers == 1 < learnt.wanted:
+            parts.append(
+                f"on {name}, the tuned model gives every test row the same answer, "
+                f"“{learnt.answer}”"
+            )
+        elif learnt.comparison and against_same is not Outcome.BETTER:
+            parts.append(f"on {name}, {_no_better(learnt, learnt.comparison, against_same)}")
+    if not parts:
+        return ""
+    text = "; ".join(parts)
+    causes = "; the report says under Learning curves what to try" if training.alarms else ""
+    return f"{text[:1].upper()}{text[1:]}{causes}."
+
+
+def _no_better(learnt: Learnt, comparison: Comparison, shown: Outcome) -> str:
+    worse = "worse than" if shown is Outcome.WORSE else "not shown to be better than"
+    always = f"always answering “{learnt.always}”" if learnt.always else "guessing"
+    right = learnt.right or 0.0
+    text = (
+        f"the tuned model is {worse} {always}: accuracy {100 * right:.1f} against "
+        f"{100 * (right - comparison.difference):.1f}, {signed(comparison)} (95 % interval "
+        f"{ends(comparison)}) on {comparison.n} test rows"
+    )
+    if learnt.apart is None or learnt.apart.low <= 0.5:
+        return text
+    return f"{text}, though it tells the classes apart in {learnt.apart.mean:.2f} of the pairs"
 
 
 # What tuning bought.

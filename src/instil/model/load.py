@@ -61,7 +61,7 @@ class ModelFolder:
     """Where a model lies on this machine."""
 
     name: str
-    """As named in the recipe."""
+    """As named in the recipe; of a folder of the user's only its own name, `./NAME`."""
     path: Path
     """Holds config.json, *.safetensors and the tokenizer."""
     licence: str
@@ -101,7 +101,8 @@ def resolve_model(ref: str, *, base: Path | None = None, say: Say = lambda _: No
     path = Path(ref).expanduser()
     path = path if path.is_absolute() else (base or Path()) / path
     if path.exists():
-        return ModelFolder(ref, check_folder(path), "see the model's folder")
+        # Its own name alone: manifest, card and adapter name it, and are passed on.
+        return ModelFolder(f"./{path.resolve().name}", check_folder(path), "see the model's folder")
     if ref.count("/") == 1 and not ref.startswith((".", "/", "~")):
         return _from_hub(ref, say)
     raise ModelError(
