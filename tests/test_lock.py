@@ -73,7 +73,8 @@ def test_a_lock_that_says_nothing_yet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "left",
     [[], [LOCK], [LOCK, HOLDER], ["ledger.json"], ["ledger.json", ".manifest.json.7.tmp"],
-     ["ledger.json", "manifest.json"], ["split.json", "ledger.json"], ["ledger.json", "manifest.json", ".recipe.yaml.7.tmp"]],
+     ["ledger.json", "manifest.json"], ["split.json", "ledger.json"],
+     ["ledger.json", "manifest.json", ".recipe.yaml.7.tmp"]],
 )  # fmt: skip
 def test_a_run_killed_while_it_began_is_begun_anew(
     recipe: Recipe, tmp_path: Path, left: list[str]

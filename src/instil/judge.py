@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from instil.compare.average import averages
 from instil.compare.budget import budget_sentence, check_budget
-from instil.compare.verdict import PROMPTING, TUNED, ZERO_SHOT, verdict
+from instil.compare.cheapest import use_sentence
+from instil.compare.learning import learnt
+from instil.compare.verdict import PROBE, PROMPTING, TUNED, ZERO_SHOT, not_learnt, verdict
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
 from instil.opening import OPENED, TEST, Look, looks_sentence, open_test
@@ -17,6 +20,7 @@ from instil.results import (
     Arm,
     Costs,
     GuardResult,
+    Learnt,
     Mistake,
     MixLine,
     Phrasings,
@@ -103,7 +107,18 @@ def _judge_task(
             ),
         ]
         if data.task.choices and bench.recipe.baselines.tfidf:
-            others.append(contest.ask_tfidf(data, template))
+            others.append(contest.ask_words(data, template))
+        if data.task.choices and bench.recipe.baselines.probe:
+            # Its template does not depend on the training, so that a study asks once.
+            first = data.answering[0]
+            others.append(
+                bench.of_base(
+                    PROBE,
+                    contest.Contender,
+                    partial(contest.ask_states, base, data, first, seed=seed, on_done=done),
+                    inputs=(data.task, first, data.train, data.test),
+                )
+            )
     with bench.stage(f"wordings of {name}") as done:
         reword = partial(contest.over_templates, data=data, rows=few, on_done=done)
         wordings = [
@@ -121,14 +136,19 @@ def _judge_task(
     return task_result(
         data,
         ladder=ladder.rungs,
-        arms=tuple(
-            contest.to_arm(c, data, costs=costs.get(c.name, Costs(seconds=c.seconds)))
-            for c in everyone
-        ),
+        arms=tuple(contest.to_arm(c, data, costs=costs.get(c.name, Costs())) for c in everyone),
         comparisons=tuple(contest.against(other, best, seed=seed) for other in others),
+        rivals=tuple(contest.against(a, b, seed=seed) for a, b in combinations(others, 2)),
         templates=tuple(score for each in wordings for score in each.scores),
         mistakes=contest.worst_mistakes(best),
         phrasings=tuple(w.phrasings(seed=seed) for w in wordings) if data.held_out else (),
+        learnt=learnt(
+            best.marked.examples,
+            best.marked.predictions,
+            labels=data.task.choices,
+            counts=data.balance.get(Part.TRAIN),
+            seed=seed,
+        ),
     )
 
 
@@ -141,6 +161,8 @@ def task_result(
     templates: tuple[TemplateScore, ...],
     mistakes: tuple[Mistake, ...],
     phrasings: tuple[Phrasings, ...] = (),
+    learnt: Learnt | None = None,
+    rivals: tuple[Comparison, ...] = (),
 ) -> TaskResult:
     """Put a task's findings beside what is known of its rows."""
     parts = {str(part): data.part(part) for part in Part}
@@ -160,6 +182,8 @@ def task_result(
         mistakes=mistakes,
         phrasings=phrasings,
         labels=data.task.labels,
+        learnt=learnt,
+        rivals=rivals,
     )
 
 
@@ -214,14 +238,20 @@ def sum_up(
     manifest = load_manifest(bench.run.folder)
     budget = check_budget(forgotten, budget=bench.recipe.forgetting.budget)
     opened = manifest[OPENED]
-    sentences = verdict(results, forgotten, training=trained.summary)
+    stored = folder_bytes(folder.path)
+    bought, *rest = verdict(results, forgotten, training=trained.summary)
+    use = use_sentence(results, model_bytes=stored)
+    sentences = (bought, *([use] if use else []), *rest)
     if len(opened) > 1:
         sentences = (looks_sentence(len(opened)), *sentences)
+    nothing = not_learnt(results, training=trained.summary)
+    if nothing:
+        sentences = (nothing, *sentences)
     return RunSummary(
         name=bench.run.name,
         model=folder.name,
         model_parameters=trained.base_parameters,
-        model_bytes=folder_bytes(folder.path),
+        model_bytes=stored,
         model_licence=folder.licence,
         tasks=tuple(results),
         training=trained.summary,

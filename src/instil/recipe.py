@@ -84,8 +84,9 @@ class TaskUse(Section):
     )
     templates: Auto | All | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
         "auto",
-        description="Templates to train through: all, a list of their ids, or auto: in a recipe of "
-        "one task the first that ask its question, one for each 1000 training rows, else all.",
+        description="Templates to train through: all, a list of their ids, or auto: of a single "
+        "task with choices the first that ask its question, one for each 1000 training rows; else "
+        "all.",
     )
     held_out_templates: (
         Annotated[float, Field(gt=0, lt=1)]

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import io
+import itertools
 import math
+import re
 import time
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from instil.data.build import render_example
-from instil.evaluate.baseline import ask_tfidf, tfidf_bytes, train_tfidf
+from instil.evaluate.baseline import ask_tfidf, tfidf_file, train_tfidf
 from instil.types import Row
 from reviews import TASK, TEMPLATE, make_rows
 
@@ -68,3 +72,26 @@ def test_six_hundred_rows_take_seconds():
     start = time.process_time()
     predict(train, test)
     assert time.process_time() - start < 20
+
+
+def test_the_file_that_is_counted_answers_alike():
+    """From the stored arrays alone: idf (1 + log tf), normalised, then the logistic function."""
+    test = make_rows(20, seed=2)
+    classifier = train_tfidf(make_rows(120, seed=1), task=TASK)
+    stored = np.load(io.BytesIO(tfidf_file(classifier)))
+    place = {w: n for n, w in enumerate(stored["words"].tobytes().decode().split("\n"))}
+    examples = [render_example(TASK, TEMPLATE, row) for row in test]
+    for row, answer in zip(test, ask_tfidf(classifier, test, examples, task=TASK), strict=True):
+        words = re.findall(r"\w+|[^\w\s]+", row.fields["text"])
+        terms = Counter([*words, *map(" ".join, itertools.pairwise(words))])
+        line = np.zeros(len(place))
+        for term, count in terms.items():
+            if term in place:
+                line[place[term]] = (1 + math.log(count)) * stored["rareness"][place[term]]
+        logit = (stored["weights"] @ (line / np.linalg.norm(line)) + stored["bias"]).item()
+        assert stored["classes"].tolist() == [0, 2]
+        assert math.exp(answer.choice_scores[2]) == pytest.approx(1 / (1 + math.exp(-logit)))
+
+
+def test_one_class_stores_next_to_nothing():
+    assert len(tfidf_file(train_tfidf(make_rows(10, seed=1, share_good=1), task=TASK))) < 500

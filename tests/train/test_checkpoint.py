@@ -112,6 +112,24 @@ def test_patience_waits_while_the_loss_still_falls(fresh):
     assert not look.stopped_early
 
 
+def test_patience_waits_until_something_is_shown_to_be_learnt(fresh):
+    """A slow learner's score stays at the commonest class's while its loss wobbles."""
+    waits = plan(None, patience=2)
+    slow = [Validation(0.7 + 0.01 * (n % 2), 0.5, shown=False) for n in range(10)]
+    looks = iter(slow)
+    done = fit(fresh(), waits, validate=lambda: next(looks), on_step=lambda s: None)
+    assert not done.stopped_early
+    looks = iter([slow[0], *[Validation(0.8, 0.5)] * 9])
+    done = fit(fresh(), waits, validate=lambda: next(looks), on_step=lambda s: None)
+    assert done.progress.step == 6, "the look that shows it counts, and the one after it"
+
+
+def test_patience_waits_for_the_warm_up(fresh):
+    long = replace(plan(None, patience=2), schedule=Schedule(0.01, 0.5, "cosine", 1.0))
+    done = fit(fresh(), long, validate=lambda: Validation(1.0, 0.5), on_step=lambda s: None)
+    assert done.progress.step == 8, "looks after steps 2 and 4 do not count, 6 and 8 do"
+
+
 def test_a_damaged_checkpoint_says_what_to_do(fresh, tmp_path):
     look = Validation(1.0, 0.5)
     fit(fresh(), plan(tmp_path / "c"), validate=lambda: look, on_step=lambda s: None)

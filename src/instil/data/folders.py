@@ -15,6 +15,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from instil.data.rowfile import Faults, PlacedRow, RowFile, excerpt
 from instil.data.textfile import reading_text
 from instil.errors import DataError, Problem
+from instil.yamlfile import BoundedComposer
 
 TEXT_ENDINGS = (".txt", ".text", ".md", "")
 """Files of a folder that are rows; an empty ending is a name without a dot."""
@@ -121,7 +122,9 @@ def _questions(file: RowFile) -> list[tuple[ScalarNode, Node]]:
     with reading_text(file.path, encoding=file.encoding, place=file.place) as stream:
         text = stream.read()
     try:
-        root = YAML(typ="safe", pure=True).compose(text)
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Composer = BoundedComposer
+        root = yaml.compose(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise DataError(

@@ -180,9 +180,10 @@ def pick_templates(task: Task, names: str | Sequence[str]) -> tuple[Template, ..
 def few_wordings(task: Task, *, rows: int) -> tuple[tuple[Template, ...], tuple[Template, ...]]:
     """Return the templates that so many rows do for, and the others that ask the task's question.
 
-    Each wording with its own label words must be learned by itself: in steps of few rows one is
-    learned, and six are not. While there are too few for all, the first ones of the task are
-    trained on, and no auxiliary and inverted ones.
+    Each wording of a task with choices has label words of its own, and must be learned by itself:
+    few rows do for one, and not for six. While they are too few for all, the first ones of the task
+    are trained on, and no auxiliary and inverted ones. Free text is the same in every wording, and
+    goes through all templates.
 
     Args:
         task: Its templates stand in the order in which they are taken.
@@ -190,7 +191,7 @@ def few_wordings(task: Task, *, rows: int) -> tuple[tuple[Template, ...], tuple[
     """
     asking = [t for t in task.templates if t.role is Role.ANSWER]
     enough = max(1, rows // ROWS_A_WORDING)
-    if enough >= len(asking):
+    if enough >= len(asking) or not task.choices:
         return task.templates, ()
     return tuple(asking[:enough]), tuple(asking[enough:])
 

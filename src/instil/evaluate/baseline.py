@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from instil.evaluate.linear import Classifier, Kind, classify, stored_bytes, train_classifier
+from instil.evaluate.linear import Classifier, Kind, classify, to_file, train_classifier
 from instil.types import Example, Prediction, Row, Task
 
 MOST_TERMS = 50_000  # the most frequent words and pairs; more of them cost time and accuracy
@@ -36,12 +36,12 @@ def ask_tfidf(
     return classify(classifier, _texts(rows, task), examples)
 
 
-def tfidf_bytes(classifier: Classifier) -> int:
+def tfidf_file(classifier: Classifier) -> bytes:
     """Return what must be stored: weights, the words and pairs, and how rare each is."""
     places = classifier.scale.vocabulary_
     words = "\n".join(sorted(places, key=places.__getitem__)).encode()
     arrays = {"words": np.frombuffer(words, np.uint8), "rareness": classifier.scale.idf_}
-    return stored_bytes(classifier, arrays)
+    return to_file(classifier, arrays)
 
 
 def _texts(rows: Iterable[Row], task: Task) -> list[str]:

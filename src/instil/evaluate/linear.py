@@ -1,8 +1,8 @@
 """A linear classifier on features of the rows: logistic regression, its settings chosen in train.
 
-How strongly it is regularised (C), and whether classes weigh the same, is chosen by cross-validation
-within train, on groups where rows share one. Nothing of validation or test is looked at. What
-differs between the classifiers that an answer is compared with (`baseline`, `probe`) is a `Kind`.
+How strongly it is regularised (C), and whether classes weigh the same, is chosen by
+cross-validation within train, on groups where rows share one. Nothing of validation or test is
+looked at. What differs between the two classifiers (`baseline`, `probe`) is a `Kind`.
 
 A worked example: 600 training reviews and a task with the choices (bad, good) give a classifier
 that finds the test row 17_3 bad with probability .2 and good with .8. The example of that row words
@@ -120,19 +120,19 @@ def classify(
     return [_prediction(e, line) for e, line in zip(examples, scores, strict=True)]
 
 
-def stored_bytes(classifier: Classifier, arrays: Mapping[str, Any]) -> int:
-    """Return the size of a classifier as a file: NumPy's .npz with all that an answer needs.
+def to_file(classifier: Classifier, arrays: Mapping[str, Any]) -> bytes:
+    """Return a classifier as a file, NumPy's .npz with all that an answer needs.
 
     Args:
         classifier: What was trained; one with a single class stores that.
         arrays: What turns an item into features.
     """
-    kept = {"classes": np.array(classifier.classes)}
+    kept: dict[str, Any] = {"classes": np.array(classifier.classes)}
     if classifier.model is not None:
         kept |= {"weights": classifier.model.coef_, "bias": classifier.model.intercept_, **arrays}
     file = io.BytesIO()
     np.savez(file, **kept)
-    return len(file.getvalue())
+    return file.getvalue()
 
 
 def _one_thread() -> Any:

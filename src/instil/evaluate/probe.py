@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from instil.evaluate.choices import Request, common_prefix, lay_out, packs
-from instil.evaluate.linear import Classifier, Kind, classify, stored_bytes, train_classifier
+from instil.evaluate.linear import Classifier, Kind, classify, to_file, train_classifier
 from instil.model.load import LoadedModel
 from instil.model.middle import middle_states
 from instil.types import Example, Prediction, Row, Task
@@ -62,8 +62,9 @@ def train_probe(
         task: A task with choices.
         on_done: Called with the number of examples that the model has read.
     """
-    skip = common_prefix(_prompts(loaded, examples))
-    features = prompt_features(loaded, examples, skip=skip, on_done=on_done)
+    prompts = _prompts(loaded, examples)
+    skip = common_prefix(prompts)
+    features = prompt_features(loaded, prompts, skip=skip, on_done=on_done)
     return Probe(train_classifier(list(features), rows, task=task, kind=KIND), skip)
 
 
@@ -75,40 +76,40 @@ def ask_probe(
     on_done: OnDone = lambda _: None,
 ) -> list[Prediction]:
     """Answer examples of the template trained with; see `linear.classify`."""
-    features = prompt_features(loaded, examples, skip=probe.skip, on_done=on_done)
+    prompts = _prompts(loaded, examples)
+    features = prompt_features(loaded, prompts, skip=probe.skip, on_done=on_done)
     made = classify(probe.classifier, list(features), examples)
-    lengths = map(len, _prompts(loaded, examples))
-    return [replace(p, prompt_tokens=n) for p, n in zip(made, lengths, strict=True)]
+    return [replace(p, prompt_tokens=len(ids)) for p, ids in zip(made, prompts, strict=True)]
 
 
-def probe_bytes(probe: Probe) -> int:
+def probe_file(probe: Probe) -> bytes:
     """Return what must be stored beside the base model: weights, and the features' scale."""
     scale = probe.classifier.scale
     arrays = {"mean": scale.mean_, "scale": scale.scale_, "skip": np.array(probe.skip)}
-    return stored_bytes(probe.classifier, arrays)
+    return to_file(probe.classifier, arrays)
 
 
 def prompt_features(
     loaded: LoadedModel,
-    examples: Sequence[Example],
+    prompts: Sequence[tuple[int, ...]],
     *,
     skip: int,
     on_done: OnDone = lambda _: None,
 ) -> Any:
-    """Return the mean hidden state of each example's prompt behind its first tokens.
+    """Return the mean hidden state of each prompt behind its first tokens.
 
     Args:
         loaded: The base model.
-        examples: At least one.
+        prompts: Token ids of each, at least one.
         skip: How many tokens in front are left out of the mean; the last one never is.
-        on_done: Called with the number of examples finished, pack by pack.
+        on_done: Called with the number of prompts finished, pack by pack.
 
     Returns:
-        (examples, hidden) float32.
+        (prompts, hidden) float32.
     """
     loaded.model.eval()
-    requests = [Request(prompt, ()) for prompt in _prompts(loaded, examples)]
-    shared = min(skip, common_prefix([r.prompt for r in requests]))
+    requests = [Request(prompt, ()) for prompt in prompts]
+    shared = min(skip, common_prefix(prompts))
     means = []
     with torch.inference_mode():
         for pack in packs(requests, shared):

@@ -3,9 +3,9 @@
 Final hidden states are made to predict the next token; what a text is about, and how it is meant,
 is told best by those of the middle layers (Skean et al. 2025, arXiv:2502.02013), at half the work.
 
-They come on the same ways as final ones (see `packed`), as far as the model's proof allows: through
-our own layers, which stop in the middle; through transformers' layers in one pack; or row by row. Of
-an encoder-decoder model they are the encoder's.
+They come on the same ways as final ones (see `packed`), as far as the model's proof allows:
+through our own layers, which stop in the middle; through transformers' layers in one pack; or row
+by row. Of an encoder-decoder model they are the encoder's.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from instil.model.packed import Build, batch_inputs, batch_reading, decoder_of
 from instil.model.rows import compute_rows, forget_lengths, side_by_side, take_apart
 
 
-def middle_states(
-    model: Any, batch: Batch, places: torch.Tensor, *, build: Build
-) -> torch.Tensor:
+def middle_states(model: Any, batch: Batch, places: torch.Tensor, *, build: Build) -> torch.Tensor:
     """Hidden states behind the middle layer, not normalised, at some places: (places, hidden).
 
     Args:
@@ -77,7 +75,7 @@ def _halfway(part: Any) -> Callable[..., Any]:
     def run(**inputs: Any) -> Any:
         states = part(**inputs, output_hidden_states=True).hidden_states
         middle = states[_middle(len(states) - 1)]  # the first are the embeddings
-        # Gemma 3n carries several streams side by side; the first is the one that is predicted from.
+        # Gemma 3n carries several streams side by side, and predicts from the first.
         return SimpleNamespace(last_hidden_state=middle if middle.dim() == 3 else middle[0])
 
     return run

@@ -46,6 +46,8 @@ class Progress:
     """The lowest validation loss so far, at whatever step."""
     worse_in_a_row: int = 0
     """Validations since the metric or the loss was last at its best."""
+    shown: bool = False
+    """Whether a validation has shown that every task is learnt."""
     seconds: float = 0.0
     """Training time so far, validations included."""
     data: str = ""

@@ -25,7 +25,7 @@ from instil.train.optim import adamw
 from instil.train.peak import forget_peak, peak_memory
 from instil.train.ranks import from_first, is_first, total, world_size
 from instil.train.room import Room
-from instil.types import Pack, Step
+from instil.types import Pack, Step, TaskLook
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,10 @@ class Validation:
     """Nats per target token, teacher-forced."""
     score: float
     """The task metric, of choices scored or text generated; higher is better."""
+    looks: tuple[TaskLook, ...] = ()
+    """What it shows of each task."""
+    shown: bool = True
+    """Whether every task is shown to be learnt; patience waits until one look has shown it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ class Plan:
     eval_steps: int
     """Validate every so many steps, and after the last."""
     patience: int
-    """Stop after so many validations with neither metric nor loss at its best; 0: never."""
+    """Stop after so many validations with neither metric nor loss at its best; 0: never. None
+    counts before the warm-up is over, or before every task was shown to be learnt."""
     checkpoint: Path | None
     """Where to keep the state for a resume; None: nowhere."""
     run: str = ""
@@ -130,11 +135,13 @@ def fit(
                     step,
                     validation_loss=seen.loss,
                     validation_score=seen.score,
+                    looks=seen.looks,
                     memory_bytes=peak_memory(loaded.device),
                 )
                 better = is_better(seen, state)
                 best = snapshot(model) if better else best
-                state = judged(state, seen, better=better)
+                warm = step.step > plan.schedule.warmup_ratio * len(plan.batches)
+                state = judged(state, seen, better=better, warm=warm)
             on_step(step)
             state = replace(state, steps=steps_digest(state.steps, step))
             stop = from_first(interrupted)
@@ -156,17 +163,28 @@ def is_better(seen: Validation, state: Progress) -> bool:
     return (seen.score, -seen.loss) > (state.best_score, -state.best_loss)
 
 
-def judged(state: Progress, seen: Validation, *, better: bool) -> Progress:
+def judged(state: Progress, seen: Validation, *, better: bool, warm: bool) -> Progress:
     """Move the counters on after a validation.
 
     Patience runs out only while neither the metric nor the loss gets better: on few rows the metric
-    is noisy, and a loss that still falls says that there is more to learn.
+    is noisy, and a loss that still falls says that there is more to learn. Nor does it run out
+    before anything is shown to be learnt: the metric of a slow learner stays at the commonest
+    class's, and its loss wobbles about that of the classes' shares, until learning begins.
+
+    Args:
+        state: The counters before.
+        seen: What the validation says.
+        better: Whether it beats the best so far.
+        warm: Whether the rate has risen to its peak.
     """
     falls = state.lowest_loss is None or seen.loss < state.lowest_loss
+    shown = state.shown or seen.shown
+    waits = better or falls or not warm or not shown
     state = replace(
         state,
         lowest_loss=seen.loss if falls else state.lowest_loss,
-        worse_in_a_row=0 if better or falls else state.worse_in_a_row + 1,
+        worse_in_a_row=0 if waits else state.worse_in_a_row + 1,
+        shown=shown,
     )
     if not better:
         return state
