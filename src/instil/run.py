@@ -19,6 +19,7 @@ Every file is written under a temporary name and renamed, so that what is there 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -165,6 +166,8 @@ def _validated(adapter: TypeAdapter[T], data: bytes, *, where: str) -> T:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file under a temporary name, then rename it; parent folders are made."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -23,7 +23,7 @@ from instil.recipe import Recipe, load_recipe
 from instil.results import TaskResult
 from instil.run import RECIPE, load_manifest, load_summary, write_whole
 from instil.tasks.task import find_template, load_task
-from instil.tasks.template import evaluate, render
+from instil.tasks.template import OverBudgetError, evaluate, render
 from instil.types import Example, Message, Prediction, Role, SourceSpec, Task, Template
 
 if TYPE_CHECKING:
@@ -249,6 +249,8 @@ def _derived(asked: _Asking, columns: Mapping[str, object], *, where: str) -> Ma
     for name, expression in asked.task.fields.items():
         try:
             fields[name] = evaluate(expression, fields, where=where)
+        except OverBudgetError:
+            raise
         except TaskError:
             continue  # it is computed from the label, which these rows need not have
     word = word_of(fields.get(asked.task.target), asked.task.labels)
