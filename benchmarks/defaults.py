@@ -48,31 +48,36 @@ BEFORE = (
     "train.tokens_per_batch=1024",
 )
 """The defaults of the first half of November 2026, for 200 rows and more."""
-BEST = (
+AFTER = (
     "train.learning_rate=1.3e-3",
     "train.loss_over=examples",
-    "train.num_train_epochs=3",
+    "train.num_train_epochs=auto",
     "train.tokens_per_batch=512",
+    "wordings=1",
 )
 ARMS = {
     TFIDF: (),
     "before": BEFORE,
-    "best": BEST,
-    "best, 5e-4": (*BEST, "train.learning_rate=5e-4"),
-    "best, 2.6e-3": (*BEST, "train.learning_rate=2.6e-3"),
-    "best, over tokens": (*BEST, "train.loss_over=tokens"),
-    "best, not inverted": (*BEST, "inverted=0"),
-    "best, one wording": (*BEST, "wordings=1"),
-    "best, two wordings": (*BEST, "wordings=2"),
-    "best, 1024 tokens a step": (*BEST, "train.tokens_per_batch=1024"),
-    "best, 256 tokens a step": (*BEST, "train.tokens_per_batch=256"),
-    "best, 2 epochs": (*BEST, "train.num_train_epochs=2"),
-    "best, 5 epochs": (*BEST, "train.num_train_epochs=5"),
-    "best, MLP alone": (*BEST, "lora.target_modules=[gate_proj, up_proj, down_proj]"),
-    "best, rank 8": (*BEST, "lora.r=8", "lora.lora_alpha=16"),
+    "after": AFTER,
+    "after, all wordings": (*AFTER, "wordings=99"),
+    "after, all templates": (*AFTER, "wordings="),
+    "after, all templates, over tokens": (*AFTER, "wordings=", "train.loss_over=tokens"),
+    "after, all templates, 5 epochs": (*AFTER, "wordings=", "train.num_train_epochs=5"),
+    "after, two wordings": (*AFTER, "wordings=2"),
+    "after, 5e-4": (*AFTER, "train.learning_rate=5e-4"),
+    "after, 2.6e-3": (*AFTER, "train.learning_rate=2.6e-3"),
+    "after, over tokens": (*AFTER, "train.loss_over=tokens"),
+    "after, 1024 tokens a step": (*AFTER, "train.tokens_per_batch=1024"),
+    "after, 256 tokens a step": (*AFTER, "train.tokens_per_batch=256"),
+    "after, 2 epochs": (*AFTER, "train.num_train_epochs=2"),
+    "after, 5 epochs": (*AFTER, "train.num_train_epochs=5"),
+    "after, 10 epochs": (*AFTER, "train.num_train_epochs=10"),
+    "after, MLP alone": (*AFTER, "lora.target_modules=[gate_proj, up_proj, down_proj]"),
+    "after, rank 8": (*AFTER, "lora.r=8", "lora.lora_alpha=16"),
 }
-"""Name -> changes to the recipe; of changes to one key the last holds. `inverted=0` leaves the
-inverted templates out, `wordings=2` all but the first two answering ones."""
+"""Name -> changes to the recipe; of changes to one key the last holds. `wordings=2` leaves
+out all templates but the first two answering ones, `wordings=99` all but the answering ones, and
+`wordings=` none."""
 Line = dict[str, Any]
 
 
@@ -107,7 +112,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("what", choices=["train", "table"])
     options.add_argument("--tasks", nargs="+", default=[*CLASSES, *TEXTS])
-    options.add_argument("--arms", nargs="+", choices=list(ARMS), default=[TFIDF, "before", "best"])
+    options.add_argument(
+        "--arms", nargs="+", choices=list(ARMS), default=[TFIDF, "before", "after"]
+    )
     options.add_argument("--rows", nargs="+", type=int, default=[500])
     options.add_argument("--seeds", nargs="+", type=int, default=[0])
     options.add_argument("--validation", type=int, default=300)
@@ -159,7 +166,7 @@ def recipe_of(cell: Line, validation: int) -> Any:
     from instil.tasks.task import load_task
     from instil.types import Role
 
-    use: Line = {"use": cell["task"], "train": cell["rows"]}
+    use: Line = {"use": cell["task"], "train": cell["rows"], "templates": "all"}
     data: Line = {
         "model": "smollm2-135m-instruct",
         "tasks": [use],
@@ -171,12 +178,11 @@ def recipe_of(cell: Line, validation: int) -> Any:
         "train": {"too_long": "shorten"},
     }
     for change in ARMS[cell["arm"]]:
-        templates = load_task(cell["task"]).templates
-        if change == "inverted=0":
-            use["templates"] = [t.id for t in templates if t.role is not Role.INVERTED]
-        elif change.startswith("wordings="):
+        if change.startswith("wordings="):
+            templates = load_task(cell["task"]).templates
             asking = [t.id for t in templates if t.role is Role.ANSWER]
-            use["templates"] = asking[: int(change.removeprefix("wordings="))]
+            count = change.removeprefix("wordings=")
+            use["templates"] = asking[: int(count)] if count else "all"
         else:
             override(data, change, model=Recipe, error=RecipeError)
     return Recipe.model_validate(data)
@@ -208,7 +214,7 @@ def trained(recipe: Any, folder: Any, data: Any) -> Line:
             encoded.batches,
             optimizer=optimizer,
             schedule=schedule,
-            steps_per_epoch=len(encoded.batches) / wanted.num_train_epochs,
+            steps_per_epoch=len(encoded.batches) / encoded.epochs,
             room=Room(),
             objective=objective(recipe, folder),
         )
@@ -286,11 +292,11 @@ def table(lines: Sequence[Line]) -> str:
         arms = [arm for arm in ARMS if any(line["arm"] == arm for line in here)]
         seeds = sorted({line["seed"] for line in here})
         head = f"{rows} training rows, seeds {', '.join(map(str, seeds))}"
-        parts += [f"### {head}", "", f"| arm | {' | '.join(tasks)} | minus `best`, same tasks |"]
+        parts += [f"### {head}", "", f"| arm | {' | '.join(tasks)} | minus `after`, same tasks |"]
         parts.append("|---" * (len(tasks) + 2) + "|")
         for arm in arms:
             cells = [shown([x for x in here if (x["task"], x["arm"]) == (t, arm)]) for t in tasks]
-            parts.append(f"| {arm} | {' | '.join(cells)} | {difference(here, arm, 'best')} |")
+            parts.append(f"| {arm} | {' | '.join(cells)} | {difference(here, arm, 'after')} |")
         parts.append("")
     return "\n".join(parts)
 

@@ -602,9 +602,7 @@ SIGNS = [
 ROWS = {
     "moods.csv": ("text,mood\n" + "a good film,positive\na bad film,negative\n" * 12).encode(),
     "rows.jsonl": b'{"text": "a good film", "label": "x"}\n{"text": "bad", "label": "y"}\n' * 12,
-    "rows.json": json.dumps([{"text": f"film {n}", "label": "ab"[n % 2]} for n in range(24)]).encode(
-        "ascii"
-    ),
+    "rows.json": json.dumps([{"text": f"{n}", "label": "ab"[n % 2]} for n in range(24)]).encode(),
     "chat.jsonl": b'{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", '
     b'"content": "hello"}]}\n' * 12,
 }  # fmt: skip

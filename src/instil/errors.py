@@ -9,6 +9,7 @@ The tree::
       ModelError    a model folder, a tokenizer, an adapter
       TrainError    training itself
       RunError      a run directory
+        RefusedError  one that is in use, or not whole; nothing in it was touched
 
 An error carries one or more `Problem`s, so that a user reads all mistakes at once::
 
@@ -106,6 +107,10 @@ class DivergedError(TrainError):
 
 class RunError(InstilError):
     """A run directory cannot be written or read."""
+
+
+class RefusedError(RunError):
+    """A run directory is in use, or is not what was written: nothing in it was touched."""
 
 
 def nearest(value: str, allowed: Iterable[str]) -> str:

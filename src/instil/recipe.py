@@ -25,6 +25,7 @@ from instil.errors import Problem, RecipeError
 from instil.overrides import override
 from instil.sections import (
     All,
+    Auto,
     Baselines,
     ByRule,
     Forgetting,
@@ -81,8 +82,11 @@ class TaskUse(Section):
     train: int | None = Field(
         None, ge=1, description="Rows to train on; null: all that validation and test leave over."
     )
-    templates: All | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
-        "all", description="Templates to train through: all, or a list of their ids."
+    templates: Auto | All | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
+        "auto",
+        description="Templates to train through: all, a list of their ids, or auto: of a single "
+        "task with choices the first that ask its question, one for each 1000 training rows; else "
+        "all.",
     )
     held_out_templates: (
         Annotated[float, Field(gt=0, lt=1)]

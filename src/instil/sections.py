@@ -165,7 +165,7 @@ class Train(Section):
         description="How often every row is seen; 0.5 is half of them, once. auto: 2, or more (up "
         "to 10) until there are 150 steps.",
     )
-    tokens_per_batch: int = Field(1024, ge=1, description="Tokens of one optimizer step.")
+    tokens_per_batch: int = Field(512, ge=1, description="Tokens of one optimizer step.")
     micro_batch_tokens: int = Field(
         1024,
         ge=8,
@@ -197,13 +197,13 @@ class Train(Section):
         description="one: an epoch draws a template for each row; all: each row goes through all.",
     )
     eval_steps: Auto | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="Steps between two validations; auto: about six in a run."
+        "auto", description="Steps between two validations; auto: six in a run, or fewer."
     )
     early_stopping_patience: int | None = Field(
         3,
         ge=1,
         description="Validations with neither a better score nor a lower loss until training "
-        "ends; null: never.",
+        "ends, counted once something is shown to be learnt; null: never.",
     )
 
     @model_validator(mode="after")
@@ -230,6 +230,11 @@ class Baselines(Section):
     )
     tfidf: bool = Field(
         True, description="Also train TF-IDF + logistic regression on the same rows."
+    )
+    probe: bool = Field(
+        True,
+        description="Also train a linear probe: logistic regression on the base model's hidden "
+        "states of the same rows.",
     )
 
     @field_validator("shots")

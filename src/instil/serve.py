@@ -19,9 +19,11 @@ from instil.data.build import history, prompt_turn, tools
 from instil.data.registry import plain, word_of
 from instil.data.source import read_table
 from instil.errors import DataError, Problem, RunError, TaskError
+from instil.files import write_whole
+from instil.origins import base_files, is_base_file, template_origins
 from instil.recipe import Recipe, load_recipe
 from instil.results import TaskResult
-from instil.run import RECIPE, load_manifest, load_summary, write_whole
+from instil.run import RECIPE, load_manifest, load_summary, require_same, require_whole
 from instil.tasks.task import find_template, load_task
 from instil.tasks.template import OverBudgetError, evaluate, render
 from instil.types import Example, Message, Prediction, Role, SourceSpec, Task, Template
@@ -42,15 +44,18 @@ def load_run_model(folder: Path) -> LoadedModel:
     """Load a finished run's tuned model, from its `model/` folder.
 
     Raises:
-        RunError: The folder is no finished run.
+        RunError: The folder is no finished run, or is not what was written.
         ModelError: The base model or the adapter cannot be loaded.
     """
     from instil.model.adapter import load_shipped
     from instil.model.load import resolve_model
 
     load_summary(folder)
+    require_whole(folder)
     recipe = load_recipe(folder / RECIPE)
     base = replace(resolve_model(recipe.model), chat=_judged_chat(folder))
+    if (folder / "model" / "adapter_config.json").is_file():
+        require_same(folder, base_files(base.path), which=is_base_file)
     return load_shipped(
         folder / "model",
         base=base,
@@ -232,6 +237,8 @@ def _asking(folder: Path, wanted: str) -> _Asking:
     name = name or next(iter(tasks))
     if name not in tasks:
         raise RunError(Problem(f"the run has no task {name!r}", allowed=", ".join(tasks)))
+    asked = template_origins(tasks[name])
+    require_same(folder, asked, which=asked.__contains__)
     return _Asking(tasks[name], find_template(tasks[name], template or _judged(results[name])))
 
 
@@ -393,6 +400,7 @@ def export(folder: Path, *, out: Path, merge: bool) -> Path:
         raise RunError(
             Problem(f"{folder / 'model'} is gone", fix="bring it back, or make the run anew")
         )
+    require_whole(folder)
     if not merge:
         shutil.copytree(folder / "model", out)
         return out

@@ -19,9 +19,11 @@ from instil.data.audit import read_text, repeats_of
 from instil.data.prepare import TaskData, keep_apart, prepare, without_train
 from instil.data.split import save_splits
 from instil.data.uri import is_public
+from instil.files import write_whole
+from instil.origins import guard_origins, origins
 from instil.recipe import Method, Recipe, TaskUse
 from instil.results import Rung
-from instil.run import Run, load_manifest, now, write_whole
+from instil.run import SPLITS, Run, load_manifest, now
 from instil.tasks.task import load_task
 from instil.types import Part, Removed, Row, Task, Template, Thinking
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from instil.model.packed import Build
 
 T = TypeVar("T")
+SPLIT = "split"
+"""The first stage."""
 ROBUSTNESS_ROWS = 60
 """Test rows (at most) on which every template is tried."""
 
@@ -209,10 +213,23 @@ def _in_guard(
             yield Removed(row.id, Part.TRAIN, "asked about by the guard", same, similarity=1.0)
 
 
-def keep_splits(bench: Bench, data: Sequence[TaskData]) -> None:
-    """Save who trains, validates and tests, before anything is asked."""
-    save_splits([d.split for d in data], bench.run.folder / "split.json")
+def keep_splits(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> None:
+    """Save who trains, validates and tests, before anything is asked; with all that is used.
+
+    Raises:
+        RefusedError: The run goes on, and something is not what it was when it began.
+    """
+    inputs = origins(bench.recipe, folder, data)
+    if bench.run.finished(SPLIT, inputs=inputs):
+        return
+    save_splits([d.split for d in data], bench.run.folder / SPLITS)
     bench.run.note(data={d.task.id: data_fingerprint(d) for d in data})
+    bench.run.record(SPLIT, [SPLITS], inputs=inputs)
+
+
+def score_files(data: Sequence[TaskData]) -> list[str]:
+    """Name the files of the test's scores within a run directory."""
+    return [f"scores/test-{d.task.id}.jsonl" for d in data]
 
 
 def prepare_use(recipe: Recipe, use: TaskUse) -> TaskData:
@@ -225,7 +242,7 @@ def prepare_use(recipe: Recipe, use: TaskUse) -> TaskData:
         seed=recipe.judging_seed,
         train_seed=recipe.seed,
         near_duplicates=recipe.split.near_duplicates,
-        templates=use.templates,
+        templates="all" if use.templates == "auto" and len(recipe.tasks) > 1 else use.templates,
         held_out=use.held_out_templates,
         weight=use.weight,
     )
@@ -437,10 +454,10 @@ def guard_before(
         return _measure(bench, load_base(bench.recipe, folder), guard, "guard before")
 
     def once() -> tuple[GuardScores, ...]:
-        kind = tuple[GuardScores, ...]
         return bench.of_base("guard", kind, score, inputs=guard) if guard else ()
 
-    return guard, bench.run.kept("guard-before", tuple[GuardScores, ...], once)
+    kind = tuple[GuardScores, ...]
+    return guard, bench.run.kept("guard-before", kind, once, inputs=guard_origins(guard))
 
 
 def _measure(
@@ -464,4 +481,5 @@ def guard_after(
     def score() -> tuple[GuardScores, ...]:
         return _measure(bench, load_tuned(bench, folder), guard, "guard after") if guard else ()
 
-    return bench.run.kept("guard-after", tuple[GuardScores, ...], score)
+    kind = tuple[GuardScores, ...]
+    return bench.run.kept("guard-after", kind, score, inputs=guard_origins(guard))

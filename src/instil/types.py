@@ -17,10 +17,12 @@ from enum import StrEnum
 
 from instil.tokens import REPLAY as REPLAY
 from instil.tokens import Encoded as Encoded
+from instil.tokens import Estimate as Estimate
 from instil.tokens import Fate as Fate
 from instil.tokens import Pack as Pack
 from instil.tokens import Piece as Piece
 from instil.tokens import Step as Step
+from instil.tokens import TaskLook as TaskLook
 
 
 class Role(StrEnum):

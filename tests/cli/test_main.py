@@ -18,7 +18,7 @@ from instil.cli.terminal import say_answer
 from instil.errors import Problem, RunError
 from instil.sanitize import visible
 
-COMMANDS = "init check run report compare predict chat export models tasks".split()
+COMMANDS = "init check run report status compare predict chat export models tasks".split()
 PanicException = type("PanicException", (BaseException,), {})  # as libraries in Rust raise
 ConnectError = type("ConnectError", (Exception,), {"__module__": "httpx"})
 HEAVY = "torch transformers peft sklearn scipy pyarrow altair datasketch sacrebleu".split()

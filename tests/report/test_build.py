@@ -58,11 +58,17 @@ def test_the_arms_table_tells_figures_and_paired_differences(sample: ModuleType)
     difference = column(table, "Tuned minus this arm, points")
     assert difference == [
         "\u2014", "+8.9 (+4.6 to +13.2)", "+17.2 (+12.1 to +22.3)", "+3.0 (\u22121.1 to +7.1)",
+        "+2.5 (\u22121.5 to +6.5)",
     ]  # fmt: skip
-    assert column(table, "McNemar p") == ["\u2014", "<\u00a00.001", "<\u00a00.001", "0.214"]
+    assert column(table, "McNemar p") == [
+        "\u2014", "<\u00a00.001", "<\u00a00.001", "0.214", "0.214",
+    ]  # fmt: skip
     assert table.rows[1][3].tone is Tone.GOOD
     assert table.rows[3][3].tone is Tone.MUTED
     assert "6.2\u00a0points with 80 % power" in table.note
+    assert column(table, "Milliseconds an answer") == ["56", "244", "55", "0.11", "32"]
+    store = next(n for n, each in enumerate(table.columns) if each.title == "To store")
+    assert [row[store].detail for row in table.rows] == ["", "", "", "no language model", ""]
 
 
 def test_free_text_shows_who_stopped_and_no_p_value(sample: ModuleType) -> None:

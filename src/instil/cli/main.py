@@ -28,6 +28,7 @@ from instil.cli import (
     report,
     run_,
     sequence,
+    status,
     tasks,
 )
 from instil.cli.failures import is_failure, told, wants_traceback
@@ -116,6 +117,7 @@ app.command(
     "run", epilog="Example: `instil run reviews.recipe.yaml --set train.learning_rate=2e-4`"
 )(run_.run)
 app.command("report", epilog="Example: `instil report runs/reviews`")(report.report)
+app.command("status", epilog="Example: `instil status runs/reviews`")(status.status)
 app.command("compare", epilog="Example: `instil compare runs/reviews runs/reviews-2`")(
     compare.compare
 )

@@ -77,8 +77,8 @@ def add_lora(
     )
     torch.manual_seed(seed)
     model = _wrapped(loaded.model, config)
-    # From here PEFT loads the base by itself; a catalogue's name would mean nothing to it.
-    base = loaded.folder.hub_id or str(loaded.folder.path)
+    # Not where it lies: the path of a user's folder is nobody else's business.
+    base = loaded.folder.hub_id or loaded.folder.name
     model.peft_config["default"].base_model_name_or_path = base
     return _with_adapter(loaded, model)
 

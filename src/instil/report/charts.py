@@ -27,6 +27,7 @@ _COLOURS = {
     "prompting": _ORANGE,
     "zero_shot": _TEAL,
     "tfidf": _GREY,
+    "probe": _VIOLET,
     "raw": _GREY,
     "normalised": _VIOLET,
     "calibrated": _TEAL,

@@ -171,11 +171,6 @@ def tokens(value: float) -> str:
     return fixed(value, 1 if abs(value) < 99.95 and value != round(value) else 0)
 
 
-def rate(value: float) -> str:
-    """Return something a second, with the decimals of `tokens`."""
-    return tokens(value)
-
-
 def parameters(value: int) -> str:
     """Return a number of weights: `4.9 M`; a dash for none."""
     return _with_prefix(value, ("", "K", "M", "B", "T")) if value else MISSING
