@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import random
 import time
 from collections import Counter
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from hostile import Case, lay_out, table
+from hostile import ESCAPES, WORDS, Case, lay_out, table
 from instil.cli.main import app
 from instil.sanitize import visible
 
@@ -52,6 +53,28 @@ def test_the_table_is_large() -> None:
     assert len(CASES) > 600
     assert len(areas) == 6
     assert min(areas.values()) > 50
+
+
+def test_escapes_in_rows_labels_and_names_do_not_reach_the_terminal(
+    folder: Path, tiny_folder: Path
+) -> None:
+    draw = random.Random(0)
+    rows = [[f"text{ESCAPES}", f"label{ESCAPES}"]]
+    rows += [[f"{draw.choice(WORDS)} {n} {ESCAPES}", f"{'ab'[n % 2]}{ESCAPES}"] for n in range(99)]
+    with (folder / "rows.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)
+    commands = [
+        ["init", "rows.csv", "--model", str(tiny_folder)],
+        ["tasks", "show", "./rows.task.yaml"],
+        ["tasks", "test", "./rows.task.yaml"],
+        ["check", "rows.recipe.yaml"],
+        ["preview", "rows.recipe.yaml"],
+    ]
+    for arguments in commands:
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        assert visible(result.output) == result.output, arguments
+        assert "test" in arguments or "\u241b" in result.output
 
 
 def sample() -> list[Case]:
