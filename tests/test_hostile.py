@@ -58,17 +58,18 @@ def test_the_table_is_large() -> None:
 def test_escapes_in_rows_labels_and_names_do_not_reach_the_terminal(
     folder: Path, tiny_folder: Path
 ) -> None:
+    lay_out(folder, model=tiny_folder)
     draw = random.Random(0)
     rows = [[f"text{ESCAPES}", f"label{ESCAPES}"]]
     rows += [[f"{draw.choice(WORDS)} {n} {ESCAPES}", f"{'ab'[n % 2]}{ESCAPES}"] for n in range(99)]
     with (folder / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows(rows)
     commands = [
-        ["init", "rows.csv", "--model", str(tiny_folder)],
+        ["init", "rows.csv"],
         ["tasks", "show", "./rows.task.yaml"],
         ["tasks", "test", "./rows.task.yaml"],
-        ["check", "rows.recipe.yaml"],
-        ["preview", "rows.recipe.yaml"],
+        ["check", "recipe.yaml", "--set", "tasks=[{use: ./rows.task.yaml}]"],
+        ["preview", "recipe.yaml", "--set", "tasks=[{use: ./rows.task.yaml}]"],
     ]
     for arguments in commands:
         result = CliRunner().invoke(app, arguments)
