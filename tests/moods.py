@@ -93,9 +93,23 @@ lora: {{r: 4, lora_alpha: 8}}
     return load_recipe(path, overrides=changes)
 
 
-def run(recipe: Recipe, folder: Path, *, resume: bool = False, look: Look = Look.ONCE) -> Path:
+def run(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    look: Look = Look.ONCE,
+    restart_from: str = "",
+) -> Path:
     quiet = Progress(disable=True)
-    return run_recipe(recipe, folder=folder, resume=resume, progress=quiet, look=look)
+    return run_recipe(
+        recipe,
+        folder=folder,
+        resume=resume,
+        progress=quiet,
+        look=look,
+        restart_from=restart_from,
+    )
 
 
 def ready(recipe: Recipe, folder: Path):

@@ -1,6 +1,7 @@
 """The whole story on a tiny model: run, stop, resume, load without instil, predict, export."""
 
 import csv
+import itertools
 import json
 import os
 import signal
@@ -42,8 +43,8 @@ def test_a_run_from_rows_to_report(done: Path):
     (task,) = summary.tasks
 
     names = [arm.name for arm in task.arms]
-    assert names == ["tuned", "prompting", "zero_shot", "tfidf"]
-    assert {c.a for c in task.comparisons} == {"prompting", "zero_shot", "tfidf"}
+    assert names == ["tuned", "prompting", "zero_shot", "tfidf", "probe"]
+    assert {c.a for c in task.comparisons} == {"prompting", "zero_shot", "tfidf", "probe"}
     assert all(c.b == "tuned" and c.n == task.rows["test"] for c in task.comparisons)
     rungs = {(r.template, r.shots, r.scoring) for r in task.ladder}
     rules = ("raw", "normalised", "calibrated")
@@ -59,19 +60,44 @@ def test_a_run_from_rows_to_report(done: Path):
     assert tuned.costs.trainable_parameters > 0
     assert tuned.costs.bytes_on_disk > 0
     assert [g.task for g in summary.forgetting] == ["echo", "echo", "general text"]
-    assert len(summary.verdict) == 3
+    assert len(summary.verdict) == 4
+    assert summary.verdict[1].startswith("Use ")
+    words, probe = task.arms[3:]
+    assert (words.costs.needs_model, probe.costs.needs_model) == (False, True)
+    for arm in (words, probe):
+        assert 500 < arm.costs.bytes_on_disk < 100_000, "arrays, and no language model"
+        assert arm.costs.seconds > arm.costs.milliseconds / 1000 > 0
+    assert {(c.a, c.b) for c in task.rivals} == {*itertools.combinations(names[1:], 2)}
 
     steps = load_steps(done)
     assert [s.step for s in steps] == list(range(1, len(steps) + 1))
     assert any(s.validation_score is not None for s in steps)
+    looks = [step.looks[0] for step in steps if step.looks]
+    assert [look.trend is None for look in looks] == [True] + [False] * (len(looks) - 1)
+    assert looks[-1].above.low > 0
+    assert summary.training.alarms == (), "it learns"
+    assert task.learnt.comparison.low > 0
     assert summary.training.best_step in {s.step for s in steps if s.validation_loss is not None}
     assert len(manifest["test_opened"]) == 1
     assert manifest["test_opened"][0] == summary.test_opened
     for name in ("recipe.yaml", "split.json", "report.html", "model/README.md"):
         assert (done / name).stat().st_size > 100, name
     lines = load_scores(done, "test-moods")
-    assert len(lines) == 4 * task.rows["test"]
+    assert len(lines) == 5 * task.rows["test"]
     assert not list(done.rglob("*.tmp"))
+
+
+def test_what_is_passed_on_says_nothing_of_the_machine_or_the_rows(done: Path, tiny_folder: Path):
+    """No path of the user's, no name of theirs, and no row in full."""
+    rows = csv.DictReader((done.parent / "moods.csv").read_text(encoding="utf-8").splitlines())
+    texts = [row["text"] for row in rows]
+    for name in ("manifest.json", "model/README.md", "model/adapter_config.json"):
+        text = (done / name).read_text(encoding="utf-8")
+        for told in (done.parent, tiny_folder, Path.home()):
+            assert str(told) not in text, name
+        assert not [row for row in texts if row in text], name
+    for file in (done / "model").glob("*.json"):
+        assert str(tiny_folder.parent) not in file.read_text(encoding="utf-8"), file.name
 
 
 def test_no_row_of_a_group_straddles(done):

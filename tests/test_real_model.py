@@ -248,3 +248,40 @@ def test_tokenizers_out_of_gguf_split_as_the_publishers_own(either):
     for text, expected in pieces.items():
         found = loaded.chat.tokenizer.convert_ids_to_tokens(loaded.chat.tokens(text))
         assert found == expected
+
+
+def test_shuffled_labels_of_real_reviews_sound_the_alarm_half_way(tmp_path, monkeypatch):
+    """Some fifty steps: the same rows in their right order are learnt in as many."""
+    from random import Random
+
+    from instil import training
+    from instil.data import prepare
+    from instil.recipe import load_recipe
+    from moods import ready
+
+    def shuffled(task):
+        loaded = load_rows(task)
+        labels = [row.fields[task.target] for row in loaded.rows]
+        Random(1).shuffle(labels)
+        rows = zip(loaded.rows, labels, strict=True)
+        made = (replace(row, fields={**row.fields, task.target: label}) for row, label in rows)
+        return replace(loaded, rows=tuple(made))
+
+    load_rows = prepare.load_rows
+    monkeypatch.setattr(prepare, "load_rows", shuffled)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        """
+model: smollm2-135m-instruct
+tasks: [{use: amazon_reviews, train: 300}]
+train: {learning_rate: rule, num_train_epochs: 3}
+validation: 100
+test: 20
+forgetting: {tasks: none}
+""",
+        encoding="utf-8",
+    )
+    bench, folder, data, encoded = ready(load_recipe(path), tmp_path / "run")
+    (alarm,) = training.train(bench, folder, data, encoded).summary.alarms
+    assert alarm.step <= alarm.of_steps / 2 + 3
+    assert any("do not follow from the texts" in cause.what for cause in alarm.causes)

@@ -6,7 +6,7 @@ import pytest
 
 from instil import training
 from instil.compare import rates
-from instil.recipe import Recipe
+from instil.recipe import HIGHEST_RATE, Recipe
 from instil.run import load_manifest, load_steps
 from moods import lay_out, make_recipe, ready
 
@@ -46,7 +46,7 @@ def test_the_rate_that_was_found_gives_the_run_that_has_it_from_the_start(folder
     run = folder / "found"
     found = train(make_recipe(folder, tiny_folder, *QUICK, "train.learning_rate=auto"), run)
     sweep = found.sweep
-    assert sweep.rule == 5e-4
+    assert sweep.rule == HIGHEST_RATE
     assert sweep.chosen == found.summary.learning_rate
     assert sweep.chosen in {each.rate for each in sweep.tried}
     assert sum(each.behind == 0 for each in sweep.tried) == 1
@@ -82,7 +82,7 @@ def test_a_resumed_run_takes_the_rate_that_was_found(folder, tiny_folder, monkey
 def test_a_short_training_keeps_the_rule_and_says_so(folder, tiny_folder):
     auto = make_recipe(folder, tiny_folder, *QUICK, "train.learning_rate=auto")
     done = train(auto, folder / "auto")
-    assert done.summary.learning_rate == done.sweep.rule == 5e-4
+    assert done.summary.learning_rate == done.sweep.rule == HIGHEST_RATE
     assert "too few" in done.sweep.why
     assert "learning rates" not in load_manifest(folder / "auto")["stage_seconds"]
     rule = make_recipe(folder, tiny_folder, *QUICK, "train.learning_rate=rule")

@@ -37,4 +37,7 @@ def test_what_validation_took_is_told_apart():
 
 
 def test_validations_are_spread_over_the_run():
-    assert [eval_steps("auto", steps=n) for n in (80, 3)] == [13, 1]
+    assert [eval_steps("auto", steps=n) for n in (80, 78, 3)] == [14, 13, 1]
+    for steps in range(12, 200):
+        each = eval_steps("auto", steps=steps)
+        assert steps / 2 <= 3 * each <= steps / 2 + 3, "the third look is at the half"

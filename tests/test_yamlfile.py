@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from instil.errors import InstilError, RecipeError, TaskError
-from instil.yamlfile import parse_scalar, parse_yaml, read_yaml
+from instil.yamlfile import parse_scalar, parse_yaml, read_text, read_yaml
 
 
 def parse(text: str) -> object:
@@ -107,3 +108,52 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="folder"):
         read_yaml(tmp_path, error=RecipeError)
+
+
+LAUGHS = "a: &a [x, x, x]\n" + "".join(
+    f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, after in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[" * 1500 + "]" * 1500, "100 deep"),
+        ("\n".join(" " * level + "a:" for level in range(400)), "100 deep"),
+        ("&a [*a]", "within itself"),
+        ("&a {b: *a}", "within itself"),
+        ("a: &a {b: &b [*a, *b]}", "within itself"),
+        ("\n".join(f"k{number}: v" for number in range(100_000)), "keys and values"),
+        (LAUGHS, "keys and values"),
+        ("a: " + "x" * 2_000_000, "characters"),
+        ("a: " + "9" * 9999, "not YAML"),
+        ("a: !!int x", "not YAML"),
+        ("a: 9999-99-99 23:59:59", "not YAML"),
+        (r'a: "\U11111111"', "not YAML"),
+        ("a: \ud800", "not YAML"),
+        ("a: !!binary abc", "not YAML"),
+    ],
+    ids=range(14),
+)
+def test_what_is_too_much_is_refused_soon(text: str, says: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_yaml(text, where="r.yaml", error=RecipeError)
+    assert says in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_an_alias_may_repeat_what_stands_once() -> None:
+    text = "a: &a [1, 2]\nb: [*a, *a]\nc: &a 3\nd: *a\n"
+    data = parse_yaml(text, where="r.yaml", error=RecipeError).data
+    assert data == {"a": [1, 2], "b": [[1, 2], [1, 2]], "c": 3, "d": 3}
+
+
+@pytest.mark.parametrize("name", ["a\0b", "loop", "pipe", "/dev/zero", "/proc/self/mem", "x/y"])
+def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "x").write_text("no folder", encoding="utf-8")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RecipeError) as caught:
+        read_text(tmp_path / name, error=RecipeError)
+    assert "\n" not in str(caught.value).strip() or "to fix" in str(caught.value)

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from instil.data.prepare import TaskData
+from instil.files import write_whole
 from instil.keeping import settle
+from instil.ledger import MODEL
 from instil.recipe import Method, Recipe
 from instil.replaying import add_replay
 from instil.report.methods_tried import methods_lines
-from instil.run import write_whole
+from instil.run import STEPS, TRAINING
 from instil.stages import Bench, choosing_guard, load_base, load_tuned
 from instil.training import train, validation_of
 from instil.trials import Interpolation, Methods, TriedMethod
@@ -148,6 +150,7 @@ class _Ladder:
             with self.bench.stage(f"trying {way}"):
                 if way != LORA:  # the learning rate is looked for once
                     _copy_states(self.arm(LORA), arm, ["sweep"])
+                    _enter(arm, ["sweep"])
                 train(arm, self.folder, self.data, self._material(arm))
                 return self._measure(arm, way, chosen_on, began)
 
@@ -199,7 +202,9 @@ class _Ladder:
 
 def _adopt(arm: Bench, into: Bench, interpolated: bool) -> str:
     """Take an arm's training over into the run, as if it had been made there."""
-    states = ["training", "sweep", "replay-own", *(["interpolation"] if interpolated else [])]
+    states = ["sweep", "replay-own", TRAINING, *(["interpolation"] if interpolated else [])]
+    for state in states:
+        into.run.forget(state)
     source, target = arm.run.folder, into.run.folder
     _copy(source / "model", target / "model")
     _copy_states(arm, into, states)
@@ -209,6 +214,7 @@ def _adopt(arm: Bench, into: Bench, interpolated: bool) -> str:
 
         # A part of the way may have been tried, and handed over to the arm.
         scale_adapter(target / "model", lora_alpha=into.recipe.lora.lora_alpha)
+    _enter(into, states)
     return str(source.name)
 
 
@@ -216,8 +222,16 @@ def _copy_states(source: Bench, target: Bench, names: Sequence[str]) -> None:
     """Copy finished stages from one run directory to another, as far as there are any."""
     for name in names:
         file = Path("state") / f"{name}.json"
-        if (source.run.folder / file).exists():
+        if source.run.finished(name):
             write_whole(target.run.folder / file, (source.run.folder / file).read_bytes())
+
+
+def _enter(bench: Bench, names: Sequence[str]) -> None:
+    """Enter stages that were copied into the ledger, as if they had been made there."""
+    for name in names:
+        file = f"state/{name}.json"
+        if (bench.run.folder / file).exists():
+            bench.run.record(name, [file, *([STEPS, MODEL] if name == TRAINING else [])])
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -9,6 +9,7 @@ The tree::
       ModelError    a model folder, a tokenizer, an adapter
       TrainError    training itself
       RunError      a run directory
+        RefusedError  one that is in use, or not whole; nothing in it was touched
 
 An error carries one or more `Problem`s, so that a user reads all mistakes at once::
 
@@ -26,11 +27,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
+
+from instil.sanitize import LONGEST_QUOTED, shortened, visible
+
+_LONGEST_SENTENCE = 600  # it may quote values itself
+_LONGEST_LIST = 2000
+_MOST_COMPARED = 2000  # names: comparing is slow
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake, told so that it can be mended."""
+    """One mistake, told so that it can be mended.
+
+    What it quotes is cut at some 200 characters and its control characters are written out, so
+    that no value from outside reaches a terminal or fills a screen.
+    """
 
     what: str
     """What is wrong, in one sentence."""
@@ -46,15 +58,16 @@ class Problem:
     """The next thing to do, something to paste where possible."""
 
     def __str__(self) -> str:
-        lines = [f"{self.where}: {self.what}" if self.where else self.what]
+        what = shortened(self.what, most=_LONGEST_SENTENCE)
+        lines = [f"{shortened(self.where)}: {what}" if self.where else what]
         details = (
-            ("found", self.found),
-            ("allowed", self.allowed),
-            ("did you mean", self.nearest),
-            ("to fix", self.fix),
+            ("found", shortened(self.found)),
+            ("allowed", shortened(self.allowed, most=_LONGEST_LIST)),
+            ("did you mean", shortened(self.nearest)),
+            ("to fix", shortened(self.fix, most=_LONGEST_SENTENCE)),
         )
         lines += [f"  {name}: {text}" for name, text in details if text]
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
 
 class InstilError(Exception):
@@ -96,12 +109,18 @@ class RunError(InstilError):
     """A run directory cannot be written or read."""
 
 
+class RefusedError(RunError):
+    """A run directory is in use, or is not what was written: nothing in it was touched."""
+
+
 def nearest(value: str, allowed: Iterable[str]) -> str:
     """Return the allowed name most like `value`, or an empty text when none is near.
 
     >>> nearest("lerning_rate", ["learning_rate", "num_train_epochs"])
     'learning_rate'
     """
-    names = {name.lower(): name for name in allowed}
+    names = {name.lower(): name for name in islice(allowed, _MOST_COMPARED)}
+    if len(value) > LONGEST_QUOTED:
+        return ""
     found = difflib.get_close_matches(value.lower(), names, n=1, cutoff=0.6)
     return names[found[0]] if found else ""

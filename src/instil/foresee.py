@@ -240,7 +240,8 @@ def _seconds(
         # them, the choice of a template, two models on test, wordings.
         looks = VALIDATIONS + 1 + 2 + tried
         asked = ladder + looks * len(d.validation) / len(d.answering) + len(d.validation)
-        few = len(d.test) if d.held_out else min(ROBUSTNESS_ROWS, len(d.test))
+        whole = d.held_out and not d.few_rows
+        few = len(d.test) if whole else min(ROBUSTNESS_ROWS, len(d.test))
         asked += 3 * len(d.test) / len(d.answering) + 2 * few * phrasings
         own = sum(owns[d.task.id])
         scored += asked * own

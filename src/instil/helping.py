@@ -39,7 +39,12 @@ def several_processes() -> Iterator[bool]:
 
 
 def help_train(
-    recipe: Recipe, folder: ModelFolder, encoded: TrainingData, rate: float, checkpoint: Path
+    recipe: Recipe,
+    folder: ModelFolder,
+    encoded: TrainingData,
+    rate: float,
+    checkpoint: Path,
+    run: str,
 ) -> None:
     """Take this process's share of a training; nothing is written, nothing said.
 
@@ -49,11 +54,12 @@ def help_train(
         encoded: The examples, as the first process has encoded them.
         rate: The peak learning rate that it has found.
         checkpoint: Where the training's state lies, if it goes on from one.
+        run: The run's id.
     """
     from instil.train.fit import fit
 
     loaded = adapted(recipe, folder)
-    plan = training_plan(recipe, encoded, rate=rate, checkpoint=checkpoint)
+    plan = training_plan(recipe, encoded, rate=rate, checkpoint=checkpoint, run=run)
     wanted = objective(recipe, folder)
     # Whatever ends the training ends it in the first process too, which tells of it.
     with contextlib.suppress(KeyboardInterrupt, TrainError):

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from instil.compare.average import averages
 from instil.compare.budget import budget_sentence, check_budget
-from instil.compare.verdict import PROMPTING, TUNED, ZERO_SHOT, verdict
+from instil.compare.cheapest import use_sentence
+from instil.compare.learning import learnt
+from instil.compare.verdict import PROBE, PROMPTING, TUNED, ZERO_SHOT, not_learnt, verdict
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
 from instil.opening import OPENED, TEST, Look, looks_sentence, open_test
@@ -17,6 +20,7 @@ from instil.results import (
     Arm,
     Costs,
     GuardResult,
+    Learnt,
     Mistake,
     MixLine,
     Phrasings,
@@ -27,14 +31,16 @@ from instil.results import (
     TrainingSummary,
     Turn,
 )
-from instil.run import load_manifest
-from instil.stages import ROBUSTNESS_ROWS, Bench, Ladder, load_base, load_tuned
+from instil.run import SUMMED_UP, load_manifest
+from instil.stages import ROBUSTNESS_ROWS, Bench, Ladder, load_base, load_tuned, score_files
 from instil.training import Trained
-from instil.types import Comparison, Part, Row
+from instil.types import Comparison, Message, Part, Row, Template
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores, GuardTask
     from instil.model.load import LoadedModel, ModelFolder
+
+GUARD_SCORES = "scores/guard.jsonl"
 
 
 def test(
@@ -57,7 +63,7 @@ def test(
         base, tuned = load_base(bench.recipe, folder), load_tuned(bench, folder)
         return tuple(_judge_task(bench, base, tuned, d, ladders[d.task.id], training) for d in data)
 
-    return bench.run.kept(TEST, tuple[TaskResult, ...], judge)
+    return bench.run.kept(TEST, tuple[TaskResult, ...], judge, files=score_files(data))
 
 
 def _judge_task(
@@ -78,7 +84,8 @@ def _judge_task(
         template = contest.best_template(tuned, data, data.validation, seed=seed, on_done=done)
     way = Prompting(template)
     # Held-out phrasings are a question of their own, so they are asked on every test row.
-    few = data.test if data.held_out else data.test[:ROBUSTNESS_ROWS]
+    whole = data.held_out and not data.few_rows
+    few = data.test if whole else data.test[:ROBUSTNESS_ROWS]
     scoring = RAW if data.task.choices else GENERATED
     with bench.stage(f"test {name}") as done:
         ask = partial(contest.ask, way=way, scoring=scoring, rows=data.test, on_done=done)
@@ -101,7 +108,18 @@ def _judge_task(
             zero,
         ]
         if data.task.choices and bench.recipe.baselines.tfidf:
-            others.append(contest.ask_tfidf(data, template))
+            others.append(contest.ask_words(data, template))
+        if data.task.choices and bench.recipe.baselines.probe:
+            # Its template does not depend on the training, so that a study asks once.
+            first = data.answering[0]
+            others.append(
+                bench.of_base(
+                    PROBE,
+                    contest.Contender,
+                    partial(contest.ask_states, base, data, first, seed=seed, on_done=done),
+                    inputs=(data.task, first, data.train, data.test),
+                )
+            )
     with bench.stage(f"wordings of {name}") as done:
         reword = partial(contest.over_templates, data=data, rows=few, on_done=done)
         wordings = [
@@ -119,14 +137,19 @@ def _judge_task(
     return task_result(
         data,
         ladder=ladder.rungs,
-        arms=tuple(
-            contest.to_arm(c, data, costs=costs.get(c.name, Costs(seconds=c.seconds)))
-            for c in everyone
-        ),
+        arms=tuple(contest.to_arm(c, data, costs=costs.get(c.name, Costs())) for c in everyone),
         comparisons=tuple(contest.against(other, best, seed=seed) for other in others),
+        rivals=tuple(contest.against(a, b, seed=seed) for a, b in combinations(others, 2)),
         templates=tuple(score for each in wordings for score in each.scores),
         mistakes=contest.worst_mistakes(best),
         phrasings=tuple(w.phrasings(seed=seed) for w in wordings) if data.held_out else (),
+        learnt=learnt(
+            best.marked.examples,
+            best.marked.predictions,
+            labels=data.task.choices,
+            counts=data.balance.get(Part.TRAIN),
+            seed=seed,
+        ),
     )
 
 
@@ -139,6 +162,8 @@ def task_result(
     templates: tuple[TemplateScore, ...],
     mistakes: tuple[Mistake, ...],
     phrasings: tuple[Phrasings, ...] = (),
+    learnt: Learnt | None = None,
+    rivals: tuple[Comparison, ...] = (),
 ) -> TaskResult:
     """Put a task's findings beside what is known of its rows."""
     parts = {str(part): data.part(part) for part in Part}
@@ -158,6 +183,8 @@ def task_result(
         mistakes=mistakes,
         phrasings=phrasings,
         labels=data.task.labels,
+        learnt=learnt,
+        rivals=rivals,
     )
 
 
@@ -191,6 +218,8 @@ def compare_guard(
     """Pair the guard's scores before and after training; `scores/guard.jsonl` has every row."""
     from instil.compare.forgetting import guard_lines, ledger
 
+    # A run that was finished and is gone on with writes these and the summary anew.
+    bench.run.forget(SUMMED_UP)
     bench.run.write_scores("guard", guard_lines(guard, before, after))
     return ledger(guard, before, after)
 
@@ -210,14 +239,20 @@ def sum_up(
     manifest = load_manifest(bench.run.folder)
     budget = check_budget(forgotten, budget=bench.recipe.forgetting.budget)
     opened = manifest[OPENED]
-    sentences = verdict(results, forgotten, training=trained.summary)
+    stored = folder_bytes(folder.path)
+    bought, *rest = verdict(results, forgotten, training=trained.summary)
+    use = use_sentence(results, model_bytes=stored)
+    sentences = (bought, *([use] if use else []), *rest)
     if len(opened) > 1:
         sentences = (looks_sentence(len(opened)), *sentences)
+    nothing = not_learnt(results, training=trained.summary)
+    if nothing:
+        sentences = (nothing, *sentences)
     return RunSummary(
         name=bench.run.name,
         model=folder.name,
         model_parameters=trained.base_parameters,
-        model_bytes=folder_bytes(folder.path),
+        model_bytes=stored,
         model_licence=folder.licence,
         tasks=tuple(results),
         training=trained.summary,
@@ -240,4 +275,12 @@ def rendered(data: TaskData) -> list[Turn]:
     """Render one training row through every template, for people to read."""
     templates = (*data.templates, *data.held_out)
     examples = [(t, render_example(data.task, t, data.train[0])) for t in templates]
-    return [Turn(t.id, t.role, example.messages, example.answer.shown) for t, example in examples]
+    return [
+        Turn(t.id, t.role, example.messages, example.answer.shown, _wording(t))
+        for t, example in examples
+    ]
+
+
+def _wording(template: Template) -> tuple[Message, ...]:
+    turns = (Message("system", template.system), Message("user", template.prompt))
+    return tuple(turn for turn in turns if turn.content)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.data.prepare import TaskData
+from instil.ledger import MODEL
 from instil.recipe import Method
 from instil.results import Moved
 from instil.stages import Bench, choosing_guard, load_base, load_tuned
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores, GuardTask
     from instil.model.divergence import States
     from instil.model.load import ModelFolder
+
+_ADAPTER = f"{MODEL}/adapter_config.json"
 
 
 # --- how much of the tuning is handed over -------------------------------------------------------
@@ -79,14 +82,21 @@ def _choose(
 
 
 def _hand_over(bench: Bench, folder: ModelFolder, share: float) -> None:
+    """Put the model at a share of the way into `model/`; doing it again after a stop is no harm."""
     if _has_adapter(bench):
-        from instil.model.interpolate import scale_adapter
-
-        # Counted from the recipe's, so that doing it again after a stop does no harm.
-        scale_adapter(bench.run.model, lora_alpha=share * bench.recipe.lora.lora_alpha)
+        bench.run.kept("handed-over", float, lambda: _scale(bench, share), files=[_ADAPTER])
         return
-    bench.run.kept("handed-over", float, lambda: _mix_weights(bench, folder, share))
+    bench.run.kept("handed-over", float, lambda: _mix_weights(bench, folder, share), files=[MODEL])
     shutil.rmtree(_aside(bench), ignore_errors=True)
+
+
+def _scale(bench: Bench, share: float) -> float:
+    """Scale the adapter, counted from the recipe's scale."""
+    from instil.model.interpolate import scale_adapter
+
+    bench.run.release(_ADAPTER)
+    scale_adapter(bench.run.model, lora_alpha=share * bench.recipe.lora.lora_alpha)
+    return share
 
 
 def _mix_weights(bench: Bench, folder: ModelFolder, share: float) -> float:
@@ -96,6 +106,7 @@ def _mix_weights(bench: Bench, folder: ModelFolder, share: float) -> float:
     from instil.model.interpolate import blend
 
     recipe, aside = bench.recipe, _aside(bench)
+    bench.run.release(MODEL)
     if not aside.exists():
         os.replace(bench.run.model, aside)
     tuned = load_shipped(aside, base=folder, device=recipe.device, dtype=recipe.dtype)

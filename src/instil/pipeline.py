@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.autopilot import pick_method
+from instil.files import write_whole
 from instil.fitting import fit_context
-from instil.judge import compare_guard, sum_up, test
+from instil.judge import GUARD_SCORES, compare_guard, sum_up, test
 from instil.keeping import how_far, settle
 from instil.opening import Look, prepare_look
 from instil.preflight import preflight
@@ -27,8 +28,8 @@ from instil.run import (
     load_steps,
     load_summary,
     open_run,
+    require_whole,
     save_summary,
-    write_whole,
 )
 from instil.stages import (
     Bench,
@@ -55,6 +56,7 @@ def run_recipe(
     progress: Progress,
     look: Look = Look.ONCE,
     shared: Path | None = None,
+    restart_from: str = "",
 ) -> Path:
     """Do all that a recipe says, and return the run directory.
 
@@ -65,17 +67,25 @@ def run_recipe(
         progress: Shows what is under way.
         look: Whether a run that has been judged is judged again on the same test rows.
         shared: Where the runs of a study keep what is the same for several of them; None: nowhere.
+        restart_from: With `resume`: a finished stage to do anew, with all later ones.
 
     Raises:
         InstilError: Whatever the user can mend.
     """
-    with open_run(recipe, folder=folder, resume=resume, shared=shared) as run:
+    with open_run(
+        recipe,
+        folder=folder,
+        resume=resume,
+        shared=shared,
+        restart_from=restart_from,
+        again=look is Look.AGAIN,
+    ) as run:
         prepare_look(run, look=look)
         bench = Bench(run, progress)
         rows = split_rows(bench)
         model = find_model(bench, rows)
         data = fit_context(recipe, model, rows)
-        keep_splits(bench, data)
+        keep_splits(bench, model, data)
         note_chat(bench, model, data)
         encoded = add_replay(bench, model, data, preflight(recipe, model, data))
         show_mix(bench, encoded)
@@ -90,8 +100,8 @@ def run_recipe(
         forgotten = compare_guard(bench, guard, before, after)
         summary = sum_up(bench, model, data, results, forgotten, trained, encoded.mix)
         found = replace(summary, moved=moved, interpolation=interpolation, methods=methods)
-        save_summary(run, found)
-    rebuild_report(folder)
+        save_summary(run, found, files=[GUARD_SCORES])
+        rebuild_report(folder)
     return folder
 
 
@@ -99,8 +109,9 @@ def rebuild_report(folder: Path) -> Path:
     """Write `report.html` and the model card anew from the run's figures; return the report.
 
     Raises:
-        RunError: The folder is no finished run.
+        RunError: The folder is no finished run, or is not what was written.
     """
+    require_whole(folder)
     summary, manifest = load_summary(folder), load_manifest(folder)
     report = build_report(summary, steps=load_steps(folder), manifest=manifest)
     write_whole(folder / "report.html", to_html(report).encode())
@@ -114,9 +125,13 @@ def compare_runs(a: Path, b: Path) -> list[Comparison]:
     """Compare the tuned models of two runs on the test rows that both have scored.
 
     Raises:
-        RunError: A run is not finished, or the two share no test rows of a task.
+        RunError: A run is not finished or not what was written, or the two share no test rows of a
+            task.
     """
     from instil.compare.runs import compare_scores
+
+    require_whole(a)
+    require_whole(b)
 
     return compare_scores(
         {task.task: load_scores(a, f"test-{task.task}") for task in load_summary(a).tasks},

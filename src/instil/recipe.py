@@ -25,6 +25,7 @@ from instil.errors import Problem, RecipeError
 from instil.overrides import override
 from instil.sections import (
     All,
+    Auto,
     Baselines,
     ByRule,
     Forgetting,
@@ -81,8 +82,11 @@ class TaskUse(Section):
     train: int | None = Field(
         None, ge=1, description="Rows to train on; null: all that validation and test leave over."
     )
-    templates: All | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
-        "all", description="Templates to train through: all, or a list of their ids."
+    templates: Auto | All | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
+        "auto",
+        description="Templates to train through: all, a list of their ids, or auto: of a single "
+        "task with choices the first that ask its question, one for each 1000 training rows; else "
+        "all.",
     )
     held_out_templates: (
         Annotated[float, Field(gt=0, lt=1)]
@@ -93,7 +97,10 @@ class TaskUse(Section):
         description="Phrasings to test on and not to train on: a share (0.3), or ids; null: none.",
     )
     weight: float | None = Field(
-        None, gt=0, description="Share of the mix, relative to the other tasks'; null: by size."
+        None,
+        gt=0,
+        le=1e9,
+        description="Share of the mix, relative to the other tasks'; null: by size.",
     )
 
 
@@ -312,26 +319,34 @@ def _template_file(template: str, folder: Path) -> str:
     return os.path.abspath(folder / Path(template).expanduser())
 
 
+HIGHEST_RATE = 2e-3
+"""Of the rule, with LoRA: narrower models than some 340 were not in its fit."""
+
+
 def resolve_learning_rate(
-    learning_rate: float | ByRule, *, method: Method | str, parameters: int
+    learning_rate: float | ByRule, *, method: Method | str, width: int
 ) -> float:
     """Return the peak learning rate; for `rule`, and for `auto` where nothing is tried, by a rule.
 
-    The rule: with LoRA 5e-4 under 1 billion parameters and 2e-4 from there on, and a
-    tenth of that for full fine-tuning. The factor of ten, and that the rate does not depend on
-    the rank, are from Schulman et al., "LoRA Without Regret" (2025); 5e-4 is what tuned
-    SmolLM2-135M best in our own trials.
+    The rule: 5e-4 * (2000 / width) ** 0.78 with LoRA, in two digits, and a tenth of that for full
+    fine-tuning. It is the fit of Schulman et al., "LoRA Without Regret" (2025), for llama-like
+    models, as their cookbook has it; the rate does not depend on the rank. What we measured with a
+    width of 576 agrees (docs/defaults.md).
 
-    >>> resolve_learning_rate("rule", method="lora", parameters=135_000_000)
-    0.0005
-    >>> resolve_learning_rate("rule", method="full", parameters=8_000_000_000)
-    2e-05
+    Args:
+        learning_rate: As the recipe has it.
+        method: lora or full.
+        width: Of the model's hidden states.
+
+    >>> resolve_learning_rate("rule", method="lora", width=576)
+    0.0013
+    >>> resolve_learning_rate("rule", method="full", width=4096)
+    2.9e-05
     """
     if not isinstance(learning_rate, str):
         return learning_rate
-    if method == Method.LORA:
-        return 5e-4 if parameters < 1_000_000_000 else 2e-4
-    return 5e-5 if parameters < 1_000_000_000 else 2e-5
+    lora = min(HIGHEST_RATE, 5e-4 * (2000 / width) ** 0.78)
+    return float(f"{lora / 10 if method == Method.FULL else lora:.1e}")
 
 
 def run_name(path: Path) -> str:

@@ -96,7 +96,7 @@ def replay_needed(recipe: Recipe, encoded: TrainingData) -> int:
     if share is None:
         return 0
     epoch = replay_count(sum(line.examples for line in encoded.mix), share=share)
-    return epoch * math.ceil(recipe.train.num_train_epochs)
+    return epoch * math.ceil(encoded.epochs)
 
 
 def _with_texts(

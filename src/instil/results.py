@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from instil.trials import Interpolation, Methods, Sweep
-from instil.types import Comparison, Message, Piece, Role, Summary
+from instil.types import Comparison, Estimate, Message, Piece, Role, Summary, TaskLook
 
 MEAN_SCORE = "mean_score"
 """Stands for the metric of an average over tasks that are judged by different ones."""
@@ -67,11 +67,19 @@ class Costs:
     peak_memory_bytes: int = 0
     """Of the process, up to the end of that work."""
     bytes_on_disk: int = 0
-    """What must be stored beside the base model."""
+    """What must be stored, beside the base model where that is needed."""
     tokens_per_prediction: float = 0.0
     """Prompt and new tokens of one prediction, mean over test."""
     predictions_per_second: float = 0.0
-    """As measured on test."""
+    """As measured on test, all rows at once."""
+    needs_model: bool = True
+    """Whether the base model is needed to answer."""
+
+    @property
+    def milliseconds(self) -> float:
+        """An answer takes, as measured on test; 0 where it was not measured."""
+        rate = self.predictions_per_second
+        return 1000 / rate if rate else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,7 @@ class Arm:
     """One contender on the test rows."""
 
     name: str
-    """prompting, tuned, tfidf, zero_shot."""
+    """prompting, tuned, tfidf, probe, zero_shot."""
     label: str
     """For people: `5-shot prompting (calibrated)`."""
     template: str
@@ -162,6 +170,30 @@ class TaskResult:
     """One an arm; empty where no phrasing was held out."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Value in the data -> the label that stands for it; empty: the labels are the values."""
+    learnt: Learnt | None = None
+    """Whether anything was; None in runs of an earlier version."""
+    rivals: tuple[Comparison, ...] = ()
+    """Each pair of the other arms, in the metric that decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """The tuned model on test beside always giving the same answer."""
+
+    answer: str
+    """The commonest that it gave."""
+    answers: int
+    """Different ones that it gave."""
+    wanted: int
+    """Different ones that are right."""
+    always: str = ""
+    """The commonest class of the training rows; empty where choices are not classes."""
+    right: float | None = None
+    """Share of right answers of the tuned model, 0 to 1; None without choices."""
+    comparison: Comparison | None = None
+    """Accuracy minus that of always giving `always`, or of guessing, paired by row."""
+    apart: Estimate | None = None
+    """How well its scores tell the classes apart, as in `TaskLook`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +275,39 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """Why nothing may be learnt, and what to try."""
+
+    what: str
+    """The cause."""
+    fix: str
+    """Keys of the recipe or the task file with their values, or a command."""
+    known: bool = False
+    """Whether the run's own facts point to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A look at validation by which nothing was learnt of a task."""
+
+    step: int
+    """After which it was taken."""
+    of_steps: int
+    """Steps of the whole training."""
+    look: TaskLook
+    """What it showed, without the figures of each row."""
+    one_answer: bool
+    """Whether all rows got the same answer."""
+    causes: tuple[Cause, ...]
+    """Those that the run's facts point to first."""
+    classifier: Estimate | None = None
+    """How far TF-IDF with logistic regression, trained on the same rows, is above always giving the
+    commonest class, on the validation rows; None: it was not asked."""
+    over: int | None = None
+    """The step by which two looks in a row had shown something learnt after all; None: none had."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingSummary:
     """How the training went."""
 
@@ -280,6 +345,8 @@ class TrainingSummary:
     """How the frozen base was packed (nf4); None: it was not."""
     left_out: tuple[LeftOut, ...] = ()
     """What carries no adapter though `all-linear` was asked for."""
+    alarms: tuple[Alarm, ...] = ()
+    """Tasks of which nothing was learnt by half of the steps."""
 
     @property
     def number_format(self) -> str:
@@ -346,6 +413,8 @@ class Turn:
     """The prompt."""
     target: str
     """The completion."""
+    wording: tuple[Message, ...] = ()
+    """The prompt's own words, without any row: the template's source."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
 
     recipe.yaml    resolved, every default written out
     manifest.json  format version, versions, machine, seeds, fingerprints, when the test was opened
+    ledger.json    the SHA-256 of every file that a stage wrote, and what it was made from
     split.json     which rows train, validate, test
     steps.jsonl    one line a step
     scores/*.jsonl one line an example
@@ -13,7 +14,10 @@
     report.html    one self-contained file
     model/         adapter or weights, tokenizer, chat template, model card
 
-Every file is written under a temporary name and renamed, so that what is there is whole.
+Every file is written under a temporary name and renamed, so that what is there is whole; one
+process at a time works in the folder (`instil.lock`), and what it finds there is checked by the
+ledger (`instil.ledger`). recipe.yaml is written last of what a run begins with: where it is, a run
+is.
 """
 
 from __future__ import annotations
@@ -26,21 +30,30 @@ import os
 import platform
 import shutil
 import subprocess
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from instil.errors import Problem, RunError
+from instil import ledger
+from instil.errors import Problem, RefusedError, RunError
+from instil.files import is_scratch, sweep, write_whole
+from instil.ledger import LEDGER, Ledger, load_ledger, read_sealed, save_ledger, write_sealed
+from instil.lock import HOLDER, LOCK, hold, holder
 from instil.recipe import Recipe, load_recipe, to_yaml
 from instil.results import RunSummary
 from instil.types import Step
 
-FORMAT_VERSION = 1
-RECIPE, SUMMARY = "recipe.yaml", "summary.json"
+FORMAT_VERSION = 2
+"""2: with a ledger. A finished run of format 1 is still read, without any check."""
+RECIPE, MANIFEST, SUMMARY = "recipe.yaml", "manifest.json", "summary.json"
+SPLITS, STEPS, REPORT = "split.json", "steps.jsonl", "report.html"
+TRAINING, SUMMED_UP = "training", "summary"
+"""The stages that write `model/` and `summary.json`."""
 PACKAGES = ("instil", "torch", "transformers", "peft", "tokenizers", "scikit-learn", "safetensors")
 T = TypeVar("T")
 
@@ -62,6 +75,11 @@ class Run:
         return self.folder.resolve().name
 
     @property
+    def id(self) -> str:
+        """What no other run is called; empty for a part of a run (`arms/`)."""
+        return str(load_manifest(self.folder).get("run_id", ""))
+
+    @property
     def model(self) -> Path:
         """What is handed over."""
         return self.folder / "model"
@@ -71,21 +89,73 @@ class Run:
         """The state of the training."""
         return self.folder / "checkpoints" / "last"
 
-    def kept(self, stage: str, kind: Any, compute: Callable[[], T]) -> T:
+    def kept(
+        self,
+        stage: str,
+        kind: Any,
+        compute: Callable[[], T],
+        *,
+        files: Sequence[str] = (),
+        inputs: Mapping[str, str] | None = None,
+    ) -> T:
         """Return a stage's result: from `state/`, if it finished before, else compute and keep it.
 
         Args:
             stage: Names the file.
             kind: The result's type, as pydantic takes it.
             compute: Called where there is nothing yet.
+            files: What else it writes, as paths within the run directory; a folder stands for all
+                files in it.
+            inputs: What it is made from -> a fingerprint.
+
+        Raises:
+            RefusedError: It was made from something else, or its file was changed.
+        """
+        if self.finished(stage, inputs=inputs):
+            known: T = self.read(stage, kind)
+            return known
+        result = compute()
+        name = f"state/{stage}.json"
+        write_whole(self.folder / name, TypeAdapter(kind).dump_json(result, indent=1))
+        self.record(stage, [name, *files], inputs=inputs)
+        return result
+
+    def read(self, stage: str, kind: Any) -> Any:
+        """Read a finished stage's result.
+
+        Args:
+            stage: Its name.
+            kind: The result's type, as pydantic takes it.
+
+        Raises:
+            RefusedError: Its file was changed.
+            RunError: It cannot be read.
         """
         path = self.folder / "state" / f"{stage}.json"
-        adapter: TypeAdapter[T] = TypeAdapter(kind)
-        if path.exists():
-            return _validated(adapter, path.read_bytes(), where=str(path))
-        result = compute()
-        write_whole(path, adapter.dump_json(result, indent=1))
-        return result
+        return _validated(TypeAdapter(kind), path.read_bytes(), where=str(path))
+
+    def finished(self, stage: str, *, inputs: Mapping[str, str] | None = None) -> bool:
+        """Whether a stage was finished; from the same inputs, where there are some to compare.
+
+        Raises:
+            RefusedError: It was made from something else.
+        """
+        stages = load_ledger(self.folder).stages
+        if stage not in stages:
+            return False
+        found = ledger.input_differences(stage, stages[stage].inputs, inputs or {})
+        ledger.refuse(self.folder, found if inputs is not None else [], stages=stages)
+        return True
+
+    def record(
+        self, stage: str, files: Sequence[str], *, inputs: Mapping[str, str] | None = None
+    ) -> None:
+        """Enter a finished stage into the ledger, with the files that it wrote."""
+        ledger.record(self.folder, stage, files, inputs=inputs)
+
+    def release(self, *paths: str) -> None:
+        """Note in the ledger that files are about to be changed."""
+        ledger.release(self.folder, paths)
 
     def shared_or(
         self, name: str, kind: Any, compute: Callable[[], T], *, inputs: Sequence[object]
@@ -105,13 +175,15 @@ class Run:
         adapter: TypeAdapter[T] = TypeAdapter(kind)
         if path.exists():
             self.note(taken_over=[*load_manifest(self.folder).get("taken_over", []), path.name])
-            return _validated(adapter, path.read_bytes(), where=str(path))
+            known = read_sealed(path, fix=f"delete it: it is then computed anew: {path}")["result"]
+            return adapter.validate_python(known)
         result = compute()
-        write_whole(path, adapter.dump_json(result))
+        write_sealed(path, {"result": adapter.dump_python(result, mode="json")})
         return result
 
     def forget(self, stage: str) -> None:
         """Drop a stage's result, so that it is computed anew."""
+        ledger.forget(self.folder, [stage])
         (self.folder / "state" / f"{stage}.json").unlink(missing_ok=True)
 
     def write_scores(self, name: str, lines: Iterable[Mapping[str, object]]) -> None:
@@ -119,25 +191,60 @@ class Run:
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         write_whole(self.folder / "scores" / f"{name}.jsonl", text.encode())
 
-    def begin_steps(self, *, up_to: int) -> None:
-        """Drop the lines of steps after `up_to`: a resumed training will take those anew."""
-        kept = [step for step in load_steps(self.folder) if step.step <= up_to]
-        lines = [_STEP.dump_json(step) for step in kept]
-        write_whole(self.folder / "steps.jsonl", b"".join(line + b"\n" for line in lines))
+    def begin_steps(self, *, up_to: int, digest: str = "") -> None:
+        """Drop the lines of steps after `up_to`: a resumed training will take those anew.
+
+        Args:
+            up_to: The step of the checkpoint; 0: there is none.
+            digest: Of the steps up to there (`steps_digest`), as the checkpoint has it.
+
+        Raises:
+            RefusedError: They are not the steps that led to the checkpoint.
+        """
+        path = self.folder / STEPS
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        kept = b"".join(line + b"\n" for line in lines[:up_to])
+        if up_to and _chained(lines[:up_to]) != digest:
+            different = ledger.Difference(
+                f"{STEPS} is not what the training wrote up to its checkpoint (step {up_to})",
+                TRAINING,
+            )
+            ledger.refuse(self.folder, [different], stages=[TRAINING])
+        write_whole(path, kept)
 
     def add_step(self, step: Step) -> None:
         """Append a line to `steps.jsonl`."""
-        with (self.folder / "steps.jsonl").open("ab") as file:
-            file.write(_STEP.dump_json(step) + b"\n")
+        with (self.folder / STEPS).open("ab") as file:
+            file.write(step_line(step) + b"\n")
 
     def note(self, **facts: object) -> None:
         """Add facts to the manifest."""
-        path = self.folder / "manifest.json"
-        known = load_manifest(self.folder) if path.exists() else {}
-        write_whole(path, json.dumps({**known, **facts}, indent=2, ensure_ascii=False).encode())
+        path = self.folder / MANIFEST
+        write_sealed(path, {**load_manifest(self.folder), **facts})
 
 
 _STEP = TypeAdapter(Step)
+
+
+def step_line(step: Step) -> bytes:
+    """Return a step as a line of `steps.jsonl`, without its end."""
+    return _STEP.dump_json(step)
+
+
+def steps_digest(before: str, step: Step) -> str:
+    """Return the digest of all steps so far, from that of the steps before; empty: there are none.
+
+    A chain, so that a checkpoint can tell which steps led to it.
+    """
+    return _chained([step_line(step)], before=before)
+
+
+def _chained(lines: Sequence[bytes], *, before: str = "") -> str:
+    for line in lines:
+        before = hashlib.sha256(before.encode() + line).hexdigest()
+    return before
+
+
 _SUMMARY = TypeAdapter(RunSummary)
 _MANIFEST = TypeAdapter(dict[str, Any])
 
@@ -163,60 +270,102 @@ def _validated(adapter: TypeAdapter[T], data: bytes, *, where: str) -> T:
         ) from error
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, then rename it; parent folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        scratch.write_bytes(data)
-        os.replace(scratch, path)
-    except OSError:
-        scratch.unlink(missing_ok=True)
-        raise
+def is_vacant(folder: Path) -> bool:
+    """Whether a run may begin in a folder: it does not exist, or holds the beginning of one alone.
+
+    A process that is killed while it begins a run, or takes back its beginning, leaves its lock,
+    ledger, manifest, split or scratch files, but no recipe.yaml.
+    """
+    if not folder.is_dir():
+        return not folder.exists()
+    beginnings = {LEDGER, MANIFEST, SPLITS, LOCK, HOLDER}
+    return all(p.name in beginnings or is_scratch(p) for p in folder.iterdir())
 
 
 @contextlib.contextmanager
 def open_run(
-    recipe: Recipe, *, folder: Path, resume: bool, shared: Path | None = None
+    recipe: Recipe,
+    *,
+    folder: Path,
+    resume: bool,
+    shared: Path | None = None,
+    restart_from: str = "",
+    again: bool = False,
 ) -> Iterator[Run]:
-    """Begin a run directory, or go on with one.
+    """Begin a run directory, or go on with one, and keep other processes out of it.
 
     A new directory in which nothing has been finished yet when an error ends the run is removed
     again, so that a user's mistake leaves nothing half-written.
 
+    Args:
+        recipe: What is run.
+        folder: The run directory.
+        resume: Go on with it.
+        shared: Where runs of one study keep what is the same for several of them.
+        restart_from: A finished stage to do anew, with all later ones; empty: none.
+        again: Whether the test may be opened another time.
+
     Raises:
         RunError: It exists (and `resume` is not asked for), or it does not, or it is another
             recipe's or another version's.
+        RefusedError: Another process is at work in it, or it is not what was written.
     """
-    if resume:
-        _check_resumable(folder, recipe)
-    elif folder.exists():
-        raise RunError(
-            Problem(
-                f"{folder} exists",
-                where="run directory",
-                fix=f"give another with --folder, or go on with it: instil run --resume {folder}",
-            )
-        )
-    else:
-        folder.mkdir(parents=True)
-        write_whole(folder / RECIPE, to_yaml(recipe).encode())
-    run = Run(folder, recipe, shared)
-    run.note(**_facts(recipe))
-    try:
-        yield run
-    except (Exception, KeyboardInterrupt):
-        if not resume and not (folder / "state").exists():
-            shutil.rmtree(folder)
-        raise
+    if resume and not (folder / RECIPE).is_file():
+        raise RunError(_not_a_run(folder))
+    if not resume:
+        _check_vacant(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    with hold(folder, since=now()):
+        if resume:
+            _check_resumable(folder, recipe)
+        else:
+            _check_vacant(folder)  # another process may have been in it meanwhile
+        sweep(folder)
+        try:
+            if resume:
+                restart(folder, restart_from, again=again)
+                require_whole(folder)
+            else:
+                _begin(folder, recipe)
+            run = Run(folder, recipe, shared)
+            if resume:
+                run.note(resumed=[*load_manifest(folder).get("resumed", []), now()])
+            yield run
+        except (Exception, KeyboardInterrupt):
+            if not resume and not (folder / "state").exists():
+                (folder / RECIPE).unlink(missing_ok=True)  # first: without it there is no run
+                shutil.rmtree(folder, ignore_errors=True)  # it may be the working folder
+            raise
+
+
+def _check_vacant(folder: Path) -> None:
+    if not is_vacant(folder):
+        fix = f"give another with --folder, or go on with it: instil run --resume {folder}"
+        raise RunError(Problem(f"{folder} exists", where="run directory", fix=fix))
+
+
+def _not_a_run(folder: Path) -> Problem:
+    if folder.is_dir() and is_vacant(folder):
+        what = f"{folder} holds no run: it was stopped before it had begun"
+        return Problem(what, fix=f"begin it anew: instil run RECIPE --folder {folder}")
+    return Problem(f"{folder} is not a run directory: it has no recipe.yaml")
+
+
+def _begin(folder: Path, recipe: Recipe) -> None:
+    """Write what a run begins with."""
+    facts = _facts(recipe)
+    save_ledger(folder, Ledger(str(facts["run_id"])))
+    write_sealed(folder / MANIFEST, facts)
+    write_whole(folder / RECIPE, to_yaml(recipe).encode())
 
 
 def _check_resumable(folder: Path, recipe: Recipe) -> None:
-    if not (folder / RECIPE).is_file():
-        raise RunError(Problem(f"{folder} is not a run directory: it has no recipe.yaml"))
     if load_recipe(folder / RECIPE) != recipe:
         raise RunError(Problem(f"{folder} holds a run of another recipe", fix="begin a new run"))
+    if not (folder / MANIFEST).is_file():
+        raise RefusedError(_gone(folder, MANIFEST))
     manifest = load_manifest(folder)
+    run_ledger(folder)  # else another run's manifest would read as a change of the recipe
     if manifest.get("recipe_sha256", _fingerprint(recipe)) != _fingerprint(recipe):
         raise RunError(
             Problem(
@@ -226,29 +375,205 @@ def _check_resumable(folder: Path, recipe: Recipe) -> None:
                 f"{folder / 'recipe.yaml'} --folder ANOTHER",
             )
         )
-    found = manifest.get("format_version")
-    if found != FORMAT_VERSION:
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
         raise RunError(
             Problem(
                 f"{folder} was written by another version of instil",
-                found=str(found),
+                found=str(version),
                 allowed=str(FORMAT_VERSION),
                 fix="begin a new run",
             )
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a run has come."""
+
+    lines: tuple[str, ...]
+    """For people."""
+    problems: tuple[Problem, ...]
+    """What is not as it was written; none: the run is whole."""
+
+
+def describe(folder: Path) -> Status:
+    """Say how far a run has come and whether it is whole; nothing in it is changed.
+
+    What it was made from (rows, base model) is not looked at: `--resume` and `predict` do that.
+
+    Raises:
+        RunError: The folder is no run directory.
+    """
+    if not (folder / RECIPE).is_file():
+        raise RunError(_not_a_run(folder))
+    try:
+        kept = run_ledger(folder)
+    except RunError as error:
+        return Status(("NOT whole:",), error.problems)
+    problems: tuple[Problem, ...] = ()
+    try:
+        require_whole(folder)
+    except RefusedError as error:
+        problems = error.problems
+    who, files = holder(folder), sum(len(entry.files) for entry in kept.stages.values())
+    lines = [f"stages done: {', '.join(kept.stages) or 'none'}"]
+    if (folder / STEPS).is_file() and TRAINING not in kept.stages:
+        steps = (folder / STEPS).read_bytes().count(b"\n")
+        lines.append(f"training: {steps} steps so far")
+    if who:
+        lines.append(f"at work in it: {who}")
+    if SUMMED_UP in kept.stages:
+        lines.append("finished")
+    elif kept.run and not who:
+        lines.append(f"not finished: instil run --resume {folder}")
+    if not kept.run and not problems:
+        lines.append("made by an earlier version of instil: it has no ledger to be checked by")
+    elif not problems:
+        lines.append(f"whole: all {files} files are what was written")
+    else:
+        lines.append("NOT whole:")
+    return Status(tuple(lines), problems)
+
+
+# --- what is whole --------------------------------------------------------------------------------
+
+
+def require_whole(folder: Path) -> None:
+    """See that every file of a run's finished stages is what was written.
+
+    Runs of format 1 have no ledger, and are not checked.
+
+    Raises:
+        RefusedError: Something is gone or changed, each by its name.
+    """
+    kept = run_ledger(folder)
+    differences = ledger.file_differences(folder, kept)
+    for arm in sorted(folder.glob("arms/*")):  # what `method: auto` has tried
+        for each in ledger.file_differences(arm, load_ledger(arm)):
+            told = f"arms/{arm.name}/{each.what}"
+            differences.append(replace(each, what=told, stage="methods"))
+    ledger.refuse(folder, differences, stages=kept.stages)
+
+
+def require_same(folder: Path, now: Mapping[str, str], *, which: Callable[[str], bool]) -> None:
+    """See that some of what a run was made from is what it was.
+
+    Args:
+        folder: The run directory.
+        now: Name -> fingerprint, as it is now.
+        which: Whether a name is to be compared.
+
+    Raises:
+        RefusedError: Something differs, each by its name.
+    """
+    kept = run_ledger(folder)
+    for stage, entry in kept.stages.items():
+        before = {name: each for name, each in entry.inputs.items() if which(name)}
+        if before:
+            found = ledger.input_differences(stage, before, now)
+            ledger.refuse(folder, found, stages=kept.stages)
+
+
+def run_ledger(folder: Path) -> Ledger:
+    """Read the ledger of a run; an empty one where its format has none.
+
+    Raises:
+        RefusedError: It is gone, cannot be read, or is another run's.
+    """
+    if not (folder / MANIFEST).is_file():
+        if (folder / LEDGER).is_file():
+            raise RefusedError(_gone(folder, MANIFEST))
+        return Ledger()
+    manifest = load_manifest(folder)
+    if manifest.get("format_version", 1) == 1:
+        return Ledger()
+    if not (folder / LEDGER).is_file():
+        raise RefusedError(_gone(folder, LEDGER))
+    kept = load_ledger(folder)
+    if kept.run != manifest.get("run_id"):
+        what = f"{LEDGER} and {MANIFEST} are not of the same run"
+        fix = "bring back the run's own"
+        raise RefusedError(Problem(what, where=str(folder), fix=fix))
+    return kept
+
+
+def _gone(folder: Path, name: str) -> Problem:
+    fix = "bring it back, or begin a new run"
+    return Problem(
+        f"{name} is gone: nothing in this run can be checked", where=str(folder), fix=fix
+    )
+
+
+def restart(folder: Path, stage: str, *, again: bool) -> None:
+    """Drop a stage and all that were finished after it, with the files that they wrote.
+
+    Args:
+        folder: The run directory.
+        stage: Its name; empty: nothing is dropped.
+        again: Whether the test, where its stage is among them, may be opened another time.
+
+    Raises:
+        RunError: The stage has not been finished, or the test may not be opened.
+    """
+    if not stage:
+        return
+    stages = dict(run_ledger(folder).stages)
+    names = [*stages]
+    if TRAINING not in stages and (folder / STEPS).exists():
+        names.append(TRAINING)  # begun
+    if stage not in names:
+        what = f"this run has no finished stage {stage!r}"
+        raise RunError(Problem(what, where="--restart-from", allowed=", ".join(names)))
+    dropped = names[names.index(stage) :]
+    trained = names.index(TRAINING) if TRAINING in names else len(names)
+    if "handed-over" in dropped and TRAINING not in dropped:
+        dropped = names[trained:]  # the weights before it are not kept
+    if "test" in dropped and not again:
+        raise RunError(
+            Problem(
+                "the test of this run has been opened, and would be opened again",
+                where="--restart-from",
+                found=stage,
+                fix=f"instil run --resume {folder} --restart-from {stage} --look-again, and the "
+                "report says so",
+            )
+        )
+    anew = TRAINING in dropped or TRAINING not in names
+    paths = [path for name in dropped if name in stages for path in stages[name].files]
+    # What a training would go on from is removed before its stage is forgotten: a process that is
+    # killed between the two must not leave it to a run that is then made from something else.
+    _remove(folder, ["checkpoints"] if anew else [])
+    _remove(folder, ["arms"] if "methods" not in stages or "methods" in dropped else [])
+    ledger.forget(folder, dropped)
+    for path in (*paths, SUMMARY, REPORT, *([STEPS] if anew else [])):
+        (folder / path).unlink(missing_ok=True)
+    _remove(folder, [ledger.MODEL] if anew else [])
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        if (folder / name).exists():
+            shutil.rmtree(folder / name)
+
+
 def _facts(recipe: Recipe) -> dict[str, object]:
     return {
         "format_version": FORMAT_VERSION,
+        "run_id": uuid.uuid4().hex,
         "begun": now(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions(),
         "python": platform.python_version(),
         "machine": machine(),
         "git_revision": _git_revision(),
         "seed": recipe.seed,
         "recipe_sha256": _fingerprint(recipe),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that figures depend on."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _fingerprint(recipe: Recipe) -> str:
@@ -299,14 +624,22 @@ def _git_revision() -> str:
 
 
 def load_manifest(folder: Path) -> dict[str, Any]:
-    """Read `manifest.json`; an empty mapping where there is none."""
-    path = folder / "manifest.json"
-    return _validated(_MANIFEST, path.read_bytes(), where=str(path)) if path.exists() else {}
+    """Read `manifest.json`; an empty mapping where there is none.
+
+    Raises:
+        RefusedError: It is not what was written.
+        RunError: It cannot be read.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        return {}
+    known = _validated(_MANIFEST, path.read_bytes(), where=str(path))
+    return known if known.get("format_version", 0) == 1 else read_sealed(path)
 
 
 def load_steps(folder: Path) -> tuple[Step, ...]:
     """Read `steps.jsonl`; a last line cut short by a crash is passed over."""
-    path = folder / "steps.jsonl"
+    path = folder / STEPS
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     return tuple(
         _validated(_STEP, line, where=f"{path}:{number}")
@@ -331,9 +664,24 @@ def load_scores(folder: Path, name: str) -> list[dict[str, Any]]:
     ]
 
 
-def save_summary(run: Run, summary: RunSummary) -> None:
-    """Write `summary.json`."""
+def save_summary(run: Run, summary: RunSummary, *, files: Sequence[str] = ()) -> None:
+    """Write `summary.json`, and with it the run is finished.
+
+    Args:
+        run: The run.
+        summary: Every figure.
+        files: What else was written with it.
+    """
     write_whole(run.folder / SUMMARY, _SUMMARY.dump_json(summary, indent=1))
+    run.record(SUMMED_UP, [SUMMARY, *files])
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a folder is a run with all its figures."""
+    if not (folder / SUMMARY).is_file():
+        return False
+    kept = run_ledger(folder)
+    return not kept.run or SUMMED_UP in kept.stages
 
 
 def load_summary(folder: Path) -> RunSummary:
@@ -343,7 +691,7 @@ def load_summary(folder: Path) -> RunSummary:
         RunError: The folder is no finished run, or of another format.
     """
     path = folder / SUMMARY
-    if not path.is_file():
+    if not is_finished(folder):
         unfinished = (folder / RECIPE).is_file()
         raise RunError(
             Problem(

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from instil.types import KlOn, PerRow, TooLong
+from instil.types import KlOn, LossOver, PerRow, TooLong
 
 Auto = Literal["auto"]
 ByRule = Literal["auto", "rule"]
@@ -39,7 +39,7 @@ class Mix(Section):
     )
     temperature: float = Field(
         1.0,
-        gt=0,
+        ge=0.05,  # a power of 20
         le=100,
         description="Shares go by size ** (1 / temperature): 1 by size, more evens the tasks out.",
     )
@@ -156,14 +156,16 @@ class Train(Section):
 
     learning_rate: ByRule | Annotated[float, Field(gt=0, le=1)] = Field(
         "auto",
-        description="Peak learning rate; rule: 5e-4 for LoRA under 1B parameters and 2e-4 above, a "
-        "tenth of that for full; auto: others around it are tried too, where the training is long "
-        "enough.",
+        description="Peak learning rate; rule: by the model's width, 1.3e-3 at 576 and 2.9e-4 at "
+        "4096 for LoRA, a tenth of that for full; auto: others around it are tried too, where the "
+        "training is long enough.",
     )
-    num_train_epochs: float = Field(
-        2, gt=0, le=1000, description="How often every row is seen; 0.5 is half of them, once."
+    num_train_epochs: Auto | Annotated[float, Field(gt=0, le=1000)] = Field(
+        "auto",
+        description="How often every row is seen; 0.5 is half of them, once. auto: 2, or more (up "
+        "to 10) until there are 150 steps.",
     )
-    tokens_per_batch: int = Field(1024, ge=1, description="Tokens of one optimizer step.")
+    tokens_per_batch: int = Field(512, ge=1, description="Tokens of one optimizer step.")
     micro_batch_tokens: int = Field(
         1024,
         ge=8,
@@ -174,6 +176,11 @@ class Train(Section):
     )
     lr_scheduler_type: Scheduler = Field(
         Scheduler.LINEAR, description="How the rate falls after that: linear, cosine or constant."
+    )
+    loss_over: LossOver = Field(
+        LossOver.EXAMPLES,
+        description="What counts alike in a step's loss: tokens, or examples (the mean over each "
+        "one's tokens), so that short labels weigh as much as long texts.",
     )
     weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW's weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
@@ -190,13 +197,13 @@ class Train(Section):
         description="one: an epoch draws a template for each row; all: each row goes through all.",
     )
     eval_steps: Auto | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="Steps between two validations; auto: about six in a run."
+        "auto", description="Steps between two validations; auto: six in a run, or fewer."
     )
     early_stopping_patience: int | None = Field(
         3,
         ge=1,
         description="Validations with neither a better score nor a lower loss until training "
-        "ends; null: never.",
+        "ends, counted once something is shown to be learnt; null: never.",
     )
 
     @model_validator(mode="after")
@@ -223,6 +230,11 @@ class Baselines(Section):
     )
     tfidf: bool = Field(
         True, description="Also train TF-IDF + logistic regression on the same rows."
+    )
+    probe: bool = Field(
+        True,
+        description="Also train a linear probe: logistic regression on the base model's hidden "
+        "states of the same rows.",
     )
 
     @field_validator("shots")

@@ -13,15 +13,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from instil.data.audit import read_text, repeats_of
 from instil.data.prepare import TaskData, keep_apart, prepare, without_train
 from instil.data.split import save_splits
 from instil.data.uri import is_public
+from instil.files import write_whole
+from instil.origins import chat_origins, guard_origins, origins
 from instil.recipe import Method, Recipe, TaskUse
 from instil.results import Rung
-from instil.run import Run, load_manifest, now, write_whole
+from instil.run import SPLITS, Run, load_manifest, now
 from instil.tasks.task import load_task
 from instil.types import Part, Removed, Row, Task, Template, Thinking
 
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from instil.model.packed import Build
 
 T = TypeVar("T")
+SPLIT = "split"
+"""The first stage."""
 ROBUSTNESS_ROWS = 60
 """Test rows (at most) on which every template is tried."""
 
@@ -72,7 +77,13 @@ class Bench:
         facts = load_manifest(self.run.folder)
         recipe = self.recipe
         computed = (recipe.device, recipe.dtype, *([recipe.quantize] if recipe.quantize else []))
-        model = (facts["model"]["sha256"], facts["chat"], facts["versions"], *computed)
+        model = (
+            facts["model"]["sha256"],
+            facts["chat"],
+            facts["chat_template"],
+            facts["versions"],
+            *computed,
+        )
         return self.run.shared_or(name, kind, compute, inputs=(*model, *inputs))
 
     @contextmanager
@@ -209,10 +220,23 @@ def _in_guard(
             yield Removed(row.id, Part.TRAIN, "asked about by the guard", same, similarity=1.0)
 
 
-def keep_splits(bench: Bench, data: Sequence[TaskData]) -> None:
-    """Save who trains, validates and tests, before anything is asked."""
-    save_splits([d.split for d in data], bench.run.folder / "split.json")
+def keep_splits(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> None:
+    """Save who trains, validates and tests, before anything is asked; with all that is used.
+
+    Raises:
+        RefusedError: The run goes on, and something is not what it was when it began.
+    """
+    inputs = origins(bench.recipe, folder, data)
+    if bench.run.finished(SPLIT, inputs=inputs):
+        return
+    save_splits([d.split for d in data], bench.run.folder / SPLITS)
     bench.run.note(data={d.task.id: data_fingerprint(d) for d in data})
+    bench.run.record(SPLIT, [SPLITS], inputs=inputs)
+
+
+def score_files(data: Sequence[TaskData]) -> list[str]:
+    """Name the files of the test's scores within a run directory."""
+    return [f"scores/test-{d.task.id}.jsonl" for d in data]
 
 
 def prepare_use(recipe: Recipe, use: TaskUse) -> TaskData:
@@ -225,7 +249,7 @@ def prepare_use(recipe: Recipe, use: TaskUse) -> TaskData:
         seed=recipe.judging_seed,
         train_seed=recipe.seed,
         near_duplicates=recipe.split.near_duplicates,
-        templates=use.templates,
+        templates="all" if use.templates == "auto" and len(recipe.tasks) > 1 else use.templates,
         held_out=use.held_out_templates,
         weight=use.weight,
     )
@@ -266,7 +290,9 @@ def find_model(bench: Bench, rows: Sequence[TaskData]) -> ModelFolder:
         "bytes": folder_bytes(found.path),
         "computed": str(build),
     }
-    bench.run.note(model=facts, chat=asdict(rules))
+    # A template's name and digest, but not where the file lies: manifests are passed on.
+    chat = {**asdict(rules), "template": Path(rules.template).name}
+    bench.run.note(model=facts, chat=chat, chat_template=chat_origins(found))
     return found
 
 
@@ -431,17 +457,18 @@ def guard_before(
     from instil.compare.forgetting import GuardScores
 
     names, related = guard_names(bench.recipe, data)
-    bench.run.note(guard={"watched": list(names), "left_out_as_related": list(related)})
+    told = {"watched": names, "left_out_as_related": related}
+    bench.run.note(guard={what: [Path(name).name for name in each] for what, each in told.items()})
     guard = reported_guard(bench.recipe, folder, data)
 
     def score() -> tuple[GuardScores, ...]:
         return _measure(bench, load_base(bench.recipe, folder), guard, "guard before")
 
     def once() -> tuple[GuardScores, ...]:
-        kind = tuple[GuardScores, ...]
         return bench.of_base("guard", kind, score, inputs=guard) if guard else ()
 
-    return guard, bench.run.kept("guard-before", tuple[GuardScores, ...], once)
+    kind = tuple[GuardScores, ...]
+    return guard, bench.run.kept("guard-before", kind, once, inputs=guard_origins(guard))
 
 
 def _measure(
@@ -465,4 +492,5 @@ def guard_after(
     def score() -> tuple[GuardScores, ...]:
         return _measure(bench, load_tuned(bench, folder), guard, "guard after") if guard else ()
 
-    return bench.run.kept("guard-after", tuple[GuardScores, ...], score)
+    kind = tuple[GuardScores, ...]
+    return bench.run.kept("guard-after", kind, score, inputs=guard_origins(guard))

@@ -103,12 +103,12 @@ class _Work:
 
 def rule_rate(bench: Bench, loaded: LoadedModel) -> float:
     """Return the recipe's learning rate, or the rule's."""
-    from instil.model.load import parameter_count
+    from instil.model.load import hidden_width
 
     return resolve_learning_rate(
         bench.recipe.train.learning_rate,
         method=bench.recipe.method,
-        parameters=parameter_count(loaded.model),
+        width=hidden_width(loaded.model),
     )
 
 

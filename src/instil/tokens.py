@@ -84,6 +84,51 @@ class Pack:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its 95 % interval."""
+
+    mean: float
+    """The point estimate."""
+    low: float
+    """Lower end."""
+    high: float
+    """Upper end."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLook:
+    """What a look at the validation rows shows of one task (see `compare.learning`)."""
+
+    task: str
+    """The task's id."""
+    rows: int
+    """Rows that were asked."""
+    answers: int
+    """Different answers that the model gave."""
+    wanted: int
+    """Different answers that are right."""
+    answer: str
+    """The commonest that it gave; a class by its own name."""
+    nats: tuple[float, ...]
+    """Log-probability of the right answer, one figure a row: among its choices, or of free text per
+    token."""
+    trend: Estimate | None = None
+    """Mean of `nats` minus the look before, paired by row; None at the first look."""
+    right: float | None = None
+    """Share of right answers, 0 to 1; None without choices, as all that follows."""
+    always: str = ""
+    """The commonest class of the training rows; empty where choices are not classes."""
+    constant: float | None = None
+    """What always giving that would score; without classes what guessing would."""
+    above: Estimate | None = None
+    """`right` minus `constant`, paired by row."""
+    apart: Estimate | None = None
+    """How well the classes are told apart, 0 to 1, 0.5 by chance; None where all rows have one."""
+    level: Estimate | None = None
+    """Mean of `nats` minus that of one who knows the shares of the classes alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One optimizer step, as the training loop yields it and `steps.jsonl` keeps it."""
 
@@ -116,6 +161,8 @@ class Step:
     """Mean KL(base || tuned) where it is held to the base, nats per place, before its weight."""
     entropy_weight: float | None = None
     """Mean weight of the supervised tokens, where they are weighted by entropy."""
+    looks: tuple[TaskLook, ...] = ()
+    """One a task, where this step was followed by a validation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ validating as it goes. torch is imported only by what needs it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,24 +14,30 @@ from typing import TYPE_CHECKING
 
 from instil.data.mix import MixRules, Pool, mixed_examples
 from instil.data.prepare import TaskData
-from instil.recipe import Recipe
+from instil.errors import Problem, RecipeError
+from instil.ledger import MODEL
+from instil.recipe import Recipe, resolve_learning_rate
 from instil.report import format as fmt
 from instil.report.mix import mix_text
 from instil.results import LeftOut, Means, TrainingSummary
-from instil.run import load_steps
+from instil.run import STEPS, TRAINING, load_steps
 from instil.stages import Bench, load_base
 from instil.sweeping import find_rate, rule_rate
 from instil.trials import Sweep
-from instil.types import Example, Piece, Step
+from instil.types import Example, Part, Piece, Step, TaskLook
+from instil.watching import Watch
 
 if TYPE_CHECKING:
     from instil.encode.chat_format import ChatFormat
     from instil.encode.plan import Replay, TrainingData
+    from instil.evaluate.suite import Marked
     from instil.model.load import LoadedModel, ModelFolder
     from instil.train.fit import Fitted, Plan, Validation
     from instil.train.objective import Objective
     from instil.train.room import Room
 
+MOST_EXAMPLES = 10_000_000
+"""Examples of all epochs together."""
 VALIDATIONS = 6
 """Looks at validation in a run, where the recipe leaves it to us."""
 
@@ -39,7 +46,12 @@ def train(
     bench: Bench, folder: ModelFolder, data: Sequence[TaskData], encoded: TrainingData
 ) -> Trained:
     """Fine-tune, keep the best weights by validation, and write them to `model/`."""
-    return bench.run.kept("training", Trained, lambda: _train(bench, folder, data, encoded))
+    return bench.run.kept(
+        TRAINING,
+        Trained,
+        lambda: _train(bench, folder, data, encoded),
+        files=(STEPS, MODEL),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,33 +74,49 @@ def _train(
     from instil.encode.mask import token_view
     from instil.model.adapter import base_parameters
     from instil.model.export import save_model
-    from instil.train.checkpoint import steps_done
+    from instil.model.load import hidden_width
+    from instil.train.checkpoint import read_progress
     from instil.train.fit import fit
     from instil.train.ranks import send_job
     from instil.train.room import Room
 
-    already = steps_done(bench.run.checkpoint)
+    kept = read_progress(bench.run.checkpoint, run=bench.run.id)
+    already = kept.step
     loaded = adapted(bench.recipe, folder)
     for left in _left_out(bench.recipe, loaded):
         bench.say(fmt.without_adapter(left))
-    validate = validation_of(bench.recipe, loaded, data)
-    bench.run.begin_steps(up_to=already)
+    if not already and load_steps(bench.run.folder):
+        bench.say("steps were taken, but there is no checkpoint of them: training begins anew")
+    bench.run.begin_steps(up_to=already, digest=kept.steps)
+    before = load_steps(bench.run.folder)
+    looks = next((step.looks for step in reversed(before) if step.looks), ())
+    validate = validation_of(bench.recipe, loaded, data, before=looks)
     room = Room()
     wanted = objective(bench.recipe, folder)
     expected = None
     if not already:
         expected = expect(bench, loaded, encoded, room=room, objective=wanted)
-    asked = [examples for d in data for examples in validation_examples(d)]
+    each = [validation_examples(d) for d in data]
+    asked = [examples for parts in each for examples in parts]
     found = find_rate(bench, loaded, encoded, asked, room=room, objective=wanted)
     rate = found.chosen if found else rule_rate(bench, loaded)
-    send_job((bench.recipe, folder, encoded, rate, bench.run.checkpoint))
-    plan = training_plan(bench.recipe, encoded, rate=rate, checkpoint=bench.run.checkpoint)
+    plan = training_plan(
+        bench.recipe, encoded, rate=rate, checkpoint=bench.run.checkpoint, run=bench.run.id
+    )
+    send_job((bench.recipe, folder, encoded, rate, plan.checkpoint, plan.run))
+    by_rule = resolve_learning_rate(
+        "rule", method=bench.recipe.method, width=hidden_width(loaded.model)
+    )
+    watch = Watch(bench, data, each, encoded, rate=rate, rule=by_rule)
+    for step in before:
+        watch.follow(step, aloud=False)
     with bench.stage("training", len(plan.batches)) as done:
         shown = bench.progress.tasks[-1].id
         done(already)
 
         def on_step(step: Step) -> None:
             bench.run.add_step(step)
+            watch.follow(step)
             bench.progress.update(shown, note=_step_note(step))
             done(1)
 
@@ -97,6 +125,7 @@ def _train(
         bench.say(as_expected(expected, load_steps(bench.run.folder)))
     save_model(loaded, bench.run.model)
     summary = training_summary(bench, loaded, encoded, fitted, rate=rate)
+    summary = replace(summary, alarms=tuple(watch.alarms.values()))
     if found:
         summary = replace(summary, seconds=summary.seconds + found.seconds)
     view = token_view(encoded.sample, loaded.chat)
@@ -192,6 +221,7 @@ def objective(recipe: Recipe, folder: ModelFolder) -> Objective:
     keep = recipe.keep
     apart = keep.kl and recipe.method == "full"
     return Objective(
+        over_what=recipe.train.loss_over,
         entropy_weighted=keep.entropy_weighted,
         kl=keep.kl or 0.0,
         kl_on=keep.kl_on,
@@ -207,7 +237,8 @@ def encoded_training(
     from instil.encode.plan import plan_training
 
     pools = [Pool(d.task, d.train, d.templates, d.weight) for d in data]
-    rules = mix_rules(recipe)
+    rules, epochs = mix_rules(recipe), recipe.train.num_train_epochs
+    _refuse_endless(pools, rules, epochs=1.0 if epochs == "auto" else epochs)
 
     def examples_of(epoch: int) -> Iterable[Example]:
         return mixed_examples(pools, rules, epoch=epoch)
@@ -215,13 +246,30 @@ def encoded_training(
     return plan_training(
         examples_of,
         chat,
-        epochs=recipe.train.num_train_epochs,
+        epochs=None if epochs == "auto" else epochs,
         max_length=recipe.train.max_length,
         too_long=recipe.train.too_long,
         tokens_per_batch=recipe.train.tokens_per_batch,
         micro_batch_tokens=recipe.train.micro_batch_tokens,
         seed=recipe.seed,
         replay=replay,
+    )
+
+
+def _refuse_endless(pools: Sequence[Pool], rules: MixRules, *, epochs: float) -> None:
+    """Refuse a plan that is not done being made within hours, before it is begun."""
+    each = rules.examples or sum(pool.size(rules.per_row) for pool in pools)
+    count = each * epochs if each < 2 * MOST_EXAMPLES else math.inf
+    if count <= MOST_EXAMPLES:
+        return
+    raise RecipeError(
+        Problem(
+            "the plan is too large: to encode it alone would take hours or years",
+            where="mix.examples" if rules.examples else "train.num_train_epochs",
+            found=f"{each:,} examples an epoch, {epochs:g} epochs",
+            allowed=f"{MOST_EXAMPLES:,} examples in all",
+            fix="fewer epochs, or fewer examples: mix.cap, mix.examples, or `train:` of a task",
+        )
     )
 
 
@@ -246,7 +294,9 @@ def show_mix(bench: Bench, encoded: TrainingData) -> None:
             bench.say(line)
 
 
-def training_plan(recipe: Recipe, encoded: TrainingData, *, rate: float, checkpoint: Path) -> Plan:
+def training_plan(
+    recipe: Recipe, encoded: TrainingData, *, rate: float, checkpoint: Path, run: str = ""
+) -> Plan:
     """Turn the recipe's `train` section into the loop's own terms; `rate` is the peak."""
     from instil.train.fit import Plan
     from instil.train.loop import Schedule
@@ -255,7 +305,7 @@ def training_plan(recipe: Recipe, encoded: TrainingData, *, rate: float, checkpo
     steps = len(encoded.batches)
     return Plan(
         batches=encoded.batches,
-        epochs=wanted.num_train_epochs,
+        epochs=encoded.epochs,
         schedule=Schedule(
             rate, wanted.warmup_ratio, wanted.lr_scheduler_type, wanted.max_grad_norm
         ),
@@ -263,42 +313,67 @@ def training_plan(recipe: Recipe, encoded: TrainingData, *, rate: float, checkpo
         eval_steps=eval_steps(wanted.eval_steps, steps=steps),
         patience=wanted.early_stopping_patience or 0,
         checkpoint=checkpoint,
+        run=run,
     )
 
 
 def eval_steps(wanted: int | str, *, steps: int) -> int:
-    """Steps between validations; `auto`: about six in a run.
+    """Steps between validations; `auto`: at most six in a run, the third half way or just after.
 
     >>> eval_steps("auto", steps=80), eval_steps("auto", steps=3), eval_steps(7, steps=80)
-    (13, 1, 7)
+    (14, 1, 7)
     """
-    return max(1, round(steps / VALIDATIONS)) if isinstance(wanted, str) else wanted
+    return math.ceil(steps / VALIDATIONS) if isinstance(wanted, str) else wanted
 
 
 def validation_of(
-    recipe: Recipe, loaded: LoadedModel, data: Sequence[TaskData]
+    recipe: Recipe,
+    loaded: LoadedModel,
+    data: Sequence[TaskData],
+    *,
+    before: Sequence[TaskLook] = (),
 ) -> Callable[[], Validation]:
     """Return what looks at the validation rows: their loss, and the metric on real answers.
 
     Each row is asked through one of its task's answering templates, the same one every time.
     The score is the mean over tasks.
+
+    Args:
+        recipe: The run's.
+        loaded: The model.
+        data: The tasks, split.
+        before: What the last look before these showed, one a task; empty: there was none.
     """
+    from instil.compare.learning import is_shown, task_look
     from instil.evaluate.suite import look, mark
     from instil.train.fit import Validation
 
     asked = {d.task.id: validation_examples(d) for d in data}
+    known = {seen.task: seen for seen in before}
 
     def validate() -> Validation:
         means, nats, tokens = [], 0.0, 0
         for d in data:
-            values: list[float] = []
+            marked: list[Marked] = []
+            likely: list[float] = []
             for examples in asked[d.task.id]:
                 seen = look(loaded, examples, max_new_tokens=d.task.max_new_tokens)
-                marked = mark(examples, seen.predictions, metric=d.task.metric)
-                values += marked.values.values()
+                marked.append(mark(examples, seen.predictions, metric=d.task.metric))
+                likely += [target.nats / target.tokens for target in seen.targets]
                 nats, tokens = nats + seen.nats, tokens + seen.tokens
+            values = [value for part in marked for value in part.values.values()]
             means.append(sum(values) / max(1, len(values)))
-        return Validation(nats / tokens, sum(means) / len(means))
+            known[d.task.id] = task_look(
+                [example for part in marked for example in part.examples],
+                [made for part in marked for made in part.predictions],
+                likely,
+                labels=d.task.choices,
+                counts=d.balance.get(Part.TRAIN),
+                before=known.get(d.task.id),
+            )
+        looks = tuple(known[d.task.id] for d in data)
+        shown = all(is_shown(seen) for seen in looks)
+        return Validation(nats / tokens, sum(means) / len(means), looks, shown)
 
     return validate
 

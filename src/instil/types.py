@@ -17,10 +17,12 @@ from enum import StrEnum
 
 from instil.tokens import REPLAY as REPLAY
 from instil.tokens import Encoded as Encoded
+from instil.tokens import Estimate as Estimate
 from instil.tokens import Fate as Fate
 from instil.tokens import Pack as Pack
 from instil.tokens import Piece as Piece
 from instil.tokens import Step as Step
+from instil.tokens import TaskLook as TaskLook
 
 
 class Role(StrEnum):
@@ -332,6 +334,15 @@ class KlOn(StrEnum):
     """Where the tasks' answers are predicted: what is trained on."""
     REPLAY = "replay"
     """Where what is replayed is predicted."""
+
+
+class LossOver(StrEnum):
+    """What counts alike in the loss of a batch."""
+
+    TOKENS = "tokens"
+    """Each token that is trained on: a completion counts by its length."""
+    EXAMPLES = "examples"
+    """Each example: the mean over its tokens, whatever their number."""
 
 
 class PerRow(StrEnum):

@@ -19,15 +19,62 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.composer import Composer
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import AliasEvent
 
 from instil.errors import InstilError, Problem, nearest
 
 Loc = tuple[str | int, ...]
 """The way to a value: `("tasks", 0, "train")`."""
+
+LONGEST = 1_000_000
+"""Characters of a file."""
+MOST_VALUES = 10_000
+"""Keys, list items and values of a file, those that an alias repeats counted each time."""
+DEEPEST = 100
+"""Lists and mappings within one another."""
+LARGEST = 1024
+"""Bits of a whole number."""
+
+
+class _TooMuch(MarkedYAMLError):
+    """The text is YAML, and more of it than a recipe or a task can be."""
+
+
+class BoundedComposer(Composer):
+    """Stops at what is too deep or too much while it is read, before time and memory are gone."""
+
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader=loader)
+        self.values = 0
+        self.open: list[object] = []  # the anchors (or None) of the values that are being read
+        self.warn_double_anchors = False  # an anchor may be given anew
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose a value and all in it."""
+        event = self.parser.peek_event()
+        alias = isinstance(event, AliasEvent)
+        self.values += 1
+        if len(self.open) >= DEEPEST:
+            raise _TooMuch(None, None, _TOO_DEEP, event.start_mark)
+        if self.values > MOST_VALUES:
+            raise _TooMuch(None, None, _TOO_MANY, event.start_mark)
+        if alias and event.anchor in self.open:
+            raise _TooMuch(None, None, "a value is repeated within itself", event.start_mark)
+        self.open.append(None if alias else event.anchor)
+        node = super().compose_node(parent, index)
+        self.open.pop()
+        return node
+
+
+_TOO_DEEP = f"lists and mappings may be nested {DEEPEST} deep at most"
+_OPENED = re.compile(r"(?:[\[{]\s{0,9}){100}")
+_TOO_MANY = f"the file has more than {MOST_VALUES:,} keys and values, aliases written out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +102,14 @@ def read_text(path: Path, *, error: type[InstilError]) -> str:
         path: The file.
         error: The class to raise when it is missing, a folder or not UTF-8.
     """
-    if not path.is_file():
-        raise error(_missing(path))
-    data = path.read_bytes()
+    try:
+        if not path.is_file():
+            raise error(_missing(path))
+        with path.open("rb") as file:
+            data = file.read(4 * LONGEST + 1)  # a character has four bytes at most
+    except (OSError, ValueError) as bad:  # ValueError: a zero byte in the name
+        what = f"this cannot be read: {getattr(bad, 'strerror', None) or bad}"
+        raise error(Problem(what, where=str(path))) from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as bad:
@@ -75,6 +127,11 @@ def read_text(path: Path, *, error: type[InstilError]) -> str:
 def _missing(path: Path) -> Problem:
     if path.is_dir():
         return Problem("this is a folder, not a file", where=str(path))
+    if path.is_symlink() and not path.exists():
+        return Problem("this link leads nowhere", where=str(path))
+    if path.exists():
+        what = "this is a device or a pipe, not a file"
+        return Problem(what, where=str(path), fix="save it as a file first")
     beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     close = nearest(path.name, beside)
     return Problem(
@@ -98,15 +155,21 @@ def parse_yaml(text: str, *, where: str, error: type[InstilError]) -> YamlFile:
         where: The file's name, for messages.
         error: The class to raise on a syntax error, a key given twice or a tag.
     """
-    try:
-        loaded = YAML(typ="rt").load(text)
-    except MarkedYAMLError as bad:
-        raise error(_syntax_problem(bad, text, where=where)) from None
-    except (YAMLError, ValueError) as bad:
-        raise error(Problem("this is not YAML", where=where, found=str(bad))) from None
+    if len(text) > LONGEST:
+        raise error(Problem(f"the file has more than {LONGEST:,} characters", where=where))
+    if brackets := _OPENED.search(text):  # ruamel takes seconds to look through them
+        line = text.count("\n", 0, brackets.start()) + 1
+        raise error(Problem(_TOO_DEEP, where=f"{where}:{line}"))
+    yaml = YAML(typ="rt")
+    yaml.Composer = BoundedComposer
     lines: dict[Loc, int] = {}
     problems: list[Problem] = []
-    data = _plain(loaded, loc=(), lines=lines, problems=problems)
+    try:
+        data = _plain(yaml.load(text), loc=(), lines=lines, problems=problems)
+    except MarkedYAMLError as bad:
+        raise error(_syntax_problem(bad, text, where=where)) from None
+    except Exception as bad:  # on odd texts ruamel raises all kinds, ArithmeticError for one
+        raise error(Problem("this is not YAML", where=where, found=str(bad))) from None
     file = YamlFile(where=where, data=data, lines=lines)
     if problems:
         raise error(*(replace(p, where=f"{where}:{p.where}") for p in problems))
@@ -125,6 +188,8 @@ def _syntax_problem(bad: MarkedYAMLError, text: str, *, where: str) -> Problem:
     mark = bad.problem_mark or bad.context_mark
     place = f"{where}:{mark.line + 1}" if mark else where
     what = (bad.problem or "this is not YAML").strip()
+    if isinstance(bad, _TooMuch):
+        return Problem(what, where=place)
     twice = re.match(r'found duplicate key "(.*?)"', what)
     if twice:
         line = _line_of(twice[1], bad, text)
@@ -148,6 +213,8 @@ def _line_of(key: str, bad: MarkedYAMLError, text: str) -> int:
 
 def _plain(value: object, *, loc: Loc, lines: dict[Loc, int], problems: list[Problem]) -> object:
     """Turn ruamel's types into Python's own, noting lines; problems carry a bare line number."""
+    if len(loc) > DEEPEST or len(lines) > MOST_VALUES:  # an alias may repeat what has others
+        raise _TooMuch(None, None, _TOO_DEEP if len(loc) > DEEPEST else _TOO_MANY, None)
     tag = getattr(value, "tag", None)
     if isinstance(value, TaggedScalar) or (tag is not None and tag.value and "!" in str(tag)):
         line = str(lines.get(loc, 1))
@@ -177,6 +244,8 @@ def _noted(loc: Loc, marks: Mapping[object, list[int]], key: object, lines: dict
 def _plain_scalar(value: object) -> object:
     if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int) and value.bit_length() > LARGEST:
+        raise ValueError(f"a whole number has more than {LARGEST:,} bits")
     for kind in (str, int, float):
         if isinstance(value, kind):
             return kind(value)

@@ -150,6 +150,7 @@ def test_resume_takes_the_recipe_of_the_run(instil_command, library, recipe_file
     assert result.exit_code == 0, result.output
     assert only_call(library) | {"progress": None} == {
         "recipe": recipe, "folder": folder, "resume": True, "progress": None, "look": "once",
+        "restart_from": "",
     }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ def called(monkeypatch: pytest.MonkeyPatch):
     def stand_in(*args, **kwargs):
         raise Called(args, kwargs)
 
+    monkeypatch.setenv("INSTIL_DEBUG", "1")  # which lets exceptions through
     for name in ("methods_study", "curve_study", "sequence_study"):
         monkeypatch.setattr(studies, name, stand_in)
 

@@ -13,7 +13,9 @@ from moods import lay_out, make_recipe
 
 @pytest.fixture
 def data(tmp_path, tiny_folder):
-    recipe = make_recipe(lay_out(tmp_path), tiny_folder, "forgetting.tasks=none")
+    recipe = make_recipe(
+        lay_out(tmp_path), tiny_folder, "forgetting.tasks=none", "tasks.0.templates=all"
+    )
     (prepared,) = prepare_all(recipe)
     return prepared
 
@@ -58,7 +60,7 @@ def test_a_halved_ladder_has_the_full_ones_figures(tiny, three, monkeypatch):
     assert climbed(tiny, three)[0] == rungs, "the same seed asks the same"
 
 
-def test_the_choice_of_a_template_ends_when_one_is_left(tiny, three, monkeypatch):
+def test_the_choice_of_a_template_ends_when_one_is_left(tiny, data, three, monkeypatch):
     asked = []
     best = contest.best_template(tiny, three, three.validation, seed=0, on_done=asked.append)
     assert sum(asked) == 3 * len(three.validation)
@@ -76,6 +78,12 @@ def test_the_choice_of_a_template_ends_when_one_is_left(tiny, three, monkeypatch
     monkeypatch.setattr(halving, "FEWEST", 6)
     contest.best_template(tiny, three, three.validation, seed=0, on_done=asked.append)
     assert sum(asked) == (3 + 2) * len(three.validation) // 4
+
+    asked.clear()
+    (only, *_) = data.answering
+    one = replace(data, templates=(only,))
+    assert contest.best_template(tiny, one, one.validation, seed=0, on_done=asked.append) == only
+    assert asked == []
 
 
 def test_wordings_ask_nothing_twice(tiny, data):

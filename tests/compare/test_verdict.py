@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from instil.compare.verdict import Outcome, difference_text, outcome, outcomes, verdict
-from instil.results import Arm, Costs, GuardResult, TaskResult, TrainingSummary
-from instil.types import Comparison, Summary
+from instil.compare.verdict import Outcome, difference_text, not_learnt, outcome, outcomes, verdict
+from instil.results import Alarm, Arm, Costs, GuardResult, Learnt, TaskResult, TrainingSummary
+from instil.types import Comparison, Estimate, Summary, TaskLook
 
 TRAINING = TrainingSummary(
     method="lora",
@@ -264,3 +264,37 @@ def test_better_never_stands_where_an_interval_includes_zero() -> None:
 def test_price(seconds: float, share: float, method: str, expected: str) -> None:
     training = replace(TRAINING, seconds=seconds, trainable_share=share, method=method)
     assert expected in verdict([_task()], [], training=training)[2]
+
+
+def _learnt(difference: float, half: float, **changes: object) -> Learnt:
+    found = Learnt(
+        "serious", answers=2, wanted=2, always="serious", right=0.513,
+        comparison=_comparison("always", difference, half),
+    )  # fmt: skip
+    return replace(found, **changes)
+
+
+def test_what_is_not_learnt_is_said_plainly() -> None:
+    def said(*learnt: Learnt | None, **changes: object) -> str:
+        tasks = [replace(_task(f"t{n}"), learnt=each) for n, each in enumerate(learnt)]
+        return not_learnt(tasks, training=replace(TRAINING, **changes))
+
+    assert said(_learnt(0.2, 0.05), None) == ""
+    assert said(_learnt(-0.007, 0.057)) == (
+        "On t0, the tuned model is not shown to be better than always answering “serious”: "
+        "accuracy 51.3 against 52.0, -0.7 points (95 % interval -6.4 to +5.0) on 300 test rows."
+    )
+    assert "is worse than always answering" in said(_learnt(-0.1, 0.05))
+    assert "not shown to be better than guessing" in said(_learnt(0.01, 0.05, always=""))
+    lopsided = said(_learnt(0.01, 0.02, apart=Estimate(0.9, 0.85, 0.95)))
+    assert lopsided.endswith("though it tells the classes apart in 0.90 of the pairs.")
+    same = said(_learnt(-0.007, 0.057, answers=1), _learnt(0.2, 0.05), _learnt(0.0, 0.05))
+    assert same.startswith("On t0, the tuned model gives every test row the same answer, “serious”")
+    assert "; on t2, the tuned model is not shown" in same
+    assert "t1" not in same
+    free = _learnt(0, 0, comparison=None, right=None, answers=1, wanted=40)
+    assert "every test row the same answer" in said(free)
+    alarm = Alarm(39, 78, TaskLook("t0", 9, 1, 2, "x", ()), one_answer=True, causes=())
+    assert said(free, alarms=(alarm,)).endswith(
+        "; the report says under Learning curves what to try."
+    )

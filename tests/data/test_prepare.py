@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instil.data.prepare import JUDGED_ELSEWHERE, hold_out, keep_apart, prepare
+from instil.data.prepare import JUDGED_ELSEWHERE, few_wordings, hold_out, keep_apart, prepare
 from instil.data.shapes import UNUSABLE
 from instil.data.turns import UNASKED
 from instil.errors import DataError, TaskError
@@ -48,6 +48,27 @@ def test_a_share_of_the_asking_templates_is_held_out(share, seed):
     assert all(template.role is Role.ANSWER for template in unseen)
     assert any(template.role is Role.ANSWER for template in kept)
     assert hold_out(task, task.templates, share, seed=seed) == (kept, unseen)
+
+
+@pytest.mark.parametrize(("rows", "count"), [(1, 1), (1999, 1), (2000, 2), (4999, 4)])
+def test_few_rows_learn_few_wordings_of_a_task_with_choices(rows, count):
+    task = make_task("a", Path("x.csv"), choices=("yes", "no"))
+    kept, unseen = few_wordings(task, rows=rows)
+    assert [t.id for t in kept] == [f"t{n}" for n in range(count)]
+    assert [t.id for t in unseen] == [f"t{n}" for n in range(count, 5)]
+    assert few_wordings(task, rows=5000) == (task.templates, ())
+    assert few_wordings(replace(task, choices=()), rows=rows) == (task.templates, ())
+
+
+def test_wordings_are_held_out_for_few_rows_only_where_nothing_else_is_asked(table):
+    fields = {"parity": "'even' if label[-1] in '02468' else 'odd'"}
+    task = make_task("a", table, choices=("even", "odd"), fields=fields)
+    task = replace(task, target="parity")
+    auto, every = prepared(task, templates="auto"), prepared(task)
+    assert (len(auto.templates), len(auto.held_out), auto.few_rows) == (1, 4, True)
+    assert (every.templates, every.held_out, every.few_rows) == (task.templates, (), False)
+    asked = prepared(task, templates="auto", held_out=["t1"])
+    assert ([t.id for t in asked.held_out], asked.few_rows) == (["t1"], False)
 
 
 def test_held_out_ids_and_what_cannot_be_held_out():

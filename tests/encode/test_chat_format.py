@@ -531,3 +531,38 @@ def test_what_a_decoder_begins_with_is_no_part_of_an_answer():
     )
     (ids,) = chat.answered([Message("user", "is it")], ["yes"]).completions
     assert chat.tokenizer.decode(list(ids)) == "yes</s>"
+
+
+DOUBLED = (
+    "{% set n = namespace(x='ab') %}"
+    "{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        (
+            "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",
+            "steps",
+        ),
+        (DOUBLED, "characters"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{% include 'x' %}", "loader"),
+        ("{% import 'x' as y %}", "loader"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "calls itself"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+        ("{{ '%1000000000d' % 1 }}", "format"),
+        ("constant", "leaves out the user's text"),
+    ],
+)
+def test_a_hostile_chat_template_is_refused_in_a_line(tiny_folder, template: str, says: str):
+    from transformers import AutoTokenizer
+
+    from instil.encode.chat_proof import prove
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_folder)
+    tokenizer.chat_template = template
+    with pytest.raises(ModelError, match=says) as caught:
+        prove(tokenizer)
+    assert len(str(caught.value).splitlines()) <= 3

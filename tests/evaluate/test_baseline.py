@@ -1,51 +1,24 @@
 from __future__ import annotations
 
+import io
+import itertools
 import math
-import random
+import re
 import time
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from instil.data.build import render_example
-from instil.evaluate.baseline import tfidf_predictions
-from instil.types import Row, SourceSpec, Task, Template
-
-TEMPLATE = Template(
-    "yes_no",
-    "Is it good? {{ text }}",
-    "{{ 'yes' if label == 'good' else 'no' }}",
-    choices=("no", "so-so", "yes"),
-)
-TASK = Task(
-    id="reviews",
-    kind="sentiment",
-    cluster="sentiment",
-    description="",
-    licence="MIT",
-    source=SourceSpec("reviews.csv"),
-    text="text",
-    target="label",
-    templates=(TEMPLATE,),
-    choices=("bad", "fair", "good"),
-)
-WORDS = {"bad": ["awful", "broken", "poor"], "good": ["great", "lovely", "solid"]}
-
-
-def make_rows(n: int, *, seed: int, share_good: float = 0.5) -> list[Row]:
-    rng = random.Random(seed)
-    rows = []
-    for i in range(n):
-        label = "good" if rng.random() < share_good else "bad"
-        filler = [f"w{rng.randrange(300)}" for _ in range(8)]
-        fields = {"text": " ".join([*filler, rng.choice(WORDS[label])]), "label": label}
-        rows.append(Row("reviews", f"{seed}_{i}", f"{seed}_{i // 2}", fields))
-    return rows
+from instil.evaluate.baseline import ask_tfidf, tfidf_file, train_tfidf
+from instil.types import Row
+from reviews import TASK, TEMPLATE, make_rows
 
 
 def predict(train: list[Row], test: list[Row]):
     examples = [render_example(TASK, TEMPLATE, row) for row in test]
-    return examples, tfidf_predictions(train, test, task=TASK, examples=examples)
+    return examples, ask_tfidf(train_tfidf(train, task=TASK), test, examples, task=TASK)
 
 
 def test_it_learns_and_answers_in_the_words_of_the_template():
@@ -66,10 +39,10 @@ def test_scores_are_log_probabilities_in_the_order_of_the_choices():
         assert prediction.choice_scores[1] == min(prediction.choice_scores)  # no row is fair
 
 
-def test_neither_the_order_of_rows_nor_of_examples_matters():
+def test_the_order_of_rows_does_not_matter():
     train, test = make_rows(120, seed=1), make_rows(20, seed=2)
     examples, predictions = predict(train, test)
-    again = tfidf_predictions(train[::-1], test, task=TASK, examples=examples[::-1])
+    again = ask_tfidf(train_tfidf(train[::-1], task=TASK), test, examples, task=TASK)
     assert again == predictions
 
 
@@ -99,3 +72,26 @@ def test_six_hundred_rows_take_seconds():
     start = time.process_time()
     predict(train, test)
     assert time.process_time() - start < 20
+
+
+def test_the_file_that_is_counted_answers_alike():
+    """From the stored arrays alone: idf (1 + log tf), normalised, then the logistic function."""
+    test = make_rows(20, seed=2)
+    classifier = train_tfidf(make_rows(120, seed=1), task=TASK)
+    stored = np.load(io.BytesIO(tfidf_file(classifier)))
+    place = {w: n for n, w in enumerate(stored["words"].tobytes().decode().split("\n"))}
+    examples = [render_example(TASK, TEMPLATE, row) for row in test]
+    for row, answer in zip(test, ask_tfidf(classifier, test, examples, task=TASK), strict=True):
+        words = re.findall(r"\w+|[^\w\s]+", row.fields["text"])
+        terms = Counter([*words, *map(" ".join, itertools.pairwise(words))])
+        line = np.zeros(len(place))
+        for term, count in terms.items():
+            if term in place:
+                line[place[term]] = (1 + math.log(count)) * stored["rareness"][place[term]]
+        logit = (stored["weights"] @ (line / np.linalg.norm(line)) + stored["bias"]).item()
+        assert stored["classes"].tolist() == [0, 2]
+        assert math.exp(answer.choice_scores[2]) == pytest.approx(1 / (1 + math.exp(-logit)))
+
+
+def test_one_class_stores_next_to_nothing():
+    assert len(tfidf_file(train_tfidf(make_rows(10, seed=1, share_good=1), task=TASK))) < 500

@@ -25,6 +25,7 @@ from instil.encode.batch import Batch, to_batch
 from instil.encode.pack import pack
 from instil.evaluate.choices import Request, likelihoods
 from instil.evaluate.generate import generate
+from instil.evaluate.probe import prompt_features
 from instil.model.adapter import add_lora, load_shipped, merged, train_all, trainable
 from instil.model.divergence import states
 from instil.model.export import save_model
@@ -172,6 +173,25 @@ def test_choices_behind_prompts(family):
         scored = likelihoods(replace(family.loaded, build=build), requests)
         found = [like.nats for each in scored for like in each]
         assert found == pytest.approx(wanted, rel=CLOSE)
+
+
+def test_hidden_states_of_the_middle_layer(family):
+    prompts = [tuple(ids[:prompt]) for ids, prompt in rows()]
+    model, wanted = family.reference, []
+    reads = model.get_encoder() if model.config.is_encoder_decoder else model
+    with torch.inference_mode():
+        for prompt in prompts:
+            states = reads(
+                input_ids=torch.tensor([prompt]), output_hidden_states=True
+            ).hidden_states
+            middle = states[len(states) // 2]
+            middle = middle if middle.dim() == 3 else middle[0]  # Gemma 3n's first stream
+            wanted.append(middle[0, SHARED:].mean(0))
+    spread = float(torch.stack(wanted).std())
+    plain = Build(longest=family.loaded.build.longest)
+    for build in {family.loaded.build, plain}:
+        found = prompt_features(replace(family.loaded, build=build), prompts, skip=SHARED)
+        assert float((torch.tensor(found) - torch.stack(wanted)).abs().max()) < 1e-3 * spread
 
 
 def test_greedy_generation(family):

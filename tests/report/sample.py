@@ -82,7 +82,8 @@ def costs(name: str) -> Costs:
         "prompting": Costs(0, 0.0, 171.0, 1_380_000_000, 2_140, 302.6, 4.1),
         "tuned": Costs(4_884_480, 0.0363, 192.4, 2_710_000_000, 19_570_000, 47.2, 17.8),
         "zero_shot": Costs(0, 0.0, 24.0, 1_210_000_000, 210, 46.4, 18.2),
-        "tfidf": Costs(18_204, 0.0, 0.61, 1_380_000_000, 302_000, 0.0, 9400.0),
+        "tfidf": Costs(0, 0.0, 0.61, 0, 302_000, 0.0, 9400.0, needs_model=False),
+        "probe": Costs(0, 0.0, 19.4, 0, 28_400, 38.2, 31.0),
     }[name]
 
 
@@ -98,6 +99,7 @@ def class_arms(labels: tuple[str, ...]) -> tuple[Arm, ...]:
         arm("prompting", "5-shot prompting (calibrated)", 0.726, shots=5, scoring="calibrated"),
         arm("zero_shot", "zero-shot, untouched", 0.643),
         arm("tfidf", "TF-IDF + logistic regression", 0.785, scoring="classifier"),
+        arm("probe", "linear probe", 0.79, scoring="classifier"),
     )
 
 
@@ -122,6 +124,7 @@ def class_task(task: str = "amazon_reviews") -> TaskResult:
             difference("prompting", "tuned", by=0.089, half=0.043),
             difference("zero_shot", "tuned", by=0.172, half=0.051),
             difference("tfidf", "tuned", by=0.03, half=0.041),
+            difference("probe", "tuned", by=0.025, half=0.04),
         ),
         templates=tuple(
             TemplateScore(arm, template, summary(base + step * i))
@@ -196,10 +199,11 @@ def guards() -> tuple[GuardResult, ...]:
 def turns() -> tuple[Turn, ...]:
     user = Message("user", f"{REVIEWS[0]}\n\nIs this review positive, negative or mixed?")
     system = Message("system", "You read reviews closely.")
+    wording = Message("user", "{{ text }}\n\nIs this review positive, negative or mixed?")
     inverted = Message("user", "Write a short, negative review of something you bought.")
     rating = Message("user", f"From -4 (awful) to 4 (excellent), rate:\n{REVIEWS[0]}")
     return (
-        Turn("is_it_positive", Role.ANSWER, (system, user), "negative"),
+        Turn("is_it_positive", Role.ANSWER, (system, user), "negative", (system, wording)),
         Turn("write_one", Role.INVERTED, (inverted,), REVIEWS[0]),
         Turn("rate_it", Role.AUXILIARY, (rating,), "-2"),
     )

@@ -15,6 +15,7 @@ from instil.report.html import to_html
 from instil.report.origin import flatten, token_runs
 from instil.report.page import Fact, Fold, Heading, Note, Plots, Report, Section, Table, Tone
 from instil.results import RunSummary
+from instil.sanitize import visible
 from instil.types import Piece
 
 
@@ -57,11 +58,17 @@ def test_the_arms_table_tells_figures_and_paired_differences(sample: ModuleType)
     difference = column(table, "Tuned minus this arm, points")
     assert difference == [
         "\u2014", "+8.9 (+4.6 to +13.2)", "+17.2 (+12.1 to +22.3)", "+3.0 (\u22121.1 to +7.1)",
+        "+2.5 (\u22121.5 to +6.5)",
     ]  # fmt: skip
-    assert column(table, "McNemar p") == ["\u2014", "<\u00a00.001", "<\u00a00.001", "0.214"]
+    assert column(table, "McNemar p") == [
+        "\u2014", "<\u00a00.001", "<\u00a00.001", "0.214", "0.214",
+    ]  # fmt: skip
     assert table.rows[1][3].tone is Tone.GOOD
     assert table.rows[3][3].tone is Tone.MUTED
     assert "6.2\u00a0points with 80 % power" in table.note
+    assert column(table, "Milliseconds an answer") == ["56", "244", "55", "0.11", "32"]
+    store = next(n for n, each in enumerate(table.columns) if each.title == "To store")
+    assert [row[store].detail for row in table.rows] == ["", "", "", "no language model", ""]
 
 
 def test_free_text_shows_who_stopped_and_no_p_value(sample: ModuleType) -> None:
@@ -199,7 +206,7 @@ def test_token_runs_keep_every_token_in_order() -> None:
         (fmt.plural(1200, "row"), "1,200 rows"),
         (fmt.moment("2025-11-23T14:05:09+00:00"), "2025-11-23 14:05:09 UTC"),
         (fmt.moment("yesterday"), "yesterday"),
-        (fmt.visible("a\x00\tb\nc\x7f\u202e"), "a\u2400\tb\nc\u2421\u27e8U+202E\u27e9"),
+        (visible("a\x00\tb\nc\x7f\u202e"), "a\u2400\tb\nc\u2421\u27e8U+202E\u27e9"),
     ],
 )
 def test_formats(text: str, expected: str) -> None:

@@ -9,7 +9,6 @@ from huggingface_hub import ModelCard
 
 from instil.report.card import Form, model_card, plain
 from instil.results import LeftOut
-from instil.types import Message, ToolCall
 
 HOSTILE = "</a>\n---\nlicense: mit\n---\n# x | <script>alert(1)</script> `code` [a](b) \x00\u202e"
 
@@ -74,7 +73,7 @@ def test_the_code_is_python_and_asks_in_the_template(form: Form, sample: ModuleT
     assert ModelCard(text).data.library_name == ("peft" if form is Form.ADAPTER else "transformers")
     said = re.search(r"messages = (\[.*?\n\])", code, flags=re.DOTALL)
     assert said is not None
-    asked = [{"role": m.role, "content": m.content} for m in sample.turns()[0].messages]
+    asked = [{"role": m.role, "content": m.content} for m in sample.turns()[0].wording]
     assert eval(said.group(1), {}) == asked  # our own text, and plain literals
 
 
@@ -106,18 +105,25 @@ def test_texts_cannot_break_out(sample: ModuleType, retext: type) -> None:
 def test_a_fence_in_the_prompt_does_not_end_the_code(sample: ModuleType) -> None:
     turn = sample.turns()[0]
     message = replace(turn.messages[0], content="````\nrm\n````")
-    text = card_of(sample, turns=(replace(turn, messages=(message,)),))
+    text = card_of(sample, turns=(replace(turn, wording=(message,)),))
     assert "\n`````python\n" in text
 
 
-def test_the_code_asks_what_comes_before_the_calls(sample: ModuleType) -> None:
-    turn = sample.turns()[0]
-    call = Message("assistant", "", tool_calls=(ToolCall("stock", "{}"),))
-    turns = (replace(turn, messages=(Message("user", "Mugs?"), call, Message("tool", "12"))),)
-    text = card_of(sample, turns=turns)
-    assert "Mugs?" in text
-    assert '"role": "assistant"' not in text
-    assert '"role": "tool"' not in text
+def test_no_row_is_quoted(sample: ModuleType) -> None:
+    text = card_of(sample)
+    assert sample.REVIEWS[0] not in text
+    assert "Is this review positive, negative or mixed?" in text
+    older = tuple(replace(turn, wording=()) for turn in sample.turns())
+    assert '"content": "..."' in card_of(sample, turns=older)
+
+
+@pytest.mark.parametrize(
+    ("name", "base"), [("org/small-1b", "org/small-1b"), ("./mine", "PATH/OF")]
+)
+def test_the_code_names_the_base_where_others_can_have_it(
+    name: str, base: str, sample: ModuleType
+) -> None:
+    assert f'from_pretrained("{base}' in card_of(sample, model=name)
 
 
 @pytest.mark.parametrize(

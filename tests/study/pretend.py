@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from instil.files import write_whole
 from instil.recipe import to_yaml
 from instil.results import Arm, Costs, RunSummary, TaskResult, TrainingSummary
-from instil.run import Run, save_summary, write_whole
+from instil.run import Run, save_summary
 from instil.study.folder import Job, StudyFolder, Work
 from instil.tasks.task import load_task
 from instil.types import Summary
@@ -34,6 +35,7 @@ def pretend(score: Score) -> Callable[[StudyFolder, Sequence[Sequence[Job]]], No
 def _write(folder: StudyFolder, job: Job, score: Score) -> None:
     run = Run(folder.arm(job.name), job.recipe)
     write_whole(run.folder / "recipe.yaml", to_yaml(job.recipe).encode())
+    run.note(format_version=1)  # without a ledger: no run has written what follows
     results = []
     for use in job.recipe.tasks:
         task = load_task(use.use)

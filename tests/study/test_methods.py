@@ -79,7 +79,7 @@ def test_what_the_untouched_model_says_is_asked_once(study):
     assert "taken_over" not in first
     names = [name.rpartition("-")[0] for name in second["taken_over"]]
     assert names[:2] == ["ladder", "guard"]
-    assert "prompting" in names
+    assert {"prompting", "zero_shot", "probe"} <= {*names}
     assert "prompting moods" in first["stage_seconds"]
     assert "prompting moods" not in second["stage_seconds"]
     a, b = (

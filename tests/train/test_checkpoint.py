@@ -1,14 +1,19 @@
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from test_loop import encoded  # the same made-up examples
 
 from instil.encode.pack import batches
 from instil.errors import TrainError
 from instil.model.adapter import add_lora, snapshot
 from instil.model.load import ModelFolder, load_model
+from instil.signals import ENDING
+from instil.train import checkpoint
+from instil.train.checkpoint import read_progress
 from instil.train.fit import Plan, Validation, fit
 from instil.train.loop import Schedule
 
@@ -107,6 +112,24 @@ def test_patience_waits_while_the_loss_still_falls(fresh):
     assert not look.stopped_early
 
 
+def test_patience_waits_until_something_is_shown_to_be_learnt(fresh):
+    """A slow learner's score stays at the commonest class's while its loss wobbles."""
+    waits = plan(None, patience=2)
+    slow = [Validation(0.7 + 0.01 * (n % 2), 0.5, shown=False) for n in range(10)]
+    looks = iter(slow)
+    done = fit(fresh(), waits, validate=lambda: next(looks), on_step=lambda s: None)
+    assert not done.stopped_early
+    looks = iter([slow[0], *[Validation(0.8, 0.5)] * 9])
+    done = fit(fresh(), waits, validate=lambda: next(looks), on_step=lambda s: None)
+    assert done.progress.step == 6, "the look that shows it counts, and the one after it"
+
+
+def test_patience_waits_for_the_warm_up(fresh):
+    long = replace(plan(None, patience=2), schedule=Schedule(0.01, 0.5, "cosine", 1.0))
+    done = fit(fresh(), long, validate=lambda: Validation(1.0, 0.5), on_step=lambda s: None)
+    assert done.progress.step == 8, "looks after steps 2 and 4 do not count, 6 and 8 do"
+
+
 def test_a_damaged_checkpoint_says_what_to_do(fresh, tmp_path):
     look = Validation(1.0, 0.5)
     fit(fresh(), plan(tmp_path / "c"), validate=lambda: look, on_step=lambda s: None)
@@ -114,3 +137,58 @@ def test_a_damaged_checkpoint_says_what_to_do(fresh, tmp_path):
         (tmp_path / "c" / name).write_bytes(b"half")
         with pytest.raises(TrainError, match="delete"):
             fit(fresh(), plan(tmp_path / "c"), validate=lambda: look, on_step=lambda s: None)
+
+
+def fitted(fresh, checkpoint, **changes):
+    look = Validation(1.0, 0.5)
+    return fit(
+        fresh(), replace(plan(checkpoint), **changes), validate=lambda: look, on_step=lambda s: None
+    )
+
+
+def test_another_runs_checkpoint_is_not_taken(fresh, tmp_path):
+    fitted(fresh, tmp_path / "c", run="one")
+    with pytest.raises(TrainError, match="another run's"):
+        fitted(fresh, tmp_path / "c", run="other")
+
+
+def test_what_was_left_of_an_older_checkpoint_is_no_hindrance(fresh, tmp_path):
+    fitted(fresh, tmp_path / "c")
+    (tmp_path / ".c-old").mkdir()
+    (tmp_path / ".c-old" / "state.safetensors").write_bytes(b"killed while this was removed")
+    assert read_progress(tmp_path / "c", run="").step == 10
+    assert not (tmp_path / ".c-old").exists()
+    (tmp_path / ".c-old" / "deep").mkdir(parents=True)
+    fitted(fresh, tmp_path / "c")
+    (tmp_path / "c").rename(tmp_path / ".c-old")
+    assert read_progress(tmp_path / "c", run="").step == 10
+
+
+@pytest.mark.parametrize("error", [OSError(28, "full"), SafetensorError("(os error 28)")])
+def test_a_full_disk_is_one_message_and_keeps_the_checkpoint_before(
+    fresh, tmp_path, monkeypatch, error
+):
+    fitted(fresh, tmp_path / "c")
+
+    def fail(tensors, path):
+        path.write_bytes(b"half")
+        raise error
+
+    before = read_progress(tmp_path / "c", run="")
+    monkeypatch.setattr(checkpoint, "save_file", fail)
+    with pytest.raises(TrainError, match="the checkpoint cannot be written"):
+        fitted(fresh, tmp_path / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c"]
+    assert read_progress(tmp_path / "c", run="") == before
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_other_signals_stop_it_as_ctrl_c_does(fresh, tmp_path, number):
+    def stop(step):
+        if step.step == 3:
+            os.kill(os.getpid(), number)
+
+    look = Validation(1.0, 0.5)
+    with pytest.raises(KeyboardInterrupt):
+        fit(fresh(), plan(tmp_path / "c"), validate=lambda: look, on_step=stop)
+    assert read_progress(tmp_path / "c", run="").step == 3

@@ -14,7 +14,7 @@ from instil.model.packed import head_of, hidden_states
 from instil.train.loop import Schedule, backward, mean_loss, pack_loss, train_steps
 from instil.train.objective import Objective
 from instil.train.optim import adamw
-from instil.types import Encoded, Pack
+from instil.types import Encoded, LossOver, Pack
 
 SCHEDULE = Schedule(0.01, 0.1, "linear", 1.0)
 
@@ -82,6 +82,22 @@ def test_packed_gradients_equal_one_by_one(tiny):
     for name in together:
         close = 1e-7 + 1e-5 * apart[name].abs().max().item()  # of the largest: sums round
         torch.testing.assert_close(together[name], apart[name], atol=close, rtol=1e-4)
+
+
+def test_over_examples_a_long_completion_counts_as_much_as_a_short_one(tiny):
+    short, long = encoded([9, 30])
+    long = replace(long, mask=(False,) * 5 + (True,) * 25)
+    loaded = lora(tiny)
+    run(loaded, steps=2)  # an adapter that is no longer the identity
+    alone = [gradients(loaded, list(pack([item], max_tokens=100))) for item in (short, long)]
+    over = Objective(over_what=LossOver.EXAMPLES)
+    together = gradients(loaded, list(pack([short, long], max_tokens=100)), over)
+    apart = gradients(loaded, list(pack([short, long], max_tokens=1)), over)
+    for name in together:
+        mean = (alone[0][name] + alone[1][name]) / 2
+        close = 1e-7 + 1e-5 * mean.abs().max().item()
+        torch.testing.assert_close(together[name], mean, atol=close, rtol=1e-4)
+        torch.testing.assert_close(apart[name], mean, atol=close, rtol=1e-4)
 
 
 def test_a_shared_prefix_computed_once_changes_no_figure(tiny):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,21 +12,22 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str]) -> int:
     """Do the job that the arguments name; return the exit code."""
     from instil.cli.progress import make_progress
+    from instil.cli.terminal import say
     from instil.errors import InstilError
     from instil.recipe import load_recipe
+    from instil.signals import CTRL_C, ENDING, interrupt, on_signals
     from instil.study.folder import Job, StudyFolder, Work
     from instil.study.worker import do
 
-    # Where the study runs in the background, shells have Ctrl-C ignored; its arms must hear it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     path, name, work, *rest = arguments
     folder = StudyFolder(Path(path))
     try:
         job = Job(name, load_recipe(folder.recipe(name)), Work(work), merge=bool(rest))
-        with make_progress() as progress:
+        # Where the study runs in the background, shells have Ctrl-C ignored; its arms must hear it.
+        with on_signals(interrupt, CTRL_C, *ENDING), make_progress() as progress:
             do(folder, job, progress=progress)
     except InstilError as error:
-        print(error, file=sys.stderr)
+        say(error, err=True)
         return InstilError.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from instil.cli.terminal import say, say_answer
+
 if TYPE_CHECKING:
     from instil.serve import Chat
 
@@ -22,13 +24,16 @@ def chat(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run director
 
 def talk(partner: Chat) -> None:
     """Read lines and print answers until the user leaves."""
-    typer.echo("/quit or Ctrl-D ends the conversation")
+    say("/quit or Ctrl-D ends the conversation")
     while True:
         try:
             line = input("> ").strip()
         except EOFError:
-            typer.echo()
+            say()
             return
+        except UnicodeDecodeError:
+            say("this line is not UTF-8 text", err=True)
+            continue
         if line in _LEAVE:
             return
         if line:
@@ -38,7 +43,7 @@ def talk(partner: Chat) -> None:
 def _print_answer(partner: Chat, line: str) -> None:
     try:
         for piece in partner.reply(line):
-            typer.echo(piece, nl=False)
+            say_answer(piece, nl=False)
     except KeyboardInterrupt:
-        typer.echo(" [stopped]", nl=False)
-    typer.echo()
+        say(" [stopped]", nl=False)
+    say()

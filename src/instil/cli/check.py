@@ -96,7 +96,7 @@ def _show_task(console: Console, task: TaskForecast) -> None:
 def _show_finding(console: Console, finding: Finding) -> None:
     from rich.text import Text
 
-    from instil.report.format import visible
+    from instil.sanitize import visible
 
     console.print(Text(f"  warning: {finding.what}", style="yellow"))
     for example in finding.examples:
@@ -124,7 +124,7 @@ def mask_text(pieces: Sequence[Piece]) -> Text:
     """Draw an example with the trained-on tokens between brackets, in colour where there is any."""
     from rich.text import Text
 
-    from instil.report.format import visible
+    from instil.sanitize import visible
 
     text, inside = Text("  | "), False
     for piece in pieces:

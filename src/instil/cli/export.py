@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from instil.cli.terminal import say
+
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
@@ -23,4 +25,4 @@ def export(
 
     from instil import serve
 
-    typer.echo(f"model: {serve.export(run, out=out, merge=merge)}")
+    say(f"model: {serve.export(run, out=out, merge=merge)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from instil.errors import RecipeError
 from instil.recipe import Recipe, load_recipe
-from instil.run import RECIPE, SUMMARY
+from instil.run import RECIPE, is_finished, is_vacant
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,14 @@ def place_again(recipe: Recipe, *, folder: Path) -> RunPlace:
 
     Returns:
         The first of `folder`, `folder-2`, `folder-3` ... that holds a run of the same recipe,
-        or else the first that does not exist.
+        or else the first in which no run has begun.
     """
     for number in itertools.count(1):
         place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
-        if not place.exists():
+        if is_vacant(place):
             return RunPlace(place)
         if _holds(recipe, place):
-            finished = (place / SUMMARY).is_file()
+            finished = is_finished(place)
             return RunPlace(place, finished=finished, begun=not finished)
     raise AssertionError("counting does not end")
 

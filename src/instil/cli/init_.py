@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from instil.cli.terminal import say
 from instil.types import OnBadRow
 
 if TYPE_CHECKING:
@@ -83,9 +84,9 @@ def init(
 def show_starter(starter: Starter) -> None:
     """Print what was guessed and why, what was written, and the next commands."""
     for reason in starter.guess.reasons:
-        typer.echo(reason)
+        say(reason)
     for warning in starter.guess.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    typer.echo(f"\nwrote {starter.task_file}\n      {starter.recipe_file}")
+        say(f"warning: {warning}", err=True)
+    say(f"\nwrote {starter.task_file}\n      {starter.recipe_file}")
     recipe = shlex.quote(str(starter.recipe_file))
-    typer.echo(f"\nnext: instil check {recipe}\n      instil run {recipe}")
+    say(f"\nnext: instil check {recipe}\n      instil run {recipe}")

@@ -1,7 +1,8 @@
 """The `instil` command: its subcommands, and how errors end it.
 
 Exit codes: 0 done; 2 a mistake that the user can mend (told as `Problem`s, without a traceback);
-130 stopped with Ctrl-C; 1 a mistake of instil's own, with its traceback.
+130 stopped with Ctrl-C; 1 a mistake of instil's own, whose traceback is in a log file (see
+`failures`).
 """
 
 from __future__ import annotations
@@ -27,58 +28,51 @@ from instil.cli import (
     report,
     run_,
     sequence,
+    status,
     tasks,
 )
-from instil.errors import InstilError, Problem
+from instil.cli.failures import is_failure, told, wants_traceback
+from instil.cli.terminal import prepare_streams, say
+from instil.errors import InstilError
+from instil.sanitize import shortened, visible
 
 INTERRUPTED = 130
-_BUG = "This is a mistake in instil, not in your files; please report it with the lines above."
-
-
-_SURROUNDINGS = frozenset(
-    {
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        errno.ENAMETOOLONG,
-    }
-)
-"""Refusals of the file system that are the user's to mend."""
-
-
-def _as_problem(error: OSError) -> Problem:
-    return Problem(
-        f"this cannot be read or written: {error.strerror}",
-        where=str(error.filename or ""),
-        fix="make room, or name a place that you may write to",
-    )
+_Usage: Any = typer.BadParameter.__mro__[1]  # what typer raises for a wrong command line
 
 
 class Commands(TyperGroup):
     """The group of all commands, which turns exceptions into messages and exit codes."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the command line; what it quotes of a wrong one is made visible."""
+        prepare_streams()
+        try:
+            return super().make_context(*args, **kwargs)
+        except _Usage as error:
+            raise _made_visible(error) from None
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; see the module's docstring for the exit codes."""
         try:
             return super().invoke(ctx)
-        except InstilError as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(error.exit_code) from None
-        except OSError as error:
-            if error.errno not in _SURROUNDINGS:
-                raise
-            typer.echo(str(_as_problem(error)), err=True)
-            raise typer.Exit(InstilError.exit_code) from None
+        except _Usage as error:
+            raise _made_visible(error) from None
         except KeyboardInterrupt:
-            typer.echo("stopped", err=True)
+            say("stopped", err=True)
             raise typer.Exit(INTERRUPTED) from None
-        except Exception as error:
-            error.add_note(_BUG)
-            raise
+        except BaseException as error:
+            piped = isinstance(error, OSError) and error.errno == errno.EPIPE
+            ends = isinstance(error, typer.Exit | typer.Abort) or not is_failure(error)
+            if ends or piped or (wants_traceback() and not isinstance(error, InstilError)):
+                raise
+            message, code = told(error)
+            say(message, err=True)
+            raise typer.Exit(code) from None
+
+
+def _made_visible(error: Any) -> Any:
+    error.message = shortened(visible(error.message), most=600)
+    return error
 
 
 app = typer.Typer(
@@ -94,7 +88,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"instil {__version__}")
+        say(f"instil {__version__}")
         raise typer.Exit
 
 
@@ -123,6 +117,7 @@ app.command(
     "run", epilog="Example: `instil run reviews.recipe.yaml --set train.learning_rate=2e-4`"
 )(run_.run)
 app.command("report", epilog="Example: `instil report runs/reviews`")(report.report)
+app.command("status", epilog="Example: `instil status runs/reviews`")(status.status)
 app.command("compare", epilog="Example: `instil compare runs/reviews runs/reviews-2`")(
     compare.compare
 )

@@ -34,7 +34,7 @@ def preview(
     from instil import look
     from instil.cli.check import mask_text
     from instil.cli.show import make_console
-    from instil.run import write_whole
+    from instil.files import write_whole
 
     found = look.preview(loaded, each=each, say=make_console(stderr=True).print)
     console = make_console()

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from instil.cli.terminal import say
+
 
 def report(
     run: Annotated[
@@ -17,8 +19,8 @@ def report(
     if (run / "study.json").is_file():
         from instil.study.studies import rebuild_study
 
-        typer.echo(f"report: {rebuild_study(run)}")
+        say(f"report: {rebuild_study(run)}")
         return
     from instil import pipeline
 
-    typer.echo(f"report: {pipeline.rebuild_report(run)}")
+    say(f"report: {pipeline.rebuild_report(run)}")

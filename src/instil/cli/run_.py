@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from instil.cli.terminal import say
+
 BUDGET_BROKEN = 3
 """Exit code of a run that forgot more than its budget; all its results are kept."""
 
@@ -49,6 +51,14 @@ def run(
             "else take the next free name.",
         ),
     ] = False,
+    restart_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STAGE",
+            help="With --resume: do a stage (`instil status DIR` lists them) and all later ones "
+            "anew.",
+        ),
+    ] = None,
     look_again: Annotated[
         bool,
         typer.Option(
@@ -70,10 +80,11 @@ def run(
             return
         if resume is not None:
             _refuse_beside_resume(recipe, changes, folder, again)
-            _resume(resume, look_again=look_again)
+            _resume(resume, look_again=look_again, restart_from=restart_from or "")
             return
-        if look_again:
-            raise typer.BadParameter("goes with --resume DIR", param_hint="--look-again")
+        for option, given in (("--look-again", look_again), ("--restart-from", restart_from)):
+            if given:
+                raise typer.BadParameter("goes with --resume DIR", param_hint=option)
         if recipe is None:
             raise typer.BadParameter("give a recipe, or --resume DIR", param_hint="RECIPE")
         _start(recipe, changes=changes, folder=folder, again=again)
@@ -108,7 +119,7 @@ def _start(path: Path, *, changes: list[str], folder: Path | None, again: bool) 
     _run(recipe, folder=folder, resume=False)
 
 
-def _resume(folder: Path, *, look_again: bool) -> None:
+def _resume(folder: Path, *, look_again: bool, restart_from: str) -> None:
     from instil.errors import Problem, RunError
     from instil.recipe import load_recipe
     from instil.run import RECIPE
@@ -121,27 +132,49 @@ def _resume(folder: Path, *, look_again: bool) -> None:
                 fix="give the directory that `instil run` made, such as runs/reviews",
             )
         )
-    _run(load_recipe(folder / RECIPE), folder=folder, resume=True, look_again=look_again)
+    _run(
+        load_recipe(folder / RECIPE),
+        folder=folder,
+        resume=True,
+        look_again=look_again,
+        restart_from=restart_from,
+    )
 
 
-def _run(recipe: Recipe, *, folder: Path, resume: bool, look_again: bool = False) -> None:
+def _run(
+    recipe: Recipe,
+    *,
+    folder: Path,
+    resume: bool,
+    look_again: bool = False,
+    restart_from: str = "",
+) -> None:
     from instil import pipeline
     from instil.cli.progress import make_progress
-    from instil.errors import InstilError, Problem
+    from instil.errors import InstilError, Problem, RefusedError
     from instil.opening import Look
+    from instil.run import is_vacant
+    from instil.signals import ENDING, interrupt, on_signals
 
     look = Look.AGAIN if look_again else Look.ONCE
-    ours = resume or not folder.exists()
+    ours = resume or is_vacant(folder)
     try:
-        with make_progress() as progress:
+        with on_signals(interrupt, *ENDING), make_progress() as progress:
             done = pipeline.run_recipe(
-                recipe, folder=folder, resume=resume, progress=progress, look=look
+                recipe,
+                folder=folder,
+                resume=resume,
+                progress=progress,
+                look=look,
+                restart_from=restart_from,
             )
     except KeyboardInterrupt:
-        typer.echo("\nstopped", err=True)
+        say("\nstopped", err=True)
         if folder.exists():
-            typer.echo(f"  to go on: instil run --resume {shlex.quote(str(folder))}", err=True)
+            say(f"  to go on: instil run --resume {shlex.quote(str(folder))}", err=True)
         raise typer.Exit(130) from None
+    except RefusedError:
+        raise
     except InstilError as error:
         if not ours or not (folder / "state").exists():
             raise

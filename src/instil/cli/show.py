@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 def make_console(*, stderr: bool = False) -> Console:
     """Return a console that prints text as it stands: no highlighting, no guessed markup."""
-    from rich.console import Console
+    from instil.cli.terminal import VisibleConsole
 
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return VisibleConsole(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def show_run(summary: RunSummary, *, folder: Path) -> None:

@@ -55,7 +55,7 @@ def _draw(rows: Sequence[Row], count: int) -> list[Row]:
 def _show(console: Console, example: Example) -> None:
     from rich.text import Text
 
-    from instil.report.format import visible
+    from instil.sanitize import visible
 
     for message in example.messages:
         for number, line in enumerate(message.shown.splitlines() or [""]):

@@ -50,7 +50,7 @@ def _show(finding: TemplateFinding) -> None:
     from rich.text import Text
 
     from instil.cli.show import make_console
-    from instil.report.format import visible
+    from instil.sanitize import visible
 
     console = make_console()
     style = {"error": "bold red", "warning": "yellow"}[finding.level.value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,17 +10,21 @@ from dataclasses import dataclass, replace
 from instil.compare.halving import Standing, race
 from instil.compare.ladder import Prompting, asking_order, prompting, standing
 from instil.compare.pairing import by_row, compare, row_groups
-from instil.compare.verdict import PROMPTING, TFIDF, TUNED, ZERO_SHOT
+from instil.compare.verdict import PROBE, PROMPTING, TFIDF, TUNED, ZERO_SHOT
 from instil.data.prepare import TaskData
-from instil.evaluate.baseline import tfidf_predictions
+from instil.evaluate.baseline import ask_tfidf, tfidf_file, train_tfidf
 from instil.evaluate.choices import CALIBRATED, RAW
 from instil.evaluate.metrics import macro_f1, per_class, summarise
+from instil.evaluate.probe import ask_probe, probe_file, train_probe
 from instil.evaluate.suite import GENERATED, Marked, answer, mark, merged
 from instil.model.load import LoadedModel
 from instil.results import Arm, Costs, Mistake, Phrasings, Rung, TemplateScore
-from instil.types import Comparison, Prediction, Row, Summary, Template
+from instil.types import Comparison, Example, Prediction, Row, Summary, Template
 
 MISTAKES = 20
+CLASSIFIER = "classifier"
+PROBE_ROWS = 5000
+"""Training rows that the probe reads at most: more of them cost minutes and change little."""
 # Beside the metric that decides, free-text arms are shown in these too.
 FREE_TEXT_METRICS = ("exact_match", "token_f1", "rougeL", "chrf")
 OnDone = Callable[[int], None]
@@ -30,7 +35,7 @@ class Contender:
     """One arm on test: how it was asked, what it answered, how long that took."""
 
     name: str
-    """tuned, prompting, zero_shot or tfidf."""
+    """tuned, prompting, zero_shot, tfidf or probe."""
     label: str
     """For people."""
     template: str
@@ -43,6 +48,10 @@ class Contender:
     """Its answers, in the metric that decides."""
     seconds: float
     """To answer all rows."""
+    making: float = 0.0
+    """Seconds to train it, where that is a part of the test."""
+    stored: int = 0
+    """Bytes that it stores, beside the base model where that is needed."""
 
 
 def ask(
@@ -75,7 +84,13 @@ def ask(
         scoring,
         mark(examples, made, metric=data.task.metric),
         time.perf_counter() - began,
+        stored=_shown_bytes(examples[0]) if way.exemplars else 0,
     )
+
+
+def _shown_bytes(example: Example) -> int:
+    """Return the size of the worked examples in front of a question, as text."""
+    return sum(len(message.content.encode()) for message in example.messages[:-1])
 
 
 def _label(name: str, shots: int, scoring: str) -> str:
@@ -102,20 +117,67 @@ def ask_rung(
     )
 
 
-def ask_tfidf(data: TaskData, template: Template) -> Contender:
-    """Fit the classifier on train and let it answer the test rows."""
+def ask_words(data: TaskData, template: Template) -> Contender:
+    """Train TF-IDF and let it answer the test rows.
+
+    Args:
+        data: A task with choices.
+        template: Its words for the choices.
+    """
     examples = Prompting(template).examples(data, data.test)
     began = time.perf_counter()
-    made = tfidf_predictions(data.train, data.test, task=data.task, examples=examples)
-    marked = mark(examples, made, metric=data.task.metric)
+    classifier = train_tfidf(data.train, task=data.task)
+    trained = time.perf_counter()
+    made = ask_tfidf(classifier, data.test, examples, task=data.task)
     return Contender(
         TFIDF,
         "TF-IDF + logistic regression",
         "",
         0,
-        "classifier",
-        marked,
-        time.perf_counter() - began,
+        CLASSIFIER,
+        mark(examples, made, metric=data.task.metric),
+        time.perf_counter() - trained,
+        making=trained - began,
+        stored=len(tfidf_file(classifier)),
+    )
+
+
+def ask_states(
+    loaded: LoadedModel,
+    data: TaskData,
+    template: Template,
+    *,
+    seed: int,
+    on_done: OnDone = lambda _: None,
+) -> Contender:
+    """Train the linear probe on what the base model makes of the training rows, and let it answer.
+
+    Args:
+        loaded: The base model.
+        data: A task with choices.
+        template: Through which the model reads a row.
+        seed: Draws the training rows, where there are more than `PROBE_ROWS`.
+        on_done: Called with the number of rows that the model has read.
+    """
+    way, rows = Prompting(template), data.train
+    if len(rows) > PROBE_ROWS:
+        rows = tuple(random.Random(seed).sample(rows, PROBE_ROWS))
+    some = f" on {len(rows)} of {len(data.train)} rows" if len(rows) < len(data.train) else ""
+    shown, examples = way.examples(data, rows), way.examples(data, data.test)
+    began = time.perf_counter()
+    probe = train_probe(loaded, rows, shown, task=data.task, on_done=on_done)
+    trained = time.perf_counter()
+    made = ask_probe(loaded, probe, examples, on_done=on_done)
+    return Contender(
+        PROBE,
+        f"linear probe{some}",
+        template.id,
+        0,
+        CLASSIFIER,
+        mark(examples, made, metric=data.task.metric),
+        time.perf_counter() - trained,
+        making=trained - began,
+        stored=len(probe_file(probe)),
     )
 
 
@@ -135,6 +197,9 @@ def to_arm(contender: Contender, data: TaskData, *, costs: Costs) -> Arm:
         per_class(contender.marked.examples, predictions, labels=labels) if labels else (),
         replace(
             costs,
+            seconds=costs.seconds + contender.making,
+            bytes_on_disk=costs.bytes_on_disk + contender.stored,
+            needs_model=contender.name != TFIDF,
             tokens_per_prediction=tokens,
             predictions_per_second=len(predictions) / max(1e-9, contender.seconds),
         ),
@@ -157,15 +222,15 @@ def summaries(marked: Marked, data: TaskData) -> Mapping[str, Summary]:
     return found
 
 
-def against(other: Contender, tuned: Contender, *, seed: int) -> Comparison:
-    """Compare the tuned arm with another, row by row, groups resampled whole."""
+def against(a: Contender, b: Contender, *, seed: int) -> Comparison:
+    """Compare arm `b` with arm `a`, row by row, groups resampled whole."""
     return compare(
-        by_row(other.marked.values, other.marked.examples),
-        by_row(tuned.marked.values, tuned.marked.examples),
-        a=other.name,
-        b=tuned.name,
-        metric=tuned.marked.scores[0].metric,
-        groups=row_groups([*other.marked.examples, *tuned.marked.examples]),
+        by_row(a.marked.values, a.marked.examples),
+        by_row(b.marked.values, b.marked.examples),
+        a=a.name,
+        b=b.name,
+        metric=b.marked.scores[0].metric,
+        groups=row_groups([*a.marked.examples, *b.marked.examples]),
         seed=seed,
     )
 
@@ -181,6 +246,7 @@ def best_template(
     """Return the template through which a tuned model does best on validation rows.
 
     All of them are asked a first share of the rows, the better ones more; it ends when one is left.
+    A single one is not asked at all.
     """
     order = asking_order(rows, seed=seed)
     answers: list[list[Marked]] = [[] for _ in data.answering]
@@ -200,7 +266,8 @@ def best_template(
         return standing(merged(answers[n]))
 
     left = race(put, kinds=[0] * len(answers), rows=len(rows), alone=True)
-    return data.answering[max(left, key=lambda n: standing(merged(answers[n])).mean)]
+    means = {n: standing(merged(answers[n])).mean for n in left}
+    return data.answering[max(means, key=means.__getitem__)]
 
 
 def over_templates(

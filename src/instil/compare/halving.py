@@ -119,11 +119,11 @@ def race(
     """
     left, before = tuple(range(len(kinds))), 0
     for look in looks(rows):
+        if alone and len(left) == 1:
+            break
         standings = [ask(way, slice(before, look)) for way in left]
         before = look
         if look < rows:
             kept = survivors(standings, kinds=[kinds[way] for way in left], rows=rows)
             left = tuple(left[n] for n in kept)
-            if alone and len(left) == 1:
-                break
     return left

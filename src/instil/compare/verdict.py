@@ -23,10 +23,15 @@ from enum import StrEnum
 from instil.compare.stats import ALPHA, holm, interval_p
 from instil.evaluate.intervals import Interval
 from instil.evaluate.metrics import METRICS, NATS
-from instil.results import Arm, GuardResult, TaskResult, TrainingSummary
+from instil.results import Arm, GuardResult, Learnt, TaskResult, TrainingSummary
 from instil.types import Comparison
 
 TUNED, PROMPTING, ZERO_SHOT, TFIDF = "tuned", "prompting", "zero_shot", "tfidf"
+ALWAYS = "always"
+"""Not an arm: always giving the commonest class of the training rows."""
+PROBE = "probe"
+CLASSIFIERS = {TFIDF: "TF-IDF with logistic regression", PROBE: "the linear probe"}
+"""Arms without prompts, as sentences call them."""
 TEXT = "general text"
 
 
@@ -59,11 +64,16 @@ def verdict(
     """Return the verdict: what tuning bought, what was forgotten, at what price.
 
     Args:
-        tasks: One a trained task, with arms `tuned`, `prompting`, `tfidf` as far as they ran.
+        tasks: One a trained task, with arms `tuned`, `prompting`, `tfidf`, `probe` as far as they
+            ran.
         guard: The guard tasks and general text; empty if forgetting was not measured.
         training: How the training went.
     """
-    return (_gain(tasks), _forgetting(guard), _price(tasks, training))
+    return (
+        _gain(tasks),
+        _forgetting(guard),
+        _price(tasks, training),
+    )
 
 
 def outcome(comparison: Comparison) -> Outcome:
@@ -88,8 +98,8 @@ def difference_text(comparison: Comparison) -> str:
     difference is shown, what the rows could have shown is added.
     """
     shown = outcome(comparison)
-    text = f"{_signed(comparison)} ({_ends(comparison)}), {shown}"
-    return text + _could_show(comparison) if shown is Outcome.NOT_SHOWN else text
+    text = f"{signed(comparison)} ({ends(comparison)}), {shown}"
+    return text + could_show(comparison) if shown is Outcome.NOT_SHOWN else text
 
 
 def _outcome(comparison: Comparison, *, p: float) -> Outcome:
@@ -98,6 +108,52 @@ def _outcome(comparison: Comparison, *, p: float) -> Outcome:
         return Outcome.NOT_SHOWN
     good = (comparison.low > 0) == comparison.higher_is_better
     return Outcome.BETTER if good else Outcome.WORSE
+
+
+# Whether anything was learnt.
+
+
+def not_learnt(tasks: Sequence[TaskResult], *, training: TrainingSummary) -> str:
+    """Return the sentence on tasks that are not shown to be learnt; empty where all are.
+
+    It stands before all others: whatever else is said is of a model that learnt nothing.
+
+    Args:
+        tasks: One a trained task.
+        training: How the training went.
+    """
+    known = [(task.task, task.learnt) for task in tasks if task.learnt]
+    compared = [learnt.comparison for _, learnt in known if learnt.comparison]
+    shown = iter(outcomes(compared))
+    parts = []
+    for name, learnt in known:
+        against_same = next(shown) if learnt.comparison else Outcome.BETTER
+        if learnt.answers == 1 < learnt.wanted:
+            parts.append(
+                f"on {name}, the tuned model gives every test row the same answer, "
+                f"“{learnt.answer}”"
+            )
+        elif learnt.comparison and against_same is not Outcome.BETTER:
+            parts.append(f"on {name}, {_no_better(learnt, learnt.comparison, against_same)}")
+    if not parts:
+        return ""
+    text = "; ".join(parts)
+    causes = "; the report says under Learning curves what to try" if training.alarms else ""
+    return f"{text[:1].upper()}{text[1:]}{causes}."
+
+
+def _no_better(learnt: Learnt, comparison: Comparison, shown: Outcome) -> str:
+    worse = "worse than" if shown is Outcome.WORSE else "not shown to be better than"
+    always = f"always answering “{learnt.always}”" if learnt.always else "guessing"
+    right = learnt.right or 0.0
+    text = (
+        f"the tuned model is {worse} {always}: accuracy {100 * right:.1f} against "
+        f"{100 * (right - comparison.difference):.1f}, {signed(comparison)} (95 % interval "
+        f"{ends(comparison)}) on {comparison.n} test rows"
+    )
+    if learnt.apart is None or learnt.apart.low <= 0.5:
+        return text
+    return f"{text}, though it tells the classes apart in {learnt.apart.mean:.2f} of the pairs"
 
 
 # What tuning bought.
@@ -111,8 +167,10 @@ def _gain(tasks: Sequence[TaskResult]) -> str:
     shown = outcomes([bar for _, bar in pairs])
     duels = [_Duel(task, bar, o) for (task, bar), o in zip(pairs, shown, strict=True)]
     if len(tasks) == 1:
-        return f"{_one_task(duels[0])}{_one_classifier(tasks[0])}."
-    return f"{_several_tasks(duels)}{_not_compared(found)}{_several_classifiers(tasks)}."
+        others = "".join(_one_classifier(tasks[0], arm) for arm in CLASSIFIERS)
+        return f"{_one_task(duels[0])}{others}."
+    others = "".join(_several_classifiers(tasks, arm) for arm in CLASSIFIERS)
+    return f"{_several_tasks(duels)}{_not_compared(found)}{others}."
 
 
 def _one_task(duel: _Duel) -> str:
@@ -124,12 +182,12 @@ def _one_task(duel: _Duel) -> str:
         Outcome.NOT_SHOWN: "tuning showed no difference from",
     }[duel.outcome]
     figures = (
-        f"{_label(task.metric)} {_level(tuned, task.metric)} against {_level(bar, task.metric)}"
+        f"{metric_name(task.metric)} {level(tuned, task.metric)} against {level(bar, task.metric)}"
     )
-    difference = f"{_signed(comparison)} (95 % interval {_ends(comparison)})"
+    difference = f"{signed(comparison)} (95 % interval {ends(comparison)})"
     on = f" on {comparison.n} test rows"
     if duel.outcome is Outcome.NOT_SHOWN:
-        on += _could_show(comparison, rows="which")
+        on += could_show(comparison, rows="which")
     return f"On {task.task}, {did} {_bar_name(bar)}: {figures}, {difference}{on}"
 
 
@@ -151,10 +209,10 @@ def _several_tasks(duels: Sequence[_Duel]) -> str:
 
 def _in_brief(duel: _Duel) -> str:
     task, comparison = duel.task, duel.comparison
-    metric = "" if task.metric == NATS.name else f" {_label(task.metric)}"
-    text = f"{task.task} {_signed(comparison)}{metric}, {_ends(comparison)}"
+    metric = "" if task.metric == NATS.name else f" {metric_name(task.metric)}"
+    text = f"{task.task} {signed(comparison)}{metric}, {ends(comparison)}"
     if duel.outcome is Outcome.NOT_SHOWN:
-        return f"{text}{_could_show(comparison, rows='rows')}"
+        return f"{text}{could_show(comparison, rows='rows')}"
     return f"{text}, {comparison.n} rows"
 
 
@@ -163,28 +221,28 @@ def _not_compared(found: Sequence[tuple[TaskResult, Comparison | None]]) -> str:
     return f"; not compared on {len(names)} ({', '.join(names)})" if names else ""
 
 
-def _one_classifier(task: TaskResult) -> str:
-    comparison = _against(task, TFIDF)
+def _one_classifier(task: TaskResult, arm: str) -> str:
+    comparison = _against(task, arm)
     if comparison is None:
         return ""
-    reached = f"; TF-IDF with logistic regression reached {_level(_arm(task, TFIDF), task.metric)}"
+    reached = f"; {CLASSIFIERS[arm]} reached {level(_arm(task, arm), task.metric)}"
     shown = outcome(comparison)
     if shown is Outcome.NOT_SHOWN:
-        return f"{reached}, no difference from the tuned model shown ({_ends(comparison)})"
-    size = _signed(comparison).lstrip("+-")
-    return f"{reached}, and the tuned model is {shown} by {size} ({_ends(comparison)})"
+        return f"{reached}, no difference from the tuned model shown ({ends(comparison)})"
+    size = signed(comparison).lstrip("+-")
+    return f"{reached}, and the tuned model is {shown} by {size} ({ends(comparison)})"
 
 
-def _several_classifiers(tasks: Sequence[TaskResult]) -> str:
-    found = [(task.task, _against(task, TFIDF)) for task in tasks]
+def _several_classifiers(tasks: Sequence[TaskResult], arm: str) -> str:
+    found = [(task.task, _against(task, arm)) for task in tasks]
     pairs = [(name, comparison) for name, comparison in found if comparison is not None]
     if not pairs:
         return ""
     shown = outcomes([comparison for _, comparison in pairs])
-    level = [name for (name, _), o in zip(pairs, shown, strict=True) if o is not Outcome.BETTER]
-    if not level:
-        return f"; it beat TF-IDF with logistic regression on {_all(len(pairs))}"
-    return f"; TF-IDF with logistic regression was not beaten on {', '.join(level)}"
+    left = [name for (name, _), o in zip(pairs, shown, strict=True) if o is not Outcome.BETTER]
+    if not left:
+        return f"; it beat {CLASSIFIERS[arm]} on {_all(len(pairs))}"
+    return f"; {CLASSIFIERS[arm]} was not beaten on {', '.join(left)}"
 
 
 # What was forgotten.
@@ -208,11 +266,11 @@ def _forgetting(guard: Sequence[GuardResult]) -> str:
 
 def _loss(result: GuardResult) -> str:
     comparison = result.comparison
-    size = _signed(comparison).lstrip("+-")
+    size = signed(comparison).lstrip("+-")
     if comparison.higher_is_better:
-        return f"{result.task} lost {size} ({_ends(comparison)})"
+        return f"{result.task} lost {size} ({ends(comparison)})"
     levels = f"from {result.before.mean:.3f} to {result.after.mean:.3f}"
-    return f"{result.task} got worse by {size} ({_ends(comparison)}; {levels})"
+    return f"{result.task} got worse by {size} ({ends(comparison)}; {levels})"
 
 
 def _who(results: Sequence[GuardResult], *, other: str = "") -> str:
@@ -225,9 +283,9 @@ def _who(results: Sequence[GuardResult], *, other: str = "") -> str:
 
 def _sharpness(results: Sequence[GuardResult]) -> str:
     # "No loss" is worth only as much as the smallest loss that would have been seen.
-    ends = [c for c in (result.comparison for result in results) if c.smallest_detectable > 0]
-    points = [100 * c.smallest_detectable for c in ends if c.metric != NATS.name]
-    nats = [c.smallest_detectable for c in ends if c.metric == NATS.name]
+    small = [c for c in (result.comparison for result in results) if c.smallest_detectable > 0]
+    points = [100 * c.smallest_detectable for c in small if c.metric != NATS.name]
+    nats = [c.smallest_detectable for c in small if c.metric == NATS.name]
     parts = [f"{_range(points, digits=1)} points"] if points else []
     parts += [f"{_range(nats, digits=3)} nats per token"] if nats else []
     return f" (the smallest loss that would have shown: {', '.join(parts)})" if parts else ""
@@ -246,22 +304,26 @@ def _price(tasks: Sequence[TaskResult], training: TrainingSummary) -> str:
         (arm.costs.bytes_on_disk for task in tasks for arm in task.arms if arm.name == TUNED),
         default=0,
     )
-    parts = [f"{_duration(training.seconds)} of training"]
+    parts = [f"{duration(training.seconds)} of training"]
     if stored:
-        parts.append(f"{_megabytes(stored)} to store")
+        parts.append(f"{size_text(stored)} to store")
     method = {"lora": "LoRA", "full": "full fine-tuning"}.get(training.method, training.method)
     parts.append(f"{_percent(training.trainable_share)} of the parameters trained ({method})")
     return f"The price: {', '.join(parts)}."
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write a time in words, to the second: `42 seconds`, `6.3 minutes`."""
     if seconds < 60:
         shown = f"{seconds:.0f}"
         return f"{shown} second" if shown == "1" else f"{shown} seconds"
     return f"{seconds / 60:.1f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
-def _megabytes(count: int) -> str:
+def size_text(count: int) -> str:
+    """Write a number of bytes: `210 KB`, `9.8 MB`."""
+    if count < 1e6:
+        return f"{max(1, round(count / 1e3))} KB" if count else "0 KB"
     megabytes = count / 1e6
     return f"{megabytes:.1f} MB" if megabytes < 100 else f"{megabytes:.0f} MB"
 
@@ -274,16 +336,24 @@ def _percent(share: float) -> str:
 # Figures in words.
 
 
-def _signed(comparison: Comparison) -> str:
+def signed(comparison: Comparison) -> str:
+    """Write a difference with its sign and unit: `+9.3 points`."""
     unit = _unit(comparison)
     return f"{_number(comparison.difference, comparison)} {unit}"
 
 
-def _ends(comparison: Comparison) -> str:
+def ends(comparison: Comparison) -> str:
+    """Write a difference's interval: `+5.1 to +13.5`."""
     return f"{_number(comparison.low, comparison)} to {_number(comparison.high, comparison)}"
 
 
-def _could_show(comparison: Comparison, *, rows: str = "") -> str:
+def could_show(comparison: Comparison, *, rows: str = "") -> str:
+    """Say what difference the rows could have shown; empty where that is not known.
+
+    Args:
+        comparison: One that shows no difference.
+        rows: How the rows are spoken of: `which`, `rows`; empty: in brackets.
+    """
     if comparison.smallest_detectable <= 0:
         return ""
     size = _number(comparison.smallest_detectable, comparison).lstrip("+")
@@ -314,12 +384,14 @@ def _number(value: float, comparison: Comparison) -> str:
     return f"{rounded:+.{digits}f}" if rounded else f"{rounded:.{digits}f}"
 
 
-def _level(arm: Arm, metric: str) -> str:
+def level(arm: Arm, metric: str) -> str:
+    """Write an arm's mean on test, in hundredths or in nats: `83.0`."""
     mean = arm.summaries[metric].mean
     return f"{mean:.3f}" if metric == NATS.name else f"{100 * mean:.1f}"
 
 
-def _label(metric: str) -> str:
+def metric_name(metric: str) -> str:
+    """Return a metric's name for people."""
     return METRICS[metric].label if metric in METRICS else metric.replace("_", " ")
 
 

@@ -26,11 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from instil.data.limits import UNPACKED, too_much, unpacked_bytes
 from instil.errors import DataError, Problem
 
 MEMBER = "!/"
 """Parts an archive from the path in it."""
 _CHUNK = 1 << 20
+_MOST_COMPARED = 2000  # names: comparing is slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def unpack(
         DataError: when it is no archive, is damaged, lacks the path, or is unsafe.
     """
     label = label or archive.name
-    limits = limits or Limits()
+    limits = limits or _limits(archive)
     with _opened(archive, label=label) as opened:
         members = _members(opened, limits, label=label)
         if path.endswith("/"):
@@ -91,11 +93,21 @@ def file_names(archive: Path, *, label: str = "") -> tuple[str, ...]:
     """
     label = label or archive.name
     with _opened(archive, label=label) as opened:
-        names = [member.name for member in _members(opened, Limits(), label=label)]
+        names = [member.name for member in _members(opened, _limits(archive), label=label)]
     return tuple(
         name
         for name in names
         if not name.startswith("__MACOSX/") and not name.rpartition("/")[2].startswith(".")
+    )
+
+
+def _limits(archive: Path) -> Limits:
+    """The limits for an archive of this size."""
+    usual, bytes_ = Limits(), unpacked_bytes(archive.stat().st_size)
+    return Limits(
+        member_bytes=min(bytes_, usual.member_bytes),
+        folder_bytes=min(bytes_, usual.folder_bytes),
+        members=usual.members,
     )
 
 
@@ -167,17 +179,12 @@ def _members(
     """All members that are not folders."""
     if isinstance(opened, zipfile.ZipFile):
         return [_from_zip(info) for info in opened.infolist() if not info.is_dir()]
-    found, total = [], 0
+    found, total = list[_Member](), 0
     for info in opened:  # a tar has no list of contents: to walk over a bomb is to unpack it
-        total += info.size
-        if total > limits.folder_bytes:
-            raise DataError(
-                Problem(
-                    "the archive is too large to be looked through",
-                    where=label,
-                    allowed=f"{limits.folder_bytes} bytes unpacked",
-                )
-            )
+        total = max(total + info.size, info.offset_data)
+        if total > limits.folder_bytes or len(found) >= limits.members:
+            what = "the archive unpacks to more than its size lets expect"
+            raise too_much(what, limit=limits.folder_bytes, name=UNPACKED, where=label)
         if not info.isdir():
             found.append(_from_tar(info))
     return found
@@ -236,7 +243,8 @@ def _missing(members: Sequence[_Member], path: str, *, label: str) -> DataError:
 def _nearest_path(path: str, names: Sequence[str]) -> str:
     """The path whose beginning was left out, else one much like it, else one with its last part."""
     last = "/" + path.removesuffix("/").rpartition("/")[2]
-    close = difflib.get_close_matches(path, names, n=1, cutoff=0.75)
+    compared = names[:_MOST_COMPARED]
+    close = difflib.get_close_matches(path, compared, n=1, cutoff=0.75)
     candidates = [name for name in names if name.endswith(f"/{path}")] or close
     return next(iter([*candidates, *(n for n in names if n.removesuffix("/").endswith(last))]), "")
 
@@ -260,7 +268,7 @@ def _refuse(members: Sequence[_Member], limits: Limits, *, folder: str, label: s
                 "this folder is too large to be unpacked",
                 where=f"{label}, {folder}",
                 found=f"{len(members)} members, {total} bytes",
-                allowed=f"{limits.members} members, {limits.folder_bytes} bytes",
+                allowed=f"{limits.members} members, {limits.folder_bytes} bytes ({UNPACKED})",
             )
         )
     if problems:
@@ -270,7 +278,7 @@ def _refuse(members: Sequence[_Member], limits: Limits, *, folder: str, label: s
 def _too_large(member: _Member, limits: Limits) -> str:
     if member.size <= limits.member_bytes:
         return ""
-    return f"it has {member.size} bytes, and {limits.member_bytes} are allowed"
+    return f"it has {member.size} bytes, and {limits.member_bytes} are allowed ({UNPACKED})"
 
 
 def _write_folder(

@@ -26,21 +26,12 @@ from typing import TYPE_CHECKING
 from instil.data.archive import MEMBER, Limits, file_names, unpack, unsafe_path
 from instil.data.uri import Registry, parse_uri
 from instil.errors import DataError, Problem
+from instil.files import cache_dir
 
 if TYPE_CHECKING:
     from instil.data.index import Listing, PackageIndex, Progress
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def cache_dir() -> Path:
-    """Return where fetched things are kept: `INSTIL_CACHE`, else the user's cache folder."""
-    chosen = os.environ.get("INSTIL_CACHE", "")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("instil", appauthor=False)
 
 
 def fetch_member(

@@ -15,6 +15,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from instil.data.rowfile import Faults, PlacedRow, RowFile, excerpt
 from instil.data.textfile import reading_text
 from instil.errors import DataError, Problem
+from instil.yamlfile import BoundedComposer
 
 TEXT_ENDINGS = (".txt", ".text", ".md", "")
 """Files of a folder that are rows; an empty ending is a name without a dot."""
@@ -102,7 +103,11 @@ def files_of(file: RowFile, endings: tuple[str, ...]) -> Iterator[Path]:
         below[:] = sorted(name for name in below if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith(".") and Path(name).suffix.lower() in endings:
-                yield Path(folder, name)
+                path = Path(folder, name)
+                if path.exists() and not path.is_file():
+                    what = "this is a device or a pipe, not a file"
+                    raise DataError(Problem(what, where=str(path), fix="take it out of the folder"))
+                yield path
 
 
 def endings_found(file: RowFile, endings: tuple[str, ...]) -> str:
@@ -121,7 +126,9 @@ def _questions(file: RowFile) -> list[tuple[ScalarNode, Node]]:
     with reading_text(file.path, encoding=file.encoding, place=file.place) as stream:
         text = stream.read()
     try:
-        root = YAML(typ="safe", pure=True).compose(text)
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Composer = BoundedComposer
+        root = yaml.compose(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise DataError(

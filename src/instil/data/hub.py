@@ -23,6 +23,7 @@ from typing import Any
 
 from instil.data.uri import HUB, HubPath, is_local_copy, parse_hub
 from instil.errors import DataError, Problem, nearest
+from instil.yamlfile import parse_yaml
 
 INSTALL = "pip install huggingface_hub"
 CONVERTED = "refs/convert/parquet"
@@ -182,15 +183,12 @@ def _matching(pattern: str, names: Sequence[str]) -> list[str]:
 
 def _header(readme: str) -> Mapping[str, Any]:
     """The YAML between the first two lines of dashes; empty where there is none or it is broken."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     match = re.match(r"\ufeff?---\s*\n(.*?)\n---\s*(\n|$)", readme, re.DOTALL)
     if not match:
         return {}
     try:
-        found = YAML(typ="safe", pure=True).load(match[1])
-    except YAMLError:
+        found = parse_yaml(match[1], where="README.md", error=DataError).data
+    except DataError:
         return {}
     return found if isinstance(found, Mapping) else {}
 
@@ -217,7 +215,9 @@ def _from_hub(address: HubPath) -> list[tuple[str, Path]]:
         return _fetched(address, huggingface_hub)
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise DataError(_not_there(address, error)) from error
-    except (OSError, errors.HfHubHTTPError) as error:  # OSError: requests' errors, and offline mode
+    except DataError:
+        raise
+    except Exception as error:  # the HTTP clients that the library has had raise unrelated kinds
         folder = _cached(address, huggingface_hub)
         if folder is None:
             raise DataError(_unreachable(address, error)) from error

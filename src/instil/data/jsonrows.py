@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import IO
 
 from instil.data.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
-from instil.data.textfile import bad_bytes, reading_text
+from instil.data.textfile import bad_bytes, lines_of, reading_text
 from instil.errors import DataError, Problem
 
 
@@ -22,8 +22,8 @@ def read_jsonl(file: RowFile) -> Iterator[PlacedRow]:
     """
     faults, rows = Faults(file.place, file.bad), 0
     commas: list[int] = []
-    with _text(file) as lines:
-        for number, line in enumerate(lines, start=1):
+    with _text(file) as text:
+        for number, line in enumerate(lines_of(text, place=file.place), start=1):
             if not line.strip():
                 continue
             rows += 1

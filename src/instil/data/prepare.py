@@ -14,6 +14,10 @@ from instil.errors import DataError, Problem, TaskError, nearest
 from instil.tasks.task import find_template
 from instil.types import Part, Removed, Role, Row, Split, Task, Template
 
+AUTO = "auto"
+"""Training goes through as many templates as its rows do for."""
+ROWS_A_WORDING = 1000
+"""Training rows for each template that asks the task's own question (docs/defaults.md)."""
 JUDGED_ELSEWHERE = "judged in another task"
 """Why a row is taken out of train that another task validates or tests on."""
 
@@ -38,6 +42,8 @@ class TaskData:
     """What was read otherwise than written: what -> rows."""
     held_out: tuple[Template, ...] = ()
     """Phrasings of the task's own question that training never uses; tested on alone."""
+    few_rows: bool = False
+    """Whether they are held out because the rows are few, and not because they are asked to be."""
     weight: float | None = None
     """Its share of the mix, relative to the other tasks'; None: by its size."""
 
@@ -79,6 +85,7 @@ def prepare(
         DataError: The rows cannot be read, or are too few.
         TaskError: A template is not the task's, or none of them asks the task's own question.
     """
+    auto = templates == AUTO and held_out is None
     chosen, unseen = hold_out(task, pick_templates(task, templates), held_out, seed=seed)
     loaded = load_rows(task)
     split = split_rows(
@@ -97,6 +104,8 @@ def prepare(
     notes = {what: count for what, count in loaded.notes.items() if what not in UNTRAINED}
     split = replace(with_skipped(split, {**loaded.skipped, **untrained}), bad_rows=loaded.bad)
     parts = {part: part_rows(split, loaded.rows, part) for part in Part}
+    if auto:
+        chosen, unseen = few_wordings(task, rows=len(parts[Part.TRAIN]))
     return TaskData(
         task,
         split,
@@ -106,7 +115,8 @@ def prepare(
         chosen,
         notes,
         unseen,
-        weight,
+        few_rows=auto and bool(unseen),
+        weight=weight,
     )
 
 
@@ -165,6 +175,25 @@ def pick_templates(task: Task, names: str | Sequence[str]) -> tuple[Template, ..
             )
         )
     return chosen
+
+
+def few_wordings(task: Task, *, rows: int) -> tuple[tuple[Template, ...], tuple[Template, ...]]:
+    """Return the templates that so many rows do for, and the others that ask the task's question.
+
+    Each wording of a task with choices has label words of its own, and must be learned by itself:
+    few rows do for one, and not for six. While they are too few for all, the first ones of the task
+    are trained on, and no auxiliary and inverted ones. Free text is the same in every wording, and
+    goes through all templates.
+
+    Args:
+        task: Its templates stand in the order in which they are taken.
+        rows: To train on.
+    """
+    asking = [t for t in task.templates if t.role is Role.ANSWER]
+    enough = max(1, rows // ROWS_A_WORDING)
+    if enough >= len(asking) or not task.choices:
+        return task.templates, ()
+    return tuple(asking[:enough]), tuple(asking[enough:])
 
 
 def hold_out(

@@ -8,9 +8,11 @@ by the number that the spreadsheet shows: `book.xlsx row 3`.
 from __future__ import annotations
 
 import datetime
+import zipfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from instil.data.limits import UNPACKED, too_much, unpacked_bytes
 from instil.data.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
 from instil.data.textfile import reading
 from instil.errors import DataError, Problem, nearest
@@ -34,6 +36,7 @@ def read_spreadsheet(file: RowFile) -> Iterator[PlacedRow]:
     """
     import python_calamine
 
+    _check_packed(file)
     with reading(file.path, place=file.place) as stream:
         try:
             workbook = python_calamine.load_workbook(stream)
@@ -47,6 +50,18 @@ def read_spreadsheet(file: RowFile) -> Iterator[PlacedRow]:
                 )
             ) from error
     yield from _rows(file, lines)
+
+
+def _check_packed(file: RowFile) -> None:
+    """Refuse a workbook whose parts unpack to more than its size lets expect."""
+    if not zipfile.is_zipfile(file.path):
+        return
+    with zipfile.ZipFile(file.path) as parts:
+        size = sum(part.file_size for part in parts.infolist())
+    limit = unpacked_bytes(file.path.stat().st_size)
+    if size > limit:
+        what = "the workbook unpacks to more bytes than its size lets expect"
+        raise too_much(what, limit=limit, name=UNPACKED, where=file.place)
 
 
 def _sheet(workbook: CalamineWorkbook, file: RowFile) -> _Lines:

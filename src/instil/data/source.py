@@ -237,9 +237,14 @@ def _unpacked(path: Path, members: Sequence[str], *, place: str) -> _Located:
 
 def _existing(uri: str, base: Path | None) -> Path:
     """The local file or folder of this name."""
+    if "\0" in uri:
+        raise DataError(Problem("the path has a zero byte in it", where=uri))
     path = (base or Path()) / Path(uri).expanduser()
     if not uri.strip():
         raise DataError(Problem("the source has an empty path", fix="set `uri:`"))
+    if path.exists() and not path.is_file() and not path.is_dir():
+        what = "this is a device or a pipe, and rows are read more than once"
+        raise DataError(Problem(what, where=uri, fix="save it as a file first"))
     if not path.exists():
         siblings = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
         near = nearest(path.name, siblings)
@@ -283,7 +288,7 @@ _MAGIC = {
 def _is_object(text: str) -> bool:
     try:
         return isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

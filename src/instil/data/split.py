@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.errors import DataError, Problem
-from instil.run import write_whole
+from instil.files import write_whole
 from instil.types import Part, Removed, Row, Split, Task
 
 FORMAT_VERSION = 1

@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from instil.data.limits import (
+    QUERY,
+    UNPACKED,
+    line_bytes,
+    query_seconds,
+    too_much,
+    unpacked_bytes,
+)
 from instil.data.rowfile import Faults, PlacedRow, RowFile, check_columns
 from instil.errors import DataError, Problem, nearest
 
@@ -28,7 +37,11 @@ _ALLOWED = frozenset(
         sqlite3.SQLITE_RECURSIVE,
     }
 )
-_REFUSED_FUNCTIONS = frozenset({"load_extension", "writefile", "readfile", "edit"})
+_REFUSED_FUNCTIONS = frozenset(  # the last two write as wide as they are told to
+    {"load_extension", "writefile", "readfile", "edit", "printf", "format"}
+)
+_STEPS_BETWEEN_CLOCKS = 10_000
+_ROW_BYTES = 16  # of a row without a text
 _EXAMPLE = "query: SELECT review, label FROM reviews"
 
 
@@ -54,16 +67,44 @@ def read_sqlite(file: RowFile) -> Iterator[PlacedRow]:
     """
     number = 0
     with closing(_opened(file.path, place=file.place)) as connection:
+        clock = _Clock(file)
+        connection.set_progress_handler(clock.late, _STEPS_BETWEEN_CLOCKS)
         try:
             query = file.query or _only_table(connection, place=file.place)
             with closing(connection.execute(query)) as cursor:
                 names = [column[0] for column in cursor.description or ()]
                 check_columns(names, where=file.place)
                 for number, cells in enumerate(cursor, start=1):
+                    clock.row(cells)
                     yield f"{file.place} row {number}", dict(zip(names, cells, strict=True))
         except sqlite3.Error as error:
+            if clock.late():
+                what = "the query computes too long for its next row"
+                raise too_much(what, limit=query_seconds(), name=QUERY, where=file.place) from error
             raise DataError(_problem(error, connection, file)) from error
     Faults(file.place).done(rows=number, fix="correct the query: it selects nothing")
+
+
+class _Clock:
+    """Stops a query that computes for ever, or makes more than its database lets expect."""
+
+    def __init__(self, file: RowFile) -> None:
+        self.file, self.size = file, 0
+        self.limit = unpacked_bytes(file.path.stat().st_size)
+        self.seconds = query_seconds()
+        self.began = time.thread_time()
+
+    def late(self) -> bool:
+        """Whether the time for the next row is over; SQLite stops a query where it is."""
+        return time.thread_time() - self.began > self.seconds
+
+    def row(self, cells: Sequence[object]) -> None:
+        """Note a row: the clock begins anew."""
+        self.size += _ROW_BYTES + sum(len(c) for c in cells if isinstance(c, str | bytes))
+        if self.size > self.limit:
+            what = "the query gives more bytes than the database's size lets expect"
+            raise too_much(what, limit=self.limit, name=UNPACKED, where=self.file.place)
+        self.began = time.thread_time()
 
 
 def _opened(path: Path, *, place: str) -> sqlite3.Connection:
@@ -73,6 +114,7 @@ def _opened(path: Path, *, place: str) -> sqlite3.Connection:
             raise DataError(Problem("this is not a SQLite database", where=place))
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     connection.set_authorizer(_authorize)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(line_bytes(), (1 << 31) - 1))
     return connection
 
 

@@ -23,7 +23,7 @@ from instil.data.sqlrows import SQLITE, parse_sqlite
 from instil.data.uri import HUB, is_public
 from instil.data.wording import free_text_kind, templates
 from instil.errors import DataError, Problem
-from instil.run import write_whole
+from instil.files import write_whole
 from instil.types import OnBadRow, SourceSpec
 from instil.yamlwriter import comment, dump_yaml
 
@@ -296,14 +296,14 @@ def recipe_yaml(guess: Guess, *, task: str, model: str) -> str:
     sizes = plan_sizes(guess.rows, classes=classes)
     recipe = CommentedMap()
     _say(recipe, "model", model, "A name from `instil models`, a folder (./name), or a hub id.")
-    use = {"use": f"./{task}", "train": sizes.train, "templates": "all"}
+    use = {"use": f"./{task}", "train": sizes.train, "templates": "auto"}
     text = "train: rows to train on; null takes all that validation and test leave over."
     _say(recipe, "tasks", [use], text)
     _say(recipe, "method", "lora", "lora trains small adapters; full trains every weight.")
     text = "Rows that prompts and checkpoints are chosen on, and rows that judge once, at the end."
     _say(recipe, "validation", sizes.validation, text)
     recipe["test"] = sizes.test
-    _say(recipe, "train", _training(guess, sizes), "The training; what is not named is automatic.")
+    _say(recipe, "train", _training(guess), "The training; what is not named is automatic.")
     _say(recipe, "baselines", _baselines(guess), "What tuning has to beat, on the same rows.")
     text = "What the model should still know: guard tasks of other kinds, before and after."
     _say(recipe, "forgetting", {"tasks": "guard", "rows": 50}, text)
@@ -314,11 +314,11 @@ def recipe_yaml(guess: Guess, *, task: str, model: str) -> str:
     return dump_yaml(recipe, header=header)
 
 
-def _training(guess: Guess, sizes: Sizes) -> CommentedMap:
+def _training(guess: Guess) -> CommentedMap:
     train = CommentedMap()
-    rows = sizes.train or guess.rows - sizes.validation - sizes.test
     train["learning_rate"] = "auto"
-    _tell(train, "num_train_epochs", 4 if rows < 200 else 2, "How often every row is seen.")
+    text = "How often every row is seen; auto: 2, or more where the rows are few."
+    _tell(train, "num_train_epochs", "auto", text)
     _tell(train, "max_length", _max_length(guess), "Tokens of an example, prompt and answer.")
     text = "A longer example has its longest field cut; error and drop are the other ways."
     _tell(train, "too_long", "shorten", text)

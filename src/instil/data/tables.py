@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
+from instil.data.limits import UNPACKED, line_bytes, too_much, unpacked_bytes
 from instil.data.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
-from instil.data.textfile import bad_bytes, reading, reading_text
+from instil.data.textfile import bad_bytes, lines_of, reading, reading_text
 from instil.errors import DataError, Problem
 
 _Cells = tuple[int, list[str]]
 """The line on which a row begins, and its cells."""
-
-_LARGEST_CELL = (1 << 31) - 1  # the csv module's own limit of 128 KiB refuses long documents
 
 
 def read_csv(file: RowFile) -> Iterator[PlacedRow]:
@@ -29,8 +28,9 @@ def read_csv(file: RowFile) -> Iterator[PlacedRow]:
         DataError: for rows with too few or too many cells, quotes that are not closed, columns of
             one name, a file without rows, bytes that are not in the encoding.
     """
-    csv.field_size_limit(_LARGEST_CELL)
-    with _lines(file) as lines:
+    csv.field_size_limit(line_bytes())  # the module's own limit of 128 KiB refuses long documents
+    with _lines(file) as text:
+        lines = lines_of(text, place=file.place)
         begin: list[str] = []
         for line in lines:
             begin.append(line)
@@ -50,7 +50,8 @@ def read_tsv(file: RowFile) -> Iterator[PlacedRow]:
     Raises:
         DataError: as `read_csv`.
     """
-    with _lines(file) as lines:
+    with _lines(file) as text:
+        lines = lines_of(text, place=file.place)
         yield from _rows(file, _tsv_cells(lines), Faults(file.place, file.bad))
 
 
@@ -66,6 +67,9 @@ def read_parquet(file: RowFile) -> Iterator[PlacedRow]:
     def batches(stream: IO[bytes]) -> Iterator[Any]:
         parquet = pyarrow.parquet.ParquetFile(stream)
         check_columns(list(parquet.schema_arrow.names), where=file.place)
+        groups = range(parquet.metadata.num_row_groups)
+        told = sum(parquet.metadata.row_group(group).total_byte_size for group in groups)
+        _check_size(told, file)  # before the first page is unpacked
         yield from parquet.iter_batches(batch_size=_BATCH)
 
     yield from _batched(file, batches, name="Parquet")
@@ -103,7 +107,7 @@ def read_arrow(file: RowFile) -> Iterator[PlacedRow]:
 
 ARROW_MAGIC, FEATHER_1_MAGIC = b"ARROW1", b"FEA1"
 """How an Arrow file and one of Feather's first version begin."""
-_BATCH = 1024  # rows that are Python objects at a time
+_BATCH = 256  # rows that are Python objects at a time
 
 
 def _batched(
@@ -114,7 +118,10 @@ def _batched(
     number = 0
     with reading(file.path, place=file.place) as stream:
         try:
+            size = 0
             for batch in batches(stream):
+                size += batch.nbytes
+                _check_size(size, file)
                 for columns in batch.to_pylist():
                     number += 1
                     yield f"{file.place} row {number}", columns
@@ -127,6 +134,14 @@ def _batched(
                 )
             ) from error
     Faults(file.place).done(rows=number, fix="write a file with at least one row")
+
+
+def _check_size(size: int, file: RowFile) -> None:
+    """Refuse a table of more bytes than its file lets expect."""
+    limit = unpacked_bytes(file.path.stat().st_size)
+    if size > limit:
+        what = "the table unpacks to more bytes than the file's size lets expect"
+        raise too_much(what, limit=limit, name=UNPACKED, where=file.place)
 
 
 def csv_delimiter(line: str) -> str:

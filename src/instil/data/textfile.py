@@ -23,9 +23,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
+from instil.data.limits import LINE, UNPACKED, line_bytes, too_much, unpacked_bytes
 from instil.errors import DataError, Problem, nearest
+
+_CHUNK = 1 << 16
 
 COMPRESSED: dict[str, Callable[[Path], IO[bytes]]] = {
     ".gz": lambda path: cast(IO[bytes], gzip.open(path, "rb")),
@@ -53,8 +56,13 @@ def reading(path: Path, *, place: str) -> Iterator[IO[bytes]]:
     """
     opener = COMPRESSED.get(path.suffix.lower())
     try:
-        with opener(path) if opener else path.open("rb") as file:
-            yield file
+        if opener is None:
+            with path.open("rb") as file:
+                yield file
+        else:
+            allowed = unpacked_bytes(path.stat().st_size)
+            with opener(path) as packed:
+                yield io.BufferedReader(_Unpacked(packed, allowed, place=place), _CHUNK)
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise _damaged(place, error) from error
     except OSError as error:
@@ -103,6 +111,61 @@ def reading_text(
         raise _undecodable(path, codec, place=place) from error
 
 
+class _Unpacked(io.RawIOBase):
+    """The bytes of a packed file, up to a limit."""
+
+    def __init__(self, packed: IO[bytes], allowed: int, *, place: str) -> None:
+        self.packed, self.allowed, self.place = packed, allowed, place
+
+    def readable(self) -> bool:
+        """Whether bytes can be read: yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Whether one may go to another place: yes, by reading what lies between."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read on."""
+        data = self.packed.read(len(buffer))
+        buffer[: len(data)] = data
+        self._check(self.packed.tell())
+        return len(data)
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self.packed.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        if whence == io.SEEK_END:
+            while self.packed.read(_CHUNK):
+                self._check(self.packed.tell())
+        target = offset if whence == io.SEEK_SET else self.packed.tell() + offset
+        self._check(target)
+        return self.packed.seek(target)
+
+    def _check(self, place: int) -> None:
+        if place > self.allowed:
+            what = "the packed file unpacks to more bytes than its size lets expect"
+            raise too_much(what, limit=self.allowed, name=UNPACKED, where=self.place)
+
+
+def lines_of(text: IO[str], *, place: str) -> Iterator[str]:
+    """Read a text line by line.
+
+    Raises:
+        DataError: A line is longer than any should be.
+    """
+    limit, number = line_bytes(), 0
+    while line := text.readline(limit + 1):
+        number += 1
+        if len(line) > limit:
+            what = "this line has more characters than are read"
+            raise too_much(what, limit=limit, name=LINE, where=f"{place}:{number}")
+        yield line
+
+
 def bad_bytes(cells: Iterable[str], encoding: str) -> str:
     r"""Say which byte of a row is not in the encoding; empty where all are.
 
@@ -136,7 +199,7 @@ def _codec(encoding: str, *, place: str) -> str:
     try:
         name = codecs.lookup(encoding).name
         "".encode(name)  # some codecs (rot13, zlib) are not for text
-    except LookupError:
+    except (LookupError, ValueError):  # ValueError: a zero byte in the name
         raise DataError(
             Problem(
                 "unknown encoding",

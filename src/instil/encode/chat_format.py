@@ -36,11 +36,11 @@ from instil.encode.chat_proof import (
     call_of,
     content_of,
     prove,
-    told,
 )
 from instil.encode.chat_template import (
     PLAIN_TEMPLATE,
     ChatRules,
+    ChatTemplateError,
     pick_template,
     render,
     settled,
@@ -229,10 +229,11 @@ class ChatFormat:
         known = [self._harmless_json(tool) for tool in tools]
         try:
             text = render(self.tokenizer, turns, tools=known, generation=generation)
-        except Exception as error:  # a template raises many unrelated kinds
+        except ChatTemplateError as error:
+            why = error.problems[0].what
             raise ModelError(
                 Problem(
-                    f"the model's chat template refuses a conversation: {told(error)}",
+                    f"the model's chat template refuses a conversation: {why}",
                     where="chat_template",
                     found=", ".join(str(turn["role"]) for turn in turns),
                     fix="take such rows out, or name another template: chat_template: FILE.jinja",

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from instil.encode.chat_template import render
+from instil.encode.chat_template import ChatTemplateError, render
 from instil.errors import ModelError, Problem
 
 MARK = "instilmark"
 _A, _B, _C, _D = (MARK + letter for letter in "ABCD")
-_LONGEST_TOLD = 300
 Turn = Mapping[str, object]
 
 
@@ -90,7 +89,7 @@ def _holds(tokenizer: Any, *, parts: bool) -> Holds:
     def written(*turns: Turn) -> str | None:
         try:
             return render(tokenizer, turns)
-        except Exception:  # a template raises many unrelated kinds
+        except ChatTemplateError:
             return None
 
     asked, answered = turn("user", _B), turn("assistant", _C)
@@ -123,8 +122,8 @@ def _forms(tokenizer: Any) -> list[bool]:
         ]
         try:
             text = render(tokenizer, turns)
-        except Exception as error:  # a template raises many unrelated kinds
-            why = told(error) if not parts else why
+        except ChatTemplateError as error:
+            why = error.problems[0].what if not parts else why
             continue
         if _in_order(text, _A, _B):
             forms.append(parts)
@@ -150,8 +149,3 @@ def _in_order(text: str | None, *marks: str) -> bool:
         if at < 0:
             return False
     return True
-
-
-def told(error: Exception) -> str:
-    """Return what a template raised, on one line."""
-    return " ".join(str(error).split())[:_LONGEST_TOLD] or repr(error)

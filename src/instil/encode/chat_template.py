@@ -14,10 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from instil.errors import ModelError, Problem, nearest
+from instil.sanitize import shortened
+from instil.tasks.budget import BudgetedEnvironment, budget
 from instil.types import SystemTurn, Thinking
 
 # A base model has no chat template. This one keeps worked examples apart by an empty line, and ends
@@ -31,6 +34,12 @@ PLAIN_TEMPLATE = (
 _DEFAULT = "default"
 # What strftime knows; a template's format is filled in by replacing one after another.
 _DIRECTIVES = "aAbBdeHIjmMpSyYZ"
+_LONGEST_TOLD = 300
+_WHERE = "the chat template"
+
+
+class ChatTemplateError(ModelError):
+    """A chat template cannot render these turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +155,50 @@ def render(
     tools: Sequence[object] = (),
     generation: bool = False,
 ) -> str:
-    """Render turns through the tokenizer's chat template; raises whatever the template raises."""
-    return str(
-        tokenizer.apply_chat_template(
-            list(turns),
-            tools=list(tools) or None,
-            tokenize=False,
-            add_generation_prompt=generation,
-        )
+    """Render turns through the tokenizer's chat template.
+
+    The template is a stranger's: it renders within a budget (see `instil.tasks.budget`).
+
+    Raises:
+        ChatTemplateError: Whatever the template raises, in its words.
+    """
+    _count_steps()
+    try:
+        with budget():
+            return str(
+                tokenizer.apply_chat_template(
+                    list(turns),
+                    tools=list(tools) or None,
+                    tokenize=False,
+                    add_generation_prompt=generation,
+                )
+            )
+    except Exception as error:  # a template raises many unrelated kinds
+        raise ChatTemplateError(_raised(error)) from error
+
+
+def _raised(error: Exception) -> Problem:
+    if isinstance(error, RecursionError):
+        return Problem("it calls itself without an end", where=_WHERE)
+    text = " ".join(str(error).split()) or repr(error)
+    return Problem(shortened(text, most=_LONGEST_TOLD), where=_WHERE)
+
+
+@cache
+def _count_steps() -> None:
+    """Let transformers compile chat templates into a sandbox that counts their steps.
+
+    It is transformers' own sandbox otherwise: its filters, functions and tags.
+    """
+    from transformers.utils import chat_template_utils
+
+    theirs = chat_template_utils._compile_jinja_template("").environment
+    ours = BudgetedEnvironment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[type(extension) for extension in theirs.extensions.values()],
     )
+    ours.filters.update(theirs.filters)
+    ours.globals.update(theirs.globals)
+    ours.count_filters()
+    chat_template_utils._compile_jinja_template = lru_cache(maxsize=64)(ours.from_string)

@@ -17,6 +17,10 @@ from instil.errors import DataError, Problem
 from instil.results import MixLine
 from instil.types import Encoded, Example, Pack, TooLong
 
+STEPS = 150
+"""Optimizer steps that `auto` epochs make, at least, if `MOST_EPOCHS` do (docs/defaults.md)."""
+FEWEST_EPOCHS, MOST_EPOCHS = 2, 10
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
@@ -24,6 +28,8 @@ class TrainingData:
 
     batches: Sequence[tuple[Pack, ...]]
     """Every epoch's batches, one after another; each is laid out when it is asked for."""
+    epochs: float
+    """How many epochs they make."""
     fates: Mapping[str, int]
     """What became of the examples of all epochs: fate -> number."""
     sample: Encoded
@@ -68,11 +74,23 @@ def replay_count(own: int, *, share: float) -> int:
     return max(1, round(own * share / (1 - share)))
 
 
+def auto_epochs(steps: float) -> int:
+    """Return after how many epochs there were steps enough to learn from few rows.
+
+    Args:
+        steps: Of one epoch, without what is replayed.
+
+    >>> [auto_epochs(steps) for steps in (5, 20, 50, 1000)]
+    [10, 8, 3, 2]
+    """
+    return min(MOST_EPOCHS, max(FEWEST_EPOCHS, math.ceil(STEPS / max(1.0, steps))))
+
+
 def plan_training(
     examples_of: Callable[[int], Iterable[Example]],
     chat: ChatFormat,
     *,
-    epochs: float,
+    epochs: float | None,
     max_length: int,
     too_long: str,
     tokens_per_batch: int,
@@ -85,7 +103,8 @@ def plan_training(
     Args:
         examples_of: Epoch (from 0) -> its examples.
         chat: The model's tokenizer and chat template.
-        epochs: May end in a fraction: the last epoch then takes that share of its batches.
+        epochs: May end in a fraction: the last epoch then takes that share of its batches. None:
+            as `auto_epochs` says.
         max_length: Longest example, in tokens.
         too_long: What to do with longer ones.
         tokens_per_batch: Tokens of an optimizer step.
@@ -100,7 +119,8 @@ def plan_training(
     fates: Counter[str] = Counter()
     mix: tuple[MixLine, ...] = ()
     sample = None
-    for epoch in range(math.ceil(epochs)):
+    epoch = 0
+    while epochs is None or epoch < epochs:
         store, counts = Store(), MixCounts()
         for example in examples_of(epoch):
             for item in encode_turns(
@@ -108,6 +128,8 @@ def plan_training(
             ):
                 store.append(item)
                 counts.add(example.task, example.row, item, shots=example.shots)
+        if epochs is None:
+            epochs = auto_epochs(sum(line.tokens for line in counts.lines()) / tokens_per_batch)
         if replay is not None and store:
             for again in islice(replay.stream, replay_count(len(store), share=replay.share)):
                 store.append(again.made)
@@ -124,6 +146,7 @@ def plan_training(
         )
         share = min(1.0, epochs - epoch)
         cuts += whole.cuts[: max(1, math.ceil(share * len(whole) - 1e-9))]
+        epoch += 1
     if sample is None:
         raise DataError(
             Problem(
@@ -132,7 +155,8 @@ def plan_training(
             )
         )
     planned = Batches(cuts, micro_batch_tokens=micro_batch_tokens)
-    return TrainingData(planned, dict(fates), sample, mix, replay.tasks if replay else ())
+    tasks = replay.tasks if replay else ()
+    return TrainingData(planned, epochs, dict(fates), sample, mix, tasks)
 
 
 class MixCounts:

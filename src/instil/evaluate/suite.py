@@ -137,10 +137,18 @@ class Look:
 
     predictions: tuple[Prediction, ...]
     """One an example."""
-    nats: float
-    """Cross-entropy of all targets with their stop tokens, summed."""
-    tokens: int
-    """Their tokens."""
+    targets: tuple[Likelihood, ...]
+    """Of each target with its stop token."""
+
+    @property
+    def nats(self) -> float:
+        """Cross-entropy of all targets, summed."""
+        return -sum(target.nats for target in self.targets)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all targets."""
+        return sum(target.tokens for target in self.targets)
 
 
 def look(loaded: LoadedModel, examples: Sequence[Example], *, max_new_tokens: int = 0) -> Look:
@@ -151,18 +159,14 @@ def look(loaded: LoadedModel, examples: Sequence[Example], *, max_new_tokens: in
     if not examples[0].choices or loaded.chat.ending > 1:  # `without_stop` takes one token off
         made = answer(loaded, examples, max_new_tokens=max_new_tokens)
         targets = likelihoods(loaded, [target_request(e, loaded.chat) for e in examples])
-        return _look(made, [found for (found,) in targets])
+        return Look(tuple(made), tuple(target for (target,) in targets))
     made, right = [], []
     rows = likelihoods(loaded, [choice_request(e, loaded.chat, stop=True) for e in examples])
     for example, row in zip(examples, rows, strict=True):
         scored = row if needs_stop(example, loaded.chat) else [without_stop(f) for f in row]
         made.append(prediction(example, [f.nats for f in scored], prompt_tokens=0))
         right.append(row[example.choices.index(example.target)])
-    return _look(made, right)
-
-
-def _look(made: Sequence[Prediction], found: Sequence[Likelihood]) -> Look:
-    return Look(tuple(made), -sum(f.nats for f in found), sum(f.tokens for f in found))
+    return Look(tuple(made), tuple(right))
 
 
 def target_loss(loaded: LoadedModel, examples: Sequence[Example]) -> Marked:

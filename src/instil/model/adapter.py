@@ -77,8 +77,8 @@ def add_lora(
     )
     torch.manual_seed(seed)
     model = _wrapped(loaded.model, config)
-    # From here PEFT loads the base by itself; a catalogue's name would mean nothing to it.
-    base = loaded.folder.hub_id or str(loaded.folder.path)
+    # Not where it lies: the path of a user's folder is nobody else's business.
+    base = loaded.folder.hub_id or loaded.folder.name
     model.peft_config["default"].base_model_name_or_path = base
     return _with_adapter(loaded, model)
 
@@ -474,7 +474,7 @@ def _unpacked(model: PeftModel) -> PeftModel:
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     base = model.unload()
     read = {n: whole(m.weight, packing(m.weight)) for n, m in base.named_modules() if is_packed(m)}
-    with quiet(), torch.no_grad():
+    with _hushed(), torch.no_grad():
         plain = base.dequantize()  # the right modules; `nf4.whole` has the right numbers
         for name, weight in read.items():
             plain.get_submodule(name).weight.copy_(weight)

@@ -11,9 +11,12 @@ from typing import Any
 from peft import PeftModel
 from transformers import GenerationConfig
 
+from instil.errors import ModelError, Problem
+from instil.files import is_full
 from instil.model.load import LoadedModel, folder_bytes, quiet
 from instil.model.packed import base_of
 from instil.model.rows import decoder_start
+from instil.model.soundness import brief
 
 WEIGHTS = "*.safetensors"
 
@@ -22,6 +25,9 @@ def save_model(loaded: LoadedModel, out: Path) -> int:
     """Write weights, tokenizer, chat template and generation config; return the weights' bytes.
 
     The folder appears whole or not at all, and replaces an earlier one.
+
+    Raises:
+        ModelError: The disk is full.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
@@ -31,6 +37,15 @@ def save_model(loaded: LoadedModel, out: Path) -> int:
         if out.exists():
             shutil.rmtree(out)
         os.replace(scratch, out)
+    except Exception as error:
+        if not is_full(error):
+            raise
+        problem = Problem(
+            f"the model cannot be written: {brief(error)}",
+            where=str(out),
+            fix="make room, then go on: what was finished is kept",
+        )
+        raise ModelError(problem) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder_bytes(out, pattern=WEIGHTS)

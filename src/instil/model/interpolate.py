@@ -15,8 +15,8 @@ import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
+from instil.files import write_whole
 from instil.model.load import LoadedModel
-from instil.run import write_whole
 
 Blend = Callable[[float], None]
 """Puts a model in place at a share of the way."""

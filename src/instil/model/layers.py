@@ -43,6 +43,7 @@ def run_layers(
     places: torch.Tensor,
     recompute: bool = False,
     memory: Remembering | None = None,
+    depth: int | None = None,
 ) -> torch.Tensor:
     """Return the final hidden states at some places.
 
@@ -55,6 +56,7 @@ def run_layers(
         places: (S,) which of the T tokens are wanted.
         recompute: Keep only each layer's input, and compute it again in the backward pass.
         memory: Attends in place of `segments` and `shared_prefix`, as in `attention.attend`.
+        depth: Compute so many layers, and leave the final norm out; None: all of it.
 
     Returns:
         (S, hidden).
@@ -62,8 +64,9 @@ def run_layers(
     x = decoder.embed_tokens(ids)
     turn = tuple(t[0, :, None] for t in decoder.rotary_emb(x, position_ids=positions))
     x = x[0]
-    last = len(decoder.layers) - 1
-    for number, layer in enumerate(decoder.layers):
+    layers = decoder.layers[:depth]
+    last = len(layers) - 1
+    for number, layer in enumerate(layers):
         everywhere = getattr(decoder.config, "sliding_window", None)
         window = getattr(layer.self_attn, "sliding_window", everywhere)
         scaling = layer.self_attn.scaling
@@ -77,7 +80,7 @@ def run_layers(
             x = checkpoint(_layer, layer, x, turn, attention, wanted, use_reentrant=False)
         else:
             x = _layer(layer, x, turn, attention, wanted)
-    return rms_norm(x, decoder.norm)
+    return x if len(layers) < len(decoder.layers) else rms_norm(x, decoder.norm)
 
 
 def _layer(

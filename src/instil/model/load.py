@@ -21,10 +21,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from instil.data.fetch import cache_dir, fetch_member
+from instil.data.fetch import fetch_member
 from instil.encode.chat_format import ChatFormat, chat_format
 from instil.encode.chat_template import ChatRules
 from instil.errors import ModelError, Problem, nearest
+from instil.files import cache_dir, file_sha256
 from instil.model import nf4
 from instil.model.catalogue import CATALOGUE, CatalogueEntry
 from instil.model.convert import convert
@@ -60,7 +61,7 @@ class ModelFolder:
     """Where a model lies on this machine."""
 
     name: str
-    """As named in the recipe."""
+    """As named in the recipe; of a folder of the user's only its own name, `./NAME`."""
     path: Path
     """Holds config.json, *.safetensors and the tokenizer."""
     licence: str
@@ -100,7 +101,8 @@ def resolve_model(ref: str, *, base: Path | None = None, say: Say = lambda _: No
     path = Path(ref).expanduser()
     path = path if path.is_absolute() else (base or Path()) / path
     if path.exists():
-        return ModelFolder(ref, check_folder(path), "see the model's folder")
+        # Its own name alone: manifest, card and adapter name it, and are passed on.
+        return ModelFolder(f"./{path.resolve().name}", check_folder(path), "see the model's folder")
     if ref.count("/") == 1 and not ref.startswith((".", "/", "~")):
         return _from_hub(ref, say)
     raise ModelError(
@@ -348,6 +350,11 @@ def parameter_count(model: torch.nn.Module) -> int:
     return sum(nf4.count(p) for p in {id(p): p for p in model.parameters()}.values())
 
 
+def hidden_width(model: torch.nn.Module) -> int:
+    """Width of the hidden states, as the embeddings of the tokens have it."""
+    return int(model.get_input_embeddings().weight.shape[-1])  # type: ignore[operator]
+
+
 def folder_bytes(path: Path, *, pattern: str = "*.safetensors") -> int:
     """Sum the sizes of a folder's files that match."""
     return sum(p.stat().st_size for p in path.glob(pattern) if p.is_file())
@@ -359,8 +366,7 @@ def fingerprint(path: Path) -> str:
     configs = (path / name for name in ("adapter_config.json", "config.json"))
     for file in sorted([*path.glob("*.safetensors"), *filter(Path.is_file, configs)]):
         digest.update(file.name.encode())
-        with file.open("rb") as data:
-            digest.update(hashlib.file_digest(data, "sha256").digest())
+        digest.update(bytes.fromhex(file_sha256(file)))
     return digest.hexdigest()
 
 

@@ -48,7 +48,7 @@ class Losses:
     nats: torch.Tensor
     """(S,) plain cross-entropy of each predicted token, without gradient."""
     weights: torch.Tensor
-    """(S,) what each was weighted with."""
+    """(S,) what each was weighted with by entropy; 1 where that is not asked for."""
     kl: torch.Tensor
     """KL(other || model) in nats, summed over the anchor's places; a float32 scalar."""
 
@@ -64,6 +64,7 @@ def losses(
     *,
     build: Build,
     recompute: bool = False,
+    shares: torch.Tensor | None = None,
     entropy_weighted: bool = False,
     anchor: Anchor | None = None,
 ) -> Losses:
@@ -74,7 +75,8 @@ def losses(
         batch: Its predicted tokens have a cross-entropy each.
         build: Which short cuts fit the model.
         recompute: Keep only each layer's input for the backward pass.
-        entropy_weighted: Weigh each token's cross-entropy (`entropy_weights`).
+        shares: (S,) what each predicted token's cross-entropy counts, float32; None: 1.
+        entropy_weighted: Weigh each token's cross-entropy (`entropy_weights`) besides.
         anchor: Where it is held to the base model; None: nowhere.
     """
     tokens = batch.predict_from.shape[0]
@@ -91,7 +93,8 @@ def losses(
     def labelled(logits: torch.Tensor, where: slice) -> tuple[torch.Tensor, torch.Tensor]:
         nats = cross_entropy(logits, batch.labels[where], reduction="none")
         weights = entropy_weights(logits) if entropy_weighted else torch.ones_like(nats.detach())
-        return (nats * weights).sum(), torch.stack([nats.detach(), weights], dim=1)
+        summed = nats * weights if shares is None else nats * weights * shares[where]
+        return summed.sum(), torch.stack([nats.detach(), weights], dim=1)
 
     total, columns = _summed(found[:tokens], head, labelled, rows=_rows(found, head))
     nats, weights = columns.unbind(1)

@@ -222,8 +222,8 @@ def hidden_states(
             memory=memory,
         )
     _set_recompute(model, recompute)
-    with by_segments(model, _reading(batch, memory)):
-        out = decoder(**_inputs(batch, build))
+    with by_segments(model, batch_reading(batch, memory)):
+        out = decoder(**batch_inputs(batch, build))
     hidden: torch.Tensor = out.last_hidden_state[0]
     return hidden.index_select(0, places)
 
@@ -259,16 +259,18 @@ def _own_logits(
 ) -> torch.Tensor:
     few = keeps_logits(model)
     kept = {"logits_to_keep": places} if few else {}
-    with by_segments(model, _reading(batch, memory)):
-        logits: torch.Tensor = model(**_inputs(batch, build), **kept).logits[0]
+    with by_segments(model, batch_reading(batch, memory)):
+        logits: torch.Tensor = model(**batch_inputs(batch, build), **kept).logits[0]
     return logits if few else logits.index_select(0, places)
 
 
-def _reading(batch: Batch, memory: Remembering | None) -> Reading:
+def batch_reading(batch: Batch, memory: Remembering | None = None) -> Reading:
+    """Return how a batch attends: by its segments, or as a memory has it."""
     return Reading(batch.segments, batch.shared_prefix, memory)
 
 
-def _inputs(batch: Batch, build: Build) -> dict[str, Any]:
+def batch_inputs(batch: Batch, build: Build) -> dict[str, Any]:
+    """Return what transformers' forward pass takes for a batch."""
     inputs = {"input_ids": batch.ids, "position_ids": batch.positions, "use_cache": False}
     return {**inputs, **_arguments(batch)} if build.arguments else inputs
 

@@ -31,9 +31,9 @@ from typing import Any
 import psutil
 import torch
 
-from instil.data.fetch import cache_dir
 from instil.encode.batch import Batch, make_batch
 from instil.errors import ModelError, Problem
+from instil.files import cache_dir, write_whole
 from instil.model import attention
 from instil.model.layers import fits
 from instil.model.layout import Shape
@@ -49,7 +49,6 @@ from instil.model.packed import (
     next_logits,
 )
 from instil.model.rows import Rows, compute_rows
-from instil.run import write_whole
 
 PREFIX = 3
 SHAPES = ((7,), (4, 3, 1), (5,), (7,))

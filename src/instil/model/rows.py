@@ -23,6 +23,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -98,7 +99,13 @@ def side_by_side(batch: Batch, places: torch.Tensor) -> tuple[Batch, torch.Tenso
 
 
 def compute_rows(
-    model: Any, rows: Rows, *, decoder: Any, padding: bool, longest: int | None = None
+    model: Any,
+    rows: Rows,
+    *,
+    decoder: Any,
+    padding: bool,
+    longest: int | None = None,
+    encoder: Any = None,
 ) -> torch.Tensor:
     """Run rows through a model; return its values at the wanted places.
 
@@ -108,6 +115,7 @@ def compute_rows(
         decoder: The part of the model whose final hidden states are wanted; None: logits are.
         padding: Whether rows of several lengths are computed together.
         longest: From how many tokens on a row is only computed with others of its length.
+        encoder: The part of the model that reads whole rows, and whose hidden states are wanted.
 
     Returns:
         (S, hidden) or (S, V).
@@ -122,6 +130,8 @@ def compute_rows(
         ids = [rows.ids[n] for n in numbers]
         prompts = [rows.prompts[n] for n in numbers]
         run = _encode_decode if model.config.is_encoder_decoder else _decode
+        if encoder is not None:
+            run = partial(_encode, encoder=encoder)
         if longest is not None:
             forget_lengths(model)
         values.append(run(model, ids, prompts, line, at, decoder=decoder))
@@ -177,6 +187,22 @@ def _decode(
         return few[line, at]
     logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits
     return logits[line, at]
+
+
+def _encode(
+    model: Any,
+    rows: Sequence[Sequence[int]],
+    _: Sequence[int],
+    line: torch.Tensor,
+    at: torch.Tensor,
+    *,
+    encoder: Any,
+    decoder: Any,
+) -> torch.Tensor:
+    """(k, hidden) of an encoder at k places of the rows that it reads."""
+    ids, real = _filled(rows, model.get_input_embeddings().weight.device)
+    hidden: torch.Tensor = encoder(input_ids=ids, attention_mask=real.long()).last_hidden_state
+    return hidden[line.to(ids.device), at.to(ids.device)]
 
 
 def _encode_decode(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from instil.compare.verdict import PROMPTING, TFIDF, TUNED, ZERO_SHOT, Outcome, outcomes
+from instil.compare.cheapest import milliseconds
+from instil.compare.verdict import PROBE, PROMPTING, TFIDF, TUNED, ZERO_SHOT, Outcome, outcomes
 from instil.report import format as fmt
 from instil.report.page import (
     Align,
@@ -32,7 +33,7 @@ from instil.report.phrasings import phrasing_blocks
 from instil.results import Arm, ClassRow, TaskResult
 from instil.types import Comparison, Summary
 
-_ARMS = (TUNED, PROMPTING, ZERO_SHOT, TFIDF)
+_ARMS = (TUNED, PROMPTING, ZERO_SHOT, TFIDF, PROBE)
 
 
 def find_arm(task: TaskResult, name: str) -> Arm | None:
@@ -127,13 +128,14 @@ def cost_blocks(task: TaskResult) -> tuple[Block, ...]:
         "Peak memory",
         "To store",
         "Tokens a prediction",
-        "Predictions a second",
+        "Milliseconds an answer",
     )
     rows = tuple(_cost_row(arm) for arm in task.arms)
     columns = (Column("Arm", Align.TEXT), *map(Column, titles))
     note = (
         "Time to make is choosing the prompt or training; peak memory is the process's up to "
-        "then; to store is what is kept beside the base model."
+        "then; to store is what is kept beside the base model, where that is needed. Milliseconds "
+        "an answer are those of all test rows at once, on this machine."
     )
     return (Table("Costs of each arm", columns, rows, note),)
 
@@ -176,7 +178,13 @@ def _arms_table(
     titles = [capital(metric) for metric in metrics] + [_difference_title(task)]
     titles += ["McNemar p"] * _counted(task)
     titles += ["Stopped by itself"] * generated
-    titles += ["Tokens a prediction", "Time to make", "Peak memory", "To store"]
+    titles += [
+        "Tokens a prediction",
+        "Time to make",
+        "Peak memory",
+        "To store",
+        "Milliseconds an answer",
+    ]
     columns = (Column("Arm", Align.TEXT), *map(Column, titles))
     rows = tuple(
         (
@@ -208,7 +216,8 @@ def _use_cells(arm: Arm, *, generated: bool) -> list[Cell]:
         Cell(fmt.tokens(costs.tokens_per_prediction) if arm.template else fmt.MISSING),
         Cell(fmt.seconds(costs.seconds)),
         Cell(fmt.size(costs.peak_memory_bytes)),
-        Cell(fmt.size(costs.bytes_on_disk)),
+        _store_cell(arm),
+        Cell(milliseconds(costs.milliseconds)),
     ]
 
 
@@ -294,7 +303,12 @@ def _cost_row(arm: Arm) -> tuple[Cell, ...]:
         Cell(fmt.parameters(costs.trainable_parameters), share),
         Cell(fmt.seconds(costs.seconds)),
         Cell(fmt.size(costs.peak_memory_bytes)),
-        Cell(fmt.size(costs.bytes_on_disk)),
+        _store_cell(arm),
         Cell(fmt.tokens(costs.tokens_per_prediction) if arm.template else fmt.MISSING),
-        Cell(fmt.rate(costs.predictions_per_second)),
+        Cell(milliseconds(costs.milliseconds)),
     )
+
+
+def _store_cell(arm: Arm) -> Cell:
+    alone = "" if arm.costs.needs_model else "no language model"
+    return Cell(fmt.size(arm.costs.bytes_on_disk), alone)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from instil.compare.verdict import PROMPTING, TFIDF, TUNED, ZERO_SHOT, outcome
+from instil.compare.verdict import PROBE, PROMPTING, TFIDF, TUNED, ZERO_SHOT, outcome
 from instil.report import format as fmt
 from instil.report.page import Align, Block, Cell, Column, KeyNumber, Table, Tone
 from instil.report.parts import TONES, ordered, summary_cell, verdict_word
@@ -16,6 +16,7 @@ _ARMS = {
     PROMPTING: "best prompting",
     ZERO_SHOT: "untouched, zero-shot",
     TFIDF: "TF-IDF",
+    PROBE: "linear probe",
 }
 
 

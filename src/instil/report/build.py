@@ -18,6 +18,7 @@ from instil.report.curves import curve_plots
 from instil.report.guard import guard_blocks, guard_outcomes, worst_guard
 from instil.report.keeping import keeping_blocks, replayed_guards
 from instil.report.ladder import ladder_blocks
+from instil.report.learning import alarm_blocks
 from instil.report.methods_tried import methods_blocks
 from instil.report.mix import mix_blocks
 from instil.report.origin import data_blocks, manifest_facts, token_blocks
@@ -97,6 +98,7 @@ def _result_sections(summary: RunSummary, steps: Sequence[Step]) -> tuple[Sectio
             "Learning",
             "Loss is cross-entropy over the completion's tokens alone.",
             (
+                *alarm_blocks(summary.training.alarms),
                 *_curve_blocks(summary, steps),
                 _training_facts(summary.training),
                 *sweep_blocks(summary.sweep),

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from itertools import takewhile
 
 from instil.report import arms
 from instil.report import format as fmt
@@ -18,6 +17,7 @@ from instil.report.guard import guard_outcomes
 from instil.report.keeping import keeping_lines
 from instil.report.parts import verdict_word
 from instil.results import Arm, RunSummary, TaskResult
+from instil.sanitize import visible
 from instil.types import Part, Role
 
 # Licence identifiers of the hub's documentation that models are published under.
@@ -31,6 +31,8 @@ _LICENCES = frozenset(
 _NAMED_LICENCES = {"gemma terms of use": "gemma", "apache license 2.0": "apache-2.0"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _MARKS = re.compile(r"[\\`*\[\]<>|~$&]|(?<!\w)_|_(?!\w)|^(?:[-+](?=[\s-]|$)|[#=]|\d+(?=[.)]\s))")
+
+_PLAIN = "AutoModelForCausalLM.from_pretrained"
 
 
 class Form(StrEnum):
@@ -74,7 +76,7 @@ def plain(text: str) -> str:
     >>> plain("a | b <script>")
     'a \\| b \\<script\\>'
     """
-    line = " ".join(fmt.visible(text).split())
+    line = " ".join(visible(text).split())
     return _MARKS.sub(lambda found: _escaped(found.group()), line)
 
 
@@ -107,7 +109,7 @@ def _licence(name: str) -> dict[str, str]:
     known = _NAMED_LICENCES.get(name.strip().lower(), name.strip().lower())
     if known in _LICENCES:
         return {"license": known}
-    return {"license": "other", "license_name": fmt.visible(name).strip() or "not stated"}
+    return {"license": "other", "license_name": visible(name).strip() or "not stated"}
 
 
 def _opening(summary: RunSummary) -> str:
@@ -174,21 +176,20 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _usage(summary: RunSummary, form: Form) -> list[str]:
     adapted = form is Form.ADAPTER
-    library = "peft" if adapted else "transformers"
-    name = "AutoPeftModelForCausalLM" if adapted else "AutoModelForCausalLM"
     turn = next((turn for turn in summary.turns if turn.role is Role.ANSWER), None)
-    # Turns of tools need more than texts, so the example asks what comes before them.
-    asked = list(takewhile(lambda each: not each.tool_calls, turn.messages if turn else ()))
+    # The template and no row: a card is made to be published, the rows need not be.
+    asked = turn.wording if turn else ()
     messages = [{"role": each.role, "content": each.content} for each in asked]
     # JSON of texts alone is Python too, and ASCII keeps whatever the texts hold inside its quotes.
     said = json.dumps(messages or [{"role": "user", "content": "..."}], indent=4)
-    imports = {f"from {library} import {name}", "from transformers import AutoTokenizer"}
     code = [
-        *sorted(imports),
+        *(["from peft import PeftModel"] if adapted else []),
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
         "",
         'folder = "."  # where this card lies',
-        f"model = {name}.from_pretrained(folder)",
+        *(_loading_adapter(summary) if adapted else [f"model = {_PLAIN}(folder)"]),
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        "# in place of what stands in {{ }}: your own text",
         f"messages = {said}",
         "inputs = tokenizer.apply_chat_template(",
         '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
@@ -201,8 +202,8 @@ def _usage(summary: RunSummary, form: Form) -> list[str]:
     lines = ["Ask in the words that it was trained with; `report.html` shows every template."]
     if adapted:
         lines.append(
-            "The adapter needs its base model: `adapter_config.json` names the place where it lay. "
-            "`instil export --merge` writes one model that needs neither that place nor PEFT."
+            f"The adapter needs its base model, {plain(summary.model)}. "
+            "`instil export --merge` writes one model that needs neither that nor PEFT."
         )
     if adapted and summary.training.quantize:
         lines.append(
@@ -210,6 +211,16 @@ def _usage(summary: RunSummary, form: Form) -> list[str]:
             f"{plain(summary.training.quantize)}, double quantisation): load it so, or merge it."
         )
     return [*lines, "", f"{fence}python", *code, fence]
+
+
+def _loading_adapter(summary: RunSummary) -> list[str]:
+    """Return the code that loads the base model and puts the adapter on it."""
+    on_hub = "/" in summary.model and _HUB_ID.fullmatch(summary.model)
+    base = summary.model if on_hub else "PATH/OF/THE/BASE/MODEL"
+    return [
+        f"base = {_PLAIN}({json.dumps(base)})",
+        "model = PeftModel.from_pretrained(base, folder)",
+    ]
 
 
 def _data(tasks: Sequence[TaskResult], manifest: Mapping[str, object]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from instil.report import format as fmt
 from instil.report.curves import RAW, SMOOTH, VALIDATION
 from instil.report.page import CurvePlot, DotPlot, Plot, PointPlot, RatePlot
+from instil.sanitize import visible
 
 WIDTH = 350
 """Of a plot, in CSS pixels at its natural size: a telephone's, wider pages enlarge it."""
@@ -26,6 +27,7 @@ _COLOURS = {
     "prompting": _ORANGE,
     "zero_shot": _TEAL,
     "tfidf": _GREY,
+    "probe": _VIOLET,
     "raw": _GREY,
     "normalised": _VIOLET,
     "calibrated": _TEAL,
@@ -121,7 +123,7 @@ def _dot_values(plot: DotPlot) -> list[dict[str, object]]:
             "mean": scale * dot.mean,
             "low": scale * dot.low,
             "high": scale * dot.high,
-            "text": fmt.visible(dot.text),
+            "text": visible(dot.text),
             "chosen": dot.chosen,
         }
         for dot in plot.dots
@@ -135,7 +137,7 @@ def short(names: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name in names:
-        text = fmt.visible(name)
+        text = visible(name)
         text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}\u2026"
         taken = set(found.values())
         found.setdefault(name, f"{text} ({len(found) + 1})" if text in taken else text)
@@ -202,7 +204,7 @@ def _reference(plot: DotPlot) -> list[Any]:
     if plot.reference is None:
         return []
     at = fmt.scale(plot.unit) * plot.reference
-    name = fmt.visible(plot.reference_name)
+    name = visible(plot.reference_name)
     base = alt.Chart(alt.InlineData(values=[{"at": at, "name": name}])).encode(x="at:Q")
     rule = base.mark_rule(color=BAR, strokeDash=[4, 3], strokeWidth=1.4)
     text = base.mark_text(dy=-7, **halo(11)).encode(text="name:N", y=alt.value(0))
@@ -334,7 +336,7 @@ def _clean(svg: str, plot: Plot, *, ident: str) -> str:
     root.set("aria-labelledby", f"{ident}-title {ident}-desc")
     for index, (tag, text) in enumerate((("title", plot.title), ("desc", plot.description))):
         element = ET.Element(tag, {"id": f"{ident}-{tag}"})
-        element.text = fmt.visible(text)
+        element.text = visible(text)
         root.insert(index, element)
     return ET.tostring(root, encoding="unicode", short_empty_elements=True)
 

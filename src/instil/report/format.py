@@ -13,7 +13,6 @@ Shares are shown in percent, overlap metrics in points of 100, cross-entropy in 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,12 +29,6 @@ MISSING = "\u2014"
 
 # By custom these are points of 100, not percent.
 _OVERLAP = frozenset({"rouge1", "rouge2", "rougeL", "chrf", "bleu"})
-
-# Written out so that nobody is misled by what cannot be seen: control characters (tab and newline
-# stay), overrides of the text's direction, zero-width marks, half surrogates, non-characters.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
-)
 
 
 class Unit(StrEnum):
@@ -178,11 +171,6 @@ def tokens(value: float) -> str:
     return fixed(value, 1 if abs(value) < 99.95 and value != round(value) else 0)
 
 
-def rate(value: float) -> str:
-    """Return something a second, with the decimals of `tokens`."""
-    return tokens(value)
-
-
 def parameters(value: int) -> str:
     """Return a number of weights: `4.9 M`; a dash for none."""
     return _with_prefix(value, ("", "K", "M", "B", "T")) if value else MISSING
@@ -225,15 +213,6 @@ def seeds(found: Sequence[int]) -> str:
     return f"{plural(len(found), 'seed')} ({', '.join(map(str, found))})"
 
 
-def visible(text: str) -> str:
-    """Return `text` with what cannot be seen written out.
-
-    Control characters become their pictures, direction overrides and the like their code point, so
-    that no text changes how the text around it reads, and all of it is legal in XML.
-    """
-    return _UNSEEN.sub(lambda found: _picture(ord(found.group())), text)
-
-
 _NAMES = {Unit.PERCENT: "points", Unit.POINTS: "points", Unit.NATS: "nats", Unit.PLAIN: ""}
 
 
@@ -250,12 +229,6 @@ def _digits(comparison: Comparison) -> int:
     while apart and nearest > 1e-9 and round(nearest, digits) == 0:
         digits += 1
     return digits
-
-
-def _picture(code: int) -> str:
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else f"\u27e8U+{code:04X}\u27e9"
 
 
 def _with_prefix(value: int, units: tuple[str, ...]) -> str:

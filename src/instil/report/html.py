@@ -7,8 +7,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from instil.report.charts import draw
-from instil.report.format import visible
 from instil.report.page import Plot, Report
+from instil.sanitize import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -38,8 +38,9 @@ def phrasing_blocks(task: TaskResult) -> tuple[Block, ...]:
                 Cell(_spread(_of(task, found.arm, held_out=True))),
             )
         )
+    count = max(each.summary.scored + each.summary.unscored for each in task.templates)
     note = (
-        f"Held out of training: {', '.join(_names(task))}. Every test row went through every "
+        f"Held out of training: {', '.join(_names(task))}. {count} test rows went through every "
         "phrasing; the difference is paired by row, and its interval takes groups as a whole. It "
         "is about these phrasings: others may do otherwise."
     )

@@ -7,6 +7,7 @@ from typing import Any
 from instil.report import format as fmt
 from instil.report.charts import BAR, CYCLE, SHAPES, WIDTH, halo, short, styled
 from instil.report.page import Axis, Mark, PointPlot
+from instil.sanitize import visible
 
 _HEIGHT = 230
 _AIR = 0.06
@@ -47,7 +48,7 @@ def _values(mark: Mark, plot: PointPlot, names: dict[str, str]) -> dict[str, obj
         "x1": None if x_ends[1] is None else across * x_ends[1],
         "y0": None if y_ends[0] is None else up * y_ends[0],
         "y1": None if y_ends[1] is None else up * y_ends[1],
-        "text": fmt.visible(mark.text),
+        "text": visible(mark.text),
     }
 
 
@@ -145,7 +146,7 @@ def _reference(plot: PointPlot, x: dict[str, Any], y: dict[str, Any]) -> list[An
             "y": up * plot.reference.y,
             "low": up * low,
             "high": up * high,
-            "name": fmt.visible(short([plot.reference.name])[plot.reference.name]),
+            "name": visible(short([plot.reference.name])[plot.reference.name]),
         }
     ]
     base = alt.Chart(alt.InlineData(values=values)).encode(x=alt.X("left:Q", **x), x2="right:Q")

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from instil.recipe import Device, Recipe
+from instil.signals import ENDING, interrupt, on_signals
 from instil.study.folder import Job, StudyFolder, failed
 
 Say = Callable[[str], None]
@@ -147,15 +147,12 @@ def _ended(
 
 @contextmanager
 def _ending_in_order(slots: Mapping[str, _Running | None]) -> Iterator[None]:
-    """Leave no arm behind, whatever ends the study; on SIGTERM it stops as on Ctrl-C."""
-    here = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if here else None
-    try:
-        yield
-    finally:
-        _stop([running for running in slots.values() if running is not None])
-        if here:
-            signal.signal(signal.SIGTERM, before)
+    """Leave no arm behind, whatever ends the study; on SIGTERM and SIGHUP as on Ctrl-C."""
+    with on_signals(interrupt, *ENDING):
+        try:
+            yield
+        finally:
+            _stop([running for running in slots.values() if running is not None])
 
 
 def _stop(running: Sequence[_Running]) -> None:

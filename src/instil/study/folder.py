@@ -24,8 +24,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from instil.errors import InstilError, Problem, RecipeError, RunError
+from instil.files import write_whole
+from instil.lock import HOLDER, LOCK
 from instil.recipe import Recipe, load_recipe, to_yaml
-from instil.run import RECIPE, write_whole
+from instil.run import RECIPE
 
 STUDY = "study.json"
 REPORT = "report.html"
@@ -110,7 +112,8 @@ class StudyFolder:
         Raises:
             RunError: The folder is no study, or arms in it were run with other recipes.
         """
-        if self.path.exists() and any(self.path.iterdir()) and not (self.path / "recipes").is_dir():
+        there = {path.name for path in self.path.glob("*")} - {LOCK, HOLDER}
+        if there and "recipes" not in there:
             raise RunError(
                 Problem(
                     f"{self.path} exists and is not a study",

@@ -13,13 +13,15 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from instil.errors import Problem, RunError
+from instil.files import sweep, write_whole
+from instil.lock import hold
 from instil.recipe import Recipe
 from instil.report import format as fmt
 from instil.report.curve import curve_report
 from instil.report.html import to_html
 from instil.report.methods import methods_report
 from instil.report.sequence import sequence_report
-from instil.run import write_whole
+from instil.run import now, require_whole
 from instil.study.curve import plan_curve, sum_up_curve
 from instil.study.execute import Chain, Say, devices, run_apart
 from instil.study.folder import REPORT, STUDY, Job, StudyFolder, Work
@@ -172,9 +174,23 @@ def _do(
     say: Say,
     execute: Execute | None,
 ) -> None:
-    """Run what is not finished, phase by phase."""
+    """Run what is not finished, phase by phase; a second process is told of this one."""
     jobs = [job for chains in phases for chain in chains for job in chain]
     study.check(jobs)
+    study.path.mkdir(parents=True, exist_ok=True)
+    with hold(study.path, since=now()):
+        _run_left(study, phases, jobs, say=say, execute=execute)
+
+
+def _run_left(
+    study: StudyFolder,
+    phases: Sequence[Sequence[Chain]],
+    jobs: Sequence[Job],
+    *,
+    say: Say,
+    execute: Execute | None,
+) -> None:
+    sweep(study.path / "recipes")
     gpus = devices(jobs[0].recipe)
     left = [job for job in jobs if not study.finished(job)]
     if left:
@@ -184,6 +200,8 @@ def _do(
             run_apart(study, chains, gpus=gpus, say=say)
         else:
             execute(study, chains)
+    for job in jobs:
+        require_whole(study.arm(job.name))
 
 
 def _forecast(left: Sequence[Job], *, of: int, at_once: int, say: Say) -> str:

@@ -26,6 +26,7 @@ from instil.stages import (
     find_model,
     keep_splits,
     load_base,
+    score_files,
     split_rows,
 )
 
@@ -55,7 +56,7 @@ def _ready(
         rows = split_rows(bench)
         model = find_model(bench, rows)
         data = fit_context(recipe, model, rows)
-        keep_splits(bench, data)
+        keep_splits(bench, model, data)
         yield _Ready(bench, model, data)
 
 
@@ -77,16 +78,18 @@ def prompt_recipe(
     with _ready(recipe, folder=folder, resume=resume, progress=progress, shared=shared) as ready:
         preflight(recipe, ready.model, ready.data)
         ladders = climb_ladders(*ready)
-        ready.bench.run.kept(PROMPTED, dict[str, Arm], partial(_prompt, *ready, ladders))
+        ready.bench.run.kept(
+            PROMPTED,
+            dict[str, Arm],
+            partial(_prompt, *ready, ladders),
+            files=score_files(ready.data),
+        )
 
 
 def load_prompted(run: Run) -> Mapping[str, Arm]:
     """Return the arms of a finished one: task -> arm."""
-
-    def missing() -> dict[str, Arm]:
-        raise AssertionError("a finished job has them")
-
-    return run.kept(PROMPTED, dict[str, Arm], missing)
+    arms: Mapping[str, Arm] = run.read(PROMPTED, dict[str, Arm])
+    return arms
 
 
 def _prompt(
@@ -128,7 +131,9 @@ def ask_recipe(
         InstilError: Whatever the user can mend.
     """
     with _ready(recipe, folder=folder, resume=resume, progress=progress, shared=shared) as ready:
-        ready.bench.run.kept(ASKED, dict[str, float], partial(_ask, *ready))
+        ready.bench.run.kept(
+            ASKED, dict[str, float], partial(_ask, *ready), files=score_files(ready.data)
+        )
 
 
 def _ask(bench: Bench, model: ModelFolder, data: Sequence[TaskData]) -> dict[str, float]:

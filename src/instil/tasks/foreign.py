@@ -248,9 +248,9 @@ class _Fit:
         """Render the target from a label alone; empty where it needs more, or fails."""
         try:
             fields: dict[str, object] = {self.answer: label}
-            pieces = sandbox.compiled(self.wording.answers).render(fields).split(SEPARATOR)
+            pieces = sandbox.rendered(self.wording.answers, fields).split(SEPARATOR)
             fields[ANSWERS] = [piece.strip() for piece in pieces]
-            return sandbox.compiled(self._target()).render(fields).strip()
+            return sandbox.rendered(self._target(), fields).strip()
         # Whatever goes wrong, this way of handing over the label is not the template's.
         except Exception:
             return ""

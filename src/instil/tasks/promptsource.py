@@ -29,7 +29,7 @@ from ruamel.yaml.nodes import MappingNode
 from instil.errors import Problem, TaskError
 from instil.tasks.sandbox import pieces
 from instil.tasks.wording import Wording
-from instil.yamlfile import read_text
+from instil.yamlfile import BoundedComposer, read_text
 
 SEPARATOR = "|||"
 FILE = "templates.yaml"
@@ -76,6 +76,7 @@ def _load(file: Path) -> object:
     text = read_text(file, error=TaskError)
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Plain
+    yaml.Composer = BoundedComposer
     try:
         return yaml.load(text)
     except (YAMLError, ValueError) as bad:

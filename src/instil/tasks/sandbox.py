@@ -7,6 +7,7 @@ immutable sandbox, with these further limits:
 - `range` gives at most 1000 numbers, texts cannot be multiplied or padded, loops nest twice at
   most, and there are no macros, includes or imports: no template loops for ever by a slip;
 - a list or a mapping is never printed, nor joined to a text: it would read as Python writes it;
+- what a template computes is counted against a budget of steps, characters and time (`budget`);
 - filters are the harmless ones of Jinja in `_KEPT`, and our own in `_OWN`.
 
 Whitespace follows the habit of chat templates: a line that holds only a `{% ... %}` tag vanishes.
@@ -50,8 +51,8 @@ from jinja2.exceptions import FilterArgumentError, SecurityError, TemplateAssert
 from jinja2.filters import FILTERS as DEFAULT_FILTERS
 from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from instil.tasks.budget import BudgetedEnvironment, budget, printed
 from instil.tasks.spans import names_of
 
 T = TypeVar("T")
@@ -219,7 +220,7 @@ def _finalize(value: object) -> object:
     """Refuse to print None: a prompt with the word `None` in it is a mistake that nobody sees."""
     if value is None:
         raise UndefinedError("an expression has no value (None)")
-    return _text(value)
+    return printed(_text(value))
 
 
 class NoTextError(Exception):
@@ -267,15 +268,13 @@ class _Undefined(StrictUndefined):
     __repr__ = StrictUndefined.__str__
 
 
-class _Environment(ImmutableSandboxedEnvironment):
+class _Environment(BudgetedEnvironment):
     """The sandbox with the limits that the module's docstring names."""
-
-    intercepted_binops = frozenset({"*", "**", "%"})
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Multiply and divide numbers alone."""
         numbers = isinstance(left, int | float) and isinstance(right, int | float)
-        if operator == "**" or not numbers:
+        if operator == "**" or not (numbers or operator == "+"):
             raise SecurityError(f"`{operator}` is for numbers" if operator != "**" else "no `**`")
         return super().call_binop(context, operator, left, right)
 
@@ -310,13 +309,15 @@ def _environment() -> _Environment:
     env.globals = {"range": _range, "zip": _zip}
     filters = {name: env.filters[name] for name in _KEPT} | _OWN
     guarded = {name: _of_text(filters[name]) for name in _OF_TEXT}
-    env.filters = filters | guarded | {"join": _join, _GUARD: _text}
+    counting = {name: own for name, own in env.filters.items() if name.startswith("_")}
+    env.filters = filters | guarded | counting | {"join": _join, _GUARD: _text}
+    env.count_filters()
     return env
 
 
 _ENV = _environment()
 
-FILTERS = tuple(sorted(_ENV.filters.keys() - {_GUARD}))
+FILTERS = tuple(sorted(name for name in _ENV.filters if not name.startswith("_")))
 """The names of all filters that a task file may use."""
 
 
@@ -374,6 +375,19 @@ def compiled(source: str) -> Template:
 def compiled_expression(source: str) -> Callable[[Mapping[str, object]], Any]:
     """Compile an expression, which yields a value of any type; raises Jinja's own errors."""
     return _ENV.compile_expression(source, undefined_to_none=False)
+
+
+def rendered(source: str, scope: Mapping[str, object]) -> str:
+    """Render a template within a budget; raises Jinja's own errors."""
+    with budget():
+        return compiled(source).render(scope)
+
+
+def computed(source: str, scope: Mapping[str, object]) -> Any:
+    """Compute an expression within a budget, lazy results as lists; raises Jinja's own errors."""
+    with budget():
+        result = compiled_expression(source)(scope)
+        return list(result) if isinstance(result, Iterator) else result
 
 
 @lru_cache(maxsize=1024)

@@ -25,6 +25,7 @@ from jinja2.exceptions import SecurityError
 
 from instil.errors import Problem, TaskError, nearest
 from instil.tasks import sandbox
+from instil.tasks.budget import BudgetError
 from instil.types import Role, Task, Template
 
 T = TypeVar("T")
@@ -37,6 +38,10 @@ FORMAT_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "mo": ("context", "source", "plural", "translation"),
 }
 """Columns of the formats that bring their own."""
+
+
+class OverBudgetError(TaskError):
+    """A template does more than it may: the next rows are not tried, each would take as long."""
 
 
 class Flaw(NamedTuple):
@@ -54,9 +59,7 @@ def render(source: str, fields: Mapping[str, object], *, where: str) -> str:
     Raises:
         TaskError: a syntax error, an unknown or empty field, or a way out of the sandbox.
     """
-    return _run(
-        lambda: sandbox.compiled(source).render(_scope(fields)).strip(), source, fields, where
-    )
+    return _run(lambda: sandbox.rendered(source, _scope(fields)).strip(), source, fields, where)
 
 
 def evaluate(expression: str, fields: Mapping[str, object], *, where: str) -> object:
@@ -67,8 +70,7 @@ def evaluate(expression: str, fields: Mapping[str, object], *, where: str) -> ob
     """
 
     def value() -> object:
-        result = sandbox.compiled_expression(expression)(_scope(fields))
-        return _settled(list(result) if isinstance(result, Iterator) else result)
+        return _settled(sandbox.computed(expression, _scope(fields)))
 
     return _run(value, "{{ " + expression + " }}", fields, where)
 
@@ -139,7 +141,8 @@ def _run(action: Callable[[], T], source: str, fields: Mapping[str, object], whe
         return action()
     # An expression meets whatever a row holds: any exception at all is the file's or the row's.
     except Exception as error:
-        raise TaskError(*_problems(error, source, fields, where)) from error
+        kind = OverBudgetError if isinstance(error, BudgetError) else TaskError
+        raise kind(*_problems(error, source, fields, where)) from error
 
 
 def _problems(

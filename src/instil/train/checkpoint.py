@@ -1,17 +1,20 @@
 """Checkpoints: everything that training needs to go on as if it had never stopped.
 
 One safetensors file holds the trained weights, AdamW's two moments for each, the best weights so
-far, and the random state; one JSON file beside it holds the counters. The order of the data is a
-pure function of seed, epoch and example ids, so the step's number restores it; the fingerprint of
-the data makes sure that it is the same data.
+far, and the random state; one JSON file beside it holds the counters, the SHA-256 of the first file
+and one of itself. The order of the data is a pure function of seed, epoch and example ids, so the
+step's number restores it; the fingerprint of the data makes sure that it is the same data, the id
+that it is the same run, and the digest of the steps that they led here.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +23,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from instil.errors import Problem, TrainError
+from instil.files import file_sha256
 from instil.model.adapter import restore, trainable
+
+STATE, COUNTERS = "state.safetensors", "progress.json"
+_STATE_SHA256, _OWN_SHA256 = "state_sha256", "sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +46,16 @@ class Progress:
     """The lowest validation loss so far, at whatever step."""
     worse_in_a_row: int = 0
     """Validations since the metric or the loss was last at its best."""
+    shown: bool = False
+    """Whether a validation has shown that every task is learnt."""
     seconds: float = 0.0
     """Training time so far, validations included."""
     data: str = ""
     """Fingerprint of the training examples."""
+    run: str = ""
+    """The id of the run."""
+    steps: str = ""
+    """Digest of all steps up to here (`run.steps_digest`)."""
 
 
 def save_checkpoint(
@@ -62,54 +75,104 @@ def save_checkpoint(
     tensors |= {f"best/{name}": t.contiguous() for name, t in best.items()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".checkpoint-"))
-    save_file(tensors, scratch / "state.safetensors")
-    (scratch / "progress.json").write_text(json.dumps(asdict(progress), indent=1), encoding="utf-8")
-    old = folder.with_name(f".{folder.name}-old")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(scratch, folder)
+    try:
+        save_file(tensors, scratch / STATE)
+        counters = {**asdict(progress), _STATE_SHA256: file_sha256(scratch / STATE)}
+        told = {**counters, _OWN_SHA256: _own_sha256(counters)}
+        (scratch / COUNTERS).write_text(json.dumps(told, indent=1), encoding="utf-8")
+        old = _old(folder)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)  # left by a process that was killed
+            os.replace(folder, old)
+        os.replace(scratch, folder)
+    except (OSError, SafetensorError) as error:
+        raise TrainError(
+            Problem(
+                f"the checkpoint cannot be written: {error}",
+                where=str(folder),
+                fix="make room; the checkpoint before it is kept",
+            )
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def steps_done(folder: Path) -> int:
-    """Steps that the checkpoint in a folder holds; 0 where there is none."""
+def read_progress(folder: Path, *, run: str) -> Progress:
+    """Return the counters of the checkpoint in a folder; those of no step where there is none.
+
+    Args:
+        folder: Of the checkpoint.
+        run: The id of the run that it must be of.
+
+    Raises:
+        TrainError: It is damaged, or another run's.
+    """
     _heal(folder)
-    return _progress(folder).step if (folder / "progress.json").is_file() else 0
+    if not folder.exists():
+        return Progress()
+    progress = _progress(folder)
+    if progress.run != run:
+        what, fix = "this checkpoint is another run's", f"delete {folder}, or bring back its own"
+        raise TrainError(Problem(what, where=str(folder), fix=fix))
+    return progress
 
 
 def _progress(folder: Path) -> Progress:
     try:
-        return Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        told = json.loads((folder / COUNTERS).read_text(encoding="utf-8"))
+        own = told.pop(_OWN_SHA256)
+        whole = own == _own_sha256(told)
+        whole = whole and file_sha256(folder / STATE) == told.pop(_STATE_SHA256)
+        progress = Progress(**told)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _damaged(folder) from error
+    if not whole:
+        raise _damaged(folder)
+    return progress
+
+
+def _own_sha256(counters: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(counters, sort_keys=True).encode()).hexdigest()
 
 
 def _damaged(folder: Path) -> TrainError:
     fix = f"delete {folder}: training then begins anew, all earlier stages are kept"
-    return TrainError(Problem("the checkpoint cannot be read", where=str(folder), fix=fix))
+    what = "the checkpoint is not what was written"
+    return TrainError(Problem(what, where=str(folder), fix=fix))
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}-old")
 
 
 def _heal(folder: Path) -> None:
-    """Take the old checkpoint where saving stopped between its two renames."""
-    old = folder.with_name(f".{folder.name}-old")
-    if not folder.exists() and old.exists():
+    """Take the old checkpoint where saving stopped between its two renames, else remove it."""
+    old = _old(folder)
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
         os.replace(old, folder)
 
 
 def load_checkpoint(
-    folder: Path, *, model: torch.nn.Module, optimizer: torch.optim.Optimizer, data: str
+    folder: Path,
+    *,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: str,
+    run: str = "",
 ) -> tuple[Progress, dict[str, torch.Tensor]] | None:
     """Restore a checkpoint into model and optimizer; return its counters and best weights.
 
     Returns None where there is no checkpoint.
 
     Raises:
-        TrainError: it is damaged, or was made with other training data.
+        TrainError: it is damaged, another run's, or was made with other training data.
     """
-    _heal(folder)
-    if not (folder / "progress.json").is_file():
+    progress = read_progress(folder, run=run)
+    if not progress.step:
         return None
-    progress = _progress(folder)
     if progress.data != data:
         raise TrainError(
             Problem(
@@ -119,7 +182,7 @@ def load_checkpoint(
             )
         )
     try:
-        tensors = load_file(folder / "state.safetensors")
+        tensors = load_file(folder / STATE)
     except (OSError, SafetensorError) as error:
         raise _damaged(folder) from error
     restore(model, _under(tensors, "weight/"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,8 @@ import torch
 from instil.errors import Problem, TrainError
 from instil.model.adapter import restore, snapshot, trainable
 from instil.model.load import LoadedModel
+from instil.run import steps_digest
+from instil.signals import CTRL_C, ENDING, on_signals
 from instil.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from instil.train.loop import Schedule, train_steps
 from instil.train.objective import Objective
@@ -24,7 +25,7 @@ from instil.train.optim import adamw
 from instil.train.peak import forget_peak, peak_memory
 from instil.train.ranks import from_first, is_first, total, world_size
 from instil.train.room import Room
-from instil.types import Pack, Step
+from instil.types import Pack, Step, TaskLook
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,10 @@ class Validation:
     """Nats per target token, teacher-forced."""
     score: float
     """The task metric, of choices scored or text generated; higher is better."""
+    looks: tuple[TaskLook, ...] = ()
+    """What it shows of each task."""
+    shown: bool = True
+    """Whether every task is shown to be learnt; patience waits until one look has shown it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +57,12 @@ class Plan:
     eval_steps: int
     """Validate every so many steps, and after the last."""
     patience: int
-    """Stop after so many validations with neither metric nor loss at its best; 0: never."""
+    """Stop after so many validations with neither metric nor loss at its best; 0: never. None
+    counts before the warm-up is over, or before every task was shown to be learnt."""
     checkpoint: Path | None
     """Where to keep the state for a resume; None: nowhere."""
+    run: str = ""
+    """The id of the run, so that its checkpoint is not taken for another's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +101,11 @@ def fit(
     data = data_fingerprint(plan.batches)
     if total(from_first(lambda: data) != data):
         raise TrainError(Problem("the processes do not see the same training examples"))
-    state, best = Progress(data=data), snapshot(model)
+    state, best = Progress(data=data, run=plan.run), snapshot(model)
     if plan.checkpoint is not None:
-        found = load_checkpoint(plan.checkpoint, model=model, optimizer=optimizer, data=data)
+        found = load_checkpoint(
+            plan.checkpoint, model=model, optimizer=optimizer, data=data, run=plan.run
+        )
         if found is not None:
             state, best = found
     began = time.perf_counter() - state.seconds
@@ -125,12 +135,15 @@ def fit(
                     step,
                     validation_loss=seen.loss,
                     validation_score=seen.score,
+                    looks=seen.looks,
                     memory_bytes=peak_memory(loaded.device),
                 )
                 better = is_better(seen, state)
                 best = snapshot(model) if better else best
-                state = judged(state, seen, better=better)
+                warm = step.step > plan.schedule.warmup_ratio * len(plan.batches)
+                state = judged(state, seen, better=better, warm=warm)
             on_step(step)
+            state = replace(state, steps=steps_digest(state.steps, step))
             stop = from_first(interrupted)
             if step.validation_loss is not None or stop:
                 save(replace(state, seconds=time.perf_counter() - began))
@@ -150,17 +163,28 @@ def is_better(seen: Validation, state: Progress) -> bool:
     return (seen.score, -seen.loss) > (state.best_score, -state.best_loss)
 
 
-def judged(state: Progress, seen: Validation, *, better: bool) -> Progress:
+def judged(state: Progress, seen: Validation, *, better: bool, warm: bool) -> Progress:
     """Move the counters on after a validation.
 
     Patience runs out only while neither the metric nor the loss gets better: on few rows the metric
-    is noisy, and a loss that still falls says that there is more to learn.
+    is noisy, and a loss that still falls says that there is more to learn. Nor does it run out
+    before anything is shown to be learnt: the metric of a slow learner stays at the commonest
+    class's, and its loss wobbles about that of the classes' shares, until learning begins.
+
+    Args:
+        state: The counters before.
+        seen: What the validation says.
+        better: Whether it beats the best so far.
+        warm: Whether the rate has risen to its peak.
     """
     falls = state.lowest_loss is None or seen.loss < state.lowest_loss
+    shown = state.shown or seen.shown
+    waits = better or falls or not warm or not shown
     state = replace(
         state,
         lowest_loss=seen.loss if falls else state.lowest_loss,
-        worse_in_a_row=0 if better or falls else state.worse_in_a_row + 1,
+        worse_in_a_row=0 if waits else state.worse_in_a_row + 1,
+        shown=shown,
     )
     if not better:
         return state
@@ -185,6 +209,8 @@ def data_fingerprint(batches: Iterable[Sequence[Pack]]) -> str:
 def hold_interrupt() -> Iterator[Callable[[], bool]]:
     """Within the block the first Ctrl-C only sets a flag; a second one interrupts at once.
 
+    SIGTERM (a scheduler's) and SIGHUP (a terminal that was closed) are the same as Ctrl-C.
+
     An interrupt inside an optimizer step would leave half of the weights updated. Of several
     processes each is told twice, by the terminal and by torchrun: there only the flag is set, and
     the first process's counts. Outside the main thread Python delivers no signals, and nothing is
@@ -201,8 +227,5 @@ def hold_interrupt() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread() or not is_first():
         yield lambda: False
         return
-    before = signal.signal(signal.SIGINT, note)
-    try:
+    with on_signals(note, CTRL_C, *ENDING):
         yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)

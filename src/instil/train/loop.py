@@ -2,8 +2,9 @@
 
 It knows nothing of files, validation or stopping; whoever consumes the steps does (`train.fit`).
 
-The loss of a batch is summed over all its supervised tokens and divided by their number in the
-*whole* batch (`train.objective`), so that cutting a batch into more packs changes nothing. The
+The loss of a batch is a mean over all its supervised tokens, or over its examples, and divided by
+their number in the *whole* batch (`train.objective`), so that cutting a batch into more packs
+changes nothing. The
 vocabulary projection is computed at supervised places only.
 """
 
@@ -231,10 +232,11 @@ def backward(loaded: LoadedModel, pack: Pack, *, terms: Terms, recompute: bool =
             batch,
             build=loaded.build,
             recompute=recompute,
+            shares=terms.shares(pack, device=loaded.device),
             entropy_weighted=terms.objective.entropy_weighted,
             anchor=anchor,
         )
-        loss = found.total / terms.supervised
+        loss = found.total / terms.all_shares
         if anchor is not None:
             loss = loss + terms.objective.kl * found.kl / terms.places
     loss.backward()

@@ -2,16 +2,19 @@
 
 ::
 
-    loss = sum(w * nats) / supervised tokens  +  kl * sum(KL(base || tuned)) / places
+    loss = sum(w * nats) / sum of all shares  +  kl * sum(KL(base || tuned)) / places
 
-over the *whole* batch, so that cutting it into more packs changes nothing. `w` is 1 unless tokens
-are weighted by entropy. The untouched model is the same one with its adapter switched off, or a
-frozen copy; it is run without gradient.
+over the *whole* batch, so that cutting it into more packs changes nothing. `w` is a token's share,
+times its weight by entropy where that is asked for. The share is 1 where the loss is over tokens,
+and one over the tokens trained on of the token's example where it is over examples: a batch's
+shares sum to its supervised tokens, or to its examples. The untouched model is the same one with
+its adapter switched off, or a frozen copy; it is run without gradient.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
@@ -25,13 +28,15 @@ from instil.model.divergence import states
 from instil.model.load import LoadedModel
 from instil.model.losses import Anchor
 from instil.train.ranks import totals
-from instil.types import KlOn, Pack
+from instil.types import KlOn, LossOver, Pack
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
     """What is minimised; by default plain cross-entropy."""
 
+    over_what: LossOver = LossOver.TOKENS
+    """What counts alike."""
     entropy_weighted: bool = False
     """Whether a token's cross-entropy counts by how unsure the model is there."""
     kl: float = 0.0
@@ -45,7 +50,12 @@ class Objective:
 
     def over(self, packs: Sequence[Pack], *, step: int) -> Terms:
         """Return the objective over one whole batch, before any of it is cut."""
-        whole = Terms(self, supervised=sum(sum(pack.mask) for pack in packs), step=step)
+        whole = Terms(
+            self,
+            supervised=sum(sum(pack.mask) for pack in packs),
+            examples=sum(len(trained_tokens(pack)) for pack in packs),
+            step=step,
+        )
         if not self.kl:
             return whole
         whole = replace(whole, skip=same_start(packs) if self.kl_on is KlOn.PROMPT else 0)
@@ -60,12 +70,27 @@ class Terms:
     """What is minimised."""
     supervised: int
     """Tokens trained on."""
+    examples: int = 0
+    """Examples with any of these."""
     places: int = 0
     """Places at which the model is held to the untouched one."""
     skip: int = 0
     """Tokens that all prompts begin with."""
     step: int = 0
     """Number of the optimizer step."""
+
+    @property
+    def all_shares(self) -> int:
+        """What the shares of all tokens of the batch sum to."""
+        return self.examples if self.objective.over_what is LossOver.EXAMPLES else self.supervised
+
+    def shares(self, pack: Pack, *, device: torch.device) -> torch.Tensor | None:
+        """Return (S,) what each token trained on counts; None: 1 each."""
+        if self.objective.over_what is LossOver.TOKENS:
+            return None
+        counts = trained_tokens(pack)
+        each = [1 / counts[s] for m, s in zip(pack.mask, pack.segments, strict=True) if m]
+        return torch.tensor(each, dtype=torch.float32, device=device)
 
     def chosen(self, pack: Pack) -> list[int]:
         """Return the places of a pack of this batch."""
@@ -87,6 +112,11 @@ class Terms:
         with torch.no_grad(), adapter_off(loaded.model), _at_rest(untouched.model):
             found = states(untouched.model, asked, build=untouched.build)
         return Anchor(where, found.rows(slice(batch.predict_from.shape[0], None)))
+
+
+def trained_tokens(pack: Pack) -> Counter[int]:
+    """Return how many tokens of each segment are trained on; segments with none are left out."""
+    return Counter(s for m, s in zip(pack.mask, pack.segments, strict=True) if m)
 
 
 @contextlib.contextmanager

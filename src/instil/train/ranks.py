@@ -24,6 +24,7 @@ import torch
 import torch.distributed as dist
 
 from instil.encode.pack import halves
+from instil.signals import CTRL_C, ENDING
 from instil.types import Pack
 
 PATIENCE = timedelta(days=7)
@@ -69,14 +70,16 @@ def alone() -> Iterator[None]:
 def joined() -> Iterator[None]:
     """Join the processes that torchrun or `accelerate launch` has started, and leave them again.
 
-    At the end of the block the first process lets its helpers go. Helpers leave Ctrl-C to it.
+    At the end of the block the first process lets its helpers go. Helpers leave it to the first one
+    to hear Ctrl-C and its like.
     """
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE)
     if not is_first():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (CTRL_C, *ENDING):
+            signal.signal(number, signal.SIG_IGN)
     try:
         yield
     finally:

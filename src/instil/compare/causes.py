@@ -1,0 +1,150 @@
+"""Why nothing is learnt: what a run's own facts point to, and what to try, as keys and values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from instil.results import Cause
+from instil.types import Estimate
+
+FAR = 3
+"""A learning rate so many times the rule's, or so many times less, is a likely cause."""
+ENOUGH_STEPS = 150
+"""Fewer steps than what `auto` epochs make are a likely cause."""
+FEW_ANSWERS = 0.2
+"""Share of the tokens trained on below which the answers hardly count in the loss."""
+SHARE = 0.02
+"""Share of rows, or of examples, above which a fault in them counts."""
+LITTLE = 0.05
+"""So much above always giving the same answer a classifier may be by chance."""
+RATE = "train.learning_rate:"
+READ = "read some rows with their labels: instil preview RECIPE -n 5"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a run knows that may be why nothing is learnt."""
+
+    rate: float
+    """Peak learning rate."""
+    rule: float
+    """What the rule gives."""
+    steps: int
+    """Of the whole training."""
+    epochs: float
+    """Of the whole training."""
+    losses: tuple[float, ...] = ()
+    """Of the steps so far, nats per token."""
+    words: tuple[str, ...] = ()
+    """The answers as templates word them; empty: free text."""
+    rows: int = 0
+    """Training rows."""
+    conflicts: int = 0
+    """Training rows with the text of an earlier one and another label."""
+    examples: int = 0
+    """Training examples."""
+    cut: int = 0
+    """Those that were shortened to `train.max_length`."""
+    max_length: int = 0
+    """Longest example, in tokens."""
+    answer_share: float | None = None
+    """Share of the tokens trained on that answer the task's question; None: examples count alike in
+    the loss, or it is not known."""
+    classifier: Estimate | None = None
+    """How far TF-IDF with logistic regression, trained on the same rows, is above always giving the
+    commonest class, on the validation rows; None: it was not asked."""
+
+
+def wrong(facts: Facts) -> tuple[Cause, ...]:
+    """Return what is wrong whatever the model does: worth saying at the first look."""
+    causes = []
+    if say_nothing(facts.words):
+        shown = ", ".join(facts.words[:4])
+        pairs = ", ".join(f"{word}: WORD" for word in facts.words[:4])
+        causes.append(
+            Cause(
+                f"answers that say nothing of what they mean, unless the prompt does: {shown}",
+                f"labels: {{{pairs}}} in the task file",
+            )
+        )
+    if facts.conflicts > SHARE * facts.rows:
+        what = (
+            f"{facts.conflicts} of {facts.rows} training rows have the text of another row and "
+            "another label"
+        )
+        causes.append(Cause(what, "one label for each; instil check RECIPE lists them"))
+    if facts.cut > SHARE * facts.examples:
+        what = (
+            f"{facts.cut} of {facts.examples} training examples are cut to {facts.max_length} "
+            "tokens, perhaps before what decides"
+        )
+        causes.append(Cause(what, f"train.max_length: {2 * facts.max_length}"))
+    if _rises(facts.losses):
+        what = f"the training loss rises, with a learning rate of {facts.rate:.2g}"
+        causes.append(Cause(what, f"{RATE} {facts.rate / FAR:.2g}"))
+    return tuple(replace(cause, known=True) for cause in causes)
+
+
+def causes(facts: Facts) -> tuple[Cause, ...]:
+    """Return what the facts point to, then what is left to think of."""
+    known = (*wrong(facts), *(replace(cause, known=True) for cause in _likely(facts)))
+    keys = {_key(cause) for cause in known}
+    return (*known, *(cause for cause in _others(facts) if _key(cause) not in keys))
+
+
+def _key(cause: Cause) -> str:
+    return cause.fix.partition(":")[0]
+
+
+def say_nothing(words: Sequence[str]) -> bool:
+    """Whether answers are numbers, or words that stand for such, and no rating.
+
+    >>> say_nothing(["0", "1"]), say_nothing(["LABEL_1", "LABEL_2", "LABEL_3"])
+    (True, True)
+    >>> say_nothing(["1", "2", "3", "4", "5"]), say_nothing(["0", "yes"]), say_nothing([])
+    (False, False, False)
+    """
+    rating = 3 <= len(words) <= 10 and set(words) == {str(n + 1) for n in range(len(words))}
+    bare = [word.lower().removeprefix("label_").removeprefix("class_") for word in words]
+    numbers = [word.lstrip("+-").replace(".", "", 1).isdigit() for word in bare]
+    return bool(words) and all(numbers) and not rating
+
+
+def _likely(facts: Facts) -> Iterator[Cause]:
+    classifier = facts.classifier
+    if classifier and classifier.low <= 0 and classifier.mean < LITTLE:
+        what = (
+            "labels that do not follow from the texts: TF-IDF with logistic regression, trained on "
+            f"the same rows, is no better either ({100 * classifier.mean:+.1f} points)"
+        )
+        yield Cause(what, READ)
+    far = FAR * (1 - 1e-9)
+    if facts.rate * far <= facts.rule or facts.rate >= far * facts.rule:
+        low_high = "low" if facts.rate < facts.rule else "high"
+        what = f"a learning rate too {low_high}: {facts.rate:.2g}, where the rule gives"
+        yield Cause(f"{what} {facts.rule:.2g}", f"{RATE} {facts.rule:.2g}")
+    if facts.answer_share is not None and facts.answer_share < FEW_ANSWERS:
+        what = f"{100 * facts.answer_share:.0f} % of the tokens trained on are answers"
+        yield Cause(what, "train.loss_over: examples")
+    if facts.steps < ENOUGH_STEPS:
+        yield Cause(f"few steps: {facts.steps}", _epochs(facts, ENOUGH_STEPS / facts.steps))
+
+
+def _others(facts: Facts) -> Iterator[Cause]:
+    if facts.classifier is None or facts.classifier.low <= 0:
+        yield Cause("labels that do not follow from the texts, or contradict one another", READ)
+    higher, lower = f"{FAR * facts.rate:.2g}", f"{facts.rate / FAR:.2g}"
+    yield Cause("a learning rate too low or too high", f"{RATE} {higher}, or {lower}")
+    yield Cause("too few steps", _epochs(facts, 2))
+
+
+def _epochs(facts: Facts, factor: float) -> str:
+    return f"train.num_train_epochs: {math.ceil(factor * facts.epochs)}"
+
+
+def _rises(losses: Sequence[float]) -> bool:
+    """Whether the last quarter of the losses lies above the first."""
+    part = len(losses) // 4
+    return part >= 3 and sum(losses[-part:]) > sum(losses[:part])

@@ -1,0 +1,208 @@
+"""The cheapest arm that none is shown to beat: what to use.
+
+Every pair of a task's arms is compared on the same test rows, with Holm's correction over all
+pairs. An arm that no other is then shown to beat may be used; of those, the cheapest should be. In
+this order:
+
+1. an arm that needs no language model is the cheapest;
+2. then the one that answers faster on this machine. Up to a quarter more time than the fastest arm
+   with a model counts as the same: the clock is no better than that;
+3. then the one that stores less beside the base model; then the one that was made in less time.
+
+A worked example: TF-IDF 82, the linear probe 84, the tuned model 85, and none is shown to be better
+than another: TF-IDF. Where the tuned model is shown to beat TF-IDF, but not the probe, it is the
+probe: half a pass through the model, and less to store.
+
+Time to answer stands before time to make, since the one is paid with every answer and the other was
+paid already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from instil.compare.verdict import (
+    CLASSIFIERS,
+    TUNED,
+    ZERO_SHOT,
+    Outcome,
+    could_show,
+    duration,
+    ends,
+    level,
+    metric_name,
+    outcome,
+    outcomes,
+    signed,
+    size_text,
+)
+from instil.results import Arm, TaskResult
+from instil.types import Comparison
+
+ALIKE = 1.25
+"""Times the fastest answer, of the arms with a model, up to which others count as fast."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to use for a task, and why."""
+
+    task: TaskResult
+    """The task."""
+    arm: Arm
+    """The cheapest arm that none is shown to beat."""
+    is_cheapest: bool
+    """Whether no arm at all is cheaper."""
+    against: Comparison | None
+    """Tuned minus `arm`; None where `arm` is the tuned one."""
+    highest: Comparison | None
+    """The arm with the highest mean minus `arm`; None where that is `arm` or the tuned one."""
+    worse: tuple[Comparison, ...]
+    """Tuned minus each arm that is shown to beat it."""
+    compared: int
+    """Pairs of arms that the correction is over."""
+
+
+def cheapest(task: TaskResult) -> Choice | None:
+    """Choose an arm; None where not all arms were compared with each other."""
+    pairs = [c for c in (*task.comparisons, *task.rivals) if c.metric == task.metric]
+    if len(task.arms) < 2 or len(pairs) != len(task.arms) * (len(task.arms) - 1) // 2:
+        return None
+    shown = dict(zip(pairs, outcomes(pairs), strict=True))
+    beaten = {c.a for c, o in shown.items() if o is Outcome.BETTER}
+    beaten |= {c.b for c, o in shown.items() if o is Outcome.WORSE}
+    ranking = by_cost(task.arms)
+    arm = next((arm for arm in ranking if arm.name not in beaten), None)
+    if arm is None:  # scores of other rows each, where some could not be scored
+        return None
+    return Choice(
+        task,
+        arm,
+        arm is ranking[0],
+        next((c for c in pairs if (c.a, c.b) == (arm.name, TUNED)), None),
+        _highest(task, arm, pairs),
+        tuple(c for c, o in shown.items() if c.b == TUNED and o is Outcome.WORSE),
+        len(pairs),
+    )
+
+
+def _highest(task: TaskResult, arm: Arm, pairs: Sequence[Comparison]) -> Comparison | None:
+    sign = 1 if pairs[0].higher_is_better else -1
+    best = max(task.arms, key=lambda each: sign * each.summaries[task.metric].mean)
+    if best.name in (arm.name, TUNED):
+        return None
+    pair = next(c for c in pairs if {c.a, c.b} == {arm.name, best.name})
+    if pair.b == best.name:
+        return pair
+    return replace(
+        pair, a=pair.b, b=pair.a, difference=-pair.difference, low=-pair.high, high=-pair.low
+    )
+
+
+def by_cost(arms: Sequence[Arm]) -> list[Arm]:
+    """Sort arms, the cheapest first."""
+    fastest = min((a.costs.milliseconds for a in arms if a.costs.needs_model), default=0.0)
+
+    def cost(arm: Arm) -> tuple[bool, float, int, float]:
+        costs = arm.costs
+        slow = costs.milliseconds > ALIKE * fastest
+        return (
+            costs.needs_model,
+            costs.milliseconds if slow else 0.0,
+            costs.bytes_on_disk,
+            costs.seconds,
+        )
+
+    return sorted(arms, key=cost)
+
+
+def use_sentence(tasks: Sequence[TaskResult], *, model_bytes: int) -> str:
+    """Say which arm to use, and what it and the tuned one cost; empty where that is not known.
+
+    Args:
+        tasks: What was found.
+        model_bytes: What the base model stores.
+    """
+    choices = [choice for choice in map(cheapest, tasks) if choice is not None]
+    if len(choices) == len(tasks) == 1:
+        return _for_one(choices[0], model_bytes)
+    return _for_several(choices) if choices else ""
+
+
+def _for_one(choice: Choice, model_bytes: int) -> str:
+    task, arm = choice.task, choice.arm
+    rest = "none is cheaper" if choice.is_cheapest else "each cheaper one is shown to be beaten"
+    figure = f"{metric_name(task.metric)} {level(arm, task.metric)}"
+    corrected = f", corrected for {choice.compared} comparisons" if choice.compared > 1 else ""
+    beside = f" beside the base model's {size_text(model_bytes)}"
+    text = (
+        f"Use {_name(arm)}: no arm is shown to beat it on {task.task} ({figure}{corrected}), and "
+        f"{rest}. It {_costs(arm, beside)}"
+    )
+    tuned = next((a for a in task.arms if a.name == TUNED), None)
+    if choice.against is None or tuned is None:
+        return f"{text}."
+    text += f"; the tuned model ({_standing(choice)}) {_costs(tuned, beside)}"
+    if choice.highest is None:
+        return f"{text}."
+    best = next(a for a in task.arms if a.name == choice.highest.b)
+    return f"{text}; the highest mean is that of {_name(best)} ({_not_shown(choice.highest)})."
+
+
+def _for_several(choices: Sequence[Choice]) -> str:
+    named: dict[str, list[str]] = {}
+    for choice in choices:
+        figure = level(choice.arm, choice.task.metric)
+        if choice.against is not None:
+            figure += f"; tuned {_standing(choice)}"
+        named.setdefault(_name(choice.arm), []).append(f"{choice.task.task} ({figure})")
+    parts = [f"{name} on {', '.join(tasks)}" for name, tasks in named.items()]
+    return (
+        "Use the cheapest arm that none is shown to beat (corrected over each task's pairs): "
+        f"{'; '.join(parts)}."
+    )
+
+
+def _standing(choice: Choice) -> str:
+    """Say what the tuned model is shown to be beside the chosen arm, and beside others."""
+    parts = []
+    if choice.against is not None and choice.against not in choice.worse:
+        parts.append(_not_shown(choice.against))
+    for comparison in choice.worse:
+        other = next(arm for arm in choice.task.arms if arm.name == comparison.a)
+        parts.append(f"shown to be worse than {_name(other)}: {_difference(comparison)}")
+    return "; ".join(parts)
+
+
+def _not_shown(comparison: Comparison) -> str:
+    """Write a difference that the pairs, taken together, do not show, and what they could show."""
+    if outcome(comparison) is not Outcome.NOT_SHOWN:
+        return f"{_difference(comparison)}: not enough after correction"
+    return f"{_difference(comparison)}: no difference shown{could_show(comparison, rows='rows')}"
+
+
+def _difference(comparison: Comparison) -> str:
+    return f"{signed(comparison)}, {ends(comparison)}"
+
+
+def _name(arm: Arm) -> str:
+    known = {**CLASSIFIERS, TUNED: "the tuned model", ZERO_SHOT: "the untouched model, zero-shot"}
+    return known.get(arm.name, arm.label)
+
+
+def _costs(arm: Arm, beside: str) -> str:
+    """Say what an arm takes: `took 4.1 minutes to make, stores 9.8 MB ..., answers in 31 ms`."""
+    costs = arm.costs
+    made = f"{costs.seconds:.1f} seconds" if costs.seconds < 10 else duration(costs.seconds)
+    parts = [f"took {made} to make"] if costs.seconds else []
+    stored = size_text(costs.bytes_on_disk) if costs.bytes_on_disk else "nothing"
+    parts.append(f"stores {stored}{beside if costs.needs_model else ''}")
+    if not costs.needs_model:
+        parts.append("needs no language model")
+    return f"{', '.join(parts)} and answers in {milliseconds(costs.milliseconds)} ms"
+
+
+def milliseconds(value: float) -> str:
+    """Write milliseconds in as many digits as count: `31`, `4.2`, `0.13`."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"

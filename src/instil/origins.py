@@ -1,0 +1,117 @@
+"""What a run is made from, as its ledger has it: a name for people -> a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instil.data.prepare import TaskData
+from instil.data.uri import is_public
+from instil.files import file_sha256
+from instil.recipe import Recipe
+from instil.run import versions
+from instil.types import Part, Row, Task
+
+if TYPE_CHECKING:
+    from instil.compare.forgetting import GuardTask
+    from instil.model.load import ModelFolder
+
+_OF_BASE = "of the base model"
+_BASE_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+"""Weights, config, tokenizer and chat template."""
+_NOT_SETTINGS = frozenset({"source", "templates", "description", "licence", "rows"})
+"""Fields of a task that are noted by themselves, or change no figure."""
+
+
+def origins(recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]) -> dict[str, str]:
+    """Return all that a run is made from beside its recipe.
+
+    Args:
+        recipe: The run's.
+        folder: The base model, with the rules of the chat format.
+        data: The tasks, split.
+    """
+    return {
+        **{name: each for d in data for name, each in _of_task(d).items()},
+        **base_files(folder.path),
+        **chat_origins(folder),
+        **{f"version of {name}": each for name, each in versions().items()},
+        "computing": _computing(recipe),
+    }
+
+
+def _of_task(data: TaskData) -> dict[str, str]:
+    task = data.task
+    rows = [row for part in Part for row in data.part(part)]
+    split = (data.split.train, data.split.validation, data.split.test)
+    where = f"{task.id} in {_source(task)}"
+    settings = {name: getattr(task, name) for name in task.__slots__ if name not in _NOT_SETTINGS}
+    return {
+        f"labels of {where}": _digest((row.id, row.fields.get(task.target)) for row in rows),
+        f"rows of {where}": _digest((row.id, _unlabelled(row, task)) for row in rows),
+        f"split of {task.id}": _digest(split),
+        **template_origins(task),
+        f"settings of {task.id}": _digest(sorted(settings.items())),
+    }
+
+
+def template_origins(task: Task) -> dict[str, str]:
+    """Return what a task's templates are, as `origins` has it."""
+    return {f"templates of {task.id}": _digest(task.templates)}
+
+
+def _source(task: Task) -> str:
+    """Name the file of rows without the user's folders."""
+    uri = task.source.uri
+    return uri if is_public(uri) else Path(uri).name
+
+
+def _unlabelled(row: Row, task: Task) -> list[tuple[str, object]]:
+    return sorted((name, value) for name, value in row.fields.items() if name != task.target)
+
+
+def base_files(path: Path) -> dict[str, str]:
+    """Return the files of a base model, each with its SHA-256."""
+    files = sorted({file for pattern in _BASE_FILES for file in path.glob(pattern)})
+    return {f"{file.name} {_OF_BASE}": file_sha256(file) for file in files}
+
+
+def is_base_file(name: str) -> bool:
+    """Whether a name in `origins` is that of a file of the base model."""
+    return name.endswith(_OF_BASE)
+
+
+def chat_origins(folder: ModelFolder) -> dict[str, str]:
+    """Return the chat template that the recipe gives, if it is a file; the model's own is its."""
+    rules = folder.chat
+    template = Path(rules.template) if rules.template else None
+    if template is not None and template.is_file():
+        return {f"chat template {template.name}": file_sha256(template)}
+    return {}
+
+
+def _computing(recipe: Recipe) -> str:
+    from instil.model.load import pick_device, pick_dtype
+
+    device = pick_device(recipe.device)
+    dtype = str(pick_dtype(recipe.dtype, device)).removeprefix("torch.")
+    return f"{device.type}, {dtype}"
+
+
+def guard_origins(guard: Sequence[GuardTask]) -> Mapping[str, str]:
+    """Return what the guard's rows are."""
+    names = dict.fromkeys(item.id for item in guard)
+    return {
+        f"rows of the guard task {name}": _digest(item for item in guard if item.id == name)
+        for name in names
+    }
+
+
+def _digest(parts: Iterable[object]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(repr(part).encode("utf-8", "surrogatepass"))
+        digest.update(b"\n")
+    return digest.hexdigest()

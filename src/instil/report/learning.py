@@ -1,0 +1,74 @@
+"""The alarm in words: what a look at validation showed, the likely causes, and what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from instil.report import format as fmt
+from instil.report.page import Block, Note
+from instil.results import Alarm, Cause
+from instil.sanitize import shortened, visible
+from instil.types import TaskLook
+
+
+def alarm_text(alarm: Alarm) -> str:
+    """Return what is shown when the alarm sounds, and in the report."""
+    look = alarm.look
+    when = f"{look.task}: after {alarm.step} of {fmt.plural(alarm.of_steps, 'step')}"
+    if alarm.one_answer:
+        what = f"all {look.rows} validation rows get the same answer, {_quoted(look.answer)}"
+    else:
+        what = f"nothing is shown to be learnt. {not_better(look)}"
+    known = [cause for cause in alarm.causes if cause.known]
+    others = [cause for cause in alarm.causes if not cause.known]
+    sentences = [f"{when} {what}.", *_listed("Likely causes", known)]
+    if alarm.classifier and alarm.classifier.low > 0:
+        points = fmt.signed(100 * alarm.classifier.mean, 1)
+        sentences.append(
+            "The labels can be learnt: TF-IDF with logistic regression, trained on the same rows, "
+            f"is {points} points above always the same answer."
+        )
+    sentences += _listed("Other causes" if known else "Likely causes", others)
+    if alarm.over is not None:
+        sentences.append(f"Later, after {alarm.over} steps, something was shown to be learnt.")
+    return " ".join(sentences)
+
+
+def notice_text(look: TaskLook, *, step: int, of_steps: int, causes: Sequence[Cause]) -> str:
+    """Return what is said at an early look, where something is wrong whatever the model does."""
+    when = f"{look.task}: after {step} of {fmt.plural(of_steps, 'step')}"
+    what = f"nothing is shown to be learnt yet; training goes on. {not_better(look)}."
+    return " ".join([when, what, *_listed("To look at", causes)])
+
+
+def not_better(look: TaskLook) -> str:
+    """Return how a task with choices is answered, against always the same answer."""
+    if look.right is None or look.constant is None:
+        return f"{fmt.plural(look.answers, 'different answer')} to {look.rows} validation rows"
+    always = f"always answering {_quoted(look.always)}" if look.always else "guessing"
+    text = (
+        f"{fmt.percent(look.right)} of {fmt.plural(look.rows, 'validation row')} are answered "
+        f"right, {fmt.percent(look.constant)} by {always}"
+    )
+    if look.apart is None:
+        return text
+    ends = f"{fmt.fixed(look.apart.low, 2)} to {fmt.fixed(look.apart.high, 2)}"
+    return (
+        f"{text}; the classes are told apart in {fmt.fixed(look.apart.mean, 2)} of the pairs "
+        f"({ends}; 0.50 by chance)"
+    )
+
+
+def alarm_blocks(alarms: Sequence[Alarm]) -> tuple[Block, ...]:
+    """Return a sentence a task of which nothing was learnt by half of the steps."""
+    return tuple(Note(alarm_text(alarm)) for alarm in alarms)
+
+
+def _listed(head: str, causes: Sequence[Cause]) -> list[str]:
+    if not causes:
+        return []
+    return [f"{head}: {'; '.join(f'{cause.what} (try: {cause.fix})' for cause in causes)}."]
+
+
+def _quoted(answer: str) -> str:
+    return f"“{visible(shortened(answer, most=60))}”"
