@@ -100,6 +100,18 @@ def test_what_is_passed_on_says_nothing_of_the_machine_or_the_rows(done: Path, t
         assert str(tiny_folder.parent) not in file.read_text(encoding="utf-8"), file.name
 
 
+def test_every_stage_was_foretold_under_its_own_name(done: Path):
+    summary, manifest = load_summary(done), load_manifest(done)
+    before = {"rows", "model"}
+    assert set(summary.forecast_seconds) | before == set(summary.stage_seconds)
+    assert set(summary.processor_seconds) == set(summary.stage_seconds)
+    assert summary.forecast_seconds == manifest["forecast_seconds"]
+    assert all(each >= 0 for each in summary.forecast_seconds.values())
+    report = (done / "report.html").read_text(encoding="utf-8")
+    assert "Foretold" in report
+    assert report.count("guard before") == 1
+
+
 def test_no_row_of_a_group_straddles(done):
     (split,) = json.loads((done / "split.json").read_text())["splits"]
     group = {f"{n + 1}": n // 4 for n in range(160)}

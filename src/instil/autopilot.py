@@ -26,7 +26,7 @@ from instil.report.methods_tried import methods_lines
 from instil.run import STEPS, TRAINING
 from instil.stages import Bench, choosing_guard, load_base, load_tuned
 from instil.training import train, validation_of
-from instil.trials import Interpolation, Methods, TriedMethod
+from instil.trials import LORA, PART, REPLAY, Interpolation, Methods, TriedMethod
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores, GuardTask
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 REPLAYED = 0.05
 """Share of an epoch's examples that the second way replays."""
-LORA, REPLAY, PART = "LoRA", "LoRA + replay", "interpolation"
-"""Names of the ways; the last goes with the name of what it is a part of."""
 _FOLDERS = {LORA: "lora", REPLAY: "replay"}
 
 
@@ -74,7 +72,7 @@ def pick_method(
     for line in methods_lines(kept.methods):
         bench.say(line)
     recipe = way_recipe(bench.recipe, kept.way, interpolate=kept.interpolated)
-    taken = Bench(replace(bench.run, recipe=recipe), bench.progress, bench.seconds)
+    taken = Bench(replace(bench.run, recipe=recipe), bench.progress, bench.seconds, bench.processor)
     bench.run.kept("adopted", str, lambda: _adopt(ladder.arm(kept.way), taken, kept.interpolated))
     return Picked(taken, add_replay(taken, folder, data, encoded), kept.methods)
 

@@ -262,6 +262,8 @@ def sum_up(
         turns=tuple(turn for d in data for turn in rendered(d)),
         token_view=trained.token_view,
         stage_seconds=manifest["stage_seconds"],
+        processor_seconds=manifest["stage_processor_seconds"],
+        forecast_seconds=manifest["forecast_seconds"],
         test_opened=opened[-1],
         looks=len(opened),
         seed=bench.recipe.seed,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.autopilot import pick_method
+from instil.durations import foretell
 from instil.files import write_whole
 from instil.fitting import fit_context
 from instil.judge import GUARD_SCORES, compare_guard, sum_up, test
@@ -89,6 +90,7 @@ def run_recipe(
         note_chat(bench, model, data)
         encoded = add_replay(bench, model, data, preflight(recipe, model, data))
         show_mix(bench, encoded)
+        foretell(bench, model, data, encoded)
         ladders = climb_ladders(bench, model, data)
         guard, before = guard_before(bench, model, data)
         bench, encoded, methods = pick_method(bench, model, data, guard, encoded)

@@ -467,3 +467,7 @@ class RunSummary:
     """None where the recipe says the learning rate."""
     methods: Methods | None = None
     """None unless the recipe's method is auto."""
+    processor_seconds: Mapping[str, float] = field(default_factory=dict)
+    """stage -> processor time of all threads; empty in runs of an earlier version."""
+    forecast_seconds: Mapping[str, float] = field(default_factory=dict)
+    """stage -> seconds of wall time foretold before the run; without what came before that."""

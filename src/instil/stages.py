@@ -53,6 +53,8 @@ class Bench:
     """Where work is shown."""
     seconds: dict[str, float] = field(default_factory=dict)
     """stage -> wall time."""
+    processor: dict[str, float] = field(default_factory=dict)
+    """stage -> processor time of all threads, which other work on the machine stretches less."""
 
     @property
     def recipe(self) -> Recipe:
@@ -89,15 +91,18 @@ class Bench:
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
         """Show a stage's progress and note how long it took; yields `on_done`."""
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         shown = self.progress.add_task(name, total=total, note="")
         yield lambda count: self.progress.update(shown, advance=count)
         self.progress.update(shown, total=total or 1, completed=total or 1)
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
-        self.run.note(stage_seconds={**self._noted(), **self.seconds})
-
-    def _noted(self) -> dict[str, float]:
-        return dict(load_manifest(self.run.folder).get("stage_seconds", {}))
+        took = time.perf_counter() - began, time.process_time() - worked
+        for each, here in zip(took, (self.seconds, self.processor), strict=True):
+            here[name] = here.get(name, 0.0) + each
+        noted = load_manifest(self.run.folder)
+        self.run.note(
+            stage_seconds={**noted.get("stage_seconds", {}), **self.seconds},
+            stage_processor_seconds={**noted.get("stage_processor_seconds", {}), **self.processor},
+        )
 
 
 # --- rows and model ----------------------------------------------------------------------------
@@ -404,9 +409,7 @@ def _climb(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> dict[
     recipe, ladders = bench.recipe, {}
     base = lru_cache(maxsize=1)(lambda: load_base(recipe, folder))
     for d in data:
-        wanted = recipe.baselines.templates
-        asking = (*d.answering, *d.held_out)
-        templates = [t for t in asking if wanted == "all" or t.id in wanted] or asking
+        templates = ladder_templates(recipe, d)
         rows = d.validation[: recipe.baselines.validation_rows]
         shots = recipe.baselines.shots
         shown = [
@@ -422,6 +425,12 @@ def _climb(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> dict[
     return ladders
 
 
+def ladder_templates(recipe: Recipe, data: TaskData) -> tuple[Template, ...]:
+    """Return the templates that a task's ladder is climbed with."""
+    wanted, asking = recipe.baselines.templates, (*data.answering, *data.held_out)
+    return tuple(t for t in asking if wanted == "all" or t.id in wanted) or asking
+
+
 def _climb_one(
     bench: Bench,
     base: Callable[[], LoadedModel],
@@ -429,14 +438,14 @@ def _climb_one(
     templates: Sequence[Template],
     rows: Sequence[Row],
 ) -> Ladder:
-    from instil.compare.halving import most_asked
+    from instil.compare.halving import planned
     from instil.compare.ladder import climb
     from instil.train.peak import forget_peak, peak_memory
 
     shots, loaded = bench.recipe.baselines.shots, base()
     forget_peak(loaded.device)
     began = time.perf_counter()
-    total = most_asked(shots * len(templates), rows=len(rows))
+    total = sum(ways * more for ways, more in planned(shots * len(templates), rows=len(rows)))
     with bench.stage(f"prompting {data.task.id}", total) as done:
         rungs = climb(
             loaded,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+LORA, REPLAY, PART = "LoRA", "LoRA + replay", "interpolation"
+"""Names of the ways that `method: auto` tries; the last goes with what it is a part of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tried:

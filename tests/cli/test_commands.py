@@ -35,7 +35,7 @@ def test_check_shows_everything_and_the_next_command(
     left_out = (LeftOut(("experts.down_proj",), 0.731, linear=False),)
     report = SimpleNamespace(
         tasks=[task],
-        seconds=421.0,
+        stages={"guard before": 61.0, "training": 360.0},
         memory_bytes=1_900_000_000,
         mix=mix,
         computed="row by row",
@@ -58,7 +58,8 @@ def test_check_shows_everything_and_the_next_command(
         "\u27e6yes<end>\u27e7",
         "600       600       120  48,000       1,800",
         "no adapter on experts.down_proj (73.1 % of the base model's weights)",
-        "7 min 01 s",
+        "  guard before    1 min 01 s\n  training        6 min 00 s\n",
+        "  all stages      7 min 01 s",
         "1.9 GB",
         "computed: row by row",
         "warning: 2 rows with HTML entities",

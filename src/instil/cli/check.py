@@ -52,6 +52,7 @@ def show_check(report: Forecast, *, recipe: Path) -> None:
     from instil.cli.show import make_console
     from instil.report import format as fmt
     from instil.report.mix import mix_text
+    from instil.report.stages import forecast_lines
 
     console = make_console()
     for task in report.tasks:
@@ -60,10 +61,10 @@ def show_check(report: Forecast, *, recipe: Path) -> None:
         console.print(line)
     for left_out in report.left_out:
         console.print(fmt.without_adapter(left_out))
-    console.print(
-        f"\nthe whole run: about {fmt.seconds(report.seconds)} and {fmt.size(report.memory_bytes)} "
-        "of memory (estimates)"
-    )
+    console.print()
+    for line in forecast_lines(report.stages):
+        console.print(line)
+    console.print(f"memory: about {fmt.size(report.memory_bytes)} (an estimate)")
     console.print(f"computed: {report.computed}")
     count = sum(len(task.warnings) + len(task.findings) for task in report.tasks)
     console.print(f"{fmt.plural(count, 'warning')}; next: instil run {shlex.quote(str(recipe))}")

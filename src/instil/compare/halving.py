@@ -17,6 +17,7 @@ often about as good as one that was kept: docs/003 has what choosing so has cost
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -88,17 +89,17 @@ def kept_of(ways: int, *, kinds: int) -> int:
     return max((ways + 1) // 2, kinds)
 
 
-def most_asked(kinds: Sequence[Hashable], *, rows: int) -> int:
-    """Return how many prompts `race` asks at most.
+def planned(kinds: Sequence[Hashable], *, rows: int) -> tuple[tuple[int, int], ...]:
+    """Return how many ways are asked how many more rows at each look, at most.
 
-    >>> most_asked([0, 1, 5] * 3, rows=150)
-    748
+    >>> planned([0, 1, 5] * 3, rows=150)
+    ((9, 37), (5, 38), (3, 37), (3, 38))
     """
-    ways, asked, before = len(kinds), 0, 0
-    for look in looks(rows):
-        asked += ways * (look - before)
-        ways, before = kept_of(ways, kinds=len(set(kinds))), look
-    return asked
+    ways, at, plan = len(kinds), (0, *looks(rows)), []
+    for before, look in itertools.pairwise(at):
+        plan.append((ways, look - before))
+        ways = kept_of(ways, kinds=len(set(kinds)))
+    return tuple(plan)
 
 
 def race(

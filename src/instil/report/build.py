@@ -36,6 +36,7 @@ from instil.report.page import (
     Turns,
 )
 from instil.report.parts import TONES, verdict_word
+from instil.report.stages import stage_blocks
 from instil.report.sweep import sweep_blocks
 from instil.results import RunSummary, TaskResult, TrainingSummary
 from instil.types import Step
@@ -347,10 +348,7 @@ def _cost_section(summary: RunSummary) -> Section:
         f"{fmt.size(summary.training.peak_memory_bytes)} of memory.",
         blocks=arms.cost_blocks,
     )
-    total = sum(summary.stage_seconds.values())
-    facts = tuple(Fact(name, fmt.seconds(each)) for name, each in summary.stage_seconds.items())
-    stages = Facts("Wall time by stage", (*facts, Fact("All stages", fmt.seconds(total))))
-    blocks = (*section.blocks, stages) if facts else section.blocks
+    blocks = (*section.blocks, *stage_blocks(summary))
     return Section(section.id, section.title, section.short, section.intro, blocks)
 
 

@@ -39,9 +39,9 @@ def _dropped(task: TaskResult) -> str:
     if not dropped:
         return ""
     return (
-        f"{fmt.plural(len(dropped), 'rung')} of {len(task.ladder)} stood low after a share of the "
-        "rows and were not asked the rest: their intervals are wider, and none of them can be the "
-        "bar. The best template of each number of shots was asked all rows."
+        "Not asked all rows, since others scored higher on a first share of them: "
+        f"{fmt.plural(len(dropped), 'rung')} of {len(task.ladder)}. Their intervals are wider, and "
+        "none of them can be the bar. The best template of each number of shots was asked all rows."
     )
 
 

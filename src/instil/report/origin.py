@@ -55,7 +55,8 @@ def token_blocks(pieces: Sequence[Piece]) -> tuple[Block, ...]:
 def manifest_facts(manifest: Mapping[str, object]) -> tuple[Facts, ...]:
     """Return the manifest as lists of facts: plain keys first, then one list a nested mapping."""
     # The stages' times stand among the costs already.
-    known = {key: value for key, value in manifest.items() if key != "stage_seconds"}
+    timed = ("stage_seconds", "stage_processor_seconds", "forecast_seconds")
+    known = {key: value for key, value in manifest.items() if key not in timed}
     nested = {key: value for key, value in known.items() if isinstance(value, Mapping)}
     plain = {key: value for key, value in known.items() if key not in nested}
     groups = [Facts("Manifest", flatten(plain))] if plain else []

@@ -1,0 +1,332 @@
+"""How long each stage of a run will take, before it starts.
+
+The prompts that a stage asks are rendered (some of each kind) and counted in tokens through the
+model's layers; this machine's speed at matrix products turns tokens into seconds. How near that
+comes is in docs/001. Stages have the names under which the run notes what they took.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from instil.compare.halving import planned
+from instil.compare.interpolation import SHARES
+from instil.compare.rates import ROWS, SHARE, try_steps
+from instil.data.build import pick_exemplars, render_example
+from instil.data.prepare import TaskData
+from instil.recipe import Method, Recipe
+from instil.replaying import OWN_TEXTS, replay_needed
+from instil.report.stages import forecast_lines
+from instil.run import load_manifest
+from instil.stages import (
+    ROBUSTNESS_ROWS,
+    Bench,
+    base_proof,
+    ladder_templates,
+    reported_guard,
+)
+from instil.sweeping import LOOKING
+from instil.training import eval_steps, validation_examples
+from instil.trials import LORA, REPLAY
+from instil.types import Example, Row, Template
+
+if TYPE_CHECKING:
+    from instil.encode.chat_format import ChatFormat
+    from instil.encode.plan import TrainingData
+    from instil.model.load import ModelFolder
+
+SAMPLE = 20
+"""Prompts of a kind that are counted."""
+# Shares of the matrix-product speed that the layers' weights reached on two CPU cores, and how many
+# times its operations attention takes, whose products are small (docs/001).
+TRAINING_EFFICIENCY, SCORING_EFFICIENCY, ATTENTION = 0.45, 0.75, 3.7
+READING_SECONDS = 5e-10
+"""To read a weight, which every generated token does once for a whole batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Of a model, from its config and weights; nothing is loaded."""
+
+    layers: int
+    """Layers, the encoder's and the decoder's together."""
+    hidden: int
+    """Width."""
+    parameters: float
+    """Weights."""
+    multiplied: float
+    """Weights that every token is multiplied with: but for the vocabulary's tables."""
+
+
+def sizes_of(folder: ModelFolder) -> Sizes:
+    """Read a model's sizes."""
+    from transformers import AutoConfig
+
+    from instil.model.load import folder_bytes
+
+    config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False).get_text_config()
+    width = 4 if str(config.dtype).endswith("float32") else 2
+    parameters = folder_bytes(folder.path) / width
+    table = config.vocab_size * config.hidden_size
+    # Of the vocabulary's tables few rows are read, and few places are projected.
+    tables = table if config.tie_word_embeddings else 2 * table
+    return Sizes(
+        config.num_hidden_layers * (2 if config.is_encoder_decoder else 1),
+        config.hidden_size,
+        parameters,
+        max(parameters - tables, parameters / 2),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a model's tokens cost on this machine, in seconds."""
+
+    scored: float
+    """A token through the layers."""
+    trained: float
+    """A token of training, per multiplication with a weight: two make a forward pass."""
+    context: float
+    """Share of a token's cost that attending to one other token adds."""
+    step: float
+    """Reading all weights once."""
+
+
+def pace_of(recipe: Recipe, sizes: Sizes) -> Pace:
+    """Measure this machine."""
+    operations = sizes.multiplied / matrix_speed(recipe)
+    return Pace(
+        2 * operations / SCORING_EFFICIENCY,
+        operations / TRAINING_EFFICIENCY,
+        ATTENTION * 2 * sizes.hidden * sizes.layers / sizes.multiplied,
+        READING_SECONDS * sizes.parameters,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What one kind of prompt takes."""
+
+    own: float
+    """Tokens that a prompt does not share with the others, its choices' included; mean."""
+    shared: int
+    """Tokens in front that all of them share."""
+    new: int = 0
+    """Tokens generated at most; 0: choices or targets are scored."""
+
+
+def seconds_to_ask(pace: Pace, prompts: Prompts, rows: int) -> float:
+    """Return what it takes to ask so many rows."""
+    from instil.evaluate.choices import PACK_TOKENS
+    from instil.evaluate.generate import BATCH_TOKENS
+
+    if not rows:
+        return 0.0
+    own = rows * prompts.own
+    packs = 1 if prompts.new else math.ceil(own / max(1, PACK_TOKENS - prompts.shared))
+    context = prompts.shared + prompts.own / 2
+    tokens = own + max(1, packs) * prompts.shared + rows * prompts.new
+    batches = math.ceil(rows * (prompts.own + prompts.new) / BATCH_TOKENS)
+    computed = tokens * (1 + pace.context * context) * pace.scored
+    return computed + batches * prompts.new * pace.step
+
+
+def foretell(
+    bench: Bench, folder: ModelFolder, data: Sequence[TaskData], encoded: TrainingData
+) -> Mapping[str, float]:
+    """Say what each stage will take, and note it; a resumed run keeps what was said at first."""
+    from instil.model.load import load_tokenizer
+
+    known: dict[str, float] | None = load_manifest(bench.run.folder).get("forecast_seconds")
+    if known is None:
+        whole = stage_seconds(bench.recipe, folder, data, encoded, chat=load_tokenizer(folder))
+        known = {name: each for name, each in whole.items() if name not in bench.seconds}
+        bench.run.note(forecast_seconds=known)
+        for line in forecast_lines(known):
+            bench.say(line)
+    return known
+
+
+def stage_seconds(
+    recipe: Recipe,
+    folder: ModelFolder,
+    data: Sequence[TaskData],
+    encoded: TrainingData,
+    *,
+    chat: ChatFormat,
+) -> dict[str, float]:
+    """Return stage -> seconds, in the run's order; what comes before the first prompt is left out.
+
+    Args:
+        recipe: What is to be done.
+        folder: The base model.
+        data: The recipe's tasks, split.
+        encoded: The training, with what is replayed.
+        chat: The model's chat format.
+    """
+    sizes = sizes_of(folder)
+    pace = pace_of(recipe, sizes)
+    tasks = {d.task.id: _Task(recipe, d, chat, pace) for d in data}
+    guard = _guard(recipe, folder, data, chat, pace)
+    look = sum(task.look for task in tasks.values())
+    auto = recipe.method is Method.AUTO
+    interpolates = auto or recipe.keep.interpolate == "auto"
+    training = _training(recipe, folder, encoded, pace, look=look)
+    stages: dict[str, float] = {}
+    if recipe.keep.replay.share is not None:
+        if recipe.keep.replay.of == "own":
+            texts = min(replay_needed(recipe, encoded), OWN_TEXTS)
+            written = Prompts(1, 0, recipe.train.max_length)
+            stages["own texts"] = seconds_to_ask(pace, written, texts)
+        else:
+            stages["replay"] = 1.0
+    stages |= {f"prompting {name}": task.ladder for name, task in tasks.items()}
+    if guard:
+        stages["guard before"] = guard
+    if auto:
+        once = sum(training.values()) + look + guard / 2
+        stages |= {f"trying {way}": once for way in (LORA, REPLAY)}
+    else:
+        stages |= training
+    if interpolates:
+        # Guard rows to choose on are half as many, and of most of them likelihoods alone.
+        stages["interpolating"] = (1 + len(SHARES)) * (look + guard / 2)
+    stages["distance from base"] = 2 * look
+    if guard:
+        stages["guard after"] = guard
+    for name, task in tasks.items():
+        stages[f"choosing a template for {name}"] = task.choosing
+        stages[f"test {name}"] = task.test
+        stages[f"wordings of {name}"] = task.wordings
+    return stages
+
+
+class _Task:
+    """What the stages of one task take, in seconds."""
+
+    def __init__(self, recipe: Recipe, data: TaskData, chat: ChatFormat, pace: Pace) -> None:
+        count = partial(_count, data, chat)
+        templates, shots = ladder_templates(recipe, data), recipe.baselines.shots
+        rows = len(data.validation[: recipe.baselines.validation_rows])
+        ways = [count(t, data.validation, recipe, shots=n) for t in templates for n in shots]
+        self.ladder = sum(
+            asked / len(ways) * sum(seconds_to_ask(pace, way, more) for way in ways)
+            for asked, more in planned(shots * len(templates), rows=rows)
+        )
+        plain = {t.id: count(t, data.test, recipe) for t in (*data.answering, *data.held_out)}
+        first = plain[data.answering[0].id]
+        self.look = sum(
+            seconds_to_ask(pace, plain[part[0].template], len(part))
+            for part in validation_examples(data)
+        )
+        self.choosing = sum(
+            asked * seconds_to_ask(pace, first, more)
+            for asked, more in planned([0] * len(data.answering), rows=len(data.validation))
+            if asked > 1
+        )
+        test = len(data.test)
+        self.test = 2 * seconds_to_ask(pace, first, test)
+        self.test += sum(seconds_to_ask(pace, way, test) for way in ways) / len(ways)
+        if data.task.choices and recipe.baselines.probe:
+            from instil.compare.contest import PROBE_ROWS
+
+            read = min(len(data.train), PROBE_ROWS) + test
+            self.test += seconds_to_ask(pace, first, read) / 2  # half of the layers
+        whole = data.held_out and not data.few_rows
+        few = test if whole else min(ROBUSTNESS_ROWS, test)
+        # The template of the test is not asked again.
+        share = (len(plain) - 1) / len(plain)
+        self.wordings = 2 * share * sum(seconds_to_ask(pace, each, few) for each in plain.values())
+
+
+def _count(
+    data: TaskData,
+    chat: ChatFormat,
+    template: Template,
+    rows: Sequence[Row],
+    recipe: Recipe,
+    *,
+    shots: int = 0,
+) -> Prompts:
+    shown = pick_exemplars(data.task, data.train, shots=shots, seed=recipe.seed) if shots else ()
+    examples = [render_example(data.task, template, row, exemplars=shown) for row in rows[:SAMPLE]]
+    return _prompts(examples, chat, new=data.task.max_new_tokens)
+
+
+def _prompts(examples: Sequence[Example], chat: ChatFormat, *, new: int = 0) -> Prompts:
+    from instil.evaluate.choices import choice_request, common_prefix, target_request
+
+    choices = bool(examples[0].choices)
+    if choices or not new:
+        requests = [
+            choice_request(e, chat) if choices else target_request(e, chat) for e in examples
+        ]
+        prompts = [request.prompt for request in requests]
+        tokens = [request.tokens for request in requests]
+    else:
+        prompts = [tuple(chat.prompt(e.messages, tools=e.tools)) for e in examples]
+        tokens = [len(prompt) for prompt in prompts]
+    shared = common_prefix(prompts) if len(prompts) > 1 else 0
+    return Prompts(sum(tokens) / len(tokens) - shared, shared, 0 if choices else new)
+
+
+def _guard(
+    recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData], chat: ChatFormat, pace: Pace
+) -> float:
+    from instil.compare.forgetting import TEXT_TOKENS
+    from instil.compare.verdict import TEXT
+
+    seconds = 0.0
+    for item in reported_guard(recipe, folder, data):
+        rows = len(item.examples)
+        if item.id == TEXT:
+            seconds += seconds_to_ask(pace, Prompts(TEXT_TOKENS, 0), rows)
+            continue
+        some = item.examples[:SAMPLE]
+        seconds += seconds_to_ask(pace, _prompts(some, chat, new=item.max_new_tokens), rows)
+        seconds += seconds_to_ask(pace, _prompts(some, chat), rows)
+    return seconds
+
+
+def _training(
+    recipe: Recipe, folder: ModelFolder, encoded: TrainingData, pace: Pace, *, look: float
+) -> dict[str, float]:
+    prefix = base_proof(recipe, folder).prefix
+    steps = len(encoded.batches)
+    tokens = sum(
+        len(pack.ids) if prefix else pack.tokens for batch in encoded.batches for pack in batch
+    )
+    # Forward, and backward to the activations; to the weights too where they are trained.
+    operations = (6 if recipe.method is Method.FULL else 4) + (2 if recipe.keep.kl else 0)
+    computed = tokens * operations * pace.trained
+    looks = steps // eval_steps(recipe.train.eval_steps, steps=steps)
+    stages = {"largest pack": 2 * computed / steps}
+    if recipe.train.learning_rate == "auto":
+        looking = LOOKING.get(recipe.method, LOOKING[Method.LORA])
+        examples = encoded.epochs * sum(line.examples for line in encoded.mix)
+        look_cost = looking * ROWS * tokens / examples
+        if try_steps(steps=steps, step_cost=tokens / steps, look_cost=look_cost) > 0:
+            stages["learning rates"] = SHARE * computed  # at most
+    return {**stages, "training": computed + looks * look}
+
+
+def matrix_speed(recipe: Recipe) -> float:
+    """Measure this machine's matrix products in the compute type, operations a second."""
+    import torch
+
+    from instil.model.load import pick_device, pick_dtype
+
+    device = pick_device(recipe.device)
+    size = 4096 if device.type == "cuda" else 1024
+    a = torch.rand(size, size, device=device, dtype=pick_dtype(recipe.dtype, device))
+    speeds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        (a @ a).sum().item()
+        speeds.append(2 * size**3 / (time.perf_counter() - began))
+    return max(speeds)
