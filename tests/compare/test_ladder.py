@@ -78,7 +78,7 @@ def test_the_choice_of_a_template_ends_when_one_is_left(tiny, data, three, monke
     asked.clear()
     monkeypatch.setattr(halving, "FEWEST", 6)
     contest.best_template(tiny, three, three.validation, seed=0, on_done=asked.append)
-    assert sum(asked) == (3 + 2) * len(three.validation) // 4
+    assert sum(asked) == (3 + 2) * len(three.validation) // 3
 
     asked.clear()
     (only, *_) = data.answering

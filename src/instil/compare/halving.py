@@ -8,8 +8,8 @@ remaining rows right, and the leader none, is not kept though there is room: tha
 loses nothing.
 
 A worked example: nine ways (three templates, three numbers of shots; the kind is the number of
-shots) on 150 validation rows. All nine are asked 37 rows, five of them 38 more, the best of each
-kind all 150: 748 prompts in place of 1,350.
+shots) on 150 validation rows. All nine are asked 50 rows, five of them 50 more, the best of each
+kind all 150: 850 prompts in place of 1,350.
 
 A look at few rows errs, but the ways are paired by row, and one that is dropped wrongly was most
 often about as good as one that was kept: docs/003 has what choosing so has cost.
@@ -22,8 +22,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 FEWEST = 24
-"""Rows of a look, at least: where a quarter is fewer, looks are further apart."""
-LOOKS = 4
+"""Rows of a look, at least: where a third is fewer, looks are further apart."""
+LOOKS = 3
 """Looks, at most; the last is at all rows."""
 
 
@@ -57,7 +57,7 @@ def looks(rows: int) -> tuple[int, ...]:
     """Return after how many rows ways are dropped; the last look is at all rows.
 
     >>> looks(150), looks(100), looks(60), looks(40)
-    ((37, 75, 112, 150), (25, 50, 75, 100), (30, 60), (40,))
+    ((50, 100, 150), (33, 66, 100), (30, 60), (40,))
     """
     count = max(1, min(LOOKS, rows // FEWEST))
     return tuple(rows * n // count for n in range(1, count + 1))
@@ -93,7 +93,7 @@ def planned(kinds: Sequence[Hashable], *, rows: int) -> tuple[tuple[int, int], .
     """Return how many ways are asked how many more rows at each look, at most.
 
     >>> planned([0, 1, 5] * 3, rows=150)
-    ((9, 37), (5, 38), (3, 37), (3, 38))
+    ((9, 50), (5, 50), (3, 50))
     """
     ways, at, plan = len(kinds), (0, *looks(rows)), []
     for before, look in itertools.pairwise(at):

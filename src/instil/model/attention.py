@@ -337,7 +337,8 @@ def _weights(
     by_segment = scores.view(
         group.count, -1, scores.shape[1] // blocked.shape[-2], *blocked.shape[-2:]
     )
-    by_segment += blocked
+    # In one type: added in two, every score would be cast for itself.
+    by_segment += blocked.to(scores.dtype)
     if sinks is None:
         return scores.softmax(-1), scores.new_empty(0)
     total = scores.float().logsumexp(-1)
