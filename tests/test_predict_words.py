@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from instil import serve
+from instil.errors import DataError, RunError
 from instil.evaluate import suite
 from instil.tasks.task import find_template, parse_task
 from instil.types import Prediction
@@ -23,6 +25,7 @@ templates:
   - {id: worded, prompt: "{{ headline }} Meant?", choices: [not meant, meant]}
   - {id: back, role: inverted, prompt: "Sarcastic: {{ sarcastic }}", target: "{{ headline }}"}
 """
+ROWS = b"headline,sarcastic\nMan bites dog,0\nDog bites man,7\n"
 
 
 @pytest.fixture
@@ -42,12 +45,13 @@ def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(serve, "load_run_model", lambda folder: None)
     monkeypatch.setattr(serve, "require_room", lambda loaded, asked: None)
 
-    def made(template: str):
-        asking = serve._Asking(task, find_template(task, template))
+    def made(template: str, *, data: bytes = ROWS, own: str = "utf-8", encoding: str = ""):
+        source = replace(task.source, encoding=own)
+        asking = serve._Asking(replace(task, source=source), find_template(task, template))
         monkeypatch.setattr(serve, "_asking", lambda folder, wanted: asking)
         rows, out = tmp_path / "new.csv", tmp_path / "out.jsonl"
-        rows.write_text("headline,sarcastic\nMan bites dog,0\nDog bites man,7\n", encoding="utf-8")
-        serve.predict_file(tmp_path, rows=rows, out=out)
+        rows.write_bytes(data)
+        serve.predict_file(tmp_path, rows=rows, out=out, encoding=encoding)
         return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()], asked
 
     return made
@@ -66,3 +70,46 @@ def test_a_prompt_from_the_answer_has_the_word(predict):
     lines, asked = predict("back")
     assert asked == ["Sarcastic: no", "Sarcastic: 7"]
     assert "prediction_value" not in lines[0]
+
+
+CAFE = "headline,note\nCaf\u00e9 shut,a\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "own", "encoding"),
+    [
+        (CAFE.encode("cp1252"), "cp1252", ""),  # as the rows of the run were
+        (CAFE.encode("utf-8"), "cp1252", ""),
+        (CAFE.encode("utf-8-sig"), "utf-8, cp1252", ""),
+        (CAFE.encode("cp1252"), "utf-8", "cp1252"),
+        (CAFE.encode("utf-16"), "utf-16", ""),
+        (CAFE.encode("utf-16"), "utf-8", "utf-16"),
+    ],
+)
+def test_the_tasks_own_encoding_is_the_default(predict, data: bytes, own: str, encoding: str):
+    lines, asked = predict("plain", data=data, own=own, encoding=encoding)
+    assert [line["headline"] for line in lines] == ["Caf\u00e9 shut"]
+    assert "Caf\u00e9 shut" in asked[0]
+
+
+def test_bytes_of_another_encoding_are_an_error(predict):
+    with pytest.raises(DataError, match="0xE9"):
+        predict("plain", data=CAFE.encode("cp1252"))
+
+
+@pytest.mark.parametrize("name", ["prediction", "prediction_value", "probabilities", "stopped"])
+def test_no_column_of_the_rows_is_replaced(predict, name: str, tmp_path: Path):
+    with pytest.raises(DataError, match=f"a column '{name}' already"):
+        predict("plain", data=f"headline,{name}\nMan bites dog,mine\n".encode())
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_what_a_table_holds_is_written_as_it_is(predict):
+    escapes = "\x1b[31m\u202e[red]"
+    lines, _ = predict("plain", data=f"headline,note\n{escapes},{escapes}\n".encode())
+    assert lines[0]["headline"] == lines[0]["note"] == escapes
+
+
+def test_a_text_that_is_not_utf_8_is_refused(tmp_path: Path):
+    with pytest.raises(RunError, match="not UTF-8"):
+        serve.predict_text(tmp_path, b"caf\xe9".decode("utf-8", "surrogateescape"))

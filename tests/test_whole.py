@@ -6,14 +6,18 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from instil import pipeline, training
+from instil.encode.chat_template import ChatRules
 from instil.errors import InstilError, RunError
 from instil.ledger import file_differences, load_ledger, record, release
+from instil.model.load import ModelFolder
 from instil.opening import Look
+from instil.origins import chat_origins
 from instil.pipeline import compare_runs, rebuild_report
 from instil.recipe import Recipe
 from instil.run import load_manifest, load_scores, load_summary, open_run
@@ -291,6 +295,20 @@ def test_everything_a_run_is_made_from(
     with changed(place, change):
         said = refused(lambda: run(recipe, folder, resume=True), INPUTS[change])
     assert f"--resume {folder} --restart-from split" in said
+
+
+def test_a_chat_template_of_the_recipe_is_known_by_its_content_alone(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    template = tmp_path / "mine.jinja"
+    template.write_text("one", encoding="utf-8")
+    folder = ModelFolder("./tiny", tiny_folder, "", chat=ChatRules(template=str(template)))
+    before = chat_origins(folder)
+    assert list(before) == ["chat template mine.jinja"]
+    template.write_text("two", encoding="utf-8")
+    assert chat_origins(folder) != before
+    own = replace(folder, chat=ChatRules(template="tool_use"))
+    assert chat_origins(own) == {}
 
 
 def test_another_version(place: Path, at, monkeypatch: pytest.MonkeyPatch) -> None:

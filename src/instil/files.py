@@ -34,6 +34,8 @@ def cache_dir() -> Path:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file under a temporary name, then rename it; parent folders are made."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

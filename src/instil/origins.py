@@ -36,7 +36,7 @@ def origins(recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]) -> di
     return {
         **{name: each for d in data for name, each in _of_task(d).items()},
         **base_files(folder.path),
-        **_of_chat(folder),
+        **chat_origins(folder),
         **{f"version of {name}": each for name, each in versions().items()},
         "computing": _computing(recipe),
     }
@@ -83,7 +83,8 @@ def is_base_file(name: str) -> bool:
     return name.endswith(_OF_BASE)
 
 
-def _of_chat(folder: ModelFolder) -> dict[str, str]:
+def chat_origins(folder: ModelFolder) -> dict[str, str]:
+    """Return the chat template that the recipe gives, if it is a file; the model's own is its."""
     rules = folder.chat
     template = Path(rules.template) if rules.template else None
     if template is not None and template.is_file():

@@ -33,7 +33,7 @@ def override(
     """
     where = f"--set {text}"
     key, equals, value = text.partition("=")
-    loc: Loc = tuple(int(p) if p.isdigit() else p for p in key.strip().split("."))
+    loc: Loc = tuple(map(_part, key.strip().split(".")))
     general = dotted(tuple(0 if isinstance(part, int) else part for part in loc))
     names = dotted_names(model)
     if not equals:
@@ -45,6 +45,11 @@ def override(
     if not _put(data, loc, parse_scalar(value, where=where, error=error)):
         raise error(Problem(f"there is no {dotted(loc)!r} to set", where=where))
     return loc
+
+
+def _part(text: str) -> str | int:
+    """Return a list item's number as one; no list has a million items."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else text
 
 
 def _nearest_key(key: str, names: Sequence[str]) -> str:

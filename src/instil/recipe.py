@@ -97,7 +97,10 @@ class TaskUse(Section):
         description="Phrasings to test on and not to train on: a share (0.3), or ids; null: none.",
     )
     weight: float | None = Field(
-        None, gt=0, description="Share of the mix, relative to the other tasks'; null: by size."
+        None,
+        gt=0,
+        le=1e9,
+        description="Share of the mix, relative to the other tasks'; null: by size.",
     )
 
 

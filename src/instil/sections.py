@@ -39,7 +39,7 @@ class Mix(Section):
     )
     temperature: float = Field(
         1.0,
-        gt=0,
+        ge=0.05,  # a power of 20
         le=100,
         description="Shares go by size ** (1 / temperature): 1 by size, more evens the tasks out.",
     )

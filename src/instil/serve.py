@@ -25,13 +25,14 @@ from instil.recipe import Recipe, load_recipe
 from instil.results import TaskResult
 from instil.run import RECIPE, load_manifest, load_summary, require_same, require_whole
 from instil.tasks.task import find_template, load_task
-from instil.tasks.template import evaluate, render
+from instil.tasks.template import OverBudgetError, evaluate, render
 from instil.types import Example, Message, Prediction, Role, SourceSpec, Task, Template
 
 if TYPE_CHECKING:
     from instil.encode.chat_template import ChatRules
     from instil.model.load import LoadedModel
 
+_AS_FILE = "write it to a file of rows: --rows FILE --encoding NAME"
 SHOWN = 5
 """Mistakes of one kind that a message lists."""
 CHAT_TEMPLATE = "chat_template.jinja"
@@ -93,6 +94,8 @@ def predict_text(folder: Path, text: str, *, template: str = "", raw: bool = Fal
 
     if not text.strip():
         raise RunError(Problem("the text is empty", fix="instil predict RUN 'your text'"))
+    if any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise RunError(Problem("the text is not UTF-8", found=text, fix=_AS_FILE))
     load_summary(folder)
     if raw:
         example = Example("prompt", "", "", "", "", (Message("user", text.strip()),), "")
@@ -147,7 +150,9 @@ class Predicted:
     """The places of rows with an empty text, which were answered all the same."""
 
 
-def predict_file(folder: Path, *, rows: Path, out: Path, template: str = "") -> Predicted:
+def predict_file(
+    folder: Path, *, rows: Path, out: Path, template: str = "", encoding: str = ""
+) -> Predicted:
     """Answer every row of a file, and write each with its columns and the prediction.
 
     Rows need no label. For a task with choices the line also has the probability of each and, where
@@ -160,16 +165,21 @@ def predict_file(folder: Path, *, rows: Path, out: Path, template: str = "") -> 
             else JSON Lines.
         template: A template's id, or `task/template` in a run of several tasks; empty: the one
             the run was judged with.
+        encoding: Of a text file; empty: UTF-8 where all of the file is, else that of the task's
+            own rows.
 
     Raises:
         RunError: The folder is no finished run, or it is not clear which task is meant.
-        DataError: The file cannot be read.
+        DataError: The file cannot be read, or has a column that a prediction would take the
+            place of.
         TaskError: It lacks a column that the template asks for.
     """
     from instil.evaluate.suite import answer
 
     asked = _asking(folder, template)
-    places, columns = zip(*read_table(SourceSpec(str(rows))), strict=True)
+    source = SourceSpec(str(rows), encoding=encoding or _usual_encoding(asked.task))
+    places, columns = zip(*read_table(source), strict=True)
+    _refuse_columns(columns[0], where=str(rows))
     fields = [_derived(asked, c, where=place) for place, c in zip(places, columns, strict=True)]
     examples = [
         _ask(asked, each, number, where=place)
@@ -190,6 +200,28 @@ def predict_file(folder: Path, *, rows: Path, out: Path, template: str = "") -> 
         if text in each and not plain(each[text])
     )
     return Predicted(out, len(answered), tuple(empty))
+
+
+def _usual_encoding(task: Task) -> str:
+    """Name the encodings to try for new rows: text that is valid UTF-8 is nothing else."""
+    own = task.source.encoding
+    return own if own.lower().startswith("utf") else f"utf-8, {own}"
+
+
+def _refuse_columns(columns: Mapping[str, object], *, where: str) -> None:
+    """Refuse rows with a column that a prediction would take the place of."""
+    taken = sorted({"prediction", "prediction_value", "probabilities", "stopped"} & columns.keys())
+    if taken:
+        raise DataError(
+            *(
+                Problem(
+                    f"the rows have a column {name!r} already, which a prediction would replace",
+                    where=where,
+                    fix="rename the column, or take it out",
+                )
+                for name in taken
+            )
+        )
 
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -256,6 +288,8 @@ def _derived(asked: _Asking, columns: Mapping[str, object], *, where: str) -> Ma
     for name, expression in asked.task.fields.items():
         try:
             fields[name] = evaluate(expression, fields, where=where)
+        except OverBudgetError:
+            raise
         except TaskError:
             continue  # it is computed from the label, which these rows need not have
     word = word_of(fields.get(asked.task.target), asked.task.labels)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from instil.data.audit import read_text, repeats_of
@@ -20,7 +21,7 @@ from instil.data.prepare import TaskData, keep_apart, prepare, without_train
 from instil.data.split import save_splits
 from instil.data.uri import is_public
 from instil.files import write_whole
-from instil.origins import guard_origins, origins
+from instil.origins import chat_origins, guard_origins, origins
 from instil.recipe import Method, Recipe, TaskUse
 from instil.results import Rung
 from instil.run import SPLITS, Run, load_manifest, now
@@ -76,7 +77,13 @@ class Bench:
         facts = load_manifest(self.run.folder)
         recipe = self.recipe
         computed = (recipe.device, recipe.dtype, *([recipe.quantize] if recipe.quantize else []))
-        model = (facts["model"]["sha256"], facts["chat"], facts["versions"], *computed)
+        model = (
+            facts["model"]["sha256"],
+            facts["chat"],
+            facts["chat_template"],
+            facts["versions"],
+            *computed,
+        )
         return self.run.shared_or(name, kind, compute, inputs=(*model, *inputs))
 
     @contextmanager
@@ -283,7 +290,9 @@ def find_model(bench: Bench, rows: Sequence[TaskData]) -> ModelFolder:
         "bytes": folder_bytes(found.path),
         "computed": str(build),
     }
-    bench.run.note(model=facts, chat=asdict(rules))
+    # A template's name and digest, but not where the file lies: manifests are passed on.
+    chat = {**asdict(rules), "template": Path(rules.template).name}
+    bench.run.note(model=facts, chat=chat, chat_template=chat_origins(found))
     return found
 
 
@@ -447,7 +456,8 @@ def guard_before(
     from instil.compare.forgetting import GuardScores
 
     names, related = guard_names(bench.recipe, data)
-    bench.run.note(guard={"watched": list(names), "left_out_as_related": list(related)})
+    told = {"watched": names, "left_out_as_related": related}
+    bench.run.note(guard={what: [Path(name).name for name in each] for what, each in told.items()})
     guard = reported_guard(bench.recipe, folder, data)
 
     def score() -> tuple[GuardScores, ...]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from instil.data.mix import MixRules, Pool, mixed_examples
 from instil.data.prepare import TaskData
+from instil.errors import Problem, RecipeError
 from instil.ledger import MODEL
 from instil.recipe import Recipe, resolve_learning_rate
 from instil.report import format as fmt
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from instil.train.objective import Objective
     from instil.train.room import Room
 
+MOST_EXAMPLES = 10_000_000
+"""Examples of all epochs together."""
 VALIDATIONS = 6
 """Looks at validation in a run, where the recipe leaves it to us."""
 
@@ -235,6 +238,7 @@ def encoded_training(
 
     pools = [Pool(d.task, d.train, d.templates, d.weight) for d in data]
     rules, epochs = mix_rules(recipe), recipe.train.num_train_epochs
+    _refuse_endless(pools, rules, epochs=1.0 if epochs == "auto" else epochs)
 
     def examples_of(epoch: int) -> Iterable[Example]:
         return mixed_examples(pools, rules, epoch=epoch)
@@ -249,6 +253,23 @@ def encoded_training(
         micro_batch_tokens=recipe.train.micro_batch_tokens,
         seed=recipe.seed,
         replay=replay,
+    )
+
+
+def _refuse_endless(pools: Sequence[Pool], rules: MixRules, *, epochs: float) -> None:
+    """Refuse a plan that is not done being made within hours, before it is begun."""
+    each = rules.examples or sum(pool.size(rules.per_row) for pool in pools)
+    count = each * epochs if each < 2 * MOST_EXAMPLES else math.inf
+    if count <= MOST_EXAMPLES:
+        return
+    raise RecipeError(
+        Problem(
+            "the plan is too large: to encode it alone would take hours or years",
+            where="mix.examples" if rules.examples else "train.num_train_epochs",
+            found=f"{each:,} examples an epoch, {epochs:g} epochs",
+            allowed=f"{MOST_EXAMPLES:,} examples in all",
+            fix="fewer epochs, or fewer examples: mix.cap, mix.examples, or `train:` of a task",
+        )
     )
 
 

@@ -38,6 +38,8 @@ MOST_VALUES = 10_000
 """Keys, list items and values of a file, those that an alias repeats counted each time."""
 DEEPEST = 100
 """Lists and mappings within one another."""
+LARGEST = 1024
+"""Bits of a whole number."""
 
 
 class _TooMuch(MarkedYAMLError):
@@ -242,6 +244,8 @@ def _noted(loc: Loc, marks: Mapping[object, list[int]], key: object, lines: dict
 def _plain_scalar(value: object) -> object:
     if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int) and value.bit_length() > LARGEST:
+        raise ValueError(f"a whole number has more than {LARGEST:,} bits")
     for kind in (str, int, float):
         if isinstance(value, kind):
             return kind(value)

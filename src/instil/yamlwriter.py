@@ -25,6 +25,8 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
+from instil.sanitize import visible
+
 _WIDTH = 98
 
 
@@ -37,7 +39,7 @@ def comment(mapping: CommentedMap, key: str, text: str, *, indent: int = 0) -> N
 def _wrapped(paragraph: str, width: int) -> list[str]:
     """Break a paragraph into lines; one that begins with blanks hangs."""
     hang = "    " if paragraph.startswith(" ") else ""
-    return textwrap.wrap(paragraph, width=width, subsequent_indent=hang)
+    return textwrap.wrap(visible(paragraph), width=width, subsequent_indent=hang)
 
 
 def dump_yaml(data: object, *, header: str = "") -> str:
@@ -52,7 +54,7 @@ def dump_yaml(data: object, *, header: str = "") -> str:
     yaml.allow_unicode = True
     stream = io.StringIO()
     yaml.dump(_blocks(data), stream)
-    top = "".join(f"# {line}\n" for line in textwrap.wrap(header, width=_WIDTH - 2))
+    top = "".join(f"# {line}\n" for line in textwrap.wrap(visible(header), width=_WIDTH - 2))
     return f"{top}\n{stream.getvalue()}" if top else stream.getvalue()
 
 

@@ -114,8 +114,21 @@ def test_predict_reads_stdin(instil_command, library) -> None:
     assert library.calls[0][1] == (Path("runs/x"), "I like it,\nmostly.\n")
 
 
+def test_predict_hands_on_bytes_that_are_no_text(instil_command, library) -> None:
+    library.answers["predict_text"] = Prediction("x", "positive")
+    instil_command("predict", "runs/x", "-", input=b"\xef\xbb\xbfcaf\xe9\0\n")
+    assert library.calls[0][1] == (Path("runs/x"), "caf\udce9\0\n")  # which the library refuses
+
+
+def test_predict_hands_on_the_encoding_of_rows(instil_command, library) -> None:
+    library.answers["predict_file"] = lambda run, **_: SimpleNamespace(path=run, rows=1, empty=())
+    instil_command("predict", "runs/x", "--rows", "a.csv", "--encoding", "cp1252")
+    assert library.calls[0][2]["encoding"] == "cp1252"
+    assert instil_command("predict", "runs/x", "a text", "--encoding", "cp1252").exit_code == 2
+
+
 def test_predict_takes_a_file_of_rows(instil_command, library, tmp_path: Path) -> None:
-    library.answers["predict_file"] = lambda run, *, rows, out, template: SimpleNamespace(
+    library.answers["predict_file"] = lambda run, *, rows, out, **_: SimpleNamespace(
         path=out, rows=1200, empty=("in/new.csv:3", "in/new.csv:9")
     )
     result = instil_command("predict", "runs/x", "--rows", "in/new.csv", "--template", "scale")
@@ -126,6 +139,7 @@ def test_predict_takes_a_file_of_rows(instil_command, library, tmp_path: Path) -
         "rows": Path("in/new.csv"),
         "out": Path("in/new.predictions.jsonl"),
         "template": "scale",
+        "encoding": "",
     }
 
 

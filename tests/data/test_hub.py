@@ -104,11 +104,22 @@ def test_what_a_local_copy_lacks(tmp_path):
     assert "unknown option" in problem("hub:./two?confg=de", tmp_path).what
 
 
-@pytest.fixture
-def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+class ConnectError(Exception):
+    """As HTTP clients raise it: no OSError."""
+
+
+@pytest.fixture(params=["offline mode", "no network"])
+def offline(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The hub's own cache in a folder of the test, and no hub."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectError("[Errno -2] Name or service not known")
+
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    if request.param == "offline mode":
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    else:
+        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", fail)
     return tmp_path / "hub"
 
 

@@ -31,6 +31,9 @@ def talk(partner: Chat) -> None:
         except EOFError:
             say()
             return
+        except UnicodeDecodeError:
+            say("this line is not UTF-8 text", err=True)
+            continue
         if line in _LEAVE:
             return
         if line:

@@ -44,7 +44,7 @@ def curve(
     found = curve_study(
         recipe,
         changes=changed,
-        sizes=None if sizes is None else numbers(sizes, option="--sizes"),
+        sizes=None if sizes is None else numbers(sizes, option="--sizes", least=1),
         seeds=numbers(seeds, option="--seeds"),
         folder=where,
         say=say,

@@ -23,7 +23,7 @@ DEBUG = "INSTIL_DEBUG"
 BUG = 1
 """The exit code where it is no mistake of the user's."""
 
-_NETWORK = ("httpx", "httpcore", "requests", "urllib3", "huggingface_hub", "socket", "ssl")
+_NETWORK = ("httpx", "httpcore", "requests", "urllib3", "huggingface_hub", "ssl")
 
 
 def wants_traceback() -> bool:
@@ -50,7 +50,7 @@ def told(error: BaseException) -> tuple[str, int]:
 
 def _refused(error: BaseException) -> Problem | None:
     """What the surroundings or a user's path refuse; None for anything else."""
-    if isinstance(error, OSError) and type(error).__module__.split(".")[0] not in _NETWORK:
+    if isinstance(error, OSError) and not type(error).__module__.startswith(_NETWORK):
         return Problem(
             f"this cannot be read or written: {error.strerror or _line(error)}",
             where=str(error.filename or ""),
@@ -58,7 +58,7 @@ def _refused(error: BaseException) -> Problem | None:
         )
     if isinstance(error, ValueError) and "embedded null" in str(error):
         return Problem("a name has a zero byte in it", fix="write it without")
-    if type(error).__module__.split(".")[0] in _NETWORK:
+    if type(error).__module__.startswith(_NETWORK):
         return Problem(
             "the network cannot be reached, or refuses",
             found=f"{type(error).__name__}: {_line(error)}",

@@ -37,20 +37,27 @@ def predict(
     raw: Annotated[
         bool, typer.Option("--raw", help="TEXT is the whole prompt: send it as it stands.")
     ] = False,
+    encoding: Annotated[
+        str,
+        typer.Option(
+            help="Of a text file of rows. [default: UTF-8 where the file is, else the task's own]"
+        ),
+    ] = "",
     force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
 ) -> None:
     """Let a run's tuned model answer one text, asked through a template, or every row of a file."""
     if (text is None) == (rows is None):
         raise typer.BadParameter("give either one text or --rows FILE", param_hint="TEXT")
-    if rows is None and out:
-        raise typer.BadParameter("it goes with --rows", param_hint="--out")
+    for option, given in (("--out", out), ("--encoding", encoding)):
+        if rows is None and given:
+            raise typer.BadParameter("it goes with --rows", param_hint=option)
     if raw and (rows or template):
         raise typer.BadParameter("it goes with TEXT, and no template", param_hint="--raw")
     from instil import serve
 
     if rows is None:
-        asked = sys.stdin.read() if text == "-" else text
-        made = serve.predict_text(run, asked or "", template=template, raw=raw)
+        asked = _read_stdin() if text == "-" else text or ""
+        made = serve.predict_text(run, asked, template=template, raw=raw)
         say_answer(made.text)
         return
     out = out or rows.with_name(f"{rows.stem}.predictions.jsonl")
@@ -58,8 +65,13 @@ def predict(
         wanted = f"predictions are JSON Lines or a table: {out.with_suffix('.jsonl')} (or .csv)"
         raise typer.BadParameter(wanted, param_hint="--out")
     refuse_existing(out, force=force)
-    written = serve.predict_file(run, rows=rows, out=out, template=template)
+    written = serve.predict_file(run, rows=rows, out=out, template=template, encoding=encoding)
     show_predicted(written)
+
+
+def _read_stdin() -> str:
+    """Read a text from the standard input; bytes that are not UTF-8 become halves of pairs."""
+    return sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")
 
 
 def show_predicted(written: Predicted) -> None:

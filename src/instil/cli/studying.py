@@ -10,14 +10,17 @@ import typer
 from instil.cli import terminal
 
 
-def numbers(text: str, *, option: str) -> tuple[int, ...]:
-    """Read whole numbers with commas, each once and in the order given."""
+def numbers(text: str, *, option: str, least: int = 0) -> tuple[int, ...]:
+    """Read whole numbers from `least` on with commas, each once and in the order given."""
     try:
         found = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         found = []
-    if not found or min(found) < 0:
-        raise typer.BadParameter(f"{text!r}: give whole numbers such as 0,1,2", param_hint=option)
+    if not found or min(found) < least:
+        example = ",".join(str(least + n) for n in range(3))
+        raise typer.BadParameter(
+            f"{text!r}: give whole numbers such as {example}", param_hint=option
+        )
     return tuple(dict.fromkeys(found))
 
 

@@ -33,7 +33,7 @@ from instil.data.turns import (
     untrained,
 )
 from instil.errors import DataError, InstilError, Problem, TaskError
-from instil.tasks.template import evaluate, names, render
+from instil.tasks.template import OverBudgetError, evaluate, names, render
 from instil.types import Example, Message, PerRow, Role, Row, Task, Template, ToolCall, TrainOn
 
 CONTENT_FREE = "N/A"
@@ -336,6 +336,8 @@ def render_all(items: Iterable[Asked]) -> Iterator[Example]:
     for task, template, row, exemplars in items:
         try:
             yield render_example(task, template, row, exemplars=exemplars)
+        except OverBudgetError:
+            raise
         except (DataError, TaskError) as error:
             errors.append(error)
             for problem in error.problems:

@@ -103,7 +103,11 @@ def files_of(file: RowFile, endings: tuple[str, ...]) -> Iterator[Path]:
         below[:] = sorted(name for name in below if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith(".") and Path(name).suffix.lower() in endings:
-                yield Path(folder, name)
+                path = Path(folder, name)
+                if path.exists() and not path.is_file():
+                    what = "this is a device or a pipe, not a file"
+                    raise DataError(Problem(what, where=str(path), fix="take it out of the folder"))
+                yield path
 
 
 def endings_found(file: RowFile, endings: tuple[str, ...]) -> str:

@@ -215,7 +215,9 @@ def _from_hub(address: HubPath) -> list[tuple[str, Path]]:
         return _fetched(address, huggingface_hub)
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise DataError(_not_there(address, error)) from error
-    except (OSError, errors.HfHubHTTPError) as error:  # OSError: requests' errors, and offline mode
+    except DataError:
+        raise
+    except Exception as error:  # the HTTP clients that the library has had raise unrelated kinds
         folder = _cached(address, huggingface_hub)
         if folder is None:
             raise DataError(_unreachable(address, error)) from error

@@ -25,7 +25,7 @@ from instil.data.shapes import UNUSABLE
 from instil.data.source import read_table
 from instil.data.turns import read_tools
 from instil.errors import DataError, Problem, TaskError, nearest
-from instil.tasks.template import evaluate
+from instil.tasks.template import OverBudgetError, evaluate
 from instil.types import OnBadRow, Row, Task
 
 BAD_ROWS = "bad rows, as on_bad_row: skip asks"
@@ -179,7 +179,8 @@ class _Reader:
             self._take(columns, number=number, place=place)
         except (DataError, TaskError) as error:
             # A first row without the task's columns says that the task names the wrong ones.
-            if self.bad is None or (self.seen == 1 and isinstance(error, DataError)):
+            first = self.seen == 1 and isinstance(error, DataError)
+            if self.bad is None or first or isinstance(error, OverBudgetError):
                 raise
             self.bad.add(error.problems[0])
 

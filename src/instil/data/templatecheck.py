@@ -20,6 +20,7 @@ from enum import StrEnum
 
 from instil.data.build import render_example
 from instil.errors import DataError, Problem, TaskError
+from instil.tasks.template import OverBudgetError
 from instil.types import Example, Role, Row, Task, Template
 
 PLACES = 3  # rows that a finding names
@@ -102,6 +103,8 @@ def _try(task: Task, template: Template, row: Row, seen: _Seen) -> None:
     place = row.place or f"row {row.id}"
     try:
         example = render_example(task, template, row)
+    except OverBudgetError:
+        raise
     except (DataError, TaskError) as error:
         seen.digests.append(0)
         for problem in error.problems:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,9 @@ def check_folder(path: Path) -> Path:
                 fix="save the weights with save_pretrained, which writes safetensors",
             )
         )
+    template = path / "chat_template.jinja"
+    if os.path.lexists(template) and not template.is_file():
+        problems.append(Problem("this is not a file", where=str(template)))
     problems += [*_config_problems(path / "config.json"), *_weights_problems(path)]
     if problems:
         raise ModelError(*problems)
@@ -48,7 +52,7 @@ def _config_problems(path: Path) -> Iterator[Problem]:
     try:
         if path.is_file():
             json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         fix = "get the model's folder again"
         yield Problem("this is not JSON", where=str(path), found=brief(error), fix=fix)
 

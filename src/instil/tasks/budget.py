@@ -253,12 +253,12 @@ class BudgetedEnvironment(ImmutableSandboxedEnvironment):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.filters.update({_LOOPED: _looped, _PRINTED: printed, _SPENT: _spend})
-        self.globals.pop("lipsum", None)  # no template needs it, and it writes as much as it likes
         if self.finalize is None:
             self.finalize = printed
 
     def count_filters(self) -> None:
         """Let all filters be counted; called once, when all are there."""
+        self.globals.pop("lipsum", None)  # no template needs it, and it writes as much as it likes
         self.filters.update(
             {n: _counted_filter(n, f) for n, f in self.filters.items() if not n.startswith("_")}
         )

@@ -25,6 +25,7 @@ from jinja2.exceptions import SecurityError
 
 from instil.errors import Problem, TaskError, nearest
 from instil.tasks import sandbox
+from instil.tasks.budget import BudgetError
 from instil.types import Role, Task, Template
 
 T = TypeVar("T")
@@ -37,6 +38,10 @@ FORMAT_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "mo": ("context", "source", "plural", "translation"),
 }
 """Columns of the formats that bring their own."""
+
+
+class OverBudgetError(TaskError):
+    """A template does more than it may: the next rows are not tried, each would take as long."""
 
 
 class Flaw(NamedTuple):
@@ -136,7 +141,8 @@ def _run(action: Callable[[], T], source: str, fields: Mapping[str, object], whe
         return action()
     # An expression meets whatever a row holds: any exception at all is the file's or the row's.
     except Exception as error:
-        raise TaskError(*_problems(error, source, fields, where)) from error
+        kind = OverBudgetError if isinstance(error, BudgetError) else TaskError
+        raise kind(*_problems(error, source, fields, where)) from error
 
 
 def _problems(
