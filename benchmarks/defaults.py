@@ -270,12 +270,13 @@ def scored(marked: Any, data: Any) -> Line:
 def classifier(data: Any) -> Line:
     """TF-IDF with logistic regression, on the same rows."""
     from instil.compare.ladder import Prompting
-    from instil.evaluate.baseline import tfidf_predictions
+    from instil.evaluate.baseline import ask_tfidf, train_tfidf
     from instil.evaluate.suite import mark
 
     began = time.process_time()
     examples = Prompting(data.answering[0]).examples(data, data.validation)
-    made = tfidf_predictions(data.train, data.validation, task=data.task, examples=examples)
+    words = train_tfidf(data.train, task=data.task)
+    made = ask_tfidf(words, data.validation, examples, task=data.task)
     marked = mark(examples, made, metric=data.task.metric)
     return {**scored(marked, data), "cpu_seconds": round(time.process_time() - began, 1)}
 

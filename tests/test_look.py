@@ -33,8 +33,8 @@ def recipe(tmp_path: Path, tiny_folder: Path) -> Path:
     (tmp_path / "moods.yaml").write_text(TASK, encoding="utf-8")
     path = tmp_path / "r.yaml"
     path.write_text(
-        f"model: {tiny_folder}\ntasks: [{{use: ./moods.yaml, train: 40}}]\nvalidation: 10\n"
-        "test: 20\nsplit: {near_duplicates: 1}\nmix: {few_shot_share: 0.3, few_shot: 1}\n"
+        f"model: {tiny_folder}\ntasks: [{{use: ./moods.yaml, train: 40, templates: all}}]\n"
+        "validation: 10\ntest: 20\nsplit: {near_duplicates: 1}\nmix: {few_shot_share: 0.3, few_shot: 1}\n"
         "forgetting: {tasks: none}\n",
         encoding="utf-8",
     )

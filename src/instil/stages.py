@@ -456,9 +456,9 @@ def guard_before(
     from instil.compare.forgetting import GuardScores
 
     names, related = guard_names(bench.recipe, data)
-    told = {"watched": names, "left_out_as_related": related}
-    bench.run.note(guard={what: [Path(name).name for name in each] for what, each in told.items()})
     guard = reported_guard(bench.recipe, folder, data)
+    watched = [load_task(name).id for name in names]  # not where a task file lies
+    bench.run.note(guard={"watched": watched, "left_out_as_related": list(related)})
 
     def score() -> tuple[GuardScores, ...]:
         return _measure(bench, load_base(bench.recipe, folder), guard, "guard before")

@@ -474,7 +474,7 @@ def _unpacked(model: PeftModel) -> PeftModel:
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     base = model.unload()
     read = {n: whole(m.weight, packing(m.weight)) for n, m in base.named_modules() if is_packed(m)}
-    with quiet(), torch.no_grad():
+    with _hushed(), torch.no_grad():
         plain = base.dequantize()  # the right modules; `nf4.whole` has the right numbers
         for name, weight in read.items():
             plain.get_submodule(name).weight.copy_(weight)
