@@ -81,7 +81,7 @@ def _judge_task(
 
     seed, name = bench.recipe.seed, data.task.id
     with bench.stage(f"choosing a template for {name}") as done:
-        template = contest.best_template(tuned, data, data.validation, on_done=done)
+        template = contest.best_template(tuned, data, data.validation, seed=seed, on_done=done)
     way = Prompting(template)
     # Held-out phrasings are a question of their own, so they are asked on every test row.
     whole = data.held_out and not data.few_rows
@@ -92,6 +92,12 @@ def _judge_task(
         best = ask(tuned, data, name=TUNED)
         rung = best_rung(ladder.rungs)
         shown = prompting(data, template=rung.template, shots=rung.shots, seed=seed)
+        zero = bench.of_base(
+            ZERO_SHOT,
+            contest.Contender,
+            partial(ask, base, data, name=ZERO_SHOT),
+            inputs=(data.task, way, scoring, data.test),
+        )
         others = [
             bench.of_base(
                 PROMPTING,
@@ -99,12 +105,7 @@ def _judge_task(
                 partial(contest.ask_rung, base, data, rung, seed=seed, on_done=done),
                 inputs=(data.task, shown, rung.scoring, data.test),
             ),
-            bench.of_base(
-                ZERO_SHOT,
-                contest.Contender,
-                partial(ask, base, data, name=ZERO_SHOT),
-                inputs=(data.task, way, scoring, data.test),
-            ),
+            zero,
         ]
         if data.task.choices and bench.recipe.baselines.tfidf:
             others.append(contest.ask_words(data, template))
@@ -122,11 +123,11 @@ def _judge_task(
     with bench.stage(f"wordings of {name}") as done:
         reword = partial(contest.over_templates, data=data, rows=few, on_done=done)
         wordings = [
-            reword(tuned, name=TUNED),
+            reword(tuned, asked=best),
             bench.of_base(
                 "wordings",
                 contest.Wordings,
-                partial(reword, base, name=ZERO_SHOT),
+                partial(reword, base, asked=zero),
                 inputs=(data.task, data.answering, data.held_out, few),
             ),
         ]

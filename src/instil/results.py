@@ -43,13 +43,15 @@ class Rung:
     scoring: str
     """raw, normalised, calibrated; or generated for free text."""
     summary: Summary
-    """On the validation rows."""
+    """On the validation rows that it was asked."""
     prompt_tokens: float
     """Mean tokens a prompt."""
     exemplar_tokens: float
-    """Mean tokens of it spent on worked examples."""
+    """Tokens of it spent on worked examples."""
     best: bool = False
-    """The rung that sets the bar."""
+    """The rung that sets the bar; it was asked all validation rows."""
+    asked_all: bool = True
+    """Whether it was asked all validation rows; False: it was dropped on the way."""
 
 
 @dataclass(frozen=True, slots=True)

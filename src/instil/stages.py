@@ -429,13 +429,14 @@ def _climb_one(
     templates: Sequence[Template],
     rows: Sequence[Row],
 ) -> Ladder:
+    from instil.compare.halving import most_asked
     from instil.compare.ladder import climb
     from instil.train.peak import forget_peak, peak_memory
 
     shots, loaded = bench.recipe.baselines.shots, base()
     forget_peak(loaded.device)
     began = time.perf_counter()
-    total = len(templates) * len(shots) * len(rows)
+    total = most_asked(shots * len(templates), rows=len(rows))
     with bench.stage(f"prompting {data.task.id}", total) as done:
         rungs = climb(
             loaded,

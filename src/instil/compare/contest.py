@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from instil.compare.ladder import Prompting, prompting
+from instil.compare.halving import Standing, race
+from instil.compare.ladder import Prompting, asking_order, prompting, standing
 from instil.compare.pairing import by_row, compare, row_groups
 from instil.compare.verdict import PROBE, PROMPTING, TFIDF, TUNED, ZERO_SHOT
 from instil.data.prepare import TaskData
@@ -15,7 +16,7 @@ from instil.evaluate.baseline import ask_tfidf, tfidf_file, train_tfidf
 from instil.evaluate.choices import CALIBRATED, RAW
 from instil.evaluate.metrics import macro_f1, per_class, summarise
 from instil.evaluate.probe import ask_probe, probe_file, train_probe
-from instil.evaluate.suite import GENERATED, Marked, answer, mark
+from instil.evaluate.suite import GENERATED, Marked, answer, mark, merged
 from instil.model.load import LoadedModel
 from instil.results import Arm, Costs, Mistake, Phrasings, Rung, TemplateScore
 from instil.types import Comparison, Example, Prediction, Row, Summary, Template
@@ -235,43 +236,65 @@ def against(a: Contender, b: Contender, *, seed: int) -> Comparison:
 
 
 def best_template(
-    loaded: LoadedModel, data: TaskData, rows: Sequence[Row], *, on_done: OnDone = lambda _: None
+    loaded: LoadedModel,
+    data: TaskData,
+    rows: Sequence[Row],
+    *,
+    seed: int,
+    on_done: OnDone = lambda _: None,
 ) -> Template:
-    """Return the template through which a tuned model does best on validation rows."""
+    """Return the template through which a tuned model does best on validation rows.
 
-    def score(template: Template) -> float:
-        marked = ask(
-            loaded,
-            data,
-            name=TUNED,
-            way=Prompting(template),
-            scoring=RAW,
-            rows=rows,
-            on_done=on_done,
-        ).marked
-        return marked.summary().mean
+    All of them are asked a first share of the rows, the better ones more; it ends when one is left.
+    """
+    order = asking_order(rows, seed=seed)
+    answers: list[list[Marked]] = [[] for _ in data.answering]
 
-    return max(data.answering, key=score)
+    def put(n: int, part: slice) -> Standing:
+        answers[n].append(
+            ask(
+                loaded,
+                data,
+                name=TUNED,
+                way=Prompting(data.answering[n]),
+                scoring=RAW,
+                rows=order[part],
+                on_done=on_done,
+            ).marked
+        )
+        return standing(merged(answers[n]))
+
+    left = race(put, kinds=[0] * len(answers), rows=len(rows), alone=True)
+    return data.answering[max(left, key=lambda n: standing(merged(answers[n])).mean)]
 
 
 def over_templates(
     loaded: LoadedModel,
     data: TaskData,
     *,
-    name: str,
+    asked: Contender,
     rows: Sequence[Row],
     on_done: OnDone = lambda _: None,
 ) -> Wordings:
-    """Ask an arm zero-shot through every answering template, held-out ones last."""
-    asked = (*data.answering, *data.held_out)
-    made = [
-        ask(
-            loaded, data, name=name, way=Prompting(template), scoring=RAW, rows=rows,
-            on_done=on_done,
-        ).marked
-        for template in asked
-    ]  # fmt: skip
-    return Wordings(name, asked, tuple(made), seen=len(data.answering))
+    """Ask an arm zero-shot through every answering template, held-out ones last.
+
+    Args:
+        loaded: The arm's model.
+        data: The task.
+        asked: The arm on all test rows, zero-shot through one template: its answers are taken.
+        rows: Test rows.
+        on_done: Called with the number of prompts finished.
+    """
+    known = {p.example_id: p for p in asked.marked.predictions}
+    templates = (*data.answering, *data.held_out)
+    made: list[Marked] = []
+    for template in templates:
+        examples = Prompting(template).examples(data, rows)
+        predictions = [known[e.id] for e in examples if e.id in known] or answer(
+            loaded, examples, max_new_tokens=data.task.max_new_tokens, on_done=on_done
+        )
+        made.append(mark(examples, predictions, metric=data.task.metric))
+    return Wordings(asked.name, templates, tuple(made), seen=len(data.answering))
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,15 +338,6 @@ class Wordings:
                 seed=seed,
             ),
         )
-
-
-def merged(parts: Sequence[Marked]) -> Marked:
-    """Put the answers through several phrasings of the same rows together."""
-    return Marked(
-        tuple(example for part in parts for example in part.examples),
-        tuple(prediction for part in parts for prediction in part.predictions),
-        tuple(score for part in parts for score in part.scores),
-    )
 
 
 def worst_mistakes(tuned: Contender) -> tuple[Mistake, ...]:

@@ -2,6 +2,11 @@
 
 Every template that asks the task's own question is tried with every number of worked examples and
 every scoring rule, on validation. The best rung is the bar that tuning has to clear.
+
+All rungs are asked a first share of the rows, and fewer and fewer of them the rest (see
+`compare.halving`). The best template of each number of shots is asked all rows; the bar is one of
+those. Scoring rules cost nothing, so a template with its shots is dropped or kept as a whole, by
+the best of its rules.
 """
 
 from __future__ import annotations
@@ -9,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from instil.compare.halving import Standing, race
 from instil.data.build import content_free, pick_exemplars, render_example
 from instil.data.prepare import TaskData
-from instil.evaluate.suite import Marked, answer_by_rule, mark
+from instil.data.split import seeded_key
+from instil.evaluate.suite import Marked, answer_by_rule, mark, merged
 from instil.model.load import LoadedModel
 from instil.results import Rung
 from instil.types import Example, Row, Template
@@ -58,7 +65,8 @@ def climb(
 ) -> tuple[Rung, ...]:
     """Try every rung on validation rows; exactly one of the result is the best.
 
-    Ties go to fewer shots, then to the simpler scoring rule, then to the earlier template.
+    A rung's summary says on how many rows it was asked; the best was asked on all. Ties go to
+    fewer shots, then to the simpler scoring rule, then to the earlier template.
 
     Args:
         loaded: The untouched model.
@@ -66,24 +74,66 @@ def climb(
         templates: To try; all of role answer.
         shots: Numbers of worked examples to try.
         rows: Validation rows.
-        seed: Of the worked examples.
+        seed: Of the worked examples, and of the order in which rows are asked.
         on_done: Called with the number of prompts finished.
     """
-    rungs: list[Rung] = []
-    for template in templates:
-        bare = 0.0
-        for count in sorted(shots):
-            way = prompting(data, template=template.id, shots=count, seed=seed)
-            found = try_prompting(loaded, data, way, rows, on_done=on_done)
-            tokens = _mean([p.prompt_tokens for p in next(iter(found.values())).predictions])
-            if not bare:
-                bare = tokens if count == 0 else _bare_tokens(loaded, data, template, rows)
-            rungs += [
-                Rung(template.id, count, rule, marked.summary(), tokens, max(0.0, tokens - bare))
-                for rule, marked in found.items()
-            ]
-    best = max(range(len(rungs)), key=lambda n: (rungs[n].summary.mean, -rungs[n].shots, -n))
+    ways = [
+        prompting(data, template=template.id, shots=count, seed=seed)
+        for template in templates
+        for count in sorted(shots)
+    ]
+    order = asking_order(rows, seed=seed)
+    answers: list[dict[str, Marked]] = [{} for _ in ways]
+
+    def ask(n: int, part: slice) -> Standing:
+        more = try_prompting(loaded, data, ways[n], order[part], first=rows[0], on_done=on_done)
+        answers[n] = {
+            rule: merged([answers[n][rule], marked]) if answers[n] else marked
+            for rule, marked in more.items()
+        }
+        return max(map(standing, answers[n].values()), key=lambda each: each.mean)
+
+    whole = race(ask, kinds=[len(way.exemplars) for way in ways], rows=len(rows))
+    rungs = [
+        Rung(
+            way.template.id,
+            len(way.exemplars),
+            rule,
+            in_order(marked, rows).summary(),
+            _mean([p.prompt_tokens for p in marked.predictions]),
+            _exemplar_tokens(loaded, data, way, rows[0]),
+            asked_all=n in whole,
+        )
+        for n, way in enumerate(ways)
+        for rule, marked in answers[n].items()
+    ]
+    best = max(
+        (n for n, rung in enumerate(rungs) if rung.asked_all),
+        key=lambda n: (rungs[n].summary.mean, -rungs[n].shots, -n),
+    )
     return tuple(replace(rung, best=n == best) for n, rung in enumerate(rungs))
+
+
+def asking_order(rows: Sequence[Row], *, seed: int) -> list[Row]:
+    """Return rows in the order in which they are asked: a first share is a fair draw of them."""
+    return sorted(rows, key=lambda row: seeded_key(seed, "asked", row.id))
+
+
+def standing(marked: Marked) -> Standing:
+    """Sum up what the answers so far are worth."""
+    values = marked.values
+    return Standing(sum(values.values()), len(values), len(marked.scores) - len(values))
+
+
+def in_order(marked: Marked, rows: Sequence[Row]) -> Marked:
+    """Put answers, one a row at most, back into the order of the rows."""
+    place = {row.id: n for n, row in enumerate(rows)}
+    by_row = sorted(range(len(marked.examples)), key=lambda n: place[marked.examples[n].row])
+    return Marked(
+        tuple(marked.examples[n] for n in by_row),
+        tuple(marked.predictions[n] for n in by_row),
+        tuple(marked.scores[n] for n in by_row),
+    )
 
 
 def try_prompting(
@@ -92,25 +142,35 @@ def try_prompting(
     way: Prompting,
     rows: Sequence[Row],
     *,
+    first: Row,
     on_done: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Marked]:
-    """Ask rows in one way: scoring rule -> marked answers."""
+    """Ask rows in one way: scoring rule -> marked answers.
+
+    Args:
+        loaded: The model.
+        data: The task.
+        way: How they are asked.
+        rows: These.
+        first: The row whose text is replaced for calibration, the same in every call.
+        on_done: Called with the number of prompts finished.
+    """
     examples = way.examples(data, rows)
     by_rule = answer_by_rule(
         loaded,
         examples,
-        blank=way.blank(data, rows[0]),
+        blank=way.blank(data, first),
         max_new_tokens=data.task.max_new_tokens,
         on_done=on_done,
     )
     return {rule: mark(examples, made, metric=data.task.metric) for rule, made in by_rule.items()}
 
 
-def _bare_tokens(
-    loaded: LoadedModel, data: TaskData, template: Template, rows: Sequence[Row]
-) -> float:
-    examples = Prompting(template).examples(data, rows)
-    return _mean([len(loaded.chat.prompt(e.messages, tools=e.tools)) for e in examples])
+def _exemplar_tokens(loaded: LoadedModel, data: TaskData, way: Prompting, row: Row) -> float:
+    """Tokens of a prompt's worked examples, which are the same whatever the row."""
+    prompts = [each.examples(data, [row])[0] for each in (way, Prompting(way.template))]
+    shown, bare = (len(loaded.chat.prompt(e.messages, tools=e.tools)) for e in prompts)
+    return max(0.0, shown - bare)
 
 
 def _mean(values: Sequence[int]) -> float:

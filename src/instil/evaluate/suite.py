@@ -56,6 +56,15 @@ class Marked:
         return summarise(self.scores, groups=self.groups, metric=self.scores[0].metric)
 
 
+def merged(parts: Sequence[Marked]) -> Marked:
+    """Put several sets of answers together."""
+    return Marked(
+        tuple(example for part in parts for example in part.examples),
+        tuple(prediction for part in parts for prediction in part.predictions),
+        tuple(score for part in parts for score in part.scores),
+    )
+
+
 def mark(examples: Sequence[Example], predictions: Sequence[Prediction], *, metric: str) -> Marked:
     """Score each prediction."""
     scores = [score(e, p, metric=metric) for e, p in zip(examples, predictions, strict=True)]

@@ -30,7 +30,19 @@ def ladder_blocks(task: TaskResult) -> tuple[Block, ...]:
     shots = sorted({rung.shots for rung in task.ladder})
     plots = tuple(_ladder_plot(task, each, best=best, extent=extent) for each in shots)
     title = f"All {fmt.plural(len(task.ladder), 'rung')} as a table"
-    return (Note(_bar(best)), Plots(plots), Fold(title, _ladder_table(task)))
+    notes = [Note(text) for text in (_bar(best), _dropped(task)) if text]
+    return (*notes, Plots(plots), Fold(title, _ladder_table(task)))
+
+
+def _dropped(task: TaskResult) -> str:
+    dropped = [rung for rung in task.ladder if not rung.asked_all]
+    if not dropped:
+        return ""
+    return (
+        f"{fmt.plural(len(dropped), 'rung')} of {len(task.ladder)} stood low after a share of the "
+        "rows and were not asked the rest: their intervals are wider, and none of them can be the "
+        "bar. The best template of each number of shots was asked all rows."
+    )
 
 
 def _bar(best: Rung | None) -> str:
@@ -52,11 +64,11 @@ def _ladder_plot(
 ) -> DotPlot:
     rungs = [rung for rung in task.ladder if rung.shots == shots]
     metric = rungs[0].summary.metric
-    top = max(rungs, key=lambda rung: rung.summary.mean)
+    top = max(rungs, key=lambda rung: (rung.asked_all, rung.summary.mean))
     return DotPlot(
         title=f"{shots}-shot",
-        description=f"{len(rungs)} rungs; the highest is {fmt.interval(top.summary)} with "
-        f"{_rung_name(top)}. The table below the plots gives every figure.",
+        description=f"{len(rungs)} rungs; the highest on all rows is {fmt.interval(top.summary)} "
+        f"with {_rung_name(top)}. The table below the plots gives every figure.",
         axis=axis_name(metric),
         unit=fmt.style(metric).unit,
         rows=tuple(dict.fromkeys(rung.template for rung in task.ladder)),
@@ -77,15 +89,15 @@ def _ladder_table(task: TaskResult) -> Table:
         Column("Template", Align.TEXT),
         Column("Shots"),
         Column("Scoring", Align.TEXT),
+        Column("Rows"),
         Column(capital(metric)),
         Column("Tokens a prompt"),
         Column("of them examples"),
     )
     sign = 1 if task.ladder[0].summary.higher_is_better else -1
-    rungs = sorted(task.ladder, key=lambda rung: -sign * rung.summary.mean)
+    rungs = sorted(task.ladder, key=lambda r: (not r.asked_all, -sign * r.summary.mean))
     rows = tuple(_rung_row(rung) for rung in rungs)
-    n = task.ladder[0].summary.scored
-    return Table(f"Every rung on {fmt.plural(n, 'validation row')}", columns, rows)
+    return Table("Every rung, with the validation rows that it was asked", columns, rows)
 
 
 def _rung_row(rung: Rung) -> tuple[Cell, ...]:
@@ -94,6 +106,7 @@ def _rung_row(rung: Rung) -> tuple[Cell, ...]:
         Cell(rung.template, "the bar" if rung.best else "", tone),
         Cell(str(rung.shots)),
         Cell(rung.scoring),
+        Cell(str(rung.summary.scored + rung.summary.unscored)),
         summary_cell(rung.summary),
         Cell(fmt.tokens(rung.prompt_tokens)),
         Cell(fmt.tokens(rung.exemplar_tokens)),
