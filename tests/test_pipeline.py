@@ -122,7 +122,8 @@ def test_no_row_of_a_group_straddles(done):
 
 
 def test_a_stopped_run_goes_on_to_the_same_end(folder, tiny_folder, monkeypatch):
-    recipe = make_recipe(folder, tiny_folder, "forgetting.tasks=none", *BRIEF)
+    hardly = "train.learning_rate=0.000001"
+    recipe = make_recipe(folder, tiny_folder, "forgetting.tasks=none", hardly, *BRIEF)
     straight = run(recipe, folder / "straight")
 
     original = training._step_note
@@ -143,6 +144,11 @@ def test_a_stopped_run_goes_on_to_the_same_end(folder, tiny_folder, monkeypatch)
     assert [(s.step, s.loss) for s in a] == [(s.step, s.loss) for s in b]
     assert load_scores(straight, "test-moods") == load_scores(resumed, "test-moods")
     assert len(load_manifest(resumed)["test_opened"]) == 1
+    ends, again = load_summary(straight), load_summary(resumed)
+    assert ends.verdict[0].startswith("On moods, the tuned model"), "it learns nothing"
+    (alarm,) = ends.training.alarms
+    assert alarm.look.task == "moods"
+    assert again.training.alarms == ends.training.alarms
     (same,) = compare_runs(straight, resumed)
     assert (same.difference, same.low, same.high) == (0, 0, 0) or same.low <= 0 <= same.high
 

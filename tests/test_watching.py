@@ -36,12 +36,13 @@ def train(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, *changes: 
     return trained.summary, load_steps(folder / "run"), said
 
 
+@pytest.mark.slow
 def test_shuffled_labels_sound_the_alarm_half_way(tmp_path, tiny_folder, monkeypatch):
     folder = lay_out(tmp_path)
     shuffle_labels(folder / "moods.csv")
     summary, steps, said = train(
-        folder, tiny_folder, monkeypatch, "train.num_train_epochs=2", "train.eval_steps=auto",
-        "train.tokens_per_batch=512", "validation=40",
+        folder, tiny_folder, monkeypatch, "train.num_train_epochs=6", "train.eval_steps=auto",
+        "train.learning_rate=0.01", "train.tokens_per_batch=256", "validation=40",
     )  # fmt: skip
     (alarm,) = summary.alarms
     assert alarm.of_steps <= 2 * alarm.step < 2 * alarm.of_steps, "half way, or the next look"
@@ -120,7 +121,9 @@ def test_an_early_look_says_what_is_wrong_with_the_rows_alone(tmp_path, tiny_fol
 
 
 def test_answers_are_a_small_part_of_what_is_trained_on(tmp_path, tiny_folder):
-    watch = watch_of(lay_out(tmp_path), tiny_folder, "tasks.0.templates=all")
+    watch = watch_of(
+        lay_out(tmp_path), tiny_folder, "tasks.0.templates=all", "train.loss_over=tokens"
+    )
     (data,) = watch.data
     assert answer_words(data) == ("positive", "negative", "good", "bad")
     share = answer_share(watch.bench.recipe, watch.encoded, data)

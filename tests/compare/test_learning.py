@@ -191,6 +191,7 @@ BELOW, RISING = Estimate(-0.8, -1.0, -0.6), Estimate(0.4, 0.3, 0.5)
         # Sure of what it learnt by heart, and now less so: that is no learning.
         ([look(), look(level=BELOW), look(level=BELOW, trend=RISING)], State.NOTHING),
         ([look(apart=Estimate(0.57, 0.49, 0.65))], State.OPEN),  # leans the right way
+        ([look(apart=Estimate(0.67, 0.37, 0.98))], State.OPEN),  # on 24 rows of 6 groups
         ([look(apart=Estimate(0.6, 0.51, 0.69))], State.SHOWN),
         ([look(above=Estimate(0.2, 0.1, 0.3))], State.SHOWN),
         ([look(answers=1), look(answers=1)], State.ONE_ANSWER),
@@ -199,6 +200,12 @@ BELOW, RISING = Estimate(-0.8, -1.0, -0.6), Estimate(0.4, 0.3, 0.5)
 )
 def test_states(looks, expected):
     assert state(looks) is expected
+
+
+def test_what_is_open_half_way_is_said_at_the_end():
+    looks = [look(level=BELOW, trend=None), look(level=BELOW, trend=RISING)]
+    assert not sounds(looks, step=60, of_steps=100)
+    assert sounds(looks, step=100, of_steps=100)
 
 
 def test_free_text_is_only_watched_for_the_same_answer():
