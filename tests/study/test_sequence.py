@@ -61,7 +61,7 @@ def test_the_matrix_is_that_of_the_answers(real):
 def test_a_stage_starts_from_the_model_before(real):
     folder, _ = real
     second = load_manifest(folder / "arms" / "plain-2-echo-seed0")
-    assert second["model"]["name"].endswith("plain-1-moods-seed0/merged")
+    assert second["model"]["name"] == "./merged", "not where it lies"
     from instil.model.load import fingerprint
 
     merged = folder / "arms" / "plain-1-moods-seed0" / "merged"
