@@ -102,7 +102,9 @@ def test_at_0_the_untouched_model_is_handed_over_and_judged_once(folder, tiny_fo
     # Going on with a finished run changes nothing of it.
     run(recipe, done, resume=True)
     assert alpha(done) == 0
-    assert load_summary(done) == replace(summary, stage_seconds=load_summary(done).stage_seconds)
+    again = load_summary(done)
+    timed = ("stage_seconds", "processor_seconds")
+    assert again == replace(summary, **{name: getattr(again, name) for name in timed})
 
     # A run that was judged is judged again only where that is asked for, and says so.
     (done / "state" / "test.json").unlink()
