@@ -361,6 +361,17 @@ def test_a_prompt_without_a_field_is_refused() -> None:
 
 def test_the_whole_row_is_refused() -> None:
     assert "whole row" in whats(replace(PLAIN, prompt="{{ text }} {{ row }}"))[0]
+    for whole in (
+        "{% for k, v in row.items() %}{{ k }}: {{ v }}{% endfor %}",
+        "{{ row.values() | join }}",
+        '{% set key = "label" %}{{ row[key] }}',
+        "{% for k in row.keys() %}{{ row.get(k) }}{% endfor %}",
+        "{% set all = row %}{{ all.label }}",
+    ):
+        for task in (make_task(), make_task(source=SourceSpec("a.csv"))):
+            assert any("whole row" in what for what in whats(replace(PLAIN, prompt=whole), task))
+    assert whats(replace(PLAIN, prompt='{{ row.get("text", "") }}')) == []
+    assert "shows 'label'" in whats(replace(PLAIN, prompt='{{ text }}{{ row.get("label") }}'))[0]
 
 
 def test_choices_match_the_tasks_in_number_and_differ() -> None:

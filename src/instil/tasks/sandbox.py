@@ -394,26 +394,37 @@ def computed(source: str, scope: Mapping[str, object]) -> Any:
 def variables(source: str) -> frozenset[str]:
     """Name the fields that a template looks up; `row["A b"]` counts as the field `A b`.
 
-    The bare name `row` stays in the result only where the whole row is used at once.
+    The bare name `row` stays in the result only where the whole row is used at once, also by
+    `row.items()` or `row.values()`.
     """
     tree = _fence(_ENV.parse(source))
     called = {call.node for call in tree.find_all(nodes.Call)}
     globals_used = {n.name for n in called if isinstance(n, nodes.Name) and n.name in _ENV.globals}
     found = set(meta.find_undeclared_variables(tree)) - {"range"} - globals_used
-    keyed = [key for node in tree.find_all((nodes.Getitem, nodes.Getattr)) if (key := _key(node))]
+    keyed = [key for node in tree.find_all(_LOOKUPS) if (key := _key(node))]
     bare = sum(node.name == "row" for node in tree.find_all(nodes.Name)) - len(keyed)
     return frozenset((found - {"row"}) | set(keyed) | ({"row"} if bare > 0 else set()))
 
 
+_LOOKUPS = (nodes.Getitem, nodes.Getattr, nodes.Call)
+
+
 def _key(node: nodes.Node) -> str:
-    """Return `A b` for `row["A b"]` and for `row.b` the name `b`; else an empty text."""
-    if not (isinstance(node, nodes.Getitem | nodes.Getattr) and isinstance(node.node, nodes.Name)):
-        return ""
-    if node.node.name != "row":
-        return ""
-    if isinstance(node, nodes.Getattr):
-        return node.attr
-    return str(node.arg.value) if isinstance(node.arg, nodes.Const) else ""
+    """Return `A b` for `row["A b"]` and `row.get("A b")`, and for `row.b` the name `b`.
+
+    Else an empty text: `row.items` is the mapping's method, also where a column is called so.
+    """
+    of_row = nodes.Name("row", "load")
+    match node:
+        case nodes.Getitem(node=of, arg=nodes.Const(value=key)) if of == of_row:
+            return str(key)
+        case nodes.Getattr(node=of, attr=name) if of == of_row and not hasattr(dict, name):
+            return str(name)
+        case nodes.Call(
+            node=nodes.Getattr(node=of, attr="get"), args=[nodes.Const(value=key), *_]
+        ) if of == of_row:
+            return str(key)
+    return ""
 
 
 def expression_variables(source: str) -> frozenset[str]:
