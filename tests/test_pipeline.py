@@ -168,7 +168,7 @@ def test_a_mistake_leaves_nothing_half_written(folder, tiny_folder):
     assert not (folder / "run").exists()
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
 def test_plain_transformers_and_peft_get_the_scored_predictions(folder, tiny_folder, method):
     """The model folder serves without instil: same template, same stop, same answers."""
     from peft import PeftModel
@@ -216,6 +216,7 @@ def test_a_free_text_task_is_generated_and_scored(folder, tiny_folder):
     assert {r.scoring for r in task.ladder} == {"generated"}
 
 
+@pytest.mark.slow
 def test_two_tasks_in_one_run(folder, tiny_folder):
     path = folder / "two.yaml"
     make_recipe(folder, tiny_folder)

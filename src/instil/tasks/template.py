@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from jinja2 import TemplateSyntaxError, Undefined, UndefinedError
@@ -103,14 +102,8 @@ def columns_of(task: Task) -> frozenset[str] | None:
     return frozenset(columns) if columns else None
 
 
-def check_template(template: Template, task: Task) -> list[Problem]:
-    """Return all that can be said against a template before any row is read."""
-    place = f"{task.id}/{template.id}"
-    return [replace(flaw.problem, where=f"{place} ({flaw.part})") for flaw in flaws(template, task)]
-
-
 def flaws(template: Template, task: Task) -> list[Flaw]:
-    """Do what `check_template` does, naming the part at fault in place of a file's line."""
+    """Return all that can be said against a template before any row is read, part by part."""
     parts = [("prompt", template.prompt), ("target", template.target), ("system", template.system)]
     parts += [("choices", choice) for choice in template.choices]
     found = [flaw for part, source in parts for flaw in _part_flaws(part, source, task)]
