@@ -21,8 +21,6 @@ conditions for its `where`::
 
 from __future__ import annotations
 
-import json
-import keyword
 import math
 import re
 from collections import Counter
@@ -33,6 +31,7 @@ from enum import StrEnum
 
 from instil.data.columns import NUMBER, Column
 from instil.tasks.sandbox import tidied
+from instil.tasks.template import spelt
 
 FEWEST_OF_CLASS = 5
 """Rows that a class needs, so that every part of the split can have some."""
@@ -44,14 +43,8 @@ MOST_LISTED = 200
 """Tokens, as estimated, that a list of the choices may take in a prompt."""
 _FEWEST_STEPS = 3  # rounding 0 to 1 would leave two
 
-FORMS: tuple[tuple[str, Callable[[str], str], str], ...] = (
-    ("tidy", tidied, "blanks, Unicode form or invisible characters"),
-    ("lower", str.lower, "upper and lower case"),
-)
-"""Filters that make labels one, what they do, and the difference that they take away."""
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RESERVED = frozenset({"choices", "row", "range", "zip", "loop", "true", "false", "none"})
+from instil.tasks.sandbox import tidied
+from instil.tasks.template import spelt
 
 
 class Asks(StrEnum):
@@ -270,18 +263,3 @@ def is_filled(column: Column) -> str:
     name = spelt(column.name)
     defined = f"{name} is defined and " if column.absent else ""
     return f"{defined}{name} is not none and {name} | string | trim"
-
-
-def spelt(name: str) -> str:
-    """Return a column as an expression names it.
-
-    >>> spelt("stars"), spelt("Review Text"), spelt("class")
-    ('stars', 'row["Review Text"]', 'row["class"]')
-    """
-    plain = _NAME.fullmatch(name) and not keyword.iskeyword(name) and name not in _RESERVED
-    return name if plain else f"row[{quoted(name)}]"
-
-
-def quoted(text: str) -> str:
-    """Return a text as a literal of Jinja2."""
-    return json.dumps(text, ensure_ascii=False)
