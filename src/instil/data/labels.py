@@ -31,7 +31,7 @@ from enum import StrEnum
 
 from instil.data.columns import NUMBER, Column
 from instil.tasks.sandbox import tidied
-from instil.tasks.template import spelt
+from instil.tasks.template import quoted, spelt
 
 FEWEST_OF_CLASS = 5
 """Rows that a class needs, so that every part of the split can have some."""
@@ -43,8 +43,11 @@ MOST_LISTED = 200
 """Tokens, as estimated, that a list of the choices may take in a prompt."""
 _FEWEST_STEPS = 3  # rounding 0 to 1 would leave two
 
-from instil.tasks.sandbox import tidied
-from instil.tasks.template import spelt
+FORMS: tuple[tuple[str, Callable[[str], str], str], ...] = (
+    ("tidy", tidied, "blanks, Unicode form or invisible characters"),
+    ("lower", str.lower, "upper and lower case"),
+)
+"""Filters that make labels one, what they do, and the difference that they take away."""
 
 
 class Asks(StrEnum):
