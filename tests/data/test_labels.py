@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import pytest
 
 from instil.data.columns import Column
-from instil.data.labels import Labels, class_labels, is_filled, quoted, rating_labels, spelt
+from instil.data.labels import Labels, class_labels, is_filled, rating_labels
 from instil.data.registry import plain
-from instil.tasks.template import evaluate, render
+from instil.tasks.template import evaluate, quoted, render, spelt
 
 
 def column(values: Iterable[object], name: str = "the value") -> Column:

@@ -44,7 +44,7 @@ def failure(source: str, fields: dict[str, object] | None = None) -> TaskError:
 
 def test_docstring_examples() -> None:
     result = doctest.testmod(template_module)
-    assert result.attempted == 3
+    assert result.attempted == 4
     assert result.failed == 0
 
 

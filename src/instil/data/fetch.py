@@ -8,7 +8,8 @@ means a folder. Everything is cached, so that the second call touches no network
     <cache>/members/<sha256 of the archive>/<digest of the path>/<last part of the path>
     <cache>/members/<sha256 of the archive>/<digest of the path>/<last part>.sum   size and hash
 
-A member that is no longer what it was when it was unpacked (cut off, say) is unpacked anew. An entry appears in the cache whole or not at all (it is renamed into place), so two processes may
+A member that is no longer what it was when it was unpacked (cut off, say) is unpacked anew. An
+entry appears in the cache whole or not at all (it is renamed into place), so two processes may
 fetch the same thing at once. On a machine without network, the archive can be put in place by hand.
 """
 

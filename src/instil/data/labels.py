@@ -20,8 +20,6 @@ conditions for its `where`::
 
 from __future__ import annotations
 
-import json
-import keyword
 import math
 import re
 from collections import Counter
@@ -31,6 +29,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from instil.data.columns import NUMBER, Column
+from instil.tasks.template import quoted, spelt
 
 FEWEST_OF_CLASS = 5
 """Rows that a class needs, so that every part of the split can have some."""
@@ -41,9 +40,6 @@ STEPS = 5
 MOST_LISTED = 200
 """Tokens, as estimated, that a list of the choices may take in a prompt."""
 _FEWEST_STEPS = 3  # rounding 0 to 1 would leave two
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RESERVED = frozenset({"choices", "row", "range", "zip", "loop", "true", "false", "none"})
 
 
 class Asks(StrEnum):
@@ -258,18 +254,3 @@ def is_filled(column: Column) -> str:
     name = spelt(column.name)
     defined = f"{name} is defined and " if column.absent else ""
     return f"{defined}{name} is not none and {name} | string | trim"
-
-
-def spelt(name: str) -> str:
-    """Return a column as an expression names it.
-
-    >>> spelt("stars"), spelt("Review Text"), spelt("class")
-    ('stars', 'row["Review Text"]', 'row["class"]')
-    """
-    plain = _NAME.fullmatch(name) and not keyword.iskeyword(name) and name not in _RESERVED
-    return name if plain else f"row[{quoted(name)}]"
-
-
-def quoted(text: str) -> str:
-    """Return a text as a literal of Jinja2."""
-    return json.dumps(text, ensure_ascii=False)
