@@ -241,12 +241,12 @@ def test_predict_chat_and_export(done, tmp_path):
     assert [line["text"] for line in lines] == [r for r in rows.read_text().splitlines()[1:]]
     assert all(sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-3) for line in lines)
     assert all(line["prediction"] in line["probabilities"] for line in lines)
-    rows.write_text('text,note\n,"a, b"\nbook 2: it is bad,c\n')
+    rows.write_text('text,note\n,"a, b"\nbook 2: it is bad,=1+1\n-2.5,+3 %\n')
     table = predict_file(done, rows=rows, out=tmp_path / "out.csv")
-    assert table.empty == (f"{rows}:2",)
+    assert (table.empty, table.formulas) == ((f"{rows}:2",), 1)
     with table.path.open(newline="") as file:
-        first, _ = csv.DictReader(file)
-    assert first["note"] == "a, b"
+        first, second, _ = csv.DictReader(file)
+    assert (first["note"], second["note"]) == ("a, b", "=1+1")
     assert first["prediction"] in json.loads(first["probabilities"])
     rows.write_text("wrong\nx\n")
     with pytest.raises(TaskError, match="text"):

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -148,6 +149,8 @@ class Predicted:
     """How many rows were answered."""
     empty: tuple[str, ...] = ()
     """The places of rows with an empty text, which were answered all the same."""
+    formulas: int = 0
+    """Cells of a table that a spreadsheet would compute; they are written as they are."""
 
 
 def predict_file(
@@ -199,7 +202,8 @@ def predict_file(
         for place, each in zip(places, fields, strict=True)
         if text in each and not plain(each[text])
     )
-    return Predicted(out, len(answered), tuple(empty))
+    table = out.suffix.lower() in _DELIMITERS
+    return Predicted(out, len(answered), tuple(empty), _formulas(answered) if table else 0)
 
 
 def _usual_encoding(task: Task) -> str:
@@ -224,6 +228,13 @@ def _refuse_columns(columns: Mapping[str, object], *, where: str) -> None:
         )
 
 
+def _formulas(rows: Sequence[Mapping[str, object]]) -> int:
+    """Count the texts that a spreadsheet takes for formulas; a number with a sign is none."""
+    texts = (value for row in rows for value in row.values() if isinstance(value, str))
+    return sum(bool(_FORMULA.match(text)) for text in texts)
+
+
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,]+\s*%?\Z)")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 

@@ -213,6 +213,20 @@ def test_unknown_labels_come_with_the_nearest_choice_all_at_once(source):
     assert "allowed: bad, good" in misspelt
 
 
+@pytest.mark.parametrize(
+    ("label", "fix"),
+    [("go\u200bod", "label | tidy"), ("\uff27OOD", "label | tidy | lower")],
+)
+def test_a_label_that_only_looks_like_a_choice_comes_with_the_expression_that_makes_it_one(
+    source, label, fix
+):
+    source({"text": "a", "label": label})
+    (told,) = problems(TASK)
+    assert told.endswith(f"under `fields` in the task file: label: {fix}")
+    task = replace(TASK, fields={"label": fix})
+    assert load_rows(task).rows[0].fields["label"] == "good"
+
+
 def test_the_fix_for_upper_case_works(source):
     source({"text": "a", "label": "GOOD"})
     task = replace(TASK, fields={"label": "label | lower"})

@@ -24,6 +24,7 @@ from instil.data.shapes import UNUSABLE
 from instil.data.source import read_table
 from instil.data.turns import read_tools
 from instil.errors import DataError, Problem, TaskError, nearest
+from instil.tasks.sandbox import tidied
 from instil.tasks.template import OverBudgetError, evaluate
 from instil.types import OnBadRow, Row, Task
 
@@ -437,7 +438,11 @@ def _unfit(task: Task) -> str:
 def _label_fix(value: str, near: str, *, task: Task) -> str:
     if task.labels:
         return "correct the rows, add the value to `labels`, or leave such rows out with `where`"
-    if near and near == value.lower() and task.target not in task.fields:
-        derived = f"{task.target}: {_spelt(task.target)} | lower"
-        return f"lower case for all labels, under `fields` in the task file: {derived}"
+    if near and near in (tidied(value), tidied(value).lower()) and task.target not in task.fields:
+        steps = [] if value in (near, tidied(value)) else ["tidy"]
+        steps += [] if near == tidied(value) else ["lower"]
+        derived = f"{task.target}: {' | '.join([_spelt(task.target), *steps])}"
+        said = {"tidy": "one form", "lower": "lower case"}
+        told = " and ".join(said[step] for step in steps)
+        return f"{told} for all labels, under `fields` in the task file: {derived}"
     return "correct the rows, add the label to `choices`, or leave such rows out with `where`"

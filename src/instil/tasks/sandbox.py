@@ -15,6 +15,7 @@ Own filters::
 
     {{ " a  b " | squeeze }}               a b
     {{ "one two three" | first_words(2) }} one two
+    {{ label | tidy }}                     in one Unicode form (NFKC), nothing invisible in it
     {{ "It works. Mostly." | first_sentence }} It works.
     {{ "R&amp;D" | unescape }}             R&D
     {{ "a <b>good</b> film" | strip_tags }}    a good film
@@ -33,6 +34,7 @@ import html
 import json
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache, wraps
@@ -92,6 +94,16 @@ _TAG = re.compile(r"</?[A-Za-z][^<>]{0,1000}>|<!--.{0,1000}?-->", re.DOTALL)
 def _squeeze(value: object) -> str:
     """Turn every run of whitespace into one space."""
     return " ".join(str(value).split())
+
+
+def tidied(value: object) -> str:
+    r"""Bring a text into one Unicode form (NFKC), without invisible characters, blanks single.
+
+    >>> tidied(" cafe\u0301\u200b \u00a0\uff01")
+    'caf\xe9 !'
+    """
+    whole = unicodedata.normalize("NFKC", str(value))
+    return _squeeze("".join(sign for sign in whole if unicodedata.category(sign) != "Cf"))
 
 
 def _first_words(value: object, n: int) -> str:
@@ -180,6 +192,7 @@ def _tojson(value: object) -> str:
 
 _OWN: dict[str, Callable[..., object]] = {
     "squeeze": _squeeze,
+    "tidy": tidied,
     "first_words": _first_words,
     "first_sentence": _first_sentence,
     "unescape": _unescape,
@@ -196,7 +209,7 @@ _OWN: dict[str, Callable[..., object]] = {
 
 _OF_TEXT = (
     "capitalize lower replace string title trim truncate upper wordcount "
-    "squeeze first_words first_sentence unescape mend_encoding strip_tags"
+    "squeeze tidy first_words first_sentence unescape mend_encoding strip_tags"
 ).split()
 """Filters that take a text."""
 _GUARD = "_text"
