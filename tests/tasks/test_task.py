@@ -258,11 +258,6 @@ def test_the_library_is_sorted() -> None:
     assert "amazon_reviews" in library()
 
 
-def test_metric_names_are_those_of_the_metrics() -> None:
-    metrics = pytest.importorskip("instil.evaluate.metrics")
-    assert set(METRIC_NAMES) == set(metrics.METRICS)
-
-
 def test_the_page_on_writing_tasks_shows_files_that_load(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
     whole, fields = (part.split("```")[0] for part in page.split("```yaml\n")[1:3])
