@@ -1,6 +1,7 @@
 """The whole story on a tiny model: run, stop, resume, load without instil, predict, export."""
 
 import csv
+import html
 import itertools
 import json
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from instil import stages, training
+from instil import api, stages, training
 from instil.compare import forgetting
 from instil.errors import DataError, RunError, TaskError
 from instil.pipeline import compare_runs, rebuild_report
@@ -274,6 +275,34 @@ def test_predict_chat_and_export(done, tmp_path):
     assert AutoTokenizer.from_pretrained(merged).chat_template
     copied = export(done, out=tmp_path / "adapter", merge=False)
     assert (copied / "adapter_config.json").exists()
+
+
+def test_a_run_from_python(done: Path) -> None:
+    made = api.load(done)
+    assert made.verdict == load_summary(done).verdict
+    assert made.report.is_file()
+    texts = ["phone 1: it is good and great", "book 2: it is bad and sad"]
+    answers = made.predict(texts)
+    assert answers == made.predict([{"text": text} for text in texts])
+    assert all(answer["prediction"] in answer["probabilities"] for answer in answers)
+    assert made.predict(texts[0]) == answers[:1]
+    (same,) = made.compare(made)
+    assert (same.difference, same.n) == (0, load_summary(done).tasks[0].rows["test"])
+    shown = made._repr_html_()
+    assert all(html.escape(arm.label) in shown for arm in made.results.tasks[0].arms)
+    with pytest.raises(TaskError, match="text"):
+        made.predict([{"wrong": "x"}])
+    with pytest.raises(RunError):
+        api.load(done / "state")
+
+
+def test_a_recipe_that_was_run_is_not_run_again(done: Path) -> None:
+    recipe = done.parent / "recipe.yaml"
+    before = (done / "summary.json").stat().st_mtime_ns
+    made = api.run(recipe, changes=["dtype=float32"], folder=done, again=True)
+    assert made == api.load(done)
+    assert (done / "summary.json").stat().st_mtime_ns == before
+    assert api.check(recipe, changes=["forgetting.tasks=none"]).tasks[0].task == "moods"
 
 
 def test_the_report_is_rebuilt_from_the_figures(done):

@@ -303,10 +303,11 @@ def test_limit_reads_no_further(monkeypatch):
     assert [row.id for row in load_rows(TASK, limit=3).rows] == ["1", "2", "3"]
 
 
-def test_a_real_file_is_read(tmp_path):
+def test_a_real_file_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "reviews.csv"
     path.write_text('text,label\n"A joy, really.",good\nNo.,bad\n', encoding="utf-8")
-    loaded = load_rows(TASK, base=tmp_path)
+    loaded = load_rows(TASK)
     assert [row.fields["text"] for row in loaded.rows] == ["A joy, really.", "No."]
     assert loaded.rows[0].place.endswith("reviews.csv:2")
 

@@ -271,7 +271,7 @@ def test_conversations_with_tools_are_asked_with_them(tmp_path: Path) -> None:
     data = tmp_path / "shop.jsonl"
     data.write_text("\n".join(lines), encoding="utf-8")
     starter = write_starter(data, folder=tmp_path, wishes=Wishes())
-    task = load_task("shop.task.yaml", base=tmp_path)
+    task = load_task(str(starter.task_file))
     assert (task.tools, task.calls, task.history) == ("tools", "completion_calls", "history")
     rows = load_rows(task).rows
     assert len(rows) == 40

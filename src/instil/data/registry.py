@@ -18,7 +18,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from instil.data.rowfile import BadRows
 from instil.data.shapes import UNUSABLE
@@ -50,7 +49,7 @@ class LoadedRows:
     """Rows left out by `on_bad_row: skip`: `place: why`; counted in `skipped` too."""
 
 
-def load_rows(task: Task, *, base: Path | None = None, limit: int | None = None) -> LoadedRows:
+def load_rows(task: Task, *, limit: int | None = None) -> LoadedRows:
     """Read the rows of a task.
 
     In the rows, the target field of a task with choices is always one of the choices, as text: the
@@ -59,7 +58,6 @@ def load_rows(task: Task, *, base: Path | None = None, limit: int | None = None)
 
     Args:
         task: Names the source, the fields and the label.
-        base: The folder that a relative path of the source starts from.
         limit: Stop after this many rows, for a quick look: these are the first rows of the file,
             not a sample.
 
@@ -69,7 +67,7 @@ def load_rows(task: Task, *, base: Path | None = None, limit: int | None = None)
         TaskError: An expression of the task fails on a row.
     """
     reader = _Reader(task)
-    rows = read_table(task.source, base=base, bad=reader.bad, notes=reader.notes)
+    rows = read_table(task.source, bad=reader.bad, notes=reader.notes)
     for number, (place, columns) in enumerate(rows, start=1):
         if limit is not None and len(reader.rows) >= limit:
             break

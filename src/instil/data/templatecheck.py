@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -80,21 +80,17 @@ class _Seen:
     digests: list[int] = field(default_factory=list)
 
 
-def check_templates(
-    task: Task, rows: Iterable[Row], *, on_row: Callable[[], None] = lambda: None
-) -> tuple[TemplateFinding, ...]:
+def check_templates(task: Task, rows: Iterable[Row]) -> tuple[TemplateFinding, ...]:
     """Render all rows through all templates, and return what is wrong: errors first.
 
     Args:
         task: Its templates are checked.
         rows: All its rows, or a sample.
-        on_row: Called after each row.
     """
     seen = {template.id: _Seen() for template in task.templates}
     for row in rows:
         for template in task.templates:
             _try(task, template, row, seen[template.id])
-        on_row()
     found = [f for t in task.templates for f in _findings(task, t, seen[t.id])]
     found += _alike(task.templates, seen)
     return tuple(sorted(found, key=lambda finding: finding.level is Level.WARNING))

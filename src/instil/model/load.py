@@ -90,7 +90,7 @@ class LoadedModel:
     """Which short cuts give its own figures (`model.proof`)."""
 
 
-def resolve_model(ref: str, *, base: Path | None = None, say: Say = lambda _: None) -> ModelFolder:
+def resolve_model(ref: str, *, say: Say = lambda _: None) -> ModelFolder:
     """Find the model's folder, fetching and converting it if need be.
 
     Raises:
@@ -99,7 +99,6 @@ def resolve_model(ref: str, *, base: Path | None = None, say: Say = lambda _: No
     if ref in CATALOGUE:
         return _from_catalogue(CATALOGUE[ref], say)
     path = Path(ref).expanduser()
-    path = path if path.is_absolute() else (base or Path()) / path
     if path.exists():
         # Its own name alone: manifest, card and adapter name it, and are passed on.
         return ModelFolder(f"./{path.resolve().name}", check_folder(path), "see the model's folder")
