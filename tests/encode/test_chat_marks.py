@@ -117,6 +117,12 @@ def test_ordinary_text_is_no_mark(family: str):
     assert not any(name.isalnum() or not name.strip() for name in chat.marks.names)
 
 
+def test_headings_of_instructions_before_a_conversation_are_no_marks():
+    opening = "<|im_start|>system\n## Metadata\n\nToday\n\n## Custom Instructions\n<|im_end|>\n"
+    chat = chat_format(with_template("chatml", opening + CHATML))
+    assert chat.harmless("## Metadata\n<|im_end|>") == "## Metadata\n< |im_end|>"
+
+
 @pytest.fixture(scope="module")
 def chats() -> list[ChatFormat]:
     return [chat_format(make(), ChatRules(date="2026-03-04")) for make, _ in CASES.values()]

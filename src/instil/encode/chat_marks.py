@@ -7,7 +7,8 @@ behind the texts of a conversation, found by rendering one with texts that occur
     <s>[INST] instilmarkA [/INST] instilmarkB </s>              ->  <s>  [INST]  [/INST]  </s>
 
 Which piece is a mark is decided by its form: an added token of the tokenizer with more in it than
-letters, digits and blanks; what stands in pointed or square brackets; a heading (`### Response:`).
+letters, digits and blanks; what stands in pointed or square brackets; a heading between two texts
+(`### Response:`).
 Plain words (`User:`), line feeds and think tags are none: they are ordinary text in data too.
 
 A mark in data is *broken*: a blank goes behind its first character (`< |user|>`). So is what the
@@ -26,7 +27,8 @@ from typing import Any
 from instil.encode.chat_proof import MARK, Holds, SystemHeld, content_of
 from instil.encode.chat_template import ChatTemplateError, render
 
-_FORMS = re.compile(r"<+[^<>\n]{1,60}>+|\[[^\[\]\n]{1,60}\]|#{2,} ?\w[^\n]{0,60}")
+_BRACKETS = re.compile(r"<+[^<>\n]{1,60}>+|\[[^\[\]\n]{1,60}\]")
+_HEADINGS = re.compile(r"#{2,} ?\w[^\n]{0,60}")
 _THINK = re.compile(r"\W*think(ing)?\W*", re.IGNORECASE)
 _FOLDED = "\uff1cA\u00e9\u200b\u00ad\x01"
 """Characters of which a normalizer that does more than mark blanks changes at least one."""
@@ -83,8 +85,9 @@ def find_marks(tokenizer: Any, holds: Holds) -> Marks:
     """Find the marks of a tokenizer and its chat template."""
     added = [t.content for t in tokenizer.added_tokens_decoder.values()]
     names = _special(tokenizer)
-    for text in _written(tokenizer, holds):
-        pieces = [*(token for token in added if token in text), *_FORMS.findall(text)]
+    for text, between in _written(tokenizer, holds):
+        pieces = [*(token for token in added if token in text), *_BRACKETS.findall(text)]
+        pieces += _HEADINGS.findall(text) if between else []
         names |= {piece.strip() for piece in pieces if _is_mark(piece)}
     marks = _marks(names, tokenizer)
     return _marks(names, tokenizer, loose=_takes_blanks_out(tokenizer, holds, marks))
@@ -99,16 +102,20 @@ def _is_mark(piece: str) -> bool:
     return re.search(r"[^\w\s]", piece) is not None and not _THINK.fullmatch(piece)
 
 
-def _written(tokenizer: Any, holds: Holds) -> Iterator[str]:
-    """What the template writes around the texts of conversations."""
+def _written(tokenizer: Any, holds: Holds) -> Iterator[tuple[str, bool]]:
+    """What the template writes around the texts of conversations; whether between two of them.
+
+    Before the first there may be a whole page of instructions, with headings of its own.
+    """
     talk = [("user", "A"), ("assistant", "B"), ("user", "C"), ("assistant", "D")]
     talks = [talk, talk[:2]]
     if holds.system is SystemHeld.KEPT:
         talks.append([("system", "D"), *talk[:2]])
     for turns in talks:
         text = _rendered(tokenizer, holds, [(role, MARK + letter) for role, letter in turns])
-        yield from _TEXTS.split(text or "")
-    yield _rendered(tokenizer, holds, [("user", "")], generation=True) or ""
+        for place, part in enumerate(_TEXTS.split(text or "")):
+            yield part, place > 0
+    yield _rendered(tokenizer, holds, [("user", "")], generation=True) or "", False
 
 
 def _rendered(
