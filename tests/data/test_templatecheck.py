@@ -133,6 +133,32 @@ def test_a_label_that_some_prompts_depend_on_is_a_warning():
     assert (found.what, found.level, found.count) == (CHANGES[0], Level.WARNING, 10)
 
 
+@pytest.mark.parametrize(
+    ("expression", "level"),
+    [("same | upper | lower", Level.ERROR), ("'good' if stars | float > 3 else 'bad'", None)],
+)
+def test_the_column_that_the_label_is_computed_from_tells_it_too(expression: str, level):
+    spelling = {"same": ("Good ", "BAD")}
+    rows = [
+        replace(row, fields={"text": row.fields["text"], "same": spelling["same"][n % 2],
+                             "stars": str(2 + 2 * (n % 2 == 0))})
+        for n, row in enumerate(ROWS)
+    ]  # fmt: skip
+    fields = {"mood": f"({expression}) | trim", "more": "'- ' ~ same ~ stars"}
+    task = replace(TASK, fields=fields)
+    rows = [replace(row, fields=_derived(task, row)) for row in rows]
+    column = "same" if level else "stars"
+    for prompt in (f"{{{{ text }}}} {{{{ {column} }}}}", "{{ text }} {{ more }}"):
+        template = replace(TASK.templates[0], prompt=prompt)
+        (found,) = findings(template, task=task, rows=rows)
+        assert found.level is (level or Level.WARNING)
+        assert found.what == (WHOLE[0] if level else "the prompt shows the column from which the "
+                              "label is computed")  # fmt: skip
+    own = replace(task, text="stars")  # the text itself is what the label is told by
+    template = replace(TASK.templates[0], prompt="{{ stars }}")
+    assert level or findings(template, task=own, rows=rows) == []
+
+
 def test_what_only_looks_like_the_label_in_the_prompt_is_no_finding():
     gap = {"gap": "text | replace(mood, '___')"}
     assert shown("{{ gap }}", fields=gap) == []

@@ -5,6 +5,10 @@ The row's answer is replaced, and all derived fields that follow from it are com
 answer. A label is also replaced by another of the task's choices: a prompt that is then another one
 depends on the label, as one with `{% if label == "good" %}` in it does.
 
+So does a column from which the label is computed, and nothing else: `stars`, for a mood that is
+`"good" if stars | float > 3 else "bad"`. Where the label is what stands in the column, but for its
+spelling, that is the answer; else the prompt may still ask for what can be computed from it.
+
 Only the task's own question is looked at. What a task of free text asks about (`text`) may be made
 from the answer: a text without its capitals, or with a gap in it.
 """
@@ -16,6 +20,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from instil.errors import TaskError
+from instil.tasks.sandbox import tidied
 from instil.tasks.template import OverBudgetError, evaluate, expression_names, names, render
 from instil.types import Role, Row, Task, Template
 
@@ -33,6 +38,8 @@ class Shown(StrEnum):
     """It holds the answer itself."""
     CHANGES = "changes"
     """It is another prompt for another label."""
+    SOURCE = "source"
+    """It holds the column from which the label is computed."""
 
 
 def shown_answer(task: Task, template: Template, row: Row, *, choices: tuple[str, ...]) -> Shown:
@@ -50,6 +57,12 @@ def shown_answer(task: Task, template: Template, row: Row, *, choices: tuple[str
     if _holds_mark(_rendered(task, template, row, marked, choices=choices) or ""):
         return Shown.WHOLE
     label = row.fields.get(task.target)
+    if source := _source(task):
+        value = row.fields.get(source)
+        shown = _rendered(task, template, row, {source: _marked(value)}, choices=choices)
+        if _holds_mark(shown or ""):
+            alike = tidied(value).casefold() == tidied(label).casefold()
+            return Shown.WHOLE if alike else Shown.SOURCE
     if label not in task.choices or _draws(task, template):
         return Shown.NOT
     other = task.choices[task.choices.index(str(label)) - 1]
@@ -63,7 +76,8 @@ def shown_answer(task: Task, template: Template, row: Row, *, choices: tuple[str
 def can_show(task: Task, template: Template) -> bool:
     """Whether anything that the prompt is rendered from follows from the answer."""
     used = names(template.prompt) | names(template.system)
-    return template.role is Role.ANSWER and bool(used & {*_answers(task), *_derived(task), "row"})
+    telling = {*_answers(task), _source(task), *_derived(task), "row"}
+    return template.role is Role.ANSWER and bool(used & telling)
 
 
 def _answers(task: Task) -> list[str]:
@@ -71,9 +85,26 @@ def _answers(task: Task) -> list[str]:
     return [name for name in (task.target, task.references, task.calls) if name]
 
 
+def _source(task: Task) -> str:
+    """The one column from which the label is computed, if the text is not; else an empty text."""
+    columns = _columns(task, task.target) - {task.target}
+    if len(columns) != 1 or columns & {"row", *_columns(task, task.text)}:
+        return ""
+    return next(iter(columns))
+
+
+def _columns(task: Task, name: str) -> set[str]:
+    """The columns that a field is computed from; a column that is no derived field is its own."""
+    needed = {name}
+    for field, expression in reversed(list(task.fields.items())):
+        if field in needed:
+            needed = (needed - {field}) | expression_names(expression)
+    return needed
+
+
 def _derived(task: Task) -> dict[str, str]:
     """The derived fields that follow from the answer, in their order: name -> expression."""
-    derived, touched = dict[str, str](), {*_answers(task), "row"}
+    derived, touched = dict[str, str](), {*_answers(task), _source(task), "row"}
     for name, expression in task.fields.items():
         given = name in _answers(task) or (name == task.text and not task.choices)
         if not given and touched & expression_names(expression):

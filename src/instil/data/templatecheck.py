@@ -181,6 +181,10 @@ _LEAKS = {
         "the prompt is another one for another label",
         "take the label, and fields that are computed from it, out of the prompt",
     ),
+    Shown.SOURCE: (
+        "the prompt shows the column from which the label is computed",
+        "if the label is to be told without it, take it out of the prompt",
+    ),
     "field": (
         "the answer is handed over in the prompt, as the whole of another field",
         "take that field out of the prompt",
@@ -202,7 +206,7 @@ def _leak_findings(task: Task, template: Template, seen: _Seen) -> Iterator[Temp
         if not most and kind not in (Shown.WHOLE, Shown.CHANGES):
             continue
         what, fix = _LEAKS[kind]
-        sure = kind == Shown.WHOLE or (most and kind != "text")
+        sure = kind == Shown.WHOLE or (most and kind not in ("text", Shown.SOURCE))
         level = Level.ERROR if sure else Level.WARNING
         places = tuple(seen.leak_places[kind])
         yield TemplateFinding(level, template.id, what, count, seen.rendered, places, fix=fix)
