@@ -60,6 +60,7 @@ def preflight(recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]) -> 
     ]
     _all(checks)
     training = encoded_training(recipe, data, chat)
+    _all([lambda d=d: _rows_shown(d, chat) for d in data])  # type: ignore[misc]
     _all([lambda d=d: _prompts_fit(recipe, d, folder, chat) for d in data])  # type: ignore[misc]
     return training
 
@@ -68,6 +69,13 @@ def _chat_template(recipe: Recipe, chat: ChatFormat) -> None:
     if recipe.chat_template and chat.encoder_decoder:
         what = "an encoder-decoder model has no turns, and takes no chat template"
         raise RecipeError(Problem(what, where="chat_template", fix="leave it out"))
+
+
+def _rows_shown(data: TaskData, chat: ChatFormat) -> None:
+    """Write the longest training row by each template of the task, and look for it in the text."""
+    row = max(data.train, key=_size)
+    for template in (*data.templates, *data.held_out):
+        chat.require_shown(render_example(data.task, template, row))
 
 
 def _four_bits(recipe: Recipe) -> None:
