@@ -158,6 +158,20 @@ def test_a_mistake_of_a_template_is_told_once(refused, folder: Path):
     assert "more examples" in said
 
 
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [
+        ("{% for k, v in row.items() %}{{ k }}: {{ v }}{% endfor %}", "whole row"),
+        ("{{ text }} {{ hint }}", "template 'ask': the prompt shows the answer (56 of 56 rows)"),
+    ],
+)
+def test_the_label_in_the_prompt(refused, folder: Path, prompt: str, says: str):
+    task = TASK.replace("Is it positive or negative?\\n{{ text }}", prompt)
+    Path("moods.yaml").write_text(f"{task}fields: {{hint: \"'(' ~ mood ~ ')'\"}}\n", "utf-8")
+    assert says in refused()
+    assert instil("tasks", "test", "moods.yaml").exit_code == 2
+
+
 # --- models ------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from instil.durations import Sizes, sizes_of, stage_seconds
 from instil.encode.alike import label_findings
 from instil.encode.chat_findings import chat_findings
 from instil.fitting import fit_context
-from instil.preflight import preflight, without_adapter
+from instil.preflight import TRIED, preflight, without_adapter
 from instil.recipe import Method, Recipe
 from instil.replaying import planned_replay
 from instil.results import LeftOut, MixLine
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 PREVIEWS = 3
 FEW_ROWS = 100
-TRIED = 200  # training rows that every template is tried on
 # The bytes that a token's activations took a layer and unit of width (docs/002).
 ACTIVATION_BYTES = 50
 # The libraries, 390 MB, and what oneDNN and the allocator keep.

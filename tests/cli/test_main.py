@@ -21,7 +21,7 @@ from instil.sanitize import visible
 COMMANDS = "init check run report status compare predict chat export models tasks".split()
 PanicException = type("PanicException", (BaseException,), {})  # as libraries in Rust raise
 ConnectError = type("ConnectError", (Exception,), {"__module__": "httpx"})
-HEAVY = "torch transformers peft sklearn scipy pyarrow altair datasketch sacrebleu".split()
+HEAVY = "torch transformers peft sklearn scipy pyarrow matplotlib datasketch sacrebleu".split()
 
 
 def test_help_is_quick_and_imports_nothing_heavy() -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
@@ -74,7 +77,7 @@ def both(sample: ModuleType) -> str:
 
 
 def without_charts(html: str) -> str:
-    """Drop the inside of the plots: their geometry depends on the fonts of the machine."""
+    """Drop the inside of the plots: their geometry depends on matplotlib's version."""
     return re.sub(r"(<svg)[^>]*>.*?(</svg>)", r"\1>\2", html, flags=re.DOTALL)
 
 
@@ -125,6 +128,64 @@ def test_every_field_of_text_is_isolated_in_direction(sample: ModuleType) -> Non
     html = html_of(sample, replace(sample.run(), name="שלום", verdict=("مرحبا بالعالم",)))
     assert "<h1><bdi>שלום</bdi></h1>" in html
     assert '<p dir="auto">مرحبا بالعالم</p>' in html
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ImportError("no <b>such</b> library")])
+def test_a_plot_that_cannot_be_drawn_leaves_its_words_and_the_tables(
+    error: Exception, both: str, sample: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(plot: Any, *, ident: str) -> str:
+        raise error
+
+    monkeypatch.setattr("instil.report.html.draw", fails)
+    html = html_of(sample, sample.run(sample.class_task(), sample.text_task()))
+    reason = "MemoryError" if isinstance(error, MemoryError) else "&lt;b&gt;such&lt;/b&gt;"
+    assert html.count("This plot could not be drawn") == both.count("<svg") > 10
+    assert reason in html
+    assert "In words: tuned, zero-shot: 81.5 % (77.1\u201385.9)." in html.replace("\u00a0", " ")
+    assert html.count("<table>") == both.count("<table>") > 10
+    parsed(html)
+
+
+def test_plots_are_of_few_elements_and_their_words_are_text(both: str) -> None:
+    plots = re.findall(r"<svg.*?</svg>", both, flags=re.DOTALL)
+    page = parsed("".join(plots))
+    assert set(page.tags) == {"svg", "g", "path", "text", "title", "desc"}
+    assert not {"style", "href", "xlink:href", "xmlns"} & {name for _, name, _ in page.attributes}
+    assert {"is_it_positive", "accuracy, %", "kept: step 60", "training, smoothed"} <= set(
+        page.text
+    )
+
+
+def test_plots_are_drawn_where_address_space_is_limited(sample: ModuleType) -> None:
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
+        f"sys.path.insert(0, {str(Path(sample.__file__).parent)!r})\n"
+        "import sample\n"
+        "from instil.report.build import build_report\n"
+        "from instil.report.html import to_html\n"
+        "report = build_report(sample.run(), steps=sample.steps(), manifest=sample.manifest())\n"
+        "html = to_html(report)\n"
+        "print(html.count('<svg'), html.count('could not be drawn'))\n"
+    )
+    # Without a home there is no place for caches, which is not worth a word.
+    environment = os.environ | {"HOME": "/proc/none", "OMP_NUM_THREADS": "1"}
+    environment = {n: v for n, v in environment.items() if not n.startswith(("MPL", "XDG"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "10 0\n"
+
+
+def test_a_users_settings_of_matplotlib_change_nothing(both: str, sample: ModuleType) -> None:
+    import matplotlib
+
+    with matplotlib.rc_context({"font.size": 30, "text.usetex": True, "axes.grid": False}):
+        again = html_of(sample, sample.run(sample.class_task(), sample.text_task()))
+        assert matplotlib.rcParams["font.size"] == 30
+    assert again == both
 
 
 def test_nothing_is_fetched(both: str) -> None:

@@ -28,6 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from instil.encode.chat_marks import Marks, find_marks, special_marks
 from instil.encode.chat_proof import (
     MARK,
     Holds,
@@ -125,6 +126,8 @@ class ChatFormat:
     """Whether the tokenizer had no chat template and got `PLAIN_TEMPLATE`."""
     special: re.Pattern[str]
     """Matches the literal text of every special token."""
+    marks: Marks
+    """What data could forge a turn with."""
     holds: Holds = field(default_factory=Holds)
     """What the template can hold."""
     rules: ChatRules = field(default_factory=ChatRules)
@@ -145,11 +148,11 @@ class ChatFormat:
     # --- turns ----------------------------------------------------------------------------------
 
     def harmless(self, text: str) -> str:
-        """Break special tokens that stand literally in data, so that no row can forge a turn.
+        """Break marks of turns that stand literally in data, so that no row can forge a turn.
 
         `<|im_end|>` in a review becomes `< |im_end|>`; all other text stays as it is.
         """
-        return self.special.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+        return self.marks.broken(text)
 
     def fitted(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """Return the turns as the template can hold them; the same again for what it returns.
@@ -619,6 +622,7 @@ def chat_format(
         tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop,
         plain,
         _special_pattern(tokenizer),
+        special_marks(tokenizer) if encoder_decoder else find_marks(tokenizer, holds),
         holds=holds,
         rules=rules,
         encoder_decoder=encoder_decoder,

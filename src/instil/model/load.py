@@ -104,7 +104,7 @@ class LoadedModel:
     """Which short cuts give its own figures (`model.proof`)."""
 
 
-def resolve_model(ref: str, *, base: Path | None = None, say: Say = lambda _: None) -> ModelFolder:
+def resolve_model(ref: str, *, say: Say = lambda _: None) -> ModelFolder:
     """Find the model's folder, fetching and converting it if need be.
 
     Raises:
@@ -113,7 +113,6 @@ def resolve_model(ref: str, *, base: Path | None = None, say: Say = lambda _: No
     if ref in CATALOGUE:
         return _from_catalogue(CATALOGUE[ref], say)
     path = Path(ref).expanduser()
-    path = path if path.is_absolute() else (base or Path()) / path
     if path.exists():
         # Its own name alone: manifest, card and adapter name it, and are passed on.
         return ModelFolder(f"./{path.resolve().name}", check_folder(path), "see the model's folder")
@@ -308,11 +307,10 @@ def _from_files(folder: ModelFolder, **settings: Any) -> tuple[Any, list[str]]:
 
 
 def require_loadable(folder: ModelFolder, *, say: Say = lambda _: None) -> None:
-    """Make sure that `load_model` will not fail for what is in the folder, in about a second.
+    """Make sure that `load_model` will not fail for config.json or weights, in about a second.
 
     The model is loaded onto the meta device, which holds no values, by the same calls: names and
-    shapes are compared with those in the files. A few values of each weight are read, and the
-    tokenizer.
+    shapes are compared with those in the files. A few values of each weight are read.
 
     Args:
         folder: From `resolve_model`.
@@ -330,12 +328,10 @@ def require_loadable(folder: ModelFolder, *, say: Say = lambda _: None) -> None:
     require_finite(weight_files(folder.path))
     if "quantization_config" in config:
         return  # undone with the values alone
-    model, surplus = _from_files(folder, dtype="auto", device_map={"": torch.device("meta")})
+    _, surplus = _from_files(folder, dtype="auto", device_map={"": torch.device("meta")})
     if surplus:
         what = f"{len(surplus)} weights that a model of text has no use for"
         say(f"{folder.name} has {what}: {some(surplus)}")
-    rows = model.get_input_embeddings().weight.shape[0]
-    require_own_tokenizer(folder.path, load_tokenizer(folder), rows=rows)
 
 
 def _require_writer(folder: ModelFolder, config: Mapping[str, Any]) -> None:

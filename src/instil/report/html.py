@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from instil.report.charts import draw
 from instil.report.page import Plot, Report
-from instil.sanitize import visible
+from instil.sanitize import shortened, visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -25,13 +25,26 @@ def to_html(report: Report) -> str:
     environment = _environment()
     numbers = itertools.count(1)
 
-    def plot(found: Plot) -> Markup:
-        # `draw` builds its SVG from an allowed list and escapes every text itself.
-        return Markup(draw(found, ident=f"chart-{next(numbers)}"))
+    def plot(drawn: Plot) -> Markup:
+        try:
+            # `draw` builds its SVG of elements of ours and escapes every text itself.
+            return Markup(draw(drawn, ident=f"chart-{next(numbers)}"))
+        except Exception as error:  # no plot is worth the report, nor the run that made it
+            return _in_words(drawn, error)
 
     template = environment.get_template("report.html.jinja")
     page = template.render(report=report, plot=plot, css=_style_sheet(environment))
     return page.lstrip()  # what the macros leave before the document
+
+
+def _in_words(plot: Plot, error: Exception) -> Markup:
+    """Return what stands in the place of a plot that could not be drawn."""
+    from markupsafe import Markup
+
+    reason = shortened(f"{type(error).__name__}: {error}".rstrip(": "))
+    return Markup('<p class="aside">This plot could not be drawn ({}). In words: {}</p>').format(
+        visible(reason), visible(plot.description)
+    )
 
 
 @cache
