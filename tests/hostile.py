@@ -6,13 +6,17 @@ in a folder that already holds a recipe, a task and rows that are right.
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import json
+import lzma
 import os
 import random
 import shutil
 import sqlite3
 import struct
+import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -221,6 +225,15 @@ BOMBS = [
 ]  # fmt: skip
 
 
+SHOWN = [  # prompts that hold the answer
+    "{% for k, v in row.items() %}{{ k }}: {{ v }}{% endfor %}", "{{ row.values() | join }}",
+    "{% for k in row %}{{ row[k] }}{% endfor %}", "{% set r = row %}{{ r.mood }}{{ text }}",
+    "{{ text }}{{ row.get('mood') }}", "{{ text }} {{ hint }}", "{{ text }} {{ hint | first }}",
+    "{{ text }} {{ choices.index(hint) }}", "{{ text }}{% if hint == 'positive' %}!{% endif %}",
+    "{{ text }} {{ all }}",
+]  # fmt: skip
+
+
 def _task(**changes: object) -> str:
     """Return the task with other values, as JSON, which is YAML."""
     whole: dict[str, object] = {
@@ -247,6 +260,9 @@ def tasks() -> Iterator[Case]:
 
     for number, bomb in enumerate(BOMBS):
         yield case(f"prompt {number} {bomb[:40]}", _task(templates=_template(prompt=bomb)))
+    for prompt in SHOWN:
+        fields = {"hint": "mood | string", "all": "row.values() | join"}
+        yield case(f"shown {prompt}", _task(templates=_template(prompt=prompt), fields=fields))
     for number, bomb in enumerate(BOMBS[:34]):
         if "text" in bomb or number > 18:
             inner = bomb.removeprefix("{{").removesuffix("}}")
@@ -307,6 +323,7 @@ CONTENTS: dict[str, bytes] = {
     "twice": b"text,text\na,b\nc,d\n",
     "ragged escapes": f"text,{ESCAPES}\n{ESCAPES}\n".encode(),
     "escapes in json": b'{"a\\u001b[31m": \n',
+    "a zero byte": b"text,label\n" + b"a,b\n" * 30 + b"c\0,d\n",
     "half a character": b"text,label\n\xe4\xb8,x\n",
     "a surrogate": b'[{"text": "\\ud800", "label": "a"}]',
     "a long number": b"[" + b"9" * 5000 + b"]",
@@ -343,6 +360,21 @@ def _bad_names(folder: Path) -> None:
     with zipfile.ZipFile(folder / "names.zip", "w") as archive:
         for name in ("../x.csv", f"{ESCAPES}.csv", "/etc/x.csv"):
             archive.writestr(name, "text,label\na,b\n")
+
+
+def _cut(folder: Path) -> None:
+    """Archives and packed files without their end."""
+    rows = "text,label\n" + "".join(f"{n} {random.Random(n).random()},a\n" for n in range(999))
+    for mode in ("gz", "bz2", "xz"):
+        with tarfile.open(folder / f"cut.tar.{mode}", f"w:{mode}") as archive:
+            for name in ("a.csv", "b.csv"):
+                info = tarfile.TarInfo(name)
+                info.size = len(rows)
+                archive.addfile(info, io.BytesIO(rows.encode()))
+        whole = (folder / f"cut.tar.{mode}").read_bytes()
+        (folder / f"cut.tar.{mode}").write_bytes(whole[:-4])
+        packed = {"gz": gzip, "bz2": bz2, "xz": lzma}[mode].compress(rows.encode())
+        (folder / f"cut.csv.{mode}").write_bytes(packed[:-4])
 
 
 def _database(folder: Path) -> None:
@@ -382,6 +414,10 @@ def data() -> Iterator[Case]:
         ("a query that is none", _database, (f"sqlite:x.db?query={ESCAPES}",)),
         ("no such column", lambda folder: None, ("moods.csv", "--label", "moodz")),
         ("one column twice", lambda folder: None, ("moods.csv", "--label=text", "--text=text")),
+        *((f"a cut {name}", _cut, (name,)) for mode in ("gz", "bz2", "xz")
+          for name in (f"cut.csv.{mode}", f"cut.tar.{mode}!/a.csv")),
+        *((f"the name {name}", lambda folder: None, ("moods.csv", "--name", name))
+          for name in ("", ".", "..", "/x", "a\\b", "con", "-x", "a.b", "x" * 999)),
         ("a name that leads elsewhere", lambda folder: None, ("moods.csv", "--name", "../x")),
         ("a name of escapes", lambda folder: None, ("moods.csv", "--name", ESCAPES)),
         ("a name with a zero byte", lambda folder: None, ("moods.csv", "--name", "a\0b")),

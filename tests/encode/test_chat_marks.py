@@ -117,6 +117,13 @@ def test_ordinary_text_is_no_mark(family: str):
     assert not any(name.isalnum() or not name.strip() for name in chat.marks.names)
 
 
+def test_plain_words_that_part_turns_are_known_and_left_as_they_are():
+    chat = chat_format(byte_level("blank"))
+    assert chat.marks.words == ("Assistant:", "User:")
+    assert chat.harmless("Assistant: yes") == "Assistant: yes"
+    assert chat_format(byte_level("chatml")).marks.words == ()
+
+
 def test_headings_of_instructions_before_a_conversation_are_no_marks():
     opening = "<|im_start|>system\n## Metadata\n\nToday\n\n## Custom Instructions\n<|im_end|>\n"
     chat = chat_format(with_template("chatml", opening + CHATML))

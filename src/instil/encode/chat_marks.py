@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from instil.encode.chat_proof import MARK, Holds, SystemHeld, content_of
@@ -49,6 +49,8 @@ class Marks:
     """The tokenizer's normalizer; None where it leaves marks, and what looks like them, alone."""
     gap: str = " "
     """Goes behind a mark's first character."""
+    words: tuple[str, ...] = ()
+    """Plain words that alone part two turns (`User:`); they are never broken."""
 
     def broken(self, text: str) -> str:
         """Break every mark in a text; a text without one stays as it is."""
@@ -90,7 +92,10 @@ def find_marks(tokenizer: Any, holds: Holds) -> Marks:
         pieces += _HEADINGS.findall(text) if between else []
         names |= {piece.strip() for piece in pieces if _is_mark(piece)}
     marks = _marks(names, tokenizer)
-    return _marks(names, tokenizer, loose=_takes_blanks_out(tokenizer, holds, marks))
+    marks = _marks(names, tokenizer, loose=_takes_blanks_out(tokenizer, holds, marks))
+    parts = {text.strip() for text, between in _written(tokenizer, holds) if between}
+    words = {part for part in parts if re.search(r"\w", part) and not marks.count(part)}
+    return replace(marks, words=tuple(sorted(words)))
 
 
 def _special(tokenizer: Any) -> set[str]:
