@@ -452,6 +452,32 @@ def _config(**changes: object) -> Callable[[Path], object]:
     return change
 
 
+def _index(text: str) -> Callable[[Path], object]:
+    """Put the weights into a part, and an index of it beside."""
+
+    def change(model: Path) -> None:
+        (model / "model.safetensors").rename(model / "part.safetensors")
+        (model / "model.safetensors.index.json").write_text(text, "utf-8")
+
+    return change
+
+
+def _tensors(name: str, fill: float | None) -> Callable[[Path], object]:
+    """Fill a tensor with one number, or take it out."""
+
+    def change(model: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
+        tensors = load_file(model / "model.safetensors")
+        if fill is None:
+            del tensors[name]
+        else:
+            tensors[name].fill_(fill)
+        save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+
+    return change
+
+
 def _header(header: bytes) -> Callable[[Path], object]:
     content = struct.pack("<Q", len(header)) + header
     return lambda model: (model / "model.safetensors").write_bytes(content)
@@ -489,6 +515,9 @@ CHAT_TEMPLATES = [
     "{{ messages.__class__ }}", "{{ ''.__class__.__mro__ }}", "{{ raise_exception('no') }}",
     "{{ '%1000000000d' % 1 }}", "{{ 'a' * 1000000000 }}", "{{ 2 ** 1000000000 }}", "{% for %}",
     "{{ '{:1000000000}'.format(1) }}", "{{ lipsum(1000000000) }}", "{{ nope.nope }}", "{{",
+    "{% for m in messages %}{{ m.role }}: {{ m.content[:12] }}{% endfor %}",
+    "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
+    "{% for m in messages if m.role != 'user' %}{{ m.content }}{% endfor %}",
     "{{ raise_exception('" + ESCAPES + "') }}", "{{ messages[9].content }}", "\x00",
 ]  # fmt: skip
 
@@ -507,6 +536,39 @@ def models() -> Iterator[Case]:
         "num_attention_heads is 0": _config(num_attention_heads=0),
         "vocab_size is a text": _config(vocab_size="x"),
         "max_position_embeddings is a text": _config(max_position_embeddings="x"),
+        "hidden_size of another model": _config(hidden_size=64),
+        "hidden_size is huge": _config(hidden_size=10**30),
+        "heads of another model": _config(num_attention_heads=8),
+        "num_key_value_heads is 0": _config(num_key_value_heads=0),
+        "too many layers": _config(num_hidden_layers=3),
+        "a million layers": _config(num_hidden_layers=10**6),
+        "too few layers": _config(num_hidden_layers=1),
+        "no layers": _config(num_hidden_layers=0),
+        "vocab_size of another model": _config(vocab_size=300),
+        "an unknown activation": _config(hidden_act=ESCAPES),
+        "an unknown rope_type": _config(rope_parameters={"rope_type": "x", "rope_theta": 1.0}),
+        "an unknown dtype": _config(dtype=ESCAPES),
+        "unknown layer_types": _config(layer_types=[ESCAPES, "x"]),
+        "a norm that gives NaN": _config(rms_norm_eps=-1e9),
+        "model_type of images": _config(model_type="vit"),
+        "model_type of an encoder": _config(model_type="bert"),
+        "model_type of code": _config(model_type="mine", auto_map={"AutoConfig": "mine.Mine"}),
+        "an unknown quantization": _config(quantization_config={"quant_method": ESCAPES}),
+        "a quantization by name": _config(quantization_config={"quant_method": "gptq", "bits": 4}),
+        "quantization is a list": _config(quantization_config=[1]),
+        "generation config is a list": _replaced("generation_config.json", b"[]"),
+        "an adapter for a model": _replaced("adapter_config.json", b"{}"),
+        "weights with NaN": _tensors("model.layers.1.mlp.up_proj.weight", float("nan")),
+        "weights with infinities": _tensors("model.norm.weight", float("inf")),
+        "weights that lack a tensor": _tensors("model.layers.1.mlp.up_proj.weight", None),
+        "index is no JSON": _index("{"),
+        "index is deep": _index("[" * 99999),
+        "index is a list": _index("[]"),
+        "index is empty": _index('{"weight_map": {}}'),
+        "index names what is gone": _index('{"weight_map": {"a": "gone.safetensors"}}'),
+        "index leads out": _index('{"weight_map": {"a": "../part.safetensors"}}'),
+        "index leads to /etc": _index('{"weight_map": {"a": "/etc/passwd"}}'),
+        "index names escapes": _index(json.dumps({"weight_map": {"a": ESCAPES}})),
         "config is a list": _replaced("config.json", b"[]"),
         "config is a text": _replaced("config.json", b'"x"'),
         "config is empty": _replaced("config.json", b""),

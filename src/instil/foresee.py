@@ -20,7 +20,7 @@ from instil.preflight import TRIED, preflight, without_adapter
 from instil.recipe import Method, Recipe
 from instil.replaying import planned_replay
 from instil.results import LeftOut, MixLine
-from instil.stages import base_proof, chat_rules, prepare_all
+from instil.stages import base_proof, chat_rules, find_base, prepare_all
 from instil.types import Part, Piece
 
 if TYPE_CHECKING:
@@ -91,10 +91,10 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
     Raises:
         InstilError: Whatever would stop the run.
     """
-    from instil.model.load import load_tokenizer, resolve_model
+    from instil.model.load import load_tokenizer
 
     rows = prepare_all(recipe)
-    folder = replace(resolve_model(recipe.model, say=say), chat=chat_rules(recipe, rows))
+    folder = find_base(recipe, chat_rules(recipe, rows), say=say)
     chat = load_tokenizer(folder)
     data = fit_context(recipe, folder, rows)
     training = planned_replay(recipe, folder, data, preflight(recipe, folder, data))

@@ -59,6 +59,7 @@ def preflight(recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]) -> 
         lambda: _replayed_tasks(recipe, data),
         lambda: _four_bits(recipe),
         lambda: _chat_template(recipe, chat),
+        lambda: _own_tokenizer(folder, chat),
         lambda: _kl_places(recipe, folder),
         lambda: _layers(recipe, folder),
         lambda: _max_length(recipe, folder),
@@ -66,6 +67,7 @@ def preflight(recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]) -> 
     checks += [lambda d=d: _hidden_answers(d) for d in data]  # type: ignore[misc]
     _all(checks)
     training = encoded_training(recipe, data, chat)
+    _all([lambda d=d: _rows_shown(d, chat) for d in data])  # type: ignore[misc]
     _all([lambda d=d: _prompts_fit(recipe, d, folder, chat) for d in data])  # type: ignore[misc]
     return training
 
@@ -91,6 +93,21 @@ def _chat_template(recipe: Recipe, chat: ChatFormat) -> None:
     if recipe.chat_template and chat.encoder_decoder:
         what = "an encoder-decoder model has no turns, and takes no chat template"
         raise RecipeError(Problem(what, where="chat_template", fix="leave it out"))
+
+
+def _own_tokenizer(folder: ModelFolder, chat: ChatFormat) -> None:
+    from instil.model.adapter import skeleton
+    from instil.model.soundness import require_own_tokenizer
+
+    rows = skeleton(folder).get_input_embeddings().weight.shape[0]
+    require_own_tokenizer(folder.path, chat, rows=rows)
+
+
+def _rows_shown(data: TaskData, chat: ChatFormat) -> None:
+    """Write the longest training row by each template of the task, and look for it in the text."""
+    row = max(data.train, key=_size)
+    for template in (*data.templates, *data.held_out):
+        chat.require_shown(render_example(data.task, template, row))
 
 
 def _four_bits(recipe: Recipe) -> None:

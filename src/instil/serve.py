@@ -487,13 +487,14 @@ def export(folder: Path, *, out: Path, merge: bool) -> Path:
         merge: Fold the adapter into the base weights: one plain transformers model.
 
     Raises:
-        RunError: The folder is no finished run.
+        RunError: The folder is no finished run, or its model holds links.
     """
     load_summary(folder)
     if not (folder / "model").is_dir():
         raise RunError(
             Problem(f"{folder / 'model'} is gone", fix="bring it back, or make the run anew")
         )
+    _refuse_links(folder / "model")
     require_whole(folder)
     if not merge:
         shutil.copytree(folder / "model", out)
@@ -504,3 +505,20 @@ def export(folder: Path, *, out: Path, merge: bool) -> Path:
     save_model(merged(load_run_model(folder)), out)
     shutil.copy(folder / "model" / "README.md", out / "README.md")
     return out
+
+
+def _refuse_links(model: Path) -> None:
+    """Refuse links in a model's folder: what they lead to would be copied, whatever it is."""
+    links = [path for path in sorted(model.rglob("*")) if path.is_symlink()]
+    if links:
+        raise RunError(
+            *(
+                Problem(
+                    "a link in a run's model is not exported",
+                    where=str(link),
+                    found=f"it leads to {link.readlink()}",
+                    fix="put the file itself there, or take the link out",
+                )
+                for link in links[:3]
+            )
+        )

@@ -164,12 +164,9 @@ class ChatFormat:
             return tuple(messages)
         return fit_turns(messages, holds=self.holds, system=self.rules.system)
 
-    def _cannot(self, what: str) -> ModelError:
-        return ModelError(
-            Problem(
-                f"the model's chat template leaves out {what}", where="chat_template", fix=_FORGET
-            )
-        )
+    def _cannot(self, what: str, *, found: str = "") -> ModelError:
+        said = f"the model's chat template leaves out {what}"
+        return ModelError(Problem(said, where="chat_template", found=found, fix=_FORGET))
 
     def _turns(self, messages: Sequence[Message]) -> list[dict[str, object]]:
         """Return turns as chat templates read them; calls and their answers share an id."""
@@ -248,6 +245,29 @@ class ChatFormat:
         if not all(name in text for made in calls for name in _names(made)):
             raise self._cannot("calls of functions")
         return text
+
+    def require_shown(self, example: Example) -> None:
+        """Make sure that the template writes an example's question, and behind it the answer.
+
+        Blanks and capitals may be written otherwise. Answers of tools and calls of functions are
+        not looked for: templates write them in forms of their own.
+
+        Raises:
+            ModelError: The template raises, or leaves some of the two out.
+        """
+        if self.encoder_decoder:
+            return
+        asked, answer = self.fitted(example.messages), example.answer
+        text = self._rendered(self._turns([*asked, answer]), tools=example.tools)
+        rest, last = _letters(text), asked[-1]
+        for whose, turn, said in (
+            ("the user's text", last, last.content),
+            ("the answer", answer, without_thoughts(answer.content)),
+        ):
+            if turn.role != "tool" and not turn.tool_calls:
+                _, shown, rest = rest.partition(_letters(self.harmless(said)))
+                if not shown and said.strip():
+                    raise self._cannot(f"some of {whose} in a row", found=said)
 
     def _written(
         self, messages: Sequence[Message], answer: Message, *, tools: Sequence[str]
@@ -556,6 +576,11 @@ def _names(functions: object) -> Iterator[str]:
         inner = each.get("function", each) if isinstance(each, Mapping) else {}
         if isinstance(inner, Mapping) and "name" in inner:
             yield str(inner["name"])
+
+
+def _letters(text: str) -> str:
+    """Return a text without blanks, in small letters."""
+    return "".join(text.split()).casefold()
 
 
 def chat_format(
