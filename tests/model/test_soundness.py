@@ -139,6 +139,14 @@ def test_weights_that_are_not_of_the_model(model: Path, change: Change, says: st
     assert says in str(refused.value)
 
 
+def test_weights_under_another_name(model: Path) -> None:
+    os.replace(model / "model.safetensors", model / "mine.safetensors")
+    with pytest.raises(ModelError, match=r"no file named model\.safetensors"):
+        loadable(model)
+    config(transformers_weights="mine.safetensors")(model)
+    assert loadable(model) == []
+
+
 def test_weights_of_another_part_and_code_that_is_not_run_are_told(model: Path) -> None:
     weights(lambda w: w.update({"vision.layers.0.weight": torch.ones(2)}))(model)
     config(auto_map={"AutoModelForCausalLM": "mine.Mine"})(model)

@@ -63,7 +63,8 @@ def check_folder(path: Path) -> Path:
             Problem(
                 f"{path} holds an adapter (adapter_config.json), not a model alone",
                 where="model",
-                fix="name a model that the adapter is merged into (instil export RUN OUT --merge)",
+                fix="name a model that the adapter is merged into (instil export RUN OUT --merge), "
+                "or take adapter_config.json out where the weights are whole without it",
             )
         )
     problems += [
@@ -161,12 +162,12 @@ def check_adapter(path: Path) -> None:
 def weight_files(path: Path) -> list[Path]:
     """Return the files that a checked folder's weights are read from: one, or those of its index.
 
-    Empty where neither is there.
+    Where neither is there, all: config.json may name one of them (transformers_weights).
     """
     if (path / WEIGHTS).exists():
         return [path / WEIGHTS]
     if not (path / INDEX).exists():
-        return []
+        return sorted(path.glob("*.safetensors"))
     places = json.loads((path / INDEX).read_text(encoding="utf-8"))["weight_map"]
     return [path / name for name in sorted(set(places.values()))]
 
