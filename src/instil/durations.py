@@ -19,6 +19,7 @@ from instil.compare.interpolation import SHARES
 from instil.compare.rates import ROWS, SHARE, try_steps
 from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData
+from instil.footprint import Sizes, sizes_of
 from instil.recipe import Method, Recipe
 from instil.replaying import OWN_TEXTS, replay_needed
 from instil.report.stages import forecast_lines
@@ -47,40 +48,6 @@ SAMPLE = 20
 TRAINING_EFFICIENCY, SCORING_EFFICIENCY, ATTENTION = 0.45, 0.75, 3.7
 READING_SECONDS = 5e-10
 """To read a weight, which every generated token does once for a whole batch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """Of a model, from its config and weights; nothing is loaded."""
-
-    layers: int
-    """Layers, the encoder's and the decoder's together."""
-    hidden: int
-    """Width."""
-    parameters: float
-    """Weights."""
-    multiplied: float
-    """Weights that every token is multiplied with: but for the vocabulary's tables."""
-
-
-def sizes_of(folder: ModelFolder) -> Sizes:
-    """Read a model's sizes."""
-    from transformers import AutoConfig
-
-    from instil.model.load import folder_bytes
-
-    config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False).get_text_config()
-    width = 4 if str(config.dtype).endswith("float32") else 2
-    parameters = folder_bytes(folder.path) / width
-    table = config.vocab_size * config.hidden_size
-    # Of the vocabulary's tables few rows are read, and few places are projected.
-    tables = table if config.tie_word_embeddings else 2 * table
-    return Sizes(
-        config.num_hidden_layers * (2 if config.is_encoder_decoder else 1),
-        config.hidden_size,
-        parameters,
-        max(parameters - tables, parameters / 2),
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ The tree::
       DataError     rows, files, archives, splits
       ModelError    a model folder, a tokenizer, an adapter
       TrainError    training itself
+      OutOfMemoryError  what was asked for does not fit into memory
       RunError      a run directory
         RefusedError  one that is in use, or not whole; nothing in it was touched
 
@@ -103,6 +104,10 @@ class TrainError(InstilError):
 
 class DivergedError(TrainError):
     """The gradient is no longer a finite number: most often the learning rate is too high."""
+
+
+class OutOfMemoryError(InstilError):
+    """What was asked for does not fit into memory."""
 
 
 class RunError(InstilError):

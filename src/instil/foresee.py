@@ -12,12 +12,13 @@ from instil.data.build import render_example
 from instil.data.findings import Finding, audit_rows
 from instil.data.prepare import TaskData
 from instil.data.templatecheck import check_templates
-from instil.durations import Sizes, sizes_of, stage_seconds
+from instil.durations import stage_seconds
 from instil.encode.alike import label_findings
 from instil.encode.chat_findings import chat_findings
 from instil.fitting import fit_context
+from instil.footprint import memory_line, memory_needed, sizes_of
 from instil.preflight import TRIED, preflight, without_adapter
-from instil.recipe import Method, Recipe
+from instil.recipe import Recipe
 from instil.replaying import planned_replay
 from instil.results import LeftOut, MixLine
 from instil.stages import base_proof, chat_rules, find_base, prepare_all
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
 PREVIEWS = 3
 FEW_ROWS = 100
-# The bytes that a token's activations took a layer and unit of width (docs/002).
-ACTIVATION_BYTES = 50
-# The libraries, 390 MB, and what oneDNN and the allocator keep.
-PROCESS_BYTES = 600_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +69,8 @@ class Forecast:
     """Stage -> estimated seconds, model and data at hand."""
     memory_bytes: int
     """Estimated peak memory."""
+    memory: str
+    """The same in words, beside what can be had."""
     mix: tuple[MixLine, ...] = ()
     """What the first epoch of training holds, a line a task."""
     computed: str = ""
@@ -98,10 +97,12 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
     chat = load_tokenizer(folder)
     data = fit_context(recipe, folder, rows)
     training = planned_replay(recipe, folder, data, preflight(recipe, folder, data))
+    needed = memory_needed(recipe, sizes_of(folder))
     return Forecast(
         tuple(_forecast(recipe, d, chat, training.fates) for d in data),
         stage_seconds(recipe, folder, data, training, chat=chat),
-        _memory(recipe, sizes_of(folder)),
+        needed,
+        memory_line(needed, device=recipe.device),
         training.mix,
         str(base_proof(recipe, folder)),
         without_adapter(recipe, folder),
@@ -176,15 +177,3 @@ def _notes(notes: Mapping[str, int]) -> list[str]:
     total = sum(notes[what] for what in labels)
     others = [f"{what}: {count} rows" for what, count in notes.items() if what not in labels]
     return [*others, f"{labels[0]}, and {len(labels) - 1} other labels likewise: {total} rows"]
-
-
-def _memory(recipe: Recipe, sizes: Sizes) -> int:
-    weights = sizes.parameters
-    # LoRA: the base in bfloat16, and little else; full: float32 weights, gradients, two moments,
-    # and the untouched model where the trained one is held to it.
-    full = 18 if recipe.keep.kl else 16
-    held = weights * (full if recipe.method is Method.FULL else 2.5)
-    if recipe.quantize:  # half a byte a packed weight and its share of the scales; one layer whole
-        held -= sizes.multiplied * (2.5 - 0.6)
-    activations = recipe.train.micro_batch_tokens * sizes.layers * sizes.hidden
-    return int(PROCESS_BYTES + held + activations * ACTIVATION_BYTES)

@@ -21,6 +21,8 @@ from instil.data.prepare import TaskData, keep_apart, prepare, without_train
 from instil.data.split import save_splits
 from instil.data.uri import is_public
 from instil.files import write_whole
+from instil.footprint import memory_line, memory_needed, sizes_of
+from instil.memory_limits import COMPUTE_LESS, READ_LESS, within_memory
 from instil.origins import chat_origins, guard_origins, origins
 from instil.recipe import Method, Recipe, TaskUse
 from instil.results import Rung
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SPLIT = "split"
 """The first stage."""
+ROWS = "rows"
+"""The stage that reads them."""
 ROBUSTNESS_ROWS = 60
 """Test rows (at most) on which every template is tried."""
 
@@ -90,10 +94,16 @@ class Bench:
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """Show a stage's progress and note how long it took; yields `on_done`."""
+        """Show a stage's progress and note how long it took; yields `on_done`.
+
+        Raises:
+            OutOfMemoryError: Memory ran out meanwhile.
+        """
         began, worked = time.perf_counter(), time.process_time()
         shown = self.progress.add_task(name, total=total, note="")
-        yield lambda count: self.progress.update(shown, advance=count)
+        fix = READ_LESS if name == ROWS else COMPUTE_LESS
+        with within_memory(f"in the stage {name!r}", fix=fix):
+            yield lambda count: self.progress.update(shown, advance=count)
         self.progress.update(shown, total=total or 1, completed=total or 1)
         took = time.perf_counter() - began, time.process_time() - worked
         for each, here in zip(took, (self.seconds, self.processor), strict=True):
@@ -110,7 +120,7 @@ class Bench:
 
 def split_rows(bench: Bench) -> tuple[TaskData, ...]:
     """Load every task's rows and part them."""
-    with bench.stage("rows", len(bench.recipe.tasks)) as done:
+    with bench.stage(ROWS, len(bench.recipe.tasks)) as done:
         return prepare_all(bench.recipe, on_done=done)
 
 
@@ -287,6 +297,9 @@ def find_model(bench: Bench, rows: Sequence[TaskData]) -> ModelFolder:
     rules = chat_rules(bench.recipe, rows, date=_day(bench.run))
     with bench.stage("model"):
         found = find_base(bench.recipe, rules, say=bench.say)
+        bench.say(
+            memory_line(memory_needed(bench.recipe, sizes_of(found)), device=bench.recipe.device)
+        )
         build = base_proof(bench.recipe, found)
     facts = {
         "name": found.name,

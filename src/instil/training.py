@@ -163,7 +163,7 @@ def expect(
         f"training: {len(tokens)} steps, about {fmt.seconds(each * sum(tokens))} without the looks "
         f"at validation, {fmt.size(found.memory_bytes)} of memory"
     )
-    if room.max_tokens or room.recompute:
+    if room.tightened:
         bench.say("memory ran out: packs are smaller than train.micro_batch_tokens allows")
     return Expected(each, tokens, found.memory_bytes)
 

@@ -36,7 +36,7 @@ def test_check_shows_everything_and_the_next_command(
     report = SimpleNamespace(
         tasks=[task],
         stages={"guard before": 61.0, "training": 360.0},
-        memory_bytes=1_900_000_000,
+        memory="memory: about 1.9 GB (an estimate); 12 GB can be had",
         mix=mix,
         computed="row by row",
         left_out=left_out,

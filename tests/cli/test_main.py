@@ -70,7 +70,9 @@ def test_a_users_mistake_is_told_on_stderr_without_a_traceback(instil_command, l
     ("error", "says", "code"),
     [
         (ZeroDivisionError("oops"), "ZeroDivisionError: oops", 1),
-        (MemoryError(), "the memory ran out", 1),
+        (MemoryError(), "memory ran out\n  found: MemoryError; ", 1),
+        (RuntimeError("could not create a primitive"), "memory ran out", 1),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "give the process more memory", 1),
         (RecursionError("maximum recursion depth exceeded"), "nested too deeply", 1),
         (OverflowError("date value out of range"), "OverflowError: date value", 1),
         (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no surrogates"), "its encoding lacks", 1),

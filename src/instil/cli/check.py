@@ -64,7 +64,7 @@ def show_check(report: Forecast, *, recipe: Path) -> None:
     console.print()
     for line in forecast_lines(report.stages):
         console.print(line)
-    console.print(f"memory: about {fmt.size(report.memory_bytes)} (an estimate)")
+    console.print(report.memory)
     console.print(f"computed: {report.computed}")
     count = sum(len(task.warnings) + len(task.findings) for task in report.tasks)
     console.print(f"{fmt.plural(count, 'warning')}; next: instil run {shlex.quote(str(recipe))}")

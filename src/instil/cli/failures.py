@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from instil.errors import InstilError, Problem
+from instil.memory_limits import MORE, is_out_of_memory, ran_out
 from instil.sanitize import shortened
 
 DEBUG = "INSTIL_DEBUG"
@@ -43,7 +44,7 @@ def told(error: BaseException) -> tuple[str, int]:
     """
     if isinstance(error, InstilError):
         return str(error), error.exit_code
-    if (problem := _refused(error)) is not None:
+    if not is_out_of_memory(error) and (problem := _refused(error)) is not None:
         return str(problem), InstilError.exit_code
     return str(_unforeseen(error)), BUG
 
@@ -69,10 +70,11 @@ def _refused(error: BaseException) -> Problem | None:
 
 def _unforeseen(error: BaseException) -> Problem:
     log = _write_log(error)
+    where = f"\n  log: {log}" if log else ""
+    if is_out_of_memory(error):
+        return ran_out(error, fix=f"use fewer or shorter rows, or a smaller model, {MORE}{where}")
     report = "this is a mistake in instil, not in your files: please report it with the log"
     match error:
-        case MemoryError():
-            what, fix = "the memory ran out", "use fewer or shorter rows, or a smaller model"
         case RecursionError():
             what = "the text is nested too deeply, or refers to itself"
             fix = "look for a value within itself, or brackets without an end"
@@ -81,7 +83,6 @@ def _unforeseen(error: BaseException) -> Problem:
             fix = "save the files as UTF-8"
         case _:
             what, fix = f"{type(error).__name__}: {_line(error)}", report
-    where = f"\n  log: {log}" if log else ""
     return Problem(what, fix=f"{fix}{where}")
 
 

@@ -28,6 +28,7 @@ from instil.encode.chat_format import ChatFormat
 from instil.encode.store import common_start
 from instil.model.load import LoadedModel
 from instil.model.packed import log_chances
+from instil.model.shortage import halved
 from instil.types import Example, Prediction
 
 RAW, NORMALISED, CALIBRATED = "raw", "normalised", "calibrated"
@@ -120,10 +121,9 @@ def likelihoods(
     found: list[tuple[Likelihood, ...]] = []
     with torch.inference_mode():
         for rows in packs(requests, shared):
-            if max(map(_longest, rows)) < (loaded.build.longest or sys.maxsize):
-                found += _score(loaded, rows, shared)
-            else:
-                found += _score_apart(loaded, rows, shared)
+            together = max(map(_longest, rows)) < (loaded.build.longest or sys.maxsize)
+            score = _score if together else _score_apart
+            found += halved(partial(score, loaded, shared=shared), rows)
             on_done(len(rows))
     return found
 
@@ -134,7 +134,7 @@ def _longest(request: Request) -> int:
 
 
 def _score_apart(
-    loaded: LoadedModel, rows: Sequence[Request], shared: int
+    loaded: LoadedModel, rows: Sequence[Request], *, shared: int
 ) -> list[tuple[Likelihood, ...]]:
     """Score each completion in a row of its own, which is read whole, as in training.
 
@@ -142,7 +142,7 @@ def _score_apart(
     token depends on all of the row.
     """
     apart = [Request(row.prompt, (completion,)) for row in rows for completion in row.completions]
-    scored = iter(_score(loaded, apart, shared, whole=True))
+    scored = iter(_score(loaded, apart, shared=shared, whole=True))
     return [tuple(next(scored)[0] for _ in row.completions) for row in rows]
 
 
@@ -207,7 +207,7 @@ def lay_out(
 
 
 def _score(
-    loaded: LoadedModel, rows: Sequence[Request], shared: int, *, whole: bool = False
+    loaded: LoadedModel, rows: Sequence[Request], *, shared: int, whole: bool = False
 ) -> list[tuple[Likelihood, ...]]:
     """Compute the rows in one pack, and read every completion's probability off."""
     batch = lay_out(rows, shared, device=loaded.device, whole=whole)

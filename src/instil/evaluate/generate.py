@@ -13,6 +13,7 @@ A model whose figures this memory does not give (`model.proof`) goes through tra
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 
 import torch
@@ -29,6 +30,7 @@ from instil.model.load import LoadedModel
 from instil.model.memory import Memory, read_batch, step_batch
 from instil.model.packed import base_of, next_logits
 from instil.model.rows import forget_lengths
+from instil.model.shortage import halved
 from instil.types import Example, Prediction
 
 BATCH_TOKENS = 8192
@@ -74,8 +76,8 @@ def _in_memory(
     own = [prompt[shared:] for prompt in prompts]
     prefix = _read(loaded, [prompts[0][:shared]])[0] if shared else None
     for numbers in _batches(own, max_new_tokens):
-        rows = [own[n] for n in numbers]
-        yield numbers, _continue(loaded, rows, prefix=prefix, max_new_tokens=max_new_tokens)
+        go_on = partial(_continue, loaded, prefix=prefix, max_new_tokens=max_new_tokens)
+        yield numbers, halved(go_on, [own[n] for n in numbers])
 
 
 def _by_transformers(

@@ -31,6 +31,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.pytorch_utils import Conv1D
 
 from instil.errors import ModelError, Problem
+from instil.memory_limits import is_out_of_memory
 from instil.model import nf4
 from instil.model.fused import fuse_lora
 from instil.model.load import (
@@ -272,6 +273,8 @@ def skeleton(folder: ModelFolder) -> Any:
             kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
             return kind.from_config(config, trust_remote_code=False)
     except Exception as error:  # as `load_model`
+        if is_out_of_memory(error):
+            raise
         raise unreadable(folder, error) from error
 
 
@@ -293,6 +296,8 @@ def load_adapter(loaded: LoadedModel, path: Path) -> LoadedModel:
             model = PeftModel.from_pretrained(loaded.model, str(path))
     # peft, transformers and safetensors raise many unrelated kinds
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelError(
             Problem(
                 f"the adapter cannot be put on the model: {brief(error)}",

@@ -9,6 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ from instil.encode.chat_format import ChatFormat, chat_format
 from instil.encode.chat_template import ChatRules
 from instil.errors import ModelError, Problem, nearest
 from instil.files import cache_dir, file_sha256
+from instil.memory_limits import LOAD_LESS, gigabytes, is_out_of_memory, within_memory
 from instil.model import nf4
 from instil.model.catalogue import CATALOGUE, CatalogueEntry
 from instil.model.convert import convert
 from instil.model.packed import Build
 from instil.model.proof import kept_proof, proved
+from instil.model.shortage import retried, spare_address_space
 from instil.model.soundness import (
     brief,
     check_folder,
@@ -227,6 +230,8 @@ def load_tokenizer(folder: ModelFolder) -> ChatFormat:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False)
     except Exception as error:  # transformers and tokenizers raise many unrelated kinds
+        if is_out_of_memory(error):
+            raise
         raise ModelError(
             Problem(
                 f"the tokenizer in {folder.path} cannot be read: {brief(error)}",
@@ -262,10 +267,24 @@ def load_model(
 
     Raises:
         ModelError: the weights cannot be read, or bitsandbytes is missing.
+        OutOfMemoryError: they do not fit.
     """
     where = pick_device(device)
+    compute = torch.float32 if masters else pick_dtype(dtype, where)
+    kind = quantize or str(compute).removeprefix("torch.")
+    needs = f"its files hold {gigabytes(folder_bytes(folder.path))}, the weights are {kind}"
+    with within_memory(f"while {folder.name} was loaded", fix=LOAD_LESS, needs=needs):
+        return retried(
+            partial(_load, folder, where=where, dtype=dtype, quantize=quantize, masters=masters)
+        )
+
+
+def _load(
+    folder: ModelFolder, *, where: torch.device, dtype: str, quantize: str | None, masters: bool
+) -> LoadedModel:
     compute = pick_dtype(dtype, where)
     os.environ.setdefault(*_KERNELS)
+    spare_address_space()
     packed = nf4.loading(compute, where) if quantize else {}
     model, _ = _from_files(folder, dtype=torch.float32 if masters else compute, **packed)
     if packed:
@@ -299,6 +318,8 @@ def _from_files(folder: ModelFolder, **settings: Any) -> tuple[Any, list[str]]:
                 **settings,
             )
     except Exception as error:  # transformers and safetensors raise many unrelated kinds
+        if is_out_of_memory(error):
+            raise
         raise unreadable(folder, error) from error
     require_all_weights(folder.path, report)
     surplus = sorted(report["unexpected_keys"])

@@ -28,12 +28,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from instil.encode.batch import Batch, make_batch
 from instil.errors import ModelError, Problem
 from instil.files import cache_dir, write_whole
+from instil.memory_limits import free_memory, is_out_of_memory
 from instil.model import attention
 from instil.model.layers import fits
 from instil.model.layout import Shape
@@ -193,7 +193,9 @@ class _Trials:
                 return False
             exact = self._close < NOISE or not build.segments
             return exact or not _leaks(self._model, trial.batch, build)
-        except Exception:  # a short cut that a model has no place for fails in any way
+        except Exception as error:  # a short cut that a model has no place for fails in any way
+            if is_out_of_memory(error):
+                raise
             return False
 
     def _made_with(self, *, prefix: bool, branches: bool) -> _Trial:
@@ -275,7 +277,9 @@ def _remembers(model: Any, trial: _Trial, build: Build) -> bool:
             memory.move_on()
         places = torch.cat([ends - 1 + step for step in range(3)]) - PREFIX
         return trial.same(torch.cat(logits).float(), places)
-    except Exception:  # as in `hold`
+    except Exception as error:  # as in `hold`
+        if is_out_of_memory(error):
+            raise
         return False
 
 
@@ -327,7 +331,7 @@ def _free_memory(device: torch.device) -> int:
     """Bytes that a device has left."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return free_memory().bytes
 
 
 @contextlib.contextmanager

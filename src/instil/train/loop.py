@@ -19,14 +19,16 @@ import torch
 
 from instil.encode.batch import to_batch
 from instil.errors import DivergedError, Problem, TrainError
+from instil.memory_limits import MORE, is_out_of_memory, shortage
 from instil.model.adapter import trainable
 from instil.model.load import LoadedModel
 from instil.model.losses import Losses, losses, summed_loss
+from instil.model.shortage import apart, give_back
 from instil.train.objective import Objective, Sums, Terms
 from instil.train.optim import rate
 from instil.train.peak import forget_peak, peak_memory
 from instil.train.ranks import deal, sum_gradients, total
-from instil.train.room import Room, is_out_of_memory
+from instil.train.room import Room
 from instil.types import Pack, Step
 
 
@@ -146,27 +148,32 @@ def own_gradient(loaded: LoadedModel, packs: Sequence[Pack], *, terms: Terms, ro
     Raises:
         TrainError: a single example does not fit.
     """
+
+    def compute() -> Sums:
+        parts = (
+            backward(loaded, pack, terms=terms, recompute=room.recompute)
+            for pack in room.cut(packs)
+        )
+        return sum(parts, Sums())
+
     while True:
         try:
-            parts = [
-                backward(loaded, pack, terms=terms, recompute=room.recompute)
-                for pack in room.cut(packs)
-            ]
-            return sum(parts, Sums())
-        except (RuntimeError, MemoryError) as error:
+            return apart(compute) if room.apart else compute()
+        except Exception as error:
             if not is_out_of_memory(error):
                 raise
+            said = shortage(error)
         # Behind the handler: its traceback held on to the tensors.
         loaded.model.zero_grad(set_to_none=True)
-        if loaded.device.type == "cuda":
-            torch.cuda.empty_cache()
+        give_back()
         if not room.tighten(packs):
             longest = max(len(pack.ids) for pack in room.cut(packs))
             raise TrainError(
                 Problem(
                     f"one example of {longest} tokens does not fit into memory",
                     where="train.max_length",
-                    fix="lower train.max_length, take method: lora, or a smaller model",
+                    found=said,
+                    fix=f"lower train.max_length, take method: lora or a smaller model, {MORE}",
                 )
             )
 
@@ -203,11 +210,13 @@ def probe(
         step_tokens.append(sum(len(pack.ids) for pack in packs))
     loaded.model.train()
     typical = deal(batches[len(batches) // 2])
+    room.apart = loaded.device.type == "cpu"
     with torch.random.fork_rng():
         forget_peak(loaded.device)
         _trial(loaded, [largest], room=room, objective=objective)
         memory = peak_memory(loaded.device)
         seconds = _trial(loaded, typical, room=room, objective=objective)
+    room.apart &= room.tightened  # where memory is short it may run out again
     return Probe(sum(len(pack.ids) for pack in typical), seconds, memory, tuple(step_tokens))
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from instil.encode.pack import halves
 from instil.types import Pack
 
@@ -25,6 +23,13 @@ class Room:
     """Tokens of a pack at most, where it can be cut; None: as the packs come."""
     recompute: bool = False
     """Whether layers keep their inputs only (activation checkpointing)."""
+    apart: bool = False
+    """Whether to compute in threads that may be spoilt (see `model.shortage`)."""
+
+    @property
+    def tightened(self) -> bool:
+        """Whether memory has run out."""
+        return self.recompute or self.max_tokens is not None
 
     def cut(self, packs: Sequence[Pack]) -> list[Pack]:
         """Halve packs until they fit, or hold one example each."""
@@ -40,6 +45,7 @@ class Room:
 
     def tighten(self, packs: Sequence[Pack]) -> bool:
         """Ask for less than these packs took; False where nothing is left to give up."""
+        self.apart = True
         several = [pack for pack in self.cut(packs) if len(pack.example_ids) > 1]
         if several:
             self.max_tokens = max(len(pack.ids) for pack in several) // 2
@@ -48,10 +54,3 @@ class Room:
             self.recompute = True
             return True
         return False
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )

@@ -1,0 +1,94 @@
+"""How much memory a run will take, beside what it can have, before anything large is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from instil.memory_limits import MORE, Free, free_memory, resident_memory
+from instil.recipe import Method, Recipe
+from instil.report import format as fmt
+
+if TYPE_CHECKING:
+    from instil.model.load import ModelFolder
+
+# The bytes that a token's activations took a layer and unit of width (docs/002).
+ACTIVATION_BYTES = 50
+# The libraries, 390 MB, and what oneDNN and the allocator keep.
+PROCESS_BYTES = 600_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Of a model, from its config and weights; nothing is loaded."""
+
+    layers: int
+    """Layers, the encoder's and the decoder's together."""
+    hidden: int
+    """Width."""
+    parameters: float
+    """Weights."""
+    multiplied: float
+    """Weights that every token is multiplied with: but for the vocabulary's tables."""
+
+
+def sizes_of(folder: ModelFolder) -> Sizes:
+    """Read a model's sizes."""
+    from transformers import AutoConfig
+
+    from instil.model.load import folder_bytes
+
+    config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False).get_text_config()
+    width = 4 if str(config.dtype).endswith("float32") else 2
+    parameters = folder_bytes(folder.path) / width
+    table = config.vocab_size * config.hidden_size
+    # Of the vocabulary's tables few rows are read, and few places are projected.
+    tables = table if config.tie_word_embeddings else 2 * table
+    return Sizes(
+        config.num_hidden_layers * (2 if config.is_encoder_decoder else 1),
+        config.hidden_size,
+        parameters,
+        max(parameters - tables, parameters / 2),
+    )
+
+
+def memory_needed(recipe: Recipe, sizes: Sizes) -> int:
+    """Estimate the bytes that a run holds at most."""
+    weights = sizes.parameters
+    # LoRA: the base in bfloat16, and little else; full: float32 weights, gradients, two moments,
+    # and the untouched model where the trained one is held to it.
+    full = 18 if recipe.keep.kl else 16
+    held = weights * (full if recipe.method is Method.FULL else 2.5)
+    if recipe.quantize:  # half a byte a packed weight and its share of the scales; one layer whole
+        held -= sizes.multiplied * (2.5 - 0.6)
+    activations = recipe.train.micro_batch_tokens * sizes.layers * sizes.hidden
+    return int(PROCESS_BYTES + held + activations * ACTIVATION_BYTES)
+
+
+def memory_line(needed: int, *, device: str) -> str:
+    """Put what a run needs beside what it can have, and say what to do where that is less.
+
+    Args:
+        needed: From `memory_needed`.
+        device: auto, cpu or cuda.
+    """
+    free, held = _free(device)
+    line = f"memory: about {fmt.size(needed)} (an estimate)"
+    if needed <= held + free.bytes:
+        return f"{line}; {fmt.size(held + free.bytes)} can be had"
+    return (
+        f"{line}, but {fmt.size(held + free.bytes)} can be had, by {free.limit}; a run that gets "
+        "no more may be killed without a word. Take a smaller model, method: lora, a lower "
+        f"train.micro_batch_tokens or quantize: nf4, {MORE}."
+    )
+
+
+def _free(device: str) -> tuple[Free, int]:
+    """Return what can be had on top of what is held, and what is held."""
+    from instil.model.load import pick_device
+
+    if (where := pick_device(device)).type == "cuda":
+        import torch
+
+        return Free(torch.cuda.mem_get_info(where)[0], "the GPU's memory"), 0
+    return free_memory(), resident_memory()
