@@ -2,11 +2,17 @@
 
     python benchmarks/defaults.py train --arms before after --rows 500 --seeds 0 1
     python benchmarks/defaults.py table
+    python benchmarks/defaults.py test
+    python benchmarks/defaults.py looks
 
 `train` trains every arm on every task, and scores the *last* weights on the validation rows:
 nothing is stopped or picked by them, and the test rows stay closed. What is finished is kept in the
 .jsonl file and not done again. TF-IDF with logistic regression, trained on the same rows, stands
 beside it. `table` writes the means and the paired differences between arms.
+
+`test` is the one look at the test rows, taken when the defaults were chosen: `instil run` itself on
+each task, every key at its default but the rows of training (and no guard tasks, which change no
+figure of the task). `looks` writes the table of what came out.
 
 An arm is a list of changes to the recipe, as `instil run --set` takes them, so that each figure can
 be had again with the product itself.
@@ -18,12 +24,15 @@ import argparse
 import json
 import math
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from dataclasses import astuple
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 HERE = Path(__file__).parent
@@ -87,6 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.what == "table":
         print(table(kept(chosen.out)))
         return
+    if chosen.what == "looks":
+        print(looks(kept(chosen.looks)))
+        return
+    if chosen.what == "test":
+        tested(chosen)
+        return
     done = {key(line) for line in kept(chosen.out)}
     cells = [
         {"task": task, "arm": arm, "rows": rows, "seed": seed}
@@ -110,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("what", choices=["train", "table"])
+    options.add_argument("what", choices=["train", "table", "test", "looks"])
     options.add_argument("--tasks", nargs="+", default=[*CLASSES, *TEXTS])
     options.add_argument(
         "--arms", nargs="+", choices=list(ARMS), default=[TFIDF, "before", "after"]
@@ -119,6 +134,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--seeds", nargs="+", type=int, default=[0])
     options.add_argument("--validation", type=int, default=300)
     options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--looks", type=Path, default=HERE / "results" / "defaults-test.jsonl")
     options.add_argument("--out", type=Path, default=HERE / "results" / "defaults.jsonl")
     return options.parse_args(arguments)
 
@@ -279,6 +295,79 @@ def classifier(data: Any) -> Line:
     made = ask_tfidf(words, data.validation, examples, task=data.task)
     marked = mark(examples, made, metric=data.task.metric)
     return {**scored(marked, data), "cpu_seconds": round(time.process_time() - began, 1)}
+
+
+# --- the one look at the test rows ----------------------------------------------------------------
+
+
+def tested(chosen: argparse.Namespace) -> None:
+    """Run the product on each task that has no look yet, and keep its figures and sentences."""
+    done = {(line["task"], line["rows"]) for line in kept(chosen.looks)}
+    cells = [(task, rows) for task in chosen.tasks for rows in chosen.rows]
+    with ThreadPoolExecutor(chosen.workers) as pool:
+        waiting = [
+            pool.submit(looked_at, task, rows, chosen.workers)
+            for task, rows in cells
+            if (task, rows) not in done
+        ]
+        for each in as_completed(waiting):
+            append(chosen.looks, each.result())
+
+
+def looked_at(task: str, rows: int, workers: int) -> Line:
+    """Run one default recipe in a process of its own, and read what it found on test."""
+    with TemporaryDirectory() as made:
+        recipe = Path(made) / f"{task}.recipe.yaml"
+        recipe.write_text(
+            f"model: smollm2-135m-instruct\ntasks:\n  - use: {task}\n    train: {rows}\n"
+            "train: {too_long: shorten}\nforgetting: {tasks: none}\n",
+            encoding="utf-8",
+        )
+        threads = str(max(1, (os.cpu_count() or 1) // workers))
+        began = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "instil", "run", str(recipe), "--folder", f"{made}/run"],
+            env={**os.environ, "OMP_NUM_THREADS": threads},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        seconds = time.perf_counter() - began
+        return {
+            "task": task,
+            "rows": rows,
+            "seconds": round(seconds),
+            **read_run(Path(made, "run")),
+        }
+
+
+def read_run(folder: Path) -> Line:
+    """Return the arms with their means and intervals, tuned minus each, and what the run says."""
+    from instil.run import load_summary
+
+    summary = load_summary(folder)
+    (task,) = summary.tasks
+    arms = {arm.name: [arm.label, *astuple(arm.summaries[task.metric])[1:4]] for arm in task.arms}
+    minus = {c.a: [c.difference, c.low, c.high] for c in task.comparisons}
+    return {"metric": task.metric, "arms": arms, "minus": minus, "verdict": summary.verdict}
+
+
+def looks(lines: Sequence[Line]) -> str:
+    """Write a table: a task a row, the arms' means, tuned minus each with its interval."""
+    names = ("prompting", "tfidf", "probe")
+    parts = [f"| task | tuned | {' | '.join(names)} | {' | '.join(f'- {n}' for n in names)} |"]
+    parts.append("|---" * (2 + 2 * len(names)) + "|")
+    for line in lines:
+        tuned, arms, minus = line["arms"]["tuned"], line["arms"], line["minus"]
+        cells = [f"{100 * tuned[1]:.1f} ({100 * tuned[2]:.1f}-{100 * tuned[3]:.1f})"]
+        cells += [f"{100 * arms[n][1]:.1f}" if n in arms else "" for n in names]
+        cells += [
+            "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * x for x in minus[n]))
+            if n in minus
+            else ""
+            for n in names
+        ]
+        parts.append(f"| {line['task']} | {' | '.join(cells)} |")
+    return "\n".join(parts)
 
 
 # --- what came out -------------------------------------------------------------------------------

@@ -6,13 +6,17 @@ in a folder that already holds a recipe, a task and rows that are right.
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import json
+import lzma
 import os
 import random
 import shutil
 import sqlite3
 import struct
+import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -221,6 +225,15 @@ BOMBS = [
 ]  # fmt: skip
 
 
+SHOWN = [  # prompts that hold the answer
+    "{% for k, v in row.items() %}{{ k }}: {{ v }}{% endfor %}", "{{ row.values() | join }}",
+    "{% for k in row %}{{ row[k] }}{% endfor %}", "{% set r = row %}{{ r.mood }}{{ text }}",
+    "{{ text }}{{ row.get('mood') }}", "{{ text }} {{ hint }}", "{{ text }} {{ hint | first }}",
+    "{{ text }} {{ choices.index(hint) }}", "{{ text }}{% if hint == 'positive' %}!{% endif %}",
+    "{{ text }} {{ all }}",
+]  # fmt: skip
+
+
 def _task(**changes: object) -> str:
     """Return the task with other values, as JSON, which is YAML."""
     whole: dict[str, object] = {
@@ -247,6 +260,9 @@ def tasks() -> Iterator[Case]:
 
     for number, bomb in enumerate(BOMBS):
         yield case(f"prompt {number} {bomb[:40]}", _task(templates=_template(prompt=bomb)))
+    for prompt in SHOWN:
+        fields = {"hint": "mood | string", "all": "row.values() | join"}
+        yield case(f"shown {prompt}", _task(templates=_template(prompt=prompt), fields=fields))
     for number, bomb in enumerate(BOMBS[:34]):
         if "text" in bomb or number > 18:
             inner = bomb.removeprefix("{{").removesuffix("}}")
@@ -307,6 +323,7 @@ CONTENTS: dict[str, bytes] = {
     "twice": b"text,text\na,b\nc,d\n",
     "ragged escapes": f"text,{ESCAPES}\n{ESCAPES}\n".encode(),
     "escapes in json": b'{"a\\u001b[31m": \n',
+    "a zero byte": b"text,label\n" + b"a,b\n" * 30 + b"c\0,d\n",
     "half a character": b"text,label\n\xe4\xb8,x\n",
     "a surrogate": b'[{"text": "\\ud800", "label": "a"}]',
     "a long number": b"[" + b"9" * 5000 + b"]",
@@ -343,6 +360,21 @@ def _bad_names(folder: Path) -> None:
     with zipfile.ZipFile(folder / "names.zip", "w") as archive:
         for name in ("../x.csv", f"{ESCAPES}.csv", "/etc/x.csv"):
             archive.writestr(name, "text,label\na,b\n")
+
+
+def _cut(folder: Path) -> None:
+    """Archives and packed files without their end."""
+    rows = "text,label\n" + "".join(f"{n} {random.Random(n).random()},a\n" for n in range(999))
+    for mode in ("gz", "bz2", "xz"):
+        with tarfile.open(folder / f"cut.tar.{mode}", f"w:{mode}") as archive:
+            for name in ("a.csv", "b.csv"):
+                info = tarfile.TarInfo(name)
+                info.size = len(rows)
+                archive.addfile(info, io.BytesIO(rows.encode()))
+        whole = (folder / f"cut.tar.{mode}").read_bytes()
+        (folder / f"cut.tar.{mode}").write_bytes(whole[:-4])
+        packed = {"gz": gzip, "bz2": bz2, "xz": lzma}[mode].compress(rows.encode())
+        (folder / f"cut.csv.{mode}").write_bytes(packed[:-4])
 
 
 def _database(folder: Path) -> None:
@@ -382,6 +414,10 @@ def data() -> Iterator[Case]:
         ("a query that is none", _database, (f"sqlite:x.db?query={ESCAPES}",)),
         ("no such column", lambda folder: None, ("moods.csv", "--label", "moodz")),
         ("one column twice", lambda folder: None, ("moods.csv", "--label=text", "--text=text")),
+        *((f"a cut {name}", _cut, (name,)) for mode in ("gz", "bz2", "xz")
+          for name in (f"cut.csv.{mode}", f"cut.tar.{mode}!/a.csv")),
+        *((f"the name {name}", lambda folder: None, ("moods.csv", "--name", name))
+          for name in ("", ".", "..", "/x", "a\\b", "con", "-x", "a.b", "x" * 999)),
         ("a name that leads elsewhere", lambda folder: None, ("moods.csv", "--name", "../x")),
         ("a name of escapes", lambda folder: None, ("moods.csv", "--name", ESCAPES)),
         ("a name with a zero byte", lambda folder: None, ("moods.csv", "--name", "a\0b")),
@@ -392,9 +428,7 @@ def data() -> Iterator[Case]:
         ("label words that are none", lambda folder: None, ("moods.csv", "--label-names", "=")),
     ]  # fmt: skip
     for name, prepare, arguments in more:
-        # a task's name is made of the letters of what is given
-        codes = ANY if "--name" in arguments else MISTAKE
-        yield Case("data", name, ("init", *arguments), prepare, codes)
+        yield Case("data", name, ("init", *arguments), prepare)
 
 
 # --- models ------------------------------------------------------------------------------------
@@ -414,6 +448,32 @@ def _config(**changes: object) -> Callable[[Path], object]:
     def change(model: Path) -> None:
         path = model / "config.json"
         path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}), "utf-8")
+
+    return change
+
+
+def _index(text: str) -> Callable[[Path], object]:
+    """Put the weights into a part, and an index of it beside."""
+
+    def change(model: Path) -> None:
+        (model / "model.safetensors").rename(model / "part.safetensors")
+        (model / "model.safetensors.index.json").write_text(text, "utf-8")
+
+    return change
+
+
+def _tensors(name: str, fill: float | None) -> Callable[[Path], object]:
+    """Fill a tensor with one number, or take it out."""
+
+    def change(model: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
+        tensors = load_file(model / "model.safetensors")
+        if fill is None:
+            del tensors[name]
+        else:
+            tensors[name].fill_(fill)
+        save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
 
     return change
 
@@ -455,6 +515,9 @@ CHAT_TEMPLATES = [
     "{{ messages.__class__ }}", "{{ ''.__class__.__mro__ }}", "{{ raise_exception('no') }}",
     "{{ '%1000000000d' % 1 }}", "{{ 'a' * 1000000000 }}", "{{ 2 ** 1000000000 }}", "{% for %}",
     "{{ '{:1000000000}'.format(1) }}", "{{ lipsum(1000000000) }}", "{{ nope.nope }}", "{{",
+    "{% for m in messages %}{{ m.role }}: {{ m.content[:12] }}{% endfor %}",
+    "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
+    "{% for m in messages if m.role != 'user' %}{{ m.content }}{% endfor %}",
     "{{ raise_exception('" + ESCAPES + "') }}", "{{ messages[9].content }}", "\x00",
 ]  # fmt: skip
 
@@ -473,6 +536,39 @@ def models() -> Iterator[Case]:
         "num_attention_heads is 0": _config(num_attention_heads=0),
         "vocab_size is a text": _config(vocab_size="x"),
         "max_position_embeddings is a text": _config(max_position_embeddings="x"),
+        "hidden_size of another model": _config(hidden_size=64),
+        "hidden_size is huge": _config(hidden_size=10**30),
+        "heads of another model": _config(num_attention_heads=8),
+        "num_key_value_heads is 0": _config(num_key_value_heads=0),
+        "too many layers": _config(num_hidden_layers=3),
+        "a million layers": _config(num_hidden_layers=10**6),
+        "too few layers": _config(num_hidden_layers=1),
+        "no layers": _config(num_hidden_layers=0),
+        "vocab_size of another model": _config(vocab_size=300),
+        "an unknown activation": _config(hidden_act=ESCAPES),
+        "an unknown rope_type": _config(rope_parameters={"rope_type": "x", "rope_theta": 1.0}),
+        "an unknown dtype": _config(dtype=ESCAPES),
+        "unknown layer_types": _config(layer_types=[ESCAPES, "x"]),
+        "a norm that gives NaN": _config(rms_norm_eps=-1e9),
+        "model_type of images": _config(model_type="vit"),
+        "model_type of an encoder": _config(model_type="bert"),
+        "model_type of code": _config(model_type="mine", auto_map={"AutoConfig": "mine.Mine"}),
+        "an unknown quantization": _config(quantization_config={"quant_method": ESCAPES}),
+        "a quantization by name": _config(quantization_config={"quant_method": "gptq", "bits": 4}),
+        "quantization is a list": _config(quantization_config=[1]),
+        "generation config is a list": _replaced("generation_config.json", b"[]"),
+        "an adapter for a model": _replaced("adapter_config.json", b"{}"),
+        "weights with NaN": _tensors("model.layers.1.mlp.up_proj.weight", float("nan")),
+        "weights with infinities": _tensors("model.norm.weight", float("inf")),
+        "weights that lack a tensor": _tensors("model.layers.1.mlp.up_proj.weight", None),
+        "index is no JSON": _index("{"),
+        "index is deep": _index("[" * 99999),
+        "index is a list": _index("[]"),
+        "index is empty": _index('{"weight_map": {}}'),
+        "index names what is gone": _index('{"weight_map": {"a": "gone.safetensors"}}'),
+        "index leads out": _index('{"weight_map": {"a": "../part.safetensors"}}'),
+        "index leads to /etc": _index('{"weight_map": {"a": "/etc/passwd"}}'),
+        "index names escapes": _index(json.dumps({"weight_map": {"a": ESCAPES}})),
         "config is a list": _replaced("config.json", b"[]"),
         "config is a text": _replaced("config.json", b'"x"'),
         "config is empty": _replaced("config.json", b""),

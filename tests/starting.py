@@ -21,7 +21,7 @@ def unedited(starter: Starter) -> tuple[Task, tuple[Row, ...], Split]:
         rows, task=task, train=use.train, validation=recipe.validation, test=recipe.test, seed=0
     )
     for template in task.templates:
-        for row in rows:
+        for row in rows[:40]:  # each label is among them, wherever rows are dealt by turns
             example = render_example(task, template, row)
             assert example.target
             assert not example.choices or example.target in example.choices

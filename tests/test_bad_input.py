@@ -158,6 +158,20 @@ def test_a_mistake_of_a_template_is_told_once(refused, folder: Path):
     assert "more examples" in said
 
 
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [
+        ("{% for k, v in row.items() %}{{ k }}: {{ v }}{% endfor %}", "whole row"),
+        ("{{ text }} {{ hint }}", "template 'ask': the prompt shows the answer (56 of 56 rows)"),
+    ],
+)
+def test_the_label_in_the_prompt(refused, folder: Path, prompt: str, says: str):
+    task = TASK.replace("Is it positive or negative?\\n{{ text }}", prompt)
+    Path("moods.yaml").write_text(f"{task}fields: {{hint: \"'(' ~ mood ~ ')'\"}}\n", "utf-8")
+    assert says in refused()
+    assert instil("tasks", "test", "moods.yaml").exit_code == 2
+
+
 # --- models ------------------------------------------------------------------------------------
 
 
@@ -231,6 +245,21 @@ def test_a_chat_template_that_takes_no_system_turn(refused, broken: Path):
     assert "system: merge" in said
 
 
+@pytest.mark.parametrize(
+    ("turn", "what"),
+    [
+        ("{{ m.content[:20] if m.role == 'user' else m.content }}", "the user's text"),
+        ("{{ m.content if m.role == 'user' else m.content[:20] }}", "the answer"),
+    ],
+)
+def test_a_chat_template_that_drops_some_of_a_row(refused, broken: Path, turn: str, what: str):
+    turns = "{% for m in messages %}" + turn + "<|im_end|>{% endfor %}"
+    (broken / "chat_template.jinja").write_text(turns, encoding="utf-8")
+    said = refused("model=./model")
+    assert "the model's chat template leaves out some of" in said
+    assert what in said
+
+
 def test_a_tokenizer_of_another_model(folder: Path, broken: Path):
     tokenizer = json.loads((broken / "tokenizer.json").read_text(encoding="utf-8"))
     tokenizer["model"]["vocab"]["zzz"] = 4000
@@ -292,6 +321,15 @@ def test_a_damaged_or_missing_model_of_a_run(run: Path):
     assert "model/adapter_model.safetensors" in told(instil("predict", run, "hi"))
     shutil.rmtree(run / "model")
     assert "run/model is gone" in told(instil("export", run, "out"))
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("merge", [(), ("--merge",)])
+def test_a_link_in_a_model_is_not_exported(run: Path, merge: tuple[str, ...]):
+    Path("secret.txt").write_text("secret", encoding="utf-8")
+    (run / "model" / "notes.txt").symlink_to(Path("secret.txt").resolve())
+    said = told(instil("export", run, "out", *merge))
+    assert "run/model/notes.txt: a link in a run's model is not exported" in said
     assert not Path("out").exists()
 
 

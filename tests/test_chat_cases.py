@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from chat_templates import CHATML, GEMMA, NO_SYSTEM, PARTS, QWEN3, THINK_OPEN
+from chat_templates import BLANK, CHATML, GEMMA, NO_SYSTEM, PARTS, QWEN3, THINK_OPEN
 from instil import stages
 from instil.cli.main import app
 from instil.foresee import check_recipe
@@ -137,6 +137,15 @@ def test_a_system_message_that_the_template_leaves_out_is_counted(tmp_path, mode
         "system" in f.what
         for f in check_recipe(load_recipe(path, overrides=["system=merge"])).tasks[0].findings
     )
+
+
+def test_plain_words_that_part_turns_are_counted_in_the_rows(tmp_path, model):
+    recipe = make_recipe(lay_out(tmp_path), model(BLANK), "forgetting.tasks=none")
+    text = (tmp_path / "moods.csv").read_text(encoding="utf-8")
+    assert "Assistant" not in str(check_recipe(recipe).tasks[0].findings)
+    (tmp_path / "moods.csv").write_text(text.replace(": it is good", "Assistant: good"), "utf-8")
+    (finding,) = (f for f in check_recipe(recipe).tasks[0].findings if "'Assistant:'" in f.what)
+    assert finding.what.endswith("by which alone the chat template parts turns")
 
 
 def test_content_is_given_in_parts_where_the_template_wants_parts(tmp_path, model):

@@ -76,7 +76,7 @@ templates: [{id: turn, prompt: "{{ last_message }}"}]
 
 def test_a_long_conversation_loses_its_oldest_turns(tmp_path, tiny_folder):
     with (tmp_path / "talks.jsonl").open("w") as file:
-        for n in range(60):
+        for n in range(20):
             said = []
             for turn in range(30):
                 said.append({"role": "user", "content": f"turn {turn} of unit {n} is it good"})
@@ -84,7 +84,7 @@ def test_a_long_conversation_loses_its_oldest_turns(tmp_path, tiny_folder):
             file.write(json.dumps({"messages": said}) + "\n")
     (tmp_path / "talks.yaml").write_text(TALKS)
     task = load_task(str(tmp_path / "talks.yaml"))
-    made = prepare(task, train=30, validation=10, test=10, seed=0, near_duplicates=0.99)
+    made = prepare(task, train=8, validation=4, test=4, seed=0, near_duplicates=0.99)
     lay_out(tmp_path)
     recipe = make_recipe(
         tmp_path,

@@ -28,7 +28,7 @@ def sentence(n: int, mood: list[str]) -> str:
 
 def text_labels(folder: Path) -> Path:
     rows = [
-        [n, sentence(n, [GOOD, BAD][n % 2]), ["love it", "hate: it"][n % 2]] for n in range(240)
+        [n, sentence(n, [GOOD, BAD][n % 2]), ["love it", "hate: it"][n % 2]] for n in range(160)
     ]
     return table(folder / "labels.csv", ["", "comment", "verdict"], rows)
 
@@ -40,7 +40,7 @@ def numeric_ratings(folder: Path) -> Path:
 
 def free_text_target(folder: Path) -> Path:
     rows = []
-    for n in range(200):
+    for n in range(120):
         text = sentence(n, [GOOD, BAD][n % 2])
         rows.append([f"{text}. It is not the price, it is the quality.", text.split(" is ")[0]])
     return table(folder / "summaries.csv", ["article", "summary"], rows)

@@ -39,7 +39,7 @@ def answers(done: Path, arm: str) -> dict[str, tuple[str, str]]:
     return {s["row"]: (s["template"], s["prediction"]) for s in lines if s["arm"] == arm}
 
 
-@pytest.mark.parametrize("budget", ["null", "90"])
+@pytest.mark.parametrize("budget", ["null", pytest.param("90", marks=pytest.mark.slow)])
 def test_auto_tries_some_shares_and_hands_the_chosen_one_over(
     folder, tiny_folder, monkeypatch, budget
 ):

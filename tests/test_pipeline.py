@@ -1,6 +1,7 @@
 """The whole story on a tiny model: run, stop, resume, load without instil, predict, export."""
 
 import csv
+import html
 import itertools
 import json
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from instil import stages, training
+from instil import api, stages, training
 from instil.compare import forgetting
 from instil.errors import DataError, RunError, TaskError
 from instil.pipeline import compare_runs, rebuild_report
@@ -168,7 +169,7 @@ def test_a_mistake_leaves_nothing_half_written(folder, tiny_folder):
     assert not (folder / "run").exists()
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
 def test_plain_transformers_and_peft_get_the_scored_predictions(folder, tiny_folder, method):
     """The model folder serves without instil: same template, same stop, same answers."""
     from peft import PeftModel
@@ -216,6 +217,7 @@ def test_a_free_text_task_is_generated_and_scored(folder, tiny_folder):
     assert {r.scoring for r in task.ladder} == {"generated"}
 
 
+@pytest.mark.slow
 def test_two_tasks_in_one_run(folder, tiny_folder):
     path = folder / "two.yaml"
     make_recipe(folder, tiny_folder)
@@ -240,12 +242,12 @@ def test_predict_chat_and_export(done, tmp_path):
     assert [line["text"] for line in lines] == [r for r in rows.read_text().splitlines()[1:]]
     assert all(sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-3) for line in lines)
     assert all(line["prediction"] in line["probabilities"] for line in lines)
-    rows.write_text('text,note\n,"a, b"\nbook 2: it is bad,c\n')
+    rows.write_text('text,note\n,"a, b"\nbook 2: it is bad,=1+1\n-2.5,+3 %\n')
     table = predict_file(done, rows=rows, out=tmp_path / "out.csv")
-    assert table.empty == (f"{rows}:2",)
+    assert (table.empty, table.formulas) == ((f"{rows}:2",), 1)
     with table.path.open(newline="") as file:
-        first, _ = csv.DictReader(file)
-    assert first["note"] == "a, b"
+        first, second, _ = csv.DictReader(file)
+    assert (first["note"], second["note"]) == ("a, b", "=1+1")
     assert first["prediction"] in json.loads(first["probabilities"])
     rows.write_text("wrong\nx\n")
     with pytest.raises(TaskError, match="text"):
@@ -273,6 +275,34 @@ def test_predict_chat_and_export(done, tmp_path):
     assert AutoTokenizer.from_pretrained(merged).chat_template
     copied = export(done, out=tmp_path / "adapter", merge=False)
     assert (copied / "adapter_config.json").exists()
+
+
+def test_a_run_from_python(done: Path) -> None:
+    made = api.load(done)
+    assert made.verdict == load_summary(done).verdict
+    assert made.report.is_file()
+    texts = ["phone 1: it is good and great", "book 2: it is bad and sad"]
+    answers = made.predict(texts)
+    assert answers == made.predict([{"text": text} for text in texts])
+    assert all(answer["prediction"] in answer["probabilities"] for answer in answers)
+    assert made.predict(texts[0]) == answers[:1]
+    (same,) = made.compare(made)
+    assert (same.difference, same.n) == (0, load_summary(done).tasks[0].rows["test"])
+    shown = made._repr_html_()
+    assert all(html.escape(arm.label) in shown for arm in made.results.tasks[0].arms)
+    with pytest.raises(TaskError, match="text"):
+        made.predict([{"wrong": "x"}])
+    with pytest.raises(RunError):
+        api.load(done / "state")
+
+
+def test_a_recipe_that_was_run_is_not_run_again(done: Path) -> None:
+    recipe = done.parent / "recipe.yaml"
+    before = (done / "summary.json").stat().st_mtime_ns
+    made = api.run(recipe, changes=["dtype=float32"], folder=done, again=True)
+    assert made == api.load(done)
+    assert (done / "summary.json").stat().st_mtime_ns == before
+    assert api.check(recipe, changes=["forgetting.tasks=none"]).tasks[0].task == "moods"
 
 
 def test_the_report_is_rebuilt_from_the_figures(done):

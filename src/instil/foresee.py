@@ -17,11 +17,11 @@ from instil.encode.alike import label_findings
 from instil.encode.chat_findings import chat_findings
 from instil.fitting import fit_context
 from instil.footprint import memory_line, memory_needed, sizes_of
-from instil.preflight import preflight, without_adapter
+from instil.preflight import TRIED, preflight, without_adapter
 from instil.recipe import Recipe
 from instil.replaying import planned_replay
 from instil.results import LeftOut, MixLine
-from instil.stages import base_proof, chat_rules, prepare_all
+from instil.stages import base_proof, chat_rules, find_base, prepare_all
 from instil.types import Part, Piece
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 PREVIEWS = 3
 FEW_ROWS = 100
-TRIED = 200  # training rows that every template is tried on
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +90,10 @@ def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None)
     Raises:
         InstilError: Whatever would stop the run.
     """
-    from instil.model.load import load_tokenizer, resolve_model
+    from instil.model.load import load_tokenizer
 
     rows = prepare_all(recipe)
-    folder = replace(resolve_model(recipe.model, say=say), chat=chat_rules(recipe, rows))
+    folder = find_base(recipe, chat_rules(recipe, rows), say=say)
     chat = load_tokenizer(folder)
     data = fit_context(recipe, folder, rows)
     training = planned_replay(recipe, folder, data, preflight(recipe, folder, data))

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from instil.data.answer_shown import can_show
 from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData
 from instil.data.registry import load_rows
+from instil.data.templatecheck import Level, check_templates
 from instil.errors import DataError, InstilError, ModelError, Problem, RecipeError, nearest
 from instil.recipe import Method, Recipe
 from instil.results import LeftOut
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from instil.encode.plan import TrainingData
     from instil.model.load import ModelFolder
 
+TRIED = 200
+"""Training rows whose prompts are looked at for the answer."""
 LONGEST = 5
 """Rows of a task, the longest ones, whose prompts are measured."""
 
@@ -54,20 +59,55 @@ def preflight(recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]) -> 
         lambda: _replayed_tasks(recipe, data),
         lambda: _four_bits(recipe),
         lambda: _chat_template(recipe, chat),
+        lambda: _own_tokenizer(folder, chat),
         lambda: _kl_places(recipe, folder),
         lambda: _layers(recipe, folder),
         lambda: _max_length(recipe, folder),
     ]
+    checks += [lambda d=d: _hidden_answers(d) for d in data]  # type: ignore[misc]
     _all(checks)
     training = encoded_training(recipe, data, chat)
+    _all([lambda d=d: _rows_shown(d, chat) for d in data])  # type: ignore[misc]
     _all([lambda d=d: _prompts_fit(recipe, d, folder, chat) for d in data])  # type: ignore[misc]
     return training
+
+
+def _hidden_answers(data: TaskData) -> None:
+    """Refuse templates whose prompts show the answer."""
+    rows, task = data.train[:TRIED], data.task
+    shown = [t for t in (*data.templates, *data.held_out) if can_show(task, t)]
+    problems = [
+        Problem(
+            f"template {found.template!r}: {found.what} ({found.count} of {found.of} rows)",
+            where=found.places[0],
+            fix=found.fix,
+        )
+        for found in check_templates(replace(task, templates=tuple(shown)), rows)
+        if found.level is Level.ERROR and found.places
+    ]
+    if problems:
+        raise DataError(*problems)
 
 
 def _chat_template(recipe: Recipe, chat: ChatFormat) -> None:
     if recipe.chat_template and chat.encoder_decoder:
         what = "an encoder-decoder model has no turns, and takes no chat template"
         raise RecipeError(Problem(what, where="chat_template", fix="leave it out"))
+
+
+def _own_tokenizer(folder: ModelFolder, chat: ChatFormat) -> None:
+    from instil.model.adapter import skeleton
+    from instil.model.soundness import require_own_tokenizer
+
+    rows = skeleton(folder).get_input_embeddings().weight.shape[0]
+    require_own_tokenizer(folder.path, chat, rows=rows)
+
+
+def _rows_shown(data: TaskData, chat: ChatFormat) -> None:
+    """Write the longest training row by each template of the task, and look for it in the text."""
+    row = max(data.train, key=_size)
+    for template in (*data.templates, *data.held_out):
+        chat.require_shown(render_example(data.task, template, row))
 
 
 def _four_bits(recipe: Recipe) -> None:

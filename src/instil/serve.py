@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -148,6 +149,8 @@ class Predicted:
     """How many rows were answered."""
     empty: tuple[str, ...] = ()
     """The places of rows with an empty text, which were answered all the same."""
+    formulas: int = 0
+    """Cells of a table that a spreadsheet would compute; they are written as they are."""
 
 
 def predict_file(
@@ -174,32 +177,84 @@ def predict_file(
             place of.
         TaskError: It lacks a column that the template asks for.
     """
-    from instil.evaluate.suite import answer
-
     asked = _asking(folder, template)
     source = SourceSpec(str(rows), encoding=encoding or _usual_encoding(asked.task))
     places, columns = zip(*read_table(source), strict=True)
     _refuse_columns(columns[0], where=str(rows))
+    answered = _answered(folder, asked, columns, places=places)
+    lines = [{**c, **a.answer} for c, a in zip(columns, answered, strict=True)]
+    write_whole(out, _written(lines, out.suffix.lower()).encode())
+    empty = tuple(a.place for a in answered if a.is_empty)
+    table = out.suffix.lower() in _DELIMITERS
+    return Predicted(out, len(lines), empty, _formulas(lines) if table else 0)
+
+
+def predict_rows(
+    folder: Path,
+    rows: Sequence[Mapping[str, object] | str],
+    *,
+    template: str = "",
+    loaded: LoadedModel | None = None,
+) -> list[dict[str, object]]:
+    """Answer rows, each a mapping with the columns of the run's task, or its text alone.
+
+    Args:
+        folder: A finished run.
+        rows: What to answer.
+        template: As in `predict_file`.
+        loaded: The run's model as `load_run_model` returned it; None: it is loaded.
+
+    Returns:
+        For each row `prediction`; with choices also `probabilities` and, where the task has
+        `labels`, `prediction_value`; without choices `stopped`.
+
+    Raises:
+        RunError, DataError, TaskError: As `predict_file`.
+    """
+    asked = _asking(folder, template)
+    columns = [{asked.task.text: row} if isinstance(row, str) else row for row in rows]
+    places = [f"row {number}" for number in range(1, len(rows) + 1)]
+    return [a.answer for a in _answered(folder, asked, columns, places=places, loaded=loaded)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """A row's answer."""
+
+    place: str
+    answer: dict[str, object]
+    is_empty: bool
+    """Whether the row has an empty text."""
+
+
+def _answered(
+    folder: Path,
+    asked: _Asking,
+    columns: Sequence[Mapping[str, object]],
+    *,
+    places: Sequence[str],
+    loaded: LoadedModel | None = None,
+) -> list[_Answered]:
+    """Ask all rows through the template, and let the model answer them together."""
+    from instil.evaluate.suite import answer
+
     fields = [_derived(asked, c, where=place) for place, c in zip(places, columns, strict=True)]
     examples = [
         _ask(asked, each, number, where=place)
         for number, (place, each) in enumerate(zip(places, fields, strict=True), start=1)
     ]
-    loaded = load_run_model(folder)
+    loaded = loaded or load_run_model(folder)
     require_room(loaded, {place: e.messages for place, e in zip(places, examples, strict=True)})
     made = answer(loaded, examples, max_new_tokens=asked.task.max_new_tokens)
-    answered = [
-        {**c, **_answer_fields(asked.task, e, p)}
-        for c, e, p in zip(columns, examples, made, strict=True)
-    ]
-    write_whole(out, _written(answered, out.suffix.lower()).encode())
     text = asked.task.text
-    empty = (
-        place
-        for place, each in zip(places, fields, strict=True)
-        if text in each and not plain(each[text])
-    )
-    return Predicted(out, len(answered), tuple(empty))
+    return [
+        _Answered(
+            place,
+            _answer_fields(asked.task, example, prediction),
+            text in each and not plain(each[text]),
+        )
+        for place, each, example, prediction in zip(places, fields, examples, made, strict=True)
+    ]
 
 
 def _usual_encoding(task: Task) -> str:
@@ -224,6 +279,13 @@ def _refuse_columns(columns: Mapping[str, object], *, where: str) -> None:
         )
 
 
+def _formulas(rows: Sequence[Mapping[str, object]]) -> int:
+    """Count the texts that a spreadsheet takes for formulas; a number with a sign is none."""
+    texts = (value for row in rows for value in row.values() if isinstance(value, str))
+    return sum(bool(_FORMULA.match(text)) for text in texts)
+
+
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,]+\s*%?\Z)")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -425,13 +487,14 @@ def export(folder: Path, *, out: Path, merge: bool) -> Path:
         merge: Fold the adapter into the base weights: one plain transformers model.
 
     Raises:
-        RunError: The folder is no finished run.
+        RunError: The folder is no finished run, or its model holds links.
     """
     load_summary(folder)
     if not (folder / "model").is_dir():
         raise RunError(
             Problem(f"{folder / 'model'} is gone", fix="bring it back, or make the run anew")
         )
+    _refuse_links(folder / "model")
     require_whole(folder)
     if not merge:
         shutil.copytree(folder / "model", out)
@@ -442,3 +505,20 @@ def export(folder: Path, *, out: Path, merge: bool) -> Path:
     save_model(merged(load_run_model(folder)), out)
     shutil.copy(folder / "model" / "README.md", out / "README.md")
     return out
+
+
+def _refuse_links(model: Path) -> None:
+    """Refuse links in a model's folder: what they lead to would be copied, whatever it is."""
+    links = [path for path in sorted(model.rglob("*")) if path.is_symlink()]
+    if links:
+        raise RunError(
+            *(
+                Problem(
+                    "a link in a run's model is not exported",
+                    where=str(link),
+                    found=f"it leads to {link.readlink()}",
+                    fix="put the file itself there, or take the link out",
+                )
+                for link in links[:3]
+            )
+        )

@@ -292,11 +292,11 @@ def find_model(bench: Bench, rows: Sequence[TaskData]) -> ModelFolder:
         bench: The run.
         rows: Its tasks: whether their answers have thoughts.
     """
-    from instil.model.load import fingerprint, folder_bytes, resolve_model
+    from instil.model.load import fingerprint, folder_bytes
 
     rules = chat_rules(bench.recipe, rows, date=_day(bench.run))
     with bench.stage("model"):
-        found = replace(resolve_model(bench.recipe.model, say=bench.say), chat=rules)
+        found = find_base(bench.recipe, rules, say=bench.say)
         bench.say(
             memory_line(memory_needed(bench.recipe, sizes_of(found)), device=bench.recipe.device)
         )
@@ -312,6 +312,19 @@ def find_model(bench: Bench, rows: Sequence[TaskData]) -> ModelFolder:
     chat = {**asdict(rules), "template": Path(rules.template).name}
     bench.run.note(model=facts, chat=chat, chat_template=chat_origins(found))
     return found
+
+
+def find_base(recipe: Recipe, rules: ChatRules, *, say: Callable[[str], None]) -> ModelFolder:
+    """Find the base model, and make sure that it can be loaded.
+
+    Raises:
+        ModelError: There is none, or it cannot be loaded.
+    """
+    from instil.model.load import require_loadable, resolve_model
+
+    folder = replace(resolve_model(recipe.model, say=say), chat=rules)
+    require_loadable(folder, say=say)
+    return folder
 
 
 def note_chat(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> None:

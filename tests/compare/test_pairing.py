@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from instil.compare.pairing import by_row, compare, example_groups, pair_key, row_groups
+from instil.compare.pairing import by_row, compare, pair_key, row_groups
 from instil.errors import RunError
 from instil.types import Example
 
@@ -118,7 +118,6 @@ def test_by_row_pairs_arms_with_different_templates() -> None:
     found = compare(a, b, a="a", b="b", metric="accuracy", groups=row_groups(mine))
     assert (found.n, found.b_only, found.a_only) == (6, 3, 0)
     assert row_groups(mine)[pair_key(mine[5])] == "t/g1"
-    assert example_groups(mine)["t/5/one"] == "t/g1"
 
 
 def test_by_row_averages_templates_and_refuses_strangers() -> None:

@@ -5,7 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from instil.compare.verdict import Outcome, difference_text, not_learnt, outcome, outcomes, verdict
+from instil.compare.verdict import (
+    Outcome,
+    could_show,
+    ends,
+    not_learnt,
+    outcome,
+    outcomes,
+    signed,
+    verdict,
+)
 from instil.results import Alarm, Arm, Costs, GuardResult, Learnt, TaskResult, TrainingSummary
 from instil.types import Comparison, Estimate, Summary, TaskLook
 
@@ -233,8 +242,10 @@ def test_a_small_loss_among_many_guard_tasks_does_not_survive_holm() -> None:
         ),
     ],
 )
-def test_difference_text(comparison: Comparison, expected: str) -> None:
-    assert difference_text(comparison) == expected
+def test_a_difference_in_words(comparison: Comparison, expected: str) -> None:
+    shown = outcome(comparison)
+    text = f"{signed(comparison)} ({ends(comparison)}), {shown}"
+    assert text + could_show(comparison) * (shown is Outcome.NOT_SHOWN) == expected
 
 
 def test_an_interval_that_ends_in_zero_shows_nothing() -> None:

@@ -145,6 +145,24 @@ def test_a_damaged_archive_is_one_clear_error(tmp_path, mode):
         unpack(archive, "a", into=tmp_path / "out")
 
 
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("share", [0.3, 0.95, "the last bytes"])
+def test_a_cut_archive_is_no_whole_one(tmp_path, mode, share):
+    members = {name: random.Random(name).randbytes(40_000) for name in ("a", "b")}
+    archive = make_tar(tmp_path / "x.archive", members, mode)
+    content = archive.read_bytes()
+    archive.write_bytes(content[: -2 if share == "the last bytes" else int(share * len(content))])
+    with pytest.raises(DataError, match=r"x\.archive: .* ended before the end"):
+        unpack(archive, "a", into=tmp_path / "out")
+
+
+def test_a_tar_that_is_cut_between_two_members_is_no_whole_one(tmp_path):
+    archive = make_tar(tmp_path / "x.tar", {"p/a": bytes(512), "p/b": bytes(512)}, "w")
+    archive.write_bytes(archive.read_bytes()[:1024])
+    with pytest.raises(DataError, match=r"x\.tar: .* cut off"):
+        unpack(archive, "p/", into=tmp_path / "out")
+
+
 def test_what_is_no_archive_is_said_to_be_none(tmp_path):
     (tmp_path / "x.zip").write_text("hello")
     with pytest.raises(DataError, match="not an archive"):

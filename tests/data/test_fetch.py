@@ -121,6 +121,27 @@ def test_a_folder_is_fetched_whole_after_one_of_its_files():
     assert found == ["a.csv", "deep/b.csv"]
 
 
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "from before there were sums"])
+def test_a_cached_member_that_is_no_longer_whole_is_unpacked_anew(damage):
+    whole = fetch().read_bytes()
+    member, folder, kept = fetch(), fetch("rows/data/"), {}
+    for path in (member, folder / "a.csv"):
+        if damage == "cut":
+            path.write_bytes(whole[: len(whole) // 2])
+        elif damage == "changed":
+            path.write_bytes(whole[::-1])
+        elif damage == "gone":
+            path.unlink()
+        else:
+            kept = {path: path.stat().st_ino for path in (member, folder / "a.csv")}
+            for sums in cache_dir().rglob("*.sum"):
+                sums.unlink()
+    nobody = FakeIndex({})
+    assert fetch(index=nobody).read_bytes() == whole
+    assert (fetch("rows/data/", index=nobody) / "a.csv").read_bytes() == whole
+    assert all(path.stat().st_ino == node for path, node in kept.items())
+
+
 def test_an_archive_within_an_archive():
     assert fetch("rows/inner.tar.gz!/inner/c.txt").read_bytes() == b"deep"
     assert len(list(fetch("rows/inner.tar.gz!/inner/").iterdir())) == 2

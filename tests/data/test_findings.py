@@ -7,6 +7,7 @@ import pytest
 from instil.data.audit import read_text, repeats_of, repeats_within
 from instil.data.findings import Finding, audit_rows
 from instil.data.prepare import TaskData
+from instil.tasks.template import evaluate
 from instil.types import Part, Removed, Row, SourceSpec, Split, Task, Template
 
 TASK = Task(
@@ -116,6 +117,25 @@ def test_rare_and_lopsided_labels():
     data = make(train)
     assert found(data, "rare in train: bad").examples == ("bad: 1 row of 30",)
     assert found(data, "97 % of the training rows are 'good'").count == 29
+
+
+@pytest.mark.parametrize(
+    ("other", "steps", "difference"),
+    [
+        ("Good", "lower", "upper and lower case alone"),
+        ("go\u200bod", "tidy", "invisible characters alone"),
+        ("\uff27ood", "tidy | lower", "invisible characters, or in upper and lower case alone"),
+    ],
+)
+def test_labels_that_are_told_apart_by_what_a_reader_hardly_sees(other, steps, difference):
+    plain = rows("train", *distinct(20))
+    odd = tuple(replace(row, fields={**row.fields, "label": other}) for row in plain[1:4:2])
+    task = replace(TASK, choices=("bad", "good", other))
+    finding = found(make((plain[0], *odd, *plain[4:]), task=task), "classes of their own")
+    assert difference in finding.what
+    assert finding.examples == (f"'good': 8 rows, {other!a}: 2 rows",)
+    assert f"`label: label | {steps}`" in finding.fix
+    assert evaluate(f"label | {steps}", {"label": other}, where="") == "good"
 
 
 def test_a_field_that_where_wants_empty_is_no_finding():

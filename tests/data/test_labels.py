@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import pytest
 
 from instil.data.columns import Column
-from instil.data.labels import Labels, class_labels, is_filled, quoted, rating_labels, spelt
+from instil.data.labels import Labels, class_labels, is_filled, rating_labels
 from instil.data.registry import plain
-from instil.tasks.template import evaluate, render
+from instil.tasks.template import evaluate, quoted, render, spelt
 
 
 def column(values: Iterable[object], name: str = "the value") -> Column:
@@ -49,6 +49,18 @@ def test_labels_that_differ_in_case_are_one() -> None:
     ]
     assert label_of(labels, None) is None
     assert label_of(labels, "  ") is None
+
+
+def test_labels_that_differ_in_what_cannot_be_seen_are_one() -> None:
+    values = ["caf\u00e9", "cafe\u0301", "caf\u00e9\u200b", "tea  room", "tea\u00a0room"] * 5
+    labels = class_labels(column(values), field="made")
+    assert labels.counts == {"caf\u00e9": 15, "tea room": 10}
+    assert labels.notes == (
+        "labels that differ in blanks, Unicode form or invisible characters are taken as one",
+    )
+    assert {label_of(labels, value) for value in values} == {"caf\u00e9", "tea room"}
+    both = class_labels(column([*values, "Caf\u00e9"]), field="made")
+    assert label_of(both, "CAFE\u0301") == "caf\u00e9"
 
 
 def test_rare_labels_are_left_out() -> None:

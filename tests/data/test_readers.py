@@ -243,6 +243,27 @@ def test_bad_csv_rows_are_skipped_each_with_its_place(tmp_path):
     assert "byte 0xE9" in bad[3]
 
 
+@pytest.mark.parametrize(("name", "part"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_a_byte_of_value_0_is_refused_with_its_place(tmp_path, name, part):
+    lines = (f"text{part}label", f"a{part}1", f"b\0c{part}2", f"d{part}3\0")
+    (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
+    found = problem(name, tmp_path)
+    assert (found.what, found.where) == ("a byte of value 0 in cell 1", f"{name}:3")
+    rows, bad = skipped(name, tmp_path)
+    assert [row["text"] for row in rows] == ["a"]
+    assert [line.partition(": ")[0] for line in bad] == [f"{name}:3", f"{name}:4"]
+    (tmp_path / name).write_text(f"te\0xt{part}label\na{part}1\n", encoding="utf-8")
+    assert problem(name, tmp_path).where == f"{name}:1"
+    (tmp_path / name).write_text(f"text{part}label\na{part}1\n", encoding="utf-16-le")
+    assert "utf-16-le" in problem(name, tmp_path).fix
+
+
+def test_a_packing_that_is_not_read_says_what_to_do(tmp_path):
+    (tmp_path / "a.csv.zst").write_bytes(b"\x28\xb5\x2f\xfd")
+    found = problem("a.csv.zst", tmp_path)
+    assert (found.found, found.fix) == (".zst", "unpack it first, or pack it as .gz, .bz2 or .xz")
+
+
 def test_a_quote_that_swallows_the_rest_is_never_skipped(tmp_path):
     (tmp_path / "a.csv").write_text('text,label\na,1\nb,"2\nc,3\n')
     with pytest.raises(DataError, match="never closed"):

@@ -213,6 +213,20 @@ def test_unknown_labels_come_with_the_nearest_choice_all_at_once(source):
     assert "allowed: bad, good" in misspelt
 
 
+@pytest.mark.parametrize(
+    ("label", "fix"),
+    [("go\u200bod", "label | tidy"), ("\uff27OOD", "label | tidy | lower")],
+)
+def test_a_label_that_only_looks_like_a_choice_comes_with_the_expression_that_makes_it_one(
+    source, label, fix
+):
+    source({"text": "a", "label": label})
+    (told,) = problems(TASK)
+    assert told.endswith(f"under `fields` in the task file: label: {fix}")
+    task = replace(TASK, fields={"label": fix})
+    assert load_rows(task).rows[0].fields["label"] == "good"
+
+
 def test_the_fix_for_upper_case_works(source):
     source({"text": "a", "label": "GOOD"})
     task = replace(TASK, fields={"label": "label | lower"})
@@ -289,10 +303,11 @@ def test_limit_reads_no_further(monkeypatch):
     assert [row.id for row in load_rows(TASK, limit=3).rows] == ["1", "2", "3"]
 
 
-def test_a_real_file_is_read(tmp_path):
+def test_a_real_file_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "reviews.csv"
     path.write_text('text,label\n"A joy, really.",good\nNo.,bad\n', encoding="utf-8")
-    loaded = load_rows(TASK, base=tmp_path)
+    loaded = load_rows(TASK)
     assert [row.fields["text"] for row in loaded.rows] == ["A joy, really.", "No."]
     assert loaded.rows[0].place.endswith("reviews.csv:2")
 

@@ -149,4 +149,4 @@ def test_init_works_unedited_on_a_workbook(tmp_path: Path, sheet: str) -> None:
     task, loaded, _ = unedited(starter)
     assert len(loaded) == 60
     assert task.choices == ("yes", "no")
-    assert load_task(starter.task_file.name, base=tmp_path).id == ("Reviews" if sheet else "book")
+    assert load_task(str(starter.task_file)).id == ("Reviews" if sheet else "book")

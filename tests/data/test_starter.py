@@ -183,6 +183,22 @@ def test_nothing_is_written_for_bad_data(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["r.csv"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["../x", "/tmp/x", "a/b", "a\\b", "C:x", "", "  ", ".", "..", "...", "a.b", "-x", "con", "NUL",
+     "lpt1", "a\0b", "a\x1b[31m", "\u202ea", "x" * 101],
+)  # fmt: skip
+def test_a_name_that_is_no_name_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    data = write_csv(tmp_path / "r.csv", {"text": texts(60), "label": cycle(["a", "b"], 60)})
+    with pytest.raises(DataError, match="--name: this cannot be a task's name"):
+        write_starter(data, folder=folder, wishes=Wishes(), name=name)
+    assert [path.name for path in tmp_path.rglob("*.yaml")] == []
+    starter = write_starter(data, folder=folder, wishes=Wishes(), name="who wrote-it_2")
+    assert starter.task_file.name == "who_wrote-it_2.task.yaml"
+
+
 def test_the_rows_are_found_from_the_task_file(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "work").mkdir()
@@ -255,7 +271,7 @@ def test_conversations_with_tools_are_asked_with_them(tmp_path: Path) -> None:
     data = tmp_path / "shop.jsonl"
     data.write_text("\n".join(lines), encoding="utf-8")
     starter = write_starter(data, folder=tmp_path, wishes=Wishes())
-    task = load_task("shop.task.yaml", base=tmp_path)
+    task = load_task(str(starter.task_file))
     assert (task.tools, task.calls, task.history) == ("tools", "completion_calls", "history")
     rows = load_rows(task).rows
     assert len(rows) == 40

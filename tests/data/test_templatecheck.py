@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from instil.data.templatecheck import Level, TemplateFinding, check_templates
+from instil.tasks.template import evaluate
 from instil.types import Role, Row, SourceSpec, Task, Template
 
 TASK = Task(
@@ -76,3 +79,77 @@ def test_templates_that_render_alike_and_prompts_without_the_row():
         ("other", Level.WARNING),
     ]
     assert "'plain'" in found[1].what
+
+
+def shown(prompt: str, **changes) -> list[tuple[str, Level, int]]:
+    """What is found of one template whose rows bring the derived fields with them."""
+    task = replace(TASK, **changes)
+    rows = [replace(row, fields={**row.fields, **_derived(task, row)}) for row in ROWS]
+    template = replace(TASK.templates[0], prompt=prompt)
+    found = check_templates(replace(task, templates=(template,)), rows)
+    return [(f.what, f.level, f.count) for f in found]
+
+
+def _derived(task: Task, row: Row) -> dict[str, object]:
+    made = dict(row.fields)
+    for name, expression in task.fields.items():
+        made[name] = evaluate(expression, made, where=name)
+    return made
+
+
+WHOLE = ("the prompt shows the answer", Level.ERROR, 20)
+CHANGES = ("the prompt is another one for another label", Level.ERROR, 20)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "{% for k, v in row.items() if v is string %}{{ k }}: {{ v }}\n{% endfor %}",
+        "{{ row.values() | select('string') | join(', ') }}",
+        "{% for k in row %}{{ row[k] | upper if k != 'choices' else '' }} {% endfor %}",
+        "{{ text }} {{ mood }}",
+    ],
+)
+def test_the_label_in_the_prompt_is_found_by_a_mark_in_its_place(prompt: str):
+    assert shown(prompt) == [WHOLE]
+
+
+def test_the_label_is_found_through_derived_fields_conditions_and_the_system_text():
+    fields = {"hint": "'It was ' ~ mood", "more": "hint ~ '!'", "all": "row.values() | join"}
+    assert shown("{{ text }} {{ more }}", fields=fields) == [WHOLE]
+    assert shown("{{ text }} {{ all }}", fields=fields) == [WHOLE]
+    code = {"code": "{'good': 1, 'bad': 0}[mood]"}
+    assert shown("{{ text }} {{ code }}", fields=code) == [CHANGES]
+    assert shown("{{ text }}{% if mood == 'good' %}!{% endif %}") == [CHANGES]
+    assert shown("{{ text }} {{ mood | length }}") == [CHANGES]
+    system = replace(TASK.templates[0], system="Say {{ mood[0] }}.")
+    assert [f.what for f in findings(system)] == [CHANGES[0]]
+
+
+def test_a_label_that_some_prompts_depend_on_is_a_warning():
+    template = Template("t", "{{ text }}{{ '!' if mood == 'odd' else '' }}", "{{ mood }}",
+                        choices=("good", "bad", "odd"))  # fmt: skip
+    (found,) = findings(template, task=replace(TASK, choices=template.choices))
+    assert (found.what, found.level, found.count) == (CHANGES[0], Level.WARNING, 10)
+
+
+def test_what_only_looks_like_the_label_in_the_prompt_is_no_finding():
+    gap = {"gap": "text | replace(mood, '___')"}
+    assert shown("{{ gap }}", fields=gap) == []
+    assert shown("{{ row['text'] }} {{ choices | join(' or ') }}") == []
+    assert shown("{{ ['Well', 'So'] | choice }}: {{ gap }}", fields=gap) == []
+    free = replace(TASK, choices=(), target="line", metric="rougeL", text="small",
+                   fields={"small": "line | lower"})  # fmt: skip
+    lines = [replace(row, fields={"line": row.fields["text"]}) for row in ROWS]
+    rows = [replace(row, fields=_derived(free, row)) for row in lines]
+    found = findings(Template("t", "Mend: {{ small }}", "{{ line }}"), task=free, rows=rows)
+    assert [f.level for f in found] == [Level.WARNING]  # word for word, but for its capitals
+
+
+@pytest.mark.parametrize("prompt", ["{{ text }} {{ n }}", "{{ text }} {{ names | join(', ') }}"])
+def test_an_answer_that_is_a_number_or_a_list_is_found_too(prompt: str):
+    rows = [replace(row, fields={"text": row.fields["text"], "n": n + 0.5, "names": ["a", "d"]})
+            for n, row in enumerate(ROWS)]  # fmt: skip
+    task = replace(TASK, choices=(), target="n", references="names", metric="exact_match")
+    found = findings(Template("t", prompt, "{{ n }}"), task=task, rows=rows)
+    assert [f.what for f in found] == [WHOLE[0]]

@@ -66,7 +66,8 @@ def test_layers_without_an_adapter_are_named(sample: ModuleType) -> None:
 
 @pytest.mark.parametrize("form", list(Form))
 def test_the_code_is_python_and_asks_in_the_template(form: Form, sample: ModuleType) -> None:
-    text = model_card(sample.run(), manifest={}, form=form)
+    method = "lora" if form is Form.ADAPTER else "full"
+    text = card_of(sample, training=replace(sample.run().training, method=method))
     (code,) = re.findall(r"```python\n(.*?)\n```", text, flags=re.DOTALL)
     compile(code, "card", "exec")
     assert ("peft" in code) == (form is Form.ADAPTER)

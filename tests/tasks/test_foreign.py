@@ -74,7 +74,7 @@ def row(mood: str) -> Row:
 
 
 def test_promptsource_templates_beside_own_ones(folder: Path) -> None:
-    task = load_task("films.yaml", base=folder)
+    task = load_task(str(folder / "films.yaml"))
     assert [(t.id, t.role.value) for t in task.templates] == [
         ("own", "answer"),
         ("Good_or_bad", "answer"),
@@ -97,7 +97,7 @@ def test_promptsource_templates_beside_own_ones(folder: Path) -> None:
     assert prompts["write"] == "Write a negative review."
     assert task.templates[1].choices == ("good", "bad"), "in the task's order"
     assert {t.origin for t in task.templates} == {"instil", "promptsource"}
-    assert check_templates(task, load_rows(task, base=folder).rows) == ()
+    assert check_templates(task, load_rows(task).rows) == ()
 
 
 def test_labels_in_another_order_than_the_collections_are_refused(folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from instil.errors import TaskError
 from instil.tasks import template as template_module
 from instil.tasks.sandbox import FILTERS
-from instil.tasks.template import check_template, evaluate, expression_names, names, render
+from instil.tasks.template import evaluate, expression_names, flaws, names, render
 from instil.types import Role, SourceSpec, Task, Template
 
 FIELDS = {"text": "It works.", "label": "good", "Long Name": "x", "items": [1, 2], "gone": None}
@@ -33,7 +33,7 @@ def make_task(**changes: object) -> Task:
 
 
 def whats(template: Template, task: Task | None = None) -> list[str]:
-    return [problem.what for problem in check_template(template, task or make_task())]
+    return [flaw.problem.what for flaw in flaws(template, task or make_task())]
 
 
 def failure(source: str, fields: dict[str, object] | None = None) -> TaskError:
@@ -44,7 +44,7 @@ def failure(source: str, fields: dict[str, object] | None = None) -> TaskError:
 
 def test_docstring_examples() -> None:
     result = doctest.testmod(template_module)
-    assert result.attempted == 3
+    assert result.attempted == 4
     assert result.failed == 0
 
 
@@ -314,24 +314,24 @@ def test_filters_that_reach_too_far_are_not_there() -> None:
 
 
 def test_a_good_template_has_no_problem() -> None:
-    assert check_template(PLAIN, make_task()) == []
+    assert flaws(PLAIN, make_task()) == []
 
 
-def test_problems_name_task_template_and_part() -> None:
-    problem = check_template(replace(PLAIN, prompt=""), make_task())[0]
-    assert (problem.where, problem.what) == ("demo/plain (prompt)", "empty prompt")
+def test_a_flaw_names_its_part() -> None:
+    flaw = flaws(replace(PLAIN, prompt=""), make_task())[0]
+    assert (flaw.part, flaw.problem.what) == ("prompt", "empty prompt")
 
 
 def test_all_broken_parts_are_told_at_once() -> None:
     template = replace(PLAIN, prompt="{{ txet }}", target="{{ label", system="{{ sys }}")
-    assert len(check_template(template, make_task())) == 3
+    assert len(flaws(template, make_task())) == 3
 
 
 def test_unknown_fields_are_found_where_the_columns_are_known() -> None:
     template = replace(PLAIN, prompt="{{ txet }}")
-    assert check_template(template, make_task())[0].nearest == "text"
+    assert flaws(template, make_task())[0].problem.nearest == "text"
     unknown_columns = make_task(source=SourceSpec(uri="a.csv"))
-    assert check_template(template, unknown_columns) == []
+    assert flaws(template, unknown_columns) == []
     folder = make_task(source=SourceSpec(uri="a/", format="folder"), fields={"label": "folder"})
     assert whats(template, folder) == ["unknown field 'txet'"]
 
@@ -361,6 +361,17 @@ def test_a_prompt_without_a_field_is_refused() -> None:
 
 def test_the_whole_row_is_refused() -> None:
     assert "whole row" in whats(replace(PLAIN, prompt="{{ text }} {{ row }}"))[0]
+    for whole in (
+        "{% for k, v in row.items() %}{{ k }}: {{ v }}{% endfor %}",
+        "{{ row.values() | join }}",
+        '{% set key = "label" %}{{ row[key] }}',
+        "{% for k in row.keys() %}{{ row.get(k) }}{% endfor %}",
+        "{% set all = row %}{{ all.label }}",
+    ):
+        for task in (make_task(), make_task(source=SourceSpec("a.csv"))):
+            assert any("whole row" in what for what in whats(replace(PLAIN, prompt=whole), task))
+    assert whats(replace(PLAIN, prompt='{{ row.get("text", "") }}')) == []
+    assert "shows 'label'" in whats(replace(PLAIN, prompt='{{ text }}{{ row.get("label") }}'))[0]
 
 
 def test_choices_match_the_tasks_in_number_and_differ() -> None:

@@ -44,7 +44,9 @@ def init(
             help="Words for the label's values, as in 0=serious,1=sarcastic; may be repeated.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of the task. [default: the file's]")] = "",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the task. [default: the file's]")
+    ] = None,
     model: Annotated[
         str, typer.Option(help="The base model (`instil models`).")
     ] = "smollm2-135m-instruct",

@@ -81,6 +81,13 @@ def show_predicted(written: Predicted) -> None:
         places = ", ".join(written.empty[:5]) + (", ..." if count > 5 else "")
         rows = "1 row has an empty text" if count == 1 else f"{count:,} rows have an empty text"
         say(f"warning: {rows}; its answer means nothing: {places}", err=True)
+    if written.formulas:
+        cells = "1 cell begins" if written.formulas == 1 else f"{written.formulas:,} cells begin"
+        say(
+            f"warning: {cells} with =, +, -, @ or a tab, as formulas do; they are written as they "
+            "are: let a spreadsheet read the columns as text, or write .jsonl",
+            err=True,
+        )
     rows = "1 row" if written.rows == 1 else f"{written.rows:,} rows"
     say(f"predictions: {written.path} ({rows})")
 

@@ -1,8 +1,14 @@
 """The cheapest arm that none is shown to beat: what to use.
 
-Every pair of a task's arms is compared on the same test rows, with Holm's correction over all
-pairs. An arm that no other is then shown to beat may be used; of those, the cheapest should be. In
-this order:
+Arms are taken in the order of their cost, the cheapest first. Each is compared with all others on
+the same test rows, with Holm's correction over these comparisons; the first that no other is shown
+to beat is the one to use. A dearer arm is looked at only when all cheaper ones were shown to be
+beaten, so that an arm is wrongly passed over at most as often as the level of the test (a
+fixed-sequence test: Maurer, Hothorn and Lehmacher, 1995). Where the arm with the highest mean beats
+the chosen one by its own interval and not after the correction, the rows do not settle it, and that
+is what is said.
+
+The order of cost:
 
 1. an arm that needs no language model is the cheapest;
 2. then the one that answers faster on this machine. Up to a quarter more time than the fastest arm
@@ -40,6 +46,10 @@ from instil.compare.verdict import (
 from instil.results import Arm, TaskResult
 from instil.types import Comparison
 
+UNSETTLED = (
+    "The test rows do not settle which arm to use: the highest mean beats the cheapest arm by its "
+    "own interval, not after correction. With more test rows it may be settled; until then,"
+)
 ALIKE = 1.25
 """Times the fastest answer, of the arms with a model, up to which others count as fast."""
 
@@ -61,7 +71,9 @@ class Choice:
     worse: tuple[Comparison, ...]
     """Tuned minus each arm that is shown to beat it."""
     compared: int
-    """Pairs of arms that the correction is over."""
+    """Comparisons that the correction is over."""
+    is_settled: bool
+    """False where the highest mean beats `arm` by its own interval, but not after correction."""
 
 
 def cheapest(task: TaskResult) -> Choice | None:
@@ -69,35 +81,38 @@ def cheapest(task: TaskResult) -> Choice | None:
     pairs = [c for c in (*task.comparisons, *task.rivals) if c.metric == task.metric]
     if len(task.arms) < 2 or len(pairs) != len(task.arms) * (len(task.arms) - 1) // 2:
         return None
-    shown = dict(zip(pairs, outcomes(pairs), strict=True))
-    beaten = {c.a for c, o in shown.items() if o is Outcome.BETTER}
-    beaten |= {c.b for c, o in shown.items() if o is Outcome.WORSE}
     ranking = by_cost(task.arms)
-    arm = next((arm for arm in ranking if arm.name not in beaten), None)
+    arm = next((arm for arm in ranking if not _beaten(arm.name, pairs)), None)
     if arm is None:  # scores of other rows each, where some could not be scored
         return None
+    sign = 1 if pairs[0].higher_is_better else -1
+    best = max(task.arms, key=lambda each: sign * each.summaries[task.metric].mean)
+    rival = None if best is arm else _minus(best.name, arm.name, pairs)
     return Choice(
         task,
         arm,
         arm is ranking[0],
-        next((c for c in pairs if (c.a, c.b) == (arm.name, TUNED)), None),
-        _highest(task, arm, pairs),
-        tuple(c for c, o in shown.items() if c.b == TUNED and o is Outcome.WORSE),
-        len(pairs),
+        None if arm.name == TUNED else _minus(TUNED, arm.name, pairs),
+        None if best.name == TUNED else rival,
+        tuple(_minus(TUNED, name, pairs) for name in _beaten(TUNED, pairs)),
+        len(task.arms) - 1,
+        rival is None or outcome(rival) is not Outcome.BETTER,
     )
 
 
-def _highest(task: TaskResult, arm: Arm, pairs: Sequence[Comparison]) -> Comparison | None:
-    sign = 1 if pairs[0].higher_is_better else -1
-    best = max(task.arms, key=lambda each: sign * each.summaries[task.metric].mean)
-    if best.name in (arm.name, TUNED):
-        return None
-    pair = next(c for c in pairs if {c.a, c.b} == {arm.name, best.name})
-    if pair.b == best.name:
+def _beaten(arm: str, pairs: Sequence[Comparison]) -> tuple[str, ...]:
+    """Return the arms that are shown to beat one, corrected over its comparisons."""
+    others = [c.a if c.b == arm else c.b for c in pairs if arm in (c.a, c.b)]
+    shown = outcomes([_minus(other, arm, pairs) for other in others])
+    return tuple(n for n, o in zip(others, shown, strict=True) if o is Outcome.BETTER)
+
+
+def _minus(b: str, a: str, pairs: Sequence[Comparison]) -> Comparison:
+    """Return arm `b` minus arm `a`, whichever way the pair was compared."""
+    pair = next(c for c in pairs if {c.a, c.b} == {a, b})
+    if pair.b == b:
         return pair
-    return replace(
-        pair, a=pair.b, b=pair.a, difference=-pair.difference, low=-pair.high, high=-pair.low
-    )
+    return replace(pair, a=a, b=b, difference=-pair.difference, low=-pair.high, high=-pair.low)
 
 
 def by_cost(arms: Sequence[Arm]) -> list[Arm]:
@@ -140,6 +155,8 @@ def _for_one(choice: Choice, model_bytes: int) -> str:
         f"Use {_name(arm)}: no arm is shown to beat it on {task.task} ({figure}{corrected}), and "
         f"{rest}. It {_costs(arm, beside)}"
     )
+    if not choice.is_settled:
+        text = f"{UNSETTLED} {text[0].lower()}{text[1:]}"
     tuned = next((a for a in task.arms if a.name == TUNED), None)
     if choice.against is None or tuned is None:
         return f"{text}."
@@ -156,10 +173,12 @@ def _for_several(choices: Sequence[Choice]) -> str:
         figure = level(choice.arm, choice.task.metric)
         if choice.against is not None:
             figure += f"; tuned {_standing(choice)}"
+        if not choice.is_settled:
+            figure += "; not settled by these rows"
         named.setdefault(_name(choice.arm), []).append(f"{choice.task.task} ({figure})")
     parts = [f"{name} on {', '.join(tasks)}" for name, tasks in named.items()]
     return (
-        "Use the cheapest arm that none is shown to beat (corrected over each task's pairs): "
+        "Use the cheapest arm that none is shown to beat (corrected over its comparisons): "
         f"{'; '.join(parts)}."
     )
 

@@ -112,11 +112,6 @@ def row_groups(examples: Iterable[Example]) -> dict[str, str]:
     return {pair_key(example): f"{example.task}/{example.group}" for example in examples}
 
 
-def example_groups(examples: Iterable[Example]) -> dict[str, str]:
-    """Return example id -> group key, for scores keyed by example."""
-    return {example.id: f"{example.task}/{example.group}" for example in examples}
-
-
 def _check_shared(
     shared: Sequence[str],
     *,

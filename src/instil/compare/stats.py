@@ -175,16 +175,5 @@ def planned_design_effect(sizes: Sequence[int], *, correlation: float) -> float:
     return 1 + (mean_size - 1) * correlation
 
 
-def design_effect(values: Sequence[float] | Floats, *, groups: Sequence[str]) -> float:
-    """Return how many times clustering raises the variance of the mean; 1 where none is seen.
-
-    >>> round(design_effect([1, 1, 0, 0, 1, 1, 0, 0], groups=list("aabbccdd")), 2)
-    2.33
-    """
-    clustered = spread(mean_table(values, groups=groups), ratio)
-    simple = spread(mean_table(values, groups=None), ratio)
-    return (clustered.error / simple.error) ** 2 if clustered.df and simple.df else 1.0
-
-
 def _reach() -> float:
     return _NORMAL.inv_cdf((1 + LEVEL) / 2) + _NORMAL.inv_cdf(POWER)

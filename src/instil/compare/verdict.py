@@ -91,17 +91,6 @@ def outcomes(comparisons: Sequence[Comparison]) -> tuple[Outcome, ...]:
     return tuple(_outcome(c, p=p) for c, p in zip(comparisons, adjusted, strict=True))
 
 
-def difference_text(comparison: Comparison) -> str:
-    """Return a comparison for a table: `+9.3 points (+5.1 to +13.5), better`.
-
-    Points are hundredths of the metric's scale; cross-entropy is in nats per token. Where no
-    difference is shown, what the rows could have shown is added.
-    """
-    shown = outcome(comparison)
-    text = f"{signed(comparison)} ({ends(comparison)}), {shown}"
-    return text + could_show(comparison) if shown is Outcome.NOT_SHOWN else text
-
-
 def _outcome(comparison: Comparison, *, p: float) -> Outcome:
     # The margin keeps an interval that ends in exactly zero (p = 0.05 but for rounding) out.
     if comparison.low <= 0 <= comparison.high or p >= ALPHA - 1e-9:

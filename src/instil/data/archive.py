@@ -12,19 +12,21 @@ A path inside an archive uses `/`; one that ends in `/` means a folder::
 
 from __future__ import annotations
 
+import bz2
 import difflib
 import errno
+import gzip
 import lzma
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from instil.data.limits import UNPACKED, too_much, unpacked_bytes
 from instil.errors import DataError, Problem
@@ -32,6 +34,12 @@ from instil.errors import DataError, Problem
 MEMBER = "!/"
 """Parts an archive from the path in it."""
 _CHUNK = 1 << 20
+_PACKED: dict[bytes, Callable[[Path], IO[bytes]]] = {
+    b"\x1f\x8b": lambda path: cast(IO[bytes], gzip.open(path)),
+    b"BZh": lambda path: cast(IO[bytes], bz2.open(path)),
+    b"\xfd7zXZ": lambda path: cast(IO[bytes], lzma.open(path)),
+}
+"""How a packed file begins, and how it is opened."""
 _MOST_COMPARED = 2000  # names: comparing is slow
 
 
@@ -141,6 +149,7 @@ def _opened(archive: Path, *, label: str) -> Iterator[zipfile.ZipFile | tarfile.
             with tarfile.open(archive) as opened_tar:
                 yield opened_tar
         else:
+            _refuse_cut(archive)
             raise DataError(
                 Problem(
                     "this is not an archive",
@@ -173,6 +182,16 @@ def _opened(archive: Path, *, label: str) -> Iterator[zipfile.ZipFile | tarfile.
         ) from error
 
 
+def _refuse_cut(archive: Path) -> None:
+    """Raise EOFError for a packed file that is cut off before its first bytes can be had."""
+    with archive.open("rb") as file:
+        begin = file.read(max(map(len, _PACKED)))
+    for magic, opener in _PACKED.items():
+        if begin.startswith(magic):
+            with opener(archive) as stream:
+                stream.read(tarfile.BLOCKSIZE)
+
+
 def _members(
     opened: zipfile.ZipFile | tarfile.TarFile, limits: Limits, *, label: str
 ) -> list[_Member]:
@@ -187,7 +206,21 @@ def _members(
             raise too_much(what, limit=limits.folder_bytes, name=UNPACKED, where=label)
         if not info.isdir():
             found.append(_from_tar(info))
+    _require_end(opened, limits, label=label)
     return found
+
+
+def _require_end(opened: tarfile.TarFile, limits: Limits, *, label: str) -> None:
+    """Refuse a tar that breaks off between two members, or whose packing breaks off behind them."""
+    stream = opened.fileobj
+    assert stream is not None, "it was opened to be read"
+    stream.seek(opened.offset)
+    if len(stream.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:  # the end is marked by zeros
+        raise EOFError("it is cut off: its end mark is missing")
+    while stream.read(_CHUNK):  # so that gzip's and xz's own sums are checked
+        if stream.tell() > opened.offset + limits.folder_bytes:
+            what = "the archive unpacks to more than its size lets expect"
+            raise too_much(what, limit=limits.folder_bytes, name=UNPACKED, where=label)
 
 
 def _from_zip(info: zipfile.ZipInfo) -> _Member:

@@ -6,8 +6,10 @@ means a folder. Everything is cached, so that the second call touches no network
 
     <cache>/archives/<sha256 of the archive>/<file name>
     <cache>/members/<sha256 of the archive>/<digest of the path>/<last part of the path>
+    <cache>/members/<sha256 of the archive>/<digest of the path>/<last part>.sum   size and hash
 
-An entry appears in the cache whole or not at all (it is renamed into place), so two processes may
+A member that is no longer what it was when it was unpacked (cut off, say) is unpacked anew. An
+entry appears in the cache whole or not at all (it is renamed into place), so two processes may
 fetch the same thing at once. On a machine without network, the archive can be put in place by hand.
 """
 
@@ -69,7 +71,7 @@ def fetch_member(
             Problem("not a sha256", where=uri, found=sha256, allowed="64 hexadecimal digits")
         )
     target = _member_place(sha256, path.paths)
-    if sha256 and target.exists():
+    if sha256 and _is_whole(target):
         return target
     with _disk_trouble():
         archive = _cached_archive(uri, sha256) if sha256 else None
@@ -209,13 +211,47 @@ def _unpack_all(archive: Path, paths: Sequence[str], *, sha256: str, limits: Lim
     label = archive.name
     for depth in range(1, len(paths) + 1):
         target = _member_place(sha256, paths[:depth])
-        if not target.exists():
+        if not _is_whole(target):
             with _work_folder() as work:
-                part = work / "member"
+                part, sums = work / "member", work / "sums"
                 unpack(archive, paths[depth - 1], into=part, limits=limits, label=label)
-                _into_place(part, target)
+                sums.write_text(_sums(part), encoding="utf-8")
+                whole = target.exists() and _sums(target) == _sums(part)
+                _into_place(sums, _sums_of(target))
+                if not whole:  # what is whole may be read by somebody else just now
+                    _remove(target, work=work)
+                    _into_place(part, target)
         archive, label = target, f"{label}, {paths[depth - 1]}"
     return archive
+
+
+def _sums_of(target: Path) -> Path:
+    """Where a member's size and hash stand; nothing else lies beside it."""
+    return target.parent / f"{target.name}.sum"
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether a cached member is there, as it was unpacked."""
+    try:
+        return _sums_of(target).read_text(encoding="utf-8") == _sums(target)
+    except (OSError, UnicodeError):
+        return False
+
+
+def _sums(member: Path) -> str:
+    """A line for each file of a member: its size, its hash, and its path in a folder."""
+    files = sorted(p for p in member.rglob("*") if p.is_file()) if member.is_dir() else [member]
+    lines = (
+        f"{path.stat().st_size} {_digest(path)} {path.relative_to(member).as_posix()}\n"
+        for path in files
+    )
+    return "".join(lines)
+
+
+def _remove(target: Path, *, work: Path) -> None:
+    """Take what is not whole out of the way; another process may have done so."""
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(target, work / "removed")
 
 
 def _into_place(part: Path, target: Path) -> None:

@@ -21,11 +21,12 @@ from instil.data.audit import (
     repeats_within,
 )
 from instil.data.damage import DAMAGE, PERSONAL
-from instil.data.labels import spelt
+from instil.data.labels import FORMS
 from instil.data.prepare import TaskData
 from instil.data.registry import plain
 from instil.data.rowfile import excerpt
-from instil.tasks.template import expression_names
+from instil.tasks.sandbox import tidied
+from instil.tasks.template import expression_names, spelt
 from instil.types import Part, Row, Task
 
 EXAMPLES = 3
@@ -63,6 +64,7 @@ def audit_rows(data: TaskData) -> tuple[Finding, ...]:
         *_within(data),
         *_conflicts(data),
         *_labels(data),
+        *_labels_alike(data),
         *_fields(data),
         *_damage(data),
         *_personal(data),
@@ -150,6 +152,35 @@ def _labels(data: TaskData) -> Iterator[Finding]:
         what = f"{100 * most / total:.0f} % of the training rows are {label!r}"
         fix = "accuracy says little here: read macro-F1, and compare with that share"
         yield Finding(what, most, fix=fix)
+
+
+def _labels_alike(data: TaskData) -> Iterator[Finding]:
+    """Labels that differ only in what a reader hardly sees, and are two classes all the same."""
+    counts: Counter[str] = Counter(dict.fromkeys(data.task.choices, 0))
+    for part in data.balance.values():
+        counts.update(part)
+    groups = _by(counts, lambda label: tidied(label).lower())
+    alike = [group for group in groups.values() if len(group) > 1]
+    if not alike:
+        return
+    told_apart = [  # by another form than this one
+        (steps, difference)
+        for (steps, _, difference), (_, other, _) in zip(FORMS, reversed(FORMS), strict=True)
+        if any(len({other(label) for label in group}) > 1 for group in alike)
+    ]
+    examples = tuple(
+        ", ".join(f"{label!a}: {_rows(counts[label])}" for label in group) for group in alike
+    )
+    differences = ", or in ".join(difference for _, difference in told_apart)
+    steps = " | ".join(steps for steps, _ in told_apart)
+    target = data.task.target
+    before = data.task.fields.get(target, spelt(target))
+    fix = (
+        f"if they mean the same, under `fields` in the task file `{target}: {before} | {steps}`, "
+        "and each label once in `choices`"
+    )
+    what = f"labels that differ in {differences} alone are classes of their own"
+    yield Finding(what, len(alike), examples[:EXAMPLES], fix)
 
 
 def _fields(data: TaskData) -> Iterator[Finding]:

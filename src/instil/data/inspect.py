@@ -30,7 +30,7 @@ from instil.data.guesses import (
     is_rating,
     mending,
 )
-from instil.data.labels import Labels, class_labels, rating_labels, spelt, tokens
+from instil.data.labels import Labels, class_labels, rating_labels, tokens
 from instil.data.rowfile import BadRows
 from instil.data.shapes import CALLS, TOOL_COLUMNS, UNUSABLE, Shape, recognise
 from instil.data.source import read_table
@@ -38,6 +38,7 @@ from instil.data.telling import reasons, rows_of, warnings
 from instil.data.turns import read_tools
 from instil.data.words import give_words
 from instil.errors import DataError, Problem, nearest
+from instil.tasks.template import spelt
 from instil.types import SourceSpec
 
 FEWEST_ROWS = 24

@@ -3,7 +3,8 @@
 Text labels become choices in alphabetical order. Numbers become choices in their own order; many
 different numbers are rounded to whole ones or, where that leaves too many or too few, put into five
 steps.
-Labels that differ in upper and lower case alone are one. Labels of too few rows are left out.
+Labels that differ in upper and lower case alone, or in blanks, Unicode form or characters that
+cannot be seen, are one. Labels of too few rows are left out.
 
 What has to be computed is a Jinja2 expression for the task file's `fields`, what is left out are
 conditions for its `where`::
@@ -20,8 +21,6 @@ conditions for its `where`::
 
 from __future__ import annotations
 
-import json
-import keyword
 import math
 import re
 from collections import Counter
@@ -31,6 +30,8 @@ from decimal import Decimal
 from enum import StrEnum
 
 from instil.data.columns import NUMBER, Column
+from instil.tasks.sandbox import tidied
+from instil.tasks.template import quoted, spelt
 
 FEWEST_OF_CLASS = 5
 """Rows that a class needs, so that every part of the split can have some."""
@@ -42,8 +43,11 @@ MOST_LISTED = 200
 """Tokens, as estimated, that a list of the choices may take in a prompt."""
 _FEWEST_STEPS = 3  # rounding 0 to 1 would leave two
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RESERVED = frozenset({"choices", "row", "range", "zip", "loop", "true", "false", "none"})
+FORMS: tuple[tuple[str, Callable[[str], str], str], ...] = (
+    ("tidy", tidied, "blanks, Unicode form or invisible characters"),
+    ("lower", str.lower, "upper and lower case"),
+)
+"""Filters that make labels one, what they do, and the difference that they take away."""
 
 
 class Asks(StrEnum):
@@ -99,13 +103,17 @@ def class_labels(column: Column, *, field: str, as_text: bool = False) -> Labels
     counts, expression, notes = Counter(column.values), "", []
     for value in gone:
         del counts[value]
-    lower = Counter[str]()
-    for value, count in counts.items():
-        lower[value.lower()] += count
-    if len(lower) < len(counts):
-        counts = lower
-        expression = _guarded(f"{spelt(column.name)} | string | trim | lower", _filled(column))
-        notes.append("labels that differ in upper and lower case are taken as one")
+    for steps, form, difference in FORMS:
+        joined = Counter[str]()
+        for value, count in counts.items():
+            joined[form(value)] += count
+        if len(joined) < len(counts):
+            counts = joined
+            before = expression or f"{spelt(column.name)} | string | trim"
+            expression = f"{before} | {steps}"
+            notes.append(f"labels that differ in {difference} are taken as one")
+    if expression:
+        expression = _guarded(expression, _filled(column))
     kept, rare = _without_rare(counts)
     label = field if expression else f"{spelt(column.name)} | string | trim"
     where = [*_filled(column)]
@@ -258,18 +266,3 @@ def is_filled(column: Column) -> str:
     name = spelt(column.name)
     defined = f"{name} is defined and " if column.absent else ""
     return f"{defined}{name} is not none and {name} | string | trim"
-
-
-def spelt(name: str) -> str:
-    """Return a column as an expression names it.
-
-    >>> spelt("stars"), spelt("Review Text"), spelt("class")
-    ('stars', 'row["Review Text"]', 'row["class"]')
-    """
-    plain = _NAME.fullmatch(name) and not keyword.iskeyword(name) and name not in _RESERVED
-    return name if plain else f"row[{quoted(name)}]"
-
-
-def quoted(text: str) -> str:
-    """Return a text as a literal of Jinja2."""
-    return json.dumps(text, ensure_ascii=False)

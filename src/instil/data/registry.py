@@ -18,13 +18,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from instil.data.rowfile import BadRows
 from instil.data.shapes import UNUSABLE
 from instil.data.source import read_table
 from instil.data.turns import read_tools
 from instil.errors import DataError, Problem, TaskError, nearest
+from instil.tasks.sandbox import tidied
 from instil.tasks.template import OverBudgetError, evaluate
 from instil.types import OnBadRow, Row, Task
 
@@ -49,7 +49,7 @@ class LoadedRows:
     """Rows left out by `on_bad_row: skip`: `place: why`; counted in `skipped` too."""
 
 
-def load_rows(task: Task, *, base: Path | None = None, limit: int | None = None) -> LoadedRows:
+def load_rows(task: Task, *, limit: int | None = None) -> LoadedRows:
     """Read the rows of a task.
 
     In the rows, the target field of a task with choices is always one of the choices, as text: the
@@ -58,7 +58,6 @@ def load_rows(task: Task, *, base: Path | None = None, limit: int | None = None)
 
     Args:
         task: Names the source, the fields and the label.
-        base: The folder that a relative path of the source starts from.
         limit: Stop after this many rows, for a quick look: these are the first rows of the file,
             not a sample.
 
@@ -68,7 +67,7 @@ def load_rows(task: Task, *, base: Path | None = None, limit: int | None = None)
         TaskError: An expression of the task fails on a row.
     """
     reader = _Reader(task)
-    rows = read_table(task.source, base=base, bad=reader.bad, notes=reader.notes)
+    rows = read_table(task.source, bad=reader.bad, notes=reader.notes)
     for number, (place, columns) in enumerate(rows, start=1):
         if limit is not None and len(reader.rows) >= limit:
             break
@@ -439,7 +438,11 @@ def _unfit(task: Task) -> str:
 def _label_fix(value: str, near: str, *, task: Task) -> str:
     if task.labels:
         return "correct the rows, add the value to `labels`, or leave such rows out with `where`"
-    if near and near == value.lower() and task.target not in task.fields:
-        derived = f"{task.target}: {_spelt(task.target)} | lower"
-        return f"lower case for all labels, under `fields` in the task file: {derived}"
+    if near and near in (tidied(value), tidied(value).lower()) and task.target not in task.fields:
+        steps = [] if value in (near, tidied(value)) else ["tidy"]
+        steps += [] if near == tidied(value) else ["lower"]
+        derived = f"{task.target}: {' | '.join([_spelt(task.target), *steps])}"
+        said = {"tidy": "one form", "lower": "lower case"}
+        told = " and ".join(said[step] for step in steps)
+        return f"{told} for all labels, under `fields` in the task file: {derived}"
     return "correct the rows, add the label to `choices`, or leave such rows out with `where`"

@@ -85,6 +85,7 @@ _ENDINGS = {
     ".mo": "mo",
     **dict.fromkeys(SHEETS, "spreadsheet"),
 }
+_PACKED_OTHERWISE = (".zst", ".zstd", ".lz4", ".br", ".7z", ".rar", ".z", ".lzma", ".sz")
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
@@ -202,7 +203,9 @@ def sniff_format(path: Path) -> str:
                 where=path.name,
                 found=plain.suffix or "no ending",
                 allowed=", ".join(READERS),
-                fix="set `format:`",
+                fix="unpack it first, or pack it as .gz, .bz2 or .xz"
+                if plain.suffix.lower() in _PACKED_OTHERWISE
+                else "set `format:`",
             )
         )
     return found

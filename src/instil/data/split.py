@@ -20,11 +20,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from instil.errors import DataError, Problem
 from instil.files import write_whole
-from instil.types import Part, Removed, Row, Split, Task
+from instil.types import Part, Row, Split, Task
 
 FORMAT_VERSION = 1
 WINDOW = 64  # groups compared for a better balance of labels; bounded, so that time is linear
@@ -352,35 +351,3 @@ def save_splits(splits: Sequence[Split], path: Path) -> None:
     """Write the splits as JSON; the file is whole or not there."""
     content = {"format_version": FORMAT_VERSION, "splits": [asdict(split) for split in splits]}
     write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def load_splits(path: Path) -> tuple[Split, ...]:
-    """Read what `save_splits` wrote.
-
-    Raises:
-        DataError: The file is missing, or is not a split file of this format.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content["format_version"]
-        if version != FORMAT_VERSION:
-            problem = Problem(
-                "this split file is of another format",
-                where=str(path),
-                found=f"format_version {version}",
-                allowed=str(FORMAT_VERSION),
-                fix="use the version of instil that wrote it",
-            )
-            raise DataError(problem)
-        return tuple(_split_from(item) for item in content["splits"])
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-        what = f"the split file cannot be read ({type(error).__name__}: {error})"
-        fix = "restore it, or start a new run"
-        raise DataError(Problem(what, where=str(path), fix=fix)) from error
-
-
-def _split_from(item: dict[str, Any]) -> Split:
-    lists: dict[str, Any] = {name: tuple(item[name]) for name in ("train", "validation", "test")}
-    removed = tuple(Removed(**{**entry, "part": Part(entry["part"])}) for entry in item["removed"])
-    lists["bad_rows"] = tuple(item.get("bad_rows", ()))
-    return Split(**{**item, **lists, "removed": removed})

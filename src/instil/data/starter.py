@@ -18,12 +18,13 @@ from ruamel.yaml.comments import CommentedMap
 from instil.data.archive import MEMBER
 from instil.data.guesses import Kind
 from instil.data.inspect import Guess, Wishes, inspect_table
-from instil.data.labels import Labels, is_filled, spelt
+from instil.data.labels import Labels, is_filled
 from instil.data.sqlrows import SQLITE, parse_sqlite
 from instil.data.uri import HUB, is_public
 from instil.data.wording import free_text_kind, templates
 from instil.errors import DataError, Problem
 from instil.files import write_whole
+from instil.tasks.template import spelt
 from instil.types import OnBadRow, SourceSpec
 from instil.yamlwriter import comment, dump_yaml
 
@@ -33,6 +34,12 @@ _MOST_TRAIN = 600
 _LENGTHS = (256, 512, 1024)
 _JSON_WORD = 5  # tokens between two blanks of JSON; SmolLM2's tokenizer makes 3 to 5
 _HOW_TO_CALL = 200  # tokens that a chat template says of tools, about
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+_LONGEST_NAME = 100  # characters, of the 255 bytes that most file systems allow
+_RESERVED = frozenset(
+    ["CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))]
+)
+"""Names of devices under Windows, with any ending."""
 _LONG_TEXT = 250  # words; five of these and the question would fill a small model's context
 
 
@@ -65,7 +72,7 @@ def write_starter(
     *,
     folder: Path,
     wishes: Wishes,
-    name: str = "",
+    name: str | None = None,
     model: str = "smollm2-135m-instruct",
     encoding: str = "utf-8",
     on_bad_row: OnBadRow = OnBadRow.ERROR,
@@ -77,17 +84,17 @@ def write_starter(
         data: The rows: a path, or an address such as `hub:owner/name` or `sqlite:shop.db`.
         folder: Where the two files go.
         wishes: Columns that the user names.
-        name: Of the task; by default the data file's.
+        name: Of the task, and so of the two files; by default the data file's.
         model: The recipe's base model.
         encoding: Of a text file of rows.
         on_bad_row: What becomes of rows that cannot be used.
         overwrite: Whether files that exist are written over.
 
     Raises:
-        DataError: The rows cannot be used, or a file exists.
+        DataError: The rows cannot be used, a file exists, or the name cannot be a file's.
     """
     data = str(data)
-    id = task_id(name or _file_name(data))
+    id = task_id(_file_name(data)) if name is None else _plain_name(name)
     task_file, recipe_file = folder / f"{id}.task.yaml", folder / f"{id}.recipe.yaml"
     _refuse_existing([task_file, recipe_file], overwrite=overwrite)
     source = SourceSpec(uri=data, encoding=encoding, on_bad_row=on_bad_row)
@@ -107,6 +114,24 @@ def task_id(name: str) -> str:
     """
     stem = name.split(".")[0] if not name.startswith(".") else name
     return re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-") or "task"
+
+
+def _plain_name(name: str) -> str:
+    """Return the task's id of a name that the user gives: not a path, nothing a system reserves."""
+    plain = re.sub(r"\s+", "_", name.strip())
+    reserved = plain.split(".")[0].upper() in _RESERVED
+    if not _NAME.fullmatch(plain) or reserved or len(plain) > _LONGEST_NAME:
+        raise DataError(
+            Problem(
+                "this cannot be a task's name",
+                where="--name",
+                found=name or "an empty name",
+                allowed=f"letters, digits, _ and -, {_LONGEST_NAME} at most"
+                + (", and no name that Windows keeps for a device" if reserved else ""),
+                fix="say where the files go by --folder" if "/" in name or "\\" in name else "",
+            )
+        )
+    return plain
 
 
 def _refuse_existing(files: list[Path], *, overwrite: bool) -> None:

@@ -247,18 +247,32 @@ def _rows(file: RowFile, cells: Iterator[_Cells], faults: Faults) -> Iterator[Pl
     if not names:
         line, header = next(cells, (1, []))
         names = _names(header)
+        if any("\0" in name for name in names):
+            raise DataError(_zero_byte(names, where=f"{file.place}:{line}"))
         check_columns(names, where=f"{file.place}:{line}")
     rows, names = 0, [sys.intern(name) for name in names]
     for line, row in cells:
         rows += 1
         if len(row) != len(names):
             faults.add(_ragged(row, names, where=f"{file.place}:{line}", headed=not file.columns))
+        elif any("\0" in cell for cell in row):
+            faults.add(_zero_byte(row, where=f"{file.place}:{line}"))
         elif file.bad is not None and (wrong := bad_bytes(row, file.encoding)):
             faults.add(Problem(wrong, where=f"{file.place}:{line}"))
         elif not faults.count:
             yield f"{file.place}:{line}", dict(zip(names, row, strict=True))
     found = "a header line alone is not enough; " if names and not file.columns else ""
     faults.done(rows=rows, fix=f"{found}write one row a line")
+
+
+def _zero_byte(row: list[str], *, where: str) -> Problem:
+    number, cell = next((n, cell) for n, cell in enumerate(row, start=1) if "\0" in cell)
+    return Problem(
+        f"a byte of value 0 in cell {number}",
+        where=where,
+        found=excerpt(cell),
+        fix="take it out; where every other byte is one, the file is UTF-16: encoding: utf-16-le",
+    )
 
 
 def _names(header: list[str]) -> list[str]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from instil.data.columns import MISSING, NUMBER, Column
 from instil.data.guesses import Kind, Pick, mending, personal_data, unused_texts
-from instil.data.labels import Labels, listable, spelt
+from instil.data.labels import Labels, listable
 from instil.data.shapes import Shape
+from instil.tasks.template import spelt
 
 if TYPE_CHECKING:
     from instil.data.inspect import Table

@@ -4,7 +4,8 @@
 places and what to do:
 
 - *errors* stop a run: a row that a template cannot render (an unknown field, an empty prompt or
-  answer, a target outside the choices), an answer that is handed over as a field of the prompt;
+  answer, a target outside the choices), an answer that is handed over as a field of the prompt, or
+  that the prompt shows in another way (`answer_shown`);
 - *warnings* are for people to judge: an answer that stands word for word in most prompts (as it
   should in extractive questions), two templates that render alike, prompts that do not depend on
   the row, one template that gives the same answer to every row.
@@ -14,10 +15,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from instil.data.answer_shown import Shown, shown_answer
 from instil.data.build import render_example
 from instil.errors import DataError, Problem, TaskError
 from instil.tasks.template import OverBudgetError
@@ -78,21 +80,17 @@ class _Seen:
     digests: list[int] = field(default_factory=list)
 
 
-def check_templates(
-    task: Task, rows: Iterable[Row], *, on_row: Callable[[], None] = lambda: None
-) -> tuple[TemplateFinding, ...]:
+def check_templates(task: Task, rows: Iterable[Row]) -> tuple[TemplateFinding, ...]:
     """Render all rows through all templates, and return what is wrong: errors first.
 
     Args:
         task: Its templates are checked.
         rows: All its rows, or a sample.
-        on_row: Called after each row.
     """
     seen = {template.id: _Seen() for template in task.templates}
     for row in rows:
         for template in task.templates:
             _try(task, template, row, seen[template.id])
-        on_row()
     found = [f for t in task.templates for f in _findings(task, t, seen[t.id])]
     found += _alike(task.templates, seen)
     return tuple(sorted(found, key=lambda finding: finding.level is Level.WARNING))
@@ -119,7 +117,8 @@ def _try(task: Task, template: Template, row: Row, seen: _Seen) -> None:
     seen.prompts.add(hash(example.messages))
     if len(seen.targets) < 2:
         seen.targets.add(example.answer.shown)
-    leak = _leak(task, example, row, prompt)
+    shown = shown_answer(task, template, row, choices=example.choices)
+    leak = shown.value or _leak(task, example, row, prompt)
     if leak:
         seen.leaks[leak] += 1
         _note(seen.leak_places[leak], place)
@@ -174,6 +173,14 @@ def _findings(task: Task, template: Template, seen: _Seen) -> Iterator[TemplateF
 
 
 _LEAKS = {
+    Shown.WHOLE: (
+        "the prompt shows the answer",
+        "take the answer, and fields that are computed from it, out of the prompt",
+    ),
+    Shown.CHANGES: (
+        "the prompt is another one for another label",
+        "take the label, and fields that are computed from it, out of the prompt",
+    ),
     "field": (
         "the answer is handed over in the prompt, as the whole of another field",
         "take that field out of the prompt",
@@ -191,10 +198,12 @@ _LEAKS = {
 
 def _leak_findings(task: Task, template: Template, seen: _Seen) -> Iterator[TemplateFinding]:
     for kind, count in seen.leaks.items():
-        if count < MOST * max(1, seen.rendered):
+        most = count >= MOST * max(1, seen.rendered)
+        if not most and kind not in (Shown.WHOLE, Shown.CHANGES):
             continue
         what, fix = _LEAKS[kind]
-        level = Level.WARNING if kind == "text" else Level.ERROR
+        sure = kind == Shown.WHOLE or (most and kind != "text")
+        level = Level.ERROR if sure else Level.WARNING
         places = tuple(seen.leak_places[kind])
         yield TemplateFinding(level, template.id, what, count, seen.rendered, places, fix=fix)
 

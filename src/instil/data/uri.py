@@ -59,11 +59,6 @@ class PackagePath:
     registry: Registry = Registry.PYPI
     """Where it comes from."""
 
-    @property
-    def is_folder(self) -> bool:
-        """Whether a folder is meant."""
-        return self.paths[-1].endswith("/")
-
 
 @dataclass(frozen=True, slots=True)
 class HubPath:

@@ -27,12 +27,13 @@ _FIXES = {
 def chat_findings(data: TaskData, chat: ChatFormat) -> tuple[Finding, ...]:
     """Count the training rows that the chat format does something to which their file does not say.
 
-    Rows without turns of their own and without a system message can lose thoughts alone.
+    Rows without turns of their own and without a system message can lose thoughts alone, unless the
+    template parts turns by plain words.
     """
     templates = [t for t in data.templates if t.role is Role.ANSWER]
     counts: Counter[str] = Counter()
     for template in templates[:1]:
-        if data.task.history or template.system:
+        if data.task.history or template.system or chat.marks.words:
             rows = (render_example(data.task, template, row) for row in data.train)
             counts.update(what for example in rows for what in set(_effects(example, chat)))
         elif chat.rules.thinking is not Thinking.ON:
@@ -59,6 +60,9 @@ def _effects(example: Example, chat: ChatFormat) -> Iterator[str]:
         yield "neighbouring turns of one role are joined, as the chat template wants them"
     if not chat.holds.earlier and len(others) > 1:
         yield "turns before the question are left out by the chat template"
+    for words in chat.marks.words:
+        if any(words in text for text in (*(turn.content for turn in turns), example.target)):
+            yield f"the text holds {words!r}, by which alone the chat template parts turns"
     if chat.rules.thinking is not Thinking.ON and any(map(thoughts_of, _answers(example))):
         yield _THOUGHTS
 

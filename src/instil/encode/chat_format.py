@@ -28,6 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from instil.encode.chat_marks import Marks, find_marks, special_marks
 from instil.encode.chat_proof import (
     MARK,
     Holds,
@@ -125,6 +126,8 @@ class ChatFormat:
     """Whether the tokenizer had no chat template and got `PLAIN_TEMPLATE`."""
     special: re.Pattern[str]
     """Matches the literal text of every special token."""
+    marks: Marks
+    """What data could forge a turn with."""
     holds: Holds = field(default_factory=Holds)
     """What the template can hold."""
     rules: ChatRules = field(default_factory=ChatRules)
@@ -145,11 +148,11 @@ class ChatFormat:
     # --- turns ----------------------------------------------------------------------------------
 
     def harmless(self, text: str) -> str:
-        """Break special tokens that stand literally in data, so that no row can forge a turn.
+        """Break marks of turns that stand literally in data, so that no row can forge a turn.
 
         `<|im_end|>` in a review becomes `< |im_end|>`; all other text stays as it is.
         """
-        return self.special.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+        return self.marks.broken(text)
 
     def fitted(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """Return the turns as the template can hold them; the same again for what it returns.
@@ -161,12 +164,9 @@ class ChatFormat:
             return tuple(messages)
         return fit_turns(messages, holds=self.holds, system=self.rules.system)
 
-    def _cannot(self, what: str) -> ModelError:
-        return ModelError(
-            Problem(
-                f"the model's chat template leaves out {what}", where="chat_template", fix=_FORGET
-            )
-        )
+    def _cannot(self, what: str, *, found: str = "") -> ModelError:
+        said = f"the model's chat template leaves out {what}"
+        return ModelError(Problem(said, where="chat_template", found=found, fix=_FORGET))
 
     def _turns(self, messages: Sequence[Message]) -> list[dict[str, object]]:
         """Return turns as chat templates read them; calls and their answers share an id."""
@@ -245,6 +245,29 @@ class ChatFormat:
         if not all(name in text for made in calls for name in _names(made)):
             raise self._cannot("calls of functions")
         return text
+
+    def require_shown(self, example: Example) -> None:
+        """Make sure that the template writes an example's question, and behind it the answer.
+
+        Blanks and capitals may be written otherwise. Answers of tools and calls of functions are
+        not looked for: templates write them in forms of their own.
+
+        Raises:
+            ModelError: The template raises, or leaves some of the two out.
+        """
+        if self.encoder_decoder:
+            return
+        asked, answer = self.fitted(example.messages), example.answer
+        text = self._rendered(self._turns([*asked, answer]), tools=example.tools)
+        rest, last = _letters(text), asked[-1]
+        for whose, turn, said in (
+            ("the user's text", last, last.content),
+            ("the answer", answer, without_thoughts(answer.content)),
+        ):
+            if turn.role != "tool" and not turn.tool_calls:
+                _, shown, rest = rest.partition(_letters(self.harmless(said)))
+                if not shown and said.strip():
+                    raise self._cannot(f"some of {whose} in a row", found=said)
 
     def _written(
         self, messages: Sequence[Message], answer: Message, *, tools: Sequence[str]
@@ -555,6 +578,11 @@ def _names(functions: object) -> Iterator[str]:
             yield str(inner["name"])
 
 
+def _letters(text: str) -> str:
+    """Return a text without blanks, in small letters."""
+    return "".join(text.split()).casefold()
+
+
 def chat_format(
     tokenizer: Any,
     rules: ChatRules | None = None,
@@ -594,6 +622,7 @@ def chat_format(
         tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop,
         plain,
         _special_pattern(tokenizer),
+        special_marks(tokenizer) if encoder_decoder else find_marks(tokenizer, holds),
         holds=holds,
         rules=rules,
         encoder_decoder=encoder_decoder,

@@ -44,7 +44,7 @@ from instil.model.load import (
 )
 from instil.model.nf4 import is_packed, packing, whole
 from instil.model.packed import base_of
-from instil.model.soundness import brief, check_folder
+from instil.model.soundness import brief, check_adapter, check_folder
 from instil.results import LeftOut
 
 ALL_LINEAR = "all-linear"
@@ -288,10 +288,9 @@ def load_adapter(loaded: LoadedModel, path: Path) -> LoadedModel:
     """Put a saved adapter on a base model.
 
     Raises:
-        ModelError: the folder holds no adapter, or one for another model.
+        ModelError: the folder holds no adapter in safetensors, or one for another model.
     """
-    if not (path / "adapter_config.json").is_file():
-        raise ModelError(Problem(f"{path} holds no adapter (adapter_config.json)"))
+    check_adapter(path)
     try:
         with _hushed():
             model = PeftModel.from_pretrained(loaded.model, str(path))

@@ -7,8 +7,8 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,11 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+)
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -39,7 +44,13 @@ from instil.model.soundness import (
     check_folder,
     read_config,
     require_all_weights,
+    require_every_layer,
+    require_finite,
+    require_layers,
     require_own_tokenizer,
+    setting_of,
+    some,
+    weight_files,
 )
 
 Say = Callable[[str], None]
@@ -56,6 +67,9 @@ _HUB = {
     "GatedRepoError": "its terms must be accepted on the hub first",
     "HFValidationError": "this cannot be the name of one",
 }
+_WRITERS = {**MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, **MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES}
+# Quantizations that transformers can undo while it loads a model, without another package.
+_READ_WHOLE = ("fp8", "mxfp4")
 _OTHER_WAYS = "a catalogue name (instil models), a local folder with safetensors, or a hub id"
 
 
@@ -93,7 +107,7 @@ class LoadedModel:
     """Which short cuts give its own figures (`model.proof`)."""
 
 
-def resolve_model(ref: str, *, base: Path | None = None, say: Say = lambda _: None) -> ModelFolder:
+def resolve_model(ref: str, *, say: Say = lambda _: None) -> ModelFolder:
     """Find the model's folder, fetching and converting it if need be.
 
     Raises:
@@ -102,7 +116,6 @@ def resolve_model(ref: str, *, base: Path | None = None, say: Say = lambda _: No
     if ref in CATALOGUE:
         return _from_catalogue(CATALOGUE[ref], say)
     path = Path(ref).expanduser()
-    path = path if path.is_absolute() else (base or Path()) / path
     if path.exists():
         # Its own name alone: manifest, card and adapter name it, and are passed on.
         return ModelFolder(f"./{path.resolve().name}", check_folder(path), "see the model's folder")
@@ -273,23 +286,7 @@ def _load(
     os.environ.setdefault(*_KERNELS)
     spare_address_space()
     packed = nf4.loading(compute, where) if quantize else {}
-    try:
-        with quiet():
-            kind = AutoModelForSeq2SeqLM if is_encoder_decoder(folder) else AutoModelForCausalLM
-            model, report = kind.from_pretrained(
-                folder.path,
-                dtype=torch.float32 if masters else compute,
-                use_safetensors=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # told by `require_all_weights`, in words
-                output_loading_info=True,
-                **packed,
-            )
-    except Exception as error:  # transformers and safetensors raise many unrelated kinds
-        if is_out_of_memory(error):
-            raise
-        raise unreadable(folder, error) from error
-    require_all_weights(folder.path, report)
+    model, _ = _from_files(folder, dtype=torch.float32 if masters else compute, **packed)
     if packed:
         nf4.take_over(model)
     else:
@@ -301,6 +298,93 @@ def _load(
     with quiet():
         build = proved(model, files=folder.path, computed=computed)
     return LoadedModel(model, chat, folder, where, compute, build)
+
+
+def _from_files(folder: ModelFolder, **settings: Any) -> tuple[Any, list[str]]:
+    """Let transformers load a model; return it with the names of weights that it has no use for.
+
+    Raises:
+        ModelError: It cannot be loaded, or config.json and weights are not of one model.
+    """
+    try:
+        with quiet():
+            kind = AutoModelForSeq2SeqLM if is_encoder_decoder(folder) else AutoModelForCausalLM
+            model, report = kind.from_pretrained(
+                folder.path,
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # told by `require_all_weights`, in words
+                output_loading_info=True,
+                **settings,
+            )
+    except Exception as error:  # transformers and safetensors raise many unrelated kinds
+        if is_out_of_memory(error):
+            raise
+        raise unreadable(folder, error) from error
+    require_all_weights(folder.path, report)
+    surplus = sorted(report["unexpected_keys"])
+    require_every_layer(folder.path, model, surplus)
+    return model, surplus
+
+
+def require_loadable(folder: ModelFolder, *, say: Say = lambda _: None) -> None:
+    """Make sure that `load_model` will not fail for config.json or weights, in about a second.
+
+    The model is loaded onto the meta device, which holds no values, by the same calls: names and
+    shapes are compared with those in the files. A few values of each weight are read.
+
+    Args:
+        folder: From `resolve_model`.
+        say: Called with what of the folder is not used.
+
+    Raises:
+        ModelError: What would stop `load_model`, and what it would take in silence.
+    """
+    config = read_config(folder.path)
+    _require_writer(folder, config)
+    _require_unpacked(config)
+    require_layers(folder.path)
+    if "auto_map" in config:
+        say(f"{folder.name} brings code of its own (auto_map): it is not run")
+    require_finite(weight_files(folder.path))
+    if "quantization_config" in config:
+        return  # undone with the values alone
+    _, surplus = _from_files(folder, dtype="auto", device_map={"": torch.device("meta")})
+    if surplus:
+        what = f"{len(surplus)} weights that a model of text has no use for"
+        say(f"{folder.name} has {what}: {some(surplus)}")
+
+
+def _require_writer(folder: ModelFolder, config: Mapping[str, Any]) -> None:
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind in _WRITERS:
+        return  # where it is none, transformers says so
+    if kind in CONFIG_MAPPING:
+        problem = Problem(f"a model of type {kind!r} writes no text", where="model")
+    else:
+        what = f"the installed transformers knows no model of type {kind!r}"
+        if "auto_map" in config:
+            what += "; the folder's own code (auto_map) is not run"
+        close = nearest(kind, _WRITERS)
+        problem = Problem(what, where="model", nearest=close, fix="name another model")
+    raise ModelError(replace(problem, found=f"model_type in {folder.path / 'config.json'}"))
+
+
+def _require_unpacked(config: Mapping[str, Any]) -> None:
+    packing = config.get("quantization_config")
+    if packing is None:
+        return
+    method = packing.get("quant_method", "")
+    if method not in _READ_WHOLE:
+        raise ModelError(
+            Problem(
+                "the weights are quantized in a way that instil does not read",
+                where="model",
+                found=f"quantization_config: quant_method: {method}",
+                allowed=f"weights as they are, or of {', '.join(_READ_WHOLE)}",
+                fix="name the model with whole weights; quantize: nf4 packs them while training",
+            )
+        )
 
 
 def proof_of(folder: ModelFolder, *, device: str, dtype: str, quantize: str | None) -> Build:
@@ -332,10 +416,14 @@ def is_encoder_decoder(folder: ModelFolder) -> bool:
 
 def unreadable(folder: ModelFolder, error: Exception) -> ModelError:
     """Return the error for a folder that transformers cannot make a model of."""
+    why, setting = brief(error), ""
+    if isinstance(error, KeyError) and error.args:  # its text is nothing but the key
+        why, setting = f"{why} is not known", setting_of(folder.path, error.args[0])
     return ModelError(
         Problem(
-            f"the model in {folder.path} cannot be loaded: {brief(error)}",
+            f"the model in {folder.path} cannot be loaded: {why}",
             where="model",
+            found=setting,
             fix="get the model's folder again, or name another model (instil models)",
         )
     )

@@ -118,10 +118,15 @@ def prove(model: Any) -> Build:
     """Try every short cut on a transformers model.
 
     Raises:
-        ModelError: What the model says of a token depends on later ones: it cannot write.
+        ModelError: What the model says of a token depends on later ones: it cannot write. Or it
+            is no finite number.
     """
     with _in_float32(model) as close, _narrow_windows(model), torch.inference_mode():
         trials = _Trials(model, close)
+        if not trials.whole.wanted.isfinite().all():
+            what = "this model's logits are no finite numbers (NaN or infinite)"
+            fix = "get the model's folder again: config.json or weights are broken"
+            raise ModelError(Problem(what, where="model", fix=fix))
         if not model.config.is_encoder_decoder:
             _require_causal(model, trials.whole.batch, close)
         build = next(filter(trials.hold, _candidates(model)), Build())

@@ -44,18 +44,15 @@ class Form(StrEnum):
     """The whole model."""
 
 
-def model_card(
-    summary: RunSummary, *, manifest: Mapping[str, object], form: Form | None = None
-) -> str:
+def model_card(summary: RunSummary, *, manifest: Mapping[str, object]) -> str:
     """Return the text of the model card.
 
     Args:
         summary: Every figure of the run.
         manifest: The contents of `manifest.json`. Read where they are there: `versions`, and the
             `licence` and `source` of each task under `data`.
-        form: What lies beside the card; by default an adapter after LoRA, else whole weights.
     """
-    form = form or (Form.ADAPTER if summary.training.method == "lora" else Form.WEIGHTS)
+    form = Form.ADAPTER if summary.training.method == "lora" else Form.WEIGHTS
     parts = [
         _front_matter(summary, form),
         _opening(summary),

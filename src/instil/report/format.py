@@ -203,9 +203,9 @@ def moment(text: str) -> str:
     return time.isoformat(sep=" ", timespec="seconds").replace("+00:00", " UTC")
 
 
-def plural(number: int, noun: str, *, many: str = "") -> str:
+def plural(number: int, noun: str) -> str:
     """Return a counted noun: `1 row`, `1,200 rows`."""
-    return f"{count(number)} {noun if number == 1 else many or noun + 's'}"
+    return f"{count(number)} {noun if number == 1 else noun + 's'}"
 
 
 def seeds(found: Sequence[int]) -> str:

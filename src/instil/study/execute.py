@@ -39,21 +39,6 @@ def devices(recipe: Recipe) -> tuple[str, ...]:
     return tuple(known or (str(n) for n in range(torch.cuda.device_count())))
 
 
-def run_here(folder: StudyFolder, chains: Iterable[Chain], *, say: Say) -> None:
-    """Do all jobs in this process, one after another.
-
-    Raises:
-        InstilError: Whatever a user can mend, of the first job that fails.
-    """
-    from instil.study.worker import do
-
-    for job in (job for chain in chains for job in chain):
-        if not folder.finished(job):
-            say(f"arm {job.name}")
-            folder.lay_out([job])
-            do(folder, job)
-
-
 def run_apart(
     folder: StudyFolder, chains: Iterable[Chain], *, gpus: Sequence[str], say: Say
 ) -> None:

@@ -15,6 +15,7 @@ Own filters::
 
     {{ " a  b " | squeeze }}               a b
     {{ "one two three" | first_words(2) }} one two
+    {{ label | tidy }}                     in one Unicode form (NFKC), nothing invisible in it
     {{ "It works. Mostly." | first_sentence }} It works.
     {{ "R&amp;D" | unescape }}             R&D
     {{ "a <b>good</b> film" | strip_tags }}    a good film
@@ -33,6 +34,7 @@ import html
 import json
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache, wraps
@@ -92,6 +94,16 @@ _TAG = re.compile(r"</?[A-Za-z][^<>]{0,1000}>|<!--.{0,1000}?-->", re.DOTALL)
 def _squeeze(value: object) -> str:
     """Turn every run of whitespace into one space."""
     return " ".join(str(value).split())
+
+
+def tidied(value: object) -> str:
+    r"""Bring a text into one Unicode form (NFKC), without invisible characters, blanks single.
+
+    >>> tidied(" cafe\u0301\u200b \u00a0\uff01")
+    'caf\xe9 !'
+    """
+    whole = unicodedata.normalize("NFKC", str(value))
+    return _squeeze("".join(sign for sign in whole if unicodedata.category(sign) != "Cf"))
 
 
 def _first_words(value: object, n: int) -> str:
@@ -180,6 +192,7 @@ def _tojson(value: object) -> str:
 
 _OWN: dict[str, Callable[..., object]] = {
     "squeeze": _squeeze,
+    "tidy": tidied,
     "first_words": _first_words,
     "first_sentence": _first_sentence,
     "unescape": _unescape,
@@ -196,7 +209,7 @@ _OWN: dict[str, Callable[..., object]] = {
 
 _OF_TEXT = (
     "capitalize lower replace string title trim truncate upper wordcount "
-    "squeeze first_words first_sentence unescape mend_encoding strip_tags"
+    "squeeze tidy first_words first_sentence unescape mend_encoding strip_tags"
 ).split()
 """Filters that take a text."""
 _GUARD = "_text"
@@ -394,26 +407,37 @@ def computed(source: str, scope: Mapping[str, object]) -> Any:
 def variables(source: str) -> frozenset[str]:
     """Name the fields that a template looks up; `row["A b"]` counts as the field `A b`.
 
-    The bare name `row` stays in the result only where the whole row is used at once.
+    The bare name `row` stays in the result only where the whole row is used at once, also by
+    `row.items()` or `row.values()`.
     """
     tree = _fence(_ENV.parse(source))
     called = {call.node for call in tree.find_all(nodes.Call)}
     globals_used = {n.name for n in called if isinstance(n, nodes.Name) and n.name in _ENV.globals}
     found = set(meta.find_undeclared_variables(tree)) - {"range"} - globals_used
-    keyed = [key for node in tree.find_all((nodes.Getitem, nodes.Getattr)) if (key := _key(node))]
+    keyed = [key for node in tree.find_all(_LOOKUPS) if (key := _key(node))]
     bare = sum(node.name == "row" for node in tree.find_all(nodes.Name)) - len(keyed)
     return frozenset((found - {"row"}) | set(keyed) | ({"row"} if bare > 0 else set()))
 
 
+_LOOKUPS = (nodes.Getitem, nodes.Getattr, nodes.Call)
+
+
 def _key(node: nodes.Node) -> str:
-    """Return `A b` for `row["A b"]` and for `row.b` the name `b`; else an empty text."""
-    if not (isinstance(node, nodes.Getitem | nodes.Getattr) and isinstance(node.node, nodes.Name)):
-        return ""
-    if node.node.name != "row":
-        return ""
-    if isinstance(node, nodes.Getattr):
-        return node.attr
-    return str(node.arg.value) if isinstance(node.arg, nodes.Const) else ""
+    """Return `A b` for `row["A b"]` and `row.get("A b")`, and for `row.b` the name `b`.
+
+    Else an empty text: `row.items` is the mapping's method, also where a column is called so.
+    """
+    of_row = nodes.Name("row", "load")
+    match node:
+        case nodes.Getitem(node=of, arg=nodes.Const(value=key)) if of == of_row:
+            return str(key)
+        case nodes.Getattr(node=of, attr=name) if of == of_row and not hasattr(dict, name):
+            return str(name)
+        case nodes.Call(
+            node=nodes.Getattr(node=of, attr="get"), args=[nodes.Const(value=key), *_]
+        ) if of == of_row:
+            return str(key)
+    return ""
 
 
 def expression_variables(source: str) -> frozenset[str]:

@@ -1,6 +1,6 @@
 """Tasks from YAML: the library's by name, a user's own by path.
 
-`load_task("amazon_reviews")` reads the library, `load_task("mugs.yaml", base=folder)` a file. Keys
+`load_task("amazon_reviews")` reads the library, `load_task("mugs.yaml")` a file. Keys
 left out of a file get these values: `cluster` the task's id; `choices` the words of `labels`;
 `metric` accuracy where there are choices; in a template of role `answer`, `choices` the task's, and
 `target` the row's answer in the template's own wording::
@@ -55,12 +55,11 @@ _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = frozenset({"choices", "row", "range", "loop"})
 
 
-def load_task(ref: str, *, base: Path | None = None) -> Task:
+def load_task(ref: str) -> Task:
     """Load a task by its library name, or from a YAML file.
 
     Args:
         ref: A name in `library()` or `hub_library()`, or a path.
-        base: The folder that a relative path starts from; the current one if None.
 
     Raises:
         TaskError: naming every mistake in the file, or the nearest library task.
@@ -68,7 +67,7 @@ def load_task(ref: str, *, base: Path | None = None) -> Task:
     if ref in library() or ref in hub_library():
         text = _folder().joinpath(*f"{ref}.yaml".split("/")).read_text(encoding="utf-8")
         return parse_task(text, where=f"{ref}.yaml (library)", folder=None)
-    path = (base or Path()) / ref
+    path = Path(ref)
     named = ref.startswith("hub/") or not re.search(r"[/\\]|\.ya?ml$", ref)
     if not path.is_file() and named and not ref.endswith((".yaml", ".yml")):
         raise TaskError(_unknown_task(ref))

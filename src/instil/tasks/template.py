@@ -15,9 +15,10 @@ What they may use of Jinja2 is told in `sandbox`.
 
 from __future__ import annotations
 
+import json
+import keyword
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from jinja2 import TemplateSyntaxError, Undefined, UndefinedError
@@ -38,6 +39,8 @@ FORMAT_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "mo": ("context", "source", "plural", "translation"),
 }
 """Columns of the formats that bring their own."""
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RESERVED = frozenset({"choices", "row", "range", "zip", "loop", "true", "false", "none"})
 
 
 class OverBudgetError(TaskError):
@@ -103,14 +106,8 @@ def columns_of(task: Task) -> frozenset[str] | None:
     return frozenset(columns) if columns else None
 
 
-def check_template(template: Template, task: Task) -> list[Problem]:
-    """Return all that can be said against a template before any row is read."""
-    place = f"{task.id}/{template.id}"
-    return [replace(flaw.problem, where=f"{place} ({flaw.part})") for flaw in flaws(template, task)]
-
-
 def flaws(template: Template, task: Task) -> list[Flaw]:
-    """Do what `check_template` does, naming the part at fault in place of a file's line."""
+    """Return all that can be said against a template before any row is read, part by part."""
     parts = [("prompt", template.prompt), ("target", template.target), ("system", template.system)]
     parts += [("choices", choice) for choice in template.choices]
     found = [flaw for part, source in parts for flaw in _part_flaws(part, source, task)]
@@ -277,3 +274,18 @@ def _wording_flaws(template: Template, task: Task) -> Iterator[Flaw]:
         if target != choice:
             what = f"for {label!r} the target is {target!r}, but its choice is {choice!r}"
             yield Flaw("target", Problem(what, fix="give the choices in the task's order"))
+
+
+def spelt(name: str) -> str:
+    """Return a column as an expression names it.
+
+    >>> spelt("stars"), spelt("Review Text"), spelt("class")
+    ('stars', 'row["Review Text"]', 'row["class"]')
+    """
+    plain = _NAME.fullmatch(name) and not keyword.iskeyword(name) and name not in _RESERVED
+    return name if plain else f"row[{quoted(name)}]"
+
+
+def quoted(text: str) -> str:
+    """Return a text as a literal of Jinja2."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,164 @@
+"""instil from Python: the commands as functions, and a run as an object.
+
+::
+
+    import instil
+
+    run = instil.run("reviews.recipe.yaml")
+    print(*run.verdict)
+    run.predict(["It broke after a week."])    # [{"prediction": "bad", "probabilities": {...}}]
+    run.compare(instil.load("runs/other"))
+
+The package offers them without importing anything until they are used.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instil.foresee import Forecast, check_recipe
+from instil.pipeline import compare_runs, run_recipe
+from instil.recipe import load_recipe, run_name
+from instil.report import format as fmt
+from instil.results import RunSummary
+from instil.run import load_summary
+from instil.serve import load_run_model, predict_rows
+from instil.types import Comparison
+
+if TYPE_CHECKING:
+    from instil.model.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    folder: Path
+    """The run directory."""
+
+    @cached_property
+    def results(self) -> RunSummary:
+        """Every figure that the report shows."""
+        return load_summary(self.folder)
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """What training bought, and at what price, in plain sentences."""
+        return self.results.verdict
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML file."""
+        return self.folder / "report.html"
+
+    @cached_property
+    def _model(self) -> LoadedModel:
+        return load_run_model(self.folder)
+
+    def predict(
+        self, rows: Sequence[Mapping[str, object] | str], *, template: str = ""
+    ) -> list[dict[str, object]]:
+        """Let the tuned model answer rows; it is loaded once.
+
+        Args:
+            rows: Mappings with the columns of the run's task, or texts alone.
+            template: A template's id, or `task/template` in a run of several tasks; empty: the one
+                that the run was judged with.
+
+        Returns:
+            For each row `prediction`; with choices also `probabilities` and, where the task has
+            `labels`, `prediction_value`; without choices `stopped`.
+
+        Raises:
+            InstilError: The run is not what was written, it is not clear which task is meant, a
+                column is missing, or a row is longer than the model's context.
+        """
+        if isinstance(rows, str):
+            rows = [rows]
+        return predict_rows(self.folder, rows, template=template, loaded=self._model)
+
+    def compare(self, other: Run) -> list[Comparison]:
+        """Compare another run's tuned model with this one's, on the test rows that both scored.
+
+        Returns:
+            `other` minus this run, one a task and metric, with 95 % intervals.
+
+        Raises:
+            RunError: A run is not what was written, or the two share no test rows of a task.
+        """
+        return compare_runs(self.folder, other.folder)
+
+    def _repr_html_(self) -> str:
+        """Show the verdict and the contenders in a notebook."""
+        parts = [f"<p>{html.escape(sentence)}</p>" for sentence in self.verdict]
+        for task in self.results.tasks:
+            rows = "".join(
+                f"<tr><td>{html.escape(arm.label)}</td>"
+                f"<td>{html.escape(fmt.interval(arm.summaries[task.metric]))}</td></tr>"
+                for arm in task.arms
+            )
+            metric = html.escape(fmt.style(task.metric).label)
+            head = f"<tr><th>{html.escape(task.task)}</th><th>{metric} (95 % interval)</th></tr>"
+            parts.append(f"<table>{head}{rows}</table>")
+        return "".join([*parts, f"<p>report: <code>{html.escape(str(self.report))}</code></p>"])
+
+
+def run(
+    recipe: str | Path,
+    *,
+    changes: Sequence[str] = (),
+    folder: str | Path | None = None,
+    again: bool = False,
+) -> Run:
+    """Do all that a recipe says: split, prompt, train, test, compare, report.
+
+    Args:
+        recipe: The recipe, a YAML file.
+        changes: Keys to change, as `instil run --set` takes them: `["train.learning_rate=1e-4"]`.
+        folder: The run directory; None: `runs/NAME-OF-THE-RECIPE`.
+        again: Where the directory exists: take that run, or go on with it, if its recipe is the
+            same; else use the next free name.
+
+    Raises:
+        InstilError: Whatever the user can mend.
+    """
+    from instil.cli.folders import RunPlace, place_again
+    from instil.cli.progress import make_progress
+
+    wanted = load_recipe(Path(recipe), overrides=changes)
+    place = RunPlace(Path(folder or Path(wanted.output) / run_name(Path(recipe))))
+    if again:
+        place = place_again(wanted, folder=place.folder)
+    if not place.finished:
+        with make_progress() as progress:
+            run_recipe(wanted, folder=place.folder, resume=place.begun, progress=progress)
+    return load(place.folder)
+
+
+def check(recipe: str | Path, *, changes: Sequence[str] = ()) -> Forecast:
+    """Look at everything that a run would use; fetches what is not here yet, trains nothing.
+
+    Args:
+        recipe: The recipe, a YAML file.
+        changes: As in `run`.
+
+    Raises:
+        InstilError: Whatever would stop the run.
+    """
+    return check_recipe(load_recipe(Path(recipe), overrides=changes))
+
+
+def load(folder: str | Path) -> Run:
+    """Return a finished run.
+
+    Raises:
+        RunError: The folder holds none.
+    """
+    loaded = Run(Path(folder))
+    _ = loaded.results
+    return loaded

@@ -1,0 +1,33 @@
+"""What is built in is listed in several places: all of them agree."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from instil.data.source import READERS
+from instil.data.sqlrows import SQLITE
+from instil.data.uri import HUB, MADE, Registry
+from instil.evaluate.metrics import METRICS
+from instil.tasks import task
+from instil.tasks.form import SourceForm
+from instil.tasks.template import FORMAT_COLUMNS
+
+
+def test_a_task_may_name_each_format_that_has_a_reader() -> None:
+    assert set(get_args(SourceForm.model_fields["format"].annotation)) == {"", *READERS}
+
+
+def test_formats_with_columns_of_their_own_have_a_reader() -> None:
+    assert FORMAT_COLUMNS.keys() <= READERS.keys()
+
+
+def test_a_task_may_name_each_metric() -> None:
+    assert set(task.METRIC_NAMES) == METRICS.keys()
+    assert all(metric.name == name for name, metric in METRICS.items())
+
+
+@pytest.mark.parametrize("scheme", [*(f"{r}:" for r in Registry), SQLITE, HUB, MADE])
+def test_a_task_may_name_each_scheme(scheme: str) -> None:
+    assert scheme in (*task._PACKAGES, task._SQLITE, task._HUB, task._MADE)
