@@ -9,7 +9,7 @@ import torch
 
 from instil.errors import ModelError, OutOfMemoryError, Problem
 from instil.footprint import memory_line
-from instil.memory_limits import Free, free_memory, is_out_of_memory, within_memory
+from instil.memory_limits import Free, free_memory, is_out_of_memory, shortage, within_memory
 
 GIGABYTE = 10**9
 CPU = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"
@@ -105,6 +105,16 @@ def test_without_limits_the_machine_counts(tmp_path: Path) -> None:
     found = free_memory(proc=proc, cgroups=groups)
     assert found.limit == "this machine's memory"
     assert found.bytes > 0
+
+
+def test_a_shortage_is_told_even_where_looking_takes_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def short() -> Free:
+        raise MemoryError
+
+    monkeypatch.setattr("instil.memory_limits.free_memory", short)
+    assert shortage(RuntimeError("std::bad_alloc")) == "RuntimeError: std::bad_alloc"
 
 
 def test_the_forecast_stands_beside_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

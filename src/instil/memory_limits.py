@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +79,10 @@ def shortage(error: BaseException) -> str:
     """Say what the library said, how much this process can still have, and what limits it."""
     words = re.sub(r"\[enforce fail at [^]]*\] err == 0\. ", "", " ".join(str(error).split()))
     said = f"{type(error).__name__}: {shortened(words, most=100)}".removesuffix(": ")
-    free = free_memory()
-    return f"{said}; {gigabytes(free.bytes)} left of {free.limit}"
+    with suppress(Exception):  # looking takes some memory, too
+        free = free_memory()
+        return f"{said}; {gigabytes(free.bytes)} left of {free.limit}"
+    return said
 
 
 @dataclass(frozen=True, slots=True)
