@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from instil import format as fmt
 from instil.memory_limits import MORE, Free, free_memory, resident_memory
 from instil.recipe import Method, Recipe
-from instil.report import format as fmt
 
 if TYPE_CHECKING:
     from instil.model.load import ModelFolder

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from instil.report import format as fmt
+from instil import format as fmt
 from instil.report.build import build_report
 from instil.report.curves import MAX_POINTS
 from instil.report.html import to_html

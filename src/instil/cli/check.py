@@ -49,8 +49,8 @@ def check(
 
 def show_check(report: Forecast, *, recipe: Path) -> None:
     """Print what was found, and the next command."""
+    from instil import format as fmt
     from instil.cli.show import make_console
-    from instil.report import format as fmt
     from instil.report.mix import mix_text
     from instil.report.stages import forecast_lines
 
@@ -73,7 +73,7 @@ def show_check(report: Forecast, *, recipe: Path) -> None:
 def _show_task(console: Console, task: TaskForecast) -> None:
     from rich.text import Text
 
-    from instil.report import format as fmt
+    from instil import format as fmt
 
     console.print(Text(task.task, style="bold"))
     for name, text in _facts(task):

@@ -53,8 +53,8 @@ def curve(
 
 
 def _show(study: CurveStudy, folder: Path) -> None:
+    from instil import format as fmt
     from instil.cli.show import make_console, plain_table
-    from instil.report import format as fmt
     from instil.report.curve import curve_verdict
     from instil.report.parts import axis_name
 

@@ -64,8 +64,8 @@ def methods(
 def _show(study: MethodsStudy, folder: Path) -> None:
     from rich.text import Text
 
+    from instil import format as fmt
     from instil.cli.show import make_console, plain_table
-    from instil.report import format as fmt
     from instil.report.methods_verdict import methods_verdict
     from instil.report.parts import axis_name
 

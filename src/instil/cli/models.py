@@ -7,9 +7,9 @@ def models() -> None:
     """List the base models that a recipe can name; folders and hub ids work too."""
     from rich.text import Text
 
+    from instil import format as fmt
     from instil.cli.show import make_console, plain_table
     from instil.model.catalogue import CATALOGUE
-    from instil.report import format as fmt
 
     table = plain_table()
     for heading in ("model", "weights", "licence", "what"):

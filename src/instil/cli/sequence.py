@@ -54,8 +54,8 @@ def sequence(
 def _show(study: SequenceStudy, folder: Path) -> None:
     from rich.text import Text
 
+    from instil import format as fmt
     from instil.cli.show import make_console, plain_table
-    from instil.report import format as fmt
     from instil.report.sequence import sequence_verdict, stage_names
 
     console = make_console()

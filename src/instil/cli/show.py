@@ -48,7 +48,7 @@ def arms_table(task: TaskResult) -> Table:
     """Lay out the contenders of a task on its test rows, with 95 % intervals."""
     from rich.text import Text
 
-    from instil.report import format as fmt
+    from instil import format as fmt
 
     metrics = list(dict.fromkeys(metric for arm in task.arms for metric in arm.summaries))[:2]
     rows = fmt.plural(task.rows.get(Part.TEST, 0), "test row")
@@ -74,7 +74,7 @@ def average_table(summary: RunSummary) -> Table:
     """Lay out every task and the averages over them, an arm a column."""
     from rich.text import Text
 
-    from instil.report import format as fmt
+    from instil import format as fmt
     from instil.report.average import average_rows, average_titles
 
     table = plain_table(title="all tasks, mean (95 % interval)")
@@ -89,8 +89,8 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
     """Lay out paired differences, a line each."""
     from rich.text import Text
 
+    from instil import format as fmt
     from instil.compare.verdict import outcomes
-    from instil.report import format as fmt
 
     table = plain_table(title="second run minus first, paired by example (95 % interval)")
     table.add_column("")
@@ -121,14 +121,14 @@ def plain_table(*, title: str = "") -> Table:
 
 
 def _cell(arm: Arm, metric: str) -> str:
-    from instil.report import format as fmt
+    from instil import format as fmt
 
     summary = arm.summaries.get(metric)
     return fmt.interval(summary) if summary else fmt.MISSING
 
 
 def _difference(task: TaskResult, arm: Arm) -> str:
-    from instil.report import format as fmt
+    from instil import format as fmt
     from instil.report.arms import against_tuned
 
     comparison = against_tuned(task, arm.name)

@@ -65,8 +65,8 @@ def show_library(console: Console, names: Sequence[str], *, title: str) -> None:
     """Print a line a task."""
     from rich.text import Text
 
+    from instil import format as fmt
     from instil.cli.show import plain_table
-    from instil.report import format as fmt
     from instil.tasks.task import load_task
 
     table = plain_table(title=title)

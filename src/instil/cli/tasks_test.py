@@ -20,10 +20,10 @@ def test_task(ref: str) -> int:
     Raises:
         InstilError: The task cannot be loaded, or its rows cannot be read.
     """
+    from instil import format as fmt
     from instil.cli.show import make_console
     from instil.data.registry import load_rows
     from instil.data.templatecheck import Level, check_templates
-    from instil.report import format as fmt
     from instil.tasks.task import load_task
 
     task = load_task(ref)

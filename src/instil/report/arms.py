@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from instil import format as fmt
 from instil.compare.cheapest import milliseconds
 from instil.compare.verdict import PROBE, PROMPTING, TFIDF, TUNED, ZERO_SHOT, Outcome, outcomes
-from instil.report import format as fmt
 from instil.report.page import (
     Align,
     Block,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from instil import format as fmt
 from instil.compare.verdict import PROBE, PROMPTING, TFIDF, TUNED, ZERO_SHOT, outcome
-from instil.report import format as fmt
 from instil.report.page import Align, Block, Cell, Column, KeyNumber, Table, Tone
 from instil.report.parts import TONES, ordered, summary_cell, verdict_word
 from instil.results import Average, RunSummary

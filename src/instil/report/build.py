@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from instil import format as fmt
 from instil.compare.verdict import PROMPTING, TUNED, Outcome
 from instil.report import arms
-from instil.report import format as fmt
 from instil.report.average import average_blocks, average_numbers
 from instil.report.curves import curve_plots
 from instil.report.guard import guard_blocks, guard_outcomes, worst_guard

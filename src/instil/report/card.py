@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 
+from instil import format as fmt
 from instil.report import arms
-from instil.report import format as fmt
 from instil.report.guard import guard_outcomes
 from instil.report.keeping import keeping_lines
 from instil.report.parts import verdict_word

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from instil.report import format as fmt
+from instil import format as fmt
 from instil.report.curves import RAW, SMOOTH, VALIDATION
 from instil.report.page import CurvePlot, DotPlot, Plot, PointPlot, RatePlot
 from instil.sanitize import visible

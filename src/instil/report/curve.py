@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from instil import format as fmt
 from instil.compare.verdict import Outcome, outcomes
-from instil.report import format as fmt
-from instil.report.format import Unit
+from instil.format import Unit
 from instil.report.page import (
     Align,
     Axis,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from instil.report import format as fmt
-from instil.report.format import Unit
+from instil import format as fmt
+from instil.format import Unit
 from instil.report.page import CurvePlot, Line, Point
 from instil.types import Step
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from instil.report import format as fmt
-from instil.report.format import NBSP
+from instil import format as fmt
+from instil.format import NBSP
 from instil.report.page import Align, Block, Cell, Column, Note, Table, Tone
 from instil.results import Means, Moved, RunSummary
 from instil.trials import Interpolation, Tried, TriedMethod

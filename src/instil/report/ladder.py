@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from instil.report import format as fmt
+from instil import format as fmt
 from instil.report.page import (
     Align,
     Block,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from instil import format as fmt
 from instil.compare.verdict import Outcome
-from instil.report import format as fmt
-from instil.report.format import NBSP, Unit
+from instil.format import NBSP, Unit
 from instil.report.methods_verdict import (
     methods_verdict,
     points_outcomes,

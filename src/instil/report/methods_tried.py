@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from instil.report import format as fmt
+from instil import format as fmt
 from instil.report.keeping import MEASURED, chosen_on, measured_cells
 from instil.report.page import Align, Block, Cell, Column, Note, Table, Tone
 from instil.trials import Methods, TriedMethod

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from instil import format as fmt
 from instil.compare.interpolation import TOLERANCE
 from instil.compare.verdict import PROMPTING, Outcome, outcomes
-from instil.report import format as fmt
-from instil.report.format import NBSP
+from instil.format import NBSP
 from instil.studyresults import MethodArm, MethodsStudy
 from instil.types import Comparison
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from instil.report import format as fmt
+from instil import format as fmt
 from instil.report.page import Align, Block, Cell, Column, Note, Table
 from instil.results import MixLine
 

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 
-from instil.report import format as fmt
+from instil import format as fmt
 from instil.report.page import (
     Align,
     Block,

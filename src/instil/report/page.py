@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
-from instil.report.format import Unit
+from instil.format import Unit
 from instil.results import Mistake, Turn
 from instil.types import Piece
 

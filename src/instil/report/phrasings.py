@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from instil import format as fmt
 from instil.compare.verdict import outcomes
-from instil.report import format as fmt
 from instil.report.page import Align, Block, Cell, Column, Table
 from instil.report.parts import TONES, summary_cell, verdict_word
 from instil.results import Phrasings, TaskResult, TemplateScore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from instil.report import format as fmt
+from instil import format as fmt
 from instil.report.charts import (
     BAR,
     CYCLE,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from instil import format as fmt
 from instil.compare.rates import FLOOR
-from instil.report import format as fmt
 from instil.report.page import (
     Align,
     Block,

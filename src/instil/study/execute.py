@@ -117,7 +117,7 @@ def _ended(
     folder: StudyFolder, running: _Running, waiting: deque[_Chain], *, say: Say
 ) -> list[str]:
     """Put what follows a finished job in line; return the jobs that are lost by a failed one."""
-    from instil.report.format import seconds
+    from instil.format import seconds
 
     took, job = seconds(time.perf_counter() - running.began), running.job
     if running.process.returncode == 0:
