@@ -176,9 +176,9 @@ def measured(cell: Line, validation: int) -> Line:
 
 
 def recipe_of(cell: Line, validation: int) -> Any:
+    from instil.config.overrides import override
+    from instil.config.recipe import Recipe
     from instil.errors import RecipeError
-    from instil.overrides import override
-    from instil.recipe import Recipe
     from instil.tasks.task import load_task
     from instil.types import Role
 

@@ -84,9 +84,9 @@ def is_line(line: Line, task: str, seed: int, factor: float | None) -> bool:
 def measured(chosen: argparse.Namespace, *, task: str, seed: int, factor: float | None) -> Line:
     """Train at a factor of the rule's rate; with None, only let the autopilot choose."""
     from instil.cli.progress import make_progress
+    from instil.config.recipe import Recipe
     from instil.fitting import fit_context
     from instil.preflight import preflight
-    from instil.recipe import Recipe
     from instil.run import Run
     from instil.stages import Bench, find_model, split_rows
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from instil.recipe import Recipe
+from instil.config.recipe import Recipe
 
 MISTAKE = frozenset({2})
 ANY = frozenset({0, 2})

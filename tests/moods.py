@@ -6,11 +6,11 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from instil.config.recipe import Recipe, load_recipe
 from instil.fitting import fit_context
 from instil.opening import Look
 from instil.pipeline import run_recipe
 from instil.preflight import preflight
-from instil.recipe import Recipe, load_recipe
 from instil.run import Run
 from instil.stages import Bench, find_model, split_rows
 

@@ -7,8 +7,8 @@ import pytest
 
 from instil import autopilot, replaying, training
 from instil.compare import forgetting, interpolation
+from instil.config.recipe import Recipe, load_recipe
 from instil.errors import RecipeError
-from instil.recipe import Recipe, load_recipe
 from instil.results import TrainingSummary
 from instil.run import load_manifest, load_steps, load_summary
 from instil.trials import TriedMethod

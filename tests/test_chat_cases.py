@@ -14,9 +14,9 @@ from typer.testing import CliRunner, Result
 from chat_templates import BLANK, CHATML, GEMMA, NO_SYSTEM, PARTS, QWEN3, THINK_OPEN
 from instil import stages
 from instil.cli.main import app
+from instil.config.recipe import load_recipe
 from instil.foresee import check_recipe
 from instil.look import preview
-from instil.recipe import load_recipe
 from instil.run import load_manifest
 from instil.serve import load_run_model, predict_text
 from instil.types import Message

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from faults import FULL, Faults, Killed, injected
+from instil.config.recipe import Recipe
 from instil.errors import InstilError
 from instil.files import is_scratch
-from instil.recipe import Recipe
 from instil.run import is_vacant, load_manifest, load_scores, load_steps
 from moods import lay_out, make_recipe, run
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from instil.cli.folders import place_again
+from instil.config.recipe import Recipe, TaskUse
 from instil.errors import RefusedError, RunError
 from instil.files import sweep
 from instil.lock import HOLDER, LOCK, hold, holder
-from instil.recipe import Recipe, TaskUse
 from instil.run import describe, is_vacant, load_manifest, open_run, require_whole
 from instil.signals import CTRL_C, ENDING, interrupt, on_signals
 

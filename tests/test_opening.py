@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from instil.config.recipe import Recipe, TaskUse
 from instil.errors import RunError
 from instil.opening import Look, looks_sentence, open_test, prepare_look
-from instil.recipe import Recipe, TaskUse
 from instil.run import Run, load_manifest
 
 

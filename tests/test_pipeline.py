@@ -14,9 +14,9 @@ import torch
 
 from instil import api, stages, training
 from instil.compare import forgetting
+from instil.config.recipe import Recipe, load_recipe
 from instil.errors import DataError, RunError, TaskError
 from instil.pipeline import compare_runs, rebuild_report
-from instil.recipe import Recipe, load_recipe
 from instil.run import load_manifest, load_scores, load_steps, load_summary
 from instil.serve import chat, export, predict_file, predict_text
 from moods import lay_out, make_recipe, run

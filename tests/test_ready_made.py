@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from instil.config.recipe import load_recipe
 from instil.encode.chat_template import ChatRules
 from instil.encode.mask import encode
 from instil.model.load import ModelFolder, load_tokenizer
-from instil.recipe import load_recipe
 from instil.types import Example, Message, TrainOn
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))

@@ -254,8 +254,8 @@ def test_shuffled_labels_of_real_reviews_sound_the_alarm_half_way(tmp_path, monk
     from random import Random
 
     from instil import training
+    from instil.config.recipe import load_recipe
     from instil.data import prepare
-    from instil.recipe import load_recipe
     from moods import ready
 
     def shuffled(task):

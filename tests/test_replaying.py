@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from instil import replaying
 from instil.compare import forgetting
+from instil.config.recipe import load_recipe
 from instil.data.registry import load_rows
 from instil.encode.plan import replay_count
 from instil.errors import RecipeError
@@ -20,7 +21,6 @@ from instil.evaluate.sample import sample_texts
 from instil.fitting import fit_context
 from instil.model.load import ModelFolder
 from instil.preflight import preflight
-from instil.recipe import load_recipe
 from instil.replaying import own_texts, planned_replay, replay_pools
 from instil.run import Run, load_steps, load_summary
 from instil.stages import Bench, choosing_guard, prepare_all, reported_guard

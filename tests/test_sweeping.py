@@ -6,7 +6,7 @@ import pytest
 
 from instil import training
 from instil.compare import rates
-from instil.recipe import HIGHEST_RATE, Recipe
+from instil.config.recipe import HIGHEST_RATE, Recipe
 from instil.run import load_manifest, load_steps
 from moods import lay_out, make_recipe, ready
 

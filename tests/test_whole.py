@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from instil import pipeline, training
+from instil.config.recipe import Recipe
 from instil.encode.chat_template import ChatRules
 from instil.errors import InstilError, RunError
 from instil.ledger import file_differences, load_ledger, record, release
@@ -19,7 +20,6 @@ from instil.model.load import ModelFolder
 from instil.opening import Look
 from instil.origins import chat_origins
 from instil.pipeline import compare_runs, rebuild_report
-from instil.recipe import Recipe
 from instil.run import load_manifest, load_scores, load_summary, open_run
 from instil.serve import export, predict_text
 from moods import lay_out, make_recipe, run

@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import finish, peak_bytes
 from rows import load, repeated
 
+from instil.config.sections import Train
 from instil.data.build import training_examples
 from instil.encode.plan import plan_training
 from instil.model.load import ModelFolder, load_tokenizer
-from instil.sections import Train
 from instil.types import Pack
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from common import chunks, finish, read_rows
 from examples import as_example
 
+from instil.config.sections import Train
 from instil.encode.mask import encode_all
 from instil.encode.pack import batches
 from instil.model.adapter import add_lora, train_all, trainable
 from instil.model.load import LoadedModel, ModelFolder, load_model
-from instil.sections import Train
 from instil.train.loop import Schedule, mean_loss, train_steps
 from instil.train.optim import adamw
 from instil.types import Encoded, Pack

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil import format as fmt
+from instil.config.recipe import load_recipe, run_name
 from instil.foresee import Forecast, check_recipe
 from instil.pipeline import compare_runs, run_recipe
-from instil.recipe import load_recipe, run_name
 from instil.results import RunSummary
 from instil.run import load_summary
 from instil.serve import load_run_model, predict_rows

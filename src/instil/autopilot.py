@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from instil.config.recipe import Method, Recipe
 from instil.data.prepare import TaskData
 from instil.files import write_whole
 from instil.keeping import settle
 from instil.ledger import MODEL
-from instil.recipe import Method, Recipe
 from instil.replaying import add_replay
 from instil.report.methods_tried import methods_lines
 from instil.run import STEPS, TRAINING

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from instil.compare.halving import planned
 from instil.compare.interpolation import SHARES
 from instil.compare.rates import ROWS, SHARE, try_steps
+from instil.config.recipe import Method, Recipe
 from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData
 from instil.footprint import Sizes, sizes_of
-from instil.recipe import Method, Recipe
 from instil.replaying import OWN_TEXTS, replay_needed
 from instil.report.stages import forecast_lines
 from instil.run import load_manifest

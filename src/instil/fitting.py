@@ -13,10 +13,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from instil.config.recipe import Recipe
 from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData, with_skipped
 from instil.errors import DataError, Problem
-from instil.recipe import Recipe
 from instil.types import Part, Row, Template, TooLong
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from instil import format as fmt
+from instil.config.recipe import Method, Recipe
 from instil.memory_limits import MORE, Free, free_memory, resident_memory
-from instil.recipe import Method, Recipe
 
 if TYPE_CHECKING:
     from instil.model.load import ModelFolder

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from instil.compare.stats import planned_detectable
+from instil.config.recipe import Recipe
 from instil.data.build import render_example
 from instil.data.findings import Finding, audit_rows
 from instil.data.prepare import TaskData
@@ -18,7 +19,6 @@ from instil.encode.chat_findings import chat_findings
 from instil.fitting import fit_context
 from instil.footprint import memory_line, memory_needed, sizes_of
 from instil.preflight import TRIED, preflight, without_adapter
-from instil.recipe import Recipe
 from instil.replaying import planned_replay
 from instil.results import LeftOut, MixLine
 from instil.stages import base_proof, chat_rules, find_base, prepare_all

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from instil.config.recipe import Recipe
 from instil.errors import TrainError
-from instil.recipe import Recipe
 from instil.training import adapted, objective, training_plan
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instil.config.recipe import Method
 from instil.data.prepare import TaskData
 from instil.ledger import MODEL
-from instil.recipe import Method
 from instil.results import Moved
 from instil.stages import Bench, choosing_guard, load_base, load_tuned
 from instil.training import validation_examples, validation_of

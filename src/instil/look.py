@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from instil.config.recipe import Recipe
 from instil.data.mix import Pool, mixed_examples
 from instil.data.split import seeded_key
-from instil.recipe import Recipe
 from instil.report.html import to_html
 from instil.report.origin import token_runs
 from instil.report.page import Block, Heading, Note, Report, Section, Tokens

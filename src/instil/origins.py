@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instil.config.recipe import Recipe
 from instil.data.prepare import TaskData
 from instil.data.uri import is_public
 from instil.files import file_sha256
-from instil.recipe import Recipe
 from instil.run import versions
 from instil.types import Part, Row, Task
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.autopilot import pick_method
+from instil.config.recipe import Recipe
 from instil.durations import foretell
 from instil.files import write_whole
 from instil.fitting import fit_context
@@ -18,7 +19,6 @@ from instil.judge import GUARD_SCORES, compare_guard, sum_up, test
 from instil.keeping import how_far, settle
 from instil.opening import Look, prepare_look
 from instil.preflight import preflight
-from instil.recipe import Recipe
 from instil.replaying import add_replay
 from instil.report.build import build_report
 from instil.report.card import model_card

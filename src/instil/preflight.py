@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from instil.config.recipe import Method, Recipe
 from instil.data.answer_shown import can_show
 from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData
 from instil.data.registry import load_rows
 from instil.data.templatecheck import Level, check_templates
 from instil.errors import DataError, InstilError, ModelError, Problem, RecipeError, nearest
-from instil.recipe import Method, Recipe
 from instil.results import LeftOut
 from instil.tasks.task import library, load_task
 from instil.training import asks_for_all, encoded_training

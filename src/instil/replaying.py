@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
+from instil.config.recipe import Recipe
 from instil.data.audit import read_text, repeats_of
 from instil.data.build import drawn_templates, render_example
 from instil.data.prepare import TaskData, identities
@@ -19,7 +20,6 @@ from instil.data.registry import load_rows
 from instil.data.split import seeded_key
 from instil.encode.plan import Replay, Replayed, replay_count
 from instil.errors import DataError, Problem
-from instil.recipe import Recipe
 from instil.stages import Bench, choosing_guard, guard_names, load_base, reported_guard
 from instil.tasks.task import load_task
 from instil.training import encoded_training

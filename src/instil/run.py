@@ -40,11 +40,11 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from instil import ledger
+from instil.config.recipe import Recipe, load_recipe, to_yaml
 from instil.errors import Problem, RefusedError, RunError
 from instil.files import is_scratch, sweep, write_whole
 from instil.ledger import LEDGER, Ledger, load_ledger, read_sealed, save_ledger, write_sealed
 from instil.lock import HOLDER, LOCK, hold, holder
-from instil.recipe import Recipe, load_recipe, to_yaml
 from instil.results import RunSummary
 from instil.types import Step
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
+from instil.config.recipe import Recipe, load_recipe
 from instil.data.build import history, prompt_turn, tools
 from instil.data.registry import plain, word_of
 from instil.data.source import read_table
 from instil.errors import DataError, Problem, RunError, TaskError
 from instil.files import write_whole
 from instil.origins import base_files, is_base_file, template_origins
-from instil.recipe import Recipe, load_recipe
 from instil.results import TaskResult
 from instil.run import RECIPE, load_manifest, load_summary, require_same, require_whole
 from instil.tasks.task import find_template, load_task

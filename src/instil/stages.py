@@ -16,6 +16,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from instil.config.recipe import Method, Recipe, TaskUse
 from instil.data.audit import read_text, repeats_of
 from instil.data.prepare import TaskData, keep_apart, prepare, without_train
 from instil.data.split import save_splits
@@ -24,7 +25,6 @@ from instil.files import write_whole
 from instil.footprint import memory_line, memory_needed, sizes_of
 from instil.memory_limits import COMPUTE_LESS, READ_LESS, within_memory
 from instil.origins import chat_origins, guard_origins, origins
-from instil.recipe import Method, Recipe, TaskUse
 from instil.results import Rung
 from instil.run import SPLITS, Run, load_manifest, now
 from instil.tasks.task import load_task

@@ -14,8 +14,8 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from instil import format as fmt
+from instil.config.recipe import Method, resolve_learning_rate
 from instil.data.split import seeded_key
-from instil.recipe import Method, resolve_learning_rate
 from instil.report.sweep import rate_text, sweep_sentence
 from instil.stages import Bench
 from instil.trials import Sweep, TriedRate

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil import format as fmt
+from instil.config.recipe import Recipe, resolve_learning_rate
 from instil.data.mix import MixRules, Pool, mixed_examples
 from instil.data.prepare import TaskData
 from instil.errors import Problem, RecipeError
 from instil.ledger import MODEL
-from instil.recipe import Recipe, resolve_learning_rate
 from instil.report.mix import mix_text
 from instil.results import LeftOut, Means, TrainingSummary
 from instil.run import STEPS, TRAINING, load_steps

@@ -21,9 +21,9 @@ from instil.compare.learning import (
     sounds,
     state,
 )
+from instil.config.recipe import Recipe
 from instil.data.audit import conflicting_labels
 from instil.data.prepare import TaskData
-from instil.recipe import Recipe
 from instil.report.learning import alarm_text, notice_text
 from instil.results import Alarm
 from instil.stages import Bench

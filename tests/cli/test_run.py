@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from instil.cli.folders import place_again
-from instil.recipe import load_recipe, to_yaml
+from instil.config.recipe import load_recipe, to_yaml
 from instil.results import Arm, RunSummary, TaskResult, TrainingSummary
 from instil.types import Comparison, Summary
 

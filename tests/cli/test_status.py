@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from instil.recipe import Recipe, TaskUse
+from instil.config.recipe import Recipe, TaskUse
 from instil.run import open_run
 
 

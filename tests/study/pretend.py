@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from instil.config.recipe import to_yaml
 from instil.files import write_whole
-from instil.recipe import to_yaml
 from instil.results import Arm, Costs, RunSummary, TaskResult, TrainingSummary
 from instil.run import Run, save_summary
 from instil.study.folder import Job, StudyFolder, Work

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from instil.config.recipe import Recipe, TaskUse
 from instil.errors import RunError
-from instil.recipe import Recipe, TaskUse
 from instil.study import execute
 from instil.study.folder import Job, StudyFolder, Work
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
+from instil.config.recipe import load_recipe
 from instil.errors import RecipeError, RunError
-from instil.recipe import load_recipe
 from instil.report.methods import methods_report
 from instil.report.methods_verdict import methods_verdict
 from instil.run import load_manifest, load_scores, load_summary

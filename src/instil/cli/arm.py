@@ -13,8 +13,8 @@ def main(arguments: Sequence[str]) -> int:
     """Do the job that the arguments name; return the exit code."""
     from instil.cli.progress import make_progress
     from instil.cli.terminal import say
+    from instil.config.recipe import load_recipe
     from instil.errors import InstilError
-    from instil.recipe import load_recipe
     from instil.signals import CTRL_C, ENDING, interrupt, on_signals
     from instil.study.folder import Job, StudyFolder, Work
     from instil.study.worker import do

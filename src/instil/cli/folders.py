@@ -6,8 +6,8 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
+from instil.config.recipe import Recipe, load_recipe
 from instil.errors import RecipeError
-from instil.recipe import Recipe, load_recipe
 from instil.run import RECIPE, is_finished, is_vacant
 
 

@@ -27,7 +27,7 @@ def preview(
     They are those of the first epoch, through the model's own chat template, few-shot prompts and
     the length policy included. No weights are loaded.
     """
-    from instil.recipe import load_recipe, run_name
+    from instil.config.recipe import load_recipe, run_name
 
     loaded = load_recipe(recipe, overrides=changes or [])
 

@@ -14,7 +14,7 @@ BUDGET_BROKEN = 3
 """Exit code of a run that forgot more than its budget; all its results are kept."""
 
 if TYPE_CHECKING:
-    from instil.recipe import Recipe
+    from instil.config.recipe import Recipe
 
 
 def run(
@@ -101,7 +101,7 @@ def _refuse_beside_resume(*others: object) -> None:
 def _start(path: Path, *, changes: list[str], folder: Path | None, again: bool) -> None:
     from instil.cli.folders import place_again
     from instil.cli.show import make_console
-    from instil.recipe import load_recipe, run_name
+    from instil.config.recipe import load_recipe, run_name
 
     recipe = load_recipe(path, overrides=changes)
     folder = folder or Path(recipe.output) / run_name(path)
@@ -120,8 +120,8 @@ def _start(path: Path, *, changes: list[str], folder: Path | None, again: bool) 
 
 
 def _resume(folder: Path, *, look_again: bool, restart_from: str) -> None:
+    from instil.config.recipe import load_recipe
     from instil.errors import Problem, RunError
-    from instil.recipe import load_recipe
     from instil.run import RECIPE
 
     if not (folder / RECIPE).is_file():

@@ -31,7 +31,7 @@ def names(text: str | None) -> list[str] | None:
 
 def study_folder(recipe: Path, *, changes: Sequence[str], folder: Path | None, kind: str) -> Path:
     """Return where a study goes, unless the user says: beside the runs of its recipe."""
-    from instil.recipe import load_recipe, run_name
+    from instil.config.recipe import load_recipe, run_name
 
     if folder is not None:
         return folder

@@ -12,10 +12,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from instil.config.yamlfile import BoundedComposer
 from instil.data.rowfile import Faults, PlacedRow, RowFile, excerpt
 from instil.data.textfile import reading_text
 from instil.errors import DataError, Problem
-from instil.yamlfile import BoundedComposer
 
 TEXT_ENDINGS = (".txt", ".text", ".md", "")
 """Files of a folder that are rows; an empty ending is a name without a dot."""

@@ -21,9 +21,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from instil.config.yamlfile import parse_yaml
 from instil.data.uri import HUB, HubPath, is_local_copy, parse_hub
 from instil.errors import DataError, Problem, nearest
-from instil.yamlfile import parse_yaml
 
 INSTALL = "pip install huggingface_hub"
 CONVERTED = "refs/convert/parquet"

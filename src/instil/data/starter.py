@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ruamel.yaml.comments import CommentedMap
 
+from instil.config.yamlwriter import comment, dump_yaml
 from instil.data.archive import MEMBER
 from instil.data.guesses import Kind
 from instil.data.inspect import Guess, Wishes, inspect_table
@@ -26,7 +27,6 @@ from instil.errors import DataError, Problem
 from instil.files import write_whole
 from instil.tasks.template import spelt
 from instil.types import OnBadRow, SourceSpec
-from instil.yamlwriter import comment, dump_yaml
 
 _TEST_SHARE, _MOST_TEST = 0.25, 300
 _VALIDATION_SHARE, _MOST_VALIDATION = 0.15, 150

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from instil.compare import seeds as stats
 from instil.compare.verdict import PROMPTING, TUNED
+from instil.config.recipe import Recipe, load_recipe
 from instil.errors import Problem, RecipeError
 from instil.evaluate.metrics import NATS
-from instil.recipe import Recipe, load_recipe
 from instil.run import load_summary
 from instil.stages import prepare_all
 from instil.study import collect

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from instil.recipe import Device, Recipe
+from instil.config.recipe import Device, Recipe
 from instil.signals import ENDING, interrupt, on_signals
 from instil.study.folder import Job, StudyFolder, failed
 

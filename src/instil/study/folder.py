@@ -23,10 +23,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from instil.config.recipe import Recipe, load_recipe, to_yaml
 from instil.errors import InstilError, Problem, RecipeError, RunError
 from instil.files import write_whole
 from instil.lock import HOLDER, LOCK
-from instil.recipe import Recipe, load_recipe, to_yaml
 from instil.run import RECIPE
 
 STUDY = "study.json"

@@ -14,9 +14,9 @@ from pathlib import Path
 from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
 from instil.compare.verdict import PROMPTING, TUNED
+from instil.config.recipe import Recipe, load_recipe
 from instil.errors import Problem, RecipeError, nearest
 from instil.evaluate.metrics import NATS
-from instil.recipe import Recipe, load_recipe
 from instil.results import MEAN_SCORE, Arm, Costs
 from instil.run import Run, load_summary
 from instil.study import collect

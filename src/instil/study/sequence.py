@@ -14,11 +14,11 @@ from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
 from instil.compare.transfer import backward_transfer
 from instil.compare.verdict import TUNED
+from instil.config.recipe import Recipe, TaskUse, load_recipe
 from instil.data.mix import Pool, mix_counts
 from instil.data.prepare import TaskData
 from instil.errors import Problem, RecipeError
 from instil.evaluate.metrics import NATS
-from instil.recipe import Recipe, TaskUse, load_recipe
 from instil.results import MEAN_SCORE
 from instil.run import load_summary
 from instil.stages import prepare_all

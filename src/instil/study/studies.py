@@ -13,10 +13,10 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from instil import format as fmt
+from instil.config.recipe import Recipe
 from instil.errors import Problem, RunError
 from instil.files import sweep, write_whole
 from instil.lock import hold
-from instil.recipe import Recipe
 from instil.report.curve import curve_report
 from instil.report.html import to_html
 from instil.report.methods import methods_report

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from instil.compare.verdict import PROMPTING, TUNED
+from instil.config.recipe import Recipe
 from instil.data.prepare import TaskData
 from instil.fitting import fit_context
 from instil.opening import Look, open_test
 from instil.preflight import preflight
-from instil.recipe import Recipe
 from instil.results import Arm, Costs
 from instil.run import Run, open_run
 from instil.stages import (

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from string import Formatter
 
+from instil.config.yamlfile import parse_yaml, read_text
 from instil.errors import Problem, TaskError, nearest
 from instil.tasks.wording import Wording, literal
-from instil.yamlfile import parse_yaml, read_text
 
 ANSWER, OPTIONS = "answer", "options_"
 _OPTIONS = '{{ "OPTIONS:\\n- " ~ choices | join("\\n- ") }}'

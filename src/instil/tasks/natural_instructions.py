@@ -15,9 +15,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from instil.config.yamlfile import read_text
 from instil.errors import Problem, TaskError
 from instil.tasks.wording import Wording, literal
-from instil.yamlfile import read_text
 
 SHOWN = (0, 1, 2)
 """Positive examples in the prompt, one phrasing each."""

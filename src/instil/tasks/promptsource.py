@@ -26,10 +26,10 @@ from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode
 
+from instil.config.yamlfile import BoundedComposer, read_text
 from instil.errors import Problem, TaskError
 from instil.tasks.sandbox import pieces
 from instil.tasks.wording import Wording
-from instil.yamlfile import BoundedComposer, read_text
 
 SEPARATOR = "|||"
 FILE = "templates.yaml"

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
+from instil.config.validation import dotted_names, section_at, validate
 from instil.errors import Problem, RecipeError
-from instil.validation import dotted_names, section_at, validate
 
 
 class Colour(StrEnum):

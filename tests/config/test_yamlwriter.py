@@ -5,9 +5,9 @@ import string
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from instil.config.yamlfile import parse_yaml
+from instil.config.yamlwriter import comment, dump_yaml
 from instil.errors import RecipeError
-from instil.yamlfile import parse_yaml
-from instil.yamlwriter import comment, dump_yaml
 
 SPECIAL = [
     "{{ x }}",

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from instil.errors import RecipeError
-from instil.recipe import (
+from instil.config.recipe import (
     Method,
     Recipe,
     TaskUse,
@@ -15,7 +14,8 @@ from instil.recipe import (
     task_reference,
     to_yaml,
 )
-from instil.validation import dotted_names
+from instil.config.validation import dotted_names
+from instil.errors import RecipeError
 
 GOLDEN = Path(__file__).parent / "golden" / "recipe.yaml"
 SHORTEST = "model: smollm2-135m-instruct\ntasks:\n  - use: amazon_reviews\n"

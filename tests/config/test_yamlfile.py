@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from instil.config.yamlfile import parse_scalar, parse_yaml, read_text, read_yaml
 from instil.errors import InstilError, RecipeError, TaskError
-from instil.yamlfile import parse_scalar, parse_yaml, read_text, read_yaml
 
 
 def parse(text: str) -> object:

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
+from instil.config.validation import dotted, dotted_names
+from instil.config.yamlfile import Loc, parse_scalar
 from instil.errors import InstilError, Problem, nearest
-from instil.validation import dotted, dotted_names
-from instil.yamlfile import Loc, parse_scalar
 
 
 def override(

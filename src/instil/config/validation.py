@@ -20,8 +20,8 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from instil.config.yamlfile import Loc
 from instil.errors import InstilError, Problem, nearest
-from instil.yamlfile import Loc
 
 Model = TypeVar("Model", bound=BaseModel)
 _LONGEST_FOUND = 120

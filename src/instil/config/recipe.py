@@ -21,9 +21,8 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from instil.errors import Problem, RecipeError
-from instil.overrides import override
-from instil.sections import (
+from instil.config.overrides import override
+from instil.config.sections import (
     All,
     Auto,
     Baselines,
@@ -38,10 +37,11 @@ from instil.sections import (
     Train,
     unique,
 )
+from instil.config.validation import validate
+from instil.config.yamlfile import Loc, YamlFile, read_yaml
+from instil.config.yamlwriter import dump_yaml, explained
+from instil.errors import Problem, RecipeError
 from instil.types import SystemTurn, Thinking
-from instil.validation import validate
-from instil.yamlfile import Loc, YamlFile, read_yaml
-from instil.yamlwriter import dump_yaml, explained
 
 
 class Method(StrEnum):
