@@ -160,9 +160,9 @@ def append(path: Path, line: Line) -> None:
 
 def measured(cell: Line, validation: int) -> Line:
     """Train one arm on one task, and score its last weights on the validation rows."""
-    from instil.fitting import fit_context
     from instil.model.load import resolve_model
-    from instil.stages import chat_rules, prepare_all
+    from instil.stages.fitting import fit_context
+    from instil.stages.untuned import chat_rules, prepare_all
 
     recipe = recipe_of(cell, validation)
     rows = prepare_all(recipe)
@@ -207,10 +207,10 @@ def recipe_of(cell: Line, validation: int) -> Any:
 def trained(recipe: Any, folder: Any, data: Any) -> Line:
     from instil.model.adapter import trainable
     from instil.model.load import load_tokenizer
+    from instil.stages.training import adapted, encoded_training, objective
     from instil.train.loop import Schedule, train_steps
     from instil.train.optim import adamw
     from instil.train.room import Room
-    from instil.training import adapted, encoded_training, objective
 
     encoded = encoded_training(recipe, data, load_tokenizer(folder))
     loaded = adapted(recipe, folder)
@@ -252,7 +252,7 @@ def judged(loaded: Any, data: Any) -> Line:
     """
     from instil.compare.ladder import Prompting
     from instil.evaluate.suite import look, mark
-    from instil.training import validation_examples
+    from instil.stages.training import validation_examples
 
     dealt: list[tuple[float, int, Any, set[str]]] = []
     nats = tokens = 0.0
@@ -342,7 +342,7 @@ def looked_at(task: str, rows: int, workers: int) -> Line:
 
 def read_run(folder: Path) -> Line:
     """Return the arms with their means and intervals, tuned minus each, and what the run says."""
-    from instil.run import load_summary
+    from instil.stages.directory import load_summary
 
     summary = load_summary(folder)
     (task,) = summary.tasks

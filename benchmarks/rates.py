@@ -85,10 +85,10 @@ def measured(chosen: argparse.Namespace, *, task: str, seed: int, factor: float 
     """Train at a factor of the rule's rate; with None, only let the autopilot choose."""
     from instil.cli.progress import make_progress
     from instil.config.recipe import Recipe
-    from instil.fitting import fit_context
-    from instil.preflight import preflight
-    from instil.run import Run
-    from instil.stages import Bench, find_model, split_rows
+    from instil.stages.directory import Run
+    from instil.stages.fitting import fit_context
+    from instil.stages.preflight import preflight
+    from instil.stages.untuned import Bench, find_model, split_rows
 
     recipe = Recipe.model_validate(
         {
@@ -114,9 +114,9 @@ def measured(chosen: argparse.Namespace, *, task: str, seed: int, factor: float 
 
 
 def piloted(bench: Any, model: Any, data: Any, encoded: Any, _: float) -> Line:
-    from instil.sweeping import find_rate
+    from instil.stages.learning_rate import find_rate
+    from instil.stages.training import adapted, validation_examples
     from instil.train.room import Room
-    from instil.training import adapted, validation_examples
 
     asked = [examples for d in data for examples in validation_examples(d)]
     found = find_rate(bench, adapted(bench.recipe, model), encoded, asked, room=Room())
@@ -125,10 +125,10 @@ def piloted(bench: Any, model: Any, data: Any, encoded: Any, _: float) -> Line:
 
 
 def trained(bench: Any, model: Any, data: Any, encoded: Any, factor: float) -> Line:
-    from instil.run import load_steps
-    from instil.stages import Bench, load_tuned
-    from instil.sweeping import rule_rate
-    from instil.training import adapted, train
+    from instil.stages.directory import load_steps
+    from instil.stages.learning_rate import rule_rate
+    from instil.stages.training import adapted, train
+    from instil.stages.untuned import Bench, load_tuned
 
     rate = factor * rule_rate(bench, adapted(bench.recipe, model))
     section = bench.recipe.train.model_copy(update={"learning_rate": rate})
@@ -149,7 +149,7 @@ def trained(bench: Any, model: Any, data: Any, encoded: Any, factor: float) -> L
 def judged(tuned: Any, data: Any) -> Line:
     """Score every test row through one answering template, dealt out as in validation."""
     from instil.evaluate.suite import answer, mark
-    from instil.training import validation_examples
+    from instil.stages.training import validation_examples
 
     test, groups = {}, {}
     for d in data:

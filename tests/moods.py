@@ -7,12 +7,12 @@ from pathlib import Path
 from rich.progress import Progress
 
 from instil.config.recipe import Recipe, load_recipe
-from instil.fitting import fit_context
-from instil.opening import Look
 from instil.pipeline import run_recipe
-from instil.preflight import preflight
-from instil.run import Run
-from instil.stages import Bench, find_model, split_rows
+from instil.stages.directory import Run
+from instil.stages.fitting import fit_context
+from instil.stages.opening import Look
+from instil.stages.preflight import preflight
+from instil.stages.untuned import Bench, find_model, split_rows
 
 GOOD = ["good", "great", "lovely", "fast", "happy"]
 BAD = ["bad", "poor", "awful", "slow", "sad"]

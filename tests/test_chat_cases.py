@@ -12,13 +12,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from chat_templates import BLANK, CHATML, GEMMA, NO_SYSTEM, PARTS, QWEN3, THINK_OPEN
-from instil import stages
 from instil.cli.main import app
 from instil.config.recipe import load_recipe
-from instil.foresee import check_recipe
-from instil.look import preview
-from instil.run import load_manifest
 from instil.serve import load_run_model, predict_text
+from instil.stages import untuned as stages
+from instil.stages.check import check_recipe
+from instil.stages.directory import load_manifest
+from instil.stages.preview import preview
 from instil.types import Message
 from moods import lay_out, make_recipe, run
 

@@ -64,7 +64,7 @@ CASES: dict[str, tuple[str, str]] = {
     "predict_overwrites_column": (
         "test_predict_words.py", "test_no_column_of_the_rows_is_replaced"
     ),
-    "resume_while_running": ("test_lock.py", "test_a_second_process_is_told_who_is_at_work"),
+    "resume_while_running": ("stages/test_lock.py", "test_a_second_process_is_told_who_is_at_work"),
     "merge_tied_embeddings": (
         "model/test_export.py", "test_adapters_on_embeddings_are_merged_into_what_they_were_on"
     ),

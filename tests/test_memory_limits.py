@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from instil.errors import ModelError, OutOfMemoryError, Problem
-from instil.footprint import memory_line
 from instil.memory_limits import Free, free_memory, is_out_of_memory, shortage, within_memory
+from instil.stages.footprint import memory_line
 
 GIGABYTE = 10**9
 CPU = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"
@@ -119,8 +119,8 @@ def test_a_shortage_is_told_even_where_looking_takes_too_much(
 
 def test_the_forecast_stands_beside_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     left = Free(2 * GIGABYTE, "the control group's limit (memory.max)")
-    monkeypatch.setattr("instil.footprint.free_memory", lambda: left)
-    monkeypatch.setattr("instil.footprint.resident_memory", lambda: GIGABYTE)
+    monkeypatch.setattr("instil.stages.footprint.free_memory", lambda: left)
+    monkeypatch.setattr("instil.stages.footprint.resident_memory", lambda: GIGABYTE)
     enough = memory_line(3 * GIGABYTE, device="cpu").replace("\u00a0", " ")
     assert enough == "memory: about 3.0 GB (an estimate); 3.0 GB can be had"
     short = memory_line(4 * GIGABYTE, device="cpu").replace("\u00a0", " ")

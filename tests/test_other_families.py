@@ -17,8 +17,8 @@ from transformers import (
 from instil.compare import forgetting
 from instil.errors import RecipeError
 from instil.model.load import quiet
-from instil.run import load_manifest, load_scores, load_summary
 from instil.serve import chat, export, predict_text
+from instil.stages.directory import load_manifest, load_scores, load_summary
 from moods import lay_out, make_recipe, run
 
 SIZES = {"vocab_size": 400, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from instil import api, stages, training
+from instil import api
 from instil.compare import forgetting
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import DataError, RunError, TaskError
 from instil.pipeline import compare_runs, rebuild_report
-from instil.run import load_manifest, load_scores, load_steps, load_summary
 from instil.serve import chat, export, predict_file, predict_text
+from instil.stages import training
+from instil.stages import untuned as stages
+from instil.stages.directory import load_manifest, load_scores, load_steps, load_summary
 from moods import lay_out, make_recipe, run
 
 BRIEF = ("train.num_train_epochs=2", "baselines.shots=[0]")

@@ -253,9 +253,9 @@ def test_tokenizers_out_of_gguf_split_as_the_publishers_own(either):
 def test_shuffled_labels_of_real_reviews_sound_the_alarm_half_way(tmp_path, monkeypatch):
     from random import Random
 
-    from instil import training
     from instil.config.recipe import load_recipe
     from instil.data import prepare
+    from instil.stages import training
     from moods import ready
 
     def shuffled(task):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from instil import __version__
-from instil.helping import several_processes
-from instil.run import load_manifest, load_scores, load_steps, load_summary
+from instil.stages.directory import load_manifest, load_scores, load_steps, load_summary
+from instil.stages.helpers import several_processes
 from moods import lay_out, make_recipe, run
 
 

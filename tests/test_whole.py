@@ -11,17 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from instil import pipeline, training
+from instil import pipeline
 from instil.config.recipe import Recipe
 from instil.encode.chat_template import ChatRules
 from instil.errors import InstilError, RunError
-from instil.ledger import file_differences, load_ledger, record, release
 from instil.model.load import ModelFolder
-from instil.opening import Look
-from instil.origins import chat_origins
 from instil.pipeline import compare_runs, rebuild_report
-from instil.run import load_manifest, load_scores, load_summary, open_run
 from instil.serve import export, predict_text
+from instil.stages import training
+from instil.stages.directory import load_manifest, load_scores, load_summary, open_run
+from instil.stages.ledger import file_differences, load_ledger, record, release
+from instil.stages.opening import Look
+from instil.stages.origins import chat_origins
 from moods import lay_out, make_recipe, run
 
 SMALL = (
@@ -312,7 +313,7 @@ def test_a_chat_template_of_the_recipe_is_known_by_its_content_alone(
 
 
 def test_another_version(place: Path, at, monkeypatch: pytest.MonkeyPatch) -> None:
-    from instil import origins
+    from instil.stages import origins
 
     monkeypatch.setattr(origins, "versions", lambda: {"torch": "1.0"})
     said = refused(lambda: run(recipe_of(place), at("trained"), resume=True), "version of torch")

@@ -4,7 +4,7 @@
 
     import instil
 
-    run = instil.run("reviews.recipe.yaml")
+    run = instil.stages.directory("reviews.recipe.yaml")
     print(*run.verdict)
     run.predict(["It broke after a week."])    # [{"prediction": "bad", "probabilities": {...}}]
     run.compare(instil.load("runs/other"))
@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING
 
 from instil import format as fmt
 from instil.config.recipe import load_recipe, run_name
-from instil.foresee import Forecast, check_recipe
 from instil.pipeline import compare_runs, run_recipe
 from instil.results import RunSummary
-from instil.run import load_summary
 from instil.serve import load_run_model, predict_rows
+from instil.stages.check import Forecast, check_recipe
+from instil.stages.directory import load_summary
 from instil.types import Comparison
 
 if TYPE_CHECKING:

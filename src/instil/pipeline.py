@@ -10,20 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instil.autopilot import pick_method
 from instil.config.recipe import Recipe
-from instil.durations import foretell
 from instil.files import write_whole
-from instil.fitting import fit_context
-from instil.judge import GUARD_SCORES, compare_guard, sum_up, test
-from instil.keeping import how_far, settle
-from instil.opening import Look, prepare_look
-from instil.preflight import preflight
-from instil.replaying import add_replay
 from instil.report.build import build_report
 from instil.report.card import model_card
 from instil.report.html import to_html
-from instil.run import (
+from instil.stages.auto_method import pick_method
+from instil.stages.directory import (
     load_manifest,
     load_scores,
     load_steps,
@@ -32,7 +25,15 @@ from instil.run import (
     require_whole,
     save_summary,
 )
-from instil.stages import (
+from instil.stages.durations import foretell
+from instil.stages.fitting import fit_context
+from instil.stages.judge import GUARD_SCORES, compare_guard, sum_up, test
+from instil.stages.keeping import how_far, settle
+from instil.stages.opening import Look, prepare_look
+from instil.stages.preflight import preflight
+from instil.stages.replaying import add_replay
+from instil.stages.training import show_mix, train
+from instil.stages.untuned import (
     Bench,
     climb_ladders,
     find_model,
@@ -42,7 +43,6 @@ from instil.stages import (
     note_chat,
     split_rows,
 )
-from instil.training import show_mix, train
 from instil.types import Comparison
 
 if TYPE_CHECKING:

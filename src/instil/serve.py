@@ -22,9 +22,9 @@ from instil.data.registry import plain, word_of
 from instil.data.source import read_table
 from instil.errors import DataError, Problem, RunError, TaskError
 from instil.files import write_whole
-from instil.origins import base_files, is_base_file, template_origins
 from instil.results import TaskResult
-from instil.run import RECIPE, load_manifest, load_summary, require_same, require_whole
+from instil.stages.directory import RECIPE, load_manifest, load_summary, require_same, require_whole
+from instil.stages.origins import base_files, is_base_file, template_origins
 from instil.tasks.task import find_template, load_task
 from instil.tasks.template import OverBudgetError, evaluate, render
 from instil.types import Example, Message, Prediction, Role, SourceSpec, Task, Template

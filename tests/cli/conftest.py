@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-import instil
 from instil.cli.main import app
 
 RECIPE = "model: smollm2-135m-instruct\ntasks:\n  - use: amazon_reviews\n"
@@ -42,7 +42,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     stand_in = Library()
     modules = {
         "pipeline": ("run_recipe", "rebuild_report", "compare_runs"),
-        "foresee": ("check_recipe",),
+        "stages.check": ("check_recipe",),
         "serve": ("predict_text", "predict_file", "chat", "export"),
     }
     for name, functions in modules.items():
@@ -50,7 +50,9 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
         for function in functions:
             setattr(module, function, stand_in.function(function))
         monkeypatch.setitem(sys.modules, f"instil.{name}", module)
-        monkeypatch.setattr(instil, name, module, raising=False)
+        *folders, last = f"instil.{name}".split(".")
+        parent = import_module(".".join(folders))
+        monkeypatch.setattr(parent, last, module, raising=False)
     return stand_in
 
 

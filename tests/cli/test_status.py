@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from instil.config.recipe import Recipe, TaskUse
-from instil.run import open_run
+from instil.stages.directory import open_run
 
 
 def test_status_names_what_is_not_whole(tmp_path: Path, instil_command) -> None:

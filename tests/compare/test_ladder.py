@@ -7,7 +7,7 @@ import pytest
 from instil.compare import contest, halving
 from instil.compare.ladder import Prompting, best_rung, climb
 from instil.evaluate.choices import RAW
-from instil.stages import prepare_all
+from instil.stages.untuned import prepare_all
 from moods import lay_out, make_recipe
 
 

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from instil.config.recipe import to_yaml
 from instil.files import write_whole
 from instil.results import Arm, Costs, RunSummary, TaskResult, TrainingSummary
-from instil.run import Run, save_summary
+from instil.stages.directory import Run, save_summary
 from instil.study.folder import Job, StudyFolder, Work
 from instil.tasks.task import load_task
 from instil.types import Summary

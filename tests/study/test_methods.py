@@ -10,7 +10,7 @@ from instil.config.recipe import load_recipe
 from instil.errors import RecipeError, RunError
 from instil.report.methods import methods_report
 from instil.report.methods_verdict import methods_verdict
-from instil.run import load_manifest, load_scores, load_summary
+from instil.stages.directory import load_manifest, load_scores, load_summary
 from instil.study.folder import STUDY, StudyFolder
 from instil.study.methods import ARMS, choose_arms, other_tasks, plan_methods
 from instil.study.studies import methods_study, rebuild_study

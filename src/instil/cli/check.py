@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from instil.data.findings import Finding
-    from instil.foresee import Forecast, TaskForecast
+    from instil.stages.check import Forecast, TaskForecast
 
 TRAINED_STYLE = "bold green"
 _OPEN, _CLOSE = "\u27e6", "\u27e7"
@@ -41,7 +41,7 @@ def check(
     loaded = load_recipe(recipe, overrides=changes or [])
 
     from instil.cli.show import make_console
-    from instil.foresee import check_recipe
+    from instil.stages.check import check_recipe
 
     say = make_console(stderr=True).print
     show_check(check_recipe(loaded, say=say), recipe=recipe)

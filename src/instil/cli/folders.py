@@ -8,7 +8,7 @@ from pathlib import Path
 
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import RecipeError
-from instil.run import RECIPE, is_finished, is_vacant
+from instil.stages.directory import RECIPE, is_finished, is_vacant
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,10 +31,10 @@ def preview(
 
     loaded = load_recipe(recipe, overrides=changes or [])
 
-    from instil import look
     from instil.cli.check import mask_text
     from instil.cli.show import make_console
     from instil.files import write_whole
+    from instil.stages import preview as look
 
     found = look.preview(loaded, each=each, say=make_console(stderr=True).print)
     console = make_console()

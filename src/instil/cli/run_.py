@@ -72,7 +72,7 @@ def run(
     Prints the verdict and where the report lies. Ctrl-C leaves a run that `--resume` goes on with.
     Several processes train together: `torchrun --nproc-per-node 4 -m instil run RECIPE`.
     """
-    from instil.helping import several_processes
+    from instil.stages.helpers import several_processes
 
     changes = [*(changes or []), *([f"method={method}"] if method else [])]
     with several_processes() as first:
@@ -122,7 +122,7 @@ def _start(path: Path, *, changes: list[str], folder: Path | None, again: bool) 
 def _resume(folder: Path, *, look_again: bool, restart_from: str) -> None:
     from instil.config.recipe import load_recipe
     from instil.errors import Problem, RunError
-    from instil.run import RECIPE
+    from instil.stages.directory import RECIPE
 
     if not (folder / RECIPE).is_file():
         raise RunError(
@@ -152,9 +152,9 @@ def _run(
     from instil import pipeline
     from instil.cli.progress import make_progress
     from instil.errors import InstilError, Problem, RefusedError
-    from instil.opening import Look
-    from instil.run import is_vacant
     from instil.signals import ENDING, interrupt, on_signals
+    from instil.stages.directory import is_vacant
+    from instil.stages.opening import Look
 
     look = Look.AGAIN if look_again else Look.ONCE
     ours = resume or is_vacant(folder)
@@ -190,7 +190,7 @@ def _run(
 
 def _show(folder: Path) -> None:
     from instil.cli.show import show_run
-    from instil.run import load_summary
+    from instil.stages.directory import load_summary
 
     summary = load_summary(folder)
     show_run(summary, folder=folder)

@@ -17,7 +17,7 @@ def status(
 
     Exit code 0: all that is there is what was written; 2: something is not, and is named.
     """
-    from instil.run import describe
+    from instil.stages.directory import describe
 
     told = describe(run)
     for line in told.lines:

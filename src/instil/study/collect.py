@@ -11,7 +11,7 @@ from instil.compare.seeds import Scores, difference
 from instil.compare.verdict import TEXT
 from instil.evaluate.metrics import NATS
 from instil.results import MEAN_SCORE, Arm, Costs, TaskResult
-from instil.run import load_scores, load_summary
+from instil.stages.directory import load_scores, load_summary
 from instil.types import Comparison
 
 Line = Mapping[str, Any]

@@ -15,8 +15,8 @@ from instil.compare.verdict import PROMPTING, TUNED
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import Problem, RecipeError
 from instil.evaluate.metrics import NATS
-from instil.run import load_summary
-from instil.stages import prepare_all
+from instil.stages.directory import load_summary
+from instil.stages.untuned import prepare_all
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder
 from instil.studyresults import CurvePoint, CurveStudy

@@ -26,8 +26,8 @@ from pydantic import TypeAdapter
 from instil.config.recipe import Recipe, load_recipe, to_yaml
 from instil.errors import InstilError, Problem, RecipeError, RunError
 from instil.files import write_whole
-from instil.lock import HOLDER, LOCK
-from instil.run import RECIPE
+from instil.stages.directory import RECIPE
+from instil.stages.lock import HOLDER, LOCK
 
 STUDY = "study.json"
 REPORT = "report.html"

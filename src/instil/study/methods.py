@@ -18,7 +18,7 @@ from instil.config.recipe import Recipe, load_recipe
 from instil.errors import Problem, RecipeError, nearest
 from instil.evaluate.metrics import NATS
 from instil.results import MEAN_SCORE, Arm, Costs
-from instil.run import Run, load_summary
+from instil.stages.directory import Run, load_summary
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work
 from instil.study.untrained import load_prompted

@@ -20,13 +20,13 @@ from instil.data.prepare import TaskData
 from instil.errors import Problem, RecipeError
 from instil.evaluate.metrics import NATS
 from instil.results import MEAN_SCORE
-from instil.run import load_summary
-from instil.stages import prepare_all
+from instil.stages.directory import load_summary
+from instil.stages.training import mix_rules
+from instil.stages.untuned import prepare_all
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work
 from instil.studyresults import SequenceArm, SequenceStudy
 from instil.tasks.task import load_task
-from instil.training import mix_rules
 from instil.types import Comparison, Task
 
 PLAIN, REPLAY = "plain", "replay"

@@ -16,12 +16,12 @@ from instil import format as fmt
 from instil.config.recipe import Recipe
 from instil.errors import Problem, RunError
 from instil.files import sweep, write_whole
-from instil.lock import hold
 from instil.report.curve import curve_report
 from instil.report.html import to_html
 from instil.report.methods import methods_report
 from instil.report.sequence import sequence_report
-from instil.run import now, require_whole
+from instil.stages.directory import now, require_whole
+from instil.stages.lock import hold
 from instil.study.curve import plan_curve, sum_up_curve
 from instil.study.execute import Chain, Say, devices, run_apart
 from instil.study.folder import REPORT, STUDY, Job, StudyFolder, Work
@@ -210,7 +210,7 @@ def _forecast(left: Sequence[Job], *, of: int, at_once: int, say: Say) -> str:
     Raises:
         InstilError: Whatever would stop one of them.
     """
-    from instil.foresee import check_recipe
+    from instil.stages.check import check_recipe
 
     found: dict[str, float] = {}
     total = 0.0

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from instil.compare.verdict import PROMPTING, TUNED
 from instil.config.recipe import Recipe
 from instil.data.prepare import TaskData
-from instil.fitting import fit_context
-from instil.opening import Look, open_test
-from instil.preflight import preflight
 from instil.results import Arm, Costs
-from instil.run import Run, open_run
-from instil.stages import (
+from instil.stages.directory import Run, open_run
+from instil.stages.fitting import fit_context
+from instil.stages.opening import Look, open_test
+from instil.stages.preflight import preflight
+from instil.stages.untuned import (
     Bench,
     Ladder,
     climb_ladders,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.progress import Progress
 
 from instil.pipeline import run_recipe
-from instil.run import RECIPE
+from instil.stages.directory import RECIPE
 from instil.study.folder import REPORT, Job, StudyFolder, Work
 from instil.study.untrained import ask_recipe, prompt_recipe
 

@@ -16,8 +16,8 @@ import torch
 from instil.errors import Problem, TrainError
 from instil.model.adapter import restore, snapshot, trainable
 from instil.model.load import LoadedModel
-from instil.run import steps_digest
 from instil.signals import CTRL_C, ENDING, on_signals
+from instil.stages.directory import steps_digest
 from instil.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from instil.train.loop import Schedule, train_steps
 from instil.train.objective import Objective

@@ -11,7 +11,7 @@ from instil.config.recipe import Recipe
 from instil.data.prepare import TaskData
 from instil.data.uri import is_public
 from instil.files import file_sha256
-from instil.run import versions
+from instil.stages.directory import versions
 from instil.types import Part, Row, Task
 
 if TYPE_CHECKING:

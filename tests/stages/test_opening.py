@@ -6,8 +6,8 @@ import pytest
 
 from instil.config.recipe import Recipe, TaskUse
 from instil.errors import RunError
-from instil.opening import Look, looks_sentence, open_test, prepare_look
-from instil.run import Run, load_manifest
+from instil.stages.directory import Run, load_manifest
+from instil.stages.opening import Look, looks_sentence, open_test, prepare_look
 
 
 @pytest.fixture

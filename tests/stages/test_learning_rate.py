@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from instil import training
 from instil.compare import rates
 from instil.config.recipe import HIGHEST_RATE, Recipe
-from instil.run import load_manifest, load_steps
+from instil.stages import training
+from instil.stages.directory import load_manifest, load_steps
 from moods import lay_out, make_recipe, ready
 
 QUICK = (

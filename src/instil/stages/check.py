@@ -13,15 +13,15 @@ from instil.data.build import render_example
 from instil.data.findings import Finding, audit_rows
 from instil.data.prepare import TaskData
 from instil.data.templatecheck import check_templates
-from instil.durations import stage_seconds
 from instil.encode.alike import label_findings
 from instil.encode.chat_findings import chat_findings
-from instil.fitting import fit_context
-from instil.footprint import memory_line, memory_needed, sizes_of
-from instil.preflight import TRIED, preflight, without_adapter
-from instil.replaying import planned_replay
 from instil.results import LeftOut, MixLine
-from instil.stages import base_proof, chat_rules, find_base, prepare_all
+from instil.stages.durations import stage_seconds
+from instil.stages.fitting import fit_context
+from instil.stages.footprint import memory_line, memory_needed, sizes_of
+from instil.stages.preflight import TRIED, preflight, without_adapter
+from instil.stages.replaying import planned_replay
+from instil.stages.untuned import base_proof, chat_rules, find_base, prepare_all
 from instil.types import Part, Piece
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from instil.cli.folders import place_again
 from instil.config.recipe import Recipe, TaskUse
 from instil.errors import RefusedError, RunError
 from instil.files import sweep
-from instil.lock import HOLDER, LOCK, hold, holder
-from instil.run import describe, is_vacant, load_manifest, open_run, require_whole
 from instil.signals import CTRL_C, ENDING, interrupt, on_signals
+from instil.stages.directory import describe, is_vacant, load_manifest, open_run, require_whole
+from instil.stages.lock import HOLDER, LOCK, hold, holder
 
 HOLDS = """
 import sys
 from pathlib import Path
-from instil.lock import hold
+from instil.stages.lock import hold
 with hold(Path(sys.argv[1]), since="noon"):
     print("held", flush=True)
     sys.stdin.read()

@@ -15,8 +15,8 @@ from instil.data.split import seeded_key
 from instil.report.html import to_html
 from instil.report.origin import token_runs
 from instil.report.page import Block, Heading, Note, Report, Section, Tokens
-from instil.stages import chat_rules, prepare_all
-from instil.training import mix_rules
+from instil.stages.training import mix_rules
+from instil.stages.untuned import chat_rules, prepare_all
 from instil.types import Example, Fate, Piece, Role
 
 

@@ -17,15 +17,15 @@ from instil.config.recipe import Recipe, resolve_learning_rate
 from instil.data.mix import MixRules, Pool, mixed_examples
 from instil.data.prepare import TaskData
 from instil.errors import Problem, RecipeError
-from instil.ledger import MODEL
 from instil.report.mix import mix_text
 from instil.results import LeftOut, Means, TrainingSummary
-from instil.run import STEPS, TRAINING, load_steps
-from instil.stages import Bench, load_base
-from instil.sweeping import find_rate, rule_rate
+from instil.stages.directory import STEPS, TRAINING, load_steps
+from instil.stages.learning_rate import find_rate, rule_rate
+from instil.stages.ledger import MODEL
+from instil.stages.untuned import Bench, load_base
+from instil.stages.watching import Watch
 from instil.trials import Sweep
 from instil.types import Example, Part, Piece, Step, TaskLook
-from instil.watching import Watch
 
 if TYPE_CHECKING:
     from instil.encode.chat_format import ChatFormat

@@ -20,8 +20,8 @@ from instil.data.registry import load_rows
 from instil.data.templatecheck import Level, check_templates
 from instil.errors import DataError, InstilError, ModelError, Problem, RecipeError, nearest
 from instil.results import LeftOut
+from instil.stages.training import asks_for_all, encoded_training
 from instil.tasks.task import library, load_task
-from instil.training import asks_for_all, encoded_training
 from instil.types import KlOn, Row, Template
 
 if TYPE_CHECKING:

@@ -11,19 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.progress import Progress
 
-from instil import replaying
 from instil.compare import forgetting
 from instil.config.recipe import load_recipe
 from instil.data.registry import load_rows
 from instil.encode.plan import replay_count
 from instil.errors import RecipeError
 from instil.evaluate.sample import sample_texts
-from instil.fitting import fit_context
 from instil.model.load import ModelFolder
-from instil.preflight import preflight
-from instil.replaying import own_texts, planned_replay, replay_pools
-from instil.run import Run, load_steps, load_summary
-from instil.stages import Bench, choosing_guard, prepare_all, reported_guard
+from instil.stages import replaying
+from instil.stages.directory import Run, load_steps, load_summary
+from instil.stages.fitting import fit_context
+from instil.stages.preflight import preflight
+from instil.stages.replaying import own_texts, planned_replay, replay_pools
+from instil.stages.untuned import Bench, choosing_guard, prepare_all, reported_guard
 from instil.tasks.task import load_task
 from moods import lay_out, make_recipe, run
 

@@ -15,7 +15,6 @@ from instil.compare.learning import learnt
 from instil.compare.verdict import PROBE, PROMPTING, TUNED, ZERO_SHOT, not_learnt, verdict
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
-from instil.opening import OPENED, TEST, Look, looks_sentence, open_test
 from instil.results import (
     Arm,
     Costs,
@@ -31,9 +30,10 @@ from instil.results import (
     TrainingSummary,
     Turn,
 )
-from instil.run import SUMMED_UP, load_manifest
-from instil.stages import ROBUSTNESS_ROWS, Bench, Ladder, load_base, load_tuned, score_files
-from instil.training import Trained
+from instil.stages.directory import SUMMED_UP, load_manifest
+from instil.stages.opening import OPENED, TEST, Look, looks_sentence, open_test
+from instil.stages.training import Trained
+from instil.stages.untuned import ROBUSTNESS_ROWS, Bench, Ladder, load_base, load_tuned, score_files
 from instil.types import Comparison, Message, Part, Row, Template
 
 if TYPE_CHECKING:

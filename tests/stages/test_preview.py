@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from instil.cli.main import app
 from instil.compare.forgetting import guard_rows
 from instil.config.recipe import load_recipe
-from instil.look import preview, preview_page
+from instil.stages.preview import preview, preview_page
 
 TASK = """
 id: moods

@@ -22,11 +22,11 @@ from instil.data.prepare import TaskData, keep_apart, prepare, without_train
 from instil.data.split import save_splits
 from instil.data.uri import is_public
 from instil.files import write_whole
-from instil.footprint import memory_line, memory_needed, sizes_of
 from instil.memory_limits import COMPUTE_LESS, READ_LESS, within_memory
-from instil.origins import chat_origins, guard_origins, origins
 from instil.results import Rung
-from instil.run import SPLITS, Run, load_manifest, now
+from instil.stages.directory import SPLITS, Run, load_manifest, now
+from instil.stages.footprint import memory_line, memory_needed, sizes_of
+from instil.stages.origins import chat_origins, guard_origins, origins
 from instil.tasks.task import load_task
 from instil.types import Part, Removed, Row, Task, Template, Thinking
 

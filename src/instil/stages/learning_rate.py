@@ -17,7 +17,7 @@ from instil import format as fmt
 from instil.config.recipe import Method, resolve_learning_rate
 from instil.data.split import seeded_key
 from instil.report.sweep import rate_text, sweep_sentence
-from instil.stages import Bench
+from instil.stages.untuned import Bench
 from instil.trials import Sweep, TriedRate
 from instil.types import Example, Step
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from instil.config.recipe import Method, Recipe
 from instil.data.prepare import TaskData
 from instil.files import write_whole
-from instil.keeping import settle
-from instil.ledger import MODEL
-from instil.replaying import add_replay
 from instil.report.methods_tried import methods_lines
-from instil.run import STEPS, TRAINING
-from instil.stages import Bench, choosing_guard, load_base, load_tuned
-from instil.training import train, validation_of
+from instil.stages.directory import STEPS, TRAINING
+from instil.stages.keeping import settle
+from instil.stages.ledger import MODEL
+from instil.stages.replaying import add_replay
+from instil.stages.training import train, validation_of
+from instil.stages.untuned import Bench, choosing_guard, load_base, load_tuned
 from instil.trials import LORA, PART, REPLAY, Interpolation, Methods, TriedMethod
 
 if TYPE_CHECKING:

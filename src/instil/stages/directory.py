@@ -15,9 +15,9 @@
     model/         adapter or weights, tokenizer, chat template, model card
 
 Every file is written under a temporary name and renamed, so that what is there is whole; one
-process at a time works in the folder (`instil.lock`), and what it finds there is checked by the
-ledger (`instil.ledger`). recipe.yaml is written last of what a run begins with: where it is, a run
-is.
+process at a time works in the folder (`instil.stages.lock`), and what it finds there is checked by
+the ledger (`instil.stages.ledger`). recipe.yaml is written last of what a run begins with: where it
+is, a run is.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from instil import ledger
 from instil.config.recipe import Recipe, load_recipe, to_yaml
 from instil.errors import Problem, RefusedError, RunError
 from instil.files import is_scratch, sweep, write_whole
-from instil.ledger import LEDGER, Ledger, load_ledger, read_sealed, save_ledger, write_sealed
-from instil.lock import HOLDER, LOCK, hold, holder
 from instil.results import RunSummary
+from instil.stages import ledger
+from instil.stages.ledger import LEDGER, Ledger, load_ledger, read_sealed, save_ledger, write_sealed
+from instil.stages.lock import HOLDER, LOCK, hold, holder
 from instil.types import Step
 
 FORMAT_VERSION = 2

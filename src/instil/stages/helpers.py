@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from instil.config.recipe import Recipe
 from instil.errors import TrainError
-from instil.training import adapted, objective, training_plan
+from instil.stages.training import adapted, objective, training_plan
 
 if TYPE_CHECKING:
     from instil.encode.plan import TrainingData

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from instil import training
 from instil.report.learning import alarm_blocks
-from instil.run import load_steps
-from instil.stages import Bench
+from instil.stages import training
+from instil.stages.directory import load_steps
+from instil.stages.untuned import Bench
+from instil.stages.watching import Watch, answer_share, answer_words
 from instil.types import Estimate, Step, TaskLook
-from instil.watching import Watch, answer_share, answer_words
 from moods import lay_out, make_recipe, ready, write_rows
 
 

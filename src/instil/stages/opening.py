@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from instil.errors import Problem, RunError
-from instil.run import SUMMARY, Run, load_manifest, now
+from instil.stages.directory import SUMMARY, Run, load_manifest, now
 
 OPENED, MODEL, GONE_ON = "test_opened", "test_model_sha256", "test_gone_on_with"
 TEST = "test"

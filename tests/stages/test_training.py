@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from instil.training import Expected, as_expected, eval_steps
+from instil.stages.training import Expected, as_expected, eval_steps
 from instil.types import Step
 
 

@@ -20,19 +20,19 @@ from instil.compare.rates import ROWS, SHARE, try_steps
 from instil.config.recipe import Method, Recipe
 from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData
-from instil.footprint import Sizes, sizes_of
-from instil.replaying import OWN_TEXTS, replay_needed
 from instil.report.stages import forecast_lines
-from instil.run import load_manifest
-from instil.stages import (
+from instil.stages.directory import load_manifest
+from instil.stages.footprint import Sizes, sizes_of
+from instil.stages.learning_rate import LOOKING
+from instil.stages.replaying import OWN_TEXTS, replay_needed
+from instil.stages.training import eval_steps, validation_examples
+from instil.stages.untuned import (
     ROBUSTNESS_ROWS,
     Bench,
     base_proof,
     ladder_templates,
     reported_guard,
 )
-from instil.sweeping import LOOKING
-from instil.training import eval_steps, validation_examples
 from instil.trials import LORA, REPLAY
 from instil.types import Example, Row, Template
 

@@ -8,9 +8,9 @@ import pytest
 
 from instil.data.prepare import TaskData, prepare
 from instil.errors import DataError
-from instil.fitting import fit_context
 from instil.model.load import ModelFolder
-from instil.preflight import preflight
+from instil.stages.fitting import fit_context
+from instil.stages.preflight import preflight
 from instil.tasks.task import load_task
 from test_pipeline import lay_out, make_recipe
 

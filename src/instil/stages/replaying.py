@@ -20,9 +20,9 @@ from instil.data.registry import load_rows
 from instil.data.split import seeded_key
 from instil.encode.plan import Replay, Replayed, replay_count
 from instil.errors import DataError, Problem
-from instil.stages import Bench, choosing_guard, guard_names, load_base, reported_guard
+from instil.stages.training import encoded_training
+from instil.stages.untuned import Bench, choosing_guard, guard_names, load_base, reported_guard
 from instil.tasks.task import load_task
-from instil.training import encoded_training
 from instil.types import REPLAY, Encoded, PerRow, Role, Row, Task, TooLong
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from instil.data.audit import conflicting_labels
 from instil.data.prepare import TaskData
 from instil.report.learning import alarm_text, notice_text
 from instil.results import Alarm
-from instil.stages import Bench
+from instil.stages.untuned import Bench
 from instil.types import Estimate, Example, Fate, LossOver, Step, TaskLook
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""A run directory, and what a run does in it: one file a stage."""
