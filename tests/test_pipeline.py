@@ -17,7 +17,7 @@ from instil.compare import forgetting
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import DataError, RunError, TaskError
 from instil.pipeline import compare_runs, rebuild_report
-from instil.serve import chat, export, predict_file, predict_text
+from instil.ship.serve import chat, export, predict_file, predict_text
 from instil.stages import training
 from instil.stages import untuned as stages
 from instil.stages.directory import load_manifest, load_scores, load_steps, load_summary

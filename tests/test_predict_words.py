@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from instil import serve
 from instil.errors import DataError, RunError
 from instil.evaluate import suite
+from instil.ship import serve
 from instil.tasks.task import find_template, parse_task
 from instil.types import Prediction
 

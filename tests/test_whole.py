@@ -17,7 +17,7 @@ from instil.encode.chat_template import ChatRules
 from instil.errors import InstilError, RunError
 from instil.model.load import ModelFolder
 from instil.pipeline import compare_runs, rebuild_report
-from instil.serve import export, predict_text
+from instil.ship.serve import export, predict_text
 from instil.stages import training
 from instil.stages.directory import load_manifest, load_scores, load_summary, open_run
 from instil.stages.ledger import file_differences, load_ledger, record, release

@@ -25,7 +25,7 @@ from instil import format as fmt
 from instil.config.recipe import load_recipe, run_name
 from instil.pipeline import compare_runs, run_recipe
 from instil.results import RunSummary
-from instil.serve import load_run_model, predict_rows
+from instil.ship.serve import load_run_model, predict_rows
 from instil.stages.check import Forecast, check_recipe
 from instil.stages.directory import load_summary
 from instil.types import Comparison

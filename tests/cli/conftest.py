@@ -43,7 +43,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     modules = {
         "pipeline": ("run_recipe", "rebuild_report", "compare_runs"),
         "stages.check": ("check_recipe",),
-        "serve": ("predict_text", "predict_file", "chat", "export"),
+        "ship.serve": ("predict_text", "predict_file", "chat", "export"),
     }
     for name, functions in modules.items():
         module = ModuleType(f"instil.{name}")

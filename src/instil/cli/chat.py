@@ -10,14 +10,14 @@ import typer
 from instil.cli.terminal import say, say_answer
 
 if TYPE_CHECKING:
-    from instil.serve import Chat
+    from instil.ship.serve import Chat
 
 _LEAVE = frozenset({"/quit", "/exit", "/q"})
 
 
 def chat(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]) -> None:
     """Talk to a run's tuned model; /quit or Ctrl-D ends it, Ctrl-C stops an answer."""
-    from instil import serve
+    from instil.ship import serve
 
     talk(serve.chat(run))
 

@@ -23,6 +23,6 @@ def export(
 
     refuse_existing(out, force=False, fix="name a folder that does not exist yet")
 
-    from instil import serve
+    from instil.ship import serve
 
     say(f"model: {serve.export(run, out=out, merge=merge)}")

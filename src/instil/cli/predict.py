@@ -11,7 +11,7 @@ import typer
 from instil.cli.terminal import say, say_answer
 
 if TYPE_CHECKING:
-    from instil.serve import Predicted
+    from instil.ship.serve import Predicted
 
 
 def predict(
@@ -53,7 +53,7 @@ def predict(
             raise typer.BadParameter("it goes with --rows", param_hint=option)
     if raw and (rows or template):
         raise typer.BadParameter("it goes with TEXT, and no template", param_hint="--raw")
-    from instil import serve
+    from instil.ship import serve
 
     if rows is None:
         asked = _read_stdin() if text == "-" else text or ""

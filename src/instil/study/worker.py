@@ -26,6 +26,6 @@ def do(folder: StudyFolder, job: Job, *, progress: Progress | None = None) -> No
     if not (arm / REPORT).is_file():
         run_recipe(job.recipe, folder=arm, resume=resume, progress=shown, shared=folder.shared)
     if job.merge and not folder.merged(job.name).is_dir():
-        from instil.serve import export
+        from instil.ship.serve import export
 
         export(arm, out=folder.merged(job.name), merge=True)
