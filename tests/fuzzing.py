@@ -23,12 +23,12 @@ from chat_templates import byte_level
 from instil.config.recipe import load_recipe
 from instil.config.yamlfile import read_text
 from instil.data.build import render_example
-from instil.data.inspect import Wishes, inspect_table
 from instil.data.source import read_table
 from instil.data.templatecheck import check_templates
 from instil.encode.chat_format import ChatFormat, chat_format
 from instil.encode.chat_template import ChatRules
 from instil.errors import InstilError
+from instil.init.inspect import Wishes, inspect_table
 from instil.tasks.task import parse_task
 from instil.tasks.template import evaluate, flaws, names, render
 from instil.types import OnBadRow, Row, SourceSpec, Task, Template, TrainOn

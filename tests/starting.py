@@ -6,7 +6,7 @@ from instil.config.recipe import load_recipe
 from instil.data.build import render_example
 from instil.data.registry import load_rows
 from instil.data.split import split_rows
-from instil.data.starter import Starter
+from instil.init.starter import Starter
 from instil.tasks.task import load_task
 from instil.types import Row, Split, Task
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 CHAT, FORMAT = "test_chat_cases.py", "encode/test_chat_format.py"
-SOURCE, STARTER, INSPECT = "data/test_source.py", "data/test_starter.py", "data/test_inspect.py"
+SOURCE, STARTER, INSPECT = "data/test_source.py", "init/test_starter.py", "init/test_inspect.py"
 CASES: dict[str, tuple[str, str]] = {
     # situation -> file of the test, name of the test
     "gemma_system": (CHAT, "test_a_system_message_that_the_template_refuses_is_one_error"),

@@ -12,9 +12,9 @@ import pytest
 
 from instil.data.build import render_example
 from instil.data.columns import Column
-from instil.data.inspect import Wishes
-from instil.data.starter import Starter, write_starter
 from instil.errors import DataError
+from instil.init.inspect import Wishes
+from instil.init.starter import Starter, write_starter
 from instil.types import OnBadRow, TrainOn
 from starting import unedited
 

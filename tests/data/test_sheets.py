@@ -9,10 +9,10 @@ from xml.sax.saxutils import escape, quoteattr
 
 import pytest
 
-from instil.data.inspect import Wishes
 from instil.data.source import read_table
-from instil.data.starter import write_starter
 from instil.errors import DataError
+from instil.init.inspect import Wishes
+from instil.init.starter import write_starter
 from instil.tasks.task import load_task
 from instil.types import SourceSpec
 from starting import unedited

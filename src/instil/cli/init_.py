@@ -12,7 +12,7 @@ from instil.cli.terminal import say
 from instil.types import OnBadRow
 
 if TYPE_CHECKING:
-    from instil.data.starter import Starter
+    from instil.init.starter import Starter
 
 
 def init(
@@ -64,9 +64,9 @@ def init(
     Guesses which column is the text, the label or the text to write, and the group; the options
     overrule the guess.
     """
-    from instil.data.inspect import Wishes
-    from instil.data.starter import write_starter
-    from instil.data.words import parse_words
+    from instil.init.inspect import Wishes
+    from instil.init.starter import write_starter
+    from instil.init.words import parse_words
 
     words = parse_words(label_names or ())
     wishes = Wishes(text=text, label=label, target=target, group=group, label_names=words)

@@ -21,10 +21,10 @@ from instil.data.audit import (
     repeats_within,
 )
 from instil.data.damage import DAMAGE, PERSONAL
-from instil.data.labels import FORMS
 from instil.data.prepare import TaskData
 from instil.data.registry import plain
 from instil.data.rowfile import excerpt
+from instil.init.labels import FORMS
 from instil.tasks.sandbox import tidied
 from instil.tasks.template import expression_names, spelt
 from instil.types import Part, Row, Task

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import pytest
 
 from instil.data.columns import Column
-from instil.data.labels import Labels, class_labels, is_filled, rating_labels
 from instil.data.registry import plain
+from instil.init.labels import Labels, class_labels, is_filled, rating_labels
 from instil.tasks.template import evaluate, quoted, render, spelt
 
 

@@ -17,14 +17,14 @@ from ruamel.yaml.comments import CommentedMap
 
 from instil.config.yamlwriter import comment, dump_yaml
 from instil.data.archive import MEMBER
-from instil.data.guesses import Kind
-from instil.data.inspect import Guess, Wishes, inspect_table
-from instil.data.labels import Labels, is_filled
 from instil.data.sqlrows import SQLITE, parse_sqlite
 from instil.data.uri import HUB, is_public
-from instil.data.wording import free_text_kind, templates
 from instil.errors import DataError, Problem
 from instil.files import write_whole
+from instil.init.guesses import Kind
+from instil.init.inspect import Guess, Wishes, inspect_table
+from instil.init.labels import Labels, is_filled
+from instil.init.wording import free_text_kind, templates
 from instil.tasks.template import spelt
 from instil.types import OnBadRow, SourceSpec
 

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from instil.data.build import render_example
-from instil.data.inspect import Wishes
 from instil.data.registry import load_rows
-from instil.data.starter import Starter, plan_sizes, task_id, write_starter
 from instil.errors import DataError
+from instil.init.inspect import Wishes
+from instil.init.starter import Starter, plan_sizes, task_id, write_starter
 from instil.tasks.task import load_task
 from instil.types import Message, Role, ToolCall
 from starting import unedited

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import pytest
 
 from instil.data.columns import Column
-from instil.data.guesses import Kind, is_code
-from instil.data.labels import Asks, Labels, class_labels, rating_labels
-from instil.data.words import give_words, parse_words
 from instil.errors import DataError
+from instil.init.guesses import Kind, is_code
+from instil.init.labels import Asks, Labels, class_labels, rating_labels
+from instil.init.words import give_words, parse_words
 
 
 def labels(name: str, values: Iterable[object], **given: str) -> Labels:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from instil.data.columns import Column
-from instil.data.labels import FEWEST_OF_CLASS
+from instil.init.labels import FEWEST_OF_CLASS
 
 _LABELS = (
     "label labels sentiment category class topic rating ratings stars star score scores grade "

@@ -25,10 +25,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from instil.data.columns import NUMBER
-from instil.data.guesses import Kind, name_words
-from instil.data.labels import Asks, Labels
 from instil.data.registry import choice_of
 from instil.errors import DataError, Problem, nearest
+from instil.init.guesses import Kind, name_words
+from instil.init.labels import Asks, Labels
 
 YES_NO = ("yes", "no")
 """The words of a question that is answered so, in the order in which people say them."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from instil.data.guesses import Kind
-from instil.data.inspect import Guess, Wishes, inspect_table
 from instil.data.shapes import Shape
 from instil.data.turns import UNASKED
 from instil.errors import DataError
+from instil.init.guesses import Kind
+from instil.init.inspect import Guess, Wishes, inspect_table
 from instil.types import SourceSpec
 
 WORDS = "good bad nice works broken cheap love hate slow fast battery screen box late".split()

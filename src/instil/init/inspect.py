@@ -18,7 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from instil.data.columns import LONGEST_VALUE, NUMBER, Column, count_columns
-from instil.data.guesses import (
+from instil.data.rowfile import BadRows
+from instil.data.shapes import CALLS, TOOL_COLUMNS, UNUSABLE, Shape, recognise
+from instil.data.source import read_table
+from instil.data.turns import read_tools
+from instil.errors import DataError, Problem, nearest
+from instil.init.guesses import (
     Kind,
     Pick,
     comes_again,
@@ -30,14 +35,9 @@ from instil.data.guesses import (
     is_rating,
     mending,
 )
-from instil.data.labels import Labels, class_labels, rating_labels, tokens
-from instil.data.rowfile import BadRows
-from instil.data.shapes import CALLS, TOOL_COLUMNS, UNUSABLE, Shape, recognise
-from instil.data.source import read_table
-from instil.data.telling import reasons, rows_of, warnings
-from instil.data.turns import read_tools
-from instil.data.words import give_words
-from instil.errors import DataError, Problem, nearest
+from instil.init.labels import Labels, class_labels, rating_labels, tokens
+from instil.init.telling import reasons, rows_of, warnings
+from instil.init.words import give_words
 from instil.tasks.template import spelt
 from instil.types import SourceSpec
 

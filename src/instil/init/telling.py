@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from instil.data.columns import MISSING, NUMBER, Column
-from instil.data.guesses import Kind, Pick, mending, personal_data, unused_texts
-from instil.data.labels import Labels, listable
 from instil.data.shapes import Shape
+from instil.init.guesses import Kind, Pick, mending, personal_data, unused_texts
+from instil.init.labels import Labels, listable
 from instil.tasks.template import spelt
 
 if TYPE_CHECKING:
-    from instil.data.inspect import Table
+    from instil.init.inspect import Table
 
 SHOWN = 8
 """Names that a line lists."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from instil.data.build import render_example
-from instil.data.inspect import Wishes
-from instil.data.starter import Starter, write_starter
+from instil.init.inspect import Wishes
+from instil.init.starter import Starter, write_starter
 from instil.types import Role
 from starting import unedited
 

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from string import Template as Pattern
 
 from instil.data.columns import NUMBER
-from instil.data.guesses import Kind, name_words
-from instil.data.inspect import Guess
-from instil.data.labels import Asks, listable
 from instil.data.shapes import Shape
-from instil.data.words import VERBS, own_words
+from instil.init.guesses import Kind, name_words
+from instil.init.inspect import Guess
+from instil.init.labels import Asks, listable
+from instil.init.words import VERBS, own_words
 from instil.tasks.template import quoted, spelt
 
 Entry = dict[str, object]
