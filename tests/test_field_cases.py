@@ -59,7 +59,7 @@ CASES: dict[str, tuple[str, str]] = {
     "pandas_json": (SOURCE, "test_tables_as_pandas_writes_them"),
     "concatenated_json": (SOURCE, "test_json_values_one_after_another_are_one_error"),
     "trailing_commas": (SOURCE, "test_lines_that_end_with_a_comma_are_one_error"),
-    "workbooks": ("data/test_sheets.py", "test_init_works_unedited_on_a_workbook"),
+    "workbooks": ("data/readers/test_sheets.py", "test_init_works_unedited_on_a_workbook"),
     "predict_encoding": ("test_predict_words.py", "test_the_tasks_own_encoding_is_the_default"),
     "predict_overwrites_column": (
         "test_predict_words.py", "test_no_column_of_the_rows_is_replaced"

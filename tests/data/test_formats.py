@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
+from instil.data.readers.sqlrows import SQLITE
 from instil.data.source import READERS
-from instil.data.sqlrows import SQLITE
 from instil.data.uri import HUB, MADE, Registry
 from instil.evaluate.metrics import METRICS
 from instil.tasks import task

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instil.data.prepare import JUDGED_ELSEWHERE, few_wordings, hold_out, keep_apart, prepare
-from instil.data.shapes import UNUSABLE
-from instil.data.turns import UNASKED
+from instil.data.readers.shapes import UNUSABLE
+from instil.data.readers.turns import UNASKED
 from instil.errors import DataError, TaskError
 from instil.types import Role, SourceSpec, Task, Template
 

@@ -13,10 +13,10 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
-from instil.data.jsonrows import _ListStream
-from instil.data.rowfile import BadRows
+from instil.data.readers.jsonrows import _ListStream
+from instil.data.readers.rowfile import BadRows
+from instil.data.readers.sqlrows import parse_sqlite
 from instil.data.source import read_table, sniff_format
-from instil.data.sqlrows import parse_sqlite
 from instil.errors import DataError
 from instil.tasks.task import parse_task
 from instil.types import OnBadRow, SourceSpec

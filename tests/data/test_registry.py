@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from instil.data import registry
+from instil.data.readers.shapes import UNUSABLE
+from instil.data.readers.turns import EMPTY, UNASKED
 from instil.data.registry import choice_of, load_rows, plain
-from instil.data.shapes import UNUSABLE
-from instil.data.turns import EMPTY, UNASKED
 from instil.errors import DataError, TaskError
 from instil.types import OnBadRow, SourceSpec, Task, Template
 

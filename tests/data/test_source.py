@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from instil.data.rowfile import SHOWN, BadRows
+from instil.data.readers.rowfile import SHOWN, BadRows
 from instil.data.source import READERS, read_table, sniff_format
 from instil.data.uri import is_public
 from instil.errors import DataError

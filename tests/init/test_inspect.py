@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from instil.data.shapes import Shape
-from instil.data.turns import UNASKED
+from instil.data.readers.shapes import Shape
+from instil.data.readers.turns import UNASKED
 from instil.errors import DataError
 from instil.init.guesses import Kind
 from instil.init.inspect import Guess, Wishes, inspect_table

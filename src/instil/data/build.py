@@ -23,8 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from instil.data.split import seeded_key
-from instil.data.turns import (
+from instil.data.readers.turns import (
     ROLES,
     Keys,
     read_calls,
@@ -32,6 +31,7 @@ from instil.data.turns import (
     read_turn,
     untrained,
 )
+from instil.data.split import seeded_key
 from instil.errors import DataError, InstilError, Problem, TaskError
 from instil.tasks.template import OverBudgetError, evaluate, names, render
 from instil.types import Example, Message, PerRow, Role, Row, Task, Template, ToolCall, TrainOn

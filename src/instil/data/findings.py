@@ -22,8 +22,8 @@ from instil.data.audit import (
 )
 from instil.data.damage import DAMAGE, PERSONAL
 from instil.data.prepare import TaskData
+from instil.data.readers.rowfile import excerpt
 from instil.data.registry import plain
-from instil.data.rowfile import excerpt
 from instil.init.labels import FORMS
 from instil.tasks.sandbox import tidied
 from instil.tasks.template import expression_names, spelt

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from instil.data.audit import label_counts, normalise, read_text, remove_duplicates
+from instil.data.readers.shapes import UNTRAINED
 from instil.data.registry import load_rows
-from instil.data.shapes import UNTRAINED
 from instil.data.split import part_rows, seeded_key, split_rows
 from instil.errors import DataError, Problem, TaskError, nearest
 from instil.tasks.task import find_template

@@ -19,10 +19,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from instil.data.rowfile import BadRows
-from instil.data.shapes import UNUSABLE
+from instil.data.readers.rowfile import BadRows
+from instil.data.readers.shapes import UNUSABLE
+from instil.data.readers.turns import read_tools
 from instil.data.source import read_table
-from instil.data.turns import read_tools
 from instil.errors import DataError, Problem, TaskError, nearest
 from instil.tasks.sandbox import tidied
 from instil.tasks.template import OverBudgetError, evaluate

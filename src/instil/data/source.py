@@ -23,20 +23,20 @@ from pathlib import Path
 
 from instil.data.archive import MEMBER
 from instil.data.fetch import fetch_member, unpack_local
-from instil.data.folders import read_folder, read_trivia
 from instil.data.hub import hub_files
-from instil.data.jsonrows import read_json, read_jsonl
-from instil.data.made import read_made
-from instil.data.mail import read_mail
-from instil.data.mo import read_mo
-from instil.data.natural import read_natural
-from instil.data.rowfile import BadRows, Faults, PlacedRow, RowFile
-from instil.data.shapes import normalise_shape
-from instil.data.sheets import ENDINGS as SHEETS
-from instil.data.sheets import read_spreadsheet
-from instil.data.sqlrows import MAGIC as SQLITE_MAGIC
-from instil.data.sqlrows import SQLITE, parse_sqlite, read_sqlite
-from instil.data.tables import (
+from instil.data.readers.folders import read_folder, read_trivia
+from instil.data.readers.jsonrows import read_json, read_jsonl
+from instil.data.readers.made import read_made
+from instil.data.readers.mail import read_mail
+from instil.data.readers.mo import read_mo
+from instil.data.readers.natural import read_natural
+from instil.data.readers.rowfile import BadRows, Faults, PlacedRow, RowFile
+from instil.data.readers.shapes import normalise_shape
+from instil.data.readers.sheets import ENDINGS as SHEETS
+from instil.data.readers.sheets import read_spreadsheet
+from instil.data.readers.sqlrows import MAGIC as SQLITE_MAGIC
+from instil.data.readers.sqlrows import SQLITE, parse_sqlite, read_sqlite
+from instil.data.readers.tables import (
     ARROW_MAGIC,
     FEATHER_1_MAGIC,
     is_quoted_tsv,
@@ -45,7 +45,7 @@ from instil.data.tables import (
     read_parquet,
     read_tsv,
 )
-from instil.data.textfile import COMPRESSED, head
+from instil.data.readers.textfile import COMPRESSED, head
 from instil.data.uri import HUB, MADE, is_package
 from instil.errors import DataError, Problem, nearest
 from instil.types import OnBadRow, SourceSpec
@@ -110,7 +110,7 @@ def read_table(
     """Read the rows of a source, one by one.
 
     Not-a-number (NaN) in a column is read as nothing, as an empty cell is. Rows of the shapes that
-    `instil.data.shapes` knows (alpaca, ShareGPT, messages) get the columns `prompt` and
+    `instil.data.readers.shapes` knows (alpaca, ShareGPT, messages) get the columns `prompt` and
     `completion` (and `system`) besides their own.
 
     Args:

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
-from instil.data.turns import read_call
+from instil.data.readers.turns import read_call
 from instil.errors import DataError
 from instil.types import Message, ToolCall
 

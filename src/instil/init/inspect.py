@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from instil.data.columns import LONGEST_VALUE, NUMBER, Column, count_columns
-from instil.data.rowfile import BadRows
-from instil.data.shapes import CALLS, TOOL_COLUMNS, UNUSABLE, Shape, recognise
+from instil.data.readers.rowfile import BadRows
+from instil.data.readers.shapes import CALLS, TOOL_COLUMNS, UNUSABLE, Shape, recognise
+from instil.data.readers.turns import read_tools
 from instil.data.source import read_table
-from instil.data.turns import read_tools
 from instil.errors import DataError, Problem, nearest
 from instil.init.guesses import (
     Kind,

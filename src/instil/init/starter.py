@@ -17,7 +17,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from instil.config.yamlwriter import comment, dump_yaml
 from instil.data.archive import MEMBER
-from instil.data.sqlrows import SQLITE, parse_sqlite
+from instil.data.readers.sqlrows import SQLITE, parse_sqlite
 from instil.data.uri import HUB, is_public
 from instil.errors import DataError, Problem
 from instil.files import write_whole

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from instil.data.columns import MISSING, NUMBER, Column
-from instil.data.shapes import Shape
+from instil.data.readers.shapes import Shape
 from instil.init.guesses import Kind, Pick, mending, personal_data, unused_texts
 from instil.init.labels import Labels, listable
 from instil.tasks.template import spelt

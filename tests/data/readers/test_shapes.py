@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from instil.data.shapes import LEFT_OVER, UNUSABLE, Shape, normalise_shape, recognise
-from instil.data.turns import EMPTY, UNASKED, UNWEIGHTED
+from instil.data.readers.shapes import LEFT_OVER, UNUSABLE, Shape, normalise_shape, recognise
+from instil.data.readers.turns import EMPTY, UNASKED, UNWEIGHTED
 from instil.errors import DataError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from instil.data.mail import html_text
+from instil.data.readers.mail import html_text
 from instil.data.source import read_table
 from instil.errors import DataError
 from instil.types import SourceSpec

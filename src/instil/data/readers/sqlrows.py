@@ -21,7 +21,7 @@ from instil.data.limits import (
     too_much,
     unpacked_bytes,
 )
-from instil.data.rowfile import Faults, PlacedRow, RowFile, check_columns
+from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns
 from instil.errors import DataError, Problem, nearest
 
 SQLITE = "sqlite:"

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager
 from typing import IO, Any
 
 from instil.data.limits import UNPACKED, line_bytes, too_much, unpacked_bytes
-from instil.data.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
-from instil.data.textfile import bad_bytes, lines_of, reading, reading_text
+from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
+from instil.data.readers.textfile import bad_bytes, lines_of, reading, reading_text
 from instil.errors import DataError, Problem
 
 _Cells = tuple[int, list[str]]

@@ -47,7 +47,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import TypeGuard
 
-from instil.data.turns import (
+from instil.data.readers.turns import (
     CALLERS,
     EMPTY,
     UNASKED,

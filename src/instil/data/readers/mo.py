@@ -14,8 +14,8 @@ import re
 import struct
 from collections.abc import Iterator
 
-from instil.data.rowfile import Faults, PlacedRow, RowFile, excerpt
-from instil.data.textfile import reading
+from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, excerpt
+from instil.data.readers.textfile import reading
 from instil.errors import DataError, Problem
 
 _MAGIC = {b"\xde\x12\x04\x95": "<", b"\x95\x04\x12\xde": ">"}

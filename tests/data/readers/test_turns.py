@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from instil.data.turns import (
+from instil.data.readers.turns import (
     EMPTY,
     UNASKED,
     UNWEIGHTED,

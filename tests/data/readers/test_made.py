@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instil.data.made import MAKERS
+from instil.data.readers.made import MAKERS
 from instil.data.source import read_table
 from instil.errors import DataError
 from instil.evaluate.constraints import holds

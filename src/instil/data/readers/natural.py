@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from instil.data.rowfile import Faults, PlacedRow, RowFile, excerpt
-from instil.data.textfile import reading_text
+from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, excerpt
+from instil.data.readers.textfile import reading_text
 from instil.errors import DataError, Problem
 
 

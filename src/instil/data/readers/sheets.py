@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from instil.data.limits import UNPACKED, too_much, unpacked_bytes
-from instil.data.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
-from instil.data.textfile import reading
+from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
+from instil.data.readers.textfile import reading
 from instil.errors import DataError, Problem, nearest
 
 if TYPE_CHECKING:

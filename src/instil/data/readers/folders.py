@@ -13,8 +13,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from instil.config.yamlfile import BoundedComposer
-from instil.data.rowfile import Faults, PlacedRow, RowFile, excerpt
-from instil.data.textfile import reading_text
+from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, excerpt
+from instil.data.readers.textfile import reading_text
 from instil.errors import DataError, Problem
 
 TEXT_ENDINGS = (".txt", ".text", ".md", "")

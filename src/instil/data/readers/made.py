@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import parse_qsl
 
-from instil.data.rowfile import PlacedRow
+from instil.data.readers.rowfile import PlacedRow
 from instil.data.uri import MADE
 from instil.errors import DataError, Problem, nearest
 

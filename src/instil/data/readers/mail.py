@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from email.message import EmailMessage
 from html.parser import HTMLParser
 
-from instil.data.folders import endings_found, files_of
-from instil.data.rowfile import Faults, PlacedRow, RowFile
-from instil.data.textfile import reading
+from instil.data.readers.folders import endings_found, files_of
+from instil.data.readers.rowfile import Faults, PlacedRow, RowFile
+from instil.data.readers.textfile import reading
 
 MAIL_ENDINGS = (".eml", ".txt", ".msg", "")
 """Files of a folder that are messages."""

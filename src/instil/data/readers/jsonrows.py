@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import IO
 
-from instil.data.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
-from instil.data.textfile import bad_bytes, lines_of, reading_text
+from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
+from instil.data.readers.textfile import bad_bytes, lines_of, reading_text
 from instil.errors import DataError, Problem
 
 

@@ -1,0 +1,1 @@
+"""From a file or folder to rows: one module a family of formats."""
