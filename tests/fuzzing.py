@@ -23,7 +23,7 @@ from chat_templates import byte_level
 from instil.config.recipe import load_recipe
 from instil.config.yamlfile import read_text
 from instil.data.build import render_example
-from instil.data.source import read_table
+from instil.data.sources.source import read_table
 from instil.data.templatecheck import check_templates
 from instil.encode.chat_format import ChatFormat, chat_format
 from instil.encode.chat_template import ChatRules

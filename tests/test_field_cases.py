@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 CHAT, FORMAT = "test_chat_cases.py", "encode/test_chat_format.py"
-SOURCE, STARTER, INSPECT = "data/test_source.py", "init/test_starter.py", "init/test_inspect.py"
+SOURCE, STARTER, INSPECT = (
+    "data/sources/test_source.py",
+    "init/test_starter.py",
+    "init/test_inspect.py",
+)
 CASES: dict[str, tuple[str, str]] = {
     # situation -> file of the test, name of the test
     "gemma_system": (CHAT, "test_a_system_message_that_the_template_refuses_is_one_error"),
@@ -27,9 +31,9 @@ CASES: dict[str, tuple[str, str]] = {
     "sentencepiece": (
         FORMAT, "test_sentencepiece_puts_no_blank_of_its_own_before_an_answer"
     ),
-    "hub_dataset_offline": ("data/test_hub.py", "test_offline_the_hubs_own_cache_is_read"),
+    "hub_dataset_offline": ("data/sources/test_hub.py", "test_offline_the_hubs_own_cache_is_read"),
     "hub_dataset_without_a_copy": (
-        "data/test_hub.py", "test_offline_without_a_copy_says_what_to_do"
+        "data/sources/test_hub.py", "test_offline_without_a_copy_says_what_to_do"
     ),
     "encoder_only": ("test_bad_input.py", "test_an_encoder_cannot_write"),
     "template_wants_list_content": (

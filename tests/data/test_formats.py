@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 
 from instil.data.readers.sqlrows import SQLITE
-from instil.data.source import READERS
-from instil.data.uri import HUB, MADE, Registry
+from instil.data.sources.source import READERS
+from instil.data.sources.uri import HUB, MADE, Registry
 from instil.evaluate.metrics import METRICS
 from instil.tasks import task
 from instil.tasks.form import SourceForm

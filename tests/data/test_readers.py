@@ -16,7 +16,7 @@ import pytest
 from instil.data.readers.jsonrows import _ListStream
 from instil.data.readers.rowfile import BadRows
 from instil.data.readers.sqlrows import parse_sqlite
-from instil.data.source import read_table, sniff_format
+from instil.data.sources.source import read_table, sniff_format
 from instil.errors import DataError
 from instil.tasks.task import parse_task
 from instil.types import OnBadRow, SourceSpec

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from instil.data.fetch import cache_dir
+from instil.data.sources.fetch import cache_dir
 from instil.errors import ModelError
 from instil.model import load
 from instil.model.catalogue import CATALOGUE, CatalogueEntry, Member

@@ -286,7 +286,7 @@ def test_what_is_wrong_with_an_entry_has_its_line(folder: Path, entry: str, what
 @pytest.mark.enable_socket
 def test_the_real_collection_of_promptsource(tmp_path: Path) -> None:
     """All 279 files of release 0.2.3: what reads, and what falls out for a stated reason."""
-    from instil.data.fetch import fetch_member
+    from instil.data.sources.fetch import fetch_member
 
     root = fetch_member(
         "pypi:promptsource==0.2.3/promptsource-0.2.3/promptsource/templates/",

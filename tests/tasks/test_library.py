@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from instil.data.build import render_example
 from instil.data.registry import load_rows
-from instil.data.uri import is_package
+from instil.data.sources.uri import is_package
 from instil.tasks.task import hub_library, library, load_task
 from instil.tasks.template import evaluate, render
 from instil.types import Role, SourceSpec, Task, Template

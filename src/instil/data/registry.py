@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from instil.data.readers.rowfile import BadRows
 from instil.data.readers.shapes import UNUSABLE
 from instil.data.readers.turns import read_tools
-from instil.data.source import read_table
+from instil.data.sources.source import read_table
 from instil.errors import DataError, Problem, TaskError, nearest
 from instil.tasks.sandbox import tidied
 from instil.tasks.template import OverBudgetError, evaluate

@@ -21,7 +21,7 @@ from instil.data.columns import LONGEST_VALUE, NUMBER, Column, count_columns
 from instil.data.readers.rowfile import BadRows
 from instil.data.readers.shapes import CALLS, TOOL_COLUMNS, UNUSABLE, Shape, recognise
 from instil.data.readers.turns import read_tools
-from instil.data.source import read_table
+from instil.data.sources.source import read_table
 from instil.errors import DataError, Problem, nearest
 from instil.init.guesses import (
     Kind,

@@ -16,9 +16,9 @@ from pathlib import Path
 from ruamel.yaml.comments import CommentedMap
 
 from instil.config.yamlwriter import comment, dump_yaml
-from instil.data.archive import MEMBER
 from instil.data.readers.sqlrows import SQLITE, parse_sqlite
-from instil.data.uri import HUB, is_public
+from instil.data.sources.archive import MEMBER
+from instil.data.sources.uri import HUB, is_public
 from instil.errors import DataError, Problem
 from instil.files import write_whole
 from instil.init.guesses import Kind

@@ -27,7 +27,7 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.utils import logging as transformers_logging
 
-from instil.data.fetch import fetch_member
+from instil.data.sources.fetch import fetch_member
 from instil.encode.chat_format import ChatFormat, chat_format
 from instil.encode.chat_template import ChatRules
 from instil.errors import ModelError, Problem, nearest

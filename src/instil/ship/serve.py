@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from instil.config.recipe import Recipe, load_recipe
 from instil.data.build import history, prompt_turn, tools
 from instil.data.registry import plain, word_of
-from instil.data.source import read_table
+from instil.data.sources.source import read_table
 from instil.errors import DataError, Problem, RunError, TaskError
 from instil.files import write_whole
 from instil.results import TaskResult

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from instil.config.recipe import Recipe
 from instil.data.prepare import TaskData
-from instil.data.uri import is_public
+from instil.data.sources.uri import is_public
 from instil.files import file_sha256
 from instil.stages.directory import versions
 from instil.types import Part, Row, Task

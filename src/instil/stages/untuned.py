@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from instil.config.recipe import Method, Recipe, TaskUse
 from instil.data.audit import read_text, repeats_of
 from instil.data.prepare import TaskData, keep_apart, prepare, without_train
+from instil.data.sources.uri import is_public
 from instil.data.split import save_splits
-from instil.data.uri import is_public
 from instil.files import write_whole
 from instil.memory_limits import COMPUTE_LESS, READ_LESS, within_memory
 from instil.results import Rung

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instil.data.readers.made import MAKERS
-from instil.data.source import read_table
+from instil.data.sources.source import read_table
 from instil.errors import DataError
 from instil.evaluate.constraints import holds
 from instil.types import SourceSpec

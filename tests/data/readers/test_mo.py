@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from instil.data.source import read_table
+from instil.data.sources.source import read_table
 from instil.errors import DataError
 from instil.types import SourceSpec
 

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import pytest
 
-from instil.data.source import read_table
+from instil.data.sources.source import read_table
 from instil.errors import DataError
 from instil.init.inspect import Wishes
 from instil.init.starter import write_starter

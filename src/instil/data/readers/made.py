@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import parse_qsl
 
 from instil.data.readers.rowfile import PlacedRow
-from instil.data.uri import MADE
+from instil.data.sources.uri import MADE
 from instil.errors import DataError, Problem, nearest
 
 ROWS = 5000

@@ -12,9 +12,9 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from instil.data.limits import UNPACKED, too_much, unpacked_bytes
 from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
 from instil.data.readers.textfile import reading
+from instil.data.sources.limits import UNPACKED, too_much, unpacked_bytes
 from instil.errors import DataError, Problem, nearest
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from instil.data.limits import (
+from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns
+from instil.data.sources.limits import (
     QUERY,
     UNPACKED,
     line_bytes,
@@ -21,7 +22,6 @@ from instil.data.limits import (
     too_much,
     unpacked_bytes,
 )
-from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns
 from instil.errors import DataError, Problem, nearest
 
 SQLITE = "sqlite:"

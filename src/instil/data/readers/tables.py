@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
-from instil.data.limits import UNPACKED, line_bytes, too_much, unpacked_bytes
 from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
 from instil.data.readers.textfile import bad_bytes, lines_of, reading, reading_text
+from instil.data.sources.limits import UNPACKED, line_bytes, too_much, unpacked_bytes
 from instil.errors import DataError, Problem
 
 _Cells = tuple[int, list[str]]

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-from instil.data.limits import LINE, UNPACKED, line_bytes, too_much, unpacked_bytes
+from instil.data.sources.limits import LINE, UNPACKED, line_bytes, too_much, unpacked_bytes
 from instil.errors import DataError, Problem, nearest
 
 _CHUNK = 1 << 16

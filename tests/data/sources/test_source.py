@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from instil.data.readers.rowfile import SHOWN, BadRows
-from instil.data.source import READERS, read_table, sniff_format
-from instil.data.uri import is_public
+from instil.data.sources.source import READERS, read_table, sniff_format
+from instil.data.sources.uri import is_public
 from instil.errors import DataError
 from instil.types import OnBadRow, SourceSpec
 
@@ -523,7 +523,7 @@ def test_a_member_of_a_package_is_called_by_its_name(tmp_path, monkeypatch):
         asked.append((uri, sha256, filename))
         return tmp_path / "rows.csv"
 
-    monkeypatch.setattr("instil.data.source.fetch_member", fetch)
+    monkeypatch.setattr("instil.data.sources.source.fetch_member", fetch)
     spec = SourceSpec(uri="pypi:x==1/rows.csv", sha256="s", filename="x.whl")
     assert list(read_table(spec)) == [("rows.csv:2", {"a": "b"})]
     assert asked == [("pypi:x==1/rows.csv", "s", "x.whl")]

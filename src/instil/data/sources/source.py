@@ -21,9 +21,6 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from instil.data.archive import MEMBER
-from instil.data.fetch import fetch_member, unpack_local
-from instil.data.hub import hub_files
 from instil.data.readers.folders import read_folder, read_trivia
 from instil.data.readers.jsonrows import read_json, read_jsonl
 from instil.data.readers.made import read_made
@@ -46,7 +43,10 @@ from instil.data.readers.tables import (
     read_tsv,
 )
 from instil.data.readers.textfile import COMPRESSED, head
-from instil.data.uri import HUB, MADE, is_package
+from instil.data.sources.archive import MEMBER
+from instil.data.sources.fetch import fetch_member, unpack_local
+from instil.data.sources.hub import hub_files
+from instil.data.sources.uri import HUB, MADE, is_package
 from instil.errors import DataError, Problem, nearest
 from instil.types import OnBadRow, SourceSpec
 

@@ -29,7 +29,7 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.util.retry import Retry
 
-from instil.data.pip_settings import PipSettings, without_password
+from instil.data.sources.pip_settings import PipSettings, without_password
 
 Progress = Callable[[str, int, int | None], None]
 """Told the archive's name, the bytes that have come, and all bytes where known."""

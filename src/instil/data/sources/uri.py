@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import parse_qsl
 
-from instil.data.archive import unsafe_path
+from instil.data.sources.archive import unsafe_path
 from instil.errors import DataError, Problem
 
 HUB = "hub:"

@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from instil.data.source import read_table
+from instil.data.sources.source import read_table
 from instil.errors import DataError
 from instil.types import SourceSpec
 

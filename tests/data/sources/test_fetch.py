@@ -10,11 +10,17 @@ from pathlib import Path
 import pytest
 import requests
 
-from instil.data.fetch import cache_dir, fetch_member
-from instil.data.finder import find_listing
-from instil.data.index import IndexUnreachableError, Listing, SimpleIndex, make_session, pip_indexes
-from instil.data.pip_settings import PipSettings, read_pip_settings, without_password
-from instil.data.uri import parse_uri
+from instil.data.sources.fetch import cache_dir, fetch_member
+from instil.data.sources.finder import find_listing
+from instil.data.sources.index import (
+    IndexUnreachableError,
+    Listing,
+    SimpleIndex,
+    make_session,
+    pip_indexes,
+)
+from instil.data.sources.pip_settings import PipSettings, read_pip_settings, without_password
+from instil.data.sources.uri import parse_uri
 from instil.errors import DataError
 
 

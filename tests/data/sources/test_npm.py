@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from instil.data.fetch import fetch_member
-from instil.data.index import IndexUnreachableError
-from instil.data.npm import NpmIndex, NpmSettings, npm_indexes, read_npm_settings
-from instil.data.uri import Registry, is_package, is_public, parse_uri
+from instil.data.sources.fetch import fetch_member
+from instil.data.sources.index import IndexUnreachableError
+from instil.data.sources.npm import NpmIndex, NpmSettings, npm_indexes, read_npm_settings
+from instil.data.sources.uri import Registry, is_package, is_public, parse_uri
 from instil.errors import DataError
 
 REGISTRY = "https://npm.example/here/"

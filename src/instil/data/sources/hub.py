@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from instil.config.yamlfile import parse_yaml
-from instil.data.uri import HUB, HubPath, is_local_copy, parse_hub
+from instil.data.sources.uri import HUB, HubPath, is_local_copy, parse_hub
 from instil.errors import DataError, Problem, nearest
 
 INSTALL = "pip install huggingface_hub"

@@ -10,8 +10,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants, errors
 
-from instil.data.hub import arrange, hub_files, part_of
-from instil.data.source import read_table
+from instil.data.sources.hub import arrange, hub_files, part_of
+from instil.data.sources.source import read_table
 from instil.errors import DataError
 from instil.types import SourceSpec
 

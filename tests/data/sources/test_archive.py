@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from instil.data.archive import Limits, unpack, unsafe_path
+from instil.data.sources.archive import Limits, unpack, unsafe_path
 from instil.errors import DataError
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from packaging.version import InvalidVersion, Version
 
-from instil.data.index import IndexUnreachableError, Listing, PackageIndex, pip_indexes
-from instil.data.pip_settings import read_pip_settings
-from instil.data.uri import PackagePath, Registry
+from instil.data.sources.index import IndexUnreachableError, Listing, PackageIndex, pip_indexes
+from instil.data.sources.pip_settings import read_pip_settings
+from instil.data.sources.uri import PackagePath, Registry
 from instil.errors import DataError, Problem, nearest
 
 
@@ -56,7 +56,7 @@ def find_listing(
 
 def _usual(path: PackagePath) -> Sequence[PackageIndex]:
     if path.registry is Registry.NPM:
-        from instil.data.npm import npm_indexes, read_npm_settings
+        from instil.data.sources.npm import npm_indexes, read_npm_settings
 
         return npm_indexes(read_npm_settings(), project=path.project)
     return pip_indexes(read_pip_settings())

@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 import requests
 
-from instil.data.index import (
+from instil.data.sources.index import (
     IndexUnreachableError,
     Listing,
     PackageIndex,
@@ -32,7 +32,7 @@ from instil.data.index import (
     reason,
     save,
 )
-from instil.data.pip_settings import PipSettings, without_password
+from instil.data.sources.pip_settings import PipSettings, without_password
 from instil.errors import DataError, Problem
 
 ADVICE = "set the registry in npm's settings (`npm config set registry ...`)"

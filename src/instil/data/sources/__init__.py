@@ -1,0 +1,1 @@
+"""Where rows come from: paths, archives, packages, the hub."""
