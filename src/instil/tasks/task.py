@@ -30,8 +30,8 @@ from pathlib import Path
 from instil.config.validation import validate
 from instil.config.yamlfile import Loc, YamlFile, parse_yaml, read_text
 from instil.errors import Problem, TaskError, nearest
-from instil.tasks.foreign import Collection, Question, answer_target, read_collection
 from instil.tasks.form import CollectionForm, SourceForm, TaskForm, TemplateForm
+from instil.tasks.imports.foreign import Collection, Question, answer_target, read_collection
 from instil.tasks.template import alike, columns_of, expression_names, flaws
 from instil.types import Role, SourceSpec, Task, Template
 

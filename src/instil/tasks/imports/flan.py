@@ -20,7 +20,7 @@ from string import Formatter
 
 from instil.config.yamlfile import parse_yaml, read_text
 from instil.errors import Problem, TaskError, nearest
-from instil.tasks.wording import Wording, literal
+from instil.tasks.imports.wording import Wording, literal
 
 ANSWER, OPTIONS = "answer", "options_"
 _OPTIONS = '{{ "OPTIONS:\\n- " ~ choices | join("\\n- ") }}'

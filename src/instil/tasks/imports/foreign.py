@@ -29,11 +29,11 @@ from pathlib import Path
 
 from instil.errors import Problem, TaskError, nearest
 from instil.tasks import sandbox
-from instil.tasks.flan import ANSWER, read_flan
-from instil.tasks.natural_instructions import INPUT, OUTPUT, read_natural_instructions
-from instil.tasks.promptsource import SEPARATOR, read_promptsource
+from instil.tasks.imports.flan import ANSWER, read_flan
+from instil.tasks.imports.natural_instructions import INPUT, OUTPUT, read_natural_instructions
+from instil.tasks.imports.promptsource import SEPARATOR, read_promptsource
+from instil.tasks.imports.wording import Wording
 from instil.tasks.template import names
-from instil.tasks.wording import Wording
 from instil.types import Role, Template
 
 READERS: Mapping[str, Callable[..., list[Wording]]] = {

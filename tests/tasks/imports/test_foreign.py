@@ -9,12 +9,12 @@ from instil.data.build import render_example
 from instil.data.registry import load_rows
 from instil.data.templatecheck import check_templates
 from instil.errors import TaskError
-from instil.tasks.flan import read_flan
-from instil.tasks.foreign import Collection, Question, read_collection
-from instil.tasks.promptsource import read_promptsource, split
+from instil.tasks.imports.flan import read_flan
+from instil.tasks.imports.foreign import Collection, Question, read_collection
+from instil.tasks.imports.promptsource import read_promptsource, split
+from instil.tasks.imports.wording import literal
 from instil.tasks.task import load_task, parse_task
 from instil.tasks.template import render
-from instil.tasks.wording import literal
 from instil.types import Role, Row
 
 PROMPTSOURCE = """

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from instil.config.yamlfile import read_text
 from instil.errors import Problem, TaskError
-from instil.tasks.wording import Wording, literal
+from instil.tasks.imports.wording import Wording, literal
 
 SHOWN = (0, 1, 2)
 """Positive examples in the prompt, one phrasing each."""

@@ -28,8 +28,8 @@ from ruamel.yaml.nodes import MappingNode
 
 from instil.config.yamlfile import BoundedComposer, read_text
 from instil.errors import Problem, TaskError
+from instil.tasks.imports.wording import Wording
 from instil.tasks.sandbox import pieces
-from instil.tasks.wording import Wording
 
 SEPARATOR = "|||"
 FILE = "templates.yaml"

@@ -1,0 +1,1 @@
+"""Tasks and templates of other projects, brought to the form of ours."""
