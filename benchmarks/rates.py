@@ -181,7 +181,7 @@ def lost(pairs: Sequence[tuple[Line, Line]]) -> tuple[float, float, float]:
 
     Rows are paired, and rows of a group stay together, over all seeds.
     """
-    from instil.evaluate.intervals import DIFFERENCE, bootstrap_mean
+    from instil.stats.intervals import DIFFERENCE, bootstrap_mean
 
     gaps, groups = [], []
     for full, auto in pairs:

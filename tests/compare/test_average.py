@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from instil.compare.average import Estimate, averages, mean_of
-from instil.evaluate.intervals import bootstrap_mean, wilson
+from instil.stats.intervals import bootstrap_mean, wilson
 from report.sample import class_task, text_task
 
 

@@ -18,7 +18,7 @@ from instil.compare.rates import (
     stretch,
     try_steps,
 )
-from instil.evaluate.intervals import Interval
+from instil.stats.intervals import Interval
 
 LOWEST = Difference(0.0, Interval(0.0, 0.0))
 

@@ -5,7 +5,7 @@ import pytest
 
 from instil.compare.seeds import Scores, Stratum, crossed, difference, level, minus
 from instil.errors import RunError
-from instil.evaluate.intervals import DIFFERENCE, SHARE, bootstrap_mean
+from instil.stats.intervals import DIFFERENCE, SHARE, bootstrap_mean
 
 
 def scores(table, *, groups=None) -> Scores:

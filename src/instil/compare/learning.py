@@ -37,8 +37,8 @@ import numpy as np
 
 from instil.compare.pairing import by_row, compare, row_groups
 from instil.compare.verdict import ALWAYS, TUNED
-from instil.evaluate.intervals import DIFFERENCE, SHARE, Floats, Interval, bootstrap_mean
 from instil.results import Learnt
+from instil.stats.intervals import DIFFERENCE, SHARE, Floats, Interval, bootstrap_mean
 from instil.types import Estimate, Example, Prediction, TaskLook
 
 RESAMPLES = 2000

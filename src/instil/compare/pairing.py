@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from instil.compare.stats import mcnemar_midp, paired_bootstrap, smallest_detectable
 from instil.errors import Problem, RunError
-from instil.evaluate.intervals import DIFFERENCE, Floats
 from instil.evaluate.metrics import Scale, find_metric, group_list
+from instil.stats.intervals import DIFFERENCE, Floats
+from instil.stats.paired import mcnemar_midp, paired_bootstrap, smallest_detectable
 from instil.types import Comparison, Example
 
 

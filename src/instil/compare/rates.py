@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from instil.evaluate.intervals import LEVEL, Interval, mean_table, ratio, spread, t_quantile
+from instil.stats.intervals import LEVEL, Interval, mean_table, ratio, spread, t_quantile
 
 ABOVE, BELOW = (3.0,), (1 / 3, 1 / 9)
 """Tried times the rule's; one step up and two down, since a try flatters high rates."""

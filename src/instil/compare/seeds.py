@@ -30,9 +30,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from instil.compare.average import Estimate, mean_of
-from instil.compare.stats import POWER
 from instil.errors import Problem, RunError
-from instil.evaluate.intervals import (
+from instil.evaluate.metrics import NATS, find_metric
+from instil.results import MEAN_SCORE
+from instil.stats.intervals import (
     DIFFERENCE,
     LEVEL,
     SHARE,
@@ -44,8 +45,7 @@ from instil.evaluate.intervals import (
     spread,
     t_quantile,
 )
-from instil.evaluate.metrics import NATS, find_metric
-from instil.results import MEAN_SCORE
+from instil.stats.paired import POWER
 from instil.types import Comparison, Summary
 
 

@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from instil.compare.stats import ALPHA, holm, interval_p
-from instil.evaluate.intervals import Interval
 from instil.evaluate.metrics import METRICS, NATS
 from instil.results import Arm, GuardResult, Learnt, TaskResult, TrainingSummary
+from instil.stats.intervals import Interval
+from instil.stats.paired import ALPHA, holm, interval_p
 from instil.types import Comparison
 
 TUNED, PROMPTING, ZERO_SHOT, TFIDF = "tuned", "prompting", "zero_shot", "tfidf"

@@ -25,7 +25,9 @@ import numpy as np
 from instil.encode.chat_turns import without_thoughts
 from instil.errors import Problem, RunError, nearest
 from instil.evaluate.constraints import holds
-from instil.evaluate.intervals import (
+from instil.evaluate.text import match_choice, normalise, number_in, rouge_scorer, words
+from instil.results import ClassRow
+from instil.stats.intervals import (
     SHARE,
     Floats,
     Interval,
@@ -34,8 +36,6 @@ from instil.evaluate.intervals import (
     cluster_table,
     wilson,
 )
-from instil.evaluate.text import match_choice, normalise, number_in, rouge_scorer, words
-from instil.results import ClassRow
 from instil.types import Example, Prediction, Score, Summary
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from instil.compare.stats import planned_detectable
 from instil.config.recipe import Recipe
 from instil.data.build import render_example
 from instil.data.findings import Finding, audit_rows
@@ -22,6 +21,7 @@ from instil.stages.footprint import memory_line, memory_needed, sizes_of
 from instil.stages.preflight import TRIED, preflight, without_adapter
 from instil.stages.replaying import planned_replay
 from instil.stages.untuned import base_proof, chat_rules, find_base, prepare_all
+from instil.stats.paired import planned_detectable
 from instil.types import Part, Piece
 
 if TYPE_CHECKING:

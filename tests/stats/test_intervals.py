@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, t
 
-from instil.evaluate import intervals
-from instil.evaluate.intervals import DIFFERENCE, SHARE
+from instil.stats import intervals
+from instil.stats.intervals import DIFFERENCE, SHARE
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instil.compare import stats
-from instil.evaluate.intervals import Interval, ratio, resample_totals
+from instil.stats import paired as stats
+from instil.stats.intervals import Interval, ratio, resample_totals
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from instil.evaluate.intervals import (
+from instil.stats.intervals import (
     DIFFERENCE,
     LEVEL,
     RESAMPLES,
@@ -67,7 +67,7 @@ def paired_bootstrap(
 ) -> Interval:
     """Return the paired cluster bootstrap interval of the mean of `b` minus `a`.
 
-    The pairs' differences are resampled by cluster; see `instil.evaluate.intervals` for the kind
+    The pairs' differences are resampled by cluster; see `instil.stats.intervals` for the kind
     of interval, and what it does with few clusters.
 
     Args:
