@@ -1,6 +1,6 @@
 """The ways through a model, from the fastest to the plain one."""
 
-from instil.model.packed import Build
+from instil.model.engine.packed import Build
 
 PLAIN = Build()
 PADDED = Build(padding=True)

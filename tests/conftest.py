@@ -60,7 +60,7 @@ def proofs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proofs: Path) -> None:
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("INSTIL_CACHE", str(tmp_path / "cache"))
-    if (module := sys.modules.get("instil.model.proof")) is not None:
+    if (module := sys.modules.get("instil.model.engine.proof")) is not None:
         monkeypatch.setattr(module, "cache_dir", lambda: proofs)
 
 

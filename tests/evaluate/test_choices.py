@@ -24,7 +24,7 @@ from instil.evaluate.choices import (
     target_request,
 )
 from instil.evaluate.suite import answer, look
-from instil.model.proof import prove
+from instil.model.engine.proof import prove
 from instil.train.loop import mean_loss
 from instil.types import Example, Message
 

@@ -8,9 +8,9 @@ import torch
 from builds import PLAIN
 from instil.evaluate import choices
 from instil.evaluate.drift import base_states, drift
-from instil.model import divergence
 from instil.model.adapter import adapter_off, add_lora, trainable
-from instil.model.divergence import States
+from instil.model.engine import divergence
+from instil.model.engine.divergence import States
 from instil.model.load import ModelFolder, load_model
 from instil.types import Example, Message
 

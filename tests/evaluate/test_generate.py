@@ -8,8 +8,8 @@ from transformers import AutoModelForCausalLM, Gemma2Config, MistralConfig
 from builds import PLAIN
 from instil.evaluate import generate as module
 from instil.evaluate.generate import generate
-from instil.model.layout import rounded_count
-from instil.model.proof import prove
+from instil.model.engine.layout import rounded_count
+from instil.model.engine.proof import prove
 from instil.types import Example, Message
 
 SIZES = {

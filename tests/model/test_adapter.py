@@ -40,10 +40,10 @@ from instil.model.adapter import (
     trainable,
     trainable_share,
 )
-from instil.model.divergence import divergence, states
+from instil.model.engine.divergence import divergence, states
+from instil.model.engine.losses import summed_loss
+from instil.model.engine.packed import log_chances
 from instil.model.load import ModelFolder
-from instil.model.losses import summed_loss
-from instil.model.packed import log_chances
 from instil.results import LeftOut
 from instil.types import Example, Message
 

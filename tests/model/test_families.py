@@ -27,11 +27,11 @@ from instil.evaluate.choices import Request, likelihoods
 from instil.evaluate.generate import generate
 from instil.evaluate.probe import prompt_features
 from instil.model.adapter import add_lora, load_shipped, merged, train_all, trainable
-from instil.model.divergence import states
+from instil.model.engine.divergence import states
+from instil.model.engine.losses import Anchor, losses, summed_loss
+from instil.model.engine.packed import Build
 from instil.model.export import save_model
 from instil.model.load import LoadedModel, ModelFolder, load_model, quiet
-from instil.model.losses import Anchor, losses, summed_loss
-from instil.model.packed import Build
 from instil.tokens import Encoded
 from instil.types import Example, Message
 

@@ -10,7 +10,7 @@ from instil.encode.batch import to_batch
 from instil.encode.pack import batches, pack, shared_prefix
 from instil.errors import TrainError
 from instil.model.adapter import adapter_off, add_lora, snapshot, trainable
-from instil.model.packed import head_of, hidden_states
+from instil.model.engine.packed import head_of, hidden_states
 from instil.train.loop import Schedule, backward, mean_loss, pack_loss, train_steps
 from instil.train.objective import Objective
 from instil.train.optim import adamw

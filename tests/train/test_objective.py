@@ -15,10 +15,10 @@ from builds import EACH, OWN, PACKED_HEAD, PLAIN
 from instil.encode.batch import to_batch
 from instil.encode.pack import pack
 from instil.encode.places import places
-from instil.model import losses as losses_module
 from instil.model.adapter import adapter_off, add_lora, snapshot, train_all, trainable
+from instil.model.engine import losses as losses_module
+from instil.model.engine.losses import entropy_weights, losses
 from instil.model.load import ModelFolder, load_model
-from instil.model.losses import entropy_weights, losses
 from instil.train.fit import Validation, fit
 from instil.train.loop import backward, batch_gradient
 from instil.train.objective import Objective

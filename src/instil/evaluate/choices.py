@@ -26,8 +26,8 @@ import torch
 from instil.encode.batch import Batch, make_batch
 from instil.encode.chat_format import ChatFormat
 from instil.encode.store import common_start
+from instil.model.engine.packed import log_chances
 from instil.model.load import LoadedModel
-from instil.model.packed import log_chances
 from instil.model.shortage import halved
 from instil.types import Example, Prediction
 

@@ -23,13 +23,13 @@ from transformers.generation import BaseStreamer
 from instil.encode.batch import Batch
 from instil.evaluate.calls import as_in_data
 from instil.evaluate.choices import common_prefix
-from instil.model.attention import Remembering
+from instil.model.engine.attention import Remembering
+from instil.model.engine.layout import rounded_count
+from instil.model.engine.memory import Memory, read_batch, step_batch
+from instil.model.engine.packed import base_of, next_logits
+from instil.model.engine.rows import forget_lengths
 from instil.model.export import generation_config
-from instil.model.layout import rounded_count
 from instil.model.load import LoadedModel
-from instil.model.memory import Memory, read_batch, step_batch
-from instil.model.packed import base_of, next_logits
-from instil.model.rows import forget_lengths
 from instil.model.shortage import halved
 from instil.types import Example, Prediction
 

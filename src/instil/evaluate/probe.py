@@ -28,8 +28,8 @@ import torch
 
 from instil.evaluate.choices import Request, common_prefix, lay_out, packs
 from instil.evaluate.linear import Classifier, Kind, classify, to_file, train_classifier
+from instil.model.engine.middle import middle_states
 from instil.model.load import LoadedModel
-from instil.model.middle import middle_states
 from instil.types import Example, Prediction, Row, Task
 
 OnDone = Callable[[int], None]

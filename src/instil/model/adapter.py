@@ -33,7 +33,8 @@ from transformers.pytorch_utils import Conv1D
 from instil.errors import ModelError, Problem
 from instil.memory_limits import is_out_of_memory
 from instil.model import nf4
-from instil.model.fused import fuse_lora
+from instil.model.engine.fused import fuse_lora
+from instil.model.engine.packed import base_of
 from instil.model.load import (
     LoadedModel,
     ModelFolder,
@@ -43,7 +44,6 @@ from instil.model.load import (
     unreadable,
 )
 from instil.model.nf4 import is_packed, packing, whole
-from instil.model.packed import base_of
 from instil.model.soundness import brief, check_adapter, check_folder
 from instil.results import LeftOut
 

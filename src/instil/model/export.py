@@ -13,9 +13,9 @@ from transformers import GenerationConfig
 
 from instil.errors import ModelError, Problem
 from instil.files import is_full
+from instil.model.engine.packed import base_of
+from instil.model.engine.rows import decoder_start
 from instil.model.load import LoadedModel, folder_bytes, quiet
-from instil.model.packed import base_of
-from instil.model.rows import decoder_start
 from instil.model.soundness import brief
 
 WEIGHTS = "*.safetensors"

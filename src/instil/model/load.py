@@ -36,8 +36,8 @@ from instil.memory_limits import LOAD_LESS, gigabytes, is_out_of_memory, within_
 from instil.model import nf4
 from instil.model.catalogue import CATALOGUE, CatalogueEntry
 from instil.model.convert import convert
-from instil.model.packed import Build
-from instil.model.proof import kept_proof, proved
+from instil.model.engine.packed import Build
+from instil.model.engine.proof import kept_proof, proved
 from instil.model.shortage import retried, spare_address_space
 from instil.model.soundness import (
     brief,

@@ -25,7 +25,7 @@ from instil.types import Example, Score, Summary
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores, GuardTask
-    from instil.model.divergence import States
+    from instil.model.engine.divergence import States
     from instil.model.load import ModelFolder
 
 _ADAPTER = f"{MODEL}/adapter_config.json"

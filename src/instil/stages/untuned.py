@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from instil.compare.forgetting import GuardScores, GuardTask
     from instil.encode.chat_template import ChatRules
+    from instil.model.engine.packed import Build
     from instil.model.load import LoadedModel, ModelFolder
-    from instil.model.packed import Build
 
 T = TypeVar("T")
 SPLIT = "split"

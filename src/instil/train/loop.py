@@ -21,8 +21,8 @@ from instil.encode.batch import to_batch
 from instil.errors import DivergedError, Problem, TrainError
 from instil.memory_limits import MORE, is_out_of_memory, shortage
 from instil.model.adapter import trainable
+from instil.model.engine.losses import Losses, losses, summed_loss
 from instil.model.load import LoadedModel
-from instil.model.losses import Losses, losses, summed_loss
 from instil.model.shortage import apart, give_back
 from instil.train.objective import Objective, Sums, Terms
 from instil.train.optim import rate

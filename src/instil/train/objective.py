@@ -24,9 +24,9 @@ import torch
 from instil.encode.batch import Batch
 from instil.encode.places import places, same_start
 from instil.model.adapter import adapter_off
-from instil.model.divergence import states
+from instil.model.engine.divergence import states
+from instil.model.engine.losses import Anchor
 from instil.model.load import LoadedModel
-from instil.model.losses import Anchor
 from instil.train.ranks import totals
 from instil.types import KlOn, LossOver, Pack
 

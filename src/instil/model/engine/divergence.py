@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from instil.encode.batch import Batch
-from instil.model.packed import (
+from instil.model.engine.packed import (
     VOCABULARY_BLOCK,
     Build,
     Head,

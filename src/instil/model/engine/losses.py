@@ -16,8 +16,8 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div, linear
 
 from instil.encode.batch import Batch
-from instil.model.divergence import States
-from instil.model.packed import Build, Head, base_of, head_of, hidden_states, model_logits
+from instil.model.engine.divergence import States
+from instil.model.engine.packed import Build, Head, base_of, head_of, hidden_states, model_logits
 
 CHUNK = 2**24
 """Logits held at once, in number."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSeq2SeqLM, BartConfig, T5Config
 
 from instil.encode.batch import make_batch, to_batch
-from instil.model.rows import compute_rows, decoder_start, side_by_side, take_apart
+from instil.model.engine.rows import compute_rows, decoder_start, side_by_side, take_apart
 from instil.types import Pack
 
 CPU = torch.device("cpu")
@@ -71,7 +71,7 @@ def test_every_place_is_found_at_its_own_position(batch):
 @pytest.mark.parametrize("padding", [True, False])
 @pytest.mark.parametrize("limit", [1, 9, 4096])
 def test_rows_computed_together_are_what_each_is_alone(tiny, monkeypatch, padding, limit):
-    monkeypatch.setattr("instil.model.rows.ROW_TOKENS", limit)
+    monkeypatch.setattr("instil.model.engine.rows.ROW_TOKENS", limit)
     batch = laid_out(2, [(3, 1, 2), (2,), (4,)], [4, 7, 5, 9, 12, 4])
     rows = take_apart(batch, batch.predict_from)
     with torch.inference_mode():

@@ -28,7 +28,7 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from instil.model.layout import Group, Layout, Shape, lay_out, rounded_length
+from instil.model.engine.layout import Group, Layout, Shape, lay_out, rounded_length
 
 NAME = "instil"
 

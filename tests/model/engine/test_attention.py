@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instil.model import attention
-from instil.model.attention import attend_rows
-from instil.model.layout import lay_out
+from instil.model.engine import attention
+from instil.model.engine.attention import attend_rows
+from instil.model.engine.layout import lay_out
 
 HEADS, KEY_HEADS, WIDTH = 4, 2, 8
 SCALING = 2 * WIDTH**-0.5

@@ -24,9 +24,9 @@ import torch
 from peft import PeftModel
 
 from instil.encode.batch import Batch
-from instil.model.attention import Reading, Remembering, by_segments, reading
-from instil.model.layers import run_layers
-from instil.model.rows import (
+from instil.model.engine.attention import Reading, Remembering, by_segments, reading
+from instil.model.engine.layers import run_layers
+from instil.model.engine.rows import (
     compute_rows,
     forget_lengths,
     keeps_logits,

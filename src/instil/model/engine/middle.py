@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from instil.encode.batch import Batch
-from instil.model.attention import by_segments
-from instil.model.layers import run_layers
-from instil.model.packed import Build, batch_inputs, batch_reading, decoder_of
-from instil.model.rows import compute_rows, forget_lengths, side_by_side, take_apart
+from instil.model.engine.attention import by_segments
+from instil.model.engine.layers import run_layers
+from instil.model.engine.packed import Build, batch_inputs, batch_reading, decoder_of
+from instil.model.engine.rows import compute_rows, forget_lengths, side_by_side, take_apart
 
 
 def middle_states(model: Any, batch: Batch, places: torch.Tensor, *, build: Build) -> torch.Tensor:

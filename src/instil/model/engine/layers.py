@@ -20,9 +20,9 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers.activations import SiLUActivation
 
-from instil.model.attention import Remembering, attend_rows
-from instil.model.fused import linears
-from instil.model.layout import lay_out
+from instil.model.engine.attention import Remembering, attend_rows
+from instil.model.engine.fused import linears
+from instil.model.engine.layout import lay_out
 
 KNOWN = ("llama", "mistral", "qwen2", "qwen3")
 """transformers' names of the builds written out here."""

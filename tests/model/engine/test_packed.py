@@ -17,12 +17,12 @@ from transformers import (
 
 from builds import EACH, OWN, PACKED_HEAD, PLAIN
 from instil.encode.batch import make_batch
-from instil.model import losses, packed
 from instil.model.adapter import adapter_off, add_lora, train_all, trainable
-from instil.model.layers import KNOWN
-from instil.model.losses import summed_loss
-from instil.model.packed import Build, log_chances, model_logits
-from instil.model.proof import prove
+from instil.model.engine import losses, packed
+from instil.model.engine.layers import KNOWN
+from instil.model.engine.losses import summed_loss
+from instil.model.engine.packed import Build, log_chances, model_logits
+from instil.model.engine.proof import prove
 
 SIZES = {
     "vocab_size": 90,
@@ -164,7 +164,7 @@ def test_scores_in_bfloat16_do_not_round_the_logits():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_fused_adapter_is_pefts(tiny, dtype):
     """Outputs and gradients of the fused layers against PEFT's own forward pass."""
-    from instil.model.fused import lora_linears
+    from instil.model.engine.fused import lora_linears
 
     loaded = add_lora(
         replace(tiny, model=tiny.model.to(dtype)),

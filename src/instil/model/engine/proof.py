@@ -34,12 +34,11 @@ from instil.encode.batch import Batch, make_batch
 from instil.errors import ModelError, Problem
 from instil.files import cache_dir, write_whole
 from instil.memory_limits import free_memory, is_out_of_memory
-from instil.model import attention
-from instil.model.layers import fits
-from instil.model.layout import Shape
-from instil.model.memory import Memory, read_batch, step_batch
-from instil.model.nf4 import is_packed
-from instil.model.packed import (
+from instil.model.engine import attention
+from instil.model.engine.layers import fits
+from instil.model.engine.layout import Shape
+from instil.model.engine.memory import Memory, read_batch, step_batch
+from instil.model.engine.packed import (
     Build,
     decoder_of,
     float_logits,
@@ -48,7 +47,8 @@ from instil.model.packed import (
     model_logits,
     next_logits,
 )
-from instil.model.rows import Rows, compute_rows
+from instil.model.engine.rows import Rows, compute_rows
+from instil.model.nf4 import is_packed
 
 PREFIX = 3
 SHAPES = ((7,), (4, 3, 1), (5,), (7,))

@@ -21,10 +21,10 @@ from transformers import (
 from builds import OWN, PACKED_HEAD, PADDED, SIDE_BY_SIDE
 from instil.encode.batch import make_batch
 from instil.errors import ModelError
-from instil.model import packed, proof
+from instil.model.engine import packed, proof
+from instil.model.engine.packed import Build
+from instil.model.engine.proof import kept_proof, prove, proved
 from instil.model.load import ModelFolder, load_model
-from instil.model.packed import Build
-from instil.model.proof import kept_proof, prove, proved
 
 SIZES = {
     "vocab_size": 96,

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 import torch
 
 from instil.encode.batch import Batch, make_batch
-from instil.model.attention import attend_rows
-from instil.model.layout import lay_out, rounded_length
+from instil.model.engine.attention import attend_rows
+from instil.model.engine.layout import lay_out, rounded_length
 
 NOWHERE = 2**30
 """The position of a slot that holds no token: no query comes after it."""

@@ -1,0 +1,1 @@
+"""A pack through a model: attention, layers, losses, and the proofs of its short cuts."""
