@@ -10,10 +10,10 @@ from pydantic import TypeAdapter
 
 from instil import format as fmt
 from instil.report.build import build_report
-from instil.report.curves import MAX_POINTS
 from instil.report.html import to_html
-from instil.report.origin import flatten, token_runs
 from instil.report.page import Fact, Fold, Heading, Note, Plots, Report, Section, Table, Tone
+from instil.report.sections.curves import MAX_POINTS
+from instil.report.sections.origin import flatten, token_runs
 from instil.results import RunSummary
 from instil.sanitize import visible
 from instil.types import Piece

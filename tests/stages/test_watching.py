@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from instil.report.learning import alarm_blocks
+from instil.report.sections.learning import alarm_blocks
 from instil.stages import training
 from instil.stages.directory import load_steps
 from instil.stages.untuned import Bench

@@ -51,8 +51,8 @@ def show_check(report: Forecast, *, recipe: Path) -> None:
     """Print what was found, and the next command."""
     from instil import format as fmt
     from instil.cli.show import make_console
-    from instil.report.mix import mix_text
-    from instil.report.stages import forecast_lines
+    from instil.report.sections.mix import mix_text
+    from instil.report.sections.stages import forecast_lines
 
     console = make_console()
     for task in report.tasks:

@@ -28,8 +28,8 @@ def show_run(summary: RunSummary, *, folder: Path) -> None:
         summary: What it found.
         folder: Its run directory.
     """
-    from instil.report.keeping import keeping_lines
-    from instil.report.methods_tried import methods_lines
+    from instil.report.sections.keeping import keeping_lines
+    from instil.report.sections.methods_tried import methods_lines
 
     console = make_console()
     for task in summary.tasks:
@@ -65,7 +65,7 @@ def arms_table(task: TaskResult) -> Table:
 
 def phrasing_lines(task: TaskResult) -> list[str]:
     """Say how each arm does through phrasings that training used, and through held-out ones."""
-    from instil.report.phrasings import phrasing_sentence
+    from instil.report.sections.phrasings import phrasing_sentence
 
     return [phrasing_sentence(task, found) for found in task.phrasings]
 
@@ -75,7 +75,7 @@ def average_table(summary: RunSummary) -> Table:
     from rich.text import Text
 
     from instil import format as fmt
-    from instil.report.average import average_rows, average_titles
+    from instil.report.sections.average import average_rows, average_titles
 
     table = plain_table(title="all tasks, mean (95 % interval)")
     for n, title in enumerate(average_titles(summary)):
@@ -129,7 +129,7 @@ def _cell(arm: Arm, metric: str) -> str:
 
 def _difference(task: TaskResult, arm: Arm) -> str:
     from instil import format as fmt
-    from instil.report.arms import against_tuned
+    from instil.report.sections.arms import against_tuned
 
     comparison = against_tuned(task, arm.name)
     if comparison is None:

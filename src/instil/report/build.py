@@ -12,16 +12,6 @@ from functools import partial
 
 from instil import format as fmt
 from instil.compare.verdict import PROMPTING, TUNED, Outcome
-from instil.report import arms
-from instil.report.average import average_blocks, average_numbers
-from instil.report.curves import curve_plots
-from instil.report.guard import guard_blocks, guard_outcomes, worst_guard
-from instil.report.keeping import keeping_blocks, replayed_guards
-from instil.report.ladder import ladder_blocks
-from instil.report.learning import alarm_blocks
-from instil.report.methods_tried import methods_blocks
-from instil.report.mix import mix_blocks
-from instil.report.origin import data_blocks, manifest_facts, token_blocks
 from instil.report.page import (
     Block,
     Fact,
@@ -36,8 +26,18 @@ from instil.report.page import (
     Turns,
 )
 from instil.report.parts import TONES, verdict_word
-from instil.report.stages import stage_blocks
-from instil.report.sweep import sweep_blocks
+from instil.report.sections import arms
+from instil.report.sections.average import average_blocks, average_numbers
+from instil.report.sections.curves import curve_plots
+from instil.report.sections.guard import guard_blocks, guard_outcomes, worst_guard
+from instil.report.sections.keeping import keeping_blocks, replayed_guards
+from instil.report.sections.ladder import ladder_blocks
+from instil.report.sections.learning import alarm_blocks
+from instil.report.sections.methods_tried import methods_blocks
+from instil.report.sections.mix import mix_blocks
+from instil.report.sections.origin import data_blocks, manifest_facts, token_blocks
+from instil.report.sections.stages import stage_blocks
+from instil.report.sections.sweep import sweep_blocks
 from instil.results import RunSummary, TaskResult, TrainingSummary
 from instil.types import Step
 

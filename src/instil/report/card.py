@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 
 from instil import format as fmt
-from instil.report import arms
-from instil.report.guard import guard_outcomes
-from instil.report.keeping import keeping_lines
 from instil.report.parts import verdict_word
+from instil.report.sections import arms
+from instil.report.sections.guard import guard_outcomes
+from instil.report.sections.keeping import keeping_lines
 from instil.results import Arm, RunSummary, TaskResult
 from instil.sanitize import visible
 from instil.types import Part, Role

@@ -16,8 +16,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from instil import format as fmt
-from instil.report.curves import RAW, SMOOTH, VALIDATION
 from instil.report.page import CurvePlot, DotPlot, Plot, PointPlot, RatePlot
+from instil.report.sections.curves import RAW, SMOOTH, VALIDATION
 from instil.sanitize import visible
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from instil.compare.rates import ROWS, SHARE, try_steps
 from instil.config.recipe import Method, Recipe
 from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData
-from instil.report.stages import forecast_lines
+from instil.report.sections.stages import forecast_lines
 from instil.stages.directory import load_manifest
 from instil.stages.footprint import Sizes, sizes_of
 from instil.stages.learning_rate import LOOKING

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from instil import format as fmt
 from instil.config.recipe import Method, resolve_learning_rate
 from instil.data.split import seeded_key
-from instil.report.sweep import rate_text, sweep_sentence
+from instil.report.sections.sweep import rate_text, sweep_sentence
 from instil.stages.untuned import Bench
 from instil.trials import Sweep, TriedRate
 from instil.types import Example, Step

@@ -13,8 +13,8 @@ from instil.config.recipe import Recipe
 from instil.data.mix import Pool, mixed_examples
 from instil.data.split import seeded_key
 from instil.report.html import to_html
-from instil.report.origin import token_runs
 from instil.report.page import Block, Heading, Note, Report, Section, Tokens
+from instil.report.sections.origin import token_runs
 from instil.stages.training import mix_rules
 from instil.stages.untuned import chat_rules, prepare_all
 from instil.types import Example, Fate, Piece, Role

@@ -17,7 +17,7 @@ from instil.config.recipe import Recipe, resolve_learning_rate
 from instil.data.mix import MixRules, Pool, mixed_examples
 from instil.data.prepare import TaskData
 from instil.errors import Problem, RecipeError
-from instil.report.mix import mix_text
+from instil.report.sections.mix import mix_text
 from instil.results import LeftOut, Means, TrainingSummary
 from instil.stages.directory import STEPS, TRAINING, load_steps
 from instil.stages.learning_rate import find_rate, rule_rate

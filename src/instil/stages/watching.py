@@ -24,7 +24,7 @@ from instil.compare.learning import (
 from instil.config.recipe import Recipe
 from instil.data.audit import conflicting_labels
 from instil.data.prepare import TaskData
-from instil.report.learning import alarm_text, notice_text
+from instil.report.sections.learning import alarm_text, notice_text
 from instil.results import Alarm
 from instil.stages.untuned import Bench
 from instil.types import Estimate, Example, Fate, LossOver, Step, TaskLook

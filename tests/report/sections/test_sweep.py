@@ -6,7 +6,7 @@ from dataclasses import replace
 from instil.report.build import build_report
 from instil.report.charts import draw
 from instil.report.html import to_html
-from instil.report.sweep import sweep_blocks
+from instil.report.sections.sweep import sweep_blocks
 from instil.trials import Sweep, TriedRate
 
 TRIED = Sweep(

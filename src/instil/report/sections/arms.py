@@ -29,7 +29,7 @@ from instil.report.parts import (
     summary_cell,
     verdict_word,
 )
-from instil.report.phrasings import phrasing_blocks
+from instil.report.sections.phrasings import phrasing_blocks
 from instil.results import Arm, ClassRow, TaskResult
 from instil.types import Comparison, Summary
 

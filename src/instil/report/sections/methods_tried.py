@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from instil import format as fmt
-from instil.report.keeping import MEASURED, chosen_on, measured_cells
 from instil.report.page import Align, Block, Cell, Column, Note, Table, Tone
+from instil.report.sections.keeping import MEASURED, chosen_on, measured_cells
 from instil.trials import Methods, TriedMethod
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from instil.report.build import build_report
 from instil.report.card import model_card
 from instil.report.html import to_html
-from instil.report.keeping import keeping_lines
+from instil.report.sections.keeping import keeping_lines
 from instil.results import Means, Moved
 from instil.trials import Interpolation, Tried
 from instil.types import Summary

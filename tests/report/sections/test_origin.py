@@ -3,8 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from types import ModuleType
 
-from instil.report.origin import data_blocks
 from instil.report.page import Table
+from instil.report.sections.origin import data_blocks
 
 
 def test_labels_are_shown_with_their_values_in_the_data(sample: ModuleType) -> None:

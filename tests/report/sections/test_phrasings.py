@@ -3,9 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from instil.compare.average import averages
-from instil.report.average import average_numbers, average_rows, average_titles
-from instil.report.mix import mix_blocks, mix_text
-from instil.report.phrasings import phrasing_blocks, phrasing_sentence
+from instil.report.sections.average import average_numbers, average_rows, average_titles
+from instil.report.sections.mix import mix_blocks, mix_text
+from instil.report.sections.phrasings import phrasing_blocks, phrasing_sentence
 from instil.results import MixLine, Phrasings, TaskResult
 from report.sample import TEMPLATES, class_task, difference, run, summary, text_task
 
