@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from instil import api
+import instil
 from instil.compare import forgetting
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import DataError, RunError, TaskError
@@ -280,7 +280,8 @@ def test_predict_chat_and_export(done, tmp_path):
 
 
 def test_a_run_from_python(done: Path) -> None:
-    made = api.load(done)
+    made = instil.load(done)
+    assert isinstance(made, instil.Run)
     assert made.verdict == load_summary(done).verdict
     assert made.report.is_file()
     texts = ["phone 1: it is good and great", "book 2: it is bad and sad"]
@@ -295,16 +296,16 @@ def test_a_run_from_python(done: Path) -> None:
     with pytest.raises(TaskError, match="text"):
         made.predict([{"wrong": "x"}])
     with pytest.raises(RunError):
-        api.load(done / "state")
+        instil.load(done / "state")
 
 
 def test_a_recipe_that_was_run_is_not_run_again(done: Path) -> None:
     recipe = done.parent / "recipe.yaml"
     before = (done / "summary.json").stat().st_mtime_ns
-    made = api.run(recipe, changes=["dtype=float32"], folder=done, again=True)
-    assert made == api.load(done)
+    made = instil.run(recipe, changes=["dtype=float32"], folder=done, again=True)
+    assert made == instil.load(done)
     assert (done / "summary.json").stat().st_mtime_ns == before
-    assert api.check(recipe, changes=["forgetting.tasks=none"]).tasks[0].task == "moods"
+    assert instil.check(recipe, changes=["forgetting.tasks=none"]).tasks[0].task == "moods"
 
 
 def test_the_report_is_rebuilt_from_the_figures(done):

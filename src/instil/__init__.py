@@ -1,6 +1,18 @@
-"""instil: labelled rows in, a proven instruct model out."""
+"""instil: labelled rows in, a proven instruct model out.
+
+`instil.run`, `instil.check`, `instil.load` and `instil.Run` are those of `instil.api`, which is
+imported when they are first used.
+"""
+
+from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from instil.api import Run, check, load, run
+
+__all__ = ["Run", "__version__", "check", "load", "run"]
 
 __version__ = "0.1.0"
 
@@ -10,3 +22,12 @@ __version__ = "0.1.0"
 # reads this when it is loaded: before any import of torch. Child processes inherit it.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
     os.environ["GOMP_SPINCOUNT"] = "200"
+
+
+def __getattr__(name: str) -> Any:
+    """Import what the package offers when it is asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from instil import api
+
+    return getattr(api, name)
