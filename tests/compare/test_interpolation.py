@@ -1,7 +1,7 @@
 """The rule by which a share of the way is chosen."""
 
 from instil.compare.interpolation import choose
-from instil.trials import Tried
+from instil.results import Tried
 
 
 def tried(*rows: tuple[float, float, float | None, float | None]) -> list[Tried]:

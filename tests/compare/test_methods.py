@@ -1,7 +1,7 @@
 """Which way `method: auto` takes, and when it has tried enough."""
 
 from instil.compare.methods import enough, pick
-from instil.trials import TriedMethod
+from instil.results import TriedMethod
 
 
 def way(score: float, points: float | None = 0.0, nats: float | None = 0.0, loss=1.0):

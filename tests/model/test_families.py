@@ -32,8 +32,7 @@ from instil.model.engine.losses import Anchor, losses, summed_loss
 from instil.model.engine.packed import Build
 from instil.model.export import save_model
 from instil.model.load import LoadedModel, ModelFolder, load_model, quiet
-from instil.tokens import Encoded
-from instil.types import Example, Message
+from instil.types import Encoded, Example, Message
 
 FAST = ("Llama", "Mixtral", "Gemma 3", "gpt-oss", "Falcon", "Bloom", "Mamba-2", "T5")
 """Families that `make test` tries; `make slow` tries all."""

@@ -8,11 +8,10 @@ import pytest
 from instil.compare import forgetting, interpolation
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import RecipeError
-from instil.results import TrainingSummary
+from instil.results import TrainingSummary, TriedMethod
 from instil.stages import auto_method as autopilot
 from instil.stages import replaying, training
 from instil.stages.directory import load_manifest, load_steps, load_summary
-from instil.trials import TriedMethod
 from moods import lay_out, make_recipe, ready, run
 
 QUICK = (

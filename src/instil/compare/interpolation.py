@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from instil.trials import Interpolation, Tried
+from instil.results import Interpolation, Tried
 
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Shares of the way that are tried, beside the untouched model."""

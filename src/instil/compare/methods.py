@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from instil.compare.interpolation import TOLERANCE
-from instil.trials import TriedMethod
+from instil.results import TriedMethod
 
 _ROUNDING = 1e-9
 

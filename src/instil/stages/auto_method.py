@@ -20,13 +20,13 @@ from instil.config.recipe import Method, Recipe
 from instil.data.prepare import TaskData
 from instil.files import write_whole
 from instil.report.sections.methods_tried import methods_lines
+from instil.results import LORA, PART, REPLAY, Interpolation, Methods, TriedMethod
 from instil.stages.directory import STEPS, TRAINING
 from instil.stages.keeping import settle
 from instil.stages.ledger import MODEL
 from instil.stages.replaying import add_replay
 from instil.stages.training import train, validation_of
 from instil.stages.untuned import Bench, choosing_guard, load_base, load_tuned
-from instil.trials import LORA, PART, REPLAY, Interpolation, Methods, TriedMethod
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores, GuardTask

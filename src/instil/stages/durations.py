@@ -21,6 +21,7 @@ from instil.config.recipe import Method, Recipe
 from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData
 from instil.report.sections.stages import forecast_lines
+from instil.results import LORA, REPLAY
 from instil.stages.directory import load_manifest
 from instil.stages.footprint import Sizes, sizes_of
 from instil.stages.learning_rate import LOOKING
@@ -33,7 +34,6 @@ from instil.stages.untuned import (
     ladder_templates,
     reported_guard,
 )
-from instil.trials import LORA, REPLAY
 from instil.types import Example, Row, Template
 
 if TYPE_CHECKING:

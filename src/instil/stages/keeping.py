@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 
 from instil.config.recipe import Method
 from instil.data.prepare import TaskData
-from instil.results import Moved
+from instil.results import Interpolation, Moved, Tried
 from instil.stages.ledger import MODEL
 from instil.stages.training import validation_examples, validation_of
 from instil.stages.untuned import Bench, choosing_guard, load_base, load_tuned
-from instil.trials import Interpolation, Tried
 from instil.types import Example, Score, Summary
 
 if TYPE_CHECKING:

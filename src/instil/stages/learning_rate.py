@@ -17,8 +17,8 @@ from instil import format as fmt
 from instil.config.recipe import Method, resolve_learning_rate
 from instil.data.split import seeded_key
 from instil.report.sections.sweep import rate_text, sweep_sentence
+from instil.results import Sweep, TriedRate
 from instil.stages.untuned import Bench
-from instil.trials import Sweep, TriedRate
 from instil.types import Example, Step
 
 if TYPE_CHECKING:

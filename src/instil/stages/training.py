@@ -18,13 +18,12 @@ from instil.data.mix import MixRules, Pool, mixed_examples
 from instil.data.prepare import TaskData
 from instil.errors import Problem, RecipeError
 from instil.report.sections.mix import mix_text
-from instil.results import LeftOut, Means, TrainingSummary
+from instil.results import LeftOut, Means, Sweep, TrainingSummary
 from instil.stages.directory import STEPS, TRAINING, load_steps
 from instil.stages.learning_rate import find_rate, rule_rate
 from instil.stages.ledger import MODEL
 from instil.stages.untuned import Bench, load_base
 from instil.stages.watching import Watch
-from instil.trials import Sweep
 from instil.types import Example, Part, Piece, Step, TaskLook
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from instil.report.build import build_report
 from instil.report.card import model_card
 from instil.report.html import to_html
 from instil.report.sections.keeping import keeping_lines
-from instil.results import Means, Moved
-from instil.trials import Interpolation, Tried
+from instil.results import Interpolation, Means, Moved, Tried
 from instil.types import Summary
 
 NEAR = Summary("nats_per_token", 0.123, 0.103, 0.143, 150, higher_is_better=False)

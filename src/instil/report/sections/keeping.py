@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from instil import format as fmt
 from instil.format import NBSP
 from instil.report.page import Align, Block, Cell, Column, Note, Table, Tone
-from instil.results import Means, Moved, RunSummary
-from instil.trials import Interpolation, Tried, TriedMethod
+from instil.results import Interpolation, Means, Moved, RunSummary, Tried, TriedMethod
 from instil.types import Summary
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from instil import format as fmt
 from instil.report.page import Align, Block, Cell, Column, Note, Table, Tone
 from instil.report.sections.keeping import MEASURED, chosen_on, measured_cells
-from instil.trials import Methods, TriedMethod
+from instil.results import Methods, TriedMethod
 
 
 def methods_lines(found: Methods | None) -> list[str]:

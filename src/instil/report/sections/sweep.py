@@ -16,7 +16,7 @@ from instil.report.page import (
     Table,
     Tone,
 )
-from instil.trials import Sweep, TriedRate
+from instil.results import Sweep, TriedRate
 
 
 def sweep_sentence(found: Sweep) -> str:
