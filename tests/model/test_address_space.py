@@ -7,6 +7,22 @@ import sys
 
 import pytest
 
+from instil.model.load import load_model, resolve_model
+
+
+@pytest.fixture(autouse=True)
+def private_cache() -> None:
+    """Slow tests use the user's cache: the model is fetched, converted and proved once."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def proved() -> None:
+    """Have the model here and its proof kept: it takes more memory than what is tried."""
+    for dtype in ("bfloat16", "float32"):
+        load_model(resolve_model(MODEL), device="cpu", dtype=dtype)
+
+
+MODEL = "smollm2-135m-instruct"
 CODE = """
 import resource, sys
 limit = int(sys.argv[1]) * 10**6
