@@ -54,7 +54,11 @@ def instil(*arguments: object) -> str:
 
 @pytest.mark.parametrize(
     "make",
-    [text_labels, pytest.param(numeric_ratings, marks=pytest.mark.slow), free_text_target],
+    [
+        text_labels,
+        pytest.param(numeric_ratings, marks=pytest.mark.slow),
+        pytest.param(free_text_target, marks=pytest.mark.slow),
+    ],
 )
 def test_init_and_run_work_unedited(make, tmp_path, tiny_folder, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -123,6 +123,7 @@ def test_at_0_the_untouched_model_is_handed_over_and_judged_once(folder, tiny_fo
     assert "scored once" not in (done / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_full_weights_are_mixed_with_those_of_the_base(folder, tiny_folder):
     whole = run(make_recipe(folder, tiny_folder, *BARE, "method=full"), folder / "whole")
     recipe = make_recipe(folder, tiny_folder, *BARE, "method=full", "keep.interpolate=0.5")
