@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from instil.compare.pairing import compare
 from instil.compare.verdict import TEXT
@@ -30,6 +31,9 @@ TEXT_FROM = "bbc_headline"
 GUARD_TOKENS = 256
 """Longest prompt of a guard task; longer inputs are shortened, before and after alike."""
 TEXT_TOKENS = 160
+MOST_READ = 8
+"""Guard tasks of which the rows are kept in memory."""
+_READ: dict[object, tuple[Row, ...]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,22 @@ def guard_rows(names: Sequence[str], *, rows: int, seed: int) -> list[tuple[Task
 
 def _drawn(task: Task, seed: int) -> list[Row]:
     """The rows of a guard task, in the order in which they are asked."""
-    return sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "guard", task.id, r.id))
+    return sorted(_rows(task), key=lambda r: seeded_key(seed, "guard", task.id, r.id))
+
+
+def _rows(task: Task) -> tuple[Row, ...]:
+    """Read a guard task's rows, once as long as task and file stay what they are.
+
+    A run draws from the same guard tasks several times, and to read all of theirs takes seconds.
+    """
+    path = Path(task.source.uri)
+    status = path.stat() if path.is_file() else None
+    key = (repr(task), status and (status.st_mtime_ns, status.st_size))
+    if key not in _READ:
+        while len(_READ) >= MOST_READ:
+            _READ.pop(next(iter(_READ)))
+        _READ[key] = load_rows(task).rows
+    return _READ[key]
 
 
 def guard_sources(guard: Sequence[GuardTask], names: Sequence[str]) -> list[tuple[Task, Row]]:
@@ -112,7 +131,7 @@ def guard_sources(guard: Sequence[GuardTask], names: Sequence[str]) -> list[tupl
     return [
         (tasks[name], row)
         for name, ids in asked.items()
-        for row in load_rows(tasks[name]).rows
+        for row in _rows(tasks[name])
         if row.id in ids
     ]
 
@@ -182,7 +201,7 @@ def _guard_task(
 
 def _general_text(count: int, seed: int, taken: frozenset[tuple[str, str]]) -> GuardTask:
     task = load_task(TEXT_FROM)
-    drawn = sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "text", r.id))
+    drawn = sorted(_rows(task), key=lambda r: seeded_key(seed, "text", r.id))
     rows = [row for row in drawn if (task.id, row.group) not in taken][:count]
     examples = [
         Example(
