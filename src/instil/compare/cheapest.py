@@ -5,8 +5,8 @@ the same test rows, with Holm's correction over these comparisons; the first tha
 to beat is the one to use. A dearer arm is looked at only when all cheaper ones were shown to be
 beaten, so that an arm is wrongly passed over at most as often as the level of the test (a
 fixed-sequence test: Maurer, Hothorn and Lehmacher, 1995). Where the arm with the highest mean beats
-the chosen one by its own interval and not after the correction, the rows do not settle it, and that
-is what is said.
+the chosen one by its own interval and not after the correction, or may by it be far above (few
+rows, or few groups of them), the rows do not settle it, and that is what is said.
 
 The order of cost:
 
@@ -46,10 +46,8 @@ from instil.compare.verdict import (
 from instil.results import Arm, TaskResult
 from instil.types import Comparison
 
-UNSETTLED = (
-    "The test rows do not settle which arm to use: the highest mean beats the cheapest arm by its "
-    "own interval, not after correction. With more test rows it may be settled; until then,"
-)
+LEFT_OPEN = 0.2
+"""Above the chosen arm: how far the interval of the highest mean may reach for it to be settled."""
 ALIKE = 1.25
 """Times the fastest answer, of the arms with a model, up to which others count as fast."""
 
@@ -73,7 +71,8 @@ class Choice:
     compared: int
     """Comparisons that the correction is over."""
     is_settled: bool
-    """False where the highest mean beats `arm` by its own interval, but not after correction."""
+    """False where the highest mean beats `arm` by its own interval, but not after correction, or
+    where its interval reaches further than `LEFT_OPEN` above `arm`."""
 
 
 def cheapest(task: TaskResult) -> Choice | None:
@@ -96,8 +95,14 @@ def cheapest(task: TaskResult) -> Choice | None:
         None if best.name == TUNED else rival,
         tuple(_minus(TUNED, name, pairs) for name in _beaten(TUNED, pairs)),
         len(task.arms) - 1,
-        rival is None or outcome(rival) is not Outcome.BETTER,
+        rival is None or _settled(rival),
     )
+
+
+def _settled(rival: Comparison) -> bool:
+    """Whether the highest mean, by its interval, is not above the arm, nor may be far above."""
+    reach = rival.high if rival.higher_is_better else -rival.low
+    return outcome(rival) is not Outcome.BETTER and reach <= LEFT_OPEN
 
 
 def _beaten(arm: str, pairs: Sequence[Comparison]) -> tuple[str, ...]:
@@ -156,7 +161,11 @@ def _for_one(choice: Choice, model_bytes: int) -> str:
         f"{rest}. It {_costs(arm, beside)}"
     )
     if not choice.is_settled:
-        text = f"{UNSETTLED} {text[0].lower()}{text[1:]}"
+        text = (
+            "The test rows do not settle which arm to use: the highest mean may be far above that "
+            "of the cheapest arm that none is shown to beat. More test rows would tell; until "
+            f"then, {text[0].lower()}{text[1:]}"
+        )
     tuned = next((a for a in task.arms if a.name == TUNED), None)
     if choice.against is None or tuned is None:
         return f"{text}."
