@@ -16,6 +16,9 @@ from pathlib import Path
 from instil.errors import InstilError, OutOfMemoryError, Problem
 from instil.sanitize import shortened
 
+LIBRARIES = 1_050_000_000
+"""Bytes of address space that torch, transformers and peft take before any model: 0.9 GB are too
+little, 1.0 GB are enough."""
 MORE = "or give the process more memory"
 COMPUTE_LESS = (
     "take a smaller model, dtype: bfloat16, quantize: nf4, fewer baselines.shots or a lower "
@@ -83,6 +86,26 @@ def shortage(error: BaseException) -> str:
         free = free_memory()
         return f"{said}; {gigabytes(free.bytes)} left of {free.limit}"
     return said
+
+
+def require_libraries() -> None:
+    """Refuse an address space in which torch and transformers cannot be imported.
+
+    There an import fails with any error of theirs, or hangs.
+
+    Raises:
+        OutOfMemoryError: It is smaller than `LIBRARIES`.
+    """
+    most = address_space_limit()
+    if most is not None and most < LIBRARIES:
+        raise OutOfMemoryError(
+            Problem(
+                "the address space that this process may have is too small to load torch in",
+                found=f"{gigabytes(most)} (ulimit -v {most // 1024})",
+                allowed=f"at least {gigabytes(LIBRARIES)}, and more for the model",
+                fix="ulimit -v unlimited, or a larger number",
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
