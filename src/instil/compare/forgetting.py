@@ -14,6 +14,7 @@ from instil.compare.pairing import compare
 from instil.compare.verdict import TEXT
 from instil.data.build import render_example
 from instil.data.registry import load_rows
+from instil.data.sources.uri import is_package
 from instil.data.split import seeded_key
 from instil.encode.chat_format import ChatFormat
 from instil.encode.mask import shorten
@@ -101,11 +102,13 @@ def _drawn(task: Task, seed: int) -> list[Row]:
 
 
 def _rows(task: Task) -> tuple[Row, ...]:
-    """Read a guard task's rows, once as long as task and file stay what they are.
+    """Read a guard task's rows; those of a file or a package once, as long as it stays what it is.
 
     A run draws from the same guard tasks several times, and to read all of theirs takes seconds.
     """
     path = Path(task.source.uri)
+    if not path.is_file() and not is_package(task.source.uri):
+        return load_rows(task).rows  # a folder, say, of which nothing tells that it has changed
     status = path.stat() if path.is_file() else None
     key = (repr(task), status and (status.st_mtime_ns, status.st_size))
     if key not in _READ:

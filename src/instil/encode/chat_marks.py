@@ -86,14 +86,14 @@ def special_marks(tokenizer: Any) -> Marks:
 def find_marks(tokenizer: Any, holds: Holds) -> Marks:
     """Find the marks of a tokenizer and its chat template."""
     added = [t.content for t in tokenizer.added_tokens_decoder.values()]
-    names = _special(tokenizer)
-    for text, between in _written(tokenizer, holds):
+    names, written = _special(tokenizer), list(_written(tokenizer, holds))
+    for text, between in written:
         pieces = [*(token for token in added if token in text), *_BRACKETS.findall(text)]
         pieces += _HEADINGS.findall(text) if between else []
         names |= {piece.strip() for piece in pieces if _is_mark(piece)}
     marks = _marks(names, tokenizer)
     marks = _marks(names, tokenizer, loose=_takes_blanks_out(tokenizer, holds, marks))
-    parts = {text.strip() for text, between in _written(tokenizer, holds) if between}
+    parts = {text.strip() for text, between in written if between}
     words = {part for part in parts if re.search(r"\w", part) and not marks.count(part)}
     return replace(marks, words=tuple(sorted(words)))
 

@@ -183,7 +183,7 @@ def _opened(archive: Path, *, label: str) -> Iterator[zipfile.ZipFile | tarfile.
 
 
 def _refuse_cut(archive: Path) -> None:
-    """Raise EOFError for a packed file that is cut off before its first bytes can be had."""
+    """Raise EOFError for a packed file that is cut off before its first bytes can be read."""
     with archive.open("rb") as file:
         begin = file.read(max(map(len, _PACKED)))
     for magic, opener in _PACKED.items():
