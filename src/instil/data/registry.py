@@ -25,7 +25,7 @@ from instil.data.readers.turns import read_tools
 from instil.data.sources.source import read_table
 from instil.errors import DataError, Problem, TaskError, nearest
 from instil.tasks.sandbox import tidied
-from instil.tasks.template import OverBudgetError, evaluate
+from instil.tasks.template import OverBudgetError, evaluate, spelt
 from instil.types import OnBadRow, Row, Task
 
 BAD_ROWS = "bad rows, as on_bad_row: skip asks"
@@ -421,12 +421,8 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(names[:20]) + more
 
 
-def _spelt(name: str) -> str:
-    return name if name.isidentifier() else f'row["{name}"]'
-
-
 def _where_fix(task: Task) -> str:
-    target = _spelt(task.target)
+    target = spelt(task.target)
     condition = f"{target} is not none and {target} | string | trim"
     return f"where: ({task.where}) and {condition}" if task.where else f"where: {condition}"
 
@@ -441,7 +437,7 @@ def _label_fix(value: str, near: str, *, task: Task) -> str:
     if near and near in (tidied(value), tidied(value).lower()) and task.target not in task.fields:
         steps = [] if value in (near, tidied(value)) else ["tidy"]
         steps += [] if near == tidied(value) else ["lower"]
-        derived = f"{task.target}: {' | '.join([_spelt(task.target), *steps])}"
+        derived = f"{task.target}: {' | '.join([spelt(task.target), *steps])}"
         said = {"tidy": "one form", "lower": "lower case"}
         told = " and ".join(said[step] for step in steps)
         return f"{told} for all labels, under `fields` in the task file: {derived}"
