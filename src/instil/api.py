@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil import format as fmt
-from instil.config.recipe import load_recipe, run_name
+from instil.config.recipe import load_recipe
 from instil.pipeline import compare_runs, run_recipe
 from instil.results import RunSummary
 from instil.ship.serve import load_run_model, predict_rows
@@ -127,13 +127,12 @@ def run(
     Raises:
         InstilError: Whatever the user can mend.
     """
-    from instil.cli.folders import RunPlace, place_again
+    from instil.cli.folders import place_run
     from instil.cli.progress import make_progress
 
-    wanted = load_recipe(Path(recipe), overrides=changes)
-    place = RunPlace(Path(folder or Path(wanted.output) / run_name(Path(recipe))))
-    if again:
-        place = place_again(wanted, folder=place.folder)
+    path = Path(recipe)
+    wanted = load_recipe(path, overrides=changes)
+    place = place_run(path, wanted, folder=Path(folder) if folder else None, again=again)
     if not place.finished:
         with make_progress() as progress:
             run_recipe(wanted, folder=place.folder, resume=place.begun, progress=progress)

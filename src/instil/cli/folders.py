@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-from instil.config.recipe import Recipe, load_recipe
+from instil.config.recipe import Recipe, load_recipe, run_name
 from instil.errors import RecipeError
 from instil.stages.directory import RECIPE, is_finished, is_vacant
 
@@ -21,6 +21,19 @@ class RunPlace:
     """Whether the run is there already, with the very same recipe."""
     begun: bool = False
     """Whether it is there, but was stopped before its end."""
+
+
+def place_run(path: Path, recipe: Recipe, *, folder: Path | None, again: bool) -> RunPlace:
+    """Find a place for the run of a recipe file.
+
+    Args:
+        path: The recipe's file, which names the run.
+        recipe: What is to be run.
+        folder: The run directory that is asked for; None: `runs/NAME-OF-THE-RECIPE`.
+        again: Whether a run that is there already will do (see `place_again`).
+    """
+    folder = folder or Path(recipe.output) / run_name(path)
+    return place_again(recipe, folder=folder) if again else RunPlace(folder)
 
 
 def place_again(recipe: Recipe, *, folder: Path) -> RunPlace:

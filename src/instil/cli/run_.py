@@ -102,24 +102,19 @@ def _refuse_beside_resume(*others: object) -> None:
 
 
 def _start(path: Path, *, changes: list[str], folder: Path | None, again: bool) -> None:
-    from instil.cli.folders import place_again
+    from instil.cli.folders import place_run
     from instil.cli.show import make_console
-    from instil.config.recipe import load_recipe, run_name
+    from instil.config.recipe import load_recipe
 
     recipe = load_recipe(path, overrides=changes)
-    folder = folder or Path(recipe.output) / run_name(path)
-    if again:
-        place = place_again(recipe, folder=folder)
-        folder = place.folder
-        if place.finished:
-            make_console(stderr=True).print(f"this recipe has been run before, in {folder}:")
-            _show(folder)
-            return
-        if place.begun:
-            make_console(stderr=True).print(f"going on with the run in {folder}")
-            _run(recipe, folder=folder, resume=True)
-            return
-    _run(recipe, folder=folder, resume=False)
+    place = place_run(path, recipe, folder=folder, again=again)
+    if place.finished:
+        make_console(stderr=True).print(f"this recipe has been run before, in {place.folder}:")
+        _show(place.folder)
+        return
+    if place.begun:
+        make_console(stderr=True).print(f"going on with the run in {place.folder}")
+    _run(recipe, folder=place.folder, resume=place.begun)
 
 
 def _resume(folder: Path, *, look_again: bool, restart_from: str) -> None:
