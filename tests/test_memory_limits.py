@@ -12,7 +12,6 @@ import torch
 from instil.errors import ModelError, OutOfMemoryError, Problem
 from instil.memory_limits import Free, free_memory, is_out_of_memory, shortage, within_memory
 from instil.stages.footprint import memory_line
-from moods import lay_out, make_recipe
 
 GIGABYTE = 10**9
 CPU = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"
@@ -133,20 +132,24 @@ def test_the_forecast_stands_beside_the_limit(monkeypatch: pytest.MonkeyPatch) -
     assert "killed without a word" in short
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["check", "preview", "run", "methods", "curve", "sequence", "predict", "chat", "export"],
+)
 def test_an_address_space_too_small_for_torch_is_refused_before_it_is_imported(
-    tmp_path: Path, tiny_folder: Path
+    tmp_path: Path, command: str
 ) -> None:
-    lay_out(tmp_path)
-    make_recipe(tmp_path, tiny_folder, "forgetting.tasks=none")
     code = (
         "import resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_AS, (800_000_000, 800_000_000))\n"
         "from instil.cli.main import main\n"
-        f"sys.argv = ['instil', 'check', {str(tmp_path / 'recipe.yaml')!r}]\n"
-        "sys.argv += ['--set', 'forgetting.tasks=none']\n"
+        f"sys.argv = ['instil', {command!r}, 'any']\n"
+        f"sys.argv += {{'predict': ['a review'], 'export': ['there']}}.get({command!r}, [])\n"
         "main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
     assert done.returncode == 2, done.stderr
     assert "too small to load torch in" in done.stderr
     assert "Traceback" not in done.stderr

@@ -36,9 +36,6 @@ def check(
     Shows the split, class balance, duplicates and lengths, three examples with the tokens that are
     trained on, an estimate of time and memory, and the smallest difference that the test can show.
     """
-    from instil.memory_limits import require_libraries
-
-    require_libraries()
     from instil.config.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides=changes or [])

@@ -8,6 +8,8 @@ Exit codes: 0 done; 2 a mistake that the user can mend (told as `Problem`s, with
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
+from functools import wraps
 from typing import Annotated, Any
 
 import typer
@@ -34,6 +36,7 @@ from instil.cli import (
 from instil.cli.failures import is_failure, told, wants_traceback
 from instil.cli.terminal import prepare_streams, say
 from instil.errors import InstilError
+from instil.memory_limits import require_libraries
 from instil.sanitize import shortened, visible
 
 INTERRUPTED = 130
@@ -108,14 +111,25 @@ def _options(
     """
 
 
+def _with_torch(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that first looks whether there is room to load torch in."""
+
+    @wraps(command)
+    def checked(*args: Any, **kwargs: Any) -> None:
+        require_libraries()
+        command(*args, **kwargs)
+
+    return checked
+
+
 app.command("init", epilog="Example: `instil init reviews.csv --label stars`")(init_.init)
-app.command("check", epilog="Example: `instil check reviews.recipe.yaml`")(check.check)
+app.command("check", epilog="Example: `instil check reviews.recipe.yaml`")(_with_torch(check.check))
 app.command("preview", epilog="Example: `instil preview reviews.recipe.yaml --html seen.html`")(
-    preview.preview
+    _with_torch(preview.preview)
 )
 app.command(
     "run", epilog="Example: `instil run reviews.recipe.yaml --set train.learning_rate=2e-4`"
-)(run_.run)
+)(_with_torch(run_.run))
 app.command("report", epilog="Example: `instil report runs/reviews`")(report.report)
 app.command("status", epilog="Example: `instil status runs/reviews`")(status.status)
 app.command("compare", epilog="Example: `instil compare runs/reviews runs/reviews-2`")(
@@ -123,19 +137,19 @@ app.command("compare", epilog="Example: `instil compare runs/reviews runs/review
 )
 app.command(
     "methods", epilog="Example: `instil methods reviews.recipe.yaml --arms lora,full --seeds 0,1,2`"
-)(methods.methods)
+)(_with_torch(methods.methods))
 app.command("curve", epilog="Example: `instil curve reviews.recipe.yaml --sizes 50,200,800`")(
-    curve.curve
+    _with_torch(curve.curve)
 )
 app.command("sequence", epilog="Example: `instil sequence a.recipe.yaml b.recipe.yaml`")(
-    sequence.sequence
+    _with_torch(sequence.sequence)
 )
 app.command("predict", epilog="Example: `instil predict runs/reviews --rows new.csv`")(
-    predict.predict
+    _with_torch(predict.predict)
 )
-app.command("chat", epilog="Example: `instil chat runs/reviews`")(chat.chat)
+app.command("chat", epilog="Example: `instil chat runs/reviews`")(_with_torch(chat.chat))
 app.command("export", epilog="Example: `instil export runs/reviews my-model --merge`")(
-    export.export
+    _with_torch(export.export)
 )
 app.command("models", epilog="Example: `instil models`")(models.models)
 app.command("tasks", epilog="Example: `instil tasks show amazon_reviews`")(tasks.tasks)

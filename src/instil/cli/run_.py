@@ -72,9 +72,6 @@ def run(
     Prints the verdict and where the report lies. Ctrl-C leaves a run that `--resume` goes on with.
     Several processes train together: `torchrun --nproc-per-node 4 -m instil run RECIPE`.
     """
-    from instil.memory_limits import require_libraries
-
-    require_libraries()
     from instil.stages.helpers import several_processes
 
     changes = [*(changes or []), *([f"method={method}"] if method else [])]

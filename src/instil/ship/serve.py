@@ -22,7 +22,6 @@ from instil.data.registry import plain, word_of
 from instil.data.sources.source import read_table
 from instil.errors import DataError, Problem, RunError, TaskError
 from instil.files import write_whole
-from instil.memory_limits import require_libraries
 from instil.results import TaskResult
 from instil.stages.directory import RECIPE, load_manifest, load_summary, require_same, require_whole
 from instil.stages.origins import base_files, is_base_file, template_origins
@@ -50,7 +49,6 @@ def load_run_model(folder: Path) -> LoadedModel:
         RunError: The folder is no finished run, or is not what was written.
         ModelError: The base model or the adapter cannot be loaded.
     """
-    require_libraries()
     from instil.model.adapter import load_shipped
     from instil.model.load import resolve_model
 
