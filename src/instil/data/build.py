@@ -122,7 +122,7 @@ class _Turn:
             raise DataError(replace(problem, fix=_LEAVE_OUT))
         if self.target not in self.choices:
             what = "the target is not among the choices"
-            raise DataError(Problem(what, where=self.where, found=self.target, allowed=allowed))
+            raise DataError(what, where=self.where, found=self.target, allowed=allowed)
         label = str(row.fields.get(task.target))
         if template.role is not Role.ANSWER or label not in task.choices:
             return
@@ -130,7 +130,7 @@ class _Turn:
         if self.target != expected:
             what = f"for the label {label!r} the target is {self.target!r}, not {expected!r}"
             fix = "give the template's choices in the order of the task's choices"
-            raise TaskError(Problem(what, where=self.where, allowed=allowed, fix=fix))
+            raise TaskError(what, where=self.where, allowed=allowed, fix=fix)
 
 
 _LEAVE_OUT = "correct the row, or leave it out with `where` in the task file"
@@ -173,12 +173,10 @@ def history(
     turns = fields.get(task.history) or []
     if not isinstance(turns, list | tuple) or not all(map(_is_turn, turns)):
         raise DataError(
-            Problem(
-                f"{task.history!r} is not a list of turns",
-                where=where,
-                found=repr(turns)[:80],
-                allowed="[{role: user, content: ...}, {role: assistant, content: ...}, ...]",
-            )
+            f"{task.history!r} is not a list of turns",
+            where=where,
+            found=repr(turns)[:80],
+            allowed="[{role: user, content: ...}, {role: assistant, content: ...}, ...]",
         )
     called: dict[str, str] = {}
     if turns and _is_open(turns[-1]):
@@ -260,12 +258,10 @@ def _asked(task: Task, template: Template, row: Row, *, name: str) -> tuple[str,
     nested = [value for value in listed if isinstance(value, list | tuple | Mapping)]
     if nested:
         raise DataError(
-            Problem(
-                f"{name!r} is not a list of texts",
-                where=f"{row.place or f'row {row.id}'}: task {task.id}",
-                found=repr(nested[0])[:80],
-                fix="compute a list of texts from it, under `fields` in the task file",
-            )
+            f"{name!r} is not a list of texts",
+            where=f"{row.place or f'row {row.id}'}: task {task.id}",
+            found=repr(nested[0])[:80],
+            fix="compute a list of texts from it, under `fields` in the task file",
         )
     return tuple(filter(None, (str(value).strip() for value in listed if value is not None)))
 

@@ -86,11 +86,9 @@ def mix_counts(pools: Sequence[Pool], rules: MixRules) -> tuple[int, ...]:
     left_out = [pool.task.id for pool, count in zip(pools, counts, strict=True) if not count]
     if left_out:
         raise RecipeError(
-            Problem(
-                f"an epoch of {sum(counts)} examples has none of {', '.join(left_out)}",
-                where="mix",
-                fix="raise mix.examples or mix.temperature, or leave the task out",
-            )
+            f"an epoch of {sum(counts)} examples has none of {', '.join(left_out)}",
+            where="mix",
+            fix="raise mix.examples or mix.temperature, or leave the task out",
         )
     return counts
 

@@ -138,12 +138,10 @@ def without_train(data: TaskData, removed: Sequence[Removed], *, fix: str) -> Ta
     if not train:
         reasons = ", ".join(dict.fromkeys(entry.why for entry in removed))
         raise DataError(
-            Problem(
-                f"no training row of {data.task.id} would be left: {reasons}",
-                where=f"task {data.task.id}",
-                found=f"row {removed[0].row} and {removed[0].of}",
-                fix=fix,
-            )
+            f"no training row of {data.task.id} would be left: {reasons}",
+            where=f"task {data.task.id}",
+            found=f"row {removed[0].row} and {removed[0].of}",
+            fix=fix,
         )
     ids = tuple(row.id for row in train)
     split = replace(data.split, train=ids, removed=(*data.split.removed, *removed))
@@ -167,12 +165,10 @@ def pick_templates(task: Task, names: str | Sequence[str]) -> tuple[Template, ..
         chosen = tuple(find_template(task, name) for name in names)
     if not any(t.role is Role.ANSWER for t in chosen):
         raise TaskError(
-            Problem(
-                f"none of the chosen templates asks the question of {task.id}",
-                where="templates",
-                allowed=", ".join(t.id for t in task.templates if t.role is Role.ANSWER),
-                fix="add one of these: the others only train",
-            )
+            f"none of the chosen templates asks the question of {task.id}",
+            where="templates",
+            allowed=", ".join(t.id for t in task.templates if t.role is Role.ANSWER),
+            fix="add one of these: the others only train",
         )
     return chosen
 
@@ -228,12 +224,10 @@ def hold_out(
         _check_held_out(task, wanted, asking)
     if names >= set(asking):
         raise TaskError(
-            Problem(
-                f"no template of {task.id} would be left to train through",
-                where="held_out_templates",
-                found=", ".join(asking),
-                fix="add a template that asks the task's question, or hold out fewer",
-            )
+            f"no template of {task.id} would be left to train through",
+            where="held_out_templates",
+            found=", ".join(asking),
+            fix="add a template that asks the task's question, or hold out fewer",
         )
     return (
         tuple(t for t in templates if t.id not in names),

@@ -291,13 +291,11 @@ def _check_sizes(
         for part in dict.fromkeys(parts)
     )
     raise DataError(
-        Problem(
-            f"too few rows for the split: {what}",
-            where=f"task {task.id}",
-            found=f"{len(rows)} rows in {len({row.group for row in rows})} groups for {asked}",
-            allowed="whole groups only, and a group of every class is kept for train",
-            fix=f"train: {remaining}" if only_train else _suggestion(len(rows)),
-        )
+        f"too few rows for the split: {what}",
+        where=f"task {task.id}",
+        found=f"{len(rows)} rows in {len({row.group for row in rows})} groups for {asked}",
+        allowed="whole groups only, and a group of every class is kept for train",
+        fix=f"train: {remaining}" if only_train else _suggestion(len(rows)),
     )
 
 
@@ -337,12 +335,10 @@ def part_rows(split: Split, rows: Sequence[Row], part: Part) -> tuple[Row, ...]:
     lost = [row_id for row_id in wanted if row_id not in by_id]
     if lost:
         raise DataError(
-            Problem(
-                f"{len(lost)} of the {len(wanted)} {part} rows are not in the data any more",
-                where=f"task {split.task}",
-                found=", ".join(lost[:3]),
-                fix="use the data that the split was made from, or make a new split",
-            )
+            f"{len(lost)} of the {len(wanted)} {part} rows are not in the data any more",
+            where=f"task {split.task}",
+            found=", ".join(lost[:3]),
+            fix="use the data that the split was made from, or make a new split",
         )
     return tuple(by_id[row_id] for row_id in wanted)
 

@@ -332,13 +332,11 @@ def _kind(table: Table, target: Pick, wishes: Wishes) -> Kind:
     if not wishes.label:
         return Kind.FREE_TEXT
     raise DataError(
-        Problem(
-            f"the column {column.name!r} has {len(column.distinct)} different values",
-            where=f"{table.file}: --label {column.name}",
-            allowed=f"values that come three times on average (or up to {MOST_CLASSES} of them), "
-            f"each of at most {LONGEST_VALUE} characters, or numbers",
-            fix=f"for text that the model should write: --target {column.name}",
-        )
+        f"the column {column.name!r} has {len(column.distinct)} different values",
+        where=f"{table.file}: --label {column.name}",
+        allowed=f"values that come three times on average (or up to {MOST_CLASSES} of them), "
+        f"each of at most {LONGEST_VALUE} characters, or numbers",
+        fix=f"for text that the model should write: --target {column.name}",
     )
 
 
@@ -437,11 +435,9 @@ def _check_names(table: Table, *picks: Pick | None) -> None:
     hidden = [p.column.name for p in picks if p and spelt(p.column.name).startswith("row[")]
     if "row" in table.columns and hidden:
         raise DataError(
-            Problem(
-                f"the column 'row' hides the way to {hidden[0]!r}, which is row[...] in a template",
-                where=table.file,
-                fix="call the column 'row' something else",
-            )
+            f"the column 'row' hides the way to {hidden[0]!r}, which is row[...] in a template",
+            where=table.file,
+            fix="call the column 'row' something else",
         )
 
 

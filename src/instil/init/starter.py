@@ -122,14 +122,12 @@ def _plain_name(name: str) -> str:
     reserved = plain.split(".")[0].upper() in _RESERVED
     if not _NAME.fullmatch(plain) or reserved or len(plain) > _LONGEST_NAME:
         raise DataError(
-            Problem(
-                "this cannot be a task's name",
-                where="--name",
-                found=name or "an empty name",
-                allowed=f"letters, digits, _ and -, {_LONGEST_NAME} at most"
-                + (", and no name that Windows keeps for a device" if reserved else ""),
-                fix="say where the files go by --folder" if "/" in name or "\\" in name else "",
-            )
+            "this cannot be a task's name",
+            where="--name",
+            found=name or "an empty name",
+            allowed=f"letters, digits, _ and -, {_LONGEST_NAME} at most"
+            + (", and no name that Windows keeps for a device" if reserved else ""),
+            fix="say where the files go by --folder" if "/" in name or "\\" in name else "",
         )
     return plain
 

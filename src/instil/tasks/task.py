@@ -107,7 +107,7 @@ def parse_task(text: str, *, where: str, folder: Path | None) -> Task:
     file = parse_yaml(text, where=where, error=TaskError)
     if not isinstance(file.data, dict):
         fix = "start with `id:`, `source:`, `text:`, `target:` and `templates:`"
-        raise TaskError(Problem("this is not a task file", where=where, fix=fix))
+        raise TaskError("this is not a task file", where=where, fix=fix)
     data = dict(file.data)
     if isinstance(data.get("source"), str):
         data["source"] = {"uri": data["source"]}

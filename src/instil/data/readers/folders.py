@@ -98,7 +98,7 @@ def read_trivia(file: RowFile) -> Iterator[PlacedRow]:
 def files_of(file: RowFile, endings: tuple[str, ...]) -> Iterator[Path]:
     """Files below a folder with one of the endings, in an order that no machine changes."""
     if not file.path.is_dir():
-        raise DataError(Problem("this is not a folder", where=file.place, fix="set `format:`"))
+        raise DataError("this is not a folder", where=file.place, fix="set `format:`")
     for folder, below, names in os.walk(file.path):
         below[:] = sorted(name for name in below if not name.startswith("."))
         for name in sorted(names):
@@ -106,7 +106,7 @@ def files_of(file: RowFile, endings: tuple[str, ...]) -> Iterator[Path]:
                 path = Path(folder, name)
                 if path.exists() and not path.is_file():
                     what = "this is a device or a pipe, not a file"
-                    raise DataError(Problem(what, where=str(path), fix="take it out of the folder"))
+                    raise DataError(what, where=str(path), fix="take it out of the folder")
                 yield path
 
 
@@ -132,16 +132,16 @@ def _questions(file: RowFile) -> list[tuple[ScalarNode, Node]]:
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise DataError(
-            Problem(f"this is not valid YAML: {error.problem}", where=f"{file.place}:{line}")
+            f"this is not valid YAML: {error.problem}", where=f"{file.place}:{line}"
         ) from error
     except YAMLError as error:
         raise DataError(
-            Problem(f"this is not valid YAML: {excerpt(str(error))}", where=file.place)
+            f"this is not valid YAML: {excerpt(str(error))}", where=file.place
         ) from error
     if root is None:
         return []
     if not isinstance(root, MappingNode):
-        raise DataError(Problem("this is not a list of `question: answers`", where=file.place))
+        raise DataError("this is not a list of `question: answers`", where=file.place)
     return [
         (key, value)
         for key, value in root.value

@@ -104,7 +104,7 @@ def _text(file: RowFile) -> AbstractContextManager[IO[str]]:
 def _check_bytes(text: str, file: RowFile, *, where: str) -> None:
     wrong = bad_bytes([text], file.encoding) if file.bad is not None else ""
     if wrong:
-        raise DataError(Problem(wrong, where=where))
+        raise DataError(wrong, where=where)
 
 
 def _listed(file: RowFile) -> Iterator[tuple[str, object]]:
@@ -201,17 +201,15 @@ def _parse(text: str, *, place: str, line: int = 0) -> object:
         _check_surrogates(value, text)
     except json.JSONDecodeError as error:
         raise DataError(
-            Problem(
-                f"this is not valid JSON: {error.msg}, at column {_column(error)}",
-                where=f"{place}:{line or error.lineno}",
-                found=excerpt(text, at=error.pos),
-                fix=_json_fix(error),
-            )
+            f"this is not valid JSON: {error.msg}, at column {_column(error)}",
+            where=f"{place}:{line or error.lineno}",
+            found=excerpt(text, at=error.pos),
+            fix=_json_fix(error),
         ) from error
     except DataError as error:
         raise DataError(*(replace(problem, where=where) for problem in error.problems)) from None
     except (ValueError, RecursionError) as error:
-        raise DataError(Problem(f"this JSON cannot be used: {error}", where=where)) from error
+        raise DataError(f"this JSON cannot be used: {error}", where=where) from error
     return value
 
 
@@ -238,7 +236,7 @@ def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise DataError(Problem(f"an object has the key {twice!r} twice", fix="rename one of them"))
+        raise DataError(f"an object has the key {twice!r} twice", fix="rename one of them")
     return found
 
 
@@ -246,12 +244,10 @@ def _object(value: object, *, place: str) -> dict[str, object]:
     if isinstance(value, dict):
         return value
     raise DataError(
-        Problem(
-            "a row must be an object",
-            where=place,
-            found=excerpt(json.dumps(value, ensure_ascii=False)),
-            allowed='{"text": "...", "label": "..."}',
-        )
+        "a row must be an object",
+        where=place,
+        found=excerpt(json.dumps(value, ensure_ascii=False)),
+        allowed='{"text": "...", "label": "..."}',
     )
 
 
@@ -272,13 +268,11 @@ def _items(value: object, place: str) -> tuple[str, Sequence[object]]:
         if len(keys) == 1:
             return f'{place} "{keys[0]}"', lists[keys[0]]
     raise DataError(
-        Problem(
-            "this is not a list of objects, one a row",
-            where=place,
-            found=_described(value),
-            allowed='[{"text": "...", "label": "..."}, ...], or an object with one such list',
-            fix=f"keep one of the lists {', '.join(keys)}" if keys else "",
-        )
+        "this is not a list of objects, one a row",
+        where=place,
+        found=_described(value),
+        allowed='[{"text": "...", "label": "..."}, ...], or an object with one such list',
+        fix=f"keep one of the lists {', '.join(keys)}" if keys else "",
     )
 
 
@@ -295,7 +289,7 @@ def _table(value: dict[str, object], place: str) -> list[dict[str, object]] | No
         uneven = next((n for n, cells in enumerate(data, 1) if len(cells) != len(names)), 0)
         if uneven:
             what = f"{len(data[uneven - 1])} cells, but there are {len(names)} columns"
-            raise DataError(Problem(what, where=f"{place} row {uneven}"))
+            raise DataError(what, where=f"{place} row {uneven}")
         return [dict(zip(names, cells, strict=True)) for cells in data]
     by_index = {name: cells for name, cells in value.items() if isinstance(cells, dict)}
     index = list(next(iter(by_index.values()), {}))

@@ -25,11 +25,11 @@ def read_natural(file: RowFile) -> Iterator[PlacedRow]:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise DataError(Problem(f"this is not JSON: {error}", where=file.place)) from error
+        raise DataError(f"this is not JSON: {error}", where=file.place) from error
     instances = content.get("Instances") if isinstance(content, dict) else None
     if not isinstance(instances, list):
         what = "this is no task of Super-NaturalInstructions: it has no list of `Instances`"
-        raise DataError(Problem(what, where=file.place, fix="name another `format`"))
+        raise DataError(what, where=file.place, fix="name another `format`")
     faults, number = Faults(file.place, file.bad), 0
     for number, instance in enumerate(instances, start=1):
         place = f"{file.place} instance {number}"

@@ -89,7 +89,7 @@ class Faults:
         if self.count:
             raise DataError(*self.problems)
         if not rows:
-            raise DataError(Problem("there are no rows", where=self.place, fix=fix))
+            raise DataError("there are no rows", where=self.place, fix=fix)
 
 
 def check_columns(names: Sequence[str], *, where: str) -> None:

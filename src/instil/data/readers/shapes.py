@@ -190,7 +190,7 @@ def _from_tags(columns: Mapping[str, object], *, place: str) -> dict[str, object
     assert isinstance(tags, list), "`recognise` has looked"
     if len(tokens) != len(tags):
         found = f"{len(tokens)} tokens and {len(tags)} {column}"
-        raise DataError(Problem("every token needs one tag", where=place, found=found))
+        raise DataError("every token needs one tag", where=place, found=found)
     names = "; ".join(f"{kind}: {name}" for kind, name in names_of(tokens, tags))
     return {"prompt": " ".join(tokens), "completion": names or NO_NAMES}
 

@@ -127,11 +127,9 @@ def _batched(
                     yield f"{file.place} row {number}", columns
         except (pyarrow.ArrowException, OSError) as error:
             raise DataError(
-                Problem(
-                    f"this cannot be read as {name}: {excerpt(str(error), width=160)}",
-                    where=file.place,
-                    fix="check the file, or set `format:` to what it is",
-                )
+                f"this cannot be read as {name}: {excerpt(str(error), width=160)}",
+                where=file.place,
+                fix="check the file, or set `format:` to what it is",
             ) from error
     Faults(file.place).done(rows=number, fix="write a file with at least one row")
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from instil.data.sources.limits import LINE, UNPACKED, line_bytes, too_much, unpacked_bytes
-from instil.errors import DataError, Problem, nearest
+from instil.errors import DataError, nearest
 
 _CHUNK = 1 << 16
 
@@ -201,13 +201,11 @@ def _codec(encoding: str, *, place: str) -> str:
         "".encode(name)  # some codecs (rot13, zlib) are not for text
     except (LookupError, ValueError):  # ValueError: a zero byte in the name
         raise DataError(
-            Problem(
-                "unknown encoding",
-                where=place,
-                found=encoding,
-                allowed=", ".join(_COMMON) + ", or another that Python knows",
-                nearest=nearest(encoding, _COMMON),
-            )
+            "unknown encoding",
+            where=place,
+            found=encoding,
+            allowed=", ".join(_COMMON) + ", or another that Python knows",
+            nearest=nearest(encoding, _COMMON),
         ) from None
     return "utf-8-sig" if name == "utf-8" else name
 
@@ -221,21 +219,17 @@ def _undecodable(path: Path, codec: str, *, place: str) -> DataError:
         mark = next((m for m in _MARKS if start.startswith(m)), b"")
         if mark:
             return DataError(
-                Problem(
-                    f"this is not {name}: it begins with the mark of {_MARKS[mark]}",
-                    where=f"{place}:1",
-                    fix=f"encoding: {_MARKS[mark]}",
-                )
+                f"this is not {name}: it begins with the mark of {_MARKS[mark]}",
+                where=f"{place}:1",
+                fix=f"encoding: {_MARKS[mark]}",
             )
         file.seek(0)
         if b"\0" in file.read(1 << 16):
             return DataError(
-                Problem(
-                    "this is not a text file: it has bytes of value 0",
-                    where=place,
-                    allowed="CSV, TSV, JSON, JSONL or Parquet",
-                    fix="save a spreadsheet as CSV; name a packed file .gz, .bz2 or .xz",
-                )
+                "this is not a text file: it has bytes of value 0",
+                where=place,
+                allowed="CSV, TSV, JSON, JSONL or Parquet",
+                fix="save a spreadsheet as CSV; name a packed file .gz, .bz2 or .xz",
             )
         file.seek(0)
         for number, line in enumerate(file, start=1):
@@ -244,9 +238,7 @@ def _undecodable(path: Path, codec: str, *, place: str) -> DataError:
             except UnicodeDecodeError as error:
                 return _bad_byte(line, error.start, offset, name=name, where=f"{place}:{number}")
             offset += len(line)
-    return DataError(
-        Problem(f"the text is not {name}", where=place, fix="set `encoding:` to the right one")
-    )
+    return DataError(f"the text is not {name}", where=place, fix="set `encoding:` to the right one")
 
 
 def _bad_byte(line: bytes, start: int, offset: int, *, name: str, where: str) -> DataError:
@@ -255,21 +247,19 @@ def _bad_byte(line: bytes, start: int, offset: int, *, name: str, where: str) ->
     windows = any(0x80 <= byte <= 0x9F for byte in line)
     guess = "cp1252" if windows else "latin-1"
     return DataError(
-        Problem(
-            f"byte 0x{line[start]:02X} (offset {offset + start} of the file) is not {name}",
-            where=where,
-            found=f"read as {guess}: {around.decode(guess, 'replace').strip()}",
-            fix=f"encoding: {guess}   (`utf-8, {guess}` in a folder whose other files are UTF-8; "
-            f"`--encoding {guess}` for instil init)",
-        )
+        f"byte 0x{line[start]:02X} (offset {offset + start} of the file) is not {name}",
+        where=where,
+        found=f"read as {guess}: {around.decode(guess, 'replace').strip()}",
+        fix=f"encoding: {guess}   (`utf-8, {guess}` in a folder whose other files are UTF-8; "
+        f"`--encoding {guess}` for instil init)",
     )
 
 
 def _damaged(place: str, error: Exception) -> DataError:
     return DataError(
-        Problem(f"the compressed file is damaged: {error}", where=place, fix="get the file again")
+        f"the compressed file is damaged: {error}", where=place, fix="get the file again"
     )
 
 
 def _unreadable(place: str, error: OSError) -> DataError:
-    return DataError(Problem(f"the file cannot be read: {error.strerror}", where=place))
+    return DataError(f"the file cannot be read: {error.strerror}", where=place)

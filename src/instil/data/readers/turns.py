@@ -131,12 +131,7 @@ def read_calls(value: object, *, where: str) -> tuple[ToolCall, ...]:
     listed = _json(value, "a list of calls", where=where) if isinstance(value, str) else value
     if not isinstance(listed, list | tuple):
         raise DataError(
-            Problem(
-                "these calls are no list",
-                where=where,
-                found=repr(value)[:80],
-                allowed=_ALLOWED_CALL,
-            )
+            "these calls are no list", where=where, found=repr(value)[:80], allowed=_ALLOWED_CALL
         )
     return tuple(read_call(call, where=where) for call in listed)
 
@@ -151,12 +146,7 @@ def read_call(call: object, *, where: str) -> ToolCall:
     name = inner.get("name") if isinstance(inner, Mapping) else None
     if not isinstance(inner, Mapping) or not isinstance(name, str) or not name.strip():
         raise DataError(
-            Problem(
-                "this call names no function",
-                where=where,
-                found=repr(call)[:80],
-                allowed=_ALLOWED_CALL,
-            )
+            "this call names no function", where=where, found=repr(call)[:80], allowed=_ALLOWED_CALL
         )
     arguments = inner.get("arguments") or {}
     if isinstance(arguments, str):
@@ -164,7 +154,7 @@ def read_call(call: object, *, where: str) -> ToolCall:
     if not isinstance(arguments, Mapping):
         what = f"the arguments of the call of {name!r} are no object"
         found, allowed = repr(arguments)[:80], '{"city": "Paris"}, or that as a text'
-        raise DataError(Problem(what, where=where, found=found, allowed=allowed))
+        raise DataError(what, where=where, found=found, allowed=allowed)
     return ToolCall(name.strip(), _dump(arguments))
 
 
@@ -186,14 +176,12 @@ def read_tools(value: object, *, where: str) -> tuple[str, ...]:
     schemas = [_schema(each) for each in listed] if isinstance(listed, list | tuple) else [None]
     if value is not None and None in schemas:
         raise DataError(
-            Problem(
-                "these tools cannot be read",
-                where=where,
-                found=repr(value)[:80],
-                allowed='[{"type": "function", "function": {"name": ..., "parameters": {...}}}], '
-                "or that as a text",
-                fix="write them so, or call the column something else if no model should see it",
-            )
+            "these tools cannot be read",
+            where=where,
+            found=repr(value)[:80],
+            allowed='[{"type": "function", "function": {"name": ..., "parameters": {...}}}], '
+            "or that as a text",
+            fix="write them so, or call the column something else if no model should see it",
         )
     return tuple(_dump(schema) for schema in schemas if schema is not None)
 
@@ -212,7 +200,7 @@ def _calls(
     calls = read_calls(raw, where=where)
     if role != "assistant":
         what = f"a turn of the role {role!r} calls a tool, which only the assistant can"
-        raise DataError(Problem(what, where=where, found=repr(raw)[:80]))
+        raise DataError(what, where=where, found=repr(raw)[:80])
     if isinstance(raw, list | tuple):
         named = zip(raw, calls, strict=True)
         called |= {str(each["id"]): call.name for each, call in named if each.get("id")}
@@ -230,12 +218,10 @@ def _is_trained(turn: Mapping[str, object], *, where: str) -> bool:
         return True
     if weight not in (0, 1):
         raise DataError(
-            Problem(
-                "an answer has a weight that cannot be taken",
-                where=where,
-                found=repr(weight)[:80],
-                allowed="1 (trained on, as without it) or 0 (read and not trained on)",
-            )
+            "an answer has a weight that cannot be taken",
+            where=where,
+            found=repr(weight)[:80],
+            allowed="1 (trained on, as without it) or 0 (read and not trained on)",
         )
     return bool(weight)
 
@@ -252,13 +238,11 @@ def _content(turn: Mapping[str, object], key: str, *, role: str, calls: bool, wh
     if role == "tool" and isinstance(content, Mapping | list) and not _has_type(content):
         return _dump(content)
     raise DataError(
-        Problem(
-            f"this turn has no text under {key!r}",
-            where=where,
-            found=repr(content)[:80],
-            fix="instil reads text alone: leave the row out (`on_bad_row: skip` leaves out all "
-            "such rows, and counts them), or write its text",
-        )
+        f"this turn has no text under {key!r}",
+        where=where,
+        found=repr(content)[:80],
+        fix="instil reads text alone: leave the row out (`on_bad_row: skip` leaves out all "
+        "such rows, and counts them), or write its text",
     )
 
 
@@ -291,9 +275,7 @@ def _json(text: object, what: str, *, where: str) -> object:
     try:
         return json.loads(str(text))
     except ValueError as error:
-        raise DataError(
-            Problem(f"{what} is no JSON: {error}", where=where, found=repr(text)[:80])
-        ) from None
+        raise DataError(f"{what} is no JSON: {error}", where=where, found=repr(text)[:80]) from None
 
 
 def _dump(value: object) -> str:

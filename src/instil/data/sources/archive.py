@@ -151,12 +151,10 @@ def _opened(archive: Path, *, label: str) -> Iterator[zipfile.ZipFile | tarfile.
         else:
             _refuse_cut(archive)
             raise DataError(
-                Problem(
-                    "this is not an archive",
-                    where=label,
-                    allowed="zip, whl, tar, tar.gz, tar.bz2, tar.xz",
-                    fix="leave out the `!/...` if the file itself is meant",
-                )
+                "this is not an archive",
+                where=label,
+                allowed="zip, whl, tar, tar.gz, tar.bz2, tar.xz",
+                fix="leave out the `!/...` if the file itself is meant",
             )
     except (
         zipfile.BadZipFile,
@@ -174,11 +172,9 @@ def _opened(archive: Path, *, label: str) -> Iterator[zipfile.ZipFile | tarfile.
         if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
             raise
         raise DataError(
-            Problem(
-                f"the archive is damaged or of an unknown kind: {error}",
-                where=label,
-                fix="get the archive again",
-            )
+            f"the archive is damaged or of an unknown kind: {error}",
+            where=label,
+            fix="get the archive again",
         ) from error
 
 
@@ -243,9 +239,7 @@ def _single(members: Sequence[_Member], path: str, *, label: str) -> _Member:
     if found is not None:
         return found
     if any(member.name.startswith(f"{path}/") for member in members):
-        raise DataError(
-            Problem("this is a folder", where=f"{label}, {path}", fix=f"write it as {path}/")
-        )
+        raise DataError("this is a folder", where=f"{label}, {path}", fix=f"write it as {path}/")
     raise _missing(members, path, label=label)
 
 
@@ -263,13 +257,11 @@ def _missing(members: Sequence[_Member], path: str, *, label: str) -> DataError:
         names = sorted({f"{p}/" for n in names for p in PurePosixPath(n).parents if str(p) != "."})
     near = _nearest_path(path, names)
     return DataError(
-        Problem(
-            f"there is no {'folder' if path.endswith('/') else 'file'} of this name in the archive",
-            where=label,
-            found=path,
-            nearest=near,
-            allowed="" if near else _some(names),
-        )
+        f"there is no {'folder' if path.endswith('/') else 'file'} of this name in the archive",
+        where=label,
+        found=path,
+        nearest=near,
+        allowed="" if near else _some(names),
     )
 
 
@@ -330,10 +322,7 @@ def _write_folder(
             _write(opened, member, into=target, limit=limits.member_bytes)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise DataError(
-                Problem(
-                    "the archive has a file and a folder (or two files) of one name",
-                    where=member.name,
-                )
+                "the archive has a file and a folder (or two files) of one name", where=member.name
             ) from error
 
 
@@ -346,12 +335,10 @@ def _write(
         while chunk := source.read(_CHUNK):
             written += len(chunk)
             if written > min(limit, member.size):
-                raise DataError(
-                    Problem("the member is larger than the archive says", where=member.name)
-                )
+                raise DataError("the member is larger than the archive says", where=member.name)
             sink.write(chunk)
     if written != member.size:
-        raise DataError(Problem("the archive breaks off within this member", where=member.name))
+        raise DataError("the archive breaks off within this member", where=member.name)
 
 
 def _stream(opened: zipfile.ZipFile | tarfile.TarFile, member: _Member) -> IO[bytes]:

@@ -67,9 +67,7 @@ def fetch_member(
     path = parse_uri(uri)
     sha256 = sha256.strip().lower()
     if sha256 and not _SHA256.fullmatch(sha256):
-        raise DataError(
-            Problem("not a sha256", where=uri, found=sha256, allowed="64 hexadecimal digits")
-        )
+        raise DataError("not a sha256", where=uri, found=sha256, allowed="64 hexadecimal digits")
     target = _member_place(sha256, path.paths)
     if sha256 and _is_whole(target):
         return target
@@ -126,12 +124,10 @@ def _only_file(archive: Path, *, label: str) -> str:
         return names[0]
     shown = ", ".join(names[:8]) + (f" ... ({len(names)} in all)" if len(names) > 8 else "")
     raise DataError(
-        Problem(
-            "the archive has several files: say which one" if names else "the archive is empty",
-            where=label,
-            found=shown,
-            fix=f"{label}{MEMBER}{names[0]}" if names else "",
-        )
+        "the archive has several files: say which one" if names else "the archive is empty",
+        where=label,
+        found=shown,
+        fix=f"{label}{MEMBER}{names[0]}" if names else "",
     )
 
 
@@ -151,13 +147,11 @@ def _cached_archive(uri: str, sha256: str) -> Path | None:
             return path
         path.unlink()
         raise DataError(
-            Problem(
-                "the archive in the cache has not the sha256 that is asked for; it was deleted",
-                where=f"{uri} ({path})",
-                found=found,
-                allowed=sha256,
-                fix="run again to fetch it anew",
-            )
+            "the archive in the cache has not the sha256 that is asked for; it was deleted",
+            where=f"{uri} ({path})",
+            found=found,
+            allowed=sha256,
+            fix="run again to fetch it anew",
         )
     return None
 
@@ -174,34 +168,28 @@ def _download(
             index.download(listing, part, progress=progress)
         except IndexUnreachableError as error:
             raise DataError(
-                Problem(
-                    f"the download failed: {error}",
-                    where=uri,
-                    fix=_by_hand(sha256, parse_uri(uri).registry),
-                )
+                f"the download failed: {error}",
+                where=uri,
+                fix=_by_hand(sha256, parse_uri(uri).registry),
             ) from error
         found = _digest(part)
         if sha256 and found != sha256:
             raise DataError(
-                Problem(
-                    f"{listing.filename} has not the sha256 that is asked for; it was deleted",
-                    where=uri,
-                    found=found,
-                    allowed=sha256,
-                    fix="check the source; use the sha256 found only if you trust this archive",
-                )
+                f"{listing.filename} has not the sha256 that is asked for; it was deleted",
+                where=uri,
+                found=found,
+                allowed=sha256,
+                fix="check the source; use the sha256 found only if you trust this archive",
             )
         archive = cache_dir() / "archives" / found / listing.filename
         archive.parent.mkdir(parents=True, exist_ok=True)
         os.replace(part, archive)
     if not sha256:
         raise DataError(
-            Problem(
-                f"the sha256 of {listing.filename} is missing, so what is fetched is not pinned",
-                where=uri,
-                found=found,
-                fix=f"sha256: {found}",
-            )
+            f"the sha256 of {listing.filename} is missing, so what is fetched is not pinned",
+            where=uri,
+            found=found,
+            fix=f"sha256: {found}",
         )
     return archive
 
@@ -283,11 +271,9 @@ def _disk_trouble() -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            Problem(
-                f"the cache cannot be used: {error.strerror or error}",
-                where=str(error.filename or cache_dir()),
-                fix="make room, or set INSTIL_CACHE to a folder that can be written",
-            )
+            f"the cache cannot be used: {error.strerror or error}",
+            where=str(error.filename or cache_dir()),
+            fix="make room, or set INSTIL_CACHE to a folder that can be written",
         ) from error
 
 

@@ -9,7 +9,7 @@ from packaging.version import InvalidVersion, Version
 from instil.data.sources.index import IndexUnreachableError, Listing, PackageIndex, pip_indexes
 from instil.data.sources.pip_settings import read_pip_settings
 from instil.data.sources.uri import PackagePath, Registry
-from instil.errors import DataError, Problem, nearest
+from instil.errors import DataError, nearest
 
 
 def find_listing(
@@ -88,11 +88,9 @@ def _choose(
             return fitting[0]
     if listings:
         raise DataError(
-            Problem(
-                f"{path.project} {path.version} has several archives",
-                allowed=", ".join(sorted(one.filename for one in listings)[:12]),
-                fix="say which one with `filename:`",
-            )
+            f"{path.project} {path.version} has several archives",
+            allowed=", ".join(sorted(one.filename for one in listings)[:12]),
+            fix="say which one with `filename:`",
         )
     return None
 
@@ -103,12 +101,10 @@ def _client(path: PackagePath) -> str:
 
 def _unreachable(path: PackagePath, silent: Sequence[str], advice: str) -> DataError:
     return DataError(
-        Problem(
-            f"{path.project} {path.version} cannot be fetched: no package index that has it "
-            "could be reached",
-            found="; ".join(silent),
-            fix=advice,
-        )
+        f"{path.project} {path.version} cannot be fetched: no package index that has it "
+        "could be reached",
+        found="; ".join(silent),
+        fix=advice,
     )
 
 
@@ -118,28 +114,22 @@ def _not_found(
     """Say the nearest version, or the nearest file name."""
     if not seen:
         return DataError(
-            Problem(
-                f"no package index knows the project {path.project}",
-                found=f"asked: {', '.join(asked) or 'none (pip is set to no-index)'}",
-                fix=f"check the name, or set the package index in {_client(path)}'s settings",
-            )
+            f"no package index knows the project {path.project}",
+            found=f"asked: {', '.join(asked) or 'none (pip is set to no-index)'}",
+            fix=f"check the name, or set the package index in {_client(path)}'s settings",
         )
     versions = dict.fromkeys(one.version for one in seen)
     if not any(same_version(version, path.version) for version in versions):
         newest = ", ".join(list(versions)[-12:])
         return DataError(
-            Problem(
-                f"{path.project} has no version {path.version}",
-                allowed=newest,
-                nearest=nearest(path.version, versions),
-            )
+            f"{path.project} has no version {path.version}",
+            allowed=newest,
+            nearest=nearest(path.version, versions),
         )
     names = [one.filename for one in seen if same_version(one.version, path.version)]
     return DataError(
-        Problem(
-            f"{path.project} {path.version} has no archive of this name",
-            found=filename,
-            allowed=", ".join(names[:12]),
-            nearest=nearest(filename, names),
-        )
+        f"{path.project} {path.version} has no archive of this name",
+        found=filename,
+        allowed=", ".join(names[:12]),
+        nearest=nearest(filename, names),
     )

@@ -65,7 +65,7 @@ def hub_files(uri: str, *, base: Path) -> list[tuple[str, Path]]:
         return _from_hub(parse_hub(uri))
     folder = base / Path(path).expanduser()
     if not folder.is_dir():
-        raise DataError(Problem("there is no such folder", where=str(folder)))
+        raise DataError("there is no such folder", where=str(folder))
     # The options are checked like any other's.
     wanted = parse_hub(f"{HUB}local?{options}" if options else f"{HUB}local")
     return _from_folder(replace(wanted, dataset=path), folder)
@@ -117,7 +117,7 @@ def chosen(parts: Parts, address: HubPath) -> list[str]:
     if not parts:
         what = "the data set has no file of rows that can be read"
         fix = "data sets that are scripts cannot be read; look for a copy in Parquet"
-        raise DataError(Problem(what, where=where, fix=fix))
+        raise DataError(what, where=where, fix=fix)
     config = _picked("config", address.config, parts, where=where, usual=DEFAULT)
     by_part = parts[config]
     wanted = re.split(r"[+ ]", address.split)
@@ -131,13 +131,11 @@ def _picked(key: str, wanted: str, known: Mapping[str, object], *, where: str, u
     if not wanted and (usual in known or len(known) == 1):
         return usual if usual in known else next(iter(known))
     raise DataError(
-        Problem(
-            f"there is no {key} {wanted!r}" if wanted else f"say which {key} is meant",
-            where=where,
-            allowed=", ".join(known),
-            nearest=nearest(wanted, known),
-            fix="" if wanted else f"{where}?{key}={next(iter(known))}",
-        )
+        f"there is no {key} {wanted!r}" if wanted else f"say which {key} is meant",
+        where=where,
+        allowed=", ".join(known),
+        nearest=nearest(wanted, known),
+        fix="" if wanted else f"{where}?{key}={next(iter(known))}",
     )
 
 
@@ -210,7 +208,7 @@ def _from_hub(address: HubPath) -> list[tuple[str, Path]]:
         from huggingface_hub import errors
     except ImportError as error:
         what = "reading from the hub needs the library huggingface_hub"
-        raise DataError(Problem(what, where=f"hub:{address.dataset}", fix=INSTALL)) from error
+        raise DataError(what, where=f"hub:{address.dataset}", fix=INSTALL) from error
     try:
         return _fetched(address, huggingface_hub)
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:

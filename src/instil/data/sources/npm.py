@@ -33,7 +33,7 @@ from instil.data.sources.index import (
     save,
 )
 from instil.data.sources.pip_settings import PipSettings, without_password
-from instil.errors import DataError, Problem
+from instil.errors import DataError
 
 ADVICE = "set the registry in npm's settings (`npm config set registry ...`)"
 _ABBREVIATED = "application/vnd.npm.install-v1+json"  # versions and archives, without the README
@@ -91,12 +91,10 @@ def npm_indexes(settings: NpmSettings, *, project: str) -> tuple[PackageIndex, .
     url = settings.registry_of(project)
     if not url:
         raise DataError(
-            Problem(
-                "npm's settings name no registry",
-                where=project,
-                found="no npm_config_registry, no npm, and no registry in .npmrc",
-                fix="set npm_config_registry to its address, or `registry=...` in ~/.npmrc",
-            )
+            "npm's settings name no registry",
+            where=project,
+            found="no npm_config_registry, no npm, and no registry in .npmrc",
+            fix="set npm_config_registry to its address, or `registry=...` in ~/.npmrc",
         )
     session = make_session(PipSettings(cert=settings.cafile, proxy=settings.proxy))
     return (NpmIndex(url, session),)

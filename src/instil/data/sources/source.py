@@ -47,7 +47,7 @@ from instil.data.sources.archive import MEMBER
 from instil.data.sources.fetch import fetch_member, unpack_local
 from instil.data.sources.hub import hub_files
 from instil.data.sources.uri import HUB, MADE, is_package
-from instil.errors import DataError, Problem, nearest
+from instil.errors import DataError, nearest
 from instil.types import OnBadRow, SourceSpec
 
 READERS: dict[str, Callable[[RowFile], Iterator[PlacedRow]]] = {
@@ -143,26 +143,22 @@ def _row_file(found: _Located, source: SourceSpec, bad: BadRows | None) -> tuple
     format_name = found.format or source.format or sniff_format(path)
     if format_name not in READERS:
         raise DataError(
-            Problem(
-                "unknown format",
-                where=place,
-                found=format_name,
-                allowed=", ".join(READERS),
-                nearest=nearest(format_name, READERS),
-            )
+            "unknown format",
+            where=place,
+            found=format_name,
+            allowed=", ".join(READERS),
+            nearest=nearest(format_name, READERS),
         )
     if path.is_dir() and format_name not in {"folder", "trivia", "mail"}:
         raise DataError(
-            Problem(
-                f"this is a folder, and {format_name} is the format of a file",
-                where=place,
-                fix="name a file in it, or set `format: folder`",
-            )
+            f"this is a folder, and {format_name} is the format of a file",
+            where=place,
+            fix="name a file in it, or set `format: folder`",
         )
     query = found.query or source.query
     if query and format_name not in {"sqlite", "spreadsheet"}:
         fix = "take `query:` out, or name a SQLite database"
-        raise DataError(Problem(f"a query goes with a database, not {format_name}", place, fix=fix))
+        raise DataError(f"a query goes with a database, not {format_name}", where=place, fix=fix)
     file = RowFile(
         path, place, encoding=source.encoding, columns=source.columns, query=query, bad=bad
     )
@@ -189,7 +185,7 @@ def sniff_format(path: Path) -> str:
         return by_ending
     begin = head(path, place=path.name, size=1 << 20)
     if not begin.strip():
-        raise DataError(Problem("the file is empty", where=path.name, fix="write rows into it"))
+        raise DataError("the file is empty", where=path.name, fix="write rows into it")
     if by_ending == "tsv":
         return "csv" if is_quoted_tsv(begin) else "tsv"
     found = _by_content(begin)
@@ -198,15 +194,13 @@ def sniff_format(path: Path) -> str:
         return "jsonl" if found == "jsonl" and several else "json"
     if not found:
         raise DataError(
-            Problem(
-                "the format cannot be told by the file's name",
-                where=path.name,
-                found=plain.suffix or "no ending",
-                allowed=", ".join(READERS),
-                fix="unpack it first, or pack it as .gz, .bz2 or .xz"
-                if plain.suffix.lower() in _PACKED_OTHERWISE
-                else "set `format:`",
-            )
+            "the format cannot be told by the file's name",
+            where=path.name,
+            found=plain.suffix or "no ending",
+            allowed=", ".join(READERS),
+            fix="unpack it first, or pack it as .gz, .bz2 or .xz"
+            if plain.suffix.lower() in _PACKED_OTHERWISE
+            else "set `format:`",
         )
     return found
 
@@ -241,23 +235,21 @@ def _unpacked(path: Path, members: Sequence[str], *, place: str) -> _Located:
 def _existing(uri: str, base: Path | None) -> Path:
     """The local file or folder of this name."""
     if "\0" in uri:
-        raise DataError(Problem("the path has a zero byte in it", where=uri))
+        raise DataError("the path has a zero byte in it", where=uri)
     path = (base or Path()) / Path(uri).expanduser()
     if not uri.strip():
-        raise DataError(Problem("the source has an empty path", fix="set `uri:`"))
+        raise DataError("the source has an empty path", fix="set `uri:`")
     if path.exists() and not path.is_file() and not path.is_dir():
         what = "this is a device or a pipe, and rows are read more than once"
-        raise DataError(Problem(what, where=uri, fix="save it as a file first"))
+        raise DataError(what, where=uri, fix="save it as a file first")
     if not path.exists():
         siblings = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
         near = nearest(path.name, siblings)
         raise DataError(
-            Problem(
-                "there is no such file or folder",
-                where=uri,
-                found=str(path.absolute()),
-                nearest=str(Path(uri).with_name(near)) if near else "",
-            )
+            "there is no such file or folder",
+            where=uri,
+            found=str(path.absolute()),
+            nearest=str(Path(uri).with_name(near)) if near else "",
         )
     return path
 

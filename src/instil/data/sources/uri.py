@@ -113,7 +113,7 @@ def parse_uri(uri: str) -> PackagePath:
     match = re.fullmatch(_FORMS.get(scheme, _FORMS["pypi"]), uri, re.A)
     if match is None:
         allowed = _EXAMPLES.get(scheme, _EXAMPLES["pypi"])
-        raise DataError(Problem("not a package address", found=uri, allowed=allowed))
+        raise DataError("not a package address", found=uri, allowed=allowed)
     paths = tuple(match["path"].split("!/"))
     problems = [
         Problem("a path that may not be used", where=uri, found=f"{path!r}: {why}")
@@ -142,7 +142,7 @@ def parse_hub(uri: str) -> HubPath:
     match = _HUB.fullmatch(uri)
     if match is None:
         allowed = "hub:OWNER/NAME, and if need be @REVISION?config=...&split=..."
-        raise DataError(Problem("not an address of the hub", found=uri, allowed=allowed))
+        raise DataError("not an address of the hub", found=uri, allowed=allowed)
     options = dict(parse_qsl(match["query"] or "", keep_blank_values=True))
     unknown = [
         Problem(f"unknown option {key!r}", where=uri, allowed="config, split")
