@@ -196,7 +196,7 @@ def find_template(task: Task, id: str) -> Template:
 
 
 def _folder() -> resources.abc.Traversable:
-    return resources.files("instil.tasks").joinpath("library")
+    return resources.files("instil.library")
 
 
 def _unknown_task(ref: str) -> Problem:

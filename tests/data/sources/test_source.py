@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from instil.data.readers.formats import READERS, sniff_format
 from instil.data.readers.rowfile import SHOWN, BadRows
-from instil.data.sources.source import READERS, read_table, sniff_format
+from instil.data.sources.source import read_table
 from instil.data.sources.uri import is_public
 from instil.errors import DataError
 from instil.types import OnBadRow, SourceSpec

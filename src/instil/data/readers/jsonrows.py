@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -71,25 +70,27 @@ def read_json(file: RowFile) -> Iterator[PlacedRow]:
     `{"columns": [...], "data": [[...], ...]}`, or one list a column, is read as its rows.
     Any other object of nothing but objects is taken for rows by name: `{"a": {...}, "b": {...}}`
     has two, with the names in the column `key`.
-    A list is read piece by piece; an object is read whole.
 
     Raises:
         DataError: for text that is not JSON (with its line), or not such a list.
     """
-    faults, rows = Faults(file.place, file.bad), 0
-    for rows, (place, item) in enumerate(_listed(file), start=1):
+    faults = Faults(file.place, file.bad)
+    with _text(file) as stream:
+        text = stream.read()
+    place, items = _items(_parse(text, place=file.place), file.place) if text.strip() else ("", [])
+    del text
+    for number, item in enumerate(items, start=1):
+        where = f"{place} row {number}"
         try:
-            columns = _object(item, place=f"{place} row {rows}")
+            columns = _object(item, place=where)
             if file.bad is not None:
-                _check_bytes(
-                    json.dumps(item, ensure_ascii=False), file, where=f"{place} row {rows}"
-                )
+                _check_bytes(json.dumps(item, ensure_ascii=False), file, where=where)
         except DataError as error:
             faults.add(error.problems[0])
             continue
         if not faults.count:
-            yield f"{place} row {rows}", columns
-    faults.done(rows=rows, fix="write a list of objects, one a row")
+            yield where, columns
+    faults.done(rows=len(items), fix="write a list of objects, one a row")
 
 
 def _text(file: RowFile) -> AbstractContextManager[IO[str]]:
@@ -105,86 +106,6 @@ def _check_bytes(text: str, file: RowFile, *, where: str) -> None:
     wrong = bad_bytes([text], file.encoding) if file.bad is not None else ""
     if wrong:
         raise DataError(wrong, where=where)
-
-
-def _listed(file: RowFile) -> Iterator[tuple[str, object]]:
-    """Yield the items of the file's list, each with what the list is called."""
-    given = 0
-    with _text(file) as stream:
-        try:
-            for item in _ListStream(stream).items():
-                yield file.place, item
-                given += 1
-            return
-        except (ValueError, RecursionError, DataError):
-            pass  # not a list, or not JSON: read as a whole, it says which and where
-    with _text(file) as stream:
-        text = stream.read()
-    place, items = _items(_parse(text, place=file.place), file.place) if text.strip() else ("", [])
-    for item in items[given:]:
-        yield place, item
-
-
-class _ListStream:
-    """The items of a JSON list, each parsed when it has been read whole."""
-
-    def __init__(self, stream: IO[str], *, chunk: int = 1 << 20) -> None:
-        self.stream, self.chunk = stream, chunk
-        self.text, self.at, self.ended = "", 0, False
-        self.decoder = json.JSONDecoder(object_pairs_hook=_without_doubles)
-
-    def items(self) -> Iterator[object]:
-        """Yield them.
-
-        Raises:
-            ValueError: the text is not a list, or not JSON from some place on.
-        """
-        self._take("[")
-        sign = self._take("]") if self._next() == "]" else ","
-        while sign == ",":
-            yield self._item()
-            sign = self._take(",]")
-        if self._next():
-            raise ValueError("there is more after the list")
-
-    def _read(self) -> None:
-        # Twice as much each time, so that one huge item is not parsed over and over.
-        more = self.stream.read(max(self.chunk, len(self.text) - self.at))
-        self.text, self.at, self.ended = self.text[self.at :] + more, 0, not more
-
-    def _next(self) -> str:
-        """The next sign that is not white space; empty at the end."""
-        while True:
-            space = _SPACE.match(self.text, self.at)
-            self.at = space.end() if space else self.at
-            if self.at < len(self.text) or self.ended:
-                return self.text[self.at : self.at + 1]
-            self._read()
-
-    def _take(self, allowed: str) -> str:
-        sign = self._next()
-        if not sign or sign not in allowed:
-            raise ValueError(f"one of {allowed!r} is expected")
-        self.at += 1
-        return sign
-
-    def _item(self) -> object:
-        self._next()
-        while True:
-            try:
-                item, end = self.decoder.raw_decode(self.text, self.at)
-            except ValueError:
-                if self.ended:
-                    raise
-            else:
-                if end < len(self.text) or self.ended:  # else a number may go on
-                    _check_surrogates(item, self.text[self.at : end])
-                    self.at = end
-                    return item
-            self._read()
-
-
-_SPACE = re.compile(r"\s*")
 
 
 def _check_surrogates(value: object, text: str) -> None:

@@ -43,6 +43,8 @@ class RowFile:
     """Where it lies."""
     place: str
     """What to call it in messages."""
+    format: str = ""
+    """A name in `formats.READERS`; empty: not told yet."""
     encoding: str = "utf-8"
     """Of its text."""
     columns: tuple[str, ...] = ()

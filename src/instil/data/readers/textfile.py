@@ -188,12 +188,6 @@ def _fitting(path: Path, names: Sequence[str], *, place: str) -> str:
     return names[0]
 
 
-def head(path: Path, *, place: str, size: int = 1 << 16) -> bytes:
-    """Return the first bytes of a file, unpacked where it is compressed."""
-    with reading(path, place=place) as file:
-        return file.read(size)
-
-
 def _codec(encoding: str, *, place: str) -> str:
     """The codec's own name; UTF-8 is read with or without a byte order mark."""
     try:
