@@ -12,15 +12,12 @@ from instil.data.sources.uri import HUB, MADE, PACKAGES
 from instil.evaluate.metrics import METRICS
 from instil.tasks import task
 from instil.tasks.form import SourceForm
-from instil.tasks.template import FORMAT_COLUMNS
+from instil.tasks.template import FORMATS
 
 
 def test_a_task_may_name_each_format_that_has_a_reader() -> None:
-    assert set(get_args(SourceForm.model_fields["format"].annotation)) == {"", *READERS}
-
-
-def test_formats_with_columns_of_their_own_have_a_reader() -> None:
-    assert FORMAT_COLUMNS.keys() <= READERS.keys()
+    assert get_args(SourceForm.model_fields["format"].annotation) == ("", *READERS)
+    assert FORMATS.keys() == READERS.keys()
 
 
 def test_a_task_may_name_each_metric() -> None:

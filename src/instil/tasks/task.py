@@ -30,8 +30,8 @@ from pathlib import Path
 from instil.config.validation import validate
 from instil.config.yamlfile import Loc, YamlFile, parse_yaml, read_text
 from instil.errors import Problem, TaskError, nearest
-from instil.tasks.form import CollectionForm, SourceForm, TaskForm, TemplateForm
-from instil.tasks.imports.foreign import Collection, Question, answer_target, read_collection
+from instil.tasks.form import Collection, TaskForm, TemplateForm
+from instil.tasks.imports.foreign import Question, answer_target, read_collection
 from instil.tasks.template import alike, columns_of, expression_names, flaws
 from instil.types import Role, SourceSpec, Task, Template
 
@@ -158,19 +158,11 @@ def _taken(
 ) -> list[Template]:
     """Read the collection that an entry of `templates` names."""
     form = validate(
-        CollectionForm, entry, place=lambda inner: file.place((*loc, *inner)), error=TaskError
+        Collection, entry, place=lambda inner: file.place((*loc, *inner)), error=TaskError
     )
-    collection = Collection(
-        path=(folder or Path()) / Path(form.from_).expanduser(),
-        format=form.format,
-        set=form.set,
-        only=form.only,
-        skip=form.skip,
-        fields=form.fields,
-        labels=form.labels,
-    )
+    path = (folder or Path()) / Path(form.from_).expanduser()
     try:
-        return read_collection(collection, Question(task.text, task.target, task.choices))
+        return read_collection(form.model_copy(update={"from_": str(path)}), _question(task))
     except TaskError as error:
         place = file.place(loc)
         raise TaskError(
@@ -210,70 +202,34 @@ def _unknown_task(ref: str) -> Problem:
 
 
 def _task(form: TaskForm, templates: Sequence[Template], *, folder: Path | None) -> Task:
-    return Task(
-        id=form.id,
-        kind=form.kind,
-        cluster=form.cluster or form.id,
-        description=form.description,
-        licence=form.licence,
-        source=_source(form.source, folder=folder),
-        text=form.text,
-        target=form.target,
-        templates=tuple(templates),
-        choices=form.choices,
-        labels=dict(form.labels),
-        metric=form.metric or ("accuracy" if form.choices else ""),
-        fields=dict(form.fields),
-        where=form.where,
-        row_id=form.row_id,
-        group=form.group,
-        references=form.references,
-        checks=form.checks,
-        max_new_tokens=form.max_new_tokens,
-        rows=form.rows,
-        history=form.history,
-        train_on=form.train_on,
-        tools=form.tools,
-        calls=form.calls,
-    )
-
-
-def _source(form: SourceForm, *, folder: Path | None) -> SourceSpec:
-    uri = form.uri
+    source, uri = form.source, form.source.uri
     if folder is not None and uri.startswith((_SQLITE, _HUB)):
         scheme, _, path = uri.partition(":")
         if scheme == "sqlite" or path.startswith("."):
             uri = f"{scheme}:{folder / path}"
     elif folder is not None and (not _SCHEME.match(uri) or (folder / uri).exists()):
         uri = str(folder / uri)
-    return SourceSpec(
-        uri=uri,
-        sha256=form.sha256,
-        format=form.format,
-        columns=form.columns,
-        encoding=form.encoding,
-        filename=form.filename,
-        query=form.query,
-        on_bad_row=form.on_bad_row,
-    )
+    own = {
+        "cluster": form.cluster or form.id,
+        "source": SourceSpec(**{**dict(source), "uri": uri}),
+        "templates": tuple(templates),
+        "metric": form.metric or ("accuracy" if form.choices else ""),
+    }
+    return Task(**{**dict(form), **own})
+
+
+def _question(form: TaskForm) -> Question:
+    return Question(form.text, form.target, form.choices)
 
 
 def _template(form: TemplateForm, task: TaskForm) -> Template:
     choices, target = form.choices, form.target
     if form.role is Role.ANSWER:
         choices = task.choices if choices is None else choices
-        question = Question(task.text, task.target, task.choices)
-        target = answer_target(question, choices) if target is None else target
-    return Template(
-        id=form.id,
-        prompt=form.prompt.strip(),
-        target=(target or "").strip(),
-        role=form.role,
-        choices=choices or (),
-        system=form.system.strip(),
-        origin=form.origin,
-        licence=form.licence,
-    )
+        target = answer_target(_question(task), choices) if target is None else target
+    texts = {"prompt": form.prompt, "target": target or "", "system": form.system}
+    own = {name: text.strip() for name, text in texts.items()}
+    return Template(**{**dict(form), **own, "choices": choices or ()})
 
 
 def _source_problems(task: Task, file: YamlFile) -> Iterator[Problem]:

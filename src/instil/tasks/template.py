@@ -31,14 +31,16 @@ from instil.types import Role, Task, Template
 
 T = TypeVar("T")
 
-FORMAT_COLUMNS: Mapping[str, tuple[str, ...]] = {
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys("csv tsv json jsonl parquet arrow sqlite spreadsheet".split(), ()),
     "folder": ("text", "folder", "file", "first_line", "rest"),
     "trivia": ("question", "answers", "category"),
     "natural_instructions": ("id", "input", "output", "outputs"),
     "mail": ("subject", "body", "folder", "file"),
     "mo": ("context", "source", "plural", "translation"),
 }
-"""Columns of the formats that bring their own."""
+"""Formats of sources, and the columns that they bring; none: the file's own. How they are read says
+`data.readers.formats`, which lies above this module; a test holds the two equal."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = frozenset({"choices", "row", "range", "zip", "loop", "true", "false", "none"})
 
@@ -102,7 +104,7 @@ def expression_names(expression: str) -> frozenset[str]:
 
 def columns_of(task: Task) -> frozenset[str] | None:
     """Name the task's columns, or None where only the file itself can tell."""
-    columns = task.source.columns or FORMAT_COLUMNS.get(task.source.format)
+    columns = task.source.columns or FORMATS.get(task.source.format)
     return frozenset(columns) if columns else None
 
 

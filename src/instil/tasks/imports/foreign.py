@@ -24,11 +24,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from instil.errors import Problem, TaskError, nearest
 from instil.tasks import sandbox
+from instil.tasks.form import Collection
 from instil.tasks.imports.flan import ANSWER, read_flan
 from instil.tasks.imports.natural_instructions import INPUT, OUTPUT, read_natural_instructions
 from instil.tasks.imports.promptsource import SEPARATOR, read_promptsource
@@ -46,26 +47,6 @@ READERS: Mapping[str, Callable[..., list[Wording]]] = {
 ANSWERS = "answer_choices"
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WHOLE = re.compile(r"[+-]?[0-9]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """An entry of `templates` that names a collection."""
-
-    path: Path
-    """The file or folder."""
-    format: str
-    """A key of READERS."""
-    set: str = ""
-    """Which of several sets in it."""
-    only: tuple[str, ...] = ()
-    """Names to take; empty: all."""
-    skip: tuple[str, ...] = ()
-    """Names to leave out."""
-    fields: Mapping[str, str] = field(default_factory=dict)
-    """Their name for a field -> ours."""
-    labels: tuple[str, ...] = ()
-    """Our choices in the order in which they number them; empty: as the task has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +68,31 @@ def read_collection(collection: Collection, question: Question) -> list[Template
         TaskError: It cannot be read, a name in `only`, `skip` or `labels` is unknown, a template
             has no answer, or one contradicts the order of the labels.
     """
-    wordings = READERS[collection.format](collection.path, name=collection.set)
+    wordings = READERS[collection.format](Path(collection.from_), name=collection.set)
+    known = [wording.name for wording in wordings]
     problems = [
-        *_name_problems(collection, [w.name for w in wordings]),
-        *_label_problems(collection, question),
+        Problem(
+            f"this collection has no template {name!r}",
+            where=collection.from_,
+            allowed=", ".join(known),
+            nearest=nearest(name, known),
+        )
+        for name in (*collection.only, *collection.skip)
+        if name not in known and name not in map(slug, known)
     ]
-    chosen = [w for w in wordings if _wanted(w.name, collection)]
+    if collection.labels and sorted(collection.labels) != sorted(question.choices):
+        problems.append(
+            Problem(
+                "`labels` must be the task's choices, in the collection's order",
+                found=", ".join(collection.labels),
+                allowed=", ".join(question.choices) or "nothing: the task has no choices",
+            )
+        )
+    only, skip = set(collection.only), set(collection.skip)
+    called = {wording: {wording.name, slug(wording.name)} for wording in wordings}
+    chosen = [w for w in wordings if (not only or called[w] & only) and not called[w] & skip]
     if not problems and not chosen:
-        problems = [Problem("no template of this collection is left", where=str(collection.path))]
+        problems = [Problem("no template of this collection is left", where=collection.from_)]
     if problems:
         raise TaskError(*problems)
     fits = [_Fit(wording, collection, question) for wording in chosen]
@@ -123,39 +121,12 @@ def _ids(found: Sequence[str]) -> list[str]:
     return ids
 
 
-def _wanted(name: str, collection: Collection) -> bool:
-    asked = {name, slug(name)}
-    return (not collection.only or bool(asked & set(collection.only))) and not (
-        asked & set(collection.skip)
-    )
-
-
-def _name_problems(collection: Collection, known: Sequence[str]) -> Iterator[Problem]:
-    for name in (*collection.only, *collection.skip):
-        if name not in known and name not in map(slug, known):
-            yield Problem(
-                f"this collection has no template {name!r}",
-                where=str(collection.path),
-                allowed=", ".join(known),
-                nearest=nearest(name, known),
-            )
-
-
-def _label_problems(collection: Collection, question: Question) -> Iterator[Problem]:
-    if collection.labels and sorted(collection.labels) != sorted(question.choices):
-        yield Problem(
-            "`labels` must be the task's choices, in the collection's order",
-            found=", ".join(collection.labels),
-            allowed=", ".join(question.choices) or "nothing: the task has no choices",
-        )
-
-
 class _Fit:
     """One wording against one task."""
 
     def __init__(self, wording: Wording, collection: Collection, question: Question) -> None:
         self.wording, self.question = wording, question
-        self.where = str(collection.path)
+        self.where = collection.from_
         self.labels = collection.labels or question.choices
         self.told = bool(collection.labels)
         self.numbered = collection.format == "promptsource"
