@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeVar
 
 from instil.data.audit import (
@@ -42,9 +43,17 @@ _WIDTH = 60
 T = TypeVar("T")
 
 
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    ERROR = "error"
+    """It stops a run."""
+    WARNING = "warning"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about the rows that a user should look at."""
+    """Something about the rows or a template that a user should look at."""
 
     what: str
     """One line, the count in it."""
@@ -54,6 +63,16 @@ class Finding:
     """A few of them, each with its place."""
     fix: str = ""
     """What to do about it, to paste where possible."""
+    level: Level = Level.WARNING
+    """How much it matters."""
+    template: str = ""
+    """The id of the template that it is about."""
+    of: int = 0
+    """Rows that went through the template."""
+    found: str = ""
+    """The value, from the first of them."""
+    allowed: str = ""
+    """What would have been allowed."""
 
 
 def audit_rows(data: TaskData) -> tuple[Finding, ...]:
