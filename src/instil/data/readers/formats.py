@@ -6,13 +6,12 @@ rows, a line here, and one in `tasks.template.FORMATS`, which says which columns
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from instil.data.readers.folders import read_folder
-from instil.data.readers.jsonrows import read_json, read_jsonl
+from instil.data.readers.jsonrows import is_object, read_json, read_jsonl
 from instil.data.readers.natural import read_natural
 from instil.data.readers.rowfile import PlacedRow, RowFile
 from instil.data.readers.sheets import ENDINGS, read_spreadsheet
@@ -122,14 +121,7 @@ def _by_content(begin: bytes) -> str:
     if text.startswith("["):
         return "json"
     if text.startswith("{"):
-        return "jsonl" if _is_object(first) and (after.strip() or not newline) else "json"
+        return "jsonl" if is_object(first) and (after.strip() or not newline) else "json"
     if "\t" in first:
         return "csv" if is_quoted_tsv(begin) else "tsv"
     return "csv" if "," in first or ";" in first else ""
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False

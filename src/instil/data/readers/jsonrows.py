@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import IO
 
 from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
-from instil.data.readers.textfile import bad_bytes, lines_of, reading_text
+from instil.data.readers.textfile import bad_bytes, lines_of, text_of
 from instil.errors import DataError, Problem
 
 
@@ -21,7 +19,7 @@ def read_jsonl(file: RowFile) -> Iterator[PlacedRow]:
     """
     faults, rows = Faults(file.place, file.bad), 0
     commas: list[int] = []
-    with _text(file) as text:
+    with text_of(file) as text:
         for number, line in enumerate(lines_of(text, place=file.place), start=1):
             if not line.strip():
                 continue
@@ -31,35 +29,32 @@ def read_jsonl(file: RowFile) -> Iterator[PlacedRow]:
                 _check_bytes(line, file, where=place)
                 columns = _object(_parse(line, place=file.place, line=number), place=place)
             except DataError as error:
-                if file.bad is None and _is_object_with_comma(line):
+                item, comma, after = line.rpartition(",")
+                if file.bad is None and comma and not after.strip() and is_object(item):
                     commas.append(number)
                 else:
                     faults.add(error.problems[0])
                 continue
             if not faults.count and not commas:
                 yield place, columns
-    if commas:
-        faults.add(_commas(commas, place=file.place))
+    if commas:  # list items rather than lines of JSON: told once for all of them
+        more = f", and {len(commas) - 1} more lines" if len(commas) > 1 else ""
+        problem = Problem(
+            f"a comma follows the object{more}",
+            where=f"{file.place}:{commas[0]}",
+            allowed="one JSON object a line, and nothing after it",
+            fix="take the commas away, or put the rows into a list: [ before them, ] after",
+        )
+        faults.add(problem)
     faults.done(rows=rows, fix="write one JSON object a line")
 
 
-def _is_object_with_comma(line: str) -> bool:
-    text = line.strip()
+def is_object(text: str) -> bool:
+    """Whether a text is a JSON object, and nothing more."""
     try:
-        return text.endswith(",") and isinstance(json.loads(text[:-1]), dict)
+        return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
         return False
-
-
-def _commas(lines: Sequence[int], *, place: str) -> Problem:
-    """Tell of lines that are list items rather than lines of JSON, once for all of them."""
-    more = f", and {len(lines) - 1} more lines" if len(lines) > 1 else ""
-    return Problem(
-        f"a comma follows the object{more}",
-        where=f"{place}:{lines[0]}",
-        allowed="one JSON object a line, and nothing after it",
-        fix="take the commas away, or put the rows into a list: [ before them, ] after",
-    )
 
 
 def read_json(file: RowFile) -> Iterator[PlacedRow]:
@@ -75,7 +70,7 @@ def read_json(file: RowFile) -> Iterator[PlacedRow]:
         DataError: for text that is not JSON (with its line), or not such a list.
     """
     faults = Faults(file.place, file.bad)
-    with _text(file) as stream:
+    with text_of(file) as stream:
         text = stream.read()
     place, items = _items(_parse(text, place=file.place), file.place) if text.strip() else ("", [])
     del text
@@ -91,15 +86,6 @@ def read_json(file: RowFile) -> Iterator[PlacedRow]:
         if not faults.count:
             yield where, columns
     faults.done(rows=len(items), fix="write a list of objects, one a row")
-
-
-def _text(file: RowFile) -> AbstractContextManager[IO[str]]:
-    return reading_text(
-        file.path,
-        encoding=file.encoding,
-        place=file.place,
-        keep_bad_bytes=file.bad is not None,
-    )
 
 
 def _check_bytes(text: str, file: RowFile, *, where: str) -> None:
@@ -121,8 +107,11 @@ def _parse(text: str, *, place: str, line: int = 0) -> object:
         value: object = json.loads(text, object_pairs_hook=_without_doubles)
         _check_surrogates(value, text)
     except json.JSONDecodeError as error:
+        end, column = len(text.rstrip()), error.colno
+        if error.pos >= end:  # text that ends too soon did so at its end, not in a next line
+            column = end - text.rfind("\n", 0, end)
         raise DataError(
-            f"this is not valid JSON: {error.msg}, at column {_column(error)}",
+            f"this is not valid JSON: {error.msg}, at column {column}",
             where=f"{place}:{line or error.lineno}",
             found=excerpt(text, at=error.pos),
             fix=_json_fix(error),
@@ -132,12 +121,6 @@ def _parse(text: str, *, place: str, line: int = 0) -> object:
     except (ValueError, RecursionError) as error:
         raise DataError(f"this JSON cannot be used: {error}", where=where) from error
     return value
-
-
-def _column(error: json.JSONDecodeError) -> int:
-    """Where the JSON went wrong; text that ends too soon did so at its end, not in a next line."""
-    end = len(error.doc.rstrip())
-    return error.colno if error.pos < end else end - error.doc.rfind("\n", 0, end)
 
 
 def _json_fix(error: json.JSONDecodeError) -> str:
@@ -176,8 +159,9 @@ def _items(value: object, place: str) -> tuple[str, Sequence[object]]:
     """The list of rows, and what to call it."""
     if isinstance(value, list):
         return place, value
-    keys: list[str] = []
+    keys, found = list[str](), excerpt(json.dumps(value, ensure_ascii=False))
     if isinstance(value, dict):
+        found = f"an object with the keys {', '.join(list(value)[:8])}" if value else "{}"
         table = _table(value, place)
         if table is not None:
             return place, table
@@ -191,7 +175,7 @@ def _items(value: object, place: str) -> tuple[str, Sequence[object]]:
     raise DataError(
         "this is not a list of objects, one a row",
         where=place,
-        found=_described(value),
+        found=found,
         allowed='[{"text": "...", "label": "..."}, ...], or an object with one such list',
         fix=f"keep one of the lists {', '.join(keys)}" if keys else "",
     )
@@ -234,9 +218,3 @@ def _is_index(names: Sequence[str]) -> bool:
 
 def _are(items: Sequence[object], kind: type) -> bool:
     return bool(items) and all(isinstance(item, kind) for item in items)
-
-
-def _described(value: object) -> str:
-    if isinstance(value, dict):
-        return f"an object with the keys {', '.join(list(value)[:8])}" if value else "{}"
-    return excerpt(json.dumps(value, ensure_ascii=False))

@@ -21,10 +21,11 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
+from instil.data.readers.rowfile import RowFile
 from instil.data.sources.limits import LINE, UNPACKED, line_bytes, too_much, unpacked_bytes
 from instil.errors import DataError, nearest
 
@@ -66,10 +67,10 @@ def reading(path: Path, *, place: str) -> Iterator[IO[bytes]]:
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise _damaged(place, error) from error
     except OSError as error:
-        # bz2 reports damage as an OSError without an error number.
-        raise (
-            _damaged(place, error) if error.errno is None else _unreadable(place, error)
-        ) from error
+        if error.errno is None:  # as bz2 reports damage
+            raise _damaged(place, error) from error
+        what = f"the file cannot be read: {error.strerror}"
+        raise DataError(what, where=place) from error
 
 
 @contextmanager
@@ -97,18 +98,26 @@ def reading_text(
     codecs_allowed = [_codec(name.strip(), place=place) for name in encoding.split(",")]
     codec = _fitting(path, codecs_allowed, place=place)
     try:
+        errors = "surrogateescape" if keep_bad_bytes else "strict"
         with (
             reading(path, place=place) as file,
-            io.TextIOWrapper(
-                file,
-                codec,
-                errors="surrogateescape" if keep_bad_bytes else "strict",
-                newline=newline,
-            ) as text,
+            io.TextIOWrapper(file, codec, errors, newline) as text,
         ):
             yield text
     except UnicodeError as error:
         raise _undecodable(path, codec, place=place) from error
+
+
+def text_of(file: RowFile, *, newline: str | None = None) -> AbstractContextManager[IO[str]]:
+    """Open the text of a file of rows; raises as `reading_text`."""
+    keep = file.bad is not None
+    return reading_text(
+        file.path,
+        encoding=file.encoding,
+        place=file.place,
+        newline=newline,
+        keep_bad_bytes=keep,
+    )
 
 
 class _Unpacked(io.RawIOBase):
@@ -209,16 +218,12 @@ def _undecodable(path: Path, codec: str, *, place: str) -> DataError:
     name = "UTF-8" if codec.startswith("utf-8") else codec
     offset = 0
     with reading(path, place=place) as file:
-        start = file.read(4)
-        mark = next((m for m in _MARKS if start.startswith(m)), b"")
+        begin = file.read(1 << 16)
+        mark = next((m for m in _MARKS if begin.startswith(m)), b"")
         if mark:
-            return DataError(
-                f"this is not {name}: it begins with the mark of {_MARKS[mark]}",
-                where=f"{place}:1",
-                fix=f"encoding: {_MARKS[mark]}",
-            )
-        file.seek(0)
-        if b"\0" in file.read(1 << 16):
+            what = f"this is not {name}: it begins with the mark of {_MARKS[mark]}"
+            return DataError(what, where=f"{place}:1", fix=f"encoding: {_MARKS[mark]}")
+        if b"\0" in begin:
             return DataError(
                 "this is not a text file: it has bytes of value 0",
                 where=place,
@@ -253,7 +258,3 @@ def _damaged(place: str, error: Exception) -> DataError:
     return DataError(
         f"the compressed file is damaged: {error}", where=place, fix="get the file again"
     )
-
-
-def _unreadable(place: str, error: OSError) -> DataError:
-    return DataError(f"the file cannot be read: {error.strerror}", where=place)
