@@ -187,38 +187,43 @@ def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
     text = _pick_text(table, wishes)
     target = _pick_target(table, wishes, text=text.column)
     kind = _kind(table, target, wishes)
-    if wishes.label_names and kind in (Kind.FREE_TEXT, Kind.WRITTEN):
-        raise DataError(_no_label(table, target.column, kind=kind))
-    group = _pick_group(table, wishes, text=text.column, target=target.column)
-    field = _free_name(table, _FIELDS[kind])
-    labels = _labels(kind, target.column, field=field, given=wishes.label_names)
+    named = kind not in (Kind.FREE_TEXT, Kind.WRITTEN)
+    if wishes.label_names and not named:
+        raise DataError(
+            f"{target.column.name!r} is {kind}, whose values have no words",
+            where=f"{table.file}: --label-names",
+            fix="name the column of the label: --label COLUMN",
+        )
+    group = None
+    if wishes.group and wishes.group != NO_GROUP:
+        group = Pick(table.columns[wishes.group], "as you say")
+    elif not wishes.group:
+        others = table.others(text.column.name, target.column.name)
+        group = guess_group(list(others), rows=table.rows)
+    field, labels = _free_name(table, _FIELDS[kind]), None
+    if named:
+        labels = _labels(kind, target.column, field=field, given=wishes.label_names)
     if labels and kind is Kind.RATING and not all(map(NUMBER.fullmatch, labels.choices)):
         kind = Kind.CLASSES
     guess = _guess(
         table, kind=kind, text=text, target=target, group=group, labels=labels, field=field
     )
-    if guess.rows < FEWEST_ROWS:
-        raise DataError(_too_few(table, guess))
-    return guess
-
-
-def _too_few(table: Table, guess: Guess) -> Problem:
-    """Say that too few rows can be used, and what is wrong with the others."""
+    if guess.rows >= FEWEST_ROWS:
+        return guess
     why = [f"{r}: {rows_of(table.notes[r])}" for r in UNUSABLE.values() if table.notes[r]]
     left_out = [warning for warning in guess.warnings if "left out" in warning]
-    return Problem(
-        f"there is too little to learn: {guess.rows} of {rows_of(table.rows)} can be used"
-        if guess.rows
-        else f"there is nothing to learn: none of {rows_of(table.rows)} can be used",
+    what = f"there is nothing to learn: none of {rows_of(table.rows)} can be used"
+    if guess.rows:
+        what = f"there is too little to learn: {guess.rows} of {rows_of(table.rows)} can be used"
+    fix = "join answers that follow one another to one turn, or put the question between them"
+    raise DataError(
+        what,
         where=table.file,
         found="; ".join(why or left_out),
         allowed=f"at least {FEWEST_ROWS} rows with a question and its answer; a few hundred to "
         "learn something",
-        fix=_ONE_ANSWER if table.notes[UNUSABLE["follows"]] else "",
+        fix=fix if table.notes[UNUSABLE["follows"]] else "",
     )
-
-
-_ONE_ANSWER = "join answers that follow one another to one turn, or put the question between them"
 
 
 def _holds_tools(value: object) -> bool:
@@ -340,31 +345,13 @@ def _kind(table: Table, target: Pick, wishes: Wishes) -> Kind:
     )
 
 
-def _labels(kind: Kind, column: Column, *, field: str, given: Mapping[str, str]) -> Labels | None:
+def _labels(kind: Kind, column: Column, *, field: str, given: Mapping[str, str]) -> Labels:
     """Turn the column's values into choices, and put words in their place."""
-    if kind in (Kind.FREE_TEXT, Kind.WRITTEN):
-        return None
     if kind is Kind.RATING:
         labels = rating_labels(column, field=field)
     else:
         labels = class_labels(column, field=field, as_text=is_code(column))
     return give_words(labels, name=column.name, codes=is_code(column), kind=kind, given=given)
-
-
-def _no_label(table: Table, column: Column, *, kind: Kind) -> Problem:
-    return Problem(
-        f"{column.name!r} is {kind}, whose values have no words",
-        where=f"{table.file}: --label-names",
-        fix="name the column of the label: --label COLUMN",
-    )
-
-
-def _pick_group(table: Table, wishes: Wishes, *, text: Column, target: Column) -> Pick | None:
-    if wishes.group == NO_GROUP:
-        return None
-    if wishes.group:
-        return Pick(table.columns[wishes.group], "as you say")
-    return guess_group(list(table.others(text.name, target.name)), rows=table.rows)
 
 
 def _guess(
@@ -384,7 +371,12 @@ def _guess(
         fields[_free_name(table, "system_prompt")] = 'system | default("", true)'
     text_name = _free_name(table, "input_text")
     lost = sum(labels.left_out.values()) if labels else 0
-    _check_names(table, text, target, group)
+    picks = (text, target, group)
+    hidden = [p.column.name for p in picks if p and spelt(p.column.name).startswith("row[")]
+    if "row" in table.columns and hidden:
+        what = f"the column 'row' hides the way to {hidden[0]!r}, which is row[...] in a template"
+        fix = "call the column 'row' something else"
+        raise DataError(what, where=table.file, fix=fix)
     return Guess(
         kind=kind,
         shape=table.shape,
@@ -428,17 +420,6 @@ def _alias(column: Column, *, mend: bool = False) -> str:
     if column.absent:
         return f'{spelt(column.name)} | default("")'
     return spelt(column.name) if column.name == "choices" else ""
-
-
-def _check_names(table: Table, *picks: Pick | None) -> None:
-    """Raise where a column called `row` hides the way to a column that has no plain name."""
-    hidden = [p.column.name for p in picks if p and spelt(p.column.name).startswith("row[")]
-    if "row" in table.columns and hidden:
-        raise DataError(
-            f"the column 'row' hides the way to {hidden[0]!r}, which is row[...] in a template",
-            where=table.file,
-            fix="call the column 'row' something else",
-        )
 
 
 def _free_name(table: Table, wanted: str) -> str:

@@ -30,7 +30,11 @@ def reasons(
     yield f"{table.file}: {table.rows} rows; columns {_some(table.columns)}"
     yield f"  text    {text.column.name} ({text.why})"
     yield from _mended(text.column)
-    yield from _unasked(table, text.column.name, target.column.name)
+    unread = unused_texts(table.columns.values(), used=(text.column.name, target.column.name))
+    if table.shape is Shape.PLAIN and unread:
+        listed = " and ".join(", ".join(unread).rsplit(", ", 1))
+        field = f"{{{{ {spelt(unread[0])} }}}}"
+        yield f"          not read: {listed}; to ask with it: {field} in a prompt"
     if table.has_system:
         yield f"  system  system (in {rows_of(table.columns['system'].filled)})"
     for use, name in (("tools", table.tools), ("calls", table.calls)):
@@ -102,15 +106,6 @@ def _mended(column: Column) -> Iterator[str]:
         yield f"          HTML in {rows_of(column.tags)}: read through `strip_tags`"
     elif "unescape" in filters:
         yield f"          HTML entities in {rows_of(column.entities)}: read through `unescape`"
-
-
-def _unasked(table: Table, text: str, target: str) -> Iterator[str]:
-    """Tell of texts that the model would not get to read."""
-    others = unused_texts(table.columns.values(), used=(text, target))
-    if table.shape is Shape.PLAIN and others:
-        listed = " and ".join(", ".join(others).rsplit(", ", 1))
-        field = f"{{{{ {spelt(others[0])} }}}}"
-        yield f"          not read: {listed}; to ask with it: {field} in a prompt"
 
 
 def rows_of(count: int) -> str:

@@ -175,8 +175,8 @@ _PLACES = (
 
 
 def _constraints(draw: random.Random) -> Columns:
-    request, kind, answer, conditions = draw.choice(_REQUESTS)(draw)
-    return {"request": request, "kind": kind, "answer": answer, "conditions": conditions}
+    names = ("request", "kind", "answer", "conditions")
+    return dict(zip(names, draw.choice(_REQUESTS)(draw), strict=True))
 
 
 _Request = tuple[str, str, str, list[str]]

@@ -70,10 +70,15 @@ def load_task(ref: str) -> Task:
     path = Path(ref)
     named = ref.startswith("hub/") or not re.search(r"[/\\]|\.ya?ml$", ref)
     if not path.is_file() and named and not ref.endswith((".yaml", ".yml")):
-        raise TaskError(_unknown_task(ref))
-    return parse_task(
-        read_text(path, error=TaskError), where=str(path), folder=path.absolute().parent
-    )
+        known = (*library(), *hub_library())
+        raise TaskError(
+            f"there is no library task {ref!r}",
+            allowed=", ".join(known),
+            nearest=nearest(ref, known),
+            fix="for a task file of your own give its path, ending in .yaml",
+        )
+    text = read_text(path, error=TaskError)
+    return parse_task(text, where=str(path), folder=path.absolute().parent)
 
 
 @cache
@@ -164,13 +169,10 @@ def _taken(
     try:
         return read_collection(form.model_copy(update={"from_": str(path)}), _question(task))
     except TaskError as error:
-        place = file.place(loc)
-        raise TaskError(
-            *(
-                replace(p, where=f"{place} ({p.where})" if p.where else place)
-                for p in error.problems
-            )
-        ) from None
+        place, problems = file.place(loc), error.problems
+        places = [f"{place} ({p.where})" if p.where else place for p in problems]
+        told = (replace(p, where=w) for p, w in zip(problems, places, strict=True))
+        raise TaskError(*told) from None
 
 
 def find_template(task: Task, id: str) -> Template:
@@ -179,26 +181,12 @@ def find_template(task: Task, id: str) -> Template:
         if template.id == id:
             return template
     ids = [template.id for template in task.templates]
-    problem = Problem(
-        f"task {task.id!r} has no template {id!r}",
-        allowed=", ".join(ids),
-        nearest=nearest(id, ids),
-    )
-    raise TaskError(problem)
+    what = f"task {task.id!r} has no template {id!r}"
+    raise TaskError(what, allowed=", ".join(ids), nearest=nearest(id, ids))
 
 
 def _folder() -> resources.abc.Traversable:
     return resources.files("instil.library")
-
-
-def _unknown_task(ref: str) -> Problem:
-    known = (*library(), *hub_library())
-    return Problem(
-        f"there is no library task {ref!r}",
-        allowed=", ".join(known),
-        nearest=nearest(ref, known),
-        fix="for a task file of your own give its path, ending in .yaml",
-    )
 
 
 def _task(form: TaskForm, templates: Sequence[Template], *, folder: Path | None) -> Task:
@@ -316,18 +304,11 @@ def _field_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     for name, source in task.fields.items():
         yield from _expression_problems(source, known if columns else None, file, ("fields", name))
         known.add(name)
-    for key, source in (("where", task.where), ("row_id", task.row_id), ("group", task.group)):
-        if source:
+    for key in ("where", "row_id", "group"):
+        if source := getattr(task, key):
             yield from _expression_problems(source, known if columns else None, file, (key,))
-    for key, name in (
-        ("text", task.text),
-        ("target", task.target),
-        ("references", task.references),
-        ("history", task.history),
-        ("tools", task.tools),
-        ("calls", task.calls),
-        ("checks", task.checks),
-    ):
+    for key in ("text", "target", "references", "history", "tools", "calls", "checks"):
+        name = getattr(task, key)
         if columns and name and name not in known:
             yield _unknown(name, known, file.place((key,)))
 

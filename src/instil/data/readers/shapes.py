@@ -40,6 +40,7 @@ A row of words with their tags (BIO, IOB, IOBES or bare types) gets its names in
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -289,7 +290,8 @@ def _conversation(columns: Mapping[str, object]) -> dict[str, list[dict[str, obj
     for name in _COLUMNS:
         turns = columns.get(name)
         if isinstance(turns, str) and turns.lstrip().startswith("["):
-            turns = _parsed(turns)
+            with contextlib.suppress(ValueError):
+                turns = json.loads(turns)
         if _is_turns(turns):
             return {name: turns}
     halves = {"prompt": columns.get("prompt"), "completion": columns.get("completion")}
@@ -301,13 +303,6 @@ def _conversation(columns: Mapping[str, object]) -> dict[str, list[dict[str, obj
         for name, half in halves.items()
     }
     return {name: turns for name, turns in found.items() if _is_turns(turns)}
-
-
-def _parsed(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
 
 
 def _is_turns(value: object) -> TypeGuard[list[dict[str, object]]]:

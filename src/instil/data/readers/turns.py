@@ -21,7 +21,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from instil.errors import DataError, Problem, nearest
+from instil.errors import DataError, nearest
 from instil.types import Message, ToolCall
 
 ROLES = {
@@ -81,7 +81,14 @@ def read_turn(
     speaker = str(turn.get(keys.speaker)).lower()
     role = ROLES.get(speaker)
     if role is None:
-        raise DataError(_unknown_speaker(turn, keys.speaker, where=where))
+        name, key = str(turn.get(keys.speaker, "")), keys.speaker
+        raise DataError(
+            "unknown speaker" if key in turn else f"this turn does not say {key!r}",
+            where=where,
+            found=name,
+            allowed=", ".join(ROLES),
+            nearest=nearest(name, ROLES),
+        )
     if speaker in CALLERS and not (turn.get("tool_calls") or turn.get("function_call")):
         spelt = _json(turn.get(keys.text), "this call", where=where)
         calls = read_calls(spelt if isinstance(spelt, list) else [spelt], where=where)
@@ -89,12 +96,21 @@ def read_turn(
     else:
         calls = _calls(turn, role=role, where=where, called=called)
         text = _content(turn, keys.text, role=role, calls=bool(calls), where=where)
+    weight = turn.get("weight") if role == "assistant" else None
+    if weight not in (None, 0, 1):
+        raise DataError(
+            "an answer has a weight that cannot be taken",
+            where=where,
+            found=repr(weight)[:80],
+            allowed="1 (trained on, as without it) or 0 (read and not trained on)",
+        )
+    name = str(turn.get("name") or called.get(str(turn.get("tool_call_id")), ""))
     return Message(
         role,
         text,
         tool_calls=calls,
-        name=_function_name(turn, called) if role == "tool" else "",
-        trained=role != "assistant" or _is_trained(turn, where=where),
+        name=name if role == "tool" else "",
+        trained=weight is None or bool(weight),
     )
 
 
@@ -207,25 +223,6 @@ def _calls(
     return calls
 
 
-def _function_name(turn: Mapping[str, object], called: Mapping[str, str]) -> str:
-    """The function that a tool's turn answers for; empty where the data does not say."""
-    return str(turn.get("name") or called.get(str(turn.get("tool_call_id")), ""))
-
-
-def _is_trained(turn: Mapping[str, object], *, where: str) -> bool:
-    weight = turn.get("weight")
-    if weight is None:
-        return True
-    if weight not in (0, 1):
-        raise DataError(
-            "an answer has a weight that cannot be taken",
-            where=where,
-            found=repr(weight)[:80],
-            allowed="1 (trained on, as without it) or 0 (read and not trained on)",
-        )
-    return bool(weight)
-
-
 def _content(turn: Mapping[str, object], key: str, *, role: str, calls: bool, where: str) -> str:
     """A turn's text: a text, or a list of parts `{type: text, text: ...}`."""
     content = turn.get(key)
@@ -235,7 +232,10 @@ def _content(turn: Mapping[str, object], key: str, *, role: str, calls: bool, wh
         return "\n".join(str(part["text"]) for part in content)
     if content is None and (calls or (key in turn and role != "user")):
         return ""
-    if role == "tool" and isinstance(content, Mapping | list) and not _has_type(content):
+    # A list of parts with a type, an image among them, is not a tool's own answer.
+    parts = content if isinstance(content, list) else []
+    typed = any(isinstance(part, Mapping) and "type" in part for part in parts)
+    if role == "tool" and isinstance(content, Mapping | list) and not typed:
         return _dump(content)
     raise DataError(
         f"this turn has no text under {key!r}",
@@ -251,12 +251,6 @@ def _is_text(part: object) -> bool:
     if not isinstance(part, Mapping) or not isinstance(part.get("text"), str):
         return False
     return str(part.get("type") or "text").endswith("text")
-
-
-def _has_type(content: object) -> bool:
-    """Whether a list is one of parts with a type, an image among them, not a tool's own answer."""
-    parts = content if isinstance(content, list) else []
-    return any(isinstance(part, Mapping) and "type" in part for part in parts)
 
 
 def _schema(tool: object) -> dict[str, object] | None:
@@ -280,14 +274,3 @@ def _json(text: object, what: str, *, where: str) -> object:
 
 def _dump(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _unknown_speaker(turn: Mapping[str, object], key: str, *, where: str) -> Problem:
-    name = str(turn.get(key, ""))
-    return Problem(
-        "unknown speaker" if key in turn else f"this turn does not say {key!r}",
-        where=where,
-        found=name,
-        allowed=", ".join(ROLES),
-        nearest=nearest(name, ROLES),
-    )

@@ -245,7 +245,11 @@ class _Fit:
             if their in used and _FIELD.fullmatch(their)
         ]
         if self.answer in used and self._takes_number(source):
-            lines.append("{% set " + self.answer + " = " + self._number() + " %}")
+            labels = json.dumps(self.labels, ensure_ascii=False)
+            number = f"{labels}.index({self.answer} | string)"
+            if _whole(self.labels) and not self.told:
+                number = f"{self.answer} | int"
+            lines.append("{% set " + self.answer + " = " + number + " %}")
         if ANSWERS in used and self.wording.answers:
             lines.append(
                 "{% set _all %}" + self.wording.answers + "{% endset %}"
@@ -260,13 +264,6 @@ class _Fit:
         name = re.escape(self.answer)
         uses = rf"\[[\s\d+-]*\b{name}\b|\b{name}\b\s*[=!<>]=?\s*-?\d|\b{name}\b\s*[+-]\s*\d"
         return re.search(uses, source + self.wording.answers) is not None
-
-    def _number(self) -> str:
-        """Return the label as the number that the collection gives it, in Jinja2."""
-        if _whole(self.labels) and not self.told:
-            return f"{self.answer} | int"
-        labels = json.dumps(self.labels, ensure_ascii=False)
-        return f"{labels}.index({self.answer} | string)"
 
 
 def field_source(name: str) -> str:
