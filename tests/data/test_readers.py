@@ -26,8 +26,13 @@ TABLE = pyarrow.Table.from_pylist(ROWS)
 CSV = "text,label\ngood,1\nbad,0\n"
 
 
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 def read(uri: str, base: Path, **spec):
-    return list(read_table(SourceSpec(uri, **spec), base=base))
+    return list(read_table(SourceSpec(uri, **spec)))
 
 
 def problem(uri: str, base: Path, **spec):
@@ -39,7 +44,7 @@ def problem(uri: str, base: Path, **spec):
 def skipped(uri: str, base: Path, **spec) -> tuple[list, list[str]]:
     bad = BadRows()
     source = SourceSpec(uri, on_bad_row=OnBadRow.SKIP, **spec)
-    return [columns for _, columns in read_table(source, base=base, bad=bad)], bad.found
+    return [columns for _, columns in read_table(source, bad=bad)], bad.found
 
 
 # ---- arrow

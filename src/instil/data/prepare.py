@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from instil.data.audit import label_counts, normalise, read_text, remove_duplicates
 from instil.data.readers.shapes import UNTRAINED
@@ -96,9 +95,7 @@ def prepare(
         seed=seed,
         train_seed=train_seed,
     )
-    split = remove_duplicates(
-        split, loaded.rows, text=partial(read_text, task), threshold=near_duplicates
-    )
+    split = remove_duplicates(split, loaded.rows, task=task, threshold=near_duplicates)
     untrained = {what: count for what, count in loaded.notes.items() if what in UNTRAINED}
     notes = {what: count for what, count in loaded.notes.items() if what not in UNTRAINED}
     split = replace(split, skipped={**loaded.skipped, **untrained}, bad_rows=loaded.bad)

@@ -46,13 +46,12 @@ Parts = dict[str, dict[str, list[str]]]
 """Configuration -> part -> the paths of its files."""
 
 
-def hub_files(uri: str, *, base: Path) -> list[tuple[str, Path]]:
+def hub_files(uri: str) -> list[tuple[str, Path]]:
     """Find the files that hold the rows, fetching them where they are not on this machine.
 
     Args:
         uri: `hub:owner/name[@revision][?config=..&split=..]`, or `hub:./folder[?..]` for a local
             copy; split may join several parts by `+`.
-        base: The folder that the relative path of a local copy starts from.
 
     Returns:
         (what to call the file in messages, the file), in the order of the names.
@@ -64,7 +63,7 @@ def hub_files(uri: str, *, base: Path) -> list[tuple[str, Path]]:
     path, _, options = uri.removeprefix(HUB).partition("?")
     if not is_local_copy(uri):
         return _from_hub(parse_hub(uri))
-    folder = base / Path(path).expanduser()
+    folder = Path(path).expanduser()
     if not folder.is_dir():
         raise DataError("there is no such folder", where=str(folder))
     # The options are checked like any other's.

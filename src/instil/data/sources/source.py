@@ -37,11 +37,7 @@ _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 def read_table(
-    source: SourceSpec,
-    *,
-    base: Path | None = None,
-    bad: BadRows | None = None,
-    notes: Counter[str] | None = None,
+    source: SourceSpec, *, bad: BadRows | None = None, notes: Counter[str] | None = None
 ) -> Iterator[PlacedRow]:
     """Read the rows of a source, one by one.
 
@@ -51,7 +47,6 @@ def read_table(
 
     Args:
         source: Where the rows come from and how they are read.
-        base: The folder that a relative path starts at; by default the working directory.
         bad: Takes up the rows that cannot be used, under `on_bad_row: skip`.
         notes: Takes up what of conversations is read otherwise than written: what -> rows.
 
@@ -68,7 +63,7 @@ def read_table(
         bad = None
     elif bad is None:
         bad = BadRows()
-    files = [_checked(file, source, bad) for file in _located(source, base or Path())]
+    files = [_checked(file, source, bad) for file in _located(source)]
     rows = chain.from_iterable(READERS[file.format].read(file) for file in files)
     return _shaped(rows, Faults(source.uri, bad), notes=notes)
 
@@ -95,19 +90,19 @@ def _checked(file: RowFile, source: SourceSpec, bad: BadRows | None) -> RowFile:
     return replace(file, format=name, query=query, encoding=encoding, columns=columns, bad=bad)
 
 
-def _located(source: SourceSpec, base: Path) -> list[RowFile]:
+def _located(source: SourceSpec) -> list[RowFile]:
     """The files (or the folder) of a source, in order."""
     uri = source.uri
     if is_package(uri):
         path = fetch_member(uri, sha256=source.sha256, filename=source.filename)
         return [_unpacked(path, (), place=path.name)]
     if uri.startswith(HUB):
-        return [_unpacked(file, (), place=place) for place, file in hub_files(uri, base=base)]
+        return [_unpacked(file, (), place=place) for place, file in hub_files(uri)]
     if uri.startswith(SQLITE):
         name, query = parse_sqlite(uri)
-        return [RowFile(_existing(name, base), name, format="sqlite", query=query)]
+        return [RowFile(_existing(name), name, format="sqlite", query=query)]
     name, *members = uri.split(MEMBER)
-    path = _existing(name, base)
+    path = _existing(name)
     if len(members) == 1 and name.lower().endswith(SHEETS):
         return [RowFile(path, name, format="spreadsheet", query=members[0])]
     return [_unpacked(path, members, place=name)]
@@ -122,13 +117,13 @@ def _unpacked(path: Path, members: Sequence[str], *, place: str) -> RowFile:
     return RowFile(found, f"{place}{MEMBER}{inner}")
 
 
-def _existing(uri: str, base: Path) -> Path:
+def _existing(uri: str) -> Path:
     """The local file or folder of this name."""
     if "\0" in uri:
         raise DataError("the path has a zero byte in it", where=uri)
     if not uri.strip():
         raise DataError("the source has an empty path", fix="set `uri:`")
-    path = base / Path(uri).expanduser()
+    path = Path(uri).expanduser()
     if not path.exists():
         siblings = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
         near = nearest(path.name, siblings)
