@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from instil.data.columns import LONGEST_VALUE, NUMBER, Column, count_columns
+from instil.data.columns import LONGEST_VALUE, MISSING, NUMBER, Column, count_columns
 from instil.data.readers.rowfile import BadRows
 from instil.data.readers.shapes import CALLS, TOOL_COLUMNS, UNUSABLE, Shape, recognise
 from instil.data.readers.turns import read_tools
@@ -34,9 +34,10 @@ from instil.init.guesses import (
     is_named_label,
     is_rating,
     mending,
+    personal_data,
+    unused_texts,
 )
-from instil.init.labels import Labels, class_labels, rating_labels, tokens
-from instil.init.telling import reasons, rows_of, warnings
+from instil.init.labels import Labels, class_labels, listable, rating_labels, tokens
 from instil.init.words import give_words
 from instil.tasks.template import spelt
 from instil.types import SourceSpec
@@ -49,6 +50,7 @@ LONGEST_ANSWER = 80
 """Characters of an answer that is taken for a label without being named like one."""
 MOST_SCORED = 4000
 """Tokens of all labels together, as estimated; more are generated and matched, not each scored."""
+_SHOWN = 8  # names that a line lists
 NO_GROUP = "none"
 """What `--group` takes for no group at all."""
 
@@ -210,11 +212,11 @@ def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
     )
     if guess.rows >= FEWEST_ROWS:
         return guess
-    why = [f"{r}: {rows_of(table.notes[r])}" for r in UNUSABLE.values() if table.notes[r]]
+    why = [f"{r}: {_rows(table.notes[r])}" for r in UNUSABLE.values() if table.notes[r]]
     left_out = [warning for warning in guess.warnings if "left out" in warning]
-    what = f"there is nothing to learn: none of {rows_of(table.rows)} can be used"
+    what = f"there is nothing to learn: none of {_rows(table.rows)} can be used"
     if guess.rows:
-        what = f"there is too little to learn: {guess.rows} of {rows_of(table.rows)} can be used"
+        what = f"there is too little to learn: {guess.rows} of {_rows(table.rows)} can be used"
     fix = "join answers that follow one another to one turn, or put the question between them"
     raise DataError(
         what,
@@ -394,8 +396,8 @@ def _guess(
         labels=labels,
         columns=tuple(table.columns),
         rows=min(target.column.filled - lost, text.column.filled),
-        reasons=tuple(reasons(table, kind, text, target, group, labels)),
-        warnings=tuple(warnings(table, kind, text, target, labels)),
+        reasons=tuple(_reasons(table, kind, text, target, group, labels)),
+        warnings=tuple(_warnings(table, kind, text, target, labels)),
     )
 
 
@@ -426,3 +428,104 @@ def _free_name(table: Table, wanted: str) -> str:
     """Return a name for a derived field that no column has."""
     names = (wanted, f"{wanted}_value", *(f"{wanted}_{number}" for number in range(2, 1000)))
     return next(name for name in names if name not in table.columns)
+
+
+def _reasons(
+    table: Table,
+    kind: Kind,
+    text: Pick,
+    target: Pick,
+    group: Pick | None,
+    labels: Labels | None,
+) -> Iterator[str]:
+    """Say what was taken for what, and why."""
+    yield f"{table.file}: {table.rows} rows; columns {_some(table.columns)}"
+    yield f"  text    {text.column.name} ({text.why})"
+    yield from _mended(text.column)
+    unread = unused_texts(table.columns.values(), used=(text.column.name, target.column.name))
+    if table.shape is Shape.PLAIN and unread:
+        listed = " and ".join(", ".join(unread).rsplit(", ", 1))
+        field = f"{{{{ {spelt(unread[0])} }}}}"
+        yield f"          not read: {listed}; to ask with it: {field} in a prompt"
+    if table.has_system:
+        yield f"  system  system (in {_rows(table.columns['system'].filled)})"
+    for use, name in (("tools", table.tools), ("calls", table.calls)):
+        if name:
+            yield f"  {use}   {name} (in {_rows(table.columns[name].filled)})"
+    values = f": {_some(labels.choices)}" if labels else ""
+    yield f"  answer  {target.column.name}, {kind} ({target.why}){values}"
+    if target.others:
+        others = _some(target.others)
+        yield f"          it could also be {others}: --label or --target COLUMN, and a --name"
+    yield from (f"          {note}" for note in (labels.notes if labels else ()))
+    if kind is Kind.WRITTEN:
+        many = f"{len(target.column.values)} values in {_rows(target.column.filled)}"
+        yield f"          {many}, too many to choose among: the model writes the answer"
+    if labels and not listable(labels.choices):
+        yield (
+            f"          {len(labels.choices)} labels are too many to list in a prompt: the model "
+            "learns them from the rows"
+        )
+    if group is None:
+        yield "  group   none: every row stands for itself; --group COLUMN keeps rows together"
+    else:
+        yield f"  group   {group.column.name} ({group.why}): its rows stay on one side of the split"
+        if group.others:
+            yield f"          it could also be {', '.join(group.others)}: --group COLUMN"
+
+
+def _warnings(
+    table: Table, kind: Kind, text: Pick, target: Pick, labels: Labels | None
+) -> Iterator[str]:
+    """Say what the user should look at."""
+    empty = target.column.empty
+    if empty:
+        yield f"{_rows(empty)} without {target.column.name!r} left out"
+    if text.column.empty:
+        yield f"{_rows(text.column.empty)} without {text.column.name!r} left out"
+    values = (tuple(labels.words) or labels.choices) if labels else ()
+    for value, count in (labels.left_out if labels else {}).items():
+        if value.casefold() in MISSING:
+            why = "it stands for nothing"
+        elif any(map(NUMBER.fullmatch, values)) and not NUMBER.fullmatch(value):
+            why = "not a number"
+        else:
+            why = "too few to learn"
+        yield f"{_rows(count)} with {target.column.name!r} {value!r} left out: {why}"
+    if labels and len(labels.choices) < 2:
+        yield f"{target.column.name!r} has one value only: there is nothing to tell apart"
+    yield from (labels.warnings if labels else ())
+    if text.column.tags and not any("strip_tags" in line for line in _mended(text.column)):
+        tagged = _rows(text.column.tags)
+        yield f"{tagged} with HTML tags in {text.column.name!r}, left as they are"
+    yield from (f"{note}: {_rows(count)}" for note, count in table.notes.items())
+    if table.bad.found:
+        yield f"{_rows(len(table.bad.found))} skipped, such as {table.bad.found[0]}"
+    if table.talks:
+        named = (name for name in table.no_tools if name in table.columns)
+        yield from (f"the column {name!r} holds no JSON schemas: not used" for name in named)
+    for column in table.columns.values():
+        yield from personal_data(column, used=column in (text.column, target.column))
+
+
+def _mended(column: Column) -> Iterator[str]:
+    """Tell what is mended in the text as it is read."""
+    filters = mending(column)
+    if "mend_encoding" in filters:
+        count = _rows(column.mojibake)
+        yield f"          damaged encoding in {count}: read through `mend_encoding`"
+    if "strip_tags" in filters:
+        yield f"          HTML in {_rows(column.tags)}: read through `strip_tags`"
+    elif "unescape" in filters:
+        yield f"          HTML entities in {_rows(column.entities)}: read through `unescape`"
+
+
+def _rows(count: int) -> str:
+    """Write a number of rows: `1 row`, `2 rows`."""
+    return f"{count} row" if count == 1 else f"{count} rows"
+
+
+def _some(names: Mapping[str, object] | tuple[str, ...]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return ", ".join(listed[:_SHOWN]) + more

@@ -53,6 +53,7 @@ _PACKAGES, _SQLITE, _HUB, _MADE = ("pypi:", "npm:"), "sqlite:", "hub:", "made:"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = frozenset({"choices", "row", "range", "loop"})
+_STAND_IN = {"id": "taken", "prompt": ""}
 
 
 def load_task(ref: str) -> Task:
@@ -116,46 +117,30 @@ def parse_task(text: str, *, where: str, folder: Path | None) -> Task:
     data = dict(file.data)
     if isinstance(data.get("source"), str):
         data["source"] = {"uri": data["source"]}
-    own, foreign = _part_templates(data.get("templates"))
-    if foreign:
-        data["templates"] = [entry for _, entry in own]
-    places = [number for number, _ in own]
-    form = validate(
-        TaskForm, data, place=lambda loc: file.place(_original(loc, places)), error=TaskError
-    )
+    entries = data.get("templates")
+    if isinstance(entries, dict) and "from" in entries:
+        entries = [entries]
+    listed: list[object] = entries if isinstance(entries, list) else []
+    foreign = {n: e for n, e in enumerate(listed) if isinstance(e, dict) and "from" in e}
+    if foreign:  # each has a form of its own; until it is read a template stands in its place
+        data["templates"] = [_STAND_IN if n in foreign else e for n, e in enumerate(listed)]
+    form = validate(TaskForm, data, place=file.place, error=TaskError)
     if form.labels and not form.choices:
         form = form.model_copy(update={"choices": tuple(form.labels.values())})
-    located = [(n, _template(t, form)) for n, t in zip(places, form.templates, strict=True)]
-    for number, entry in foreign:
-        taken = _taken(entry, form, file, loc=("templates", number), folder=folder)
-        located += [(number, template) for template in taken]
-    located.sort(key=lambda item: item[0])
-    task = _task(form, [template for _, template in located], folder=folder)
-    numbers = [number for number, _ in located]
+    templates, numbers = list[Template](), list[int]()
+    for number, own in enumerate(form.templates):
+        taken = [_template(own, form)]
+        if number in foreign:
+            loc = ("templates", number)
+            taken = _taken(foreign[number], form, file, loc=loc, folder=folder)
+        templates += taken
+        numbers += [number] * len(taken)
+    task = _task(form, templates, folder=folder)
     problems = [*_source_problems(task, file), *_task_problems(task, file, numbers)]
     problems += [*_field_problems(task, file), *_template_problems(task, file, numbers)]
     if problems:
         raise TaskError(*problems)
     return task
-
-
-def _part_templates(
-    value: object,
-) -> tuple[list[tuple[int, object]], list[tuple[int, dict[str, object]]]]:
-    """Part the entries of `templates` into own ones and collections, each with its number."""
-    entries = [value] if isinstance(value, dict) and "from" in value else value
-    numbered = list(enumerate(entries)) if isinstance(entries, list) else []
-    foreign = [(n, e) for n, e in numbered if isinstance(e, dict) and "from" in e]
-    taken = {number for number, _ in foreign}
-    return [(n, e) for n, e in numbered if n not in taken], foreign
-
-
-def _original(loc: Loc, places: Sequence[int]) -> Loc:
-    """Turn the number of an own template into that of its entry in the file."""
-    match loc:
-        case ("templates", int(number), *rest) if number < len(places):
-            return ("templates", places[number], *rest)
-    return loc
 
 
 def _taken(

@@ -34,7 +34,7 @@ from instil.tasks.imports.flan import ANSWER, read_flan
 from instil.tasks.imports.natural_instructions import INPUT, OUTPUT, read_natural_instructions
 from instil.tasks.imports.promptsource import SEPARATOR, read_promptsource
 from instil.tasks.imports.wording import Wording
-from instil.tasks.template import names
+from instil.tasks.template import names, spelt
 from instil.types import Role, Template
 
 READERS: Mapping[str, Callable[..., list[Wording]]] = {
@@ -240,7 +240,7 @@ class _Fit:
             _names(self.wording.answers) if ANSWERS in _names(source) else set()
         )
         lines = [
-            "{% set " + their + " = " + field_source(our) + " %}"
+            "{% set " + their + " = " + spelt(our) + " %}"
             for their, our in self.ours.items()
             if their in used and _FIELD.fullmatch(their)
         ]
@@ -266,14 +266,9 @@ class _Fit:
         return re.search(uses, source + self.wording.answers) is not None
 
 
-def field_source(name: str) -> str:
-    """Return how a template names a field: `stars`, or `row["How many?"]`."""
-    return name if _FIELD.fullmatch(name) else f"row[{json.dumps(name)}]"
-
-
 def answer_target(question: Question, choices: Sequence[str]) -> str:
     """Write the target of an answer: the field itself, or the template's wording of it."""
-    name = field_source(question.target)
+    name = spelt(question.target)
     if tuple(choices) == tuple(question.choices):
         return f"{{{{ {name} }}}}"
     labels = json.dumps(question.choices, ensure_ascii=False)

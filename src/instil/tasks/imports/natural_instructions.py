@@ -5,7 +5,7 @@
      "Instances": [{"id": "task1-7", "input": "It broke.", "output": ["negative"]}]}
 
 The phrasings are those of the paper (section 4.2, as Tk-Instruct was trained): the definition
-alone, and the definition with one or two of the positive examples. `data.natural` reads the
+alone, and the definition with one or two of the positive examples. `data.readers.natural` reads the
 instances as rows with `input`, `output`, `outputs` and `id`.
 """
 
