@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
 from instil.data.readers.textfile import reading
 from instil.data.sources.limits import UNPACKED, too_much, unpacked_bytes
-from instil.errors import DataError, Problem, nearest
+from instil.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from python_calamine import CalamineWorkbook
@@ -43,11 +43,9 @@ def read_spreadsheet(file: RowFile) -> Iterator[PlacedRow]:
             lines = _sheet(workbook, file)
         except python_calamine.CalamineError as error:
             raise DataError(
-                Problem(
-                    f"this cannot be read as a spreadsheet: {excerpt(str(error), width=160)}",
-                    where=file.place,
-                    fix="open it in a spreadsheet program and save it anew, or as CSV",
-                )
+                f"this cannot be read as a spreadsheet: {excerpt(str(error), width=160)}",
+                where=file.place,
+                fix="open it in a spreadsheet program and save it anew, or as CSV",
             ) from error
     yield from _rows(file, lines)
 
@@ -70,17 +68,15 @@ def _sheet(workbook: CalamineWorkbook, file: RowFile) -> _Lines:
     if file.query:
         if file.query not in names:
             what, near = f"there is no sheet {file.query!r}", nearest(file.query, names)
-            raise DataError(Problem(what, file.place, allowed=", ".join(names), nearest=near))
+            raise DataError(what, where=file.place, allowed=", ".join(names), nearest=near)
         return _lines(workbook, file.query)
     sheets = {name: lines for name in names if len(lines := _lines(workbook, name)) > 1}
     if len(sheets) > 1:
         raise DataError(
-            Problem(
-                f"{len(sheets)} sheets have rows: say which one is meant",
-                where=file.place,
-                found=", ".join(sheets),
-                fix=f"{file.place}!/{next(iter(sheets))}",
-            )
+            f"{len(sheets)} sheets have rows: say which one is meant",
+            where=file.place,
+            found=", ".join(sheets),
+            fix=f"{file.place}!/{next(iter(sheets))}",
         )
     return next(iter(sheets.values()), ())
 
