@@ -109,9 +109,14 @@ def figure(value: float, metric: str) -> str:
 
 def interval(summary: Summary) -> str:
     """Return a mean with its 95 % interval: `81.5 % (77.1-85.2)`, with an en dash."""
+    return f"{figure(summary.mean, summary.metric)} ({ends(summary)})"
+
+
+def ends(summary: Summary) -> str:
+    """Return the ends of a mean's interval, without their unit: `77.1-85.2`, with an en dash."""
     unit = style(summary.metric).unit
     low, high = (fixed(end * scale(unit), _decimals(unit)) for end in (summary.low, summary.high))
-    return f"{figure(summary.mean, summary.metric)} ({low}{EN_DASH}{high})"
+    return f"{low}{EN_DASH}{high}"
 
 
 def change(comparison: Comparison) -> str:
@@ -192,6 +197,11 @@ def seconds(value: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(round(value / 60), 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def milliseconds(value: float) -> str:
+    """Return milliseconds in as many digits as count: `31`, `4.2`, `0.13`."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def moment(text: str) -> str:

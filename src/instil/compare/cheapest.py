@@ -28,10 +28,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from instil import format as fmt
 from instil.compare.verdict import (
-    CLASSIFIERS,
-    TUNED,
-    ZERO_SHOT,
     Outcome,
     could_show,
     duration,
@@ -43,7 +41,7 @@ from instil.compare.verdict import (
     signed,
     size_text,
 )
-from instil.results import Arm, TaskResult
+from instil.results import CLASSIFIERS, TUNED, ZERO_SHOT, Arm, TaskResult
 from instil.types import Comparison
 
 LEFT_OPEN = 0.2
@@ -228,9 +226,4 @@ def _costs(arm: Arm, beside: str) -> str:
     parts.append(f"stores {stored}{beside if costs.needs_model else ''}")
     if not costs.needs_model:
         parts.append("needs no language model")
-    return f"{', '.join(parts)} and answers in {milliseconds(costs.milliseconds)} ms"
-
-
-def milliseconds(value: float) -> str:
-    """Write milliseconds in as many digits as count: `31`, `4.2`, `0.13`."""
-    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+    return f"{', '.join(parts)} and answers in {fmt.milliseconds(costs.milliseconds)} ms"

@@ -21,18 +21,24 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from instil.evaluate.metrics import METRICS, NATS
-from instil.results import Arm, GuardResult, Learnt, TaskResult, TrainingSummary
+from instil.results import (
+    CLASSIFIERS,
+    PROMPTING,
+    TEXT,
+    TUNED,
+    ZERO_SHOT,
+    Arm,
+    GuardResult,
+    Learnt,
+    TaskResult,
+    TrainingSummary,
+)
 from instil.stats.intervals import Interval
 from instil.stats.paired import ALPHA, holm, interval_p
 from instil.types import Comparison
 
-TUNED, PROMPTING, ZERO_SHOT, TFIDF = "tuned", "prompting", "zero_shot", "tfidf"
 ALWAYS = "always"
 """Not an arm: always giving the commonest class of the training rows."""
-PROBE = "probe"
-CLASSIFIERS = {TFIDF: "TF-IDF with logistic regression", PROBE: "the linear probe"}
-"""Arms without prompts, as sentences call them."""
-TEXT = "general text"
 
 
 class Outcome(StrEnum):

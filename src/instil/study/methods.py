@@ -13,11 +13,10 @@ from pathlib import Path
 
 from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
-from instil.compare.verdict import PROMPTING, TUNED
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import Problem, RecipeError, nearest
 from instil.evaluate.metrics import NATS
-from instil.results import MEAN_SCORE, Arm, Costs
+from instil.results import MEAN_SCORE, PROMPTING, TUNED, Arm, Costs
 from instil.stages.directory import Run, load_summary
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work

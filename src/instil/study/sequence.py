@@ -13,13 +13,12 @@ from pathlib import Path
 from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
 from instil.compare.transfer import backward_transfer
-from instil.compare.verdict import TUNED
 from instil.config.recipe import Recipe, TaskUse, load_recipe
 from instil.data.mix import Pool, mix_counts
 from instil.data.prepare import TaskData
 from instil.errors import Problem, RecipeError
 from instil.evaluate.metrics import NATS
-from instil.results import MEAN_SCORE
+from instil.results import MEAN_SCORE, TUNED
 from instil.stages.directory import load_summary
 from instil.stages.training import mix_rules
 from instil.stages.untuned import prepare_all
