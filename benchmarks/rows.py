@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from instil.data.build import pick_exemplars, render_example, training_examples
+from instil.data.build import Asked, drawn_templates, pick_exemplars, render_all, render_example
 from instil.data.prepare import TaskData, prepare
 from instil.tasks.task import load_task
 from instil.types import Example, Message, Row, Template
@@ -59,8 +59,13 @@ def training_rows(path: Path, *, task: str, rows: int, templates: Sequence[str] 
     """One example a row."""
     data = load(task, train=rows, validation=20)
     chosen = wordings(data, templates)
-    draw = {"per_row": "one", "seed": 0, "epoch": 0}
-    examples = list(training_examples(data.task, data.train, chosen, **draw))
+    examples = list(
+        render_all(
+            Asked(data.task, template, row)
+            for row in data.train
+            for template in drawn_templates(row, chosen, per_row="one", seed=0, draw=0)
+        )
+    )
     assert len(examples) >= rows, f"{task} has {len(examples)} training rows, not {rows}"
     write(path, examples[:rows])
 

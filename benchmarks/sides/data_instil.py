@@ -19,7 +19,7 @@ from common import finish, peak_bytes
 from rows import load, repeated
 
 from instil.config.sections import Train
-from instil.data.build import training_examples
+from instil.data.build import Asked, drawn_templates, render_all
 from instil.encode.plan import plan_training
 from instil.model.load import ModelFolder, load_tokenizer
 from instil.types import Pack
@@ -31,13 +31,10 @@ def main(task: str, model: str, count: int) -> None:
     defaults, before = Train(), peak_bytes()
     began = time.perf_counter()
     planned = plan_training(
-        lambda epoch: training_examples(
-            data.task,
-            repeated(data.train, count=count, text=data.task.text),
-            data.templates,
-            per_row="one",
-            seed=0,
-            epoch=epoch,
+        lambda epoch: render_all(
+            Asked(data.task, template, row)
+            for row in repeated(data.train, count=count, text=data.task.text)
+            for template in drawn_templates(row, data.templates, per_row="one", seed=0, draw=epoch)
         ),
         chat,
         epochs=1,
