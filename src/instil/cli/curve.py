@@ -54,22 +54,21 @@ def curve(
 
 def _show(study: CurveStudy, folder: Path) -> None:
     from instil import format as fmt
-    from instil.cli.show import make_console, plain_table
+    from instil.cli.show import filled_table
+    from instil.cli.studying import show_study
     from instil.report.curve import curve_verdict
     from instil.report.parts import axis_name
 
-    table = plain_table(title=f"{', '.join(study.tasks)}: mean (95 % interval)")
-    table.add_column("rows", justify="right")
-    for title in (axis_name(study.metric), "seed by seed", "minus prompting", "training"):
-        table.add_column(title, justify="right")
-    for point in study.points:
-        seeds = ", ".join(fmt.figure(each, study.metric) for each in point.by_seed)
-        found = point.against_prompting
-        change = fmt.change_with_interval(found) if found else fmt.MISSING
-        figures = fmt.interval(point.score), seeds, change, fmt.seconds(point.seconds)
-        table.add_row(fmt.count(point.asked), *figures)
-    console = make_console()
-    console.print(table)
-    for sentence in curve_verdict(study):
-        console.print(sentence)
-    console.print(f"\nreport: {folder / 'report.html'}")
+    rows = [
+        (
+            fmt.count(point.asked),
+            fmt.interval(point.score),
+            ", ".join(fmt.figure(each, study.metric) for each in point.by_seed),
+            fmt.change_with_interval(point.against_prompting),
+            fmt.seconds(point.seconds),
+        )
+        for point in study.points
+    ]
+    titles = ("rows", axis_name(study.metric), "seed by seed", "minus prompting", "training")
+    title = f"{', '.join(study.tasks)}: mean (95 % interval)"
+    show_study([filled_table(title, titles, rows)], curve_verdict(study), folder=folder)

@@ -62,29 +62,18 @@ def methods(
 
 
 def _show(study: MethodsStudy, folder: Path) -> None:
-    from rich.text import Text
-
     from instil import format as fmt
-    from instil.cli.show import make_console, plain_table
-    from instil.report.methods_verdict import methods_verdict
+    from instil.cli.show import filled_table
+    from instil.cli.studying import show_study
+    from instil.report.methods import methods_verdict
     from instil.report.parts import axis_name
 
-    table = plain_table(title=f"{', '.join(study.tasks)}: mean (95 % interval)")
-    table.add_column("")
-    for title in (
-        axis_name(study.metric),
-        "general text, nats",
-        "guard, points",
-        "time",
-        "to store",
-    ):
-        table.add_column(title, justify="right")
+    rows = []
     for arm in study.arms:
         changed = [fmt.change_figure(c) if c else fmt.MISSING for c in (arm.text, arm.points)]
         costs = fmt.seconds(arm.costs.seconds), fmt.size(arm.costs.bytes_on_disk)
-        table.add_row(Text(arm.label), fmt.interval(arm.score), *changed, *costs)
-    console = make_console()
-    console.print(table)
-    for sentence in methods_verdict(study):
-        console.print(sentence)
-    console.print(f"\nreport: {folder / 'report.html'}")
+        rows.append((arm.label, fmt.interval(arm.score), *changed, *costs))
+    measured = ("general text, nats", "guard, points", "time", "to store")
+    title = f"{', '.join(study.tasks)}: mean (95 % interval)"
+    table = filled_table(title, ("", axis_name(study.metric), *measured), rows)
+    show_study([table], methods_verdict(study), folder=folder)

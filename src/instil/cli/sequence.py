@@ -52,21 +52,15 @@ def sequence(
 
 
 def _show(study: SequenceStudy, folder: Path) -> None:
-    from rich.text import Text
-
     from instil import format as fmt
-    from instil.cli.show import make_console, plain_table
+    from instil.cli.show import filled_table
+    from instil.cli.studying import show_study
     from instil.report.sequence import sequence_verdict, stage_names
 
-    console = make_console()
+    tables = []
     for arm in study.arms:
-        table = plain_table(title=f"{arm.label}: mean (95 % interval)")
-        table.add_column("")
-        for task in study.tasks:
-            table.add_column(Text(task), justify="right")
-        for name, line in zip(stage_names(study), arm.matrix, strict=True):
-            table.add_row(Text(name), *(fmt.interval(cell) for cell in line))
-        console.print(table)
-    for sentence in sequence_verdict(study):
-        console.print(sentence)
-    console.print(f"\nreport: {folder / 'report.html'}")
+        stages = zip(stage_names(study), arm.matrix, strict=True)
+        rows = [(name, *map(fmt.interval, line)) for name, line in stages]
+        title = f"{arm.label}: mean (95 % interval)"
+        tables.append(filled_table(title, ("", *study.tasks), rows))
+    show_study(tables, sequence_verdict(study), folder=folder)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from instil.cli import terminal
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def numbers(text: str, *, option: str, least: int = 0) -> tuple[int, ...]:
@@ -41,3 +45,15 @@ def study_folder(recipe: Path, *, changes: Sequence[str], folder: Path | None, k
 def say(text: str) -> None:
     """Show a line beside the result: on stderr, as progress is."""
     terminal.say(text, err=True)
+
+
+def show_study(tables: Iterable[Table], verdict: Iterable[str], *, folder: Path) -> None:
+    """Print what a study found: its tables, its verdict, and where the report lies."""
+    from instil.cli.show import make_console
+
+    console = make_console()
+    for table in tables:
+        console.print(table)
+    for sentence in verdict:
+        console.print(sentence)
+    console.print(f"\nreport: {folder / 'report.html'}")

@@ -17,8 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from instil.compare.verdict import TUNED
-from instil.results import MEAN_SCORE, Average, TaskResult
+from instil.results import MEAN_SCORE, TUNED, Average, TaskResult
 from instil.types import Comparison, Summary
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from instil.compare.halving import Standing, race
 from instil.compare.ladder import Prompting, asking_order, prompting, standing
 from instil.compare.pairing import by_row, compare, row_groups
-from instil.compare.verdict import PROBE, PROMPTING, TFIDF, TUNED, ZERO_SHOT
 from instil.data.prepare import TaskData
 from instil.evaluate.baseline import ask_tfidf, tfidf_file, train_tfidf
 from instil.evaluate.choices import CALIBRATED, RAW
@@ -18,7 +17,19 @@ from instil.evaluate.metrics import macro_f1, per_class, summarise
 from instil.evaluate.probe import ask_probe, probe_file, train_probe
 from instil.evaluate.suite import GENERATED, Marked, answer, mark, merged
 from instil.model.load import LoadedModel
-from instil.results import Arm, Costs, Mistake, Phrasings, Rung, TemplateScore
+from instil.results import (
+    PROBE,
+    PROMPTING,
+    TFIDF,
+    TUNED,
+    ZERO_SHOT,
+    Arm,
+    Costs,
+    Mistake,
+    Phrasings,
+    Rung,
+    TemplateScore,
+)
 from instil.types import Comparison, Example, Prediction, Row, Summary, Template
 
 MISTAKES = 20

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instil.compare.pairing import compare
-from instil.compare.verdict import TEXT
 from instil.data.build import render_example
 from instil.data.registry import load_rows
 from instil.data.sources.uri import is_package
@@ -21,7 +20,7 @@ from instil.encode.mask import shorten
 from instil.evaluate.metrics import NATS, summarise
 from instil.evaluate.suite import Marked, answer, mark, target_loss, text_loss
 from instil.model.load import LoadedModel
-from instil.results import GuardResult
+from instil.results import TEXT, GuardResult
 from instil.tasks.task import load_task
 from instil.types import Example, Message, Prediction, Role, Row, Score, Task
 

@@ -36,8 +36,8 @@ from enum import StrEnum
 import numpy as np
 
 from instil.compare.pairing import by_row, compare, row_groups
-from instil.compare.verdict import ALWAYS, TUNED
-from instil.results import Learnt
+from instil.compare.verdict import ALWAYS
+from instil.results import TUNED, Learnt
 from instil.stats.intervals import DIFFERENCE, SHARE, Floats, Interval, bootstrap_mean
 from instil.types import Estimate, Example, Prediction, TaskLook
 

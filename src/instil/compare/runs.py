@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instil.compare.pairing import compare
-from instil.compare.verdict import TUNED
 from instil.errors import Problem, RunError
+from instil.results import TUNED
 from instil.types import Comparison
 
 Lines = Sequence[Mapping[str, Any]]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from instil.config.recipe import Method, Recipe
 from instil.data.prepare import TaskData
 from instil.files import write_whole
-from instil.report.sections.methods_tried import methods_lines
+from instil.report.sections.keeping import methods_lines
 from instil.results import LORA, PART, REPLAY, Interpolation, Methods, TriedMethod
 from instil.stages.directory import STEPS, TRAINING
 from instil.stages.keeping import settle

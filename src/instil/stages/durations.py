@@ -246,7 +246,7 @@ def _guard(
     recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData], chat: ChatFormat, pace: Pace
 ) -> float:
     from instil.compare.forgetting import TEXT_TOKENS
-    from instil.compare.verdict import TEXT
+    from instil.results import TEXT
 
     seconds = 0.0
     for item in reported_guard(recipe, folder, data):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from instil.compare.seeds import Scores, difference
-from instil.compare.verdict import TEXT
+from instil.compare.seeds import Scores, difference, minus
 from instil.evaluate.metrics import NATS
-from instil.results import MEAN_SCORE, Arm, Costs, TaskResult
+from instil.results import MEAN_SCORE, TEXT, Arm, Costs, TaskResult
 from instil.stages.directory import load_scores, load_summary
-from instil.types import Comparison
+from instil.types import Comparison, Task
 
 Line = Mapping[str, Any]
 
@@ -40,31 +39,38 @@ class Before:
     before: Scores
     """Of the untouched model."""
     after: Scores
-    """Of what was handed over."""
+    """Of the exported model."""
+    metric: str
+    """Of the scores."""
+
+    @property
+    def change(self) -> Comparison:
+        """After minus before."""
+        return difference(self.before, self.after, names=("before", "after"), metric=self.metric)
+
+    @property
+    def changes(self) -> Scores:
+        """After minus before, row by row."""
+        return minus(self.after, self.before)
 
 
-def change(found: Before | None, *, metric: str) -> Comparison | None:
-    """Return after minus before; None where it was not measured."""
-    if found is None:
-        return None
-    return difference(found.before, found.after, names=("before", "after"), metric=metric)
+def guard_scores(folders: Sequence[Path], *, metric: str) -> Before | None:
+    """Return what the guard scored; None where it was not measured.
 
+    Args:
+        folders: The run directories, one a seed.
+        metric: `nats_per_token` for general text; else the guard tasks, each in its own metric.
+    """
 
-def text_scores(folders: Sequence[Path]) -> Before | None:
-    """Return the cross-entropies on general text; None where it was not measured."""
-    return _guard(folders, lambda line: line["task"] == TEXT)
+    def wanted(line: Line) -> bool:
+        is_text: bool = line["task"] == TEXT
+        return is_text if metric == NATS.name else line["metric"] != NATS.name
 
-
-def guard_scores(folders: Sequence[Path]) -> Before | None:
-    """Return the guard tasks' scores, each in its own metric; None where there are none."""
-    return _guard(folders, lambda line: line["metric"] != NATS.name)
-
-
-def _guard(folders: Sequence[Path], wanted: Callable[[Line], bool]) -> Before | None:
     found = [[line for line in load_scores(f, "guard") if wanted(line)] for f in folders]
     if not all(found):
         return None
-    return Before(*(_scores(found, key="example", value=side) for side in ("before", "after")))
+    before, after = (_scores(found, key="example", value=side) for side in ("before", "after"))
+    return Before(before, after, metric)
 
 
 def _scores(by_seed: Sequence[Sequence[Line]], *, key: str, value: str) -> Scores:
@@ -88,19 +94,25 @@ def tasks_of(folder: Path, *, names: Sequence[str]) -> list[TaskResult]:
     return [task for task in load_summary(folder).tasks if task.task in names]
 
 
-def shared_metric(tasks: Sequence[TaskResult]) -> str:
+def shared_metric(tasks: Iterable[TaskResult | Task]) -> str:
     """Return the metric that decides all of the tasks, or that they differ in it."""
     metrics = {task.metric for task in tasks}
     return metrics.pop() if len(metrics) == 1 else MEAN_SCORE
 
 
+def run_seconds(folders: Iterable[Path]) -> float:
+    """Return the wall time of finished runs."""
+    return sum(sum(load_summary(folder).stage_seconds.values()) for folder in folders)
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean of figures, one or more."""
+    return sum(values) / len(values)
+
+
 def mean_costs(arms: Sequence[Arm]) -> Costs:
     """Put the costs of an arm's runs (and tasks) together: means, and the highest peak."""
     costs = [arm.costs for arm in arms]
-
-    def mean(values: Sequence[float]) -> float:
-        return sum(values) / len(values)
-
     return Costs(
         trainable_parameters=costs[0].trainable_parameters,
         trainable_share=costs[0].trainable_share,

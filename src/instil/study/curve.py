@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instil.compare import seeds as stats
-from instil.compare.verdict import PROMPTING, TUNED
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import Problem, RecipeError
 from instil.evaluate.metrics import NATS
+from instil.results import PROMPTING, TUNED
 from instil.stages.directory import load_summary
 from instil.stages.untuned import prepare_all
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder
 from instil.studyresults import CurvePoint, CurveStudy
 from instil.tasks.task import load_task
-from instil.types import Comparison
 
 SIZES = (50, 100, 250, 500, 1000)
 """Rows of each task, where the user does not say."""
@@ -66,7 +65,8 @@ def plan_curve(
         RecipeError: Mistakes in the recipe, or more rows asked for than there are.
         DataError: The rows cannot be had.
     """
-    recipe = load_recipe(path, overrides=[*changes, _judged(path, changes)])
+    judged = f"split.seed={load_recipe(path, overrides=changes).judging_seed}"
+    recipe = load_recipe(path, overrides=[*changes, judged])
     every = tuple(use.model_copy(update={"train": None}) for use in recipe.tasks)
     data = prepare_all(recipe.model_copy(update={"tasks": every}))
     # A few go as duplicates of rows that are judged, so that what is left is what can be asked for.
@@ -87,10 +87,6 @@ def plan_curve(
     return CurvePlan(recipe, fits, tuple(seeds), tuple(s for s in wanted if s > most))
 
 
-def _judged(path: Path, changes: Sequence[str]) -> str:
-    return f"split.seed={load_recipe(path, overrides=changes).judging_seed}"
-
-
 def sum_up_curve(folder: StudyFolder, plan: CurvePlan) -> CurveStudy:
     """Put the finished runs together."""
     runs = {
@@ -102,51 +98,39 @@ def sum_up_curve(folder: StudyFolder, plan: CurvePlan) -> CurveStudy:
     metric = collect.shared_metric(results)
     tested = {s: collect.test_scores(runs[s], tasks=own, arm=TUNED) for s in plan.sizes}
     prompting = collect.test_scores(largest, tasks=own, arm=PROMPTING)
-
-    def against(a: stats.Scores, b: stats.Scores, *names: str) -> Comparison:
-        return stats.difference(a, b, names=(names[0], names[1]), metric=metric)
-
-    points = tuple(
-        CurvePoint(
-            asked=size,
-            rows=_rows(runs[size], own),
-            score=stats.level(tested[size], metric=metric),
-            by_seed=tested[size].means,
-            against_prompting=against(prompting, tested[size], PROMPTING, f"{size} rows"),
-            seconds=_mean([load_summary(run).training.seconds for run in runs[size]]),
-            text=collect.change(collect.text_scores(runs[size]), metric=NATS.name),
+    points = []
+    for size, found in runs.items():
+        text = collect.guard_scores(found, metric=NATS.name)
+        trained = [sum(t.rows["train"] for t in collect.tasks_of(run, names=own)) for run in found]
+        names = (PROMPTING, f"{size} rows")
+        points.append(
+            CurvePoint(
+                asked=size,
+                rows=collect.mean(trained),
+                score=stats.level(tested[size], metric=metric),
+                by_seed=tested[size].means,
+                against_prompting=stats.difference(
+                    prompting, tested[size], names=names, metric=metric
+                ),
+                seconds=collect.mean([load_summary(run).training.seconds for run in found]),
+                text=text.change if text else None,
+            )
         )
-        for size in plan.sizes
-    )
-    last = plan.sizes[-2:]
-    step = (
-        against(tested[last[0]], tested[last[1]], *(f"{size} rows" for size in last))
-        if len(last) == 2
-        else None
-    )
-    first = load_summary(largest[0])
+    step = None
+    if len(plan.sizes) > 1:
+        small, large = plan.sizes[-2:]
+        names = (f"{small} rows", f"{large} rows")
+        step = stats.difference(tested[small], tested[large], names=names, metric=metric)
     return CurveStudy(
         name=folder.name,
-        model=first.model,
+        model=load_summary(largest[0]).model,
         method=str(plan.recipe.method),
         tasks=tuple(own),
         metric=metric,
         test_rows=sum(task.rows["test"] for task in results),
         seeds=plan.seeds,
-        points=points,
+        points=tuple(points),
         prompting=stats.level(prompting, metric=metric),
         last_step=step,
-        seconds=sum(
-            sum(load_summary(run).stage_seconds.values())
-            for found in runs.values()
-            for run in found
-        ),
+        seconds=collect.run_seconds(run for found in runs.values() for run in found),
     )
-
-
-def _rows(runs: Sequence[Path], tasks: Sequence[str]) -> float:
-    return _mean([sum(t.rows["train"] for t in collect.tasks_of(run, names=tasks)) for run in runs])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
-from instil.compare.verdict import PROMPTING, TUNED
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import Problem, RecipeError, nearest
 from instil.evaluate.metrics import NATS
-from instil.results import MEAN_SCORE, Arm, Costs
+from instil.results import MEAN_SCORE, PROMPTING, TUNED, Arm
 from instil.stages.directory import Run, load_summary
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work
 from instil.study.untrained import load_prompted
 from instil.studyresults import MethodArm, MethodsStudy
 from instil.tasks.task import load_task
-from instil.types import Comparison, Summary
+from instil.types import Comparison
 
 MULTITASK = "multitask"
 _KEEP = "keep={}"
@@ -156,14 +155,11 @@ def plan_methods(
     if model is not None:
         own = (f"model={model}",)
         recipe = load_recipe(path, overrides=[*changes, judged, *own])
-        found.append(Method(f"prompted-{_word(model)}", model, own, recipe, Work.PROMPT))
+        word = "".join(c if c.isalnum() else "-" for c in Path(model).name)
+        found.append(Method(f"prompted-{word}", model, own, recipe, Work.PROMPT))
     if problems:
         raise RecipeError(*dict.fromkeys(problems))
     return tuple(found)
-
-
-def _word(model: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in Path(model).name)
 
 
 def other_tasks(recipe: Recipe) -> tuple[str, ...]:
@@ -192,19 +188,16 @@ def other_tasks(recipe: Recipe) -> tuple[str, ...]:
 
 def jobs_of(method: Method, *, seeds: Sequence[int]) -> list[Job]:
     """Return an arm's runs, one a seed."""
-    ahead = _prompting_alone(method.recipe) if method.work is Work.PROMPT else None
+    ahead = None
+    if method.work is Work.PROMPT:  # takes about as long as prompting, to check and to estimate
+        forgetting = method.recipe.forgetting.model_copy(update={"tasks": "none"})
+        little = method.recipe.train.model_copy(update={"num_train_epochs": 0.1})
+        ahead = method.recipe.model_copy(update={"forgetting": forgetting, "train": little})
     recipes = {seed: method.recipe.model_copy(update={"seed": seed}) for seed in seeds}
     return [
         Job(f"{method.name}-seed{seed}", recipe, method.work, ahead=ahead)
         for seed, recipe in recipes.items()
     ]
-
-
-def _prompting_alone(recipe: Recipe) -> Recipe:
-    """Return a recipe that takes about as long as its prompting, to check and to estimate with."""
-    forgetting = recipe.forgetting.model_copy(update={"tasks": "none"})
-    little = recipe.train.model_copy(update={"num_train_epochs": 0.1})
-    return recipe.model_copy(update={"forgetting": forgetting, "train": little})
 
 
 # --- from finished runs to figures ----------------------------------------------------------------
@@ -216,131 +209,89 @@ def sum_up_methods(
     """Compare the finished arms."""
     runs = {m.name: [folder.arm(job.name) for job in jobs_of(m, seeds=seeds)] for m in methods}
     reference = next(m for m in methods if m.work is Work.RUN)
+    first = runs[reference.name]
     own = [load_task(use.use).id for use in reference.recipe.tasks]
-    results = collect.tasks_of(runs[reference.name][0], names=own)
+    results = collect.tasks_of(first[0], names=own)
     metric = collect.shared_metric(results)
-    table = _Table(runs, own, metric, reference.name)
-    arms = [table.prompting(reference)]
-    arms += [table.prompted(m) if m.work is Work.PROMPT else table.tuned(m) for m in methods]
+    bar = collect.test_scores(first, tasks=own, arm=TUNED)
+    forgot = {each: collect.guard_scores(first, metric=each) for each in (NATS.name, MEAN_SCORE)}
+
+    def arm(name: str, paths: Sequence[Path], of: str, found: Sequence[Arm]) -> MethodArm:
+        """Return what every arm has: the score, against the reference arm's, and the costs."""
+        scores = collect.test_scores(paths, tasks=own, arm=of)
+        pair = (reference.name, name)
+        return MethodArm(
+            name,
+            found[0].label if len({each.label for each in found}) == 1 else "prompting",
+            (),
+            reference.recipe.model,
+            trained=of == TUNED,
+            score=stats.level(scores, metric=metric),
+            by_seed=scores.means,
+            costs=collect.mean_costs(found),
+            score_against=None
+            if name == reference.name
+            else stats.difference(bar, scores, names=pair, metric=metric),
+        )
+
+    def tested(paths: Sequence[Path], name: str) -> list[Arm]:
+        tasks = [task for path in paths for task in collect.tasks_of(path, names=own)]
+        return [arm for task in tasks for arm in task.arms if arm.name == name]
+
+    # The untouched model at its best rung: every run asked it.
+    arms = [arm(PROMPTING, first, PROMPTING, tested(first, PROMPTING))]
+    for method in methods:
+        paths, model = runs[method.name], method.recipe.model
+        if method.work is Work.PROMPT:
+            prompted = [load_prompted(Run(path, method.recipe)) for path in paths]
+            found = [each[task] for each in prompted for task in own]
+            made = arm(method.name, paths, PROMPTING, found)
+            label = f"{model}, prompted ({found[0].label})"
+        else:
+            made = arm(method.name, paths, TUNED, tested(paths, TUNED))
+            made, label = _forgotten(made, paths, reference.name, forgot), method.label
+        arms.append(replace(made, label=label, changes=method.changes, model=model))
     trained = [path for m in methods if m.work is Work.RUN for path in runs[m.name]]
-    first = load_summary(trained[0])
+    summary = load_summary(first[0])
     return MethodsStudy(
         name=folder.name,
-        model=first.model,
+        model=summary.model,
         tasks=tuple(own),
         metric=metric,
         rows={part: sum(t.rows[part] for t in results) for part in results[0].rows},
-        guard=tuple(dict.fromkeys(g.task for g in first.forgetting)),
+        guard=tuple(dict.fromkeys(g.task for g in summary.forgetting)),
         seeds=tuple(seeds),
         reference=reference.name,
         arms=tuple(arms),
-        seconds=sum(sum(load_summary(path).stage_seconds.values()) for path in trained),
+        seconds=collect.run_seconds(trained),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """The finished runs, and what they are compared by."""
-
-    runs: Mapping[str, Sequence[Path]]
-    tasks: Sequence[str]
-    metric: str
-    reference: str
-
-    def prompting(self, reference: Method) -> MethodArm:
-        """The untouched model at its best rung: every run asked it."""
-        runs = self.runs[self.reference]
-        found = [arm for run in runs for arm in self._arms(run, PROMPTING)]
-        scores = self._test(self.reference, PROMPTING)
-        return MethodArm(
-            PROMPTING,
-            found[0].label if len({a.label for a in found}) == 1 else "prompting",
-            (),
-            reference.recipe.model,
-            trained=False,
-            score=self._level(scores),
-            by_seed=scores.means,
-            costs=collect.mean_costs(found),
-            score_against=self._against(scores, PROMPTING),
+def _forgotten(
+    arm: MethodArm,
+    paths: Sequence[Path],
+    reference: str,
+    theirs: Mapping[str, collect.Before | None],
+) -> MethodArm:
+    """Add what a tuned arm forgot, against what the reference arm did, row by row."""
+    changes: list[Comparison | None] = []
+    against: list[Comparison | None] = []
+    for metric, bar in theirs.items():
+        own = collect.guard_scores(paths, metric=metric)
+        changes.append(own.change if own else None)
+        names = (reference, arm.name)
+        against.append(
+            stats.difference(bar.changes, own.changes, names=names, metric=metric)
+            if own and bar and arm.name != reference
+            else None
         )
-
-    def prompted(self, method: Method) -> MethodArm:
-        """Another model, prompted alone."""
-        runs = [Run(path, method.recipe) for path in self.runs[method.name]]
-        found = [load_prompted(run)[task] for run in runs for task in self.tasks]
-        scores = self._test(method.name, PROMPTING)
-        return MethodArm(
-            method.name,
-            f"{method.recipe.model}, prompted ({found[0].label})",
-            method.changes,
-            method.recipe.model,
-            trained=False,
-            score=self._level(scores),
-            by_seed=scores.means,
-            costs=collect.mean_costs(found),
-            score_against=self._against(scores, method.name),
-        )
-
-    def tuned(self, method: Method) -> MethodArm:
-        """A tuned arm, with what it forgot."""
-        runs = self.runs[method.name]
-        scores = self._test(method.name, TUNED)
-        text, points = collect.text_scores(runs), collect.guard_scores(runs)
-        return MethodArm(
-            method.name,
-            method.label,
-            method.changes,
-            method.recipe.model,
-            trained=True,
-            score=self._level(scores),
-            by_seed=scores.means,
-            costs=self._costs(runs),
-            text=collect.change(text, metric=NATS.name),
-            points=collect.change(points, metric=MEAN_SCORE),
-            score_against=self._against(scores, method.name),
-            text_against=self._further(method.name, text, NATS.name),
-            points_against=self._further(method.name, points, MEAN_SCORE),
-            picked=_picked(runs),
-        )
-
-    def _test(self, name: str, arm: str) -> stats.Scores:
-        return collect.test_scores(self.runs[name], tasks=self.tasks, arm=arm)
-
-    def _level(self, scores: stats.Scores) -> Summary:
-        return stats.level(scores, metric=self.metric)
-
-    def _against(self, scores: stats.Scores, name: str) -> Comparison | None:
-        if name == self.reference:
-            return None
-        return stats.difference(
-            self._test(self.reference, TUNED),
-            scores,
-            names=(self.reference, name),
-            metric=self.metric,
-        )
-
-    def _further(self, name: str, found: collect.Before | None, metric: str) -> Comparison | None:
-        """Compare an arm's change with the reference arm's, row by row."""
-        runs = self.runs[self.reference]
-        theirs = collect.text_scores(runs) if metric == NATS.name else collect.guard_scores(runs)
-        if name == self.reference or found is None or theirs is None:
-            return None
-        return stats.difference(
-            stats.minus(theirs.after, theirs.before),
-            stats.minus(found.after, found.before),
-            names=(self.reference, name),
-            metric=metric,
-        )
-
-    def _arms(self, run: Path, name: str) -> list[Arm]:
-        tasks = collect.tasks_of(run, names=self.tasks)
-        return [arm for task in tasks for arm in task.arms if arm.name == name]
-
-    def _costs(self, runs: Sequence[Path]) -> Costs:
-        return collect.mean_costs([arm for run in runs for arm in self._arms(run, TUNED)])
-
-
-def _picked(runs: Sequence[Path]) -> dict[str, float]:
-    found = [load_summary(run).interpolation for run in runs]
+    found = [load_summary(path).interpolation for path in paths]
     chosen = [each.chosen for each in found if each is not None]
-    return {"share of the way": sum(chosen) / len(chosen)} if chosen else {}
+    return replace(
+        arm,
+        text=changes[0],
+        points=changes[1],
+        text_against=against[0],
+        points_against=against[1],
+        picked={"share of the way": collect.mean(chosen)} if chosen else {},
+    )

@@ -13,13 +13,11 @@ from pathlib import Path
 from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
 from instil.compare.transfer import backward_transfer
-from instil.compare.verdict import TUNED
-from instil.config.recipe import Recipe, TaskUse, load_recipe
+from instil.config.recipe import Recipe, load_recipe
 from instil.data.mix import Pool, mix_counts
-from instil.data.prepare import TaskData
 from instil.errors import Problem, RecipeError
 from instil.evaluate.metrics import NATS
-from instil.results import MEAN_SCORE
+from instil.results import MEAN_SCORE, TUNED
 from instil.stages.directory import load_summary
 from instil.stages.training import mix_rules
 from instil.stages.untuned import prepare_all
@@ -83,7 +81,7 @@ def plan_sequence(
     """
     recipes = [load_recipe(path, overrides=changes) for path in paths]
     stages = [
-        recipe.model_copy(update={"tasks": (_plain(use),)})
+        recipe.model_copy(update={"tasks": (use.model_copy(update={"weight": None}),)})
         for recipe in recipes
         for use in recipe.tasks
     ]
@@ -91,11 +89,14 @@ def plan_sequence(
     problems = list(_mistakes(recipes, paths, tasks))
     if problems:
         raise RecipeError(*problems)
-    stages = [_judged(stage, stages[0], _guard(stage, tasks)) for stage in stages]
+    stages = [_judged(stage, stages[0], tasks) for stage in stages]
     everything = stages[0].model_copy(update={"tasks": tuple(s.tasks[0] for s in stages)})
     together = prepare_all(everything)
     alone = [d for stage in stages for d in prepare_all(stage)]
-    examples = {d.task.id: _own_examples(d, stage) for d, stage in zip(alone, stages, strict=True)}
+    examples = {}
+    for data, stage in zip(alone, stages, strict=True):
+        pool = Pool(data.task, data.train, data.templates)
+        (examples[data.task.id],) = mix_counts([pool], mix_rules(stage))
     overlap = {
         d.task.id: len({row.id for row in d.train} - {row.id for row in apart.train})
         for d, apart in zip(alone, together, strict=True)
@@ -104,16 +105,6 @@ def plan_sequence(
     return SequencePlan(
         tuple(stages), tuple(tasks), everything, examples, tuple(seeds), replay, shared
     )
-
-
-def _own_examples(data: TaskData, stage: Recipe) -> int:
-    pool = Pool(data.task, data.train, data.templates)
-    (count,) = mix_counts([pool], mix_rules(stage))
-    return count
-
-
-def _plain(use: TaskUse) -> TaskUse:
-    return use.model_copy(update={"weight": None})
 
 
 def _mistakes(
@@ -156,18 +147,14 @@ def _mistakes(
     return found
 
 
-def _guard(stage: Recipe, tasks: Sequence[Task]) -> str | tuple[str, ...]:
-    """Return the guard tasks of every stage: no relatives of any task in the sequence."""
+def _judged(stage: Recipe, first: Recipe, tasks: Sequence[Task]) -> Recipe:
+    """Judge a stage on the first one's rows, and watch no relatives of any task in the sequence."""
     watched, _ = choose_guard(
         stage.forgetting.tasks,
         clusters=[task.cluster for task in tasks],
         trained=[task.id for task in tasks],
     )
-    return watched or "none"
-
-
-def _judged(stage: Recipe, first: Recipe, guard: str | tuple[str, ...]) -> Recipe:
-    forgetting = stage.forgetting.model_copy(update={"tasks": guard})
+    forgetting = stage.forgetting.model_copy(update={"tasks": watched or "none"})
     split = stage.split.model_copy(update={"seed": first.judging_seed})
     return stage.model_copy(update={"forgetting": forgetting, "split": split})
 
@@ -218,26 +205,17 @@ def _with_replay(plan: SequencePlan, recipe: Recipe, stage: int) -> Recipe:
     An epoch has the stage's own rows as without replay, and so many examples of the earlier tasks
     beside them that these are the share asked for.
     """
-    own = plan.examples[plan.tasks[stage].id]
     earlier = [plan.stages[n].tasks[0] for n in range(stage)]
     uses = [
         recipe.tasks[0].model_copy(update={"weight": 1 - plan.replay}),
         *(use.model_copy(update={"weight": plan.replay / stage}) for use in earlier),
     ]
-    examples = epoch_examples(own, share=plan.replay)
+    own = plan.examples[plan.tasks[stage].id]
+    examples = round(own / (1 - plan.replay))
     mix = recipe.mix.model_copy(update={"examples": examples, "cap": None, "temperature": 1.0})
     # The earlier tasks are judged as well, but not reported: no worked examples for them.
     baselines = recipe.baselines.model_copy(update={"shots": (0,)})
     return recipe.model_copy(update={"tasks": tuple(uses), "mix": mix, "baselines": baselines})
-
-
-def epoch_examples(own: int, *, share: float) -> int:
-    """Return how many examples an epoch has, of which a share is replayed and the rest are own.
-
-    >>> epoch_examples(600, share=0.05)
-    632
-    """
-    return round(own / (1 - share))
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -245,136 +223,110 @@ def epoch_examples(own: int, *, share: float) -> int:
 
 def sum_up_sequence(folder: StudyFolder, plan: SequencePlan) -> SequenceStudy:
     """Put the finished stages together."""
-    arms = [_arm(folder, plan, arm) for arm in plan.arms]
-    runs = {
-        folder.arm(plan.run_name(arm, stage, seed))
-        for arm in plan.arms
-        for stage in range(len(plan.stages))
-        for seed in plan.seeds
-    }
-    own = [
-        collect.tasks_of(folder.arm(plan.run_name(PLAIN, n, plan.seeds[0])), names=[task.id])[0]
-        for n, task in enumerate(plan.tasks)
-    ]
+    arms = [_Arm(folder, plan, arm) for arm in plan.arms]
+    runs = {run for arm in arms for stage in range(len(plan.stages)) for run in arm.runs(stage)}
+    rows = {}
+    for stage, task in enumerate(plan.tasks):
+        (found,) = collect.tasks_of(arms[0].runs(stage)[0], names=[task.id])
+        rows[task.id] = dict(found.rows)
     return SequenceStudy(
         name=folder.name,
         model=plan.everything.model,
         tasks=tuple(task.id for task in plan.tasks),
         metrics=tuple(task.metric for task in plan.tasks),
-        rows={task.task: dict(task.rows) for task in own},
+        rows=rows,
         replay=plan.replay,
         seeds=plan.seeds,
-        arms=tuple(arms),
-        seconds=sum(sum(load_summary(run).stage_seconds.values()) for run in runs),
+        arms=tuple(arm.sum_up() for arm in arms),
+        seconds=collect.run_seconds(runs),
         overlap=plan.overlap,
     )
 
 
-def _arm(folder: StudyFolder, plan: SequencePlan, arm: str) -> SequenceArm:
-    last = len(plan.tasks) - 1
-    end, own = _final(folder, plan, arm), _own(folder, plan, arm)
-    names = ("after its own stage", "after the last stage")
-    metric = _metric(plan)
-    by_task = tuple(
-        stats.difference(
-            _asked(folder, plan, arm, n, [task.id]),
-            _asked(folder, plan, arm, last, [task.id]),
-            names=(task.id, task.id),
-            metric=task.metric,
+@dataclass(frozen=True, slots=True)
+class _Arm:
+    """The finished stages of one way of going through the tasks."""
+
+    folder: StudyFolder
+    plan: SequencePlan
+    name: str
+
+    def runs(self, stage: int) -> list[Path]:
+        """The run directories of a stage, a seed each."""
+        plan = self.plan
+        return [self.folder.arm(plan.run_name(self.name, stage, seed)) for seed in plan.seeds]
+
+    def asked(self, stage: int, *tasks: Task) -> stats.Scores:
+        """The scores of some tasks after a stage; stage -1: the untouched model."""
+        names = [self.plan.ask_name(self.name, stage, seed) for seed in self.plan.seeds]
+        # The untouched model is the same for all seeds: once is enough.
+        folders = [self.folder.arm(name) for name in dict.fromkeys(names)]
+        return collect.test_scores(folders, tasks=[task.id for task in tasks], arm=TUNED)
+
+    def ends(self) -> tuple[stats.Scores, stats.Scores]:
+        """The scores of each task but the last after its own stage, and of all after the last."""
+        tasks = self.plan.tasks
+        own = stats.joined([self.asked(n, task) for n, task in enumerate(tasks[:-1])])
+        return own, self.asked(len(tasks) - 1, *tasks)
+
+    def since_base(self, metric: str) -> Comparison | None:
+        """Compare the guard after the last stage with the untouched model, on the same rows."""
+        stages = (0, len(self.plan.stages) - 1)
+        first, last = (collect.guard_scores(self.runs(n), metric=metric) for n in stages)
+        if first is None or last is None:
+            return None
+        names = ("untouched", "after the last stage")
+        return stats.difference(first.before, last.after, names=names, metric=metric)
+
+    def backward_by_seed(self) -> tuple[float, ...]:
+        """Return the backward transfer of each seed's own matrix."""
+        tasks = self.plan.tasks
+        means = [[self.asked(n, task).means for task in tasks] for n in range(len(tasks))]
+        return tuple(
+            backward_transfer([[cell[n] for cell in line] for line in means])
+            for n in range(len(self.plan.seeds))
         )
-        for n, task in enumerate(plan.tasks[:last])
-    )
-    against: dict[str, Comparison] = {}
-    if arm != PLAIN:
-        theirs = _final(folder, plan, PLAIN), _own(folder, plan, PLAIN)
-        pair = LABELS[PLAIN], LABELS[arm]
-        earlier = stats.minus(theirs[0], theirs[1]), stats.minus(end, own)
-        against["backward_against"] = stats.difference(*earlier, names=pair, metric=metric)
-        against["average_against"] = stats.difference(theirs[0], end, names=pair, metric=metric)
-    return SequenceArm(
-        name=arm,
-        label=LABELS[arm] + (f" ({100 * plan.replay:g} %)" if arm == REPLAY else ""),
-        matrix=tuple(
-            tuple(
-                stats.level(_asked(folder, plan, arm, stage, [task.id]), metric=task.metric)
-                for task in plan.tasks
+
+    def sum_up(self) -> SequenceArm:
+        """Return the matrix and what it comes to, against the plain arm where this is another."""
+        tasks = self.plan.tasks
+        last = len(tasks) - 1
+        metric = collect.shared_metric(tasks)
+        own, end = self.ends()
+        against: dict[str, Comparison] = {}
+        if self.name != PLAIN:
+            plain_own, plain_end = _Arm(self.folder, self.plan, PLAIN).ends()
+            pair = LABELS[PLAIN], LABELS[self.name]
+            earlier = stats.minus(plain_end, plain_own), stats.minus(end, own)
+            against["backward_against"] = stats.difference(*earlier, names=pair, metric=metric)
+            against["average_against"] = stats.difference(plain_end, end, names=pair, metric=metric)
+        by_task = [
+            stats.difference(
+                self.asked(n, task),
+                self.asked(last, task),
+                names=(task.id, task.id),
+                metric=task.metric,
             )
+            for n, task in enumerate(tasks[:last])
+        ]
+        matrix = [
+            tuple(stats.level(self.asked(stage, task), metric=task.metric) for task in tasks)
             for stage in range(-1, last + 1)
-        ),
-        average=stats.level(end, metric=metric),
-        backward=stats.difference(own, end, names=names, metric=metric),
-        backward_by_seed=_by_seed(folder, plan, arm),
-        by_task=by_task,
-        text=_since_base(folder, plan, arm, NATS.name),
-        points=_since_base(folder, plan, arm, MEAN_SCORE),
-        seconds=_training_seconds(folder, plan, arm),
-        **against,
-    )
-
-
-def _metric(plan: SequencePlan) -> str:
-    metrics = {task.metric for task in plan.tasks}
-    return metrics.pop() if len(metrics) == 1 else MEAN_SCORE
-
-
-def _asked(
-    folder: StudyFolder, plan: SequencePlan, arm: str, stage: int, tasks: Sequence[str]
-) -> stats.Scores:
-    runs = [folder.arm(plan.ask_name(arm, stage, seed)) for seed in plan.seeds]
-    # The untouched model is the same for all seeds: once is enough.
-    runs = runs[:1] if stage < 0 else runs
-    return collect.test_scores(runs, tasks=tasks, arm=TUNED)
-
-
-def _final(folder: StudyFolder, plan: SequencePlan, arm: str) -> stats.Scores:
-    """The scores of all tasks after the last stage."""
-    last = len(plan.tasks) - 1
-    return _asked(folder, plan, arm, last, [task.id for task in plan.tasks])
-
-
-def _own(folder: StudyFolder, plan: SequencePlan, arm: str) -> stats.Scores:
-    """The scores of every task but the last after its own stage."""
-    found = [_asked(folder, plan, arm, n, [task.id]) for n, task in enumerate(plan.tasks[:-1])]
-    return stats.joined(found)
-
-
-def _by_seed(folder: StudyFolder, plan: SequencePlan, arm: str) -> tuple[float, ...]:
-    """Return the backward transfer of each seed's own matrix."""
-    stages = range(len(plan.stages))
-    means = [
-        [_asked(folder, plan, arm, stage, [task.id]).means for task in plan.tasks]
-        for stage in stages
-    ]
-    return tuple(
-        backward_transfer([[cell[n] for cell in line] for line in means])
-        for n in range(len(plan.seeds))
-    )
-
-
-def _since_base(
-    folder: StudyFolder, plan: SequencePlan, arm: str, metric: str
-) -> Comparison | None:
-    """Compare the guard after the last stage with the untouched model, on the same rows."""
-    ends = []
-    for stage in (0, len(plan.stages) - 1):
-        runs = [folder.arm(plan.run_name(arm, stage, seed)) for seed in plan.seeds]
-        find = collect.text_scores if metric == NATS.name else collect.guard_scores
-        ends.append(find(runs))
-    first, last = ends
-    if first is None or last is None:
-        return None
-    return stats.difference(
-        first.before,
-        last.after,
-        names=("untouched", "after the last stage"),
-        metric=metric,
-    )
-
-
-def _training_seconds(folder: StudyFolder, plan: SequencePlan, arm: str) -> float:
-    found = [
-        load_summary(folder.arm(plan.run_name(arm, stage, seed))).training.seconds
-        for stage in range(len(plan.stages))
-        for seed in plan.seeds
-    ]
-    return sum(found) / len(plan.seeds)
+        ]
+        names = ("after its own stage", "after the last stage")
+        paths = [path for stage in range(len(tasks)) for path in self.runs(stage)]
+        seconds = sum(load_summary(path).training.seconds for path in paths)
+        share = f" ({100 * self.plan.replay:g} %)" if self.name == REPLAY else ""
+        return SequenceArm(
+            name=self.name,
+            label=f"{LABELS[self.name]}{share}",
+            matrix=tuple(matrix),
+            average=stats.level(end, metric=metric),
+            backward=stats.difference(own, end, names=names, metric=metric),
+            backward_by_seed=self.backward_by_seed(),
+            by_task=tuple(by_task),
+            text=self.since_base(NATS.name),
+            points=self.since_base(MEAN_SCORE),
+            seconds=seconds / len(self.plan.seeds),
+            **against,
+        )

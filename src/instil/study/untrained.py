@@ -11,10 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from instil.compare.verdict import PROMPTING, TUNED
 from instil.config.recipe import Recipe
 from instil.data.prepare import TaskData
-from instil.results import Arm, Costs
+from instil.results import PROMPTING, TUNED, Arm, Costs
 from instil.stages.directory import Run, open_run
 from instil.stages.fitting import fit_context
 from instil.stages.opening import Look, open_test
