@@ -210,15 +210,20 @@ def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
     guess = _guess(
         table, kind=kind, text=text, target=target, group=group, labels=labels, field=field
     )
-    if guess.rows >= FEWEST_ROWS:
-        return guess
+    if guess.rows < FEWEST_ROWS:
+        raise _too_few(table, guess)
+    return guess
+
+
+def _too_few(table: Table, guess: Guess) -> DataError:
+    """The error for too few rows that can be used, which says what is wrong with the others."""
     why = [f"{r}: {_rows(table.notes[r])}" for r in UNUSABLE.values() if table.notes[r]]
     left_out = [warning for warning in guess.warnings if "left out" in warning]
     what = f"there is nothing to learn: none of {_rows(table.rows)} can be used"
     if guess.rows:
         what = f"there is too little to learn: {guess.rows} of {_rows(table.rows)} can be used"
     fix = "join answers that follow one another to one turn, or put the question between them"
-    raise DataError(
+    return DataError(
         what,
         where=table.file,
         found="; ".join(why or left_out),
@@ -294,7 +299,7 @@ def _pick_text(table: Table, wishes: Wishes) -> Pick:
     taken = (wishes.label, wishes.target, wishes.group)
     pick = guess_text(table.others(*taken))
     if pick is None:
-        raise DataError(_nothing(table, "text", "text of a sentence or more"))
+        raise _nothing(table, "text", "text of a sentence or more")
     return pick
 
 
@@ -306,13 +311,13 @@ def _pick_target(table: Table, wishes: Wishes, *, text: Column) -> Pick:
         return Pick(table.columns["completion"], f"rows of the shape {table.shape}")
     pick = guess_target(list(table.others(text.name, wishes.group)), most=MOST_CLASSES)
     if pick is None:
-        raise DataError(_nothing(table, "label", "a label (few values) or a text to write"))
+        raise _nothing(table, "label", "a label (few values) or a text to write")
     return pick
 
 
-def _nothing(table: Table, flag: str, wanted: str) -> Problem:
+def _nothing(table: Table, flag: str, wanted: str) -> DataError:
     other = " or --target COLUMN" if flag == "label" else ""
-    return Problem(
+    return DataError(
         f"no column looks like {wanted}",
         where=table.file,
         found=", ".join(table.columns),

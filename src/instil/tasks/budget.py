@@ -236,7 +236,7 @@ def _check_operator(operator: str, left: object, right: object) -> None:
         _allow(_items(left) + _items(right))
 
 
-_LOOPED, _PRINTED, _SPENT = "_looped", "_printed", "_spent"
+_LOOPED, PRINTED, _SPENT = "_looped", "_printed", "_spent"
 """Filters that stand in the tree of a template alone."""
 
 
@@ -247,7 +247,7 @@ class BudgetedEnvironment(ImmutableSandboxedEnvironment):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.filters.update({_LOOPED: _looped, _PRINTED: printed, _SPENT: _spend})
+        self.filters.update({_LOOPED: _looped, PRINTED: printed, _SPENT: _spend})
         if self.finalize is None:
             self.finalize = printed
 
@@ -295,7 +295,7 @@ class _Counting(NodeTransformer):
 
     def visit_Concat(self, joined: nodes.Concat) -> nodes.Concat:
         self.generic_visit(joined)
-        joined.nodes = [self._filtered(part, _PRINTED) for part in joined.nodes]
+        joined.nodes = [self._filtered(part, PRINTED) for part in joined.nodes]
         return joined
 
     def visit_List(self, made: nodes.List | nodes.Dict) -> nodes.Expr:

@@ -32,7 +32,7 @@ from instil.config.yamlfile import Loc, YamlFile, parse_yaml, read_text
 from instil.errors import Problem, TaskError, nearest
 from instil.tasks.form import Collection, TaskForm, TemplateForm
 from instil.tasks.imports.foreign import Question, answer_target, read_collection
-from instil.tasks.template import alike, columns_of, expression_names, flaws
+from instil.tasks.template import alike, columns_of, expression_names, flaws, unknown_field
 from instil.types import Role, SourceSpec, Task, Template
 
 METRIC_NAMES = (
@@ -295,7 +295,7 @@ def _field_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     for key in ("text", "target", "references", "history", "tools", "calls", "checks"):
         name = getattr(task, key)
         if columns and name and name not in known:
-            yield _unknown(name, known, file.place((key,)))
+            yield unknown_field(name, known, file.place((key,)))
 
 
 def _expression_problems(
@@ -307,12 +307,7 @@ def _expression_problems(
         yield from (replace(problem, where=file.place(loc)) for problem in error.problems)
         return
     for name in sorted(used - known) if known is not None else ():
-        yield _unknown(name, known or set(), file.place(loc))
-
-
-def _unknown(name: str, known: set[str], place: str) -> Problem:
-    what, allowed = f"unknown field {name!r}", ", ".join(sorted(known))
-    return Problem(what, where=place, allowed=allowed, nearest=nearest(name, known))
+        yield unknown_field(name, known or set(), file.place(loc))
 
 
 def _template_problems(task: Task, file: YamlFile, numbers: Sequence[int]) -> Iterator[Problem]:

@@ -155,7 +155,7 @@ def _problems(
         case UndefinedError():
             missing = sorted(sandbox.variables(source) - fields.keys() - {"row", "choices"})
             if missing:
-                return [_unknown_field(name, fields, where) for name in missing]
+                return [unknown_field(name, fields, where) for name in missing]
     what = f"cannot be computed: {error}" if str(error) else f"cannot be computed: {error!r}"
     return [Problem(what, where=where, found=_short(source))]
 
@@ -188,7 +188,8 @@ def _no_text(
     )
 
 
-def _unknown_field(name: str, fields: Collection[str], where: str = "") -> Problem:
+def unknown_field(name: str, fields: Collection[str], where: str = "") -> Problem:
+    """Return the problem of a name that is none of the fields."""
     return Problem(
         f"unknown field {name!r}",
         where=where,
@@ -219,7 +220,7 @@ def _part_flaws(part: str, source: str, task: Task) -> Iterator[Flaw]:
     if columns is not None:
         known = columns | task.fields.keys() | (set() if part == "choices" else {"choices"})
         for name in sorted(used - known - {"row"}):
-            yield Flaw(part, _unknown_field(name, known))
+            yield Flaw(part, unknown_field(name, known))
 
 
 def _prompt_flaws(template: Template, task: Task) -> Iterator[Flaw]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
 from instil.data.readers.textfile import reading
-from instil.data.sources.limits import UNPACKED, too_much, unpacked_bytes
+from instil.data.sources.limits import check_unpacked
 from instil.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -36,7 +36,11 @@ def read_spreadsheet(file: RowFile) -> Iterator[PlacedRow]:
     """
     import python_calamine
 
-    _check_packed(file)
+    if zipfile.is_zipfile(file.path):
+        with zipfile.ZipFile(file.path) as parts:
+            size = sum(part.file_size for part in parts.infolist())
+        what = "the workbook unpacks to more bytes than its size lets expect"
+        check_unpacked(size, packed=file.path.stat().st_size, what=what, where=file.place)
     with reading(file.path, place=file.place) as stream:
         try:
             workbook = python_calamine.load_workbook(stream)
@@ -48,18 +52,6 @@ def read_spreadsheet(file: RowFile) -> Iterator[PlacedRow]:
                 fix="open it in a spreadsheet program and save it anew, or as CSV",
             ) from error
     yield from _rows(file, lines)
-
-
-def _check_packed(file: RowFile) -> None:
-    """Refuse a workbook whose parts unpack to more than its size lets expect."""
-    if not zipfile.is_zipfile(file.path):
-        return
-    with zipfile.ZipFile(file.path) as parts:
-        size = sum(part.file_size for part in parts.infolist())
-    limit = unpacked_bytes(file.path.stat().st_size)
-    if size > limit:
-        what = "the workbook unpacks to more bytes than its size lets expect"
-        raise too_much(what, limit=limit, name=UNPACKED, where=file.place)
 
 
 def _sheet(workbook: CalamineWorkbook, file: RowFile) -> _Lines:

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
 from instil.data.readers.textfile import bad_bytes, lines_of, reading, text_of
-from instil.data.sources.limits import UNPACKED, line_bytes, too_much, unpacked_bytes
+from instil.data.sources.limits import check_unpacked, line_bytes
 from instil.errors import DataError, Problem
 
 _Cells = tuple[int, list[str]]
@@ -140,10 +140,8 @@ def _batched(
 
 def _check_size(size: int, file: RowFile) -> None:
     """Refuse a table of more bytes than its file lets expect."""
-    limit = unpacked_bytes(file.path.stat().st_size)
-    if size > limit:
-        what = "the table unpacks to more bytes than the file's size lets expect"
-        raise too_much(what, limit=limit, name=UNPACKED, where=file.place)
+    what = "the table unpacks to more bytes than the file's size lets expect"
+    check_unpacked(size, packed=file.path.stat().st_size, what=what, where=file.place)
 
 
 def csv_delimiter(line: str) -> str:

@@ -53,6 +53,17 @@ def too_much(what: str, *, limit: int, name: str, where: str) -> DataError:
     )
 
 
+def check_unpacked(size: int, *, packed: int, what: str, where: str) -> None:
+    """Refuse what unpacks to more than a file of `packed` bytes may.
+
+    Raises:
+        DataError: saying that `what` unpacks to more, and how to raise the limit.
+    """
+    limit = unpacked_bytes(packed)
+    if size > limit:
+        raise too_much(what, limit=limit, name=UNPACKED, where=where)
+
+
 def _from_environment(name: str) -> int:
     text = os.environ.get(name, "").strip()
     if not text:
