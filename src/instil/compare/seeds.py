@@ -31,8 +31,8 @@ import numpy as np
 
 from instil.compare.average import mean_of
 from instil.errors import Problem, RunError
-from instil.evaluate.metrics import NATS, find_metric
 from instil.results import MEAN_SCORE
+from instil.scoring.metrics import NATS, find_metric
 from instil.stats.intervals import (
     DIFFERENCE,
     LEVEL,
