@@ -149,7 +149,7 @@ def _run(
     from instil.errors import InstilError, Problem, RefusedError
     from instil.signals import ENDING, interrupt, on_signals
     from instil.stages.directory import is_vacant
-    from instil.stages.opening import Look
+    from instil.stages.judge import Look
 
     look = Look.AGAIN if look_again else Look.ONCE
     ours = resume or is_vacant(folder)

@@ -18,7 +18,7 @@ from instil.config.recipe import Recipe, load_recipe
 from instil.errors import Problem, RecipeError, nearest
 from instil.evaluate.metrics import NATS
 from instil.results import MEAN_SCORE, Arm, Costs
-from instil.stages.directory import Run, load_summary
+from instil.stages.directory import load_summary
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work
 from instil.study.untrained import load_prompted
@@ -266,7 +266,7 @@ class _Table:
 
     def prompted(self, method: Method) -> MethodArm:
         """Another model, prompted alone."""
-        runs = [Run(path, method.recipe) for path in self.runs[method.name]]
+        runs = self.runs[method.name]
         found = [load_prompted(run)[task] for run in runs for task in self.tasks]
         scores = self._test(method.name, PROMPTING)
         return MethodArm(

@@ -20,9 +20,9 @@ from instil.data.prepare import TaskData
 from instil.errors import Problem, RecipeError
 from instil.evaluate.metrics import NATS
 from instil.results import MEAN_SCORE
+from instil.stages.context import prepare_rows
 from instil.stages.directory import load_summary
 from instil.stages.training import mix_rules
-from instil.stages.untuned import prepare_all
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work
 from instil.studyresults import SequenceArm, SequenceStudy
@@ -93,8 +93,8 @@ def plan_sequence(
         raise RecipeError(*problems)
     stages = [_judged(stage, stages[0], _guard(stage, tasks)) for stage in stages]
     everything = stages[0].model_copy(update={"tasks": tuple(s.tasks[0] for s in stages)})
-    together = prepare_all(everything)
-    alone = [d for stage in stages for d in prepare_all(stage)]
+    together = prepare_rows(everything)
+    alone = [d for stage in stages for d in prepare_rows(stage)]
     examples = {d.task.id: _own_examples(d, stage) for d, stage in zip(alone, stages, strict=True)}
     overlap = {
         d.task.id: len({row.id for row in d.train} - {row.id for row in apart.train})

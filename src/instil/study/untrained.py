@@ -5,59 +5,25 @@ The run directory is that of a run up to there: recipe, manifest, split and `sco
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from instil.compare.verdict import PROMPTING, TUNED
+from instil.compare.verdict import TUNED
 from instil.config.recipe import Recipe
-from instil.data.prepare import TaskData
 from instil.results import Arm, Costs
+from instil.stages.context import RunContext, keep_splits, prepare
 from instil.stages.directory import Run, open_run
-from instil.stages.fitting import fit_context
-from instil.stages.opening import Look, open_test
+from instil.stages.judge import Look, open_test, score_files
+from instil.stages.ladder import Ladder, climb_ladders
 from instil.stages.preflight import preflight
-from instil.stages.untuned import (
-    Bench,
-    Ladder,
-    climb_ladders,
-    find_model,
-    keep_splits,
-    load_base,
-    score_files,
-    split_rows,
-)
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from instil.model.load import ModelFolder
-
 PROMPTED, ASKED = "prompted", "asked"
 """The stages that ask the test rows."""
-
-
-class _Ready(NamedTuple):
-    """What there is before anything is asked."""
-
-    bench: Bench
-    model: ModelFolder
-    data: tuple[TaskData, ...]
-
-
-@contextmanager
-def _ready(
-    recipe: Recipe, *, folder: Path, resume: bool, progress: Progress, shared: Path
-) -> Iterator[_Ready]:
-    with open_run(recipe, folder=folder, resume=resume, shared=shared) as run:
-        bench = Bench(run, progress)
-        rows = split_rows(bench)
-        model = find_model(bench, rows)
-        data = fit_context(recipe, model, rows)
-        keep_splits(bench, model, data)
-        yield _Ready(bench, model, data)
 
 
 def prompt_recipe(
@@ -75,41 +41,34 @@ def prompt_recipe(
     Raises:
         InstilError: Whatever the user can mend.
     """
-    with _ready(recipe, folder=folder, resume=resume, progress=progress, shared=shared) as ready:
-        preflight(recipe, ready.model, ready.data)
-        ladders = climb_ladders(*ready)
-        ready.bench.run.kept(
-            PROMPTED,
-            dict[str, Arm],
-            partial(_prompt, *ready, ladders),
-            files=score_files(ready.data),
-        )
+    with open_run(recipe, folder=folder, resume=resume, shared=shared) as run:
+        context = prepare(recipe, run=run, progress=progress, say=progress.console.print)
+        keep_splits(context)
+        preflight(context)
+        prompt = partial(_prompt, context, climb_ladders(context))
+        run.kept(PROMPTED, dict[str, Arm], prompt, files=score_files(context.data))
 
 
-def load_prompted(run: Run) -> Mapping[str, Arm]:
+def load_prompted(folder: Path) -> Mapping[str, Arm]:
     """Return the arms of a finished one: task -> arm."""
-    arms: Mapping[str, Arm] = run.read(PROMPTED, dict[str, Arm])
+    arms: Mapping[str, Arm] = Run(folder).read(PROMPTED, dict[str, Arm])
     return arms
 
 
-def _prompt(
-    bench: Bench, model: ModelFolder, data: Sequence[TaskData], ladders: Mapping[str, Ladder]
-) -> dict[str, Arm]:
+def _prompt(context: RunContext, ladders: Mapping[str, Ladder]) -> dict[str, Arm]:
     from instil.compare import contest
     from instil.compare.ladder import best_rung
 
-    open_test(bench.run, look=Look.ONCE)
-    base, arms = load_base(bench.recipe, model), {}
-    for d in data:
+    open_test(context.run, look=Look.ONCE)
+    base, arms = context.load_base(), {}
+    for d in context.data:
         ladder = ladders[d.task.id]
-        with bench.stage(f"test {d.task.id}", len(d.test)) as done:
-            found = contest.ask_rung(
-                base, d, best_rung(ladder.rungs), seed=bench.recipe.seed, on_done=done
-            )
-        bench.run.write_scores(f"test-{d.task.id}", contest.score_lines([found]))
+        with context.stage(f"test {d.task.id}", len(d.test)) as done:
+            rung, seed = best_rung(ladder.rungs), context.recipe.seed
+            found = contest.ask_rung(base, d, rung, seed=seed, on_done=done)
+        context.run.write_scores(f"test-{d.task.id}", contest.score_lines([found]))
         costs = Costs(seconds=ladder.seconds, peak_memory_bytes=ladder.peak_memory_bytes)
         arms[d.task.id] = contest.to_arm(found, d, costs=costs)
-        assert found.name == PROMPTING
     return arms
 
 
@@ -130,31 +89,26 @@ def ask_recipe(
     Raises:
         InstilError: Whatever the user can mend.
     """
-    with _ready(recipe, folder=folder, resume=resume, progress=progress, shared=shared) as ready:
-        ready.bench.run.kept(
-            ASKED, dict[str, float], partial(_ask, *ready), files=score_files(ready.data)
-        )
+    with open_run(recipe, folder=folder, resume=resume, shared=shared) as run:
+        context = prepare(recipe, run=run, progress=progress, say=progress.console.print)
+        keep_splits(context)
+        files = score_files(context.data)
+        run.kept(ASKED, dict[str, float], partial(_ask, context), files=files)
 
 
-def _ask(bench: Bench, model: ModelFolder, data: Sequence[TaskData]) -> dict[str, float]:
+def _ask(context: RunContext) -> dict[str, float]:
     from instil.compare import contest
     from instil.compare.ladder import Prompting
     from instil.evaluate.choices import RAW
     from instil.evaluate.suite import GENERATED
 
-    open_test(bench.run, look=Look.ONCE)
-    loaded, means = load_base(bench.recipe, model), {}
-    for d in data:
-        with bench.stage(f"test {d.task.id}", len(d.test)) as done:
-            found = contest.ask(
-                loaded,
-                d,
-                name=TUNED,
-                way=Prompting(d.answering[0]),
-                scoring=RAW if d.task.choices else GENERATED,
-                rows=d.test,
-                on_done=done,
-            )
-        bench.run.write_scores(f"test-{d.task.id}", contest.score_lines([found]))
+    open_test(context.run, look=Look.ONCE)
+    loaded, means = context.load_base(), {}
+    for d in context.data:
+        way, scoring = Prompting(d.answering[0]), RAW if d.task.choices else GENERATED
+        ask = partial(contest.ask, loaded, d, name=TUNED, way=way, scoring=scoring)
+        with context.stage(f"test {d.task.id}", len(d.test)) as done:
+            found = ask(rows=d.test, on_done=done)
+        context.run.write_scores(f"test-{d.task.id}", contest.score_lines([found]))
         means[d.task.id] = found.marked.summary().mean
     return means
