@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from instil.compare.seeds import Scores, difference
@@ -25,12 +26,12 @@ def test_scores(folders: Sequence[Path], *, tasks: Sequence[str], arm: str) -> S
         tasks: Whose rows.
         arm: `tuned`, `prompting` ...
     """
-
-    def lines(folder: Path) -> list[Line]:
-        found = [line for task in tasks for line in load_scores(folder, f"test-{task}")]
-        return [line for line in found if line["arm"] == arm]
-
-    return _scores([lines(folder) for folder in folders], key="row", value="value")
+    by_seed = [
+        [line for task in tasks for line in load_scores(folder, f"test-{task}")]
+        for folder in folders
+    ]
+    mine = [[line for line in lines if line["arm"] == arm] for lines in by_seed]
+    return _scores(mine, key="row", value="value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +89,27 @@ def tasks_of(folder: Path, *, names: Sequence[str]) -> list[TaskResult]:
     return [task for task in load_summary(folder).tasks if task.task in names]
 
 
-def shared_metric(tasks: Sequence[TaskResult]) -> str:
+def shared_metric(metrics: Iterable[str]) -> str:
     """Return the metric that decides all of the tasks, or that they differ in it."""
-    metrics = {task.metric for task in tasks}
-    return metrics.pop() if len(metrics) == 1 else MEAN_SCORE
+    found = set(metrics)
+    return found.pop() if len(found) == 1 else MEAN_SCORE
+
+
+def stage_seconds(runs: Iterable[Path]) -> float:
+    """Return what all stages of finished runs took."""
+    return sum(sum(load_summary(run).stage_seconds.values()) for run in runs)
 
 
 def mean_costs(arms: Sequence[Arm]) -> Costs:
     """Put the costs of an arm's runs (and tasks) together: means, and the highest peak."""
     costs = [arm.costs for arm in arms]
-
-    def mean(values: Sequence[float]) -> float:
-        return sum(values) / len(values)
-
     return Costs(
         trainable_parameters=costs[0].trainable_parameters,
         trainable_share=costs[0].trainable_share,
-        seconds=mean([each.seconds for each in costs]),
+        seconds=fmean(each.seconds for each in costs),
         peak_memory_bytes=max(each.peak_memory_bytes for each in costs),
-        bytes_on_disk=round(mean([each.bytes_on_disk for each in costs])),
-        tokens_per_prediction=mean([each.tokens_per_prediction for each in costs]),
+        bytes_on_disk=round(fmean(each.bytes_on_disk for each in costs)),
+        tokens_per_prediction=fmean(each.tokens_per_prediction for each in costs),
         # A thousand predictions, dealt over the tasks: the mean of times, not of speeds.
-        predictions_per_second=1 / mean([1 / each.predictions_per_second for each in costs]),
+        predictions_per_second=1 / fmean(1 / each.predictions_per_second for each in costs),
     )

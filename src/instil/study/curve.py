@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from instil.compare import seeds as stats
 from instil.compare.verdict import PROMPTING, TUNED
@@ -66,7 +67,8 @@ def plan_curve(
         RecipeError: Mistakes in the recipe, or more rows asked for than there are.
         DataError: The rows cannot be had.
     """
-    recipe = load_recipe(path, overrides=[*changes, _judged(path, changes)])
+    judged = f"split.seed={load_recipe(path, overrides=changes).judging_seed}"
+    recipe = load_recipe(path, overrides=[*changes, judged])
     every = tuple(use.model_copy(update={"train": None}) for use in recipe.tasks)
     data = prepare_rows(recipe.model_copy(update={"tasks": every}))
     # A few go as duplicates of rows that are judged, so that what is left is what can be asked for.
@@ -87,10 +89,6 @@ def plan_curve(
     return CurvePlan(recipe, fits, tuple(seeds), tuple(s for s in wanted if s > most))
 
 
-def _judged(path: Path, changes: Sequence[str]) -> str:
-    return f"split.seed={load_recipe(path, overrides=changes).judging_seed}"
-
-
 def sum_up_curve(folder: StudyFolder, plan: CurvePlan) -> CurveStudy:
     """Put the finished runs together."""
     runs = {
@@ -99,9 +97,12 @@ def sum_up_curve(folder: StudyFolder, plan: CurvePlan) -> CurveStudy:
     own = [load_task(use.use).id for use in plan.recipe.tasks]
     largest = runs[plan.sizes[-1]]
     results = collect.tasks_of(largest[0], names=own)
-    metric = collect.shared_metric(results)
+    metric = collect.shared_metric(task.metric for task in results)
     tested = {s: collect.test_scores(runs[s], tasks=own, arm=TUNED) for s in plan.sizes}
     prompting = collect.test_scores(largest, tasks=own, arm=PROMPTING)
+
+    def rows(run: Path) -> int:
+        return sum(task.rows["train"] for task in collect.tasks_of(run, names=own))
 
     def against(a: stats.Scores, b: stats.Scores, *names: str) -> Comparison:
         return stats.difference(a, b, names=(names[0], names[1]), metric=metric)
@@ -109,25 +110,20 @@ def sum_up_curve(folder: StudyFolder, plan: CurvePlan) -> CurveStudy:
     points = tuple(
         CurvePoint(
             asked=size,
-            rows=_rows(runs[size], own),
+            rows=fmean(map(rows, runs[size])),
             score=stats.level(tested[size], metric=metric),
             by_seed=tested[size].means,
             against_prompting=against(prompting, tested[size], PROMPTING, f"{size} rows"),
-            seconds=_mean([load_summary(run).training.seconds for run in runs[size]]),
+            seconds=fmean(load_summary(run).training.seconds for run in runs[size]),
             text=collect.change(collect.text_scores(runs[size]), metric=NATS.name),
         )
         for size in plan.sizes
     )
-    last = plan.sizes[-2:]
-    step = (
-        against(tested[last[0]], tested[last[1]], *(f"{size} rows" for size in last))
-        if len(last) == 2
-        else None
-    )
-    first = load_summary(largest[0])
+    a, b = plan.sizes[-2:] if len(plan.sizes) > 1 else (0, 0)
+    last_step = against(tested[a], tested[b], f"{a} rows", f"{b} rows") if b else None
     return CurveStudy(
         name=folder.name,
-        model=first.model,
+        model=load_summary(largest[0]).model,
         method=str(plan.recipe.method),
         tasks=tuple(own),
         metric=metric,
@@ -135,18 +131,6 @@ def sum_up_curve(folder: StudyFolder, plan: CurvePlan) -> CurveStudy:
         seeds=plan.seeds,
         points=points,
         prompting=stats.level(prompting, metric=metric),
-        last_step=step,
-        seconds=sum(
-            sum(load_summary(run).stage_seconds.values())
-            for found in runs.values()
-            for run in found
-        ),
+        last_step=last_step,
+        seconds=collect.stage_seconds(run for found in runs.values() for run in found),
     )
-
-
-def _rows(runs: Sequence[Path], tasks: Sequence[str]) -> float:
-    return _mean([sum(t.rows["train"] for t in collect.tasks_of(run, names=tasks)) for run in runs])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
@@ -17,14 +18,14 @@ from instil.compare.verdict import PROMPTING, TUNED
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import Problem, RecipeError, nearest
 from instil.evaluate.metrics import NATS
-from instil.results import MEAN_SCORE, Arm, Costs
+from instil.results import MEAN_SCORE, Arm
 from instil.stages.directory import load_summary
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work
 from instil.study.untrained import load_prompted
 from instil.studyresults import MethodArm, MethodsStudy
 from instil.tasks.task import load_task
-from instil.types import Comparison, Summary
+from instil.types import Comparison
 
 MULTITASK = "multitask"
 _KEEP = "keep={}"
@@ -156,14 +157,11 @@ def plan_methods(
     if model is not None:
         own = (f"model={model}",)
         recipe = load_recipe(path, overrides=[*changes, judged, *own])
-        found.append(Method(f"prompted-{_word(model)}", model, own, recipe, Work.PROMPT))
+        word = "".join(c if c.isalnum() else "-" for c in Path(model).name)
+        found.append(Method(f"prompted-{word}", model, own, recipe, Work.PROMPT))
     if problems:
         raise RecipeError(*dict.fromkeys(problems))
     return tuple(found)
-
-
-def _word(model: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in Path(model).name)
 
 
 def other_tasks(recipe: Recipe) -> tuple[str, ...]:
@@ -190,21 +188,15 @@ def other_tasks(recipe: Recipe) -> tuple[str, ...]:
     return (f"tasks={json.dumps(uses)}", "baselines.shots=[0]")
 
 
-def jobs_of(method: Method, *, seeds: Sequence[int]) -> list[Job]:
-    """Return an arm's runs, one a seed."""
-    ahead = _prompting_alone(method.recipe) if method.work is Work.PROMPT else None
-    recipes = {seed: method.recipe.model_copy(update={"seed": seed}) for seed in seeds}
-    return [
-        Job(f"{method.name}-seed{seed}", recipe, method.work, ahead=ahead)
-        for seed, recipe in recipes.items()
-    ]
-
-
-def _prompting_alone(recipe: Recipe) -> Recipe:
-    """Return a recipe that takes about as long as its prompting, to check and to estimate with."""
-    forgetting = recipe.forgetting.model_copy(update={"tasks": "none"})
-    little = recipe.train.model_copy(update={"num_train_epochs": 0.1})
-    return recipe.model_copy(update={"forgetting": forgetting, "train": little})
+def job_of(method: Method, seed: int) -> Job:
+    """Return an arm's run of a seed."""
+    recipe, ahead = method.recipe, None
+    if method.work is Work.PROMPT:  # what takes about as long, to check and to estimate with
+        forgetting = recipe.forgetting.model_copy(update={"tasks": "none"})
+        little = recipe.train.model_copy(update={"num_train_epochs": 0.1})
+        ahead = recipe.model_copy(update={"forgetting": forgetting, "train": little})
+    seeded = recipe.model_copy(update={"seed": seed})
+    return Job(f"{method.name}-seed{seed}", seeded, method.work, ahead=ahead)
 
 
 # --- from finished runs to figures ----------------------------------------------------------------
@@ -214,11 +206,11 @@ def sum_up_methods(
     folder: StudyFolder, methods: Sequence[Method], *, seeds: Sequence[int]
 ) -> MethodsStudy:
     """Compare the finished arms."""
-    runs = {m.name: [folder.arm(job.name) for job in jobs_of(m, seeds=seeds)] for m in methods}
+    runs = {m.name: [folder.arm(job_of(m, seed).name) for seed in seeds] for m in methods}
     reference = next(m for m in methods if m.work is Work.RUN)
     own = [load_task(use.use).id for use in reference.recipe.tasks]
     results = collect.tasks_of(runs[reference.name][0], names=own)
-    metric = collect.shared_metric(results)
+    metric = collect.shared_metric(task.metric for task in results)
     table = _Table(runs, own, metric, reference.name)
     arms = [table.prompting(reference)]
     arms += [table.prompted(m) if m.work is Work.PROMPT else table.tuned(m) for m in methods]
@@ -234,7 +226,7 @@ def sum_up_methods(
         seeds=tuple(seeds),
         reference=reference.name,
         arms=tuple(arms),
-        seconds=sum(sum(load_summary(path).stage_seconds.values()) for path in trained),
+        seconds=collect.stage_seconds(trained),
     )
 
 
@@ -249,98 +241,65 @@ class _Table:
 
     def prompting(self, reference: Method) -> MethodArm:
         """The untouched model at its best rung: every run asked it."""
-        runs = self.runs[self.reference]
-        found = [arm for run in runs for arm in self._arms(run, PROMPTING)]
-        scores = self._test(self.reference, PROMPTING)
-        return MethodArm(
-            PROMPTING,
-            found[0].label if len({a.label for a in found}) == 1 else "prompting",
-            (),
-            reference.recipe.model,
-            trained=False,
-            score=self._level(scores),
-            by_seed=scores.means,
-            costs=collect.mean_costs(found),
-            score_against=self._against(scores, PROMPTING),
-        )
+        found = self._arms(self.reference, PROMPTING)
+        label = found[0].label if len({a.label for a in found}) == 1 else "prompting"
+        method = replace(reference, name=PROMPTING, label=label, changes=())
+        return self._line(method, self._test(self.reference, PROMPTING), found)
 
     def prompted(self, method: Method) -> MethodArm:
         """Another model, prompted alone."""
-        runs = self.runs[method.name]
-        found = [load_prompted(run)[task] for run in runs for task in self.tasks]
+        found = [load_prompted(run)[t] for run in self.runs[method.name] for t in self.tasks]
+        label = f"{method.recipe.model}, prompted ({found[0].label})"
         scores = self._test(method.name, PROMPTING)
-        return MethodArm(
-            method.name,
-            f"{method.recipe.model}, prompted ({found[0].label})",
-            method.changes,
-            method.recipe.model,
-            trained=False,
-            score=self._level(scores),
-            by_seed=scores.means,
-            costs=collect.mean_costs(found),
-            score_against=self._against(scores, method.name),
-        )
+        return self._line(replace(method, label=label), scores, found)
 
     def tuned(self, method: Method) -> MethodArm:
         """A tuned arm, with what it forgot."""
         runs = self.runs[method.name]
-        scores = self._test(method.name, TUNED)
         text, points = collect.text_scores(runs), collect.guard_scores(runs)
+        theirs = self.runs[self.reference]
+        their_text, their_points = collect.text_scores(theirs), collect.guard_scores(theirs)
+        taken = [found.chosen for run in runs if (found := load_summary(run).interpolation)]
+        scores, arms = self._test(method.name, TUNED), self._arms(method.name, TUNED)
+        return replace(
+            self._line(method, scores, arms),
+            trained=True,
+            text=collect.change(text, metric=NATS.name),
+            points=collect.change(points, metric=MEAN_SCORE),
+            text_against=self._further(method.name, their_text, text, NATS.name),
+            points_against=self._further(method.name, their_points, points, MEAN_SCORE),
+            picked={"share of the way": fmean(taken)} if taken else {},
+        )
+
+    def _line(self, method: Method, scores: stats.Scores, found: Sequence[Arm]) -> MethodArm:
+        against = None
+        if method.name != self.reference:
+            reference, names = self._test(self.reference, TUNED), (self.reference, method.name)
+            against = stats.difference(reference, scores, names=names, metric=self.metric)
         return MethodArm(
             method.name,
             method.label,
             method.changes,
             method.recipe.model,
-            trained=True,
-            score=self._level(scores),
+            trained=False,
+            score=stats.level(scores, metric=self.metric),
             by_seed=scores.means,
-            costs=self._costs(runs),
-            text=collect.change(text, metric=NATS.name),
-            points=collect.change(points, metric=MEAN_SCORE),
-            score_against=self._against(scores, method.name),
-            text_against=self._further(method.name, text, NATS.name),
-            points_against=self._further(method.name, points, MEAN_SCORE),
-            picked=_picked(runs),
+            costs=collect.mean_costs(found),
+            score_against=against,
         )
 
     def _test(self, name: str, arm: str) -> stats.Scores:
         return collect.test_scores(self.runs[name], tasks=self.tasks, arm=arm)
 
-    def _level(self, scores: stats.Scores) -> Summary:
-        return stats.level(scores, metric=self.metric)
-
-    def _against(self, scores: stats.Scores, name: str) -> Comparison | None:
-        if name == self.reference:
-            return None
-        return stats.difference(
-            self._test(self.reference, TUNED),
-            scores,
-            names=(self.reference, name),
-            metric=self.metric,
-        )
-
-    def _further(self, name: str, found: collect.Before | None, metric: str) -> Comparison | None:
+    def _further(
+        self, name: str, theirs: collect.Before | None, found: collect.Before | None, metric: str
+    ) -> Comparison | None:
         """Compare an arm's change with the reference arm's, row by row."""
-        runs = self.runs[self.reference]
-        theirs = collect.text_scores(runs) if metric == NATS.name else collect.guard_scores(runs)
         if name == self.reference or found is None or theirs is None:
             return None
-        return stats.difference(
-            stats.minus(theirs.after, theirs.before),
-            stats.minus(found.after, found.before),
-            names=(self.reference, name),
-            metric=metric,
-        )
+        changes = (stats.minus(each.after, each.before) for each in (theirs, found))
+        return stats.difference(*changes, names=(self.reference, name), metric=metric)
 
-    def _arms(self, run: Path, name: str) -> list[Arm]:
-        tasks = collect.tasks_of(run, names=self.tasks)
-        return [arm for task in tasks for arm in task.arms if arm.name == name]
-
-    def _costs(self, runs: Sequence[Path]) -> Costs:
-        return collect.mean_costs([arm for run in runs for arm in self._arms(run, TUNED)])
-
-
-def _picked(runs: Sequence[Path]) -> dict[str, float]:
-    found = [load_summary(run).interpolation for run in runs]
-    chosen = [each.chosen for each in found if each is not None]
-    return {"share of the way": sum(chosen) / len(chosen)} if chosen else {}
+    def _arms(self, name: str, arm: str) -> list[Arm]:
+        tasks = [t for run in self.runs[name] for t in collect.tasks_of(run, names=self.tasks)]
+        return [found for task in tasks for found in task.arms if found.name == arm]

@@ -6,17 +6,17 @@ arm with replay mixes a share of the earlier tasks' training rows into each stag
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
 from instil.compare.transfer import backward_transfer
 from instil.compare.verdict import TUNED
-from instil.config.recipe import Recipe, TaskUse, load_recipe
+from instil.config.recipe import Recipe, load_recipe
 from instil.data.mix import Pool, mix_counts
-from instil.data.prepare import TaskData
 from instil.errors import Problem, RecipeError
 from instil.evaluate.metrics import NATS
 from instil.results import MEAN_SCORE
@@ -83,7 +83,7 @@ def plan_sequence(
     """
     recipes = [load_recipe(path, overrides=changes) for path in paths]
     stages = [
-        recipe.model_copy(update={"tasks": (_plain(use),)})
+        recipe.model_copy(update={"tasks": (use.model_copy(update={"weight": None}),)})
         for recipe in recipes
         for use in recipe.tasks
     ]
@@ -91,11 +91,13 @@ def plan_sequence(
     problems = list(_mistakes(recipes, paths, tasks))
     if problems:
         raise RecipeError(*problems)
-    stages = [_judged(stage, stages[0], _guard(stage, tasks)) for stage in stages]
+    stages = [_judged_alike(stage, stages[0], tasks) for stage in stages]
     everything = stages[0].model_copy(update={"tasks": tuple(s.tasks[0] for s in stages)})
     together = prepare_rows(everything)
     alone = [d for stage in stages for d in prepare_rows(stage)]
-    examples = {d.task.id: _own_examples(d, stage) for d, stage in zip(alone, stages, strict=True)}
+    pools = [Pool(d.task, d.train, d.templates) for d in alone]
+    counts = [mix_counts([p], mix_rules(s))[0] for p, s in zip(pools, stages, strict=True)]
+    examples = dict(zip((task.id for task in tasks), counts, strict=True))
     overlap = {
         d.task.id: len({row.id for row in d.train} - {row.id for row in apart.train})
         for d, apart in zip(alone, together, strict=True)
@@ -104,16 +106,6 @@ def plan_sequence(
     return SequencePlan(
         tuple(stages), tuple(tasks), everything, examples, tuple(seeds), replay, shared
     )
-
-
-def _own_examples(data: TaskData, stage: Recipe) -> int:
-    pool = Pool(data.task, data.train, data.templates)
-    (count,) = mix_counts([pool], mix_rules(stage))
-    return count
-
-
-def _plain(use: TaskUse) -> TaskUse:
-    return use.model_copy(update={"weight": None})
 
 
 def _mistakes(
@@ -156,18 +148,14 @@ def _mistakes(
     return found
 
 
-def _guard(stage: Recipe, tasks: Sequence[Task]) -> str | tuple[str, ...]:
-    """Return the guard tasks of every stage: no relatives of any task in the sequence."""
+def _judged_alike(stage: Recipe, first: Recipe, tasks: Sequence[Task]) -> Recipe:
+    """Give a stage the first one's rows to judge on, and a guard without relatives of any task."""
     watched, _ = choose_guard(
         stage.forgetting.tasks,
         clusters=[task.cluster for task in tasks],
         trained=[task.id for task in tasks],
     )
-    return watched or "none"
-
-
-def _judged(stage: Recipe, first: Recipe, guard: str | tuple[str, ...]) -> Recipe:
-    forgetting = stage.forgetting.model_copy(update={"tasks": guard})
+    forgetting = stage.forgetting.model_copy(update={"tasks": watched or "none"})
     split = stage.split.model_copy(update={"seed": first.judging_seed})
     return stage.model_copy(update={"forgetting": forgetting, "split": split})
 
@@ -245,16 +233,9 @@ def epoch_examples(own: int, *, share: float) -> int:
 
 def sum_up_sequence(folder: StudyFolder, plan: SequencePlan) -> SequenceStudy:
     """Put the finished stages together."""
-    arms = [_arm(folder, plan, arm) for arm in plan.arms]
-    runs = {
-        folder.arm(plan.run_name(arm, stage, seed))
-        for arm in plan.arms
-        for stage in range(len(plan.stages))
-        for seed in plan.seeds
-    }
+    plain, *others = (_Stages(folder, plan, arm) for arm in plan.arms)
     own = [
-        collect.tasks_of(folder.arm(plan.run_name(PLAIN, n, plan.seeds[0])), names=[task.id])[0]
-        for n, task in enumerate(plan.tasks)
+        collect.tasks_of(plain.runs(n)[0], names=[task.id])[0] for n, task in enumerate(plan.tasks)
     ]
     return SequenceStudy(
         name=folder.name,
@@ -264,117 +245,98 @@ def sum_up_sequence(folder: StudyFolder, plan: SequencePlan) -> SequenceStudy:
         rows={task.task: dict(task.rows) for task in own},
         replay=plan.replay,
         seeds=plan.seeds,
-        arms=tuple(arms),
-        seconds=sum(sum(load_summary(run).stage_seconds.values()) for run in runs),
+        arms=(plain.figures(), *(other.figures(against=plain) for other in others)),
+        seconds=collect.stage_seconds({run for arm in (plain, *others) for run in arm.all_runs}),
         overlap=plan.overlap,
     )
 
 
-def _arm(folder: StudyFolder, plan: SequencePlan, arm: str) -> SequenceArm:
-    last = len(plan.tasks) - 1
-    end, own = _final(folder, plan, arm), _own(folder, plan, arm)
-    names = ("after its own stage", "after the last stage")
-    metric = _metric(plan)
-    by_task = tuple(
-        stats.difference(
-            _asked(folder, plan, arm, n, [task.id]),
-            _asked(folder, plan, arm, last, [task.id]),
-            names=(task.id, task.id),
-            metric=task.metric,
-        )
-        for n, task in enumerate(plan.tasks[:last])
-    )
-    against: dict[str, Comparison] = {}
-    if arm != PLAIN:
-        theirs = _final(folder, plan, PLAIN), _own(folder, plan, PLAIN)
-        pair = LABELS[PLAIN], LABELS[arm]
-        earlier = stats.minus(theirs[0], theirs[1]), stats.minus(end, own)
-        against["backward_against"] = stats.difference(*earlier, names=pair, metric=metric)
-        against["average_against"] = stats.difference(theirs[0], end, names=pair, metric=metric)
-    return SequenceArm(
-        name=arm,
-        label=LABELS[arm] + (f" ({100 * plan.replay:g} %)" if arm == REPLAY else ""),
-        matrix=tuple(
-            tuple(
-                stats.level(_asked(folder, plan, arm, stage, [task.id]), metric=task.metric)
-                for task in plan.tasks
+@dataclass(frozen=True, slots=True)
+class _Stages:
+    """The finished stages of an arm."""
+
+    folder: StudyFolder
+    plan: SequencePlan
+    arm: str
+
+    @property
+    def all_runs(self) -> list[Path]:
+        return [run for n in range(len(self.plan.stages)) for run in self.runs(n)]
+
+    def runs(self, stage: int) -> list[Path]:
+        """The runs of a stage, one a seed."""
+        names = [self.plan.run_name(self.arm, stage, seed) for seed in self.plan.seeds]
+        return [self.folder.arm(name) for name in names]
+
+    def asked(self, stage: int, *tasks: Task) -> stats.Scores:
+        """The scores of tasks after a stage; of the untouched model (-1) once for all seeds."""
+        seeds = self.plan.seeds[:1] if stage < 0 else self.plan.seeds
+        runs = [self.folder.arm(self.plan.ask_name(self.arm, stage, seed)) for seed in seeds]
+        return collect.test_scores(runs, tasks=[task.id for task in tasks], arm=TUNED)
+
+    def ends(self) -> tuple[stats.Scores, stats.Scores]:
+        """The scores of every task but the last after its own stage, and of all after the last."""
+        tasks = self.plan.tasks
+        own = stats.joined([self.asked(n, task) for n, task in enumerate(tasks[:-1])])
+        return own, self.asked(len(tasks) - 1, *tasks)
+
+    def figures(self, against: _Stages | None = None) -> SequenceArm:
+        """Sum the arm up, beside another."""
+        plan, tasks, last = self.plan, self.plan.tasks, len(self.plan.tasks) - 1
+        own, end = self.ends()
+        metric = collect.shared_metric(task.metric for task in tasks)
+        more: dict[str, Comparison] = {}
+        if against is not None:
+            their_own, their_end = against.ends()
+            compare = partial(
+                stats.difference, names=(LABELS[against.arm], LABELS[self.arm]), metric=metric
             )
+            lost = stats.minus(their_end, their_own), stats.minus(end, own)
+            more = {"backward_against": compare(*lost), "average_against": compare(their_end, end)}
+        matrix = tuple(
+            tuple(stats.level(self.asked(stage, task), metric=task.metric) for task in tasks)
             for stage in range(-1, last + 1)
-        ),
-        average=stats.level(end, metric=metric),
-        backward=stats.difference(own, end, names=names, metric=metric),
-        backward_by_seed=_by_seed(folder, plan, arm),
-        by_task=by_task,
-        text=_since_base(folder, plan, arm, NATS.name),
-        points=_since_base(folder, plan, arm, MEAN_SCORE),
-        seconds=_training_seconds(folder, plan, arm),
-        **against,
-    )
+        )
+        return SequenceArm(
+            name=self.arm,
+            label=LABELS[self.arm] + (f" ({100 * plan.replay:g} %)" if self.arm == REPLAY else ""),
+            matrix=matrix,
+            average=stats.level(end, metric=metric),
+            backward=stats.difference(
+                own, end, names=("after its own stage", "after the last stage"), metric=metric
+            ),
+            backward_by_seed=self._by_seed(),
+            by_task=tuple(
+                stats.difference(
+                    self.asked(n, task),
+                    self.asked(last, task),
+                    names=(task.id, task.id),
+                    metric=task.metric,
+                )
+                for n, task in enumerate(tasks[:last])
+            ),
+            text=self._since_base(collect.text_scores, NATS.name),
+            points=self._since_base(collect.guard_scores, MEAN_SCORE),
+            seconds=sum(load_summary(run).training.seconds for run in self.all_runs)
+            / len(plan.seeds),
+            **more,
+        )
 
+    def _by_seed(self) -> tuple[float, ...]:
+        """Return the backward transfer of each seed's own matrix."""
+        tasks = self.plan.tasks
+        means = [[self.asked(n, task).means for task in tasks] for n in range(len(tasks))]
+        return tuple(
+            backward_transfer([[cell[n] for cell in line] for line in means])
+            for n in range(len(self.plan.seeds))
+        )
 
-def _metric(plan: SequencePlan) -> str:
-    metrics = {task.metric for task in plan.tasks}
-    return metrics.pop() if len(metrics) == 1 else MEAN_SCORE
-
-
-def _asked(
-    folder: StudyFolder, plan: SequencePlan, arm: str, stage: int, tasks: Sequence[str]
-) -> stats.Scores:
-    runs = [folder.arm(plan.ask_name(arm, stage, seed)) for seed in plan.seeds]
-    # The untouched model is the same for all seeds: once is enough.
-    runs = runs[:1] if stage < 0 else runs
-    return collect.test_scores(runs, tasks=tasks, arm=TUNED)
-
-
-def _final(folder: StudyFolder, plan: SequencePlan, arm: str) -> stats.Scores:
-    """The scores of all tasks after the last stage."""
-    last = len(plan.tasks) - 1
-    return _asked(folder, plan, arm, last, [task.id for task in plan.tasks])
-
-
-def _own(folder: StudyFolder, plan: SequencePlan, arm: str) -> stats.Scores:
-    """The scores of every task but the last after its own stage."""
-    found = [_asked(folder, plan, arm, n, [task.id]) for n, task in enumerate(plan.tasks[:-1])]
-    return stats.joined(found)
-
-
-def _by_seed(folder: StudyFolder, plan: SequencePlan, arm: str) -> tuple[float, ...]:
-    """Return the backward transfer of each seed's own matrix."""
-    stages = range(len(plan.stages))
-    means = [
-        [_asked(folder, plan, arm, stage, [task.id]).means for task in plan.tasks]
-        for stage in stages
-    ]
-    return tuple(
-        backward_transfer([[cell[n] for cell in line] for line in means])
-        for n in range(len(plan.seeds))
-    )
-
-
-def _since_base(
-    folder: StudyFolder, plan: SequencePlan, arm: str, metric: str
-) -> Comparison | None:
-    """Compare the guard after the last stage with the untouched model, on the same rows."""
-    ends = []
-    for stage in (0, len(plan.stages) - 1):
-        runs = [folder.arm(plan.run_name(arm, stage, seed)) for seed in plan.seeds]
-        find = collect.text_scores if metric == NATS.name else collect.guard_scores
-        ends.append(find(runs))
-    first, last = ends
-    if first is None or last is None:
-        return None
-    return stats.difference(
-        first.before,
-        last.after,
-        names=("untouched", "after the last stage"),
-        metric=metric,
-    )
-
-
-def _training_seconds(folder: StudyFolder, plan: SequencePlan, arm: str) -> float:
-    found = [
-        load_summary(folder.arm(plan.run_name(arm, stage, seed))).training.seconds
-        for stage in range(len(plan.stages))
-        for seed in plan.seeds
-    ]
-    return sum(found) / len(plan.seeds)
+    def _since_base(
+        self, find: Callable[[Sequence[Path]], collect.Before | None], metric: str
+    ) -> Comparison | None:
+        """Compare the guard after the last stage with the untouched model, on the same rows."""
+        first, last = find(self.runs(0)), find(self.runs(len(self.plan.stages) - 1))
+        if first is None or last is None:
+            return None
+        names = ("untouched", "after the last stage")
+        return stats.difference(first.before, last.after, names=names, metric=metric)

@@ -5,35 +5,51 @@ The run directory is that of a run up to there: recipe, manifest, split and `sco
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.compare.verdict import TUNED
 from instil.config.recipe import Recipe
+from instil.data.prepare import TaskData
 from instil.results import Arm, Costs
-from instil.stages.context import RunContext, keep_splits, prepare
+from instil.stages.context import OnDone, RunContext, keep_splits, prepare
 from instil.stages.directory import Run, open_run
 from instil.stages.judge import Look, open_test, score_files
 from instil.stages.ladder import Ladder, climb_ladders
 from instil.stages.preflight import preflight
+from instil.study.folder import Work
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from instil.compare.contest import Contender
+    from instil.model.load import LoadedModel
 
 PROMPTED, ASKED = "prompted", "asked"
 """The stages that ask the test rows."""
 
 
-def prompt_recipe(
-    recipe: Recipe, *, folder: Path, resume: bool, progress: Progress, shared: Path
+def ask_untrained(
+    recipe: Recipe,
+    work: Work,
+    *,
+    folder: Path,
+    resume: bool,
+    progress: Progress,
+    shared: Path,
 ) -> None:
-    """Prompt the recipe's model as well as it can be, and ask it the test rows.
+    """Ask a model the test rows of all its tasks: prompted as well as it can be, or plainly.
+
+    Plainly is zero-shot by each task's first template, the same way for every model, so that the
+    figures of several can be set side by side.
 
     Args:
         recipe: As for a run; what concerns training is not looked at.
-        folder: The run directory; the arms go to `state/prompted.json`.
+        work: Prompt or ask.
+        folder: The run directory; `scores/test-<task>.jsonl` has every answer, and
+            `state/prompted.json` the arms.
         resume: Go on with what is there.
         progress: Shows what is under way.
         shared: Where the runs of a study keep what is the same for several of them.
@@ -44,9 +60,12 @@ def prompt_recipe(
     with open_run(recipe, folder=folder, resume=resume, shared=shared) as run:
         context = prepare(recipe, run=run, progress=progress, say=progress.console.print)
         keep_splits(context)
-        preflight(context)
-        prompt = partial(_prompt, context, climb_ladders(context))
-        run.kept(PROMPTED, dict[str, Arm], prompt, files=score_files(context.data))
+        keep = partial(run.kept, files=score_files(context.data))
+        if work is Work.PROMPT:
+            preflight(context)
+            keep(PROMPTED, dict[str, Arm], partial(_prompt, context, climb_ladders(context)))
+        else:
+            keep(ASKED, dict[str, float], partial(_ask, context))
 
 
 def load_prompted(folder: Path) -> Mapping[str, Arm]:
@@ -59,41 +78,16 @@ def _prompt(context: RunContext, ladders: Mapping[str, Ladder]) -> dict[str, Arm
     from instil.compare import contest
     from instil.compare.ladder import best_rung
 
-    open_test(context.run, look=Look.ONCE)
-    base, arms = context.load_base(), {}
-    for d in context.data:
+    def ask(loaded: LoadedModel, data: TaskData, on_done: OnDone) -> contest.Contender:
+        rung, seed = best_rung(ladders[data.task.id].rungs), context.recipe.seed
+        return contest.ask_rung(loaded, data, rung, seed=seed, on_done=on_done)
+
+    arms = {}
+    for d, found in _asked(context, ask):
         ladder = ladders[d.task.id]
-        with context.stage(f"test {d.task.id}", len(d.test)) as done:
-            rung, seed = best_rung(ladder.rungs), context.recipe.seed
-            found = contest.ask_rung(base, d, rung, seed=seed, on_done=done)
-        context.run.write_scores(f"test-{d.task.id}", contest.score_lines([found]))
         costs = Costs(seconds=ladder.seconds, peak_memory_bytes=ladder.peak_memory_bytes)
         arms[d.task.id] = contest.to_arm(found, d, costs=costs)
     return arms
-
-
-def ask_recipe(
-    recipe: Recipe, *, folder: Path, resume: bool, progress: Progress, shared: Path
-) -> None:
-    """Ask the recipe's model the test rows of all its tasks, zero-shot, by their first templates.
-
-    The same way for every model, so that the figures of several can be set side by side.
-
-    Args:
-        recipe: Names the model and the tasks.
-        folder: The run directory; `scores/test-<task>.jsonl` has every answer.
-        resume: Go on with what is there.
-        progress: Shows what is under way.
-        shared: Where the runs of a study keep what is the same for several of them.
-
-    Raises:
-        InstilError: Whatever the user can mend.
-    """
-    with open_run(recipe, folder=folder, resume=resume, shared=shared) as run:
-        context = prepare(recipe, run=run, progress=progress, say=progress.console.print)
-        keep_splits(context)
-        files = score_files(context.data)
-        run.kept(ASKED, dict[str, float], partial(_ask, context), files=files)
 
 
 def _ask(context: RunContext) -> dict[str, float]:
@@ -102,13 +96,24 @@ def _ask(context: RunContext) -> dict[str, float]:
     from instil.evaluate.choices import RAW
     from instil.evaluate.suite import GENERATED
 
+    def ask(loaded: LoadedModel, data: TaskData, on_done: OnDone) -> contest.Contender:
+        way, scoring = Prompting(data.answering[0]), RAW if data.task.choices else GENERATED
+        plainly = partial(contest.ask, loaded, data, name=TUNED, way=way, scoring=scoring)
+        return plainly(rows=data.test, on_done=on_done)
+
+    return {d.task.id: found.marked.summary().mean for d, found in _asked(context, ask)}
+
+
+def _asked(
+    context: RunContext, ask: Callable[[LoadedModel, TaskData, OnDone], Contender]
+) -> Iterator[tuple[TaskData, Contender]]:
+    """Open the test, and yield what a model answers of each task; its scores are written."""
+    from instil.compare.contest import score_lines
+
     open_test(context.run, look=Look.ONCE)
-    loaded, means = context.load_base(), {}
+    loaded = context.load_base()
     for d in context.data:
-        way, scoring = Prompting(d.answering[0]), RAW if d.task.choices else GENERATED
-        ask = partial(contest.ask, loaded, d, name=TUNED, way=way, scoring=scoring)
         with context.stage(f"test {d.task.id}", len(d.test)) as done:
-            found = ask(rows=d.test, on_done=done)
-        context.run.write_scores(f"test-{d.task.id}", contest.score_lines([found]))
-        means[d.task.id] = found.marked.summary().mean
-    return means
+            found = ask(loaded, d, done)
+        context.run.write_scores(f"test-{d.task.id}", score_lines([found]))
+        yield d, found
