@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from instil.results import Arm, RunSummary, TaskResult
+from instil.results import RunSummary, TaskResult
 from instil.types import Comparison, Part
 
 if TYPE_CHECKING:
@@ -30,12 +30,13 @@ def show_run(summary: RunSummary, *, folder: Path) -> None:
     """
     from instil.report.sections.keeping import keeping_lines
     from instil.report.sections.methods_tried import methods_lines
+    from instil.report.sections.phrasings import phrasing_sentence
 
     console = make_console()
     for task in summary.tasks:
         console.print(arms_table(task))
-        for line in phrasing_lines(task):
-            console.print(line)
+        for found in task.phrasings:
+            console.print(phrasing_sentence(task, found))
     if summary.averages:
         console.print(average_table(summary))
     tried = methods_lines(summary.methods)
@@ -46,92 +47,85 @@ def show_run(summary: RunSummary, *, folder: Path) -> None:
 
 def arms_table(task: TaskResult) -> Table:
     """Lay out the contenders of a task on its test rows, with 95 % intervals."""
-    from rich.text import Text
-
     from instil import format as fmt
+    from instil.report.sections.arms import against_tuned
 
     metrics = list(dict.fromkeys(metric for arm in task.arms for metric in arm.summaries))[:2]
-    rows = fmt.plural(task.rows.get(Part.TEST, 0), "test row")
-    table = plain_table(title=f"{task.task}: {rows}, mean (95 % interval)")
-    table.add_column("")
-    for metric in metrics:
-        table.add_column(fmt.style(metric).label, justify="right")
-    table.add_column("tuned minus it", justify="right")
+    rows = []
     for arm in task.arms:
-        cells = [_cell(arm, metric) for metric in metrics]
-        table.add_row(Text(arm.label), *cells, _difference(task, arm))
-    return table
-
-
-def phrasing_lines(task: TaskResult) -> list[str]:
-    """Say how each arm does through phrasings that training used, and through held-out ones."""
-    from instil.report.sections.phrasings import phrasing_sentence
-
-    return [phrasing_sentence(task, found) for found in task.phrasings]
+        found = [arm.summaries.get(metric) for metric in metrics]
+        cells = [fmt.interval(summary) if summary else fmt.MISSING for summary in found]
+        comparison = against_tuned(task, arm.name)
+        difference = fmt.change_with_interval(comparison) if comparison else ""
+        rows.append((arm.label, *cells, difference))
+    labels = [fmt.style(metric).label for metric in metrics]
+    asked = fmt.plural(task.rows.get(Part.TEST, 0), "test row")
+    title = f"{task.task}: {asked}, mean (95 % interval)"
+    return make_table(("", *labels, "tuned minus it"), rows, title=title)
 
 
 def average_table(summary: RunSummary) -> Table:
     """Lay out every task and the averages over them, an arm a column."""
-    from rich.text import Text
-
     from instil import format as fmt
     from instil.report.sections.average import average_rows, average_titles
 
-    table = plain_table(title="all tasks, mean (95 % interval)")
-    for n, title in enumerate(average_titles(summary)):
-        table.add_column(title, justify="right" if n else "left")
-    for row in average_rows(summary):
-        table.add_row(*(Text(cell.text or fmt.MISSING) for cell in row))
-    return table
+    rows = [[cell.text or fmt.MISSING for cell in row] for row in average_rows(summary)]
+    return make_table(average_titles(summary), rows, title="all tasks, mean (95 % interval)")
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
     """Lay out paired differences, a line each."""
-    from rich.text import Text
-
     from instil import format as fmt
     from instil.compare.verdict import outcomes
 
-    table = plain_table(title="second run minus first, paired by example (95 % interval)")
-    table.add_column("")
-    for heading in ("metric", "examples", "difference", "interval", "p", "shown"):
-        side: Literal["left", "right"] = "left" if heading in ("metric", "shown") else "right"
-        table.add_column(heading, justify=side, min_width=len(heading))
-    for found, outcome in zip(comparisons, outcomes(comparisons), strict=True):
-        table.add_row(
-            Text(f"{found.b} - {found.a}"),
-            Text(fmt.style(found.metric).label),
+    rows = [
+        (
+            f"{found.b} - {found.a}",
+            fmt.style(found.metric).label,
             fmt.count(found.n),
             fmt.change(found),
             fmt.change_interval(found),
             fmt.p_value(found.p_value),
             outcome.value,
         )
+        for found, outcome in zip(comparisons, outcomes(comparisons), strict=True)
+    ]
+    headings = ("", "metric", "examples", "difference", "interval", "p", "shown")
+    title = "second run minus first, paired by example (95 % interval)"
+    table = make_table(headings, rows, title=title, left=2)
+    table.columns[-1].justify = "left"
+    for column in table.columns[1:]:
+        column.min_width = len(str(column.header))
     return table
 
 
-def plain_table(*, title: str = "") -> Table:
-    """Return an empty table in the one style of the command line."""
+def make_table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str = "",
+    left: int = 1,
+    fold: bool = False,
+) -> Table:
+    """Lay out a table in the one style of the command line.
+
+    Args:
+        headings: Of its columns.
+        rows: Their cells.
+        title: Above it.
+        left: How many columns hold words; figures stand to the right.
+        fold: Whether what is too long for its column goes on in the next line.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     heading = Text(title, style="bold") if title else None
-    return Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-
-
-def _cell(arm: Arm, metric: str) -> str:
-    from instil import format as fmt
-
-    summary = arm.summaries.get(metric)
-    return fmt.interval(summary) if summary else fmt.MISSING
-
-
-def _difference(task: TaskResult, arm: Arm) -> str:
-    from instil import format as fmt
-    from instil.report.sections.arms import against_tuned
-
-    comparison = against_tuned(task, arm.name)
-    if comparison is None:
-        return ""
-    return fmt.change_with_interval(comparison)
+    table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for n, name in enumerate(headings):
+        table.add_column(
+            name, justify="left" if n < left else "right", overflow="fold" if fold else "ellipsis"
+        )
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
