@@ -71,10 +71,10 @@ def test_the_mask_of_a_real_review(real, data):
 
 
 def test_packed_training_loss_equals_one_by_one(real, data):
-    from instil.data.build import training_examples
     from instil.encode.mask import encode_all
     from instil.encode.pack import pack, shared_prefix
     from instil.train.loop import mean_loss
+    from rendering import training_examples
 
     examples = training_examples(
         data.task, data.train[:24], data.templates, per_row="one", seed=0, epoch=0
@@ -155,11 +155,11 @@ def test_every_library_task_renders_encodes_and_scores_on_ten_real_rows(real):
 
 
 def test_packs_have_the_loss_of_transformers_own_forward_pass(either, data):
-    from instil.data.build import training_examples
     from instil.encode.mask import encode_all
     from instil.encode.pack import pack, shared_prefix
     from instil.train.loop import mean_loss
     from instil.types import Message
+    from rendering import training_examples
 
     loaded, own = either
     rows, wordings = data.train[:10], data.templates

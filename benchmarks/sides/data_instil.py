@@ -16,10 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from common import finish, peak_bytes
-from rows import load, repeated
+from rows import load, rendered, repeated
 
 from instil.config.sections import Train
-from instil.data.build import training_examples
 from instil.encode.plan import plan_training
 from instil.model.load import ModelFolder, load_tokenizer
 from instil.types import Pack
@@ -31,12 +30,10 @@ def main(task: str, model: str, count: int) -> None:
     defaults, before = Train(), peak_bytes()
     began = time.perf_counter()
     planned = plan_training(
-        lambda epoch: training_examples(
+        lambda epoch: rendered(
             data.task,
             repeated(data.train, count=count, text=data.task.text),
             data.templates,
-            per_row="one",
-            seed=0,
             epoch=epoch,
         ),
         chat,

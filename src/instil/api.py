@@ -4,7 +4,7 @@
 
     import instil
 
-    run = instil.stages.directory("reviews.recipe.yaml")
+    run = instil.run("reviews.recipe.yaml")
     print(*run.verdict)
     run.predict(["It broke after a week."])    # [{"prediction": "bad", "probabilities": {...}}]
     run.compare(instil.load("runs/other"))

@@ -20,6 +20,7 @@ An error carries one or more `Problem`s, so that a user reads all mistakes at on
       did you mean: learning_rate
       to fix: rename the key
 
+An error of one problem takes its parts itself: `DataError("there are no rows", where="a.csv")`.
 `raise` one of these for a user's mistake; `assert` is for our own.
 """
 
@@ -76,9 +77,20 @@ class InstilError(Exception):
 
     exit_code = 2
 
-    def __init__(self, *problems: Problem | str) -> None:
-        """Keep the problems, turning bare text into a `Problem`."""
-        self.problems = tuple(Problem(p) if isinstance(p, str) else p for p in problems)
+    def __init__(
+        self,
+        *problems: Problem | str,
+        where: str = "",
+        found: str = "",
+        allowed: str = "",
+        nearest: str = "",
+        fix: str = "",
+    ) -> None:
+        """Keep the problems; a bare text becomes a `Problem` with the details given here."""
+        self.problems = tuple(
+            Problem(p, where, found, allowed, nearest, fix) if isinstance(p, str) else p
+            for p in problems
+        )
         super().__init__("\n".join(str(p) for p in self.problems))
 
 

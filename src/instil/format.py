@@ -109,9 +109,14 @@ def figure(value: float, metric: str) -> str:
 
 def interval(summary: Summary) -> str:
     """Return a mean with its 95 % interval: `81.5 % (77.1-85.2)`, with an en dash."""
+    return f"{figure(summary.mean, summary.metric)} ({ends(summary)})"
+
+
+def ends(summary: Summary) -> str:
+    """Return the ends of a mean's interval, without their unit: `77.1-85.2`, with an en dash."""
     unit = style(summary.metric).unit
     low, high = (fixed(end * scale(unit), _decimals(unit)) for end in (summary.low, summary.high))
-    return f"{figure(summary.mean, summary.metric)} ({low}{EN_DASH}{high})"
+    return f"{low}{EN_DASH}{high}"
 
 
 def change(comparison: Comparison) -> str:
@@ -154,6 +159,58 @@ def size_of_change(value: float, metric: str) -> str:
     return f"{fixed(value * scale(unit), _decimals(unit))}{NBSP}{_NAMES[unit]}".rstrip()
 
 
+# In sentences, which are also read in a terminal: no sign or space but those of a keyboard.
+
+
+def plain(text: str) -> str:
+    """Return a figure with a hyphen for its minus sign, and with spaces that may break.
+
+    >>> plain(f"{MINUS}6.0{NBSP}points")
+    '-6.0 points'
+    """
+    return text.replace(NBSP, " ").replace(MINUS, "-")
+
+
+def plain_change(comparison: Comparison) -> str:
+    """Return a difference with its sign and unit: `+9.3 points`, `+0.031 nats per token`."""
+    return plain(change(comparison)) + _per_token(comparison.metric)
+
+
+def plain_interval(comparison: Comparison) -> str:
+    """Return the ends of a difference's interval: `+5.1 to -13.5`."""
+    return plain(change_interval(comparison))
+
+
+def plain_size(value: float, metric: str) -> str:
+    """Return the size of a difference, without a sign: `5.1 points`, `0.031 nats per token`."""
+    return plain(size_of_change(value, metric)) + _per_token(metric)
+
+
+def plain_level(value: float, metric: str) -> str:
+    """Return a mean in hundredths or in nats: `83.0`."""
+    unit = style(metric).unit
+    return plain(fixed(value * scale(unit), _decimals(unit)))
+
+
+def duration(value: float) -> str:
+    """Return seconds in words: `42 seconds`, `6.3 minutes`."""
+    if value < 60:
+        shown = f"{value:.0f}"
+        return f"{shown} second" if shown == "1" else f"{shown} seconds"
+    return f"{value / 60:.1f} minutes" if value < 7200 else f"{value / 3600:.1f} hours"
+
+
+def stored(count: int) -> str:
+    """Return bytes in thousands or millions: `210 KB`, `9.8 MB`."""
+    if count < 1e6:
+        return f"{max(1, round(count / 1e3))} KB" if count else "0 KB"
+    return f"{count / 1e6:.1f} MB" if count < 1e8 else f"{count / 1e6:.0f} MB"
+
+
+def _per_token(metric: str) -> str:
+    return " per token" if style(metric).unit is Unit.NATS else ""
+
+
 def p_value(value: float | None) -> str:
     """Return a p-value with three decimals, or that it lies below them."""
     if value is None:
@@ -192,6 +249,11 @@ def seconds(value: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(round(value / 60), 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def milliseconds(value: float) -> str:
+    """Return milliseconds in as many digits as count: `31`, `4.2`, `0.13`."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def moment(text: str) -> str:

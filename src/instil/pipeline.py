@@ -15,7 +15,7 @@ from instil.files import write_whole
 from instil.report.build import build_report
 from instil.report.card import model_card
 from instil.report.html import to_html
-from instil.report.sections.methods_tried import methods_lines
+from instil.report.sections.keeping import methods_lines
 from instil.report.sections.mix import mix_text
 from instil.report.sections.stages import forecast_lines
 from instil.stages.auto_method import pick_method
@@ -129,7 +129,7 @@ def compare_runs(a: Path, b: Path) -> list[Comparison]:
         RunError: A run is not finished or not what was written, or the two share no test rows of a
             task.
     """
-    from instil.compare.runs import compare_scores
+    from instil.compare.pairing import compare_scores
 
     require_whole(a)
     require_whole(b)

@@ -14,6 +14,13 @@ from instil.types import Comparison, Estimate, Message, Piece, Role, Summary, Ta
 MEAN_SCORE = "mean_score"
 """Stands for the metric of an average over tasks that are judged by different ones."""
 
+TUNED, PROMPTING, ZERO_SHOT, TFIDF, PROBE = "tuned", "prompting", "zero_shot", "tfidf", "probe"
+"""Names of arms."""
+CLASSIFIERS = {TFIDF: "TF-IDF with logistic regression", PROBE: "the linear probe"}
+"""Arms without prompts, as sentences call them."""
+TEXT = "general text"
+"""Stands for the task of a guard that reads texts."""
+
 LORA, REPLAY, PART = "LoRA", "LoRA + replay", "interpolation"
 """Names of the ways that `method: auto` tries; the last goes with what it is a part of."""
 
@@ -195,7 +202,7 @@ class Arm:
     """One contender on the test rows."""
 
     name: str
-    """prompting, tuned, tfidf, probe, zero_shot."""
+    """prompting, tuned, tfidf, probe or zero_shot."""
     label: str
     """For people: `5-shot prompting (calibrated)`."""
     template: str
@@ -282,6 +289,20 @@ class TaskResult:
     """Whether anything was; None in runs of an earlier version."""
     rivals: tuple[Comparison, ...] = ()
     """Each pair of the other arms, in the metric that decides."""
+
+    def arm(self, name: str) -> Arm | None:
+        """Return the arm of that name, if the task has one."""
+        return next((arm for arm in self.arms if arm.name == name), None)
+
+    def label(self, name: str) -> str:
+        """Return an arm's label for people, or its name where no such arm was tested."""
+        arm = self.arm(name)
+        return arm.label if arm else name.replace("_", " ")
+
+    def against(self, name: str) -> Comparison | None:
+        """Return tuned minus the arm of that name, in the metric that decides."""
+        wanted = (name, TUNED, self.metric)
+        return next((c for c in self.comparisons if (c.a, c.b, c.metric) == wanted), None)
 
 
 @dataclass(frozen=True, slots=True)

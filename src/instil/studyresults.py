@@ -90,7 +90,7 @@ class CurvePoint:
     """On test, over tasks, rows and seeds."""
     by_seed: tuple[float, ...]
     """The score of each seed."""
-    against_prompting: Comparison | None
+    against_prompting: Comparison
     """Tuned minus the prompting of the reference line."""
     seconds: float
     """Of training, mean over seeds."""

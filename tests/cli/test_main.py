@@ -13,7 +13,7 @@ import pytest
 from safetensors import SafetensorError
 
 from instil import __version__
-from instil.cli.show import make_console, make_table
+from instil.cli.show import make_console, plain_table
 from instil.cli.terminal import say_answer
 from instil.errors import Problem, RunError
 from instil.sanitize import visible
@@ -136,7 +136,9 @@ def test_a_wrong_command_line_is_quoted_visibly(instil_command, place: str) -> N
 
 
 def test_a_console_writes_out_control_characters_also_in_tables(capsys) -> None:
-    table = make_table([f"b{ESCAPES}"], [[f"c{ESCAPES}"]], title=f"a{ESCAPES}")
+    table = plain_table(title=f"a{ESCAPES}")
+    table.add_column(f"b{ESCAPES}")
+    table.add_row(f"c{ESCAPES}")
     console = make_console()
     console.print(f"d{ESCAPES}\n")
     console.print(table)

@@ -8,6 +8,7 @@ from rich.progress import Progress
 
 from instil.cli import progress as module
 from instil.cli.progress import LineProgress, NoteColumn, make_progress
+from instil.data.sources.fetch import on_bytes
 
 
 @pytest.fixture
@@ -57,3 +58,15 @@ def test_on_a_terminal_a_note_stands_behind_the_bar(monkeypatch: pytest.MonkeyPa
         assert column.render(progress.tasks[stage]).plain == "loss 0.5"
         assert column.render(progress.tasks[bare]).plain == ""
     assert "loss 0.5" in out.getvalue()
+
+
+def test_a_download_is_a_stage_in_megabytes(capsys):
+    with make_progress() as progress:
+        show = on_bytes.get()
+        assert show is not None
+        for done in (1 << 16, 2_500_000, 5_000_000):
+            show("rows.whl", done, 5_000_000)
+    assert [(t.description, t.completed, t.total) for t in progress.tasks] == [
+        ("downloading rows.whl", 5, 5)
+    ]
+    assert "downloading rows.whl  5/5  MB" in capsys.readouterr().err

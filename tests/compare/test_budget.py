@@ -1,6 +1,6 @@
 import pytest
 
-from instil.compare.budget import budget_sentence, check_budget
+from instil.compare.verdict import budget_sentence, check_budget
 from instil.results import GuardResult
 from instil.types import Comparison, Summary
 

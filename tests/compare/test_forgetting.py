@@ -12,9 +12,9 @@ from instil.compare.forgetting import (
     load_guard,
     mean_changes,
 )
-from instil.compare.verdict import TEXT
 from instil.data.registry import load_rows
 from instil.model.load import LoadedModel
+from instil.results import TEXT
 from instil.tasks.task import load_task
 from instil.types import Example, Message, Prediction, Score
 from moods import lay_out

@@ -1,6 +1,6 @@
 """Which way `method: auto` takes, and when it has tried enough."""
 
-from instil.compare.methods import enough, pick
+from instil.compare.interpolation import enough, pick
 from instil.results import TriedMethod
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from instil.compare.runs import compare_scores
+from instil.compare.pairing import compare_scores
 
 
 def lines(right: int) -> list[dict[str, Any]]:

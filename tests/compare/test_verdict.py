@@ -5,14 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from instil import format as fmt
 from instil.compare.verdict import (
     Outcome,
     could_show,
-    ends,
     not_learnt,
     outcome,
     outcomes,
-    signed,
     verdict,
 )
 from instil.results import Alarm, Arm, Costs, GuardResult, Learnt, TaskResult, TrainingSummary
@@ -220,12 +219,12 @@ def test_a_small_loss_among_many_guard_tasks_does_not_survive_holm() -> None:
         (_comparison("a", -0.093, 0.042), "-9.3 points (-13.5 to -5.1), worse"),
         (
             _comparison("a", 0.011, 0.03),
-            "+1.1 points (-1.9 to +4.1), no difference shown (300 rows could show 6.0 points)",
+            "+1.1 points (-1.9 to +4.1), no difference shown, 300 rows could show 6.0 points",
         ),
         (
             _comparison("a", 0.3, 1.0, detectable=2.7),
-            "+30.0 points (-70.0 to +130.0), no difference shown (300 rows of too few groups to "
-            "show any difference)",
+            "+30.0 points (-70.0 to +130.0), no difference shown, 300 rows of too few groups to "
+            "show any difference",
         ),
         (
             _comparison("a", 0.0, 0.0, detectable=0.0),
@@ -244,8 +243,9 @@ def test_a_small_loss_among_many_guard_tasks_does_not_survive_holm() -> None:
 )
 def test_a_difference_in_words(comparison: Comparison, expected: str) -> None:
     shown = outcome(comparison)
-    text = f"{signed(comparison)} ({ends(comparison)}), {shown}"
-    assert text + could_show(comparison) * (shown is Outcome.NOT_SHOWN) == expected
+    text = f"{fmt.plain_change(comparison)} ({fmt.plain_interval(comparison)}), {shown}"
+    could = could_show(comparison, rows="rows")
+    assert text + could * (shown is Outcome.NOT_SHOWN) == expected
 
 
 def test_an_interval_that_ends_in_zero_shows_nothing() -> None:

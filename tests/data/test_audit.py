@@ -94,7 +94,7 @@ def test_exact_duplicates_leave_train_and_validation_never_test():
         validation=["good FILM", "fresh words", "shared by both"],
         train=["Good film", "own text", "Shared by both!"],
     )
-    result = remove_duplicates(split, rows, text="text")
+    result = remove_duplicates(split, rows, task=TASK)
     assert result.test == split.test
     assert result.validation == ("validation_1", "validation_2")
     assert result.train == ("train_1",)
@@ -108,7 +108,7 @@ def test_exact_duplicates_leave_train_and_validation_never_test():
 def test_near_duplicates_are_removed_with_their_true_similarity():
     near = LONG.replace("with it", "with me")
     split, rows = make_split(test=[LONG], validation=["fresh words"], train=[near, "own text"])
-    result = remove_duplicates(split, rows, text="text", threshold=0.8)
+    result = remove_duplicates(split, rows, task=TASK, threshold=0.8)
     (removed,) = result.removed
     assert (removed.row, removed.part, removed.why) == ("train_0", Part.TRAIN, NEAR)
     assert removed.of == "test_0"
@@ -119,19 +119,19 @@ def test_near_duplicates_are_removed_with_their_true_similarity():
 def test_the_threshold_is_held_exactly():
     near = LONG.replace("with it", "with me")
     split, rows = make_split(test=[LONG], validation=[], train=[near])
-    assert remove_duplicates(split, rows, text="text", threshold=0.95).removed == ()
-    assert remove_duplicates(split, rows, text="text", threshold=1.0).removed == ()
+    assert remove_duplicates(split, rows, task=TASK, threshold=0.95).removed == ()
+    assert remove_duplicates(split, rows, task=TASK, threshold=1.0).removed == ()
 
 
 def test_short_texts_that_differ_in_one_word_stay():
     split, rows = make_split(test=["not a good film"], validation=[], train=["not a bad film"])
-    assert remove_duplicates(split, rows, text="text").removed == ()
+    assert remove_duplicates(split, rows, task=TASK).removed == ()
 
 
 def test_nearest_of_several_is_named():
     others = [LONG.replace("with it", "with me"), LONG, LONG.replace("day", "week")]
     split, rows = make_split(test=others, validation=[], train=[LONG + " too", "x y"])
-    (removed,) = remove_duplicates(split, rows, text="text", threshold=0.5).removed
+    (removed,) = remove_duplicates(split, rows, task=TASK, threshold=0.5).removed
     assert removed.of == "test_1"
 
 
@@ -144,7 +144,7 @@ def test_nearly_all_pairs_at_the_threshold_are_found():
         words[-rng.choice([1, 2, 3])] = "changed"
         copies.append(" ".join(words))
     split, rows = make_split(test=originals, validation=[], train=[*copies, "own text"])
-    result = remove_duplicates(split, rows, text="text", threshold=0.8)
+    result = remove_duplicates(split, rows, task=TASK, threshold=0.8)
     pairs = zip(originals, copies, strict=True)
     alike = [jaccard(shingles(a), shingles(b)) >= 0.8 for a, b in pairs]
     assert sum(alike) > 250
@@ -159,17 +159,17 @@ def test_nearly_all_pairs_at_the_threshold_are_found():
 )
 def test_no_text_of_train_is_left_in_test(train, test):
     split, rows = make_split(train=[*train, "never in test"], validation=[], test=test)
-    result = remove_duplicates(split, rows, text="text")
+    result = remove_duplicates(split, rows, task=TASK)
     texts = {row.id: normalise(row.fields["text"]) for row in rows}
     assert not {texts[i] for i in result.train} & {texts[i] for i in result.test}
     assert len(result.train) + len(result.removed) == len(split.train)
-    assert remove_duplicates(result, rows, text="text") == result
+    assert remove_duplicates(result, rows, task=TASK) == result
 
 
 def test_rows_of_a_part_keep_their_order_and_earlier_removals_stay():
     earlier = Removed("gone", Part.TRAIN, EXACT, "test_0", 1.0)
     split, rows = make_split(test=["a"], validation=["b"], train=["a", "c", "d", "c"])
-    result = remove_duplicates(replace(split, removed=(earlier,)), rows, text="text")
+    result = remove_duplicates(replace(split, removed=(earlier,)), rows, task=TASK)
     assert result.train == ("train_1", "train_2", "train_3")
     assert result.removed[0] == earlier
 
@@ -177,7 +177,7 @@ def test_rows_of_a_part_keep_their_order_and_earlier_removals_stay():
 def test_a_part_that_would_be_empty_is_an_error():
     split, rows = make_split(test=["a"], validation=["A"], train=["a", "a!"])
     with pytest.raises(DataError) as caught:
-        remove_duplicates(split, rows, text="text")
+        remove_duplicates(split, rows, task=TASK)
     assert [problem.what for problem in caught.value.problems] == [
         "every row of validation repeats a text that must stay unseen",
         "every row of train repeats a text that must stay unseen",
@@ -188,33 +188,34 @@ def test_a_part_that_would_be_empty_is_an_error():
 def test_threshold_out_of_range(threshold):
     split, rows = make_split(test=["a"], validation=[], train=["b"])
     with pytest.raises(DataError, match="out of range"):
-        remove_duplicates(split, rows, text="text", threshold=threshold)
+        remove_duplicates(split, rows, task=TASK, threshold=threshold)
 
 
 @pytest.mark.parametrize("threshold", [0.01, 0.3, 0.5, 0.8, 0.9, 0.99, 0.999])
 def test_every_threshold_makes_an_index(threshold):
     split, rows = make_split(test=[LONG], validation=[], train=[LONG.upper(), "other words here"])
-    assert len(remove_duplicates(split, rows, text="text", threshold=threshold).removed) == 1
+    assert len(remove_duplicates(split, rows, task=TASK, threshold=threshold).removed) == 1
 
 
 def test_three_thousand_texts_take_seconds():
     texts = distinct(3000, words=20)
     split, rows = make_split(test=texts[:600], validation=texts[600:900], train=texts[900:])
     start = time.process_time()
-    assert remove_duplicates(split, rows, text="text").removed == ()
+    assert remove_duplicates(split, rows, task=TASK).removed == ()
     assert time.process_time() - start < 5
 
 
 def test_result_does_not_depend_on_the_hash_seed():
     code = f"""
 from instil.data.audit import remove_duplicates
-from instil.types import Row, Split
+from instil.types import Row, SourceSpec, Split, Task
 words = {LONG!r}.split()
 texts = [" ".join([*words[:i], "x", *words[i:]]) for i in range(16)] + ["own text"]
 rows = [Row("t", str(i), str(i), {{"text": text}}) for i, text in enumerate(texts)]
 ids = tuple(row.id for row in rows)
 split = Split("t", 0, train=ids[8:], validation=(), test=ids[:8])
-result = remove_duplicates(split, rows, text="text", threshold=0.6)
+task = Task("t", "k", "c", "", "", SourceSpec("x"), "text", "label", ())
+result = remove_duplicates(split, rows, task=task, threshold=0.6)
 assert len(result.removed) > 3
 print(result)
 """

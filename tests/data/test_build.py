@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instil.data.build import content_free, pick_exemplars, render_example, training_examples
+from instil.data.build import content_free, pick_exemplars, render_example
 from instil.errors import DataError, TaskError
 from instil.types import Message, Role, Row, SourceSpec, Task, Template, ToolCall, TrainOn
+from rendering import training_examples
 
 PLAIN = Template("plain", " Good or bad? {{ text }}\n", "{{ label }}", choices=("bad", "good"))
 YES_NO = Template(
@@ -291,7 +292,8 @@ def test_content_free_reaches_fields_derived_from_the_text():
 
 def test_draws_do_not_depend_on_the_hash_seed():
     code = """
-from instil.data.build import pick_exemplars, training_examples
+from instil.data.build import pick_exemplars
+from rendering import training_examples
 from instil.types import Role, Row, SourceSpec, Task, Template
 templates = tuple(Template(f"t{i}", "{{ text }}", "{{ label }}", Role.AUXILIARY) for i in range(5))
 task = Task("t", "k", "c", "", "", SourceSpec("x"), "text", "label", templates, choices=("a", "b"))
@@ -302,7 +304,7 @@ print([row.id for row in pick_exemplars(task, rows, shots=5, seed=3)])
     outputs = {
         subprocess.run(
             [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed},
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True,
             text=True,
             check=True,

@@ -6,21 +6,18 @@ from typing import get_args
 
 import pytest
 
+from instil.data.readers.formats import READERS
 from instil.data.readers.sqlrows import SQLITE
-from instil.data.sources.source import READERS
-from instil.data.sources.uri import HUB, MADE, Registry
+from instil.data.sources.uri import HUB, MADE, PACKAGES
 from instil.evaluate.metrics import METRICS
 from instil.tasks import task
 from instil.tasks.form import SourceForm
-from instil.tasks.template import FORMAT_COLUMNS
+from instil.tasks.template import FORMATS
 
 
 def test_a_task_may_name_each_format_that_has_a_reader() -> None:
-    assert set(get_args(SourceForm.model_fields["format"].annotation)) == {"", *READERS}
-
-
-def test_formats_with_columns_of_their_own_have_a_reader() -> None:
-    assert FORMAT_COLUMNS.keys() <= READERS.keys()
+    assert get_args(SourceForm.model_fields["format"].annotation) == ("", *READERS)
+    assert FORMATS.keys() == READERS.keys()
 
 
 def test_a_task_may_name_each_metric() -> None:
@@ -28,6 +25,6 @@ def test_a_task_may_name_each_metric() -> None:
     assert all(metric.name == name for name, metric in METRICS.items())
 
 
-@pytest.mark.parametrize("scheme", [*(f"{r}:" for r in Registry), SQLITE, HUB, MADE])
+@pytest.mark.parametrize("scheme", [*(f"{name}:" for name in PACKAGES), SQLITE, HUB, MADE])
 def test_a_task_may_name_each_scheme(scheme: str) -> None:
     assert scheme in (*task._PACKAGES, task._SQLITE, task._HUB, task._MADE)

@@ -13,10 +13,10 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
-from instil.data.readers.jsonrows import _ListStream
+from instil.data.readers.formats import sniff_format
 from instil.data.readers.rowfile import BadRows
 from instil.data.readers.sqlrows import parse_sqlite
-from instil.data.sources.source import read_table, sniff_format
+from instil.data.sources.source import read_table
 from instil.errors import DataError
 from instil.tasks.task import parse_task
 from instil.types import OnBadRow, SourceSpec
@@ -26,8 +26,13 @@ TABLE = pyarrow.Table.from_pylist(ROWS)
 CSV = "text,label\ngood,1\nbad,0\n"
 
 
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 def read(uri: str, base: Path, **spec):
-    return list(read_table(SourceSpec(uri, **spec), base=base))
+    return list(read_table(SourceSpec(uri, **spec)))
 
 
 def problem(uri: str, base: Path, **spec):
@@ -39,7 +44,7 @@ def problem(uri: str, base: Path, **spec):
 def skipped(uri: str, base: Path, **spec) -> tuple[list, list[str]]:
     bad = BadRows()
     source = SourceSpec(uri, on_bad_row=OnBadRow.SKIP, **spec)
-    return [columns for _, columns in read_table(source, base=base, bad=bad)], bad.found
+    return [columns for _, columns in read_table(source, bad=bad)], bad.found
 
 
 # ---- arrow
@@ -295,26 +300,3 @@ def test_bad_conversations_are_skipped_or_all_told(tmp_path):
         "c.jsonl:2, messages[1]",
         "c.jsonl:4, messages[1]",
     ]
-
-
-# ---- JSON lists are streamed
-
-
-@pytest.mark.parametrize("chunk", [1, 2, 7, 1000])
-@pytest.mark.parametrize(
-    "items",
-    [[], [{}], [1, 22, 333], [{"a": "x]y", "b": [1, {"c": "é\\"}]}, {"a": None}], [[], "t", True]],
-)
-def test_a_list_is_read_piece_by_piece(tmp_path, chunk, items):
-    path = tmp_path / "a.json"
-    path.write_text(" \n" + json.dumps(items, indent=1, ensure_ascii=False) + "\n ")
-    with path.open() as stream:
-        assert list(_ListStream(stream, chunk=chunk).items()) == items
-
-
-@pytest.mark.parametrize("text", ["", "{}", "[1", "[1,]", "[1 2]", "[1] 2", "[1,,2]", "[", "1"])
-def test_what_is_no_list_is_refused(tmp_path, text):
-    path = tmp_path / "a.json"
-    path.write_text(text)
-    with path.open() as stream, pytest.raises(ValueError):  # noqa: PT011
-        list(_ListStream(stream, chunk=2).items())

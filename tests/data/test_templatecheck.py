@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from instil.data.templatecheck import Level, TemplateFinding, check_templates
+from instil.data.findings import Finding, Level
+from instil.data.templatecheck import check_templates
 from instil.tasks.template import evaluate
 from instil.types import Role, Row, SourceSpec, Task, Template
 
@@ -20,7 +21,7 @@ ROWS = [
 ]  # fmt: skip
 
 
-def findings(*templates: Template, task: Task = TASK, rows=ROWS) -> list[TemplateFinding]:
+def findings(*templates: Template, task: Task = TASK, rows=ROWS) -> list[Finding]:
     return list(check_templates(replace(task, templates=templates), rows))
 
 
@@ -34,7 +35,7 @@ def test_rows_that_cannot_be_rendered_are_counted_with_their_places():
     (found,) = findings(*TASK.templates, rows=bad)
     assert (found.level, found.count, found.of) == (Level.ERROR, 5, 20)
     assert found.what == "the target is not among the choices"
-    assert found.places == ("films.csv:2", "films.csv:6", "films.csv:10")
+    assert found.examples == ("films.csv:2", "films.csv:6", "films.csv:10")
     assert (found.found, found.allowed) == ("odd", "good, bad")
 
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from instil import format as fmt
 from instil.report.build import build_report
 from instil.report.html import to_html
-from instil.report.page import Fact, Fold, Heading, Note, Plots, Report, Section, Table, Tone
+from instil.report.page import Heading, Note, Plots, Report, Section, Table, Tone
 from instil.report.sections.curves import MAX_POINTS
 from instil.report.sections.origin import flatten, token_runs
 from instil.results import RunSummary
@@ -33,7 +33,7 @@ def tables(part: Section) -> list[Table]:
 
 
 def column(table: Table, title: str) -> list[str]:
-    index = [each.title for each in table.columns].index(title)
+    index = table.titles.index(title)
     return [row[index].text for row in table.rows]
 
 
@@ -67,14 +67,14 @@ def test_the_arms_table_tells_figures_and_paired_differences(sample: ModuleType)
     assert table.rows[3][3].tone is Tone.MUTED
     assert "6.2\u00a0points with 80 % power" in table.note
     assert column(table, "Milliseconds an answer") == ["56", "244", "55", "0.11", "32"]
-    store = next(n for n, each in enumerate(table.columns) if each.title == "To store")
+    store = table.titles.index("To store")
     assert [row[store].detail for row in table.rows] == ["", "", "", "no language model", ""]
 
 
 def test_free_text_shows_who_stopped_and_no_p_value(sample: ModuleType) -> None:
     report = report_of(sample, sample.run(sample.text_task()))
     (table,) = tables(section(report, "test"))
-    titles = [each.title for each in table.columns]
+    titles = table.titles
     assert "McNemar p" not in titles
     assert column(table, "Stopped by itself") == ["99.3\u00a0%", "61.0\u00a0%"]
     assert all(len(row) == len(titles) for row in table.rows)
@@ -102,13 +102,14 @@ def test_the_ladder_marks_the_bar(sample: ModuleType) -> None:
     part = section(report_of(sample, sample.run()), "ladder")
     (plots,) = (block for block in part.blocks if isinstance(block, Plots))
     assert [plot.title for plot in plots.plots] == ["0-shot", "1-shot", "5-shot"]
-    ringed = [dot for plot in plots.plots for dot in plot.dots if dot.chosen]
+    ringed = [mark for plot in plots.plots for mark in plot.marks if mark.ringed]
     assert len(ringed) == 1
-    assert {plot.reference for plot in plots.plots} == {ringed[0].mean}
-    assert len({plot.extent for plot in plots.plots}) == 1
-    (fold,) = (block for block in part.blocks if isinstance(block, Fold))
-    assert len(fold.table.rows) == 45
-    assert fold.table.rows[0][0].detail == "the bar"
+    assert {plot.upright.at for plot in plots.plots} == {ringed[0].x}
+    assert len({plot.x.extent for plot in plots.plots}) == 1
+    (folded,) = tables(part)
+    assert folded.fold == "All 45 rungs as a table"
+    assert len(folded.rows) == 45
+    assert folded.rows[0][0].detail == "the bar"
 
 
 def test_forgetting_reads_each_metric_in_its_direction(sample: ModuleType) -> None:
@@ -129,7 +130,7 @@ def test_the_data_section_counts_what_was_taken_out(sample: ModuleType) -> None:
     sizes, labels = tables(part)
     assert column(sizes, "Rows") == ["600", "200", "300"]
     assert column(labels, "train")[0] == "246 (41.0\u00a0%)"
-    facts = {fact.name: fact.value for fact in part.blocks[-1].facts}
+    facts = part.blocks[-1].facts
     assert facts["Removed: near duplicate"] == "11"
     assert facts["Skipped: where is false: score between -0.5 and 0.5"] == "765"
 
@@ -166,12 +167,12 @@ def test_a_run_with_hardly_anything_in_it_still_gives_a_page(sample: ModuleType)
 
 def test_manifest_is_flattened_and_bytes_are_readable() -> None:
     facts = flatten({"a": {"b": [1, 2], "c": {}}, "memory_bytes": 6_442_450_944, "d": [{"e": 1}]})
-    assert facts == (
-        Fact("a.b", "1, 2"),
-        Fact("a.c", "none"),
-        Fact("memory_bytes", "6,442,450,944 (6.4\u00a0GB)"),
-        Fact("d", '[{"e": 1}]'),
-    )
+    assert facts == {
+        "a.b": "1, 2",
+        "a.c": "none",
+        "memory_bytes": "6,442,450,944 (6.4\u00a0GB)",
+        "d": '[{"e": 1}]',
+    }
 
 
 def test_token_runs_keep_every_token_in_order() -> None:

@@ -262,4 +262,4 @@ def test_long_and_like_names_stay_apart_in_a_plot(sample: ModuleType) -> None:
     svg = draw(plot, ident="p")
     assert len(svg) < 20_000
     assert all(f"({n})</text>" in svg for n in range(2, 6))
-    assert svg.count("<title>") == len(plot.dots)
+    assert svg.count("<title>") == len(plot.marks)

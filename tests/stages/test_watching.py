@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from instil.report.sections.learning import alarm_blocks
+from instil.report.sections.learning import alarm_text
 from instil.stages import training
 from instil.stages.directory import load_steps
 from instil.stages.watching import Watch, answer_share, answer_words
@@ -56,8 +56,8 @@ def test_shuffled_labels_sound_the_alarm_half_way(tmp_path, tiny_folder):
     assert "TF-IDF" in text, "whether the labels can be learnt at all is looked into"
     assert "instil preview" in text
     assert "train.learning_rate" in text
-    (note,) = alarm_blocks(summary.alarms)
-    assert note.text == text
+    note = alarm_text(*summary.alarms)
+    assert note == text
 
 
 NOTHING = TaskLook(

@@ -10,6 +10,7 @@ Whoever reports it adds a task for a stage and may give it a `note`, which stand
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from rich.progress import (
@@ -26,6 +27,7 @@ from rich.progress import (
 from rich.text import Text
 
 from instil.cli.show import make_console
+from instil.data.sources.fetch import on_bytes
 
 SECONDS_BETWEEN_LINES = 20.0
 
@@ -81,16 +83,37 @@ class LineProgress(Progress):
 
 
 def make_progress() -> Progress:
-    """Return what shows progress on stderr, fit for where that goes."""
+    """Return what shows progress on stderr, fit for where that goes; downloads are shown too."""
     console = make_console(stderr=True)
-    if not console.is_terminal:
-        return LineProgress()
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        NoteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
+    progress: Progress = LineProgress()
+    if console.is_terminal:
+        progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            NoteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+    on_bytes.set(partial(show_download, progress, {}))
+    return progress
+
+
+def show_download(
+    progress: Progress, stages: dict[str, TaskID], name: str, done: int, total: int | None
+) -> None:
+    """Show how much of an archive has come, in megabytes.
+
+    Args:
+        progress: Where it is shown.
+        stages: Name of an archive -> its bar; changed in place.
+        name: The archive's.
+        done: Bytes that have come.
+        total: All its bytes, where known.
+    """
+    size = None if total is None else max(1, round(total / 1e6))
+    if name not in stages:
+        stages[name] = progress.add_task(f"downloading {name}", total=size, note="MB")
+    whole = done == total
+    progress.update(stages[name], completed=size if whole and size else int(done / 1e6))

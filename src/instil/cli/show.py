@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from instil.results import RunSummary, TaskResult
 from instil.types import Comparison, Part
@@ -28,8 +28,7 @@ def show_run(summary: RunSummary, *, folder: Path) -> None:
         summary: What it found.
         folder: Its run directory.
     """
-    from instil.report.sections.keeping import keeping_lines
-    from instil.report.sections.methods_tried import methods_lines
+    from instil.report.sections.keeping import keeping_lines, methods_lines
     from instil.report.sections.phrasings import phrasing_sentence
 
     console = make_console()
@@ -48,29 +47,29 @@ def show_run(summary: RunSummary, *, folder: Path) -> None:
 def arms_table(task: TaskResult) -> Table:
     """Lay out the contenders of a task on its test rows, with 95 % intervals."""
     from instil import format as fmt
-    from instil.report.sections.arms import against_tuned
 
     metrics = list(dict.fromkeys(metric for arm in task.arms for metric in arm.summaries))[:2]
     rows = []
     for arm in task.arms:
-        found = [arm.summaries.get(metric) for metric in metrics]
-        cells = [fmt.interval(summary) if summary else fmt.MISSING for summary in found]
-        comparison = against_tuned(task, arm.name)
-        difference = fmt.change_with_interval(comparison) if comparison else ""
-        rows.append((arm.label, *cells, difference))
-    labels = [fmt.style(metric).label for metric in metrics]
-    asked = fmt.plural(task.rows.get(Part.TEST, 0), "test row")
-    title = f"{task.task}: {asked}, mean (95 % interval)"
-    return make_table(("", *labels, "tuned minus it"), rows, title=title)
+        found = (arm.summaries.get(metric) for metric in metrics)
+        against = task.against(arm.name)
+        means = [fmt.interval(each) if each else fmt.MISSING for each in found]
+        rows.append([arm.label, *means, fmt.change_with_interval(against) if against else ""])
+    count = fmt.plural(task.rows.get(Part.TEST, 0), "test row")
+    return filled_table(
+        f"{task.task}: {count}, mean (95 % interval)",
+        ["", *(fmt.style(metric).label for metric in metrics), "tuned minus it"],
+        rows,
+    )
 
 
 def average_table(summary: RunSummary) -> Table:
     """Lay out every task and the averages over them, an arm a column."""
-    from instil import format as fmt
-    from instil.report.sections.average import average_rows, average_titles
+    from instil.report.sections import average
 
-    rows = [[cell.text or fmt.MISSING for cell in row] for row in average_rows(summary)]
-    return make_table(average_titles(summary), rows, title="all tasks, mean (95 % interval)")
+    found = average.average_table(summary)
+    rows = ([cell.text for cell in row] for row in found.rows)
+    return filled_table("all tasks, mean (95 % interval)", found.titles, rows, words=["Task"])
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
@@ -90,42 +89,42 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
         )
         for found, outcome in zip(comparisons, outcomes(comparisons), strict=True)
     ]
-    headings = ("", "metric", "examples", "difference", "interval", "p", "shown")
+    titles = ("", "metric", "examples", "difference", "interval", "p", "shown")
     title = "second run minus first, paired by example (95 % interval)"
-    table = make_table(headings, rows, title=title, left=2)
-    table.columns[-1].justify = "left"
-    for column in table.columns[1:]:
-        column.min_width = len(str(column.header))
+    return filled_table(title, titles, rows, words=("", "metric", "shown"))
+
+
+def filled_table(
+    title: str,
+    titles: Iterable[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    words: Sequence[str] = ("",),
+) -> Table:
+    """Return a table in the one style of the command line.
+
+    Args:
+        title: Above it.
+        titles: Of the columns.
+        rows: One text a column.
+        words: Titles of the columns of text, which stand to the left.
+    """
+    from rich.text import Text
+
+    table = plain_table(title=title)
+    for each in titles:
+        side: Literal["left", "right"] = "left" if each in words else "right"
+        table.add_column(Text(each), justify=side, min_width=len(each))
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
 
 
-def make_table(
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    title: str = "",
-    left: int = 1,
-    fold: bool = False,
-) -> Table:
-    """Lay out a table in the one style of the command line.
-
-    Args:
-        headings: Of its columns.
-        rows: Their cells.
-        title: Above it.
-        left: How many columns hold words; figures stand to the right.
-        fold: Whether what is too long for its column goes on in the next line.
-    """
+def plain_table(*, title: str = "") -> Table:
+    """Return an empty table in the one style of the command line."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     heading = Text(title, style="bold") if title else None
-    table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for n, name in enumerate(headings):
-        table.add_column(
-            name, justify="left" if n < left else "right", overflow="fold" if fold else "ellipsis"
-        )
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+    return Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -65,7 +65,7 @@ def methods(
         model=model,
         say=say,
     )
-    from instil.report.methods_verdict import methods_verdict
+    from instil.report.methods import methods_verdict
 
     _show([methods_table(found)], methods_verdict(found), where)
 
@@ -183,7 +183,7 @@ def _show(tables: Iterable[Table], verdict: Iterable[str], folder: Path) -> None
 def methods_table(study: MethodsStudy) -> Table:
     """Lay out the arms: score, what was forgotten, and the price."""
     from instil import format as fmt
-    from instil.cli.show import make_table
+    from instil.cli.show import filled_table
     from instil.report.parts import axis_name
 
     rows = []
@@ -192,30 +192,29 @@ def methods_table(study: MethodsStudy) -> Table:
         costs = fmt.seconds(arm.costs.seconds), fmt.size(arm.costs.bytes_on_disk)
         rows.append((arm.label, fmt.interval(arm.score), *changed, *costs))
     headings = (axis_name(study.metric), "general text, nats", "guard, points", "time", "to store")
-    return make_table(("", *headings), rows, title=_title(study.tasks))
+    return filled_table(_title(study.tasks), ("", *headings), rows)
 
 
 def curve_table(study: CurveStudy) -> Table:
     """Lay out the sizes: score, seed by seed and against prompting."""
     from instil import format as fmt
-    from instil.cli.show import make_table
+    from instil.cli.show import filled_table
     from instil.report.parts import axis_name
 
     rows = []
     for point in study.points:
         seeds = ", ".join(fmt.figure(each, study.metric) for each in point.by_seed)
-        found = point.against_prompting
-        change = fmt.change_with_interval(found) if found else fmt.MISSING
+        change = fmt.change_with_interval(point.against_prompting)
         figures = fmt.interval(point.score), seeds, change, fmt.seconds(point.seconds)
         rows.append((fmt.count(point.asked), *figures))
     headings = ("rows", axis_name(study.metric), "seed by seed", "minus prompting", "training")
-    return make_table(headings, rows, title=_title(study.tasks), left=0)
+    return filled_table(_title(study.tasks), headings, rows)
 
 
 def sequence_tables(study: SequenceStudy) -> list[Table]:
     """Lay out each arm's matrix of stages by tasks."""
     from instil import format as fmt
-    from instil.cli.show import make_table
+    from instil.cli.show import filled_table
     from instil.report.sequence import stage_names
 
     tables = []
@@ -223,7 +222,7 @@ def sequence_tables(study: SequenceStudy) -> list[Table]:
         lines = zip(stage_names(study), arm.matrix, strict=True)
         rows = [(name, *(fmt.interval(cell) for cell in line)) for name, line in lines]
         title = f"{arm.label}: mean (95 % interval)"
-        tables.append(make_table(("", *study.tasks), rows, title=title))
+        tables.append(filled_table(title, ("", *study.tasks), rows))
     return tables
 
 

@@ -63,19 +63,20 @@ def tasks(
 
 def show_library(console: Console, names: Sequence[str], *, title: str) -> None:
     """Print a line a task."""
+    from rich.text import Text
+
     from instil import format as fmt
-    from instil.cli.show import make_table
+    from instil.cli.show import plain_table
     from instil.tasks.task import load_task
 
-    tasks = map(load_task, names)
-    rows = [
-        (name, task.kind, fmt.count(task.rows), task.licence, origin(task.source))
-        for name, task in zip(names, tasks, strict=True)
-    ]
-    headings = ("task", "kind", "rows", "licence", "source")
-    table = make_table(headings, rows, title=title, left=5, fold=True)
-    table.columns[0].no_wrap = table.columns[2].no_wrap = True
-    table.columns[2].justify = "right"
+    table = plain_table(title=title)
+    for heading in ("task", "kind", "rows", "licence", "source"):
+        side = "right" if heading == "rows" else "left"
+        table.add_column(heading, no_wrap=heading in ("task", "rows"), justify=side)  # type: ignore[arg-type]
+    for name in names:
+        task = load_task(name)
+        texts = (name, task.kind, fmt.count(task.rows), task.licence, origin(task.source))
+        table.add_row(*(Text(text, overflow="fold") for text in texts))
     console.print(table)
 
 

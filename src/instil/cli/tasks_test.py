@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from instil.data.templatecheck import TemplateFinding
+    from instil.data.findings import Finding
     from instil.types import Task
 
 FAILED = 2
@@ -22,8 +22,9 @@ def test_task(ref: str) -> int:
     """
     from instil import format as fmt
     from instil.cli.show import make_console
+    from instil.data.findings import Level
     from instil.data.registry import load_rows
-    from instil.data.templatecheck import Level, check_templates
+    from instil.data.templatecheck import check_templates
     from instil.tasks.task import load_task
 
     task = load_task(ref)
@@ -46,7 +47,7 @@ def test_task(ref: str) -> int:
     return FAILED if errors else 0
 
 
-def _show(finding: TemplateFinding) -> None:
+def _show(finding: Finding) -> None:
     from rich.text import Text
 
     from instil.cli.show import make_console
@@ -58,7 +59,7 @@ def _show(finding: TemplateFinding) -> None:
     console.print(Text(visible(head), style=style))
     details = (
         ("rows", f"{finding.count:,} of {finding.of:,}"),
-        ("for one" if len(finding.places) == 1 else "such as", ", ".join(finding.places)),
+        ("for one" if len(finding.examples) == 1 else "such as", ", ".join(finding.examples)),
         ("found", finding.found),
         ("allowed", finding.allowed),
         ("to fix", finding.fix),

@@ -15,22 +15,9 @@ taken as given: the interval says nothing about a task that was not tried.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from instil.compare.verdict import TUNED
-from instil.results import MEAN_SCORE, Average, TaskResult
-from instil.types import Comparison, Summary
-
-
-class Estimate(NamedTuple):
-    """A figure with its 95 % interval."""
-
-    mean: float
-    """The figure."""
-    low: float
-    """Lower end."""
-    high: float
-    """Upper end."""
+from instil.results import MEAN_SCORE, TUNED, Average, TaskResult
+from instil.types import Comparison, Estimate, Summary
 
 
 def averages(tasks: Sequence[TaskResult]) -> tuple[Average, ...]:
@@ -54,8 +41,8 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     """Average independent estimates.
 
     >>> both = mean_of([Estimate(0.5, 0.4, 0.6), Estimate(0.7, 0.6, 0.8)])
-    >>> [round(figure, 4) for figure in both]
-    [0.6, 0.5293, 0.6707]
+    >>> round(both.mean, 4), round(both.low, 4), round(both.high, 4)
+    (0.6, 0.5293, 0.6707)
     """
     count = len(estimates)
     mean = sum(each.mean for each in estimates) / count
@@ -88,7 +75,9 @@ def _arm(tasks: Sequence[TaskResult], name: str, metric: str) -> Summary | None:
     mean = mean_of([Estimate(each.mean, each.low, each.high) for each in summaries])
     return Summary(
         metric or MEAN_SCORE,
-        *mean,
+        mean.mean,
+        mean.low,
+        mean.high,
         scored=sum(each.scored for each in summaries),
         unscored=sum(each.unscored for each in summaries),
     )

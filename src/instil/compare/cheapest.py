@@ -28,22 +28,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from instil.compare.verdict import (
-    CLASSIFIERS,
-    TUNED,
-    ZERO_SHOT,
-    Outcome,
-    could_show,
-    duration,
-    ends,
-    level,
-    metric_name,
-    outcome,
-    outcomes,
-    signed,
-    size_text,
-)
-from instil.results import Arm, TaskResult
+from instil import format as fmt
+from instil.compare.verdict import Outcome, could_show, level, outcome, outcomes
+from instil.results import CLASSIFIERS, TUNED, ZERO_SHOT, Arm, TaskResult
 from instil.types import Comparison
 
 LEFT_OPEN = 0.2
@@ -87,22 +74,20 @@ def cheapest(task: TaskResult) -> Choice | None:
     sign = 1 if pairs[0].higher_is_better else -1
     best = max(task.arms, key=lambda each: sign * each.summaries[task.metric].mean)
     rival = None if best is arm else _minus(best.name, arm.name, pairs)
+    is_settled = True
+    if rival is not None:
+        reach = rival.high if rival.higher_is_better else -rival.low
+        is_settled = outcome(rival) is not Outcome.BETTER and reach <= LEFT_OPEN
     return Choice(
         task,
         arm,
-        arm is ranking[0],
-        None if arm.name == TUNED else _minus(TUNED, arm.name, pairs),
-        None if best.name == TUNED else rival,
-        tuple(_minus(TUNED, name, pairs) for name in _beaten(TUNED, pairs)),
-        len(task.arms) - 1,
-        rival is None or _settled(rival),
+        is_cheapest=arm is ranking[0],
+        against=None if arm.name == TUNED else _minus(TUNED, arm.name, pairs),
+        highest=None if best.name == TUNED else rival,
+        worse=tuple(_minus(TUNED, name, pairs) for name in _beaten(TUNED, pairs)),
+        compared=len(task.arms) - 1,
+        is_settled=is_settled,
     )
-
-
-def _settled(rival: Comparison) -> bool:
-    """Whether the highest mean, by its interval, is not above the arm, nor may be far above."""
-    reach = rival.high if rival.higher_is_better else -rival.low
-    return outcome(rival) is not Outcome.BETTER and reach <= LEFT_OPEN
 
 
 def _beaten(arm: str, pairs: Sequence[Comparison]) -> tuple[str, ...]:
@@ -126,13 +111,8 @@ def by_cost(arms: Sequence[Arm]) -> list[Arm]:
 
     def cost(arm: Arm) -> tuple[bool, float, int, float]:
         costs = arm.costs
-        slow = costs.milliseconds > ALIKE * fastest
-        return (
-            costs.needs_model,
-            costs.milliseconds if slow else 0.0,
-            costs.bytes_on_disk,
-            costs.seconds,
-        )
+        slow = costs.milliseconds if costs.milliseconds > ALIKE * fastest else 0.0
+        return (costs.needs_model, slow, costs.bytes_on_disk, costs.seconds)
 
     return sorted(arms, key=cost)
 
@@ -147,49 +127,44 @@ def use_sentence(tasks: Sequence[TaskResult], *, model_bytes: int) -> str:
     choices = [choice for choice in map(cheapest, tasks) if choice is not None]
     if len(choices) == len(tasks) == 1:
         return _for_one(choices[0], model_bytes)
-    return _for_several(choices) if choices else ""
-
-
-def _for_one(choice: Choice, model_bytes: int) -> str:
-    task, arm = choice.task, choice.arm
-    rest = "none is cheaper" if choice.is_cheapest else "each cheaper one is shown to be beaten"
-    figure = f"{metric_name(task.metric)} {level(arm, task.metric)}"
-    corrected = f", corrected for {choice.compared} comparisons" if choice.compared > 1 else ""
-    beside = f" beside the base model's {size_text(model_bytes)}"
-    text = (
-        f"Use {_name(arm)}: no arm is shown to beat it on {task.task} ({figure}{corrected}), and "
-        f"{rest}. It {_costs(arm, beside)}"
-    )
-    if not choice.is_settled:
-        text = (
-            "The test rows do not settle which arm to use: the highest mean may be far above that "
-            "of the cheapest arm that none is shown to beat. More test rows would tell; until "
-            f"then, {text[0].lower()}{text[1:]}"
-        )
-    tuned = next((a for a in task.arms if a.name == TUNED), None)
-    if choice.against is None or tuned is None:
-        return f"{text}."
-    text += f"; the tuned model ({_standing(choice)}) {_costs(tuned, beside)}"
-    if choice.highest is None:
-        return f"{text}."
-    best = next(a for a in task.arms if a.name == choice.highest.b)
-    return f"{text}; the highest mean is that of {_name(best)} ({_not_shown(choice.highest)})."
-
-
-def _for_several(choices: Sequence[Choice]) -> str:
     named: dict[str, list[str]] = {}
     for choice in choices:
-        figure = level(choice.arm, choice.task.metric)
+        figure = level(choice.task, choice.arm.name)
         if choice.against is not None:
             figure += f"; tuned {_standing(choice)}"
         if not choice.is_settled:
             figure += "; not settled by these rows"
         named.setdefault(_name(choice.arm), []).append(f"{choice.task.task} ({figure})")
-    parts = [f"{name} on {', '.join(tasks)}" for name, tasks in named.items()]
-    return (
-        "Use the cheapest arm that none is shown to beat (corrected over its comparisons): "
-        f"{'; '.join(parts)}."
+    parts = [f"{name} on {', '.join(found)}" for name, found in named.items()]
+    rule = "Use the cheapest arm that none is shown to beat (corrected over its comparisons)"
+    return f"{rule}: {'; '.join(parts)}." if parts else ""
+
+
+def _for_one(choice: Choice, model_bytes: int) -> str:
+    task, arm = choice.task, choice.arm
+    rest = "none is cheaper" if choice.is_cheapest else "each cheaper one is shown to be beaten"
+    figure = f"{fmt.style(task.metric).label} {level(task, arm.name)}"
+    corrected = f", corrected for {choice.compared} comparisons" if choice.compared > 1 else ""
+    beside = f" beside the base model's {fmt.stored(model_bytes)}"
+    use = "Use"
+    if not choice.is_settled:
+        use = (
+            "The test rows do not settle which arm to use: the highest mean may be far above that "
+            "of the cheapest arm that none is shown to beat. More test rows would tell; until "
+            "then, use"
+        )
+    text = (
+        f"{use} {_name(arm)}: no arm is shown to beat it on {task.task} ({figure}{corrected}), and "
+        f"{rest}. It {_costs(arm, beside)}"
     )
+    tuned = task.arm(TUNED)
+    if choice.against is not None and tuned is not None:
+        text += f"; the tuned model ({_standing(choice)}) {_costs(tuned, beside)}"
+        if choice.highest is not None:
+            best = task.arm(choice.highest.b)
+            assert best is not None, "it was compared"
+            text += f"; the highest mean is that of {_name(best)} ({_not_shown(choice.highest)})"
+    return f"{text}."
 
 
 def _standing(choice: Choice) -> str:
@@ -198,7 +173,8 @@ def _standing(choice: Choice) -> str:
     if choice.against is not None and choice.against not in choice.worse:
         parts.append(_not_shown(choice.against))
     for comparison in choice.worse:
-        other = next(arm for arm in choice.task.arms if arm.name == comparison.a)
+        other = choice.task.arm(comparison.a)
+        assert other is not None, "it was compared"
         parts.append(f"shown to be worse than {_name(other)}: {_difference(comparison)}")
     return "; ".join(parts)
 
@@ -211,7 +187,7 @@ def _not_shown(comparison: Comparison) -> str:
 
 
 def _difference(comparison: Comparison) -> str:
-    return f"{signed(comparison)}, {ends(comparison)}"
+    return f"{fmt.plain_change(comparison)}, {fmt.plain_interval(comparison)}"
 
 
 def _name(arm: Arm) -> str:
@@ -222,15 +198,10 @@ def _name(arm: Arm) -> str:
 def _costs(arm: Arm, beside: str) -> str:
     """Say what an arm takes: `took 4.1 minutes to make, stores 9.8 MB ..., answers in 31 ms`."""
     costs = arm.costs
-    made = f"{costs.seconds:.1f} seconds" if costs.seconds < 10 else duration(costs.seconds)
+    made = f"{costs.seconds:.1f} seconds" if costs.seconds < 10 else fmt.duration(costs.seconds)
     parts = [f"took {made} to make"] if costs.seconds else []
-    stored = size_text(costs.bytes_on_disk) if costs.bytes_on_disk else "nothing"
+    stored = fmt.stored(costs.bytes_on_disk) if costs.bytes_on_disk else "nothing"
     parts.append(f"stores {stored}{beside if costs.needs_model else ''}")
     if not costs.needs_model:
         parts.append("needs no language model")
-    return f"{', '.join(parts)} and answers in {milliseconds(costs.milliseconds)} ms"
-
-
-def milliseconds(value: float) -> str:
-    """Write milliseconds in as many digits as count: `31`, `4.2`, `0.13`."""
-    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+    return f"{', '.join(parts)} and answers in {fmt.milliseconds(costs.milliseconds)} ms"

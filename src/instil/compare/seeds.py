@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from instil.compare.average import Estimate, mean_of
+from instil.compare.average import mean_of
 from instil.errors import Problem, RunError
 from instil.evaluate.metrics import NATS, find_metric
 from instil.results import MEAN_SCORE
@@ -46,7 +46,7 @@ from instil.stats.intervals import (
     t_quantile,
 )
 from instil.stats.paired import POWER
-from instil.types import Comparison, Summary
+from instil.types import Comparison, Estimate, Summary
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,23 +16,31 @@ with several comparisons at once (tasks, guard tasks) also after Holm's correcti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
-from instil.evaluate.metrics import METRICS, NATS
-from instil.results import Arm, GuardResult, Learnt, TaskResult, TrainingSummary
+from instil import format as fmt
+from instil.evaluate.metrics import NATS
+from instil.results import (
+    CLASSIFIERS,
+    PROMPTING,
+    TEXT,
+    TUNED,
+    ZERO_SHOT,
+    BudgetResult,
+    GuardResult,
+    Learnt,
+    TaskResult,
+    TrainingSummary,
+)
 from instil.stats.intervals import Interval
 from instil.stats.paired import ALPHA, holm, interval_p
 from instil.types import Comparison
 
-TUNED, PROMPTING, ZERO_SHOT, TFIDF = "tuned", "prompting", "zero_shot", "tfidf"
 ALWAYS = "always"
 """Not an arm: always giving the commonest class of the training rows."""
-PROBE = "probe"
-CLASSIFIERS = {TFIDF: "TF-IDF with logistic regression", PROBE: "the linear probe"}
-"""Arms without prompts, as sentences call them."""
-TEXT = "general text"
+_Z = 1.959963984540054
 
 
 class Outcome(StrEnum):
@@ -46,13 +54,27 @@ class Outcome(StrEnum):
     """The interval includes zero."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Duel:
-    """A task's tuned arm against its bar."""
+def outcome(comparison: Comparison) -> Outcome:
+    """Return what one comparison shows, taken by itself."""
+    return outcomes([comparison])[0]
 
-    task: TaskResult
-    comparison: Comparison
-    outcome: Outcome
+
+def outcomes(comparisons: Sequence[Comparison]) -> tuple[Outcome, ...]:
+    """Return what comparisons made together show: Holm's correction over all of them.
+
+    The p-values are those that the (clustered) intervals imply, since McNemar's takes examples as
+    independent and free-text metrics have none. With one comparison: does its interval exclude 0.
+    """
+    adjusted = holm([interval_p(c.difference, Interval(c.low, c.high)) for c in comparisons])
+    shown = []
+    for found, p in zip(comparisons, adjusted, strict=True):
+        is_good = (found.low > 0) == found.higher_is_better
+        # The margin keeps an interval that ends in exactly zero (p = 0.05 but for rounding) out.
+        if found.low <= 0 <= found.high or p >= ALPHA - 1e-9:
+            shown.append(Outcome.NOT_SHOWN)
+        else:
+            shown.append(Outcome.BETTER if is_good else Outcome.WORSE)
+    return tuple(shown)
 
 
 def verdict(
@@ -69,34 +91,24 @@ def verdict(
         guard: The guard tasks and general text; empty if forgetting was not measured.
         training: How the training went.
     """
-    return (
-        _gain(tasks),
-        _forgetting(guard),
-        _price(tasks, training),
-    )
+    return (_gain(tasks), _forgetting(guard), _price(tasks, training))
 
 
-def outcome(comparison: Comparison) -> Outcome:
-    """Return what one comparison shows, taken by itself."""
-    return outcomes([comparison])[0]
+def could_show(comparison: Comparison, *, rows: str) -> str:
+    """Say what difference the rows could have shown; empty where that is not known.
 
-
-def outcomes(comparisons: Sequence[Comparison]) -> tuple[Outcome, ...]:
-    """Return what comparisons made together show: Holm's correction over all of them.
-
-    The p-values are those that the (clustered) intervals imply, since McNemar's takes examples as
-    independent and free-text metrics have none. With one comparison: does its interval exclude 0.
+    Args:
+        comparison: One that shows no difference.
+        rows: How the rows are spoken of: `which` or `rows`.
     """
-    adjusted = holm([interval_p(c.difference, Interval(c.low, c.high)) for c in comparisons])
-    return tuple(_outcome(c, p=p) for c, p in zip(comparisons, adjusted, strict=True))
-
-
-def _outcome(comparison: Comparison, *, p: float) -> Outcome:
-    # The margin keeps an interval that ends in exactly zero (p = 0.05 but for rounding) out.
-    if comparison.low <= 0 <= comparison.high or p >= ALPHA - 1e-9:
-        return Outcome.NOT_SHOWN
-    good = (comparison.low > 0) == comparison.higher_is_better
-    return Outcome.BETTER if good else Outcome.WORSE
+    size = comparison.smallest_detectable
+    if size <= 0:
+        return ""
+    subject = ", which" if rows == "which" else f", {comparison.n} rows"
+    if comparison.metric != NATS.name and size >= 1:
+        are = " are" if rows == "which" else ""
+        return f"{subject}{are} of too few groups to show any difference"
+    return f"{subject} could show {fmt.plain_size(size, comparison.metric)}"
 
 
 # Whether anything was learnt.
@@ -112,18 +124,15 @@ def not_learnt(tasks: Sequence[TaskResult], *, training: TrainingSummary) -> str
         training: How the training went.
     """
     known = [(task.task, task.learnt) for task in tasks if task.learnt]
-    compared = [learnt.comparison for _, learnt in known if learnt.comparison]
-    shown = iter(outcomes(compared))
+    shown = iter(outcomes([learnt.comparison for _, learnt in known if learnt.comparison]))
     parts = []
     for name, learnt in known:
-        against_same = next(shown) if learnt.comparison else Outcome.BETTER
+        found = next(shown) if learnt.comparison else Outcome.BETTER
         if learnt.answers == 1 < learnt.wanted:
-            parts.append(
-                f"on {name}, the tuned model gives every test row the same answer, "
-                f"“{learnt.answer}”"
-            )
-        elif learnt.comparison and against_same is not Outcome.BETTER:
-            parts.append(f"on {name}, {_no_better(learnt, learnt.comparison, against_same)}")
+            same = f"gives every test row the same answer, “{learnt.answer}”"
+            parts.append(f"on {name}, the tuned model {same}")
+        elif learnt.comparison and found is not Outcome.BETTER:
+            parts.append(f"on {name}, {_no_better(learnt, learnt.comparison, found)}")
     if not parts:
         return ""
     text = "; ".join(parts)
@@ -137,50 +146,61 @@ def _no_better(learnt: Learnt, comparison: Comparison, shown: Outcome) -> str:
     right = learnt.right or 0.0
     text = (
         f"the tuned model is {worse} {always}: accuracy {100 * right:.1f} against "
-        f"{100 * (right - comparison.difference):.1f}, {signed(comparison)} (95 % interval "
-        f"{ends(comparison)}) on {comparison.n} test rows"
+        f"{100 * (right - comparison.difference):.1f}, {_with_interval(comparison)} on "
+        f"{comparison.n} test rows"
     )
     if learnt.apart is None or learnt.apart.low <= 0.5:
         return text
     return f"{text}, though it tells the classes apart in {learnt.apart.mean:.2f} of the pairs"
 
 
+def _with_interval(comparison: Comparison) -> str:
+    ends = fmt.plain_interval(comparison)
+    return f"{fmt.plain_change(comparison)} (95 % interval {ends})"
+
+
 # What tuning bought.
 
 
 def _gain(tasks: Sequence[TaskResult]) -> str:
-    found = [(task, _bar(task)) for task in tasks]
-    pairs = [(task, bar) for task, bar in found if bar is not None]
+    bars = [(task, task.against(PROMPTING) or task.against(ZERO_SHOT)) for task in tasks]
+    pairs = [(task, bar) for task, bar in bars if bar is not None]
     if not pairs:
         return "Tuning was not compared with prompting, so what it bought is not known."
     shown = outcomes([bar for _, bar in pairs])
-    duels = [_Duel(task, bar, o) for (task, bar), o in zip(pairs, shown, strict=True)]
     if len(tasks) == 1:
         others = "".join(_one_classifier(tasks[0], arm) for arm in CLASSIFIERS)
-        return f"{_one_task(duels[0])}{others}."
-    others = "".join(_several_classifiers(tasks, arm) for arm in CLASSIFIERS)
-    return f"{_several_tasks(duels)}{_not_compared(found)}{others}."
+        return f"{_one_task(*pairs[0], shown[0])}{others}."
+    text = _several_tasks([(*pair, each) for pair, each in zip(pairs, shown, strict=True)])
+    if rest := [task.task for task, bar in bars if bar is None]:
+        text += f"; not compared on {len(rest)} ({', '.join(rest)})"
+    return f"{text}{''.join(_several_classifiers(tasks, arm) for arm in CLASSIFIERS)}."
 
 
-def _one_task(duel: _Duel) -> str:
-    task, comparison = duel.task, duel.comparison
-    bar, tuned = _arm(task, comparison.a), _arm(task, TUNED)
+def level(task: TaskResult, name: str) -> str:
+    """Return an arm's mean on test in the metric that decides: `83.0`."""
+    arm = task.arm(name)
+    assert arm is not None, "it was compared"
+    return fmt.plain_level(arm.summaries[task.metric].mean, task.metric)
+
+
+def _one_task(task: TaskResult, comparison: Comparison, shown: Outcome) -> str:
     did = {
         Outcome.BETTER: "tuning beat",
         Outcome.WORSE: "tuning did worse than",
         Outcome.NOT_SHOWN: "tuning showed no difference from",
-    }[duel.outcome]
-    figures = (
-        f"{metric_name(task.metric)} {level(tuned, task.metric)} against {level(bar, task.metric)}"
+    }[shown]
+    bar = task.label(comparison.a)
+    bar = f"the best prompting ({bar})" if comparison.a == PROMPTING else bar
+    levels = f"{level(task, TUNED)} against {level(task, comparison.a)}"
+    could = could_show(comparison, rows="which") if shown is Outcome.NOT_SHOWN else ""
+    return (
+        f"On {task.task}, {did} {bar}: {fmt.style(task.metric).label} {levels}, "
+        f"{_with_interval(comparison)} on {comparison.n} test rows{could}"
     )
-    difference = f"{signed(comparison)} (95 % interval {ends(comparison)})"
-    on = f" on {comparison.n} test rows"
-    if duel.outcome is Outcome.NOT_SHOWN:
-        on += could_show(comparison, rows="which")
-    return f"On {task.task}, {did} {_bar_name(bar)}: {figures}, {difference}{on}"
 
 
-def _several_tasks(duels: Sequence[_Duel]) -> str:
+def _several_tasks(duels: Sequence[tuple[TaskResult, Comparison, Outcome]]) -> str:
     phrases = {
         Outcome.BETTER: "Tuning beat the best prompting on",
         Outcome.WORSE: "it did worse on",
@@ -188,50 +208,44 @@ def _several_tasks(duels: Sequence[_Duel]) -> str:
     }
     parts: list[str] = []
     for kind, phrase in phrases.items():
-        of_kind = [duel for duel in duels if duel.outcome is kind]
-        if of_kind or kind is Outcome.BETTER:
-            count = f"{len(of_kind)} of {len(duels)} tasks" if not parts else f"{len(of_kind)}"
-            named = ", ".join(_in_brief(duel) for duel in of_kind)
-            parts.append(f"{phrase} {count}" + (f" ({named})" if named else ""))
+        named = []
+        for task, comparison, shown in duels:
+            if shown is kind:
+                metric = fmt.style(task.metric).label
+                rows = f", {comparison.n} rows"
+                named.append(
+                    f"{task.task} {fmt.plain_change(comparison)} {metric}, "
+                    f"{fmt.plain_interval(comparison)}"
+                    + (could_show(comparison, rows="rows") if shown is Outcome.NOT_SHOWN else rows)
+                )
+        if named or kind is Outcome.BETTER:
+            count = f"{len(named)}" if parts else f"{len(named)} of {len(duels)} tasks"
+            parts.append(f"{phrase} {count}" + (f" ({', '.join(named)})" if named else ""))
     return "; ".join(parts)
 
 
-def _in_brief(duel: _Duel) -> str:
-    task, comparison = duel.task, duel.comparison
-    metric = "" if task.metric == NATS.name else f" {metric_name(task.metric)}"
-    text = f"{task.task} {signed(comparison)}{metric}, {ends(comparison)}"
-    if duel.outcome is Outcome.NOT_SHOWN:
-        return f"{text}{could_show(comparison, rows='rows')}"
-    return f"{text}, {comparison.n} rows"
-
-
-def _not_compared(found: Sequence[tuple[TaskResult, Comparison | None]]) -> str:
-    names = [task.task for task, bar in found if bar is None]
-    return f"; not compared on {len(names)} ({', '.join(names)})" if names else ""
-
-
 def _one_classifier(task: TaskResult, arm: str) -> str:
-    comparison = _against(task, arm)
+    comparison = task.against(arm)
     if comparison is None:
         return ""
-    reached = f"; {CLASSIFIERS[arm]} reached {level(_arm(task, arm), task.metric)}"
-    shown = outcome(comparison)
+    reached = f"; {CLASSIFIERS[arm]} reached {level(task, arm)}"
+    shown, ends = outcome(comparison), fmt.plain_interval(comparison)
     if shown is Outcome.NOT_SHOWN:
-        return f"{reached}, no difference from the tuned model shown ({ends(comparison)})"
-    size = signed(comparison).lstrip("+-")
-    return f"{reached}, and the tuned model is {shown} by {size} ({ends(comparison)})"
+        return f"{reached}, no difference from the tuned model shown ({ends})"
+    size = fmt.plain_change(comparison).lstrip("+-")
+    return f"{reached}, and the tuned model is {shown} by {size} ({ends})"
 
 
 def _several_classifiers(tasks: Sequence[TaskResult], arm: str) -> str:
-    found = [(task.task, _against(task, arm)) for task in tasks]
-    pairs = [(name, comparison) for name, comparison in found if comparison is not None]
-    if not pairs:
+    found = {task.task: task.against(arm) for task in tasks}
+    known = {name: comparison for name, comparison in found.items() if comparison is not None}
+    if not known:
         return ""
-    shown = outcomes([comparison for _, comparison in pairs])
-    left = [name for (name, _), o in zip(pairs, shown, strict=True) if o is not Outcome.BETTER]
-    if not left:
-        return f"; it beat {CLASSIFIERS[arm]} on {_all(len(pairs))}"
-    return f"; {CLASSIFIERS[arm]} was not beaten on {', '.join(left)}"
+    shown = zip(known, outcomes([*known.values()]), strict=True)
+    if left := [name for name, each in shown if each is not Outcome.BETTER]:
+        return f"; {CLASSIFIERS[arm]} was not beaten on {', '.join(left)}"
+    where = "the one task" if len(known) == 1 else f"all {len(known)} tasks"
+    return f"; it beat {CLASSIFIERS[arm]} on {where} where it ran"
 
 
 # What was forgotten.
@@ -241,25 +255,23 @@ def _forgetting(guard: Sequence[GuardResult]) -> str:
     if not guard:
         return "Forgetting was not measured."
     shown = outcomes([result.comparison for result in guard])
-    pairs = list(zip(guard, shown, strict=True))
-    lost = [result for result, o in pairs if o is Outcome.WORSE]
+    lost = [result for result, each in zip(guard, shown, strict=True) if each is Outcome.WORSE]
     named = {result.task for result in lost}
     kept = [result for result in guard if result.task not in named]
     corrected = f", corrected for {len(guard)} comparisons" if len(guard) > 1 else ""
     if not lost:
         return f"Forgetting: no loss is shown on {_who(kept)}{corrected}{_sharpness(kept)}."
-    losses = ", ".join(_loss(result) for result in lost)
+    losses = []
+    for result in lost:
+        size = fmt.plain_change(result.comparison).lstrip("+-")
+        ends = fmt.plain_interval(result.comparison)
+        if result.comparison.higher_is_better:
+            losses.append(f"{result.task} lost {size} ({ends})")
+        else:
+            levels = f"from {result.before.mean:.3f} to {result.after.mean:.3f}"
+            losses.append(f"{result.task} got worse by {size} ({ends}; {levels})")
     rest = f"; no loss is shown on {_who(kept, other='other ')}" if kept else ""
-    return f"Forgetting: {losses}{rest}{corrected}{_sharpness(kept)}."
-
-
-def _loss(result: GuardResult) -> str:
-    comparison = result.comparison
-    size = signed(comparison).lstrip("+-")
-    if comparison.higher_is_better:
-        return f"{result.task} lost {size} ({ends(comparison)})"
-    levels = f"from {result.before.mean:.3f} to {result.after.mean:.3f}"
-    return f"{result.task} got worse by {size} ({ends(comparison)}; {levels})"
+    return f"Forgetting: {', '.join(losses)}{rest}{corrected}{_sharpness(kept)}."
 
 
 def _who(results: Sequence[GuardResult], *, other: str = "") -> str:
@@ -273,138 +285,70 @@ def _who(results: Sequence[GuardResult], *, other: str = "") -> str:
 def _sharpness(results: Sequence[GuardResult]) -> str:
     # "No loss" is worth only as much as the smallest loss that would have been seen.
     small = [c for c in (result.comparison for result in results) if c.smallest_detectable > 0]
-    points = [100 * c.smallest_detectable for c in small if c.metric != NATS.name]
-    nats = [c.smallest_detectable for c in small if c.metric == NATS.name]
-    parts = [f"{_range(points, digits=1)} points"] if points else []
-    parts += [f"{_range(nats, digits=3)} nats per token"] if nats else []
+    parts = []
+    for unit, digits, scale in (("points", 1, 100), ("nats per token", 3, 1)):
+        sizes = [
+            scale * c.smallest_detectable
+            for c in small
+            if (c.metric == NATS.name) == (unit != "points")
+        ]
+        if sizes:
+            low, high = f"{min(sizes):.{digits}f}", f"{max(sizes):.{digits}f}"
+            parts.append(f"{low if low == high else f'{low} to {high}'} {unit}")
     return f" (the smallest loss that would have shown: {', '.join(parts)})" if parts else ""
-
-
-def _range(values: Sequence[float], *, digits: int) -> str:
-    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
-    return low if low == high else f"{low} to {high}"
 
 
 # At what price.
 
 
 def _price(tasks: Sequence[TaskResult], training: TrainingSummary) -> str:
-    stored = max(
-        (arm.costs.bytes_on_disk for task in tasks for arm in task.arms if arm.name == TUNED),
-        default=0,
-    )
-    parts = [f"{duration(training.seconds)} of training"]
-    if stored:
-        parts.append(f"{size_text(stored)} to store")
+    arms = [arm for task in tasks for arm in task.arms if arm.name == TUNED]
+    stored = max((arm.costs.bytes_on_disk for arm in arms), default=0)
     method = {"lora": "LoRA", "full": "full fine-tuning"}.get(training.method, training.method)
-    parts.append(f"{_percent(training.trainable_share)} of the parameters trained ({method})")
-    return f"The price: {', '.join(parts)}."
-
-
-def duration(seconds: float) -> str:
-    """Write a time in words, to the second: `42 seconds`, `6.3 minutes`."""
-    if seconds < 60:
-        shown = f"{seconds:.0f}"
-        return f"{shown} second" if shown == "1" else f"{shown} seconds"
-    return f"{seconds / 60:.1f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
-
-
-def size_text(count: int) -> str:
-    """Write a number of bytes: `210 KB`, `9.8 MB`."""
-    if count < 1e6:
-        return f"{max(1, round(count / 1e3))} KB" if count else "0 KB"
-    megabytes = count / 1e6
-    return f"{megabytes:.1f} MB" if megabytes < 100 else f"{megabytes:.0f} MB"
-
-
-def _percent(share: float) -> str:
     # Two figures that count: 0.09 %, 1.4 %, 100 %.
-    return f"{100 * share:.2g} %" if share < 0.995 else "100 %"
+    share = training.trainable_share
+    percent = f"{100 * share:.2g} %" if share < 0.995 else "100 %"
+    store = f"{fmt.stored(stored)} to store, " if stored else ""
+    return (
+        f"The price: {fmt.duration(training.seconds)} of training, {store}{percent} of the "
+        f"parameters trained ({method})."
+    )
 
 
-# Figures in words.
+# Whether more was forgotten than the recipe allows.
 
 
-def signed(comparison: Comparison) -> str:
-    """Write a difference with its sign and unit: `+9.3 points`."""
-    unit = _unit(comparison)
-    return f"{_number(comparison.difference, comparison)} {unit}"
+def check_budget(guard: Sequence[GuardResult], *, budget: float | None) -> BudgetResult | None:
+    """Hold the guard's losses against the forgetting budget.
 
-
-def ends(comparison: Comparison) -> str:
-    """Write a difference's interval: `+5.1 to +13.5`."""
-    return f"{_number(comparison.low, comparison)} to {_number(comparison.high, comparison)}"
-
-
-def could_show(comparison: Comparison, *, rows: str = "") -> str:
-    """Say what difference the rows could have shown; empty where that is not known.
+    The loss is the mean over the guard tasks, each in its own metric. The budget is broken only
+    beyond doubt: when the whole 95 % interval of the mean change lies beyond it. Tasks are taken as
+    independent, each with the standard error that its paired interval implies.
 
     Args:
-        comparison: One that shows no difference.
-        rows: How the rows are spoken of: `which`, `rows`; empty: in brackets.
+        guard: Before and after, a line a task and metric; cross-entropies are passed over.
+        budget: Points of 100 that may be lost on average; None: there is no budget.
+
+    Returns:
+        None where there is no budget, or no guard task to hold against it.
     """
-    if comparison.smallest_detectable <= 0:
-        return ""
-    size = _number(comparison.smallest_detectable, comparison).lstrip("+")
-    shows = f"could show {size} {_unit(comparison)}"
-    if comparison.metric != NATS.name and comparison.smallest_detectable >= 1:
-        verb = "are " if rows == "which" else ""
-        shows = f"{verb}of too few groups to show any difference"
-    subject = {"": f" ({comparison.n} rows", "which": ", which", "rows": f", {comparison.n} rows"}
-    text = f"{subject[rows]} {shows}"
-    return f"{text})" if rows == "" else text
+    lines = [g.comparison for g in guard if g.comparison.metric != NATS.name]
+    if budget is None or not lines:
+        return None
+    change = 100 * sum(line.difference for line in lines) / len(lines)
+    errors = [100 * (line.high - line.low) / (2 * _Z) for line in lines]
+    half = _Z * math.sqrt(sum(error**2 for error in errors)) / len(lines)
+    return BudgetResult(budget, change, change - half, change + half, change + half < -budget)
 
 
-def _unit(comparison: Comparison) -> str:
-    return "nats per token" if comparison.metric == NATS.name else "points"
+def budget_sentence(result: BudgetResult) -> str:
+    """Say how the budget came out.
 
-
-def _number(value: float, comparison: Comparison) -> str:
-    """Write a difference with a sign, in as many digits as tell its interval from zero."""
-    nats = comparison.metric == NATS.name
-    scaled, nearest_end = value, min(abs(comparison.low), abs(comparison.high))
-    if not nats:
-        scaled, nearest_end = 100 * value, 100 * nearest_end
-    digits = 3 if nats else 1
-    apart = not comparison.low <= 0 <= comparison.high
-    while apart and nearest_end > 1e-9 and round(nearest_end, digits) == 0:
-        digits += 1
-    rounded = round(scaled, digits) + 0.0
-    return f"{rounded:+.{digits}f}" if rounded else f"{rounded:.{digits}f}"
-
-
-def level(arm: Arm, metric: str) -> str:
-    """Write an arm's mean on test, in hundredths or in nats: `83.0`."""
-    mean = arm.summaries[metric].mean
-    return f"{mean:.3f}" if metric == NATS.name else f"{100 * mean:.1f}"
-
-
-def metric_name(metric: str) -> str:
-    """Return a metric's name for people."""
-    return METRICS[metric].label if metric in METRICS else metric.replace("_", " ")
-
-
-def _all(count: int) -> str:
-    return "the one task where it ran" if count == 1 else f"all {count} tasks where it ran"
-
-
-# Finding arms and comparisons.
-
-
-def _bar(task: TaskResult) -> Comparison | None:
-    return _against(task, PROMPTING) or _against(task, ZERO_SHOT)
-
-
-def _bar_name(arm: Arm) -> str:
-    return f"the best prompting ({arm.label})" if arm.name == PROMPTING else arm.label
-
-
-def _against(task: TaskResult, arm: str) -> Comparison | None:
-    for comparison in task.comparisons:
-        if (comparison.a, comparison.b, comparison.metric) == (arm, TUNED, task.metric):
-            return comparison
-    return None
-
-
-def _arm(task: TaskResult, name: str) -> Arm:
-    return next(arm for arm in task.arms if arm.name == name)
+    >>> budget_sentence(BudgetResult(2.0, -5.0, -7.0, -3.0, True))
+    'The forgetting budget of 2 points is broken: -5.0 points on average (-7.0 to -3.0).'
+    """
+    kept = "is broken" if result.broken else "is not shown to be broken"
+    return (
+        f"The forgetting budget of {result.budget:g} points {kept}: {result.change:+.1f} points "
+        f"on average ({result.low:+.1f} to {result.high:+.1f})."
+    )

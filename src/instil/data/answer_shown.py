@@ -19,6 +19,7 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 
+from instil.data.build import template_scope
 from instil.errors import TaskError
 from instil.tasks.sandbox import tidied
 from instil.tasks.template import OverBudgetError, evaluate, expression_names, names, render
@@ -63,7 +64,8 @@ def shown_answer(task: Task, template: Template, row: Row, *, choices: tuple[str
         if _holds_mark(shown or ""):
             alike = tidied(value).casefold() == tidied(label).casefold()
             return Shown.WHOLE if alike else Shown.SOURCE
-    if label not in task.choices or _draws(task, template):
+    sources = (template.system, template.prompt, *_derived(task).values())
+    if label not in task.choices or any(map(_DRAWS.search, sources)):
         return Shown.NOT
     other = task.choices[task.choices.index(str(label)) - 1]
     first, second = (
@@ -126,17 +128,12 @@ def _rendered(
     try:
         for name, expression in _derived(task).items():
             fields[name] = evaluate(expression, fields, where=name)
-        scope = {"choices": [], **fields, **({"choices": list(choices)} if choices else {})}
+        scope = template_scope(fields, choices)
         return "\n".join(render(s, scope, where="") for s in (template.system, template.prompt))
     except OverBudgetError:
         raise
     except TaskError:  # an expression that takes no other text than the task's labels
         return None
-
-
-def _draws(task: Task, template: Template) -> bool:
-    sources = (template.system, template.prompt, *_derived(task).values())
-    return any(map(_DRAWS.search, sources))
 
 
 def _marked(value: object) -> object:

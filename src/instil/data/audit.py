@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,7 @@ PERMUTATIONS = 64
 SHINGLE_WORDS = 3
 MINHASH_SEED = 1
 RECALL = 0.98
+THRESHOLD = 0.8
 
 
 class _NoPunctuation(dict[int, str | None]):
@@ -91,20 +92,16 @@ def read_text(task: Task, fields: Mapping[str, object]) -> str:
     return "\n".join([*said, text])
 
 
-def repeats_within(
-    rows: Sequence[Row], *, task: Task, threshold: float = 0.8, near: bool = True
-) -> list[Removed]:
+def repeats_within(rows: Sequence[Row], *, task: Task, near: bool = True) -> list[Removed]:
     """Find the rows of one part that repeat an earlier one of it; nothing is taken out.
 
     Args:
         rows: Of one part; the first of several alike is not listed.
         task: Says what is read.
-        threshold: As in `remove_duplicates`.
         near: Look for near duplicates too.
     """
-    index = _Index(
-        {row.id: read_text(task, row.fields) for row in rows}, threshold=threshold if near else 1
-    )
+    texts = {row.id: read_text(task, row.fields) for row in rows}
+    index = _Index(texts, threshold=THRESHOLD if near else 1)
     found: list[Removed] = []
     for row in rows:
         again = list(index.removed([row.id], part=Part.TRAIN))
@@ -115,7 +112,7 @@ def repeats_within(
 
 
 def repeats_of(
-    rows: Sequence[Row], others: Mapping[str, str], *, task: Task, threshold: float = 0.8
+    rows: Sequence[Row], others: Mapping[str, str], *, task: Task, threshold: float = THRESHOLD
 ) -> list[Removed]:
     """Find the rows that repeat one of some other texts, such as those of a guard task.
 
@@ -136,8 +133,8 @@ def remove_duplicates(
     split: Split,
     rows: Sequence[Row],
     *,
-    text: str | Callable[[Mapping[str, object]], str],
-    threshold: float = 0.8,
+    task: Task,
+    threshold: float = THRESHOLD,
 ) -> Split:
     """Take texts that another part repeats out of the split.
 
@@ -148,7 +145,7 @@ def remove_duplicates(
     Args:
         split: As decided on groups.
         rows: All rows of the task.
-        text: The field to compare, or what makes the text of a row's fields.
+        task: Says what is read.
         threshold: Jaccard similarity from which two texts are near duplicates, above 0 to 1; at 1
             only exact duplicates are looked for.
 
@@ -159,15 +156,10 @@ def remove_duplicates(
         DataError: Nothing would be left of train or validation, or a threshold out of range.
     """
     if not 0 < threshold <= 1:
-        problem = Problem(
-            "the threshold for near duplicates is out of range",
-            found=str(threshold),
-            allowed="above 0, up to 1",
-        )
-        raise DataError(problem)
+        what, allowed = "the threshold for near duplicates is out of range", "above 0, up to 1"
+        raise DataError(what, found=str(threshold), allowed=allowed)
     parts = {part: part_rows(split, rows, part) for part in Part}
-    read = text if callable(text) else lambda fields: str(fields[text])
-    texts = {row.id: read(row.fields) for part in parts.values() for row in part}
+    texts = {row.id: read_text(task, row.fields) for part in parts.values() for row in part}
     index = _Index(texts, threshold=threshold)
     index.add(split.test)
     no_validation = list(index.removed(split.validation, part=Part.VALIDATION))

@@ -33,8 +33,8 @@ from instil.data.readers.turns import (
 )
 from instil.data.split import seeded_key
 from instil.errors import DataError, InstilError, Problem, TaskError
-from instil.tasks.template import OverBudgetError, evaluate, names, render
-from instil.types import Example, Message, PerRow, Role, Row, Task, Template, ToolCall, TrainOn
+from instil.tasks.template import OverBudgetError, evaluate, expression_names, render
+from instil.types import Example, Message, PerRow, Role, Row, Task, Template, TrainOn
 
 CONTENT_FREE = "N/A"
 SHORT_PERCENTILE = 60
@@ -62,30 +62,29 @@ def render_example(
     """
     assert all(shown.id != row.id for shown in exemplars), "a row never answers itself"
     turn = _Turn(task, template, row)
-    turns = [_Turn(task, template, shown) for shown in exemplars]
+    messages = [Message("system", turn.system)] if turn.system else []
+    for shown in (_Turn(task, template, exemplar) for exemplar in exemplars):
+        answer = Message("assistant", shown.said, tool_calls=shown.calls)
+        messages += [*shown.history, shown.asked, answer]
+    others = () if template.choices else _asked(task, template, row, name=task.references)
+    texts = [text.strip() for text in row.fields.values() if isinstance(text, str)]
     return Example(
         id=f"{task.id}/{row.id}/{template.id}",
         task=task.id,
         template=template.id,
         row=row.id,
         group=row.group,
-        messages=_messages(turn.system, turns, turn),
+        messages=(*messages, *turn.history, turn.asked),
         target=turn.said,
         choices=turn.choices,
-        references=_references(task, template, row, target=turn.target),
+        references=tuple(dict.fromkeys([turn.target, *others])),
         checks=_asked(task, template, row, name=task.checks),
         shots=len(exemplars),
-        text=_longest_field(turn.prompt, row.fields),
+        text=max((text for text in texts if text in turn.prompt), key=len, default=""),
         train_on=task.train_on if turn.history and not exemplars else TrainOn.LAST,
         tools=tools(task, template, row.fields, where=turn.where),
         target_calls=turn.calls,
     )
-
-
-def _longest_field(prompt: str, fields: Mapping[str, object]) -> str:
-    """Return the longest of the row's texts that stands in the prompt: what may be shortened."""
-    texts = [value.strip() for value in fields.values() if isinstance(value, str)]
-    return max((text for text in texts if text in prompt), key=len, default="")
 
 
 class _Turn:
@@ -94,19 +93,18 @@ class _Turn:
     def __init__(self, task: Task, template: Template, row: Row) -> None:
         self.where = f"{row.place or f'row {row.id}'}: template {task.id}/{template.id}"
         self.history = history(task, template, row.fields, where=self.where)
-        self.choices = _choices(template, row.fields, where=self.where)
-        scope = _scope(row.fields, self.choices)
-        self.system = _render(template.system, scope, where=self.where) if template.system else ""
-        self.prompt = _render(template.prompt, scope, where=self.where)
-        self.target = _render(template.target, scope, where=self.where)
+        self.choices = tuple(render(c, row.fields, where=self.where) for c in template.choices)
+        scope = template_scope(row.fields, self.choices)
+        self.system = render(template.system, scope, where=self.where) if template.system else ""
+        self.prompt = render(template.prompt, scope, where=self.where)
+        self.target = render(template.target, scope, where=self.where)
         self.asked = prompt_turn(task, template, row.fields, self.prompt)
-        self.calls = _calls(task, template, row.fields, target=self.target, where=self.where)
-        self.said = self.target.removesuffix(_spelt(self.calls)).rstrip()
-        self._check_texts()
-        if self.choices:
-            self._check_choice(task, template, row)
-
-    def _check_texts(self) -> None:
+        value = row.fields.get(task.calls) if task.calls and template.role is Role.ANSWER else None
+        self.calls = read_calls(value, where=self.where) if value else ()
+        spelt = Message("assistant", "", tool_calls=self.calls).shown
+        if not self.target.endswith(spelt):
+            self.calls, spelt = (), ""
+        self.said = self.target.removesuffix(spelt).rstrip()
         problems = [
             Problem(f"the {name} renders to an empty text", where=self.where, fix=_LEAVE_OUT)
             for name, text in (("prompt", self.prompt), ("target", self.target))
@@ -114,15 +112,17 @@ class _Turn:
         ]
         if problems:
             raise DataError(*problems)
+        if self.choices:
+            self._check_choice(task, template, row)
 
     def _check_choice(self, task: Task, template: Template, row: Row) -> None:
         allowed = ", ".join(self.choices)
         if len(set(self.choices)) < len(self.choices):
-            problem = Problem("two choices are the same", where=self.where, found=allowed)
-            raise DataError(replace(problem, fix=_LEAVE_OUT))
+            what = "two choices are the same"
+            raise DataError(what, where=self.where, found=allowed, fix=_LEAVE_OUT)
         if self.target not in self.choices:
             what = "the target is not among the choices"
-            raise DataError(Problem(what, where=self.where, found=self.target, allowed=allowed))
+            raise DataError(what, where=self.where, found=self.target, allowed=allowed)
         label = str(row.fields.get(task.target))
         if template.role is not Role.ANSWER or label not in task.choices:
             return
@@ -130,31 +130,15 @@ class _Turn:
         if self.target != expected:
             what = f"for the label {label!r} the target is {self.target!r}, not {expected!r}"
             fix = "give the template's choices in the order of the task's choices"
-            raise TaskError(Problem(what, where=self.where, allowed=allowed, fix=fix))
+            raise TaskError(what, where=self.where, allowed=allowed, fix=fix)
 
 
 _LEAVE_OUT = "correct the row, or leave it out with `where` in the task file"
 
 
-def _choices(template: Template, fields: Mapping[str, object], *, where: str) -> tuple[str, ...]:
-    return tuple(_render(choice, fields, where=where) for choice in template.choices)
-
-
-def _scope(fields: Mapping[str, object], choices: Sequence[str]) -> dict[str, object]:
+def template_scope(fields: Mapping[str, object], choices: Sequence[str]) -> dict[str, object]:
     """Return what a template sees; its own choices come before a column of that name."""
     return {"choices": [], **fields, **({"choices": list(choices)} if choices else {})}
-
-
-def _render(source: str, fields: Mapping[str, object], *, where: str) -> str:
-    return render(source, fields, where=where).strip()
-
-
-def _messages(system: str, shown: Iterable[_Turn], asked: _Turn) -> tuple[Message, ...]:
-    messages = [Message("system", system)] if system else []
-    for turn in shown:
-        answer = Message("assistant", turn.said, tool_calls=turn.calls)
-        messages += [*turn.history, turn.asked, answer]
-    return (*messages, *asked.history, asked.asked)
 
 
 def history(
@@ -173,12 +157,10 @@ def history(
     turns = fields.get(task.history) or []
     if not isinstance(turns, list | tuple) or not all(map(_is_turn, turns)):
         raise DataError(
-            Problem(
-                f"{task.history!r} is not a list of turns",
-                where=where,
-                found=repr(turns)[:80],
-                allowed="[{role: user, content: ...}, {role: assistant, content: ...}, ...]",
-            )
+            f"{task.history!r} is not a list of turns",
+            where=where,
+            found=repr(turns)[:80],
+            allowed="[{role: user, content: ...}, {role: assistant, content: ...}, ...]",
         )
     called: dict[str, str] = {}
     if turns and _is_open(turns[-1]):
@@ -221,19 +203,6 @@ def tools(
     return read_tools(fields.get(task.tools), where=where)
 
 
-def _calls(
-    task: Task, template: Template, fields: Mapping[str, object], *, target: str, where: str
-) -> tuple[ToolCall, ...]:
-    """The calls that the answer makes, where the target ends with them."""
-    value = fields.get(task.calls) if task.calls and template.role is Role.ANSWER else None
-    calls = read_calls(value, where=where) if value else ()
-    return calls if target.endswith(_spelt(calls)) else ()
-
-
-def _spelt(calls: Sequence[ToolCall]) -> str:
-    return Message("assistant", "", tool_calls=tuple(calls)).shown
-
-
 def _is_open(turn: Mapping[str, object]) -> bool:
     """Whether a turn of a tool waits for the prompt to fill it in."""
     return ROLES.get(str(turn.get("role"))) == "tool" and turn.get("content") is None
@@ -245,12 +214,6 @@ def _is_turn(turn: object) -> bool:
     return isinstance(turn.get("content"), str | list) or _is_open(turn) or "tool_calls" in turn
 
 
-def _references(task: Task, template: Template, row: Row, *, target: str) -> tuple[str, ...]:
-    """Return the target and, for the task's own free-text question, every other right answer."""
-    others = () if template.choices else _asked(task, template, row, name=task.references)
-    return tuple(dict.fromkeys([target, *others]))
-
-
 def _asked(task: Task, template: Template, row: Row, *, name: str) -> tuple[str, ...]:
     """Return the texts in a row's list that belongs to the task's own question; else none."""
     if template.role is not Role.ANSWER or not name:
@@ -260,45 +223,12 @@ def _asked(task: Task, template: Template, row: Row, *, name: str) -> tuple[str,
     nested = [value for value in listed if isinstance(value, list | tuple | Mapping)]
     if nested:
         raise DataError(
-            Problem(
-                f"{name!r} is not a list of texts",
-                where=f"{row.place or f'row {row.id}'}: task {task.id}",
-                found=repr(nested[0])[:80],
-                fix="compute a list of texts from it, under `fields` in the task file",
-            )
+            f"{name!r} is not a list of texts",
+            where=f"{row.place or f'row {row.id}'}: task {task.id}",
+            found=repr(nested[0])[:80],
+            fix="compute a list of texts from it, under `fields` in the task file",
         )
     return tuple(filter(None, (str(value).strip() for value in listed if value is not None)))
-
-
-def training_examples(
-    task: Task,
-    rows: Iterable[Row],
-    templates: Sequence[Template],
-    *,
-    per_row: str,
-    seed: int,
-    epoch: int,
-) -> Iterator[Example]:
-    """Yield the training rows of one epoch, rendered, in the order of the rows.
-
-    Args:
-        task: The rows' task.
-        rows: Training rows.
-        templates: To draw from; each is as likely as any other.
-        per_row: `one` draws a template for each row by seed, epoch and row id; `all` takes every
-            template.
-        seed: Another seed draws other templates.
-        epoch: Another epoch does too.
-
-    Raises:
-        DataError, TaskError: As `render_all`.
-    """
-    assert templates, "a task has templates"
-    return render_all(
-        Asked(task, template, row)
-        for row in rows
-        for template in drawn_templates(row, templates, per_row=per_row, seed=seed, draw=epoch)
-    )
 
 
 def drawn_templates(
@@ -383,7 +313,18 @@ def pick_exemplars(
             fix=f"shots: [0, {len(train_rows)}]",
         )
         raise DataError(problem)
-    queues = _queues(task, train_rows, seed=seed)
+    lengths = {row.id: _length(task, row) for row in train_rows}
+    limit = _short_limit(lengths.values())
+    classes: dict[str, list[Row]] = {}
+    for row in train_rows:
+        classes.setdefault(str(row.fields[task.target]) if task.choices else "", []).append(row)
+    labels = sorted(classes, key=lambda label: (seeded_key(seed, task.id, "class", label), label))
+
+    def order(row: Row) -> tuple[int, int]:
+        too_long = max(0, lengths[row.id] - limit)
+        return too_long, seeded_key(seed, task.id, "exemplar", row.id)
+
+    queues = [sorted(classes[label], key=order) for label in labels]
     picked: list[Row] = []
     while len(picked) < shots:
         for queue in queues:
@@ -393,22 +334,6 @@ def pick_exemplars(
                 queue.remove(fresh)
                 picked.append(fresh)
     return tuple(sorted(picked, key=lambda row: seeded_key(seed, task.id, "order", row.id)))
-
-
-def _queues(task: Task, rows: Sequence[Row], *, seed: int) -> list[list[Row]]:
-    """Return for each class its rows, short ones first; classes and rows in a seeded order."""
-    lengths = {row.id: _length(task, row) for row in rows}
-    limit = _short_limit(lengths.values())
-    classes: dict[str, list[Row]] = {}
-    for row in rows:
-        classes.setdefault(str(row.fields[task.target]) if task.choices else "", []).append(row)
-
-    def order(row: Row) -> tuple[int, int]:
-        too_long = max(0, lengths[row.id] - limit)
-        return too_long, seeded_key(seed, task.id, "exemplar", row.id)
-
-    labels = sorted(classes, key=lambda label: (seeded_key(seed, task.id, "class", label), label))
-    return [sorted(classes[label], key=order) for label in labels]
 
 
 def _short_limit(lengths: Iterable[int]) -> int:
@@ -435,22 +360,17 @@ def content_free(
     """
     example = render_example(task, template, row, exemplars=exemplars)
     where = f"task {task.id}: content-free prompt of template {template.id}"
-    scope = _scope(_without_content(task, row.fields), example.choices)
-    prompt = _render(template.prompt, scope, where=where)
-    *before, last = example.messages
-    return replace(example, messages=(*before, replace(last, content=prompt)))
-
-
-def _without_content(task: Task, fields: Mapping[str, object]) -> dict[str, object]:
-    """Replace the text field, and all derived fields that follow from it."""
-    emptied = {**fields, task.text: CONTENT_FREE}
+    emptied = {**row.fields, task.text: CONTENT_FREE}
     touched = {task.text}
     for name, expression in task.fields.items():
-        if name in touched | {task.target} or not touched & names("{{ " + expression + " }}"):
+        if name in touched | {task.target} or not touched & expression_names(expression):
             continue
         touched.add(name)
         try:
             emptied[name] = evaluate(expression, emptied, where=name)
         except TaskError:  # an expression that needs a real text, its third word say
             emptied[name] = CONTENT_FREE
-    return emptied
+    scope = template_scope(emptied, example.choices)
+    prompt = render(template.prompt, scope, where=where)
+    *before, last = example.messages
+    return replace(example, messages=(*before, replace(last, content=prompt)))

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from itertools import product
 from typing import TypeVar
 
 from instil.data.audit import (
@@ -26,7 +28,7 @@ from instil.data.readers.rowfile import excerpt
 from instil.data.registry import plain
 from instil.init.labels import FORMS
 from instil.tasks.sandbox import tidied
-from instil.tasks.template import expression_names, spelt
+from instil.tasks.template import expression_names, names, spelt
 from instil.types import Part, Row, Task
 
 EXAMPLES = 3
@@ -42,9 +44,17 @@ _WIDTH = 60
 T = TypeVar("T")
 
 
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    ERROR = "error"
+    """It stops a run."""
+    WARNING = "warning"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about the rows that a user should look at."""
+    """Something about the rows or a template that a user should look at."""
 
     what: str
     """One line, the count in it."""
@@ -54,30 +64,32 @@ class Finding:
     """A few of them, each with its place."""
     fix: str = ""
     """What to do about it, to paste where possible."""
+    level: Level = Level.WARNING
+    """How much it matters."""
+    template: str = ""
+    """The id of the template that it is about."""
+    of: int = 0
+    """Rows that went through the template."""
+    found: str = ""
+    """The value, from the first of them."""
+    allowed: str = ""
+    """What would have been allowed."""
 
 
 def audit_rows(data: TaskData) -> tuple[Finding, ...]:
     """Look at the rows of a task that a recipe uses."""
+    fix, bad = "mend them; all are listed in the run's split.json", data.split.bad_rows
+    what = f"{_rows(len(bad))} could not be used, and were skipped"
     return (
-        *_bad_rows(data),
+        *([Finding(what, len(bad), bad[:5], fix)] if bad else []),
         *_across(data),
         *_within(data),
         *_conflicts(data),
         *_labels(data),
         *_labels_alike(data),
         *_fields(data),
-        *_damage(data),
-        *_personal(data),
+        *_texts(data),
     )
-
-
-def _bad_rows(data: TaskData) -> Iterator[Finding]:
-    bad = data.split.bad_rows
-    if bad:
-        fix = "mend them; all are listed in the run's split.json"
-        yield Finding(
-            f"{_rows(len(bad))} could not be used, and were skipped", len(bad), bad[:5], fix
-        )
 
 
 def _across(data: TaskData) -> Iterator[Finding]:
@@ -219,54 +231,35 @@ def _fields(data: TaskData) -> Iterator[Finding]:
         yield Finding(what, len(seldom), examples[:EXAMPLES])
 
 
-def _damage(data: TaskData) -> Iterator[Finding]:
-    for name in _read(data.task):
-        for what, (check, mend) in DAMAGE.items():
-            count, examples = _scan(data, name, check)
-            if count:
-                yield Finding(
-                    f"{_rows(count)} with {what} in {name!r}", count, examples, _mending(name, mend)
-                )
-
-
-def _mending(name: str, mend: str) -> str:
-    if not mend:
-        return "bring the text anew from where it was whole"
-    field = f"clean_{name}" if name.isidentifier() else "clean_text"
-    return f"under `fields` in the task file, `{field}: {spelt(name)} | {mend}`; then use {field}"
-
-
-def _personal(data: TaskData) -> Iterator[Finding]:
-    for name in _read(data.task):
-        for what, check in PERSONAL.items():
-            count, examples = _scan(data, name, check)
-            if count:
-                fix = "the model may learn it by heart and say it to others: take it out first"
-                yield Finding(f"{_rows(count)} with {what} in {name!r}", count, examples, fix)
+def _texts(data: TaskData) -> Iterator[Finding]:
+    """What is wrong with the texts themselves: damage, then personal data."""
+    rows = [row for part in Part for row in data.part(part)]
+    damage = [(what, check, mend) for what, (check, mend) in DAMAGE.items()]
+    personal = [(what, check, None) for what, check in PERSONAL.items()]
+    read = _read(data.task)
+    for checks in (damage, personal):
+        for name, (what, check, mend) in product(read, checks):
+            found = [(row, text) for row in rows if (text := check(str(row.fields.get(name, ""))))]
+            if not found:
+                continue
+            fix = "the model may learn it by heart and say it to others: take it out first"
+            if mend is not None:
+                field = f"clean_{name}" if name.isidentifier() else "clean_text"
+                mended = f"`{field}: {spelt(name)} | {mend}`; then use {field}"
+                fix = "bring the text anew from where it was whole"
+                fix = f"under `fields` in the task file, {mended}" if mend else fix
+            examples = (f"{row.place or f'row {row.id}'}: {text}" for row, text in found[:EXAMPLES])
+            what_where = f"{_rows(len(found))} with {what} in {name!r}"
+            yield Finding(what_where, len(found), tuple(examples), fix)
 
 
 def _read(task: Task) -> tuple[str, ...]:
     """The fields that the model reads or writes."""
-    from instil.tasks.template import names
-
     found = {task.text: None, **({} if task.choices else {task.target: None})}
     for template in task.templates:
         for source in (template.prompt, template.target, template.system):
             found.update(dict.fromkeys(sorted(names(source) - {"choices", task.target})))
     return tuple(found)
-
-
-def _scan(data: TaskData, name: str, check: Callable[[str], str]) -> tuple[int, tuple[str, ...]]:
-    """Count the rows in which a check finds something; show a few."""
-    count, examples = 0, list[str]()
-    for part in Part:
-        for row in data.part(part):
-            found = check(str(row.fields.get(name, "")))
-            if found:
-                count += 1
-                if len(examples) < EXAMPLES:
-                    examples.append(f"{row.place or f'row {row.id}'}: {found}")
-    return count, tuple(examples)
 
 
 def _by(items: Iterable[T], key: Callable[[T], str]) -> Mapping[str, list[T]]:

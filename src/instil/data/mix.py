@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from instil.data.build import Asked, drawn_templates, render_all, short_rows
 from instil.data.split import seeded_key
-from instil.errors import DataError, Problem, RecipeError
+from instil.errors import DataError, RecipeError
 from instil.types import Example, PerRow, Row, Task, Template
 
 TRIES = 32  # draws for a worked example before all rows are gone through in turn
@@ -86,11 +86,9 @@ def mix_counts(pools: Sequence[Pool], rules: MixRules) -> tuple[int, ...]:
     left_out = [pool.task.id for pool, count in zip(pools, counts, strict=True) if not count]
     if left_out:
         raise RecipeError(
-            Problem(
-                f"an epoch of {sum(counts)} examples has none of {', '.join(left_out)}",
-                where="mix",
-                fix="raise mix.examples or mix.temperature, or leave the task out",
-            )
+            f"an epoch of {sum(counts)} examples has none of {', '.join(left_out)}",
+            where="mix",
+            fix="raise mix.examples or mix.temperature, or leave the task out",
         )
     return counts
 
@@ -140,7 +138,7 @@ def _epoch(pool: Pool, rules: MixRules, *, count: int, epoch: int) -> Iterator[A
     units = list(_units(pool, rules, first=epoch * count, last=(epoch + 1) * count))
     shown = _Shown(pool, rules, units)
     for place, unit in enumerate(units):
-        exemplars = shown(unit) if shown.wanted(place) else ()
+        exemplars = shown(unit) if place in shown.places else ()
         yield Asked(pool.task, unit.template, unit.row, exemplars)
 
 
@@ -150,30 +148,22 @@ def _units(pool: Pool, rules: MixRules, *, first: int, last: int) -> Iterator[_U
     while first < last:
         number, begin = divmod(first, size)
         end = min(size, begin + last - first)
-        units = list(_pass(pool, rules, number))
-        yield from units if end - begin == size else _slice(pool, rules, units, begin, end)
+        units = [
+            _Unit(row, template, number)
+            for row in pool.rows
+            for template in drawn_templates(
+                row, pool.templates, per_row=rules.per_row, seed=rules.seed, draw=number
+            )
+        ]
+        if end - begin < size:  # a stretch of the pass in its own, seeded order
+            units.sort(key=lambda unit: _key("mix", unit, pool, rules))
+        yield from units[begin:end]
         first += end - begin
 
 
-def _pass(pool: Pool, rules: MixRules, number: int) -> Iterator[_Unit]:
-    for row in pool.rows:
-        for template in drawn_templates(
-            row, pool.templates, per_row=rules.per_row, seed=rules.seed, draw=number
-        ):
-            yield _Unit(row, template, number)
-
-
-def _slice(
-    pool: Pool, rules: MixRules, units: Sequence[_Unit], begin: int, end: int
-) -> list[_Unit]:
-    """Return a stretch of the pass in its own, seeded order."""
-
-    def key(unit: _Unit) -> int:
-        return seeded_key(
-            rules.seed, "mix", pool.task.id, unit.number, unit.row.id, unit.template.id
-        )
-
-    return sorted(units, key=key)[begin:end]
+def _key(what: str, unit: _Unit, pool: Pool, rules: MixRules, *more: int) -> int:
+    ids = pool.task.id, unit.number, unit.row.id, unit.template.id
+    return seeded_key(rules.seed, what, *ids, *more)
 
 
 class _Shown:
@@ -184,18 +174,21 @@ class _Shown:
         count = round(rules.few_shot_share * len(units))
         by_key = sorted(
             range(len(units)) if count else (),
-            key=lambda n: (self._key("few-shot", units[n]), n),
+            key=lambda n: (_key("few-shot", units[n], pool, rules), n),
         )
         self.places = frozenset(by_key[:count])
         self.rows = short_rows(pool.task, pool.rows) if count else []
-        groups = {row.group for row in pool.rows}
-        if count and len(groups) <= rules.few_shot:
-            raise DataError(_too_few_groups(pool.task, groups=len(groups), shots=rules.few_shot))
+        groups = len({row.group for row in pool.rows})
+        if count and groups <= rules.few_shot:
+            fix = f"mix: {{few_shot: {groups - 1}}}" if groups > 1 else "mix: {few_shot_share: 0}"
+            raise DataError(
+                "too few groups of training rows to show worked examples of other groups",
+                where=f"task {pool.task.id}",
+                found=f"{groups} groups for {rules.few_shot} worked examples",
+                fix=fix,
+            )
         if len({row.group for row in self.rows}) <= rules.few_shot:
             self.rows = list(pool.rows)
-
-    def wanted(self, place: int) -> bool:
-        return place in self.places
 
     def __call__(self, unit: _Unit) -> tuple[Row, ...]:
         """Draw rows of other groups than the unit's, each of a group of its own."""
@@ -212,20 +205,7 @@ class _Shown:
     def _draws(self, unit: _Unit) -> Iterator[Row]:
         count = len(self.rows)
         for n in range(TRIES):
-            yield self.rows[self._key("exemplar", unit, n) % count]
-        start = self._key("exemplar", unit) % count
+            yield self.rows[_key("exemplar", unit, self.pool, self.rules, n) % count]
+        start = _key("exemplar", unit, self.pool, self.rules) % count
         yield from self.rows[start:]
         yield from self.rows[:start]
-
-    def _key(self, what: str, unit: _Unit, *more: int) -> int:
-        rules, task = self.rules, self.pool.task.id
-        return seeded_key(rules.seed, what, task, unit.number, unit.row.id, unit.template.id, *more)
-
-
-def _too_few_groups(task: Task, *, groups: int, shots: int) -> Problem:
-    return Problem(
-        "too few groups of training rows to show worked examples of other groups",
-        where=f"task {task.id}",
-        found=f"{groups} groups for {shots} worked examples",
-        fix=f"mix: {{few_shot: {groups - 1}}}" if groups > 1 else "mix: {few_shot_share: 0}",
-    )

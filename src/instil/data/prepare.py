@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from instil.data.audit import label_counts, normalise, read_text, remove_duplicates
 from instil.data.readers.shapes import UNTRAINED
@@ -49,9 +48,8 @@ class TaskData:
 
     def part(self, part: Part) -> tuple[Row, ...]:
         """The rows of a part."""
-        return {Part.TRAIN: self.train, Part.VALIDATION: self.validation, Part.TEST: self.test}[
-            part
-        ]
+        found: tuple[Row, ...] = getattr(self, part)
+        return found
 
     @property
     def answering(self) -> tuple[Template, ...]:
@@ -97,12 +95,10 @@ def prepare(
         seed=seed,
         train_seed=train_seed,
     )
-    split = remove_duplicates(
-        split, loaded.rows, text=partial(read_text, task), threshold=near_duplicates
-    )
+    split = remove_duplicates(split, loaded.rows, task=task, threshold=near_duplicates)
     untrained = {what: count for what, count in loaded.notes.items() if what in UNTRAINED}
     notes = {what: count for what, count in loaded.notes.items() if what not in UNTRAINED}
-    split = replace(with_skipped(split, {**loaded.skipped, **untrained}), bad_rows=loaded.bad)
+    split = replace(split, skipped={**loaded.skipped, **untrained}, bad_rows=loaded.bad)
     parts = {part: part_rows(split, loaded.rows, part) for part in Part}
     if auto:
         chosen, unseen = few_wordings(task, rows=len(parts[Part.TRAIN]))
@@ -138,21 +134,14 @@ def without_train(data: TaskData, removed: Sequence[Removed], *, fix: str) -> Ta
     if not train:
         reasons = ", ".join(dict.fromkeys(entry.why for entry in removed))
         raise DataError(
-            Problem(
-                f"no training row of {data.task.id} would be left: {reasons}",
-                where=f"task {data.task.id}",
-                found=f"row {removed[0].row} and {removed[0].of}",
-                fix=fix,
-            )
+            f"no training row of {data.task.id} would be left: {reasons}",
+            where=f"task {data.task.id}",
+            found=f"row {removed[0].row} and {removed[0].of}",
+            fix=fix,
         )
     ids = tuple(row.id for row in train)
     split = replace(data.split, train=ids, removed=(*data.split.removed, *removed))
     return replace(data, split=split, train=train)
-
-
-def with_skipped(split: Split, skipped: Mapping[str, int]) -> Split:
-    """Record the rows that were left out before the split."""
-    return replace(split, skipped=dict(skipped))
 
 
 def pick_templates(task: Task, names: str | Sequence[str]) -> tuple[Template, ...]:
@@ -167,12 +156,10 @@ def pick_templates(task: Task, names: str | Sequence[str]) -> tuple[Template, ..
         chosen = tuple(find_template(task, name) for name in names)
     if not any(t.role is Role.ANSWER for t in chosen):
         raise TaskError(
-            Problem(
-                f"none of the chosen templates asks the question of {task.id}",
-                where="templates",
-                allowed=", ".join(t.id for t in task.templates if t.role is Role.ANSWER),
-                fix="add one of these: the others only train",
-            )
+            f"none of the chosen templates asks the question of {task.id}",
+            where="templates",
+            allowed=", ".join(t.id for t in task.templates if t.role is Role.ANSWER),
+            fix="add one of these: the others only train",
         )
     return chosen
 
@@ -225,35 +212,29 @@ def hold_out(
         names = set(order[: max(1, min(len(asking) - 1, round(wanted * len(asking))))])
     else:
         names = set(wanted)
-        _check_held_out(task, wanted, asking)
+        problems = [
+            Problem(
+                f"{name!r} cannot be held out: it is no template of {task.id} that is judged",
+                where="held_out_templates",
+                allowed=", ".join(asking),
+                nearest=nearest(name, asking),
+            )
+            for name in wanted
+            if name not in asking
+        ]
+        if problems:
+            raise TaskError(*problems)
     if names >= set(asking):
         raise TaskError(
-            Problem(
-                f"no template of {task.id} would be left to train through",
-                where="held_out_templates",
-                found=", ".join(asking),
-                fix="add a template that asks the task's question, or hold out fewer",
-            )
+            f"no template of {task.id} would be left to train through",
+            where="held_out_templates",
+            found=", ".join(asking),
+            fix="add a template that asks the task's question, or hold out fewer",
         )
     return (
         tuple(t for t in templates if t.id not in names),
         tuple(t for t in templates if t.id in names),
     )
-
-
-def _check_held_out(task: Task, wanted: Sequence[str], asking: Sequence[str]) -> None:
-    problems = [
-        Problem(
-            f"{name!r} cannot be held out: it is no template of {task.id} that is judged",
-            where="held_out_templates",
-            allowed=", ".join(asking),
-            nearest=nearest(name, asking),
-        )
-        for name in wanted
-        if name not in asking
-    ]
-    if problems:
-        raise TaskError(*problems)
 
 
 def keep_apart(data: Sequence[TaskData]) -> tuple[TaskData, ...]:
@@ -266,14 +247,27 @@ def keep_apart(data: Sequence[TaskData]) -> tuple[TaskData, ...]:
     Raises:
         DataError: Nothing would be left of a task's training rows.
     """
-    judged = [
-        {key: row.id for row in (*d.validation, *d.test) for key in identities(d.task, row)}
-        for d in data
-    ]
-    return tuple(
-        _apart(d, [(other.task.id, keys) for other, keys in zip(data, judged, strict=True)])
-        for d in data
-    )
+    judged: dict[str, dict[tuple[str, ...], str]] = {}
+    for each in data:
+        keys = judged.setdefault(each.task.id, {})
+        for row in (*each.validation, *each.test):
+            keys.update(dict.fromkeys(identities(each.task, row), row.id))
+    kept = []
+    for each in data:
+        removed = []
+        for row in each.train:
+            found = (
+                f"{task}/{keys[key]}"
+                for task, keys in judged.items()
+                if task != each.task.id
+                for key in identities(each.task, row)
+                if key in keys
+            )
+            if other := next(found, ""):
+                removed.append(Removed(row.id, Part.TRAIN, JUDGED_ELSEWHERE, other, 1.0))
+        fix = "lower `validation` and `test`, or train on one of the two tasks"
+        kept.append(without_train(each, removed, fix=fix))
+    return tuple(kept)
 
 
 def identities(task: Task, row: Row) -> Iterator[tuple[str, ...]]:
@@ -283,20 +277,3 @@ def identities(task: Task, row: Row) -> Iterator[tuple[str, ...]]:
     if task.group:
         yield "group", task.source.uri, row.group
     yield "text", normalise(read_text(task, row.fields))
-
-
-def _apart(data: TaskData, judged: Sequence[tuple[str, Mapping[tuple[str, ...], str]]]) -> TaskData:
-    removed = []
-    for row in data.train:
-        found = (
-            f"{task}/{keys[key]}"
-            for task, keys in judged
-            if task != data.task.id
-            for key in identities(data.task, row)
-            if key in keys
-        )
-        other = next(found, "")
-        if other:
-            removed.append(Removed(row.id, Part.TRAIN, JUDGED_ELSEWHERE, other, 1.0))
-    fix = "lower `validation` and `test`, or train on one of the two tasks"
-    return without_train(data, removed, fix=fix)

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from instil.data.readers.rowfile import BadRows
@@ -128,29 +128,6 @@ def _number(text: str) -> float | None:
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
-@dataclass(slots=True)
-class _Fault:
-    """One kind of mistake: how many rows have it, and where the first few are."""
-
-    count: int = 0
-    places: list[str] = field(default_factory=list)
-
-    def add(self, place: str) -> None:
-        self.count += 1
-        if len(self.places) < SHOWN:
-            self.places.append(place)
-
-    @property
-    def first(self) -> str:
-        return self.places[0]
-
-    @property
-    def others(self) -> str:
-        """The further places, for a message; empty when there are none."""
-        more = f" and {self.count - len(self.places)} more" if self.count > SHOWN else ""
-        return "also at " + ", ".join(self.places[1:]) + more if self.count > 1 else ""
-
-
 class _Reader:
     """Takes up one record after the other and keeps count of what is wrong."""
 
@@ -160,15 +137,14 @@ class _Reader:
         self.first_place: dict[str, str] = {}
         self.skipped: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
-        self.no_label = _Fault()
-        self.no_id = _Fault()
-        self.same_id: dict[str, _Fault] = {}
-        self.unknown: dict[str, _Fault] = {}
+        kinds = ("column", "label", "unknown label", "id", "same id")
+        self.faults = {kind: defaultdict[str, list[str]](list) for kind in kinds}
+        """Kind of mistake -> column, label or id -> the places of the rows that have it."""
         self.known: dict[object, str | None] = {}
-        self.missing: dict[str, _Fault] = {}
         self.bad = BadRows() if task.source.on_bad_row is OnBadRow.SKIP else None
-        self.named = tuple(_named(task).values())
-        self.unseen = {use: name for use, name in _in_some(task).items() if name}
+        self.named = _named(task)
+        some = {"tools": task.tools, "calls": task.calls}
+        self.unseen = {use: name for use, name in some.items() if name}
         self.seen = 0
 
     def add(self, columns: Mapping[str, object], *, number: int, place: str) -> None:
@@ -184,14 +160,18 @@ class _Reader:
             self.bad.add(error.problems[0])
 
     def _take(self, columns: Mapping[str, object], *, number: int, place: str) -> None:
-        task = self.task
-        fields = self._fields(columns, place=place)
+        task, fields = self.task, dict(columns)
+        for name, expression in task.fields.items():
+            fields[name] = self._evaluate(f"field {name!r}", expression, fields, place)
         self.unseen = {use: name for use, name in self.unseen.items() if name not in fields}
         if task.tools:
             read_tools(fields.get(task.tools), where=f"{place}, {task.tools}")
-        if self.seen == 1:
-            _check_columns(task, fields, place=place)
-        elif self._lacks(fields, place=place):
+        lost = {use: name for use, name in self.named.items() if name not in fields}
+        if lost and self.seen == 1:
+            raise DataError(*(_no_column(use, name, fields, place) for use, name in lost.items()))
+        for name in lost.values():
+            self._fault("column", name, f"no column {name!r}", place)
+        if lost:
             return
         if task.where and not self._evaluate("where", task.where, fields, place):
             self.skipped[f"where is false: {task.where}"] += 1
@@ -200,25 +180,12 @@ class _Reader:
         elif self._read_label(fields, place=place):
             self._append(fields, number=number, place=place)
 
-    def _lacks(self, fields: Mapping[str, object], *, place: str) -> bool:
-        """Whether a field that the task names is missing; then it is noted."""
-        lost = [name for name in self.named if name not in fields]
-        for name in lost:
-            self._fault(self.missing.setdefault(name, _Fault()), f"no column {name!r}", place)
-        return bool(lost)
-
-    def _fault(self, fault: _Fault, what: str, place: str) -> None:
+    def _fault(self, kind: str, value: str, what: str, place: str) -> None:
         """Note a bad row: as a mistake or, where they are to be skipped, as one of those."""
         if self.bad is None:
-            fault.add(place)
+            self.faults[kind][value].append(place)
         else:
             self.bad.add(Problem(what, where=place))
-
-    def _fields(self, columns: Mapping[str, object], *, place: str) -> dict[str, object]:
-        fields = dict(columns)
-        for name, expression in self.task.fields.items():
-            fields[name] = self._evaluate(f"field {name!r}", expression, fields, place)
-        return fields
 
     def _evaluate(
         self, what: str, expression: str, fields: Mapping[str, object], place: str
@@ -227,70 +194,56 @@ class _Reader:
 
     def _read_label(self, fields: dict[str, object], *, place: str) -> bool:
         """Put the label into the form of the choices; False, and a fault noted, if it has none."""
-        value = fields.get(self.task.target)
-        if not plain(value):
-            self._fault(self.no_label, f"no label in {self.task.target!r}", place)
+        value, labels, choices = fields.get(self.task.target), self.task.labels, self.task.choices
+        label = plain(value)
+        if not label:
+            self._fault("label", "", f"no label in {self.task.target!r}", place)
             return False
-        if not self.task.choices:
+        if not choices:
             return True
-        choice = self._choice(value)
+        key = (type(value), str(value))
+        if key not in self.known:
+            self.known[key] = word_of(value, labels) if labels else choice_of(value, choices)
+        choice = self.known[key]
         if choice is None:
-            label = plain(value)
-            fault = self.unknown.setdefault(label, _Fault()) if self.bad is None else _Fault()
-            self._fault(fault, f"the label {label!r} {_unfit(self.task)}", place)
+            what = f"the label {label!r} {_unfit(self.task)}"
+            self._fault("unknown label", label, what, place)
             return False
-        if str(value) != choice and plain(value) not in self.task.labels:
+        if str(value) != choice and label not in labels:
             self.notes[f"label {value} read as {choice}"] += 1
         fields[self.task.target] = choice
         return True
 
-    def _choice(self, value: object) -> str | None:
-        key = (type(value), str(value))
-        if key not in self.known:
-            labels, choices = self.task.labels, self.task.choices
-            self.known[key] = word_of(value, labels) if labels else choice_of(value, choices)
-        return self.known[key]
-
     def _append(self, fields: Mapping[str, object], *, number: int, place: str) -> None:
-        task = self.task
-        row_id = str(number)
+        task, row_id = self.task, str(number)
         if task.row_id:
             row_id = plain(self._evaluate("row_id", task.row_id, fields, place))
-            if not self._is_new(row_id, place=place):
+            first = self.first_place.setdefault(row_id, place)
+            if not row_id:
+                self._fault("id", "", f"an empty id by `row_id: {task.row_id}`", place)
                 return
-        group = self._group(fields, row_id=row_id, place=place)
+            if first != place:
+                if self.bad is None and not self.faults["same id"][row_id]:
+                    self.faults["same id"][row_id].append(first)
+                what = f"the id {row_id!r}, which {first} has too"
+                self._fault("same id", row_id, what, place)
+                return
+        group = row_id
+        if task.group:
+            group = plain(self._evaluate("group", task.group, fields, place))
+            if not group:
+                self.notes["no group, so the row is a group of its own"] += 1
+                group = f"row {row_id}"
         self.rows.append(Row(task.id, row_id, group=group, fields=fields, place=place))
-
-    def _is_new(self, row_id: str, *, place: str) -> bool:
-        """Whether no other row has this id; else the fault is noted."""
-        if not row_id:
-            self._fault(self.no_id, f"an empty id by `row_id: {self.task.row_id}`", place)
-            return False
-        first = self.first_place.setdefault(row_id, place)
-        if first == place:
-            return True
-        fault = _Fault(1, [first])
-        if self.bad is None:
-            fault = self.same_id.setdefault(row_id, fault)
-        self._fault(fault, f"the id {row_id!r}, which {first} has too", place)
-        return False
-
-    def _group(self, fields: Mapping[str, object], *, row_id: str, place: str) -> str:
-        if not self.task.group:
-            return row_id
-        group = plain(self._evaluate("group", self.task.group, fields, place))
-        if not group:
-            self.notes["no group, so the row is a group of its own"] += 1
-            return f"row {row_id}"
-        return group
 
     def finish(self) -> LoadedRows:
         """Return the rows, or tell all that is wrong with them."""
-        problems = [*self._missing_problems(), *self._label_problems(), *self._id_problems()]
-        if self.bad is not None and self.bad.found:
-            self.skipped[BAD_ROWS] = len(self.bad.found)
+        bad = tuple(self.bad.found) if self.bad is not None else ()
+        if bad:
+            self.skipped[BAD_ROWS] = len(bad)
+        problems = [*self._label_problems(), *self._id_problems()]
         if not problems and not self.rows:
-            problems = [self._no_rows()]
+            problems = [self._no_rows(bad)]
         problems += [
             Problem(
                 f"no row has the column {name!r}, which the task names as its {use}",
@@ -302,129 +255,97 @@ class _Reader:
         ]
         if problems:
             raise DataError(*problems)
-        bad = tuple(self.bad.found) if self.bad is not None else ()
         return LoadedRows(tuple(self.rows), dict(self.skipped), notes=dict(self.notes), bad=bad)
 
-    def _missing_problems(self) -> Iterable[Problem]:
-        uses = {name: use for use, name in _named(self.task).items()}
-        for name, fault in self.missing.items():
-            if not fault.count:  # they were skipped
-                continue
-            yield Problem(
-                f"{_rows(fault.count)} of {self.seen} without the column {name!r}, which the task "
+    def _label_problems(self) -> Iterator[Problem]:
+        task, uses = self.task, {name: use for use, name in self.named.items()}
+        for name, places in self.faults["column"].items():
+            yield _problem(
+                f"{_rows(places)} of {self.seen} without the column {name!r}, which the task "
                 f"names as its {uses[name]}",
-                where=fault.first,
-                found=fault.others,
+                places,
                 fix="fill it in (`null` for nothing), or leave such rows out: on_bad_row: skip, "
                 "under `source` in the task file",
             )
-
-    def _label_problems(self) -> Iterable[Problem]:
-        task = self.task
-        if self.no_label.count:
-            yield Problem(
-                f"{_rows(self.no_label.count)} of {self.seen} without a label in {task.target!r}",
-                where=self.no_label.first,
-                found=self.no_label.others,
-                fix=f"fill them in, or leave them out in the task file: {_where_fix(task)}",
+        for places in self.faults["label"].values():
+            target = spelt(task.target)
+            where = f"{target} is not none and {target} | string | trim"
+            where = f"({task.where}) and {where}" if task.where else where
+            yield _problem(
+                f"{_rows(places)} of {self.seen} without a label in {task.target!r}",
+                places,
+                fix=f"fill them in, or leave them out in the task file: where: {where}",
             )
-        shown = sorted(self.unknown.items(), key=lambda item: (-item[1].count, item[0]))
-        for value, fault in shown[:SHOWN]:
+        unknown = self.faults["unknown label"]
+        shown = sorted(unknown, key=lambda label: (-len(unknown[label]), label))
+        for label in shown[:SHOWN]:
             known = tuple(task.labels) or task.choices
-            near = nearest(value, known)
-            yield Problem(
-                f"the label {value!r} of {_rows(fault.count)} {_unfit(task)}",
-                where=fault.first,
-                found=fault.others,
+            near = nearest(label, known)
+            yield _problem(
+                f"the label {label!r} of {_rows(unknown[label])} {_unfit(task)}",
+                unknown[label],
                 allowed=_some(known),
                 nearest=near,
-                fix=_label_fix(value, near, task=task),
+                fix=_label_fix(label, near, task=task),
             )
-        if shown[SHOWN:]:
-            count = sum(fault.count for _, fault in shown[SHOWN:])
-            yield Problem(f"and {len(shown) - SHOWN} other unknown labels on {_rows(count)}")
+        if rest := [place for label in shown[SHOWN:] for place in unknown[label]]:
+            yield Problem(f"and {len(shown) - SHOWN} other unknown labels on {_rows(rest)}")
 
-    def _id_problems(self) -> Iterable[Problem]:
-        rule = f"row_id: {self.task.row_id}"
-        if self.no_id.count:
-            yield Problem(
-                f"{_rows(self.no_id.count)} with an empty id by `{rule}`",
-                where=self.no_id.first,
-                found=self.no_id.others,
-                fix="use a column that is always filled, or leave row_id out to number the rows",
-            )
-        shown = list(self.same_id.items())
-        for row_id, fault in shown[:SHOWN]:
-            yield Problem(
-                f"{_rows(fault.count)} have the id {row_id!r} by `{rule}`",
-                where=fault.first,
-                found=fault.others,
-                fix="use columns that tell rows apart, or leave row_id out to number the rows",
-            )
-        if shown[SHOWN:]:
-            yield Problem(f"and {len(shown) - SHOWN} other ids that several rows have")
+    def _id_problems(self) -> Iterator[Problem]:
+        rule, fix = f"row_id: {self.task.row_id}", "or leave row_id out to number the rows"
+        for places in self.faults["id"].values():
+            what = f"{_rows(places)} with an empty id by `{rule}`"
+            yield _problem(what, places, fix=f"use a column that is always filled, {fix}")
+        same = self.faults["same id"]
+        for row_id, places in list(same.items())[:SHOWN]:
+            what = f"{_rows(places)} have the id {row_id!r} by `{rule}`"
+            yield _problem(what, places, fix=f"use columns that tell rows apart, {fix}")
+        if len(same) > SHOWN:
+            yield Problem(f"and {len(same) - SHOWN} other ids that several rows have")
 
-    def _no_rows(self) -> Problem:
+    def _no_rows(self, bad: Sequence[str]) -> Problem:
         told = {**self.skipped, **{why: n for why, n in self.notes.items() if why in _REASONS}}
         reasons = "; ".join(f"{reason} ({count})" for reason, count in told.items())
-        bad = self.bad.found[:3] if self.bad is not None else []
+        some = self.seen or bad
         return Problem(
-            "the source has rows, but none is left"
-            if self.seen or bad
-            else "the source has no rows",
+            "the source has rows, but none is left" if some else "the source has no rows",
             where=f"task {self.task.id}: {self.task.source.uri}",
-            found="; ".join([*filter(None, [reasons]), *bad]),
+            found="; ".join([*filter(None, [reasons]), *bad[:3]]),
             fix="correct `where` or `text` in the task file" if self.seen else "add rows to it",
         )
 
 
-def _check_columns(task: Task, fields: Mapping[str, object], *, place: str) -> None:
-    """Raise for every field that the task names and the first row lacks."""
-    problems = [
-        Problem(
-            f"there is no column {name!r}, which the task names as its {use}",
-            where=place,
-            found=f"the columns {_some(fields)}",
-            nearest=nearest(name, fields),
-            fix=f"name the right column in the task file: `{use}: ...`",
-        )
-        for use, name in _named(task).items()
-        if name not in fields
-    ]
-    if problems:
-        raise DataError(*problems)
+def _problem(what: str, places: Sequence[str], **details: str) -> Problem:
+    """A mistake of several rows: the first is where it is, some of the others are named."""
+    more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
+    others = "also at " + ", ".join(places[1:SHOWN]) + more if len(places) > 1 else ""
+    return Problem(what, where=places[0], found=others, **details)
+
+
+def _no_column(use: str, name: str, fields: Mapping[str, object], place: str) -> Problem:
+    return Problem(
+        f"there is no column {name!r}, which the task names as its {use}",
+        where=place,
+        found=f"the columns {_some(fields)}",
+        nearest=nearest(name, fields),
+        fix=f"name the right column in the task file: `{use}: ...`",
+    )
 
 
 def _named(task: Task) -> dict[str, str]:
     """The fields that every row must have: what for -> name."""
-    wanted = {
-        "text": task.text,
-        "target": task.target,
-        "references": task.references,
-        "history": task.history,
-    }
-    return {use: name for use, name in wanted.items() if name}
+    uses = ("text", "target", "references", "history")
+    return {use: getattr(task, use) for use in uses if getattr(task, use)}
 
 
-def _in_some(task: Task) -> dict[str, str]:
-    """The fields that some rows have and others need not: what for -> name, or an empty text."""
-    return {"tools": task.tools, "calls": task.calls}
-
-
-def _rows(count: int) -> str:
-    return f"{count} row" if count == 1 else f"{count} rows"
+def _rows(places: Sequence[str]) -> str:
+    return f"{len(places)} row" if len(places) == 1 else f"{len(places)} rows"
 
 
 def _some(names: Iterable[str]) -> str:
     names = list(names)
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     return ", ".join(names[:20]) + more
-
-
-def _where_fix(task: Task) -> str:
-    target = spelt(task.target)
-    condition = f"{target} is not none and {target} | string | trim"
-    return f"where: ({task.where}) and {condition}" if task.where else f"where: {condition}"
 
 
 def _unfit(task: Task) -> str:

@@ -179,7 +179,7 @@ def split_rows(
     _check_sizes(drafts, rows=rows, task=task, train=train, remaining=remaining)
     _check_classes(drafts[Part.TRAIN], shares=shares, task=task)
     ids = {
-        part: _shuffled_ids(d.rows, task=task, seed=seeds.get(part, seed))
+        part: tuple(row.id for row in _shuffled(d.rows, task=task, seed=seeds.get(part, seed)))
         for part, d in drafts.items()
     }
     return Split(
@@ -202,19 +202,15 @@ def _groups(
     return [
         _Group(
             name=name,
-            rows=tuple(sorted(members[name], key=lambda row: _row_key(row.id, task, seed))),
+            rows=tuple(_shuffled(members[name], task=task, seed=seed)),
             labels=Counter(map(label_of, members[name])),
         )
         for name in names
     ]
 
 
-def _row_key(row_id: str, task: Task, seed: int) -> tuple[int, str]:
-    return seeded_key(seed, task.id, "row", row_id), row_id
-
-
-def _shuffled_ids(rows: Iterable[Row], *, task: Task, seed: int) -> tuple[str, ...]:
-    return tuple(sorted((row.id for row in rows), key=lambda row_id: _row_key(row_id, task, seed)))
+def _shuffled(rows: Iterable[Row], *, task: Task, seed: int) -> list[Row]:
+    return sorted(rows, key=lambda row: (seeded_key(seed, task.id, "row", row.id), row.id))
 
 
 def _quotas(shares: Mapping[str, int], asked: int) -> dict[str, int]:
@@ -280,33 +276,28 @@ def _check_sizes(
     remaining: int,
 ) -> None:
     short = [part for part, draft in drafts.items() if draft.need]
-    no_train = train is None and not remaining
-    if not short and not no_train:
+    if train is None and not remaining and Part.TRAIN not in short:
+        short.append(Part.TRAIN)
+    if not short:
         return
     asked = ", ".join(f"{part} {draft.asked}" for part, draft in drafts.items() if draft.asked)
-    parts = [*short, Part.TRAIN] if no_train else short
-    only_train = short == [Part.TRAIN] and remaining > 0
     what = "; ".join(
         f"{part} asks for {max(1, drafts[part].asked)} and can have {len(drafts[part].rows)}"
-        for part in dict.fromkeys(parts)
+        for part in short
     )
-    raise DataError(
-        Problem(
-            f"too few rows for the split: {what}",
-            where=f"task {task.id}",
-            found=f"{len(rows)} rows in {len({row.group for row in rows})} groups for {asked}",
-            allowed="whole groups only, and a group of every class is kept for train",
-            fix=f"train: {remaining}" if only_train else _suggestion(len(rows)),
-        )
-    )
-
-
-def _suggestion(n: int) -> str:
-    if n < 10:
-        return "add rows"
+    n = len(rows)
     test, validation = n // 5, n // 10
-    train = n - test - validation
-    return f"for example test: {test}, validation: {validation}, train: {train}; or add rows"
+    fix = f"for example test: {test}, validation: {validation}, train: {n - test - validation}; "
+    fix = f"{fix}or add rows" if n >= 10 else "add rows"
+    if short == [Part.TRAIN] and remaining:
+        fix = f"train: {remaining}"
+    raise DataError(
+        f"too few rows for the split: {what}",
+        where=f"task {task.id}",
+        found=f"{len(rows)} rows in {len({row.group for row in rows})} groups for {asked}",
+        allowed="whole groups only, and a group of every class is kept for train",
+        fix=fix,
+    )
 
 
 def _check_classes(draft: _Draft, *, shares: Mapping[str, int], task: Task) -> None:
@@ -337,12 +328,10 @@ def part_rows(split: Split, rows: Sequence[Row], part: Part) -> tuple[Row, ...]:
     lost = [row_id for row_id in wanted if row_id not in by_id]
     if lost:
         raise DataError(
-            Problem(
-                f"{len(lost)} of the {len(wanted)} {part} rows are not in the data any more",
-                where=f"task {split.task}",
-                found=", ".join(lost[:3]),
-                fix="use the data that the split was made from, or make a new split",
-            )
+            f"{len(lost)} of the {len(wanted)} {part} rows are not in the data any more",
+            where=f"task {split.task}",
+            found=", ".join(lost[:3]),
+            fix="use the data that the split was made from, or make a new split",
         )
     return tuple(by_id[row_id] for row_id in wanted)
 

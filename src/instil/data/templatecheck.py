@@ -14,13 +14,13 @@ places and what to do:
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from instil.data.answer_shown import Shown, shown_answer
 from instil.data.build import render_example
+from instil.data.findings import Finding, Level
 from instil.errors import DataError, Problem, TaskError
 from instil.tasks.template import OverBudgetError
 from instil.types import Example, Role, Row, Task, Template
@@ -31,37 +31,6 @@ MOST = 0.9  # share of rows from which an answer in the prompt is reported
 SHORTEST = 4  # characters of an answer that is looked for in a prompt
 
 
-class Level(StrEnum):
-    """How much a finding matters."""
-
-    ERROR = "error"
-    WARNING = "warning"
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateFinding:
-    """One thing that is wrong with a template, or may be."""
-
-    level: Level
-    """An error stops a run."""
-    template: str
-    """The template's id."""
-    what: str
-    """In one sentence."""
-    count: int
-    """Rows that have it."""
-    of: int
-    """Rows that were tried."""
-    places: tuple[str, ...] = ()
-    """Where the first of them stand."""
-    found: str = ""
-    """The value, from the first of them."""
-    allowed: str = ""
-    """What would have been allowed."""
-    fix: str = ""
-    """What to do."""
-
-
 @dataclass(slots=True)
 class _Seen:
     """What is kept of one template over all rows."""
@@ -70,17 +39,16 @@ class _Seen:
     rendered: int = 0
     targets: set[str] = field(default_factory=set)
     prompts: set[int] = field(default_factory=set)
-    leaks: Counter[str] = field(default_factory=Counter)
-    leak_places: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    faults: Counter[tuple[str, str]] = field(default_factory=Counter)
-    examples: dict[tuple[str, str], Problem] = field(default_factory=dict)
-    fault_places: dict[tuple[str, str], list[str]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
     digests: list[int] = field(default_factory=list)
+    leaks: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """How the answer is shown -> the places of the rows."""
+    faults: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
+    """(what is wrong, what to do) -> the places of the rows."""
+    first: dict[tuple[str, str], Problem] = field(default_factory=dict)
+    """The first problem of each kind of fault."""
 
 
-def check_templates(task: Task, rows: Iterable[Row]) -> tuple[TemplateFinding, ...]:
+def check_templates(task: Task, rows: Iterable[Row]) -> tuple[Finding, ...]:
     """Render all rows through all templates, and return what is wrong: errors first.
 
     Args:
@@ -92,7 +60,12 @@ def check_templates(task: Task, rows: Iterable[Row]) -> tuple[TemplateFinding, .
         for template in task.templates:
             _try(task, template, row, seen[template.id])
     found = [f for t in task.templates for f in _findings(task, t, seen[t.id])]
-    found += _alike(task.templates, seen)
+    first: dict[tuple[int, ...], str] = {}
+    for name, each in seen.items():  # templates that ask and answer every row in the same words
+        other = first.setdefault(tuple(each.digests), name) if each.rendered else name
+        if other != name:
+            what = f"it renders every row as the template {other!r} does"
+            found.append(_warning(name, each, what, fix="leave one of the two out"))
     return tuple(sorted(found, key=lambda finding: finding.level is Level.WARNING))
 
 
@@ -107,69 +80,71 @@ def _try(task: Task, template: Template, row: Row, seen: _Seen) -> None:
         seen.digests.append(0)
         for problem in error.problems:
             kind = (problem.what, problem.fix)
-            seen.faults[kind] += 1
-            seen.examples.setdefault(kind, problem)
-            _note(seen.fault_places[kind], place)
+            seen.first.setdefault(kind, problem)
+            seen.faults[kind].append(place)
         return
     seen.rendered += 1
-    prompt = example.messages[-1].content
     seen.digests.append(hash((example.messages, example.answer)))
     seen.prompts.add(hash(example.messages))
     if len(seen.targets) < 2:
         seen.targets.add(example.answer.shown)
     shown = shown_answer(task, template, row, choices=example.choices)
-    leak = shown.value or _leak(task, example, row, prompt)
-    if leak:
-        seen.leaks[leak] += 1
-        _note(seen.leak_places[leak], place)
+    if leak := shown.value or _leak(task, example, row):
+        seen.leaks[leak].append(place)
 
 
-def _note(places: list[str], place: str) -> None:
-    if len(places) < PLACES:
-        places.append(place)
-
-
-def _leak(task: Task, example: Example, row: Row, prompt: str) -> str:
+def _leak(task: Task, example: Example, row: Row) -> str:
     """Return how an answer stands in its prompt: as a whole field, as a choice alone, as text."""
-    target = example.target
-    if example.choices:
-        named = [choice for choice in example.choices if _word_within(choice, prompt)]
+    target, prompt = example.target, example.messages[-1].content
+    if example.choices:  # as words of their own: `no`, but not in `know`
+        words = {choice: rf"(?<!\w){re.escape(choice)}(?!\w)" for choice in example.choices}
+        named = [c for c, word in words.items() if re.search(word, prompt, re.IGNORECASE)]
         return "choice" if named == [target] else ""
-    if len(target) < SHORTEST or not _within(target, prompt):
+    if len(target) < SHORTEST or target.casefold() not in prompt.casefold():
         return ""
     others = (v for name, v in row.fields.items() if name not in (task.target, task.references))
     whole = any(isinstance(value, str) and value.strip() == target for value in others)
     return "field" if whole else "text"
 
 
-def _within(text: str, prompt: str) -> bool:
-    return text.casefold() in prompt.casefold()
-
-
-def _word_within(choice: str, prompt: str) -> bool:
-    """Whether a choice stands in a prompt as a word of its own: `no`, but not in `know`."""
-    return re.search(rf"(?<!\w){re.escape(choice)}(?!\w)", prompt, re.IGNORECASE) is not None
-
-
-def _findings(task: Task, template: Template, seen: _Seen) -> Iterator[TemplateFinding]:
-    for kind, count in seen.faults.most_common(KINDS):
-        problem, places = seen.examples[kind], tuple(seen.fault_places[kind])
-        yield TemplateFinding(
-            Level.ERROR, template.id, problem.what, count, seen.rows, places,
-            problem.found, problem.allowed, problem.fix,
-        )  # fmt: skip
-    if len(seen.faults) > KINDS:
-        what = f"and {len(seen.faults) - KINDS} more kinds of error"
-        others = seen.faults.total() - sum(c for _, c in seen.faults.most_common(KINDS))
-        yield TemplateFinding(Level.ERROR, template.id, what, others, seen.rows)
-    yield from _leak_findings(task, template, seen)
-    if seen.rendered > 1 and len(seen.prompts) == 1:
+def _findings(task: Task, template: Template, seen: _Seen) -> Iterator[Finding]:
+    kinds = sorted(seen.faults, key=lambda kind: -len(seen.faults[kind]))
+    for kind in kinds[:KINDS]:
+        problem, places = seen.first[kind], seen.faults[kind]
+        yield Finding(
+            problem.what,
+            len(places),
+            tuple(places[:PLACES]),
+            problem.fix,
+            level=Level.ERROR,
+            template=template.id,
+            of=seen.rows,
+            found=problem.found,
+            allowed=problem.allowed,
+        )
+    if rest := kinds[KINDS:]:
+        what, count = f"and {len(rest)} more kinds of error", sum(len(seen.faults[k]) for k in rest)
+        yield Finding(what, count, level=Level.ERROR, template=template.id, of=seen.rows)
+    for leak, places in seen.leaks.items():
+        most = len(places) >= MOST * max(1, seen.rendered)
+        if most or leak in (Shown.WHOLE, Shown.CHANGES):
+            what, fix = _LEAKS[leak]
+            sure = leak == Shown.WHOLE or (most and leak not in ("text", Shown.SOURCE))
+            level = Level.ERROR if sure else Level.WARNING
+            shown = tuple(places[:PLACES])
+            yield Finding(
+                what, len(places), shown, fix, level=level, template=template.id, of=seen.rendered
+            )
+    if seen.rendered > 1 and len(seen.prompts) == 1 and template.role is not Role.INVERTED:
         fix = f"use {{{{ {task.text} }}}} or another field in it"
-        if template.role is not Role.INVERTED:
-            yield _warning(template, seen, "the prompt is the same for every row", fix=fix)
+        yield _warning(template.id, seen, "the prompt is the same for every row", fix=fix)
     if seen.rendered > 1 and len(seen.targets) == 1:
         fix = "look at the template's `target`, or at the rows"
-        yield _warning(template, seen, "the answer is the same for every row", fix=fix)
+        yield _warning(template.id, seen, "the answer is the same for every row", fix=fix)
+
+
+def _warning(template: str, seen: _Seen, what: str, *, fix: str) -> Finding:
+    return Finding(what, seen.rendered, fix=fix, template=template, of=seen.rows)
 
 
 _LEAKS = {
@@ -198,33 +173,3 @@ _LEAKS = {
         "if it is not to be copied from there (as in extractive questions), take it out",
     ),
 }
-
-
-def _leak_findings(task: Task, template: Template, seen: _Seen) -> Iterator[TemplateFinding]:
-    for kind, count in seen.leaks.items():
-        most = count >= MOST * max(1, seen.rendered)
-        if not most and kind not in (Shown.WHOLE, Shown.CHANGES):
-            continue
-        what, fix = _LEAKS[kind]
-        sure = kind == Shown.WHOLE or (most and kind not in ("text", Shown.SOURCE))
-        level = Level.ERROR if sure else Level.WARNING
-        places = tuple(seen.leak_places[kind])
-        yield TemplateFinding(level, template.id, what, count, seen.rendered, places, fix=fix)
-
-
-def _warning(template: Template, seen: _Seen, what: str, *, fix: str) -> TemplateFinding:
-    return TemplateFinding(Level.WARNING, template.id, what, seen.rendered, seen.rows, fix=fix)
-
-
-def _alike(templates: Sequence[Template], seen: dict[str, _Seen]) -> Iterator[TemplateFinding]:
-    """Find templates that ask and answer every row in the same words."""
-    first: dict[tuple[int, ...], str] = {}
-    for template in templates:
-        mine = seen[template.id]
-        key = tuple(mine.digests)
-        if not mine.rendered:
-            continue
-        if key in first:
-            what = f"it renders every row as the template {first[key]!r} does"
-            yield _warning(template, mine, what, fix="leave one of the two out")
-        first.setdefault(key, template.id)

@@ -6,7 +6,7 @@ Examples with choices are answered by likelihood, others by greedy generation. B
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from instil.evaluate.choices import (
@@ -50,6 +50,11 @@ class Marked:
     def groups(self) -> dict[str, str]:
         """Example id -> group."""
         return {e.id: f"{e.task}/{e.group}" for e in self.examples}
+
+    @property
+    def lines(self) -> Iterator[tuple[Example, Prediction, Score]]:
+        """The three of each example."""
+        return zip(self.examples, self.predictions, self.scores, strict=True)
 
     def summary(self) -> Summary:
         """The mean with its interval, groups taken as they are."""

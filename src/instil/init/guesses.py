@@ -107,7 +107,8 @@ def guess_target(columns: Sequence[Column], *, most: int) -> Pick | None:
     named = [column for column in labels if _rank(column, _LABELS)]
     # Of `label` and `label_text` the one with words.
     named.sort(key=lambda column: (_rank(column, _LABELS), column.is_mostly(column.numbers)))
-    answers = [column for column in columns if _rank(column, _TARGETS) and _is_answer(column)]
+    usable = [c for c in columns if not _is_something_else(c) and c.filled >= 0.5 * c.rows]
+    answers = [column for column in usable if _rank(column, _TARGETS)]
     answers.sort(key=lambda column: _rank(column, _TARGETS))
     words = sorted((c for c in labels if not c.is_mostly(c.numbers)), key=lambda c: len(c.values))
     texts = sorted((c for c in columns if _is_text(c)), key=lambda c: -c.mean_words)
@@ -198,10 +199,6 @@ def _is_text(column: Column) -> bool:
         return False
     varied = len(column.distinct) >= 0.2 * column.filled
     return column.filled >= 0.5 * column.rows and column.mean_words >= 2.5 and varied
-
-
-def _is_answer(column: Column) -> bool:
-    return not _is_something_else(column) and column.filled >= 0.5 * column.rows
 
 
 def _is_label(column: Column, *, most: int) -> bool:

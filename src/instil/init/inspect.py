@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from instil.data.columns import LONGEST_VALUE, NUMBER, Column, count_columns
+from instil.data.columns import LONGEST_VALUE, MISSING, NUMBER, Column, count_columns
 from instil.data.readers.rowfile import BadRows
 from instil.data.readers.shapes import CALLS, TOOL_COLUMNS, UNUSABLE, Shape, recognise
 from instil.data.readers.turns import read_tools
@@ -34,9 +34,10 @@ from instil.init.guesses import (
     is_named_label,
     is_rating,
     mending,
+    personal_data,
+    unused_texts,
 )
-from instil.init.labels import Labels, class_labels, rating_labels, tokens
-from instil.init.telling import reasons, rows_of, warnings
+from instil.init.labels import Labels, class_labels, listable, rating_labels, tokens
 from instil.init.words import give_words
 from instil.tasks.template import spelt
 from instil.types import SourceSpec
@@ -49,6 +50,7 @@ LONGEST_ANSWER = 80
 """Characters of an answer that is taken for a label without being named like one."""
 MOST_SCORED = 4000
 """Tokens of all labels together, as estimated; more are generated and matched, not each scored."""
+_SHOWN = 8  # names that a line lists
 NO_GROUP = "none"
 """What `--group` takes for no group at all."""
 
@@ -187,38 +189,48 @@ def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
     text = _pick_text(table, wishes)
     target = _pick_target(table, wishes, text=text.column)
     kind = _kind(table, target, wishes)
-    if wishes.label_names and kind in (Kind.FREE_TEXT, Kind.WRITTEN):
-        raise DataError(_no_label(table, target.column, kind=kind))
-    group = _pick_group(table, wishes, text=text.column, target=target.column)
-    field = _free_name(table, _FIELDS[kind])
-    labels = _labels(kind, target.column, field=field, given=wishes.label_names)
+    named = kind not in (Kind.FREE_TEXT, Kind.WRITTEN)
+    if wishes.label_names and not named:
+        raise DataError(
+            f"{target.column.name!r} is {kind}, whose values have no words",
+            where=f"{table.file}: --label-names",
+            fix="name the column of the label: --label COLUMN",
+        )
+    group = None
+    if wishes.group and wishes.group != NO_GROUP:
+        group = Pick(table.columns[wishes.group], "as you say")
+    elif not wishes.group:
+        others = table.others(text.column.name, target.column.name)
+        group = guess_group(list(others), rows=table.rows)
+    field, labels = _free_name(table, _FIELDS[kind]), None
+    if named:
+        labels = _labels(kind, target.column, field=field, given=wishes.label_names)
     if labels and kind is Kind.RATING and not all(map(NUMBER.fullmatch, labels.choices)):
         kind = Kind.CLASSES
     guess = _guess(
         table, kind=kind, text=text, target=target, group=group, labels=labels, field=field
     )
     if guess.rows < FEWEST_ROWS:
-        raise DataError(_too_few(table, guess))
+        raise _too_few(table, guess)
     return guess
 
 
-def _too_few(table: Table, guess: Guess) -> Problem:
-    """Say that too few rows can be used, and what is wrong with the others."""
-    why = [f"{r}: {rows_of(table.notes[r])}" for r in UNUSABLE.values() if table.notes[r]]
+def _too_few(table: Table, guess: Guess) -> DataError:
+    """The error for too few rows that can be used, which says what is wrong with the others."""
+    why = [f"{r}: {_rows(table.notes[r])}" for r in UNUSABLE.values() if table.notes[r]]
     left_out = [warning for warning in guess.warnings if "left out" in warning]
-    return Problem(
-        f"there is too little to learn: {guess.rows} of {rows_of(table.rows)} can be used"
-        if guess.rows
-        else f"there is nothing to learn: none of {rows_of(table.rows)} can be used",
+    what = f"there is nothing to learn: none of {_rows(table.rows)} can be used"
+    if guess.rows:
+        what = f"there is too little to learn: {guess.rows} of {_rows(table.rows)} can be used"
+    fix = "join answers that follow one another to one turn, or put the question between them"
+    return DataError(
+        what,
         where=table.file,
         found="; ".join(why or left_out),
         allowed=f"at least {FEWEST_ROWS} rows with a question and its answer; a few hundred to "
         "learn something",
-        fix=_ONE_ANSWER if table.notes[UNUSABLE["follows"]] else "",
+        fix=fix if table.notes[UNUSABLE["follows"]] else "",
     )
-
-
-_ONE_ANSWER = "join answers that follow one another to one turn, or put the question between them"
 
 
 def _holds_tools(value: object) -> bool:
@@ -287,7 +299,7 @@ def _pick_text(table: Table, wishes: Wishes) -> Pick:
     taken = (wishes.label, wishes.target, wishes.group)
     pick = guess_text(table.others(*taken))
     if pick is None:
-        raise DataError(_nothing(table, "text", "text of a sentence or more"))
+        raise _nothing(table, "text", "text of a sentence or more")
     return pick
 
 
@@ -299,13 +311,13 @@ def _pick_target(table: Table, wishes: Wishes, *, text: Column) -> Pick:
         return Pick(table.columns["completion"], f"rows of the shape {table.shape}")
     pick = guess_target(list(table.others(text.name, wishes.group)), most=MOST_CLASSES)
     if pick is None:
-        raise DataError(_nothing(table, "label", "a label (few values) or a text to write"))
+        raise _nothing(table, "label", "a label (few values) or a text to write")
     return pick
 
 
-def _nothing(table: Table, flag: str, wanted: str) -> Problem:
+def _nothing(table: Table, flag: str, wanted: str) -> DataError:
     other = " or --target COLUMN" if flag == "label" else ""
-    return Problem(
+    return DataError(
         f"no column looks like {wanted}",
         where=table.file,
         found=", ".join(table.columns),
@@ -332,41 +344,21 @@ def _kind(table: Table, target: Pick, wishes: Wishes) -> Kind:
     if not wishes.label:
         return Kind.FREE_TEXT
     raise DataError(
-        Problem(
-            f"the column {column.name!r} has {len(column.distinct)} different values",
-            where=f"{table.file}: --label {column.name}",
-            allowed=f"values that come three times on average (or up to {MOST_CLASSES} of them), "
-            f"each of at most {LONGEST_VALUE} characters, or numbers",
-            fix=f"for text that the model should write: --target {column.name}",
-        )
+        f"the column {column.name!r} has {len(column.distinct)} different values",
+        where=f"{table.file}: --label {column.name}",
+        allowed=f"values that come three times on average (or up to {MOST_CLASSES} of them), "
+        f"each of at most {LONGEST_VALUE} characters, or numbers",
+        fix=f"for text that the model should write: --target {column.name}",
     )
 
 
-def _labels(kind: Kind, column: Column, *, field: str, given: Mapping[str, str]) -> Labels | None:
+def _labels(kind: Kind, column: Column, *, field: str, given: Mapping[str, str]) -> Labels:
     """Turn the column's values into choices, and put words in their place."""
-    if kind in (Kind.FREE_TEXT, Kind.WRITTEN):
-        return None
     if kind is Kind.RATING:
         labels = rating_labels(column, field=field)
     else:
         labels = class_labels(column, field=field, as_text=is_code(column))
     return give_words(labels, name=column.name, codes=is_code(column), kind=kind, given=given)
-
-
-def _no_label(table: Table, column: Column, *, kind: Kind) -> Problem:
-    return Problem(
-        f"{column.name!r} is {kind}, whose values have no words",
-        where=f"{table.file}: --label-names",
-        fix="name the column of the label: --label COLUMN",
-    )
-
-
-def _pick_group(table: Table, wishes: Wishes, *, text: Column, target: Column) -> Pick | None:
-    if wishes.group == NO_GROUP:
-        return None
-    if wishes.group:
-        return Pick(table.columns[wishes.group], "as you say")
-    return guess_group(list(table.others(text.name, target.name)), rows=table.rows)
 
 
 def _guess(
@@ -386,7 +378,12 @@ def _guess(
         fields[_free_name(table, "system_prompt")] = 'system | default("", true)'
     text_name = _free_name(table, "input_text")
     lost = sum(labels.left_out.values()) if labels else 0
-    _check_names(table, text, target, group)
+    picks = (text, target, group)
+    hidden = [p.column.name for p in picks if p and spelt(p.column.name).startswith("row[")]
+    if "row" in table.columns and hidden:
+        what = f"the column 'row' hides the way to {hidden[0]!r}, which is row[...] in a template"
+        fix = "call the column 'row' something else"
+        raise DataError(what, where=table.file, fix=fix)
     return Guess(
         kind=kind,
         shape=table.shape,
@@ -404,8 +401,8 @@ def _guess(
         labels=labels,
         columns=tuple(table.columns),
         rows=min(target.column.filled - lost, text.column.filled),
-        reasons=tuple(reasons(table, kind, text, target, group, labels)),
-        warnings=tuple(warnings(table, kind, text, target, labels)),
+        reasons=tuple(_reasons(table, kind, text, target, group, labels)),
+        warnings=tuple(_warnings(table, kind, text, target, labels)),
     )
 
 
@@ -432,20 +429,108 @@ def _alias(column: Column, *, mend: bool = False) -> str:
     return spelt(column.name) if column.name == "choices" else ""
 
 
-def _check_names(table: Table, *picks: Pick | None) -> None:
-    """Raise where a column called `row` hides the way to a column that has no plain name."""
-    hidden = [p.column.name for p in picks if p and spelt(p.column.name).startswith("row[")]
-    if "row" in table.columns and hidden:
-        raise DataError(
-            Problem(
-                f"the column 'row' hides the way to {hidden[0]!r}, which is row[...] in a template",
-                where=table.file,
-                fix="call the column 'row' something else",
-            )
-        )
-
-
 def _free_name(table: Table, wanted: str) -> str:
     """Return a name for a derived field that no column has."""
     names = (wanted, f"{wanted}_value", *(f"{wanted}_{number}" for number in range(2, 1000)))
     return next(name for name in names if name not in table.columns)
+
+
+def _reasons(
+    table: Table,
+    kind: Kind,
+    text: Pick,
+    target: Pick,
+    group: Pick | None,
+    labels: Labels | None,
+) -> Iterator[str]:
+    """Say what was taken for what, and why."""
+    yield f"{table.file}: {table.rows} rows; columns {_some(table.columns)}"
+    yield f"  text    {text.column.name} ({text.why})"
+    yield from _mended(text.column)
+    unread = unused_texts(table.columns.values(), used=(text.column.name, target.column.name))
+    if table.shape is Shape.PLAIN and unread:
+        listed = " and ".join(", ".join(unread).rsplit(", ", 1))
+        field = f"{{{{ {spelt(unread[0])} }}}}"
+        yield f"          not read: {listed}; to ask with it: {field} in a prompt"
+    if table.has_system:
+        yield f"  system  system (in {_rows(table.columns['system'].filled)})"
+    for use, name in (("tools", table.tools), ("calls", table.calls)):
+        if name:
+            yield f"  {use}   {name} (in {_rows(table.columns[name].filled)})"
+    values = f": {_some(labels.choices)}" if labels else ""
+    yield f"  answer  {target.column.name}, {kind} ({target.why}){values}"
+    if target.others:
+        others = _some(target.others)
+        yield f"          it could also be {others}: --label or --target COLUMN, and a --name"
+    yield from (f"          {note}" for note in (labels.notes if labels else ()))
+    if kind is Kind.WRITTEN:
+        many = f"{len(target.column.values)} values in {_rows(target.column.filled)}"
+        yield f"          {many}, too many to choose among: the model writes the answer"
+    if labels and not listable(labels.choices):
+        yield (
+            f"          {len(labels.choices)} labels are too many to list in a prompt: the model "
+            "learns them from the rows"
+        )
+    if group is None:
+        yield "  group   none: every row stands for itself; --group COLUMN keeps rows together"
+    else:
+        yield f"  group   {group.column.name} ({group.why}): its rows stay on one side of the split"
+        if group.others:
+            yield f"          it could also be {', '.join(group.others)}: --group COLUMN"
+
+
+def _warnings(
+    table: Table, kind: Kind, text: Pick, target: Pick, labels: Labels | None
+) -> Iterator[str]:
+    """Say what the user should look at."""
+    empty = target.column.empty
+    if empty:
+        yield f"{_rows(empty)} without {target.column.name!r} left out"
+    if text.column.empty:
+        yield f"{_rows(text.column.empty)} without {text.column.name!r} left out"
+    values = (tuple(labels.words) or labels.choices) if labels else ()
+    for value, count in (labels.left_out if labels else {}).items():
+        if value.casefold() in MISSING:
+            why = "it stands for nothing"
+        elif any(map(NUMBER.fullmatch, values)) and not NUMBER.fullmatch(value):
+            why = "not a number"
+        else:
+            why = "too few to learn"
+        yield f"{_rows(count)} with {target.column.name!r} {value!r} left out: {why}"
+    if labels and len(labels.choices) < 2:
+        yield f"{target.column.name!r} has one value only: there is nothing to tell apart"
+    yield from (labels.warnings if labels else ())
+    if text.column.tags and not any("strip_tags" in line for line in _mended(text.column)):
+        tagged = _rows(text.column.tags)
+        yield f"{tagged} with HTML tags in {text.column.name!r}, left as they are"
+    yield from (f"{note}: {_rows(count)}" for note, count in table.notes.items())
+    if table.bad.found:
+        yield f"{_rows(len(table.bad.found))} skipped, such as {table.bad.found[0]}"
+    if table.talks:
+        named = (name for name in table.no_tools if name in table.columns)
+        yield from (f"the column {name!r} holds no JSON schemas: not used" for name in named)
+    for column in table.columns.values():
+        yield from personal_data(column, used=column in (text.column, target.column))
+
+
+def _mended(column: Column) -> Iterator[str]:
+    """Tell what is mended in the text as it is read."""
+    filters = mending(column)
+    if "mend_encoding" in filters:
+        count = _rows(column.mojibake)
+        yield f"          damaged encoding in {count}: read through `mend_encoding`"
+    if "strip_tags" in filters:
+        yield f"          HTML in {_rows(column.tags)}: read through `strip_tags`"
+    elif "unescape" in filters:
+        yield f"          HTML entities in {_rows(column.entities)}: read through `unescape`"
+
+
+def _rows(count: int) -> str:
+    """Write a number of rows: `1 row`, `2 rows`."""
+    return f"{count} row" if count == 1 else f"{count} rows"
+
+
+def _some(names: Mapping[str, object] | tuple[str, ...]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return ", ".join(listed[:_SHOWN]) + more

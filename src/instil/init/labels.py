@@ -99,7 +99,10 @@ def class_labels(column: Column, *, field: str, as_text: bool = False) -> Labels
     """
     if not as_text and column.numbers and column.numbers + column.missing == column.filled:
         return _numbers_as_they_are(column)
-    gone = _said_missing(column)
+    # Texts such as `nan` are no labels among truth values; among other texts they are classes.
+    gone = {value: n for value, n in column.values.items() if value.casefold() in _NOT_A_NUMBER}
+    others = {value.casefold() for value in column.values if value not in gone}
+    gone = gone if others and others <= _TRUTHS else {}
     counts, expression, notes = Counter(column.values), "", []
     for value in gone:
         del counts[value]
@@ -132,23 +135,8 @@ def _in_order(values: Iterable[str]) -> tuple[str, ...]:
     values = tuple(values)
     found = {value: re.findall(r"\d+(?:\.\d+)?", value) for value in values}
     numbered = all(len(numbers) == 1 for numbers in found.values())
-    return tuple(
-        sorted(
-            values,
-            key=lambda value: (
-                float(found[value][0]) if numbered else 0.0,
-                value.casefold(),
-                value,
-            ),
-        )
-    )
-
-
-def _said_missing(column: Column) -> dict[str, int]:
-    """Return the texts such as `nan` among truth values; among other texts they are classes."""
-    gone = {value: n for value, n in column.values.items() if value.casefold() in _NOT_A_NUMBER}
-    others = {value.casefold() for value in column.values if value not in gone}
-    return gone if others and others <= _TRUTHS else {}
+    places = {value: float(found[value][0]) if numbered else 0.0 for value in values}
+    return tuple(sorted(values, key=lambda value: (places[value], value.casefold(), value)))
 
 
 _NOT_A_NUMBER = frozenset({"nan", "#n/a", "<na>"})

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from instil.errors import DataError, Problem
 from instil.files import write_whole
 from instil.init.guesses import Kind
 from instil.init.inspect import Guess, Wishes, inspect_table
-from instil.init.labels import Labels, is_filled
+from instil.init.labels import is_filled
 from instil.init.wording import free_text_kind, templates
 from instil.tasks.template import spelt
 from instil.types import OnBadRow, SourceSpec
@@ -96,7 +95,10 @@ def write_starter(
     data = str(data)
     id = task_id(_file_name(data)) if name is None else _plain_name(name)
     task_file, recipe_file = folder / f"{id}.task.yaml", folder / f"{id}.recipe.yaml"
-    _refuse_existing([task_file, recipe_file], overwrite=overwrite)
+    existing = [file for file in (task_file, recipe_file) if file.exists()]
+    if existing and not overwrite:
+        fix = "add --force to write over it, or --name another"
+        raise DataError(*(Problem("this exists already", where=str(f), fix=fix) for f in existing))
     source = SourceSpec(uri=data, encoding=encoding, on_bad_row=on_bad_row)
     guess = inspect_table(source, wishes=wishes)
     task = task_yaml(guess, id=id, source=replace(source, uri=_from(folder, data)))
@@ -122,23 +124,14 @@ def _plain_name(name: str) -> str:
     reserved = plain.split(".")[0].upper() in _RESERVED
     if not _NAME.fullmatch(plain) or reserved or len(plain) > _LONGEST_NAME:
         raise DataError(
-            Problem(
-                "this cannot be a task's name",
-                where="--name",
-                found=name or "an empty name",
-                allowed=f"letters, digits, _ and -, {_LONGEST_NAME} at most"
-                + (", and no name that Windows keeps for a device" if reserved else ""),
-                fix="say where the files go by --folder" if "/" in name or "\\" in name else "",
-            )
+            "this cannot be a task's name",
+            where="--name",
+            found=name or "an empty name",
+            allowed=f"letters, digits, _ and -, {_LONGEST_NAME} at most"
+            + (", and no name that Windows keeps for a device" if reserved else ""),
+            fix="say where the files go by --folder" if "/" in name or "\\" in name else "",
         )
     return plain
-
-
-def _refuse_existing(files: list[Path], *, overwrite: bool) -> None:
-    existing = [file for file in files if file.exists()]
-    if existing and not overwrite:
-        fix = "add --force to write over it, or --name another"
-        raise DataError(*(Problem("this exists already", where=str(f), fix=fix) for f in existing))
 
 
 def _parted(data: str) -> tuple[str, str, str]:
@@ -203,7 +196,13 @@ def task_yaml(guess: Guess, *, id: str, source: SourceSpec) -> str:
     task["kind"] = free_text_kind(guess) if kind is Kind.FREE_TEXT else str(kind)
     task["description"] = f"{guess.target.name} of {guess.text.name} in {_file_name(source.uri)}"
     _say(task, "licence", "not stated", "The licence of the rows; it goes into the model's card.")
-    _say(task, "source", _source(source), "Where the rows are, from this file's folder.")
+    own = {"uri": source.uri}
+    if source.encoding != "utf-8":
+        own["encoding"] = source.encoding
+    if source.on_bad_row is not OnBadRow.ERROR:
+        own["on_bad_row"] = str(source.on_bad_row)
+    where = own if len(own) > 1 else source.uri
+    _say(task, "source", where, "Where the rows are, from this file's folder.")
     _say(task, "text", guess.text_field, "The field that the model reads.")
     _say(task, "target", guess.target_field, "The field that holds the right answer.")
     if guess.history:
@@ -221,11 +220,17 @@ def task_yaml(guess: Guess, *, id: str, source: SourceSpec) -> str:
         notes = "; ".join(guess.labels.notes if guess.labels else ())
         text = f"Fields computed from the columns{': ' if notes else ''}{notes}."
         _say(task, "fields", dict(guess.fields), text)
-    if guess.labels:
-        _add_choices(task, guess, guess.labels)
-    else:
-        _add_free_text(task, guess)
-    _add_rules(task, guess)
+    _add_answers(task, guess)
+    conditions = list(guess.labels.where) if guess.labels else []
+    if guess.labels is None and guess.target.empty:
+        conditions = [is_filled(guess.target)]
+    if conditions:
+        text = "Rows for which this does not hold are left out, and counted in the report."
+        _say(task, "where", " and ".join(f"({each})" for each in conditions), text)
+    if guess.group:
+        absent = ' | default("")' if guess.group.absent else ""
+        text = "Rows with the same value are all trained on or all tested on: no leaks."
+        _say(task, "group", spelt(guess.group.name) + absent, text)
     _say(task, "templates", templates(guess), _TEMPLATES_HELP)
     columns = ", ".join(" ".join(column.split()) for column in guess.columns)
     header = f"A task: rows, and how a model is asked about them. Columns of the rows: {columns}."
@@ -240,73 +245,39 @@ _TEMPLATES_HELP = (
 )
 
 
-def _source(source: SourceSpec) -> object:
-    """Write the source: the path alone where nothing else has to be said."""
-    more = {}
-    if source.encoding != "utf-8":
-        more["encoding"] = source.encoding
-    if source.on_bad_row is not OnBadRow.ERROR:
-        more["on_bad_row"] = str(source.on_bad_row)
-    return {"uri": source.uri, **more} if more else source.uri
-
-
-def _say(mapping: CommentedMap, key: str, value: object, text: str) -> None:
+def _say(mapping: CommentedMap, key: str, value: object, text: str, *, indent: int = 0) -> None:
     mapping[key] = value
-    comment(mapping, key, text)
+    comment(mapping, key, text, indent=indent)
 
 
-def _add_choices(task: CommentedMap, guess: Guess, labels: Labels) -> None:
-    if labels.words:
-        text = "Value in the data -> the word that stands for it in prompts and answers, in order."
-        _say(task, "labels", _keys(labels.words), text)
-    else:
-        text = "All values of the target, in order; a template may list another wording of them."
-        _say(task, "choices", list(labels.choices), text)
-    ordered = guess.kind is Kind.RATING
-    also = "; within_one would also count a rating that is one off" if ordered else ""
-    _say(task, "metric", "accuracy", f"The metric that decides{also}.")
-
-
-def _keys(words: Mapping[str, str]) -> dict[object, str]:
-    """Write whole numbers without quotes, where they read back the same."""
-    return {
-        int(value) if re.fullmatch(r"0|-?[1-9][0-9]{0,8}", value) else value: word
-        for value, word in words.items()
-    }
-
-
-def _add_free_text(task: CommentedMap, guess: Guess) -> None:
-    text = (
-        "How alike answer and target are; also exact_match, token_f1, rouge1, rouge2, chrf, bleu."
-    )
-    _say(task, "metric", _metric(guess), text)
+def _add_answers(task: CommentedMap, guess: Guess) -> None:
+    """Add what may be answered, and how an answer is judged."""
+    labels = guess.labels
+    if labels:
+        if labels.words:
+            words = {_key(value): word for value, word in labels.words.items()}
+            text = "Value in the data -> the word that stands for it in prompts and answers, in"
+            _say(task, "labels", words, f"{text} order.")
+        else:
+            text = "All values of the target, in order; a template may list another wording of"
+            _say(task, "choices", list(labels.choices), f"{text} them.")
+        ordered = guess.kind is Kind.RATING
+        also = "; within_one would also count a rating that is one off" if ordered else ""
+        _say(task, "metric", "accuracy", f"The metric that decides{also}.")
+        return
+    metric = "token_f1" if guess.target.mean_words <= 5 else "rougeL"
+    metric = {"translation": "chrf", "entities": "token_f1"}.get(free_text_kind(guess), metric)
+    metric = "exact_match" if guess.kind is Kind.WRITTEN else metric
+    text = "How alike answer and target are; also exact_match, token_f1, rouge1, rouge2, chrf,"
+    _say(task, "metric", metric, f"{text} bleu.")
     a_word = _JSON_WORD if guess.calls else 2
     tokens = min(256, max(16, a_word * guess.target.words_at(0.95) + 8))
     _say(task, "max_new_tokens", tokens, "Longest answer to generate, in tokens.")
 
 
-def _metric(guess: Guess) -> str:
-    if guess.kind is Kind.WRITTEN:
-        return "exact_match"
-    if free_text_kind(guess) == "translation":
-        return "chrf"
-    if free_text_kind(guess) == "entities":
-        return "token_f1"
-    return "token_f1" if guess.target.mean_words <= 5 else "rougeL"
-
-
-def _add_rules(task: CommentedMap, guess: Guess) -> None:
-    """Add which rows are left out, and which stay together."""
-    conditions = list(guess.labels.where) if guess.labels else []
-    if guess.labels is None and guess.target.empty:
-        conditions = [is_filled(guess.target)]
-    if conditions:
-        text = "Rows for which this does not hold are left out, and counted in the report."
-        _say(task, "where", " and ".join(f"({each})" for each in conditions), text)
-    if guess.group:
-        absent = ' | default("")' if guess.group.absent else ""
-        text = "Rows with the same value are all trained on or all tested on: no leaks."
-        _say(task, "group", spelt(guess.group.name) + absent, text)
+def _key(value: str) -> object:
+    """Write a whole number without quotes, where it reads back the same."""
+    return int(value) if re.fullmatch(r"0|-?[1-9][0-9]{0,8}", value) else value
 
 
 def recipe_yaml(guess: Guess, *, task: str, model: str) -> str:
@@ -328,8 +299,19 @@ def recipe_yaml(guess: Guess, *, task: str, model: str) -> str:
     text = "Rows that prompts and checkpoints are chosen on, and rows that judge once, at the end."
     _say(recipe, "validation", sizes.validation, text)
     recipe["test"] = sizes.test
-    _say(recipe, "train", _training(guess), "The training; what is not named is automatic.")
-    _say(recipe, "baselines", _baselines(guess), "What tuning has to beat, on the same rows.")
+    train, baselines = CommentedMap(), CommentedMap()
+    train["learning_rate"] = "auto"
+    text = "How often every row is seen; auto: 2, or more where the rows are few."
+    _say(train, "num_train_epochs", "auto", text, indent=2)
+    text = "Tokens of an example, prompt and answer."
+    _say(train, "max_length", _max_length(guess), text, indent=2)
+    text = "A longer example has its longest field cut; error and drop are the other ways."
+    _say(train, "too_long", "shorten", text, indent=2)
+    _say(recipe, "train", train, "The training; what is not named is automatic.")
+    long = _words(guess) > _LONG_TEXT
+    text = "Worked examples in the prompt" + ("; few, for the texts are long." if long else ".")
+    _say(baselines, "shots", [0, 1] if long else [0, 1, 5], text, indent=2)
+    _say(recipe, "baselines", baselines, "What tuning has to beat, on the same rows.")
     text = "What the model should still know: guard tasks of other kinds, before and after."
     _say(recipe, "forgetting", {"tasks": "guard", "rows": 50}, text)
     header = (
@@ -337,22 +319,6 @@ def recipe_yaml(guess: Guess, *, task: str, model: str) -> str:
         "run`. The run's own recipe.yaml lists every key with its default."
     )
     return dump_yaml(recipe, header=header)
-
-
-def _training(guess: Guess) -> CommentedMap:
-    train = CommentedMap()
-    train["learning_rate"] = "auto"
-    text = "How often every row is seen; auto: 2, or more where the rows are few."
-    _tell(train, "num_train_epochs", "auto", text)
-    _tell(train, "max_length", _max_length(guess), "Tokens of an example, prompt and answer.")
-    text = "A longer example has its longest field cut; error and drop are the other ways."
-    _tell(train, "too_long", "shorten", text)
-    return train
-
-
-def _tell(mapping: CommentedMap, key: str, value: object, text: str) -> None:
-    mapping[key] = value
-    comment(mapping, key, text, indent=2)
 
 
 def _words(guess: Guess) -> int:
@@ -370,11 +336,3 @@ def _max_length(guess: Guess) -> int:
     tools = _JSON_WORD * guess.tools.words_at(0.95) + _HOW_TO_CALL if guess.tools else 0
     wanted = 2 * _words(guess) + tools + 80
     return next((length for length in _LENGTHS if wanted <= length), _LENGTHS[-1])
-
-
-def _baselines(guess: Guess) -> CommentedMap:
-    baselines = CommentedMap()
-    long = _words(guess) > _LONG_TEXT
-    text = "Worked examples in the prompt" + ("; few, for the texts are long." if long else ".")
-    _tell(baselines, "shots", [0, 1] if long else [0, 1, 5], text)
-    return baselines

@@ -198,24 +198,18 @@ def templates(guess: Guess) -> list[Entry]:
             return entries
         back = _INVERTED.get(kind, "Write $a_noun that this $name goes with.\n\n$answer")
         return [*entries, _inverted(back, words)]
-    choices = guess.labels.choices if guess.labels else ()
-    entries = [_entry(id, prompt, words) | _escaped(choices) for id, prompt in _patterns(guess)]
+    choices, patterns = guess.labels.choices if guess.labels else (), _UNLISTED
+    if guess.kind is Kind.RATING:
+        patterns = _RATING
+    elif guess.labels and listable(choices):
+        patterns = _ASKED[guess.labels.asks]
+    entries = [_entry(id, prompt, words) | _escaped(choices) for id, prompt in patterns]
     if guess.kind is Kind.RATING and len(choices) > 2:
         entries.append(_rough(guess.target_field, choices, words))
-    if (
-        guess.labels and guess.labels.asks is not Asks.NAME
-    ):  # "write a text whose label is: no" is no question to learn from
-        return entries
+    if guess.labels and guess.labels.asks is not Asks.NAME:
+        return entries  # "write a text whose label is: no" is no question to learn from
     label = "with this label" if words["name"] == "label" else "whose $name is"
     return [*entries, _inverted(f"Write $a_noun {label}: $answer", words)]
-
-
-def _patterns(guess: Guess) -> tuple[tuple[str, str], ...]:
-    if guess.kind is Kind.RATING:
-        return _RATING
-    if guess.labels is None or not listable(guess.labels.choices):
-        return _UNLISTED
-    return _ASKED[guess.labels.asks]
 
 
 def _names(guess: Guess) -> dict[str, str]:
@@ -227,7 +221,6 @@ def _names(guess: Guess) -> dict[str, str]:
     if guess.kind is Kind.RATING and name.endswith("label"):
         name = "rating"
     asked, above = _predicate(guess.target.name, noun=noun)
-    ends = {"low": choices[0], "high": choices[-1]}
     kinds = sorted({kind for value in guess.target.values for kind in _KIND.findall(value)})
     return {
         "noun": noun,
@@ -240,7 +233,8 @@ def _names(guess: Guess) -> dict[str, str]:
         "Predicate_above": above,
         **_rating_question(guess, noun=noun, name=name),
         "kinds": ", ".join(kinds) or "as you see fit",
-        **ends,
+        "low": choices[0],
+        "high": choices[-1],
     }
 
 
@@ -252,8 +246,10 @@ def _called(column: str, choices: Sequence[str], *, asks: Asks) -> str:
         return " ".join(_quality(own)) or "target class"
     if own in (["stars"], ["star"]):
         return "number of stars" if all(map(NUMBER.fullmatch, choices)) else "rating"
-    if own and own[-1] not in _lowered(choices):
-        quality = own[0] in VERBS or _is_quality(own[-1])
+    if own and own[-1] not in [choice.lower() for choice in choices]:
+        # What a text is, and not what of it: sarcastic, and not sentiment.
+        ends = len(own[-1]) > 4 and own[-1].endswith(_ENDINGS) and own[-1] not in _NOT_QUALITIES
+        quality = own[0] in VERBS or ends or own[-1] in _QUALITIES | _KINDS_OF_TEXT
         return f'"{" ".join(_quality(own))}" label' if quality else " ".join(own)
     return next((word for word in words if word in ("label", "class")), "label")
 
@@ -261,17 +257,6 @@ def _called(column: str, choices: Sequence[str], *, asks: Asks) -> str:
 def _quality(words: list[str]) -> list[str]:
     """Return what a yes-or-no name says without its verb: `is spam` says `spam`."""
     return words[1:] if words[:1] and words[0] in ("is", "was", "are", "were") else words
-
-
-def _lowered(choices: Sequence[str]) -> list[str]:
-    return [choice.lower() for choice in choices]
-
-
-def _is_quality(word: str) -> bool:
-    """Whether a word says what a text is, and not what of it: sarcastic, and not sentiment."""
-    if word in _QUALITIES | _KINDS_OF_TEXT:
-        return True
-    return len(word) > 4 and word.endswith(_ENDINGS) and word not in _NOT_QUALITIES
 
 
 def _predicate(column: str, *, noun: str) -> tuple[str, str]:
@@ -319,11 +304,11 @@ def _entry(id: str, prompt: str, words: dict[str, str]) -> Entry:
 
 def _escaped(choices: Sequence[str]) -> Entry:
     """Write out choices in which Jinja2 would see its own braces, as texts that it leaves alone."""
-    unsafe = [any(brace in choice for brace in ("{{", "{%", "{#")) for choice in choices]
-    if not any(unsafe):
-        return {}
-    pairs = zip(choices, unsafe, strict=True)
-    return {"choices": [f"{{{{ {quoted(text)} }}}}" if risky else text for text, risky in pairs]}
+    safe = [
+        f"{{{{ {quoted(choice)} }}}}" if re.search(r"\{[{%#]", choice) else choice
+        for choice in choices
+    ]
+    return {"choices": safe} if safe != list(choices) else {}
 
 
 def _inverted(prompt: str, words: dict[str, str]) -> Entry:
@@ -334,7 +319,8 @@ def _inverted(prompt: str, words: dict[str, str]) -> Entry:
 def _rough(field: str, choices: Sequence[str], words: dict[str, str]) -> Entry:
     """Ask for the rough place on the scale: being off by one there matters less."""
     third = (len(choices) + 1) // 3
-    low, high = (_literal_list(part) for part in (choices[:third], choices[-third:]))
+    ends = (choices[:third], choices[-third:])
+    low, high = (f"[{', '.join(map(quoted, part))}]" for part in ends)
     name = spelt(field)
     middle = "'high' if " + f"{name} in {high} else 'middle'"
     prompt = f"$text\n\nIs the $name of the $noun above low, middle or high? One of: {_LIST}."
@@ -344,10 +330,6 @@ def _rough(field: str, choices: Sequence[str], words: dict[str, str]) -> Entry:
         "target": f"{{{{ 'low' if {name} in {low} else {middle} }}}}",
         "choices": ["low", "middle", "high"],
     }
-
-
-def _literal_list(values: Sequence[str]) -> str:
-    return f"[{', '.join(quoted(value) for value in values)}]"
 
 
 def _braced(name: str) -> str:

@@ -80,7 +80,11 @@ def own_words(name: str) -> list[str]:
     while len(words) > 1 and words[-1] in _FORMS:
         words.pop()
     own = [word for word in words if word not in GENERIC and word.rstrip("0123456789") != "y"]
-    return [*own[:-1], _singular(own[-1])] if own else []
+    if not own:
+        return []
+    singular = (f"{own[-1][:-3]}y", own[-1][:-2], own[-1][:-1])
+    last = next((each for each in singular if each in _ATTRIBUTES | _SENTIMENTS), own[-1])
+    return [*own[:-1], last]
 
 
 _FORMS = frozenset("text name names str string id ids idx value values".split())
@@ -95,12 +99,6 @@ def is_answer(name: str) -> bool:
     """
     words = {word for word in name_words(name) if not word.isdigit()}
     return bool(words & _ANSWERS) and words <= _ANSWERS | GENERIC
-
-
-def _singular(word: str) -> str:
-    """Return the singular of a known noun; any other word as it is."""
-    forms = (f"{word[:-3]}y", word[:-2], word[:-1])
-    return next((each for each in forms if each in _ATTRIBUTES | _SENTIMENTS), word)
 
 
 def parse_words(texts: Sequence[str]) -> dict[str, str]:
@@ -276,13 +274,9 @@ def _shortened(labels: Labels) -> Labels:
     if not all(NUMBER.fullmatch(value) for value in labels.choices):
         return labels
     for digits in range(2, 17):
-        short = [_rounded(value, digits) for value in labels.choices]
+        long = [f"{float(value):.{digits}f}" for value in labels.choices]
+        short = [text.rstrip("0").rstrip(".") for text in long]
         if len(set(short)) == len(short):
             words = dict(zip(labels.choices, short, strict=True))
             return _worded(labels, words, labels.asks)
     return labels
-
-
-def _rounded(value: str, digits: int) -> str:
-    text = f"{float(value):.{digits}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

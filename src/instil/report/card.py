@@ -13,7 +13,6 @@ from enum import StrEnum
 
 from instil import format as fmt
 from instil.report.parts import verdict_word
-from instil.report.sections import arms
 from instil.report.sections.guard import guard_outcomes
 from instil.report.sections.keeping import keeping_lines
 from instil.results import Arm, RunSummary, TaskResult
@@ -134,7 +133,7 @@ def _results(tasks: Sequence[TaskResult]) -> list[str]:
 def _arm_cells(task: TaskResult, arm: Arm, metrics: Sequence[str]) -> list[str]:
     found = (arm.summaries.get(metric) for metric in metrics)
     figures = [fmt.interval(each) if each else fmt.MISSING for each in found]
-    comparison = arms.against_tuned(task, arm.name)
+    comparison = task.against(arm.name)
     if comparison is None:
         return [arm.label, *figures, fmt.MISSING]
     return [

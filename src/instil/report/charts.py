@@ -9,22 +9,20 @@ from __future__ import annotations
 import logging
 import unicodedata
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from instil import format as fmt
-from instil.report.page import CurvePlot, DotPlot, Plot, PointPlot, RatePlot
-from instil.report.sections.curves import RAW, SMOOTH, VALIDATION
+from instil.report.page import Axis, Plot
 from instil.sanitize import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 350
+_WIDTH = 350
 """Of a plot: a telephone's, wider pages enlarge it."""
 _SIZE, _LONGEST = 12, 300
 """Of the words of a plot, and how long they may get."""
@@ -32,12 +30,11 @@ _SLOT, _SIDE, _TITLE, _TICKS = 16, 12, 18, 20
 """Room for a dot, beside the axes, for a line of words, and for the labels of the axis below."""
 _LINE, _POINT = 28, 15
 """Room for a line and for a point in the legend."""
-_CURVE_HEIGHT = 180
-INK, SOFT, GRID, BAR = "#1b2128", "#56606b", "#e3e7eb", "#8a949e"
-BLUE, _ORANGE, _TEAL, _VIOLET, _GREY = "#1f5fa8", "#b3541e", "#0b7a6b", "#7a4fb0", "#6a737d"
-_PALE = "#a9c1dd"
+_INK, _SOFT, _GRID, _BAR = "#1b2128", "#56606b", "#e3e7eb", "#8a949e"
+_BLUE, _ORANGE, _TEAL, _VIOLET, _GREY = "#1f5fa8", "#b3541e", "#0b7a6b", "#7a4fb0", "#6a737d"
+_CYCLE = (_BLUE, _ORANGE, _TEAL, _VIOLET, _GREY)
 _COLOURS = {
-    "tuned": BLUE,
+    "tuned": _BLUE,
     "prompting": _ORANGE,
     "zero_shot": _TEAL,
     "tfidf": _GREY,
@@ -45,13 +42,21 @@ _COLOURS = {
     "raw": _GREY,
     "normalised": _VIOLET,
     "calibrated": _TEAL,
-    "generated": BLUE,
-    "difference": BLUE,
+    "generated": _BLUE,
 }
-CYCLE = (BLUE, _ORANGE, _TEAL, _VIOLET, _GREY)
-SHAPES = (("o", 8.0), ("s", 7.0), ("^", 7.6), ("D", 6.0), ("P", 8.2))
+_SHAPES = (("o", 8.0), ("s", 7.0), ("^", 7.6), ("D", 6.0), ("P", 8.2))
 """Marker and size, so that all look equally large."""
-DASHES = (0, (4, 3))
+_DASHES = (0, (4, 3))
+RAW, SMOOTH, VALIDATION = "training, each step", "training, smoothed", "validation"
+TRIES = "tries"
+_LINES: dict[str, dict[str, Any]] = {
+    "": {"color": _BAR, "ls": _DASHES, "lw": 1.2},
+    RAW: {"color": "#a9c1dd", "lw": 1.0},
+    SMOOTH: {"color": _BLUE, "lw": 2.4},
+    VALIDATION: {"color": _ORANGE, "lw": 2.0, "ls": (0, (5, 3)), "marker": "o", "ms": 6},
+    TRIES: {"color": _BLUE, "lw": 2.0},
+}
+"""How a line looks, by its name; one without a name is not in the legend."""
 _STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": _SIZE,
@@ -60,6 +65,8 @@ _STYLE: Any = {
     "lines.scale_dashes": False,
     "axes.axisbelow": True,
 }
+_Entry = tuple[str, dict[str, Any]]
+"""Of a legend: a name, and the look of its line or marker as `Axes.plot` takes it."""
 
 
 def draw(plot: Plot, *, ident: str) -> str:
@@ -90,7 +97,7 @@ def draw(plot: Plot, *, ident: str) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep matplotlib's log off the screen: where its caches are is no business of a reader's."""
+    """Keep matplotlib's log off the screen: a reader need not know where its caches are."""
     log = logging.getLogger("matplotlib")
     before = log.level
     log.setLevel(logging.CRITICAL)
@@ -101,123 +108,61 @@ def _quiet() -> Iterator[None]:
 
 
 def _figure(plot: Plot) -> Figure:
-    if isinstance(plot, DotPlot):
-        return _dot_figure(plot)
-    if isinstance(plot, PointPlot):
-        from instil.report.points import point_figure  # which is drawn in the style of this module
+    """Draw lines, references and marks.
 
-        return point_figure(plot)
-    return _rate_figure(plot) if isinstance(plot, RatePlot) else _curve_figure(plot)
-
-
-# --- dots in rows ------------------------------------------------------------------------------
-
-
-def _dot_figure(plot: DotPlot) -> Figure:
-    """Each row is a band of slots, its name in the first and a series in each of the others.
-
-    Names above the dots leave the whole width to the axis, so that a plot serves a telephone too.
+    A row is a band of slots, its name in the first and a series in each of the others: names above
+    the marks leave the whole width to the axis, so that a plot serves a telephone too.
     """
-    scale = fmt.scale(plot.unit)
-    one_a_row = len({dot.row for dot in plot.dots}) == len(plot.dots)
-    band = _SLOT * (2 if one_a_row else 1 + len(plot.series))
-    height = band * len(plot.rows)
-    names = {} if one_a_row else short(plot.series)
-    entries = [Entry(name, _series_look(plot.series, each)) for each, name in names.items()]
-    named = plot.reference is not None
-    axes = new_axes(height, entries=entries, title=plot.axis, named=named)
-    axes.set_xlim(*(scale * end for end in plot.extent))
-    axes.set_ylim(height, 0)
-    axes.set_yticks([])
-    set_ticks(axes.xaxis, label=_signed if plot.differences else plain)
-    if plot.reference is not None:
-        mark_x(axes, scale * plot.reference, visible(plot.reference_name), align="center")
-    tops = {row: band * n for n, row in enumerate(plot.rows)}
-    slots = {series: 0 if one_a_row else n for n, series in enumerate(plot.series)}
-    in_plot = ("axes fraction", "data")  # where names stand, not beside it as tick labels
-    for row, name in short(plot.rows).items():
-        axes.annotate(name, (0, tops[row] + _SLOT - 5), xycoords=in_plot, color=SOFT)
-    for dot in plot.dots:
-        y = tops[dot.row] + _SLOT * (1.5 + slots[dot.series])
-        look = _series_look(plot.series, dot.series)
-        low, mean, high = (scale * value for value in (dot.low, dot.mean, dot.high))
-        axes.plot((low, high), (y, y), color=look["color"], lw=1.6, alpha=0.75)
-        axes.plot(mean, y, **look, gid=visible(dot.text))
-        if dot.chosen:
-            axes.plot(mean, y, "o", ms=15, mfc="none", mec=INK, mew=1.8)
-    return finish(axes)
-
-
-def _series_look(series: Sequence[str], name: str) -> dict[str, Any]:
-    index = series.index(name)
-    return marker(_COLOURS.get(name, CYCLE[index % len(CYCLE)]), index)
-
-
-# --- lines over steps, and over learning rates -------------------------------------------------
-
-
-def _curve_figure(plot: CurvePlot) -> Figure:
-    scale = fmt.scale(plot.unit)
-    looks: dict[str, dict[str, Any]] = {
-        RAW: {"color": _PALE, "lw": 1.0},
-        SMOOTH: {"color": BLUE, "lw": 2.4},
-        VALIDATION: {"color": _ORANGE, "lw": 2.0, "ls": (0, (5, 3)), "marker": "o", "ms": 6},
-    }
-    entries = [Entry(line.name, looks[line.name]) for line in plot.lines]
-    axes = new_axes(_CURVE_HEIGHT, entries=entries, title="step", named=plot.best_step > 0)
+    alone = bool(plot.rows) and len({mark.row for mark in plot.marks}) == len(plot.marks)
+    band = _SLOT * (2 if alone else 1 + len(plot.series))
+    looks = {name: _marker(name, n) for n, name in enumerate(plot.series)}
+    entries = [(line.name, _LINES[line.name]) for line in plot.lines if line.name]
+    entries += [] if alone else [(name, looks[each]) for each, name in short(plot.series).items()]
+    axes = _new_axes(plot, entries, height=band * len(plot.rows) if plot.rows else plot.height)
+    across, up = fmt.scale(plot.x.unit), fmt.scale(plot.y.unit) if plot.y else 1.0
     for line in plot.lines:
-        steps = [point.step for point in line.points]
-        axes.plot(steps, [scale * point.value for point in line.points], **looks[line.name])
-    axes.margins(x=0.02)
-    axes.xaxis.grid(False)
-    set_ticks(axes.xaxis, label=_whole, whole=True)
-    _show_axis_line(axes)
-    if plot.best_step:
-        # Near the right edge the words stand to the left of the line.
-        late = plot.best_step > max(point.step for line in plot.lines for point in line.points) / 2
-        name = f"kept: step {fmt.count(plot.best_step)}"
-        mark_x(axes, plot.best_step, name, align="right" if late else "left")
-    set_ticks(axes.yaxis, label=plain)
-    return finish(axes, up=plot.axis)
+        xs, ys = [across * point.x for point in line.points], [up * p.y for p in line.points]
+        axes.plot(xs, ys, **_LINES[line.name])
+    _set_axis(axes, "x", plot.x)
+    if plot.y:
+        _set_axis(axes, "y", plot.y)
+    else:
+        axes.set_ylim(band * len(plot.rows), 0)
+        axes.set_yticks([])
+    _show_references(axes, plot, across=across, up=up)
+    for n, name in enumerate(short(plot.rows).values()):
+        # Not beside the plot, as tick labels stand.
+        axes.annotate(
+            name, (0, band * n + _SLOT - 5), xycoords=("axes fraction", "data"), color=_SOFT
+        )
+    for mark in plot.marks:
+        look = looks[mark.series]
+        slot = 0 if alone else plot.series.index(mark.series)
+        x, y = across * mark.x, up * mark.y
+        if plot.rows:
+            y = band * plot.rows.index(mark.row) + _SLOT * (1.5 + slot)
+        bar = {"color": look["color"], "lw": 1.6, "alpha": 0.75}
+        if mark.x_ends:
+            axes.plot([across * end for end in mark.x_ends], (y, y), **bar)
+        if mark.y_ends:
+            axes.plot((x, x), [up * end for end in mark.y_ends], **bar)
+        outline = {"mfc": "none", "mew": 1.5} if mark.hollow else {}
+        axes.plot(x, y, **(look | outline), gid=visible(mark.text))
+        if mark.ringed:
+            axes.plot(x, y, "o", ms=15, mfc="none", mec=_INK, mew=1.8)
+    if plot.y:
+        _show_title(axes, plot.y.title)
+    figure = axes.get_figure(root=True)
+    assert figure is not None, "_new_axes makes one"
+    return figure
 
 
-def _rate_figure(plot: RatePlot) -> Figure:
-    axes = new_axes(_CURVE_HEIGHT, title="learning rate", named=True)
-    axes.set_xscale("log")
-    low, high = plot.points[0].rate / 1.3, plot.points[-1].rate * 1.3
-    axes.set_xlim(low, high)
-    # The axis has the rates that were tried for ticks, in the words of the table.
-    axes.set_xticks([p.rate for p in plot.points], labels=[p.name for p in plot.points])
-    axes.minorticks_off()
-    axes.xaxis.grid(False)
-    _show_axis_line(axes)
-    late = plot.chosen > (low * high) ** 0.5
-    mark_x(axes, plot.chosen, plot.chosen_name, align="right" if late else "left")
-    line = [point for point in plot.points if point.whole]
-    axes.plot([p.rate for p in line], [p.loss for p in line], color=BLUE, lw=2.0)
-    for point in plot.points:
-        face = BLUE if point.whole else "none"
-        axes.plot(point.rate, point.loss, "o", ms=7, mfc=face, mec=BLUE, mew=1.5)
-    set_ticks(axes.yaxis, label=plain)
-    return finish(axes, up=plot.axis)
-
-
-def _show_axis_line(axes: Axes) -> None:
-    axes.spines["bottom"].set_visible(True)
-    axes.tick_params(axis="x", length=5, color=BAR)
-
-
-# --- what all plots share ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a legend."""
-
-    name: str
-    """As it is shown."""
-    look: dict[str, Any]
-    """Of its line, as `Axes.plot` takes it."""
+def _marker(series: str, index: int) -> dict[str, Any]:
+    turn = len(_CYCLE)
+    # Another turn of the colours comes with other shapes, so that no two series look alike.
+    shape, size = _SHAPES[(index + index // turn) % len(_SHAPES)]
+    colour = _COLOURS.get(series, _CYCLE[index % turn])
+    return {"color": colour, "ls": "none", "marker": shape, "ms": size, "mew": 0}
 
 
 def short(names: Sequence[str]) -> dict[str, str]:
@@ -229,7 +174,7 @@ def short(names: Sequence[str]) -> dict[str, str]:
     for name in names:
         text = visible(name)
         if text_width(text, size=_SIZE) > _LONGEST:
-            room = accumulate(_ems(character) * _SIZE for character in text)
+            room = accumulate(text_width(character, size=_SIZE) for character in text)
             text = f"{text[: sum(end < _LONGEST - _SIZE for end in room)]}\u2026"
         taken = set(shown.values())
         shown.setdefault(name, f"{text} ({len(shown) + 1})" if text in taken else text)
@@ -239,141 +184,139 @@ def short(names: Sequence[str]) -> dict[str, str]:
 def text_width(text: str, *, size: float) -> float:
     """Estimate how wide a text is, in the unit of its font size.
 
+    Pages are shown in whatever sans-serif there is: an average, with something to spare.
+
     >>> text_width("ab", size=10) < text_width("\u6f22\u5b57", size=10)
     True
     """
-    return size * sum(map(_ems, text))
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return size * (wide + 0.56 * (len(text) - wide))
 
 
-def _ems(character: str) -> float:
-    # Pages are shown in whatever sans-serif there is: an average, with something to spare.
-    return 1.0 if unicodedata.east_asian_width(character) in "WF" else 0.56
-
-
-def marker(colour: str, index: int) -> dict[str, Any]:
-    """Return the look of a series' points, the shape by its number."""
-    shape, size = SHAPES[index % len(SHAPES)]
-    return {"color": colour, "ls": "none", "marker": shape, "ms": size, "mew": 0}
-
-
-def new_axes(
-    height: float, *, title: str, entries: Sequence[Entry] = (), named: bool = False
-) -> Axes:
-    """Return the axes of a new figure, in the style of all plots.
-
-    Args:
-        height: Of the plot itself.
-        title: Below the horizontal axis.
-        entries: Of the legend above the plot; a lone one needs none.
-        named: Whether a line between the two names a mark (see `mark_x`).
-    """
+def _new_axes(plot: Plot, entries: Sequence[_Entry], *, height: float) -> Axes:
+    """Return the axes of a new figure, with the legend above: a lone entry needs none."""
     from matplotlib.figure import Figure
 
     legend = _lay_out(entries) if len(entries) > 1 else []
-    above = _TITLE * len(legend) + (6 if legend else 0) + (_TITLE if named else 8)
+    # The name of an upright line stands between the legend and the plot.
+    above = _TITLE * len(legend) + (6 if legend else 0) + (_TITLE if plot.upright else 8)
     below = _TICKS + _TITLE + 6
     total = above + height + below
-    figure = Figure(figsize=(WIDTH / 72, total / 72), dpi=72, frameon=False)
-    axes = figure.add_axes((_SIDE / WIDTH, below / total, 1 - 2 * _SIDE / WIDTH, height / total))
+    figure = Figure(figsize=(_WIDTH / 72, total / 72), dpi=72, frameon=False)
+    axes = figure.add_axes((_SIDE / _WIDTH, below / total, 1 - 2 * _SIDE / _WIDTH, height / total))
     axes.patch.set_visible(False)
     axes.spines[:].set_visible(False)
-    axes.spines[:].set_color(BAR)
-    axes.grid(True, color=GRID, lw=1)
-    axes.tick_params(which="both", length=0, pad=6, labelcolor=SOFT)
-    axes.set_xlabel(short([title])[title], color=SOFT, labelpad=4)
+    axes.spines[:].set_color(_BAR)
+    axes.grid(True, color=_GRID, lw=1)
+    axes.tick_params(which="both", length=0, pad=6, labelcolor=_SOFT)
+    axes.set_xlabel(short([plot.x.title])[plot.x.title], color=_SOFT, labelpad=4)
     for n, line in enumerate(legend):
         for x, entry in line:
             _show_entry(figure, entry, x, total - _TITLE * (n + 0.5))
     return axes
 
 
-def _lay_out(entries: Sequence[Entry]) -> list[list[tuple[float, Entry]]]:
+def _lay_out(entries: Sequence[_Entry]) -> list[list[tuple[float, _Entry]]]:
     """Return the lines of a legend, each entry with its place: as many columns as fit.
 
     matplotlib's own runs down the columns, whose width it takes from its own font.
     """
+
+    def width(entry: _Entry) -> float:
+        return (_LINE if _is_line(entry) else _POINT) + text_width(entry[0], size=_SIZE) + 16
+
     for columns in range(len(entries), 0, -1):
         lines = [entries[start : start + columns] for start in range(0, len(entries), columns)]
-        widths = [
-            max(_entry_width(line[n]) for line in lines if n < len(line)) for n in range(columns)
-        ]
+        widths = [max(width(line[n]) for line in lines if n < len(line)) for n in range(columns)]
         starts = list(accumulate(widths, initial=4.0))
-        if starts[-1] <= WIDTH or columns == 1:
+        if starts[-1] <= _WIDTH or columns == 1:
             break
     return [list(zip(starts, line, strict=False)) for line in lines]
 
 
-def _entry_width(entry: Entry) -> float:
-    return (_LINE if _is_line(entry) else _POINT) + text_width(entry.name, size=_SIZE) + 16
+def _is_line(entry: _Entry) -> bool:
+    return entry[1].get("ls") != "none"
 
 
-def _is_line(entry: Entry) -> bool:
-    return entry.look.get("ls") != "none"
-
-
-def _show_entry(figure: Figure, entry: Entry, x: float, y: float) -> None:
-    """Draw a legend's line or point from x on, at the height y, and its name beside it."""
+def _show_entry(figure: Figure, entry: _Entry, x: float, y: float) -> None:
+    """Draw a legend's line or marker from x on, at the height y, and its name beside it."""
     from matplotlib.lines import Line2D
 
     width, height = 72 * figure.get_size_inches()
+    name, look = entry
     line = _is_line(entry)
     reach = (x, x + _LINE - 6) if line else (x + 5, x + 5)
-    look = {name: value for name, value in entry.look.items() if not line or name != "marker"}
+    look = {key: value for key, value in look.items() if not line or key != "marker"}
     figure.add_artist(Line2D([end / width for end in reach], [y / height] * 2, **look))
     words = x + (_LINE if line else _POINT)
-    figure.text(words / width, (y - 4) / height, entry.name, color=INK)
+    figure.text(words / width, (y - 4) / height, name, color=_INK)
 
 
-def set_ticks(axis: Any, *, label: Callable[[float, int], str], whole: bool = False) -> None:
-    """Give an axis a few ticks at round figures, written by `label`."""
+def _set_axis(axes: Axes, name: str, axis: Axis) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(6, integer=whole, steps=[1, 2, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(label))
+    scale, drawn = fmt.scale(axis.unit), {"x": axes.xaxis, "y": axes.yaxis}[name]
+    if axis.ticks:
+        axes.set(**{f"{name}scale": "log"})
+    if axis.extent:
+        axes.set(**{f"{name}lim": [scale * end for end in axis.extent]})
+    elif axis.is_line:
+        axes.margins(x=0.02)
+    if axis.ticks:
+        drawn.set_ticks([*axis.ticks], labels=[*axis.ticks.values()])
+        axes.minorticks_off()
+    else:
+        whole = axis.labels == "whole"
+        drawn.set_major_locator(MaxNLocator(6, integer=whole, steps=[1, 2, 5, 10]))
+        form = {"plain": ".6g", "signed": "+.6g", "whole": ",.0f"}[axis.labels]
+        drawn.set_major_formatter(FuncFormatter(lambda value, _: tick_label(value, form)))
+    if axis.is_line:
+        drawn.grid(False)
+        axes.spines["bottom"].set_visible(True)
+        axes.tick_params(axis="x", length=5, color=_BAR)
 
 
-def plain(value: float, _: int = 0) -> str:
+def tick_label(value: float, form: str = ".6g") -> str:
     """Write a figure of an axis.
 
-    >>> plain(0.1 + 0.2), plain(-5.0)
-    ('0.3', '\u22125')
+    >>> tick_label(0.1 + 0.2), tick_label(-5.0), tick_label(-1e-20, "+.6g")
+    ('0.3', '\u22125', '0')
     """
-    return f"{value:.6g}".replace("-", "\u2212")
+    rounded = round(value, 12)
+    return f"{rounded:{form}}".replace("-", "\u2212") if rounded else "0"
 
 
-def _signed(value: float, _: int) -> str:
-    return "0" if plain(value) in ("0", "\u22120") else f"{value:+.6g}".replace("-", "\u2212")
+def _show_references(axes: Axes, plot: Plot, *, across: float, up: float) -> None:
+    """Draw dashed lines, an upright one with its name above the plot, a level with its interval."""
+    dashed: Any = {"color": _BAR, "ls": _DASHES, "lw": 1.4, "zorder": 1.5}
+    words: Any = {"textcoords": "offset points", "color": _SOFT, "fontsize": 11}
+    if plot.upright:
+        at = across * plot.upright.at
+        axes.axvline(at, **dashed)
+        # Near the right edge the words stand to the left of the line.
+        (place, _) = axes.transAxes.inverted().transform(axes.transData.transform((at, 0)))
+        side = "center" if plot.rows else "right" if round(place, 3) >= 0.5 else "left"
+        offset = ({"left": 2, "right": -2, "center": 0}[side], 6)
+        anchor: Any = ("data", "axes fraction")
+        name = visible(plot.upright.name)
+        axes.annotate(name, (at, 1), offset, xycoords=anchor, ha=side, **words)
+    if plot.level:
+        if plot.level.ends:
+            axes.axhspan(*(up * end for end in plot.level.ends), color=_BAR, alpha=0.16, lw=0)
+        axes.axhline(up * plot.level.at, **dashed)
+        name, anchor = short([plot.level.name])[plot.level.name], ("axes fraction", "data")
+        axes.annotate(name, (0, up * plot.level.at), (3, 4), xycoords=anchor, **words)
 
 
-def _whole(value: float, _: int) -> str:
-    return f"{value:,.0f}"
-
-
-def mark_x(axes: Axes, at: float, name: str, *, align: str) -> None:
-    """Draw a dashed vertical line, with its name above the plot."""
-    axes.axvline(at, color=BAR, ls=DASHES, lw=1.4, zorder=1.5)
-    place: Any = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-    offset = ({"left": 2, "right": -2, "center": 0}[align], 6)
-    axes.annotate(name, (at, 1), offset, **place, color=SOFT, fontsize=11, ha=align)
-
-
-def finish(axes: Axes, *, up: str = "") -> Figure:
-    """Make room for the labels of the vertical axis, and return the figure.
-
-    Args:
-        axes: With all that they show.
-        up: What stands beside the vertical axis; empty where that has no labels.
-    """
+def _show_title(axes: Axes, title: str) -> None:
+    """Write what stands beside the vertical axis, and make room for it and for the tick labels."""
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    labels = axes.yaxis.get_major_formatter().format_ticks(ticks)
+    left = _TITLE + 10 + max((text_width(label, size=_SIZE) for label in labels), default=0)
+    box = axes.get_position()
+    axes.set_position((left / _WIDTH, box.y0, 1 - (left + _SIDE) / _WIDTH, box.height))
+    place: Any = {"rotation": 90, "rotation_mode": "anchor", "ha": "center", "color": _SOFT}
     figure = axes.get_figure(root=True)
-    assert figure is not None, "new_axes makes one"
-    if up:
-        low, high = axes.get_ylim()
-        ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
-        labels = axes.yaxis.get_major_formatter().format_ticks(ticks)
-        left = _TITLE + 10 + max((text_width(label, size=_SIZE) for label in labels), default=0)
-        box = axes.get_position()
-        axes.set_position((left / WIDTH, box.y0, 1 - (left + _SIDE) / WIDTH, box.height))
-        place: dict[str, Any] = {"rotation": 90, "rotation_mode": "anchor", "ha": "center"}
-        middle = box.y0 + box.height / 2
-        figure.text(12 / WIDTH, middle, short([up])[up], color=SOFT, **place)
-    return figure
+    assert figure is not None, "_new_axes makes one"
+    figure.text(12 / _WIDTH, box.y0 + box.height / 2, short([title])[title], **place)

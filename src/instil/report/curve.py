@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from instil import format as fmt
-from instil.compare.verdict import Outcome, outcomes
-from instil.format import Unit
+from instil.compare.verdict import Outcome, outcome, outcomes
 from instil.report.page import (
-    Align,
     Axis,
-    Block,
     Cell,
-    Column,
-    Fact,
     Facts,
     KeyNumber,
+    Line,
     Mark,
+    Plot,
     Plots,
     Point,
-    PointPlot,
     Reference,
     Report,
     Section,
     Table,
+    table,
 )
-from instil.report.parts import TONES, axis_name, verdict_word
-from instil.studyresults import CurvePoint, CurveStudy
-from instil.types import Comparison
+from instil.report.parts import (
+    axis_name,
+    difference_cell,
+    difference_number,
+    marks_in_words,
+    score_axis,
+    study_report,
+)
+from instil.studyresults import CurveStudy
 
 
 def curve_report(study: CurveStudy) -> Report:
@@ -38,23 +41,33 @@ def curve_report(study: CurveStudy) -> Report:
         if len(study.seeds) == 1
         else "The intervals are over test rows and seeds; each seed draws its own training rows."
     )
-    return Report(
-        title=study.name,
+    last = study.points[-1]
+    numbers = [
+        KeyNumber(
+            f"With {fmt.count(last.asked)} rows",
+            fmt.figure(last.score.mean, study.metric),
+            fmt.ends(last.score),
+        ),
+        KeyNumber("Best prompting", fmt.figure(study.prompting.mean, study.metric)),
+    ]
+    if (step := study.last_step) is not None:
+        shown = outcome(step)
+        numbers.append(difference_number("The last step", step, shown, subject="more rows is"))
+    facts = {
+        "Base model": study.model,
+        "Method": study.method,
+        "Seeds": seeds,
+        "All runs together": fmt.seconds(study.seconds),
+    }
+    intro = f"All runs are judged on the same {rows}. {varies}"
+    blocks = (Plots((_plot(study),)), _table(study))
+    return study_report(
+        study,
         subtitle=f"{study.model}, {study.method}, {', '.join(study.tasks)}, {rows}, {seeds}",
         verdict=curve_verdict(study),
-        key_numbers=_key_numbers(study),
-        sections=(
-            Section(
-                "curve",
-                "Score by training rows",
-                "Curve",
-                f"All runs are judged on the same {rows}. {varies}",
-                (*_plot(study), _table(study)),
-            ),
-            Section("made", "How it was made", "How it was made", "", (_facts(study, seeds),)),
-        ),
-        footer=f"instil, format {study.format_version}.",
-        brand="instil curve",
+        key_numbers=numbers,
+        sections=[Section("curve", "Score by training rows", "Curve", intro, blocks)],
+        made=[Facts("Study", facts)],
     )
 
 
@@ -63,40 +76,31 @@ def curve_verdict(study: CurveStudy) -> tuple[str, ...]:
     return (_against_prompting(study), _more(study))
 
 
-def point_outcomes(study: CurveStudy) -> tuple[Outcome, ...]:
+def _outcomes(study: CurveStudy) -> tuple[Outcome, ...]:
     """Return what each size against prompting shows, corrected over all sizes."""
-    return outcomes([_compared(point) for point in study.points])
-
-
-def _compared(point: CurvePoint) -> Comparison:
-    assert point.against_prompting is not None, "every run asks the untouched model"
-    return point.against_prompting
+    return outcomes([point.against_prompting for point in study.points])
 
 
 def _against_prompting(study: CurveStudy) -> str:
-    shown = point_outcomes(study)
+    shown = dict(zip(study.points, _outcomes(study), strict=True))
     level = fmt.figure(study.prompting.mean, study.metric)
     last = study.points[-1]
     figures = f"{fmt.figure(last.score.mean, study.metric)} with {fmt.count(last.asked)} rows"
-    better = [p for p, o in zip(study.points, shown, strict=True) if o is Outcome.BETTER]
-    if not better:
+    corrected = f"corrected for {fmt.plural(len(shown), 'comparison')}"
+    first = next((point for point in study.points if shown[point] is Outcome.BETTER), None)
+    if first is None:
         return (
-            f"No size is shown to be better than prompting ({level}; tuned {figures}), corrected "
-            f"for {fmt.plural(len(shown), 'comparison')}."
+            f"No size is shown to be better than prompting ({level}; tuned {figures}), {corrected}."
         )
-    first = better[0]
-    found = _compared(first)
     from_there = all(
-        o is Outcome.BETTER
-        for p, o in zip(study.points, shown, strict=True)
-        if p.asked >= first.asked
+        shown[point] is Outcome.BETTER for point in study.points if point.asked >= first.asked
     )
     where = "from" if from_there else "with"
     rest = " on" if from_there and first is not last else ""
     return (
         f"Tuning is better than prompting ({level}) {where} {fmt.count(first.asked)} rows{rest}: "
-        f"{fmt.change(found)} there ({fmt.change_interval(found)}), {figures}; corrected for "
-        f"{fmt.plural(len(shown), 'comparison')}."
+        f"{fmt.change(first.against_prompting)} there "
+        f"({fmt.change_interval(first.against_prompting)}), {figures}; {corrected}."
     )
 
 
@@ -104,16 +108,16 @@ def _more(study: CurveStudy) -> str:
     found = study.last_step
     if found is None:
         return "Would more rows pay? One size cannot tell: give two or more."
-    small, large = study.points[-2], study.points[-1]
+    small, large = study.points[-2:]
     sizes = f"from {fmt.count(small.asked)} to {fmt.count(large.asked)} rows"
     change = fmt.change_with_interval(found)
-    word = outcomes([found])[0]
-    if word is Outcome.BETTER:
+    shown = outcome(found)
+    if shown is Outcome.BETTER:
         return (
             f"Would more rows pay? The last step did: {sizes} the score got better by {change}; "
             "the curve was still rising."
         )
-    if word is Outcome.WORSE:
+    if shown is Outcome.WORSE:
         return f"Would more rows pay? The last step did not: {sizes} it got worse, {change}."
     size = fmt.size_of_change(found.smallest_detectable, found.metric)
     could = f", which could show {size}" if found.smallest_detectable else ""
@@ -123,25 +127,7 @@ def _more(study: CurveStudy) -> str:
     )
 
 
-def _key_numbers(study: CurveStudy) -> tuple[KeyNumber, ...]:
-    last = study.points[-1]
-    numbers = [
-        KeyNumber(
-            f"With {fmt.count(last.asked)} rows",
-            fmt.figure(last.score.mean, study.metric),
-            fmt.interval(last.score).partition("(")[2].rstrip(")"),
-        ),
-        KeyNumber("Best prompting", fmt.figure(study.prompting.mean, study.metric)),
-    ]
-    if study.last_step is not None:
-        found = study.last_step
-        shown = outcomes([found])[0]
-        detail = f"{fmt.change_interval(found)}, {verdict_word(shown, subject='more rows is')}"
-        numbers.append(KeyNumber("The last step", fmt.change(found), detail, TONES[shown]))
-    return tuple(numbers)
-
-
-def _plot(study: CurveStudy) -> tuple[Block, ...]:
+def _plot(study: CurveStudy) -> Plot:
     marks = tuple(
         Mark(
             "tuned",
@@ -152,78 +138,49 @@ def _plot(study: CurveStudy) -> tuple[Block, ...]:
         )
         for point in study.points
     )
-    plot = PointPlot(
-        title="Score on test by training rows",
-        description=". ".join(mark.text for mark in marks)
-        + f". Prompting: {fmt.interval(study.prompting)}.",
-        x=Axis("rows to train on", Unit.PLAIN, ticks=tuple(float(p.asked) for p in study.points)),
-        y=Axis(axis_name(study.metric), fmt.style(study.metric).unit),
+    level = study.prompting
+    return Plot(
+        "Score on test by training rows",
+        f"{marks_in_words(marks)} Prompting: {fmt.interval(level)}.",
+        Axis(
+            "rows to train on",
+            extent=(marks[0].x / 1.12, marks[-1].x * 1.12),
+            ticks={mark.x: fmt.count(mark.x) for mark in marks},
+        ),
+        score_axis(study.metric, [level, *(point.score for point in study.points)]),
         marks=marks,
         series=("tuned",),
-        lines=(tuple(Point(mark.x, mark.y) for mark in marks),),
-        reference=Reference(
-            "prompting", study.prompting.mean, (study.prompting.low, study.prompting.high)
-        ),
+        lines=(Line(tuple(Point(mark.x, mark.y) for mark in marks)),),
+        level=Reference("prompting", level.mean, (level.low, level.high)),
+        height=230,
     )
-    return (Plots((plot,)),)
 
 
 def _table(study: CurveStudy) -> Table:
     text = any(point.text for point in study.points)
-    columns = (
-        Column("Rows", Align.TEXT),
-        Column(axis_name(study.metric)),
-        Column("Seed by seed"),
-        Column("Minus prompting"),
-        *([Column("General text, nats a token")] * text),
-        Column("Training"),
-    )
-    rows = tuple(
-        (
-            Cell(fmt.count(point.asked), _trained(point, study)),
-            Cell(fmt.interval(point.score)),
-            Cell(", ".join(fmt.figure(each, study.metric) for each in point.by_seed)),
-            Cell(
-                fmt.change_with_interval(_compared(point)),
-                verdict_word(shown, subject="tuned is"),
-                TONES[shown],
-            ),
-            *([_text_cell(point.text)] * text),
-            Cell(fmt.seconds(point.seconds)),
+    rows: list[list[Cell | str]] = []
+    for point, shown in zip(study.points, _outcomes(study), strict=True):
+        trained = f"{fmt.tokens(point.rows)} trained on: duplicates taken out"
+        change = fmt.figures_with_interval(point.text) if point.text else fmt.MISSING
+        rows.append(
+            [
+                Cell(
+                    fmt.count(point.asked),
+                    "" if point.rows == point.asked * len(study.tasks) else trained,
+                ),
+                fmt.interval(point.score),
+                ", ".join(fmt.figure(each, study.metric) for each in point.by_seed),
+                difference_cell(point.against_prompting, shown, words="tuned is"),
+                *([change] * text),
+                fmt.seconds(point.seconds),
+            ]
         )
-        for point, shown in zip(study.points, point_outcomes(study), strict=True)
-    )
-    prompting = Cell("prompting"), Cell(fmt.interval(study.prompting))
-    empty = tuple(Cell(fmt.MISSING) for _ in columns[2:])
+    rows.append(["prompting", fmt.interval(study.prompting), *([fmt.MISSING] * (3 + text))])
     note = (
         "In brackets the 95 % interval; differences are paired, by row and by seed. Against "
         "prompting corrected over all sizes (Holm). The number of epochs is the same for every "
         "size, so small ones take fewer steps."
     )
-    return Table("Score on test", columns, (*rows, (*prompting, *empty)), note)
-
-
-def _trained(point: CurvePoint, study: CurveStudy) -> str:
-    """Say how many rows were really trained on, where some were taken out as duplicates."""
-    asked = point.asked * len(study.tasks)
-    if point.rows == asked:
-        return ""
-    return f"{fmt.tokens(point.rows)} trained on: duplicates taken out"
-
-
-def _text_cell(found: Comparison | None) -> Cell:
-    if found is None:
-        return Cell(fmt.MISSING)
-    return Cell(fmt.figures_with_interval(found))
-
-
-def _facts(study: CurveStudy, seeds: str) -> Facts:
-    return Facts(
-        "Study",
-        (
-            Fact("Base model", study.model),
-            Fact("Method", study.method),
-            Fact("Seeds", seeds),
-            Fact("All runs together", fmt.seconds(study.seconds)),
-        ),
-    )
+    titles = ["Rows", axis_name(study.metric), "Seed by seed", "Minus prompting"]
+    titles += ["General text, nats a token"] * text + ["Training"]
+    return table("Score on test", titles, rows, note)

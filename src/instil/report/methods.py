@@ -2,239 +2,238 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from instil import format as fmt
-from instil.compare.verdict import Outcome
+from instil.compare.interpolation import TOLERANCE
+from instil.compare.verdict import Outcome, outcome, outcomes
 from instil.format import NBSP, Unit
-from instil.report.methods_verdict import (
-    methods_verdict,
-    points_outcomes,
-    reference_arm,
-    score_outcomes,
-    shown_of,
-    text_outcomes,
-    thousand,
-    trained_arms,
-)
 from instil.report.page import (
-    Align,
     Axis,
     Block,
     Cell,
-    Column,
-    Fact,
     Facts,
+    Line,
     Mark,
     Note,
+    Plot,
     Plots,
     Point,
-    PointPlot,
     Report,
     Section,
     Table,
-    Tone,
+    table,
 )
-from instil.report.parts import CHANGES, TONES, axis_name, verdict_word
+from instil.report.parts import (
+    CHANGES,
+    axis_name,
+    capital,
+    chosen_cell,
+    difference_cell,
+    extent,
+    marks_in_words,
+    score_axis,
+    study_report,
+)
+from instil.results import PROMPTING, TEXT
 from instil.studyresults import MethodArm, MethodsStudy
 from instil.types import Comparison
+
+MOST = 0.5
+"""The share of the reference arm's loss that is most of it."""
 
 
 def methods_report(study: MethodsStudy) -> Report:
     """Return the report of a study of methods; nothing in it is escaped yet."""
-    return Report(
-        title=study.name,
-        subtitle=f"{study.model}, {', '.join(study.tasks)}, "
-        f"{fmt.plural(study.rows.get('test', 0), 'test row')}, {fmt.seeds(study.seeds)}",
+    rows = fmt.plural(study.rows.get("test", 0), "test row")
+    seeds = fmt.seeds(study.seeds)
+    plots = [plot for plot in (_pareto(study, "text"), _pareto(study, "points")) if plot]
+    varies = "Intervals are over rows and seeds."
+    if len(study.seeds) == 1:
+        varies = "One seed says nothing about what another would have given."
+    facts = {
+        "Base model": study.model,
+        "Rows": ", ".join(f"{part} {fmt.count(n)}" for part, n in study.rows.items()),
+        "Seeds": ", ".join(map(str, study.seeds)),
+        "All runs together": fmt.seconds(study.seconds),
+    }
+    changes = {arm.label: "; ".join(arm.changes) or "-" for arm in study.arms}
+    return study_report(
+        study,
+        subtitle=f"{study.model}, {', '.join(study.tasks)}, {rows}, {seeds}",
         verdict=methods_verdict(study),
-        key_numbers=(),
-        sections=(
+        sections=[
             Section(
                 "pareto",
                 "Score against forgetting",
                 "Pareto",
                 "Up is a higher score on test, left is less forgotten. The dashed line joins the "
                 "arms that no other beats on both, by their means alone.",
-                _pareto_blocks(study),
+                (
+                    Plots(tuple(plots))
+                    if plots
+                    else Note("Forgetting was not measured: forgetting.tasks is none."),
+                ),
             ),
-            Section("arms", "All arms", "Arms", _arms_intro(study), (_score_table(study),)),
+            Section(
+                "arms",
+                "All arms",
+                "Arms",
+                f"On the same {rows}, {seeds}. {varies}",
+                (_score_table(study),),
+            ),
             Section(
                 "forgetting",
                 "What was forgotten",
                 "Forgetting",
                 "The same guard rows before and after, in every arm and with every seed.",
-                _forgetting_blocks(study),
+                (_forgetting_block(study),),
             ),
-            Section("costs", "Costs", "Costs", _COSTS, (_cost_table(study),)),
-            Section("made", "How it was made", "How it was made", "", _made_blocks(study)),
-        ),
-        footer=f"instil, format {study.format_version}.",
-        brand="instil methods",
+            Section(
+                "costs",
+                "Costs",
+                "Costs",
+                "Time to make is training (or choosing the prompt); a thousand predictions take "
+                "what was measured on the test rows. What the untouched model said was asked once "
+                "for all arms.",
+                (_cost_table(study),),
+            ),
+        ],
+        made=[Facts("Study", facts), Facts("What each arm changes in the recipe", changes)],
     )
 
 
-_COSTS = (
-    "Time to make is training (or choosing the prompt); a thousand predictions take what was "
-    "measured on the test rows. What the untouched model said was asked once for all arms."
-)
-
-
-def _pareto_blocks(study: MethodsStudy) -> tuple[Block, ...]:
-    plots = [plot for plot in (_pareto(study, "text"), _pareto(study, "points")) if plot]
-    if not plots:
-        return (Note("Forgetting was not measured: forgetting.tasks is none."),)
-    return (Plots(tuple(plots)),)
-
-
-def _pareto(study: MethodsStudy, which: str) -> PointPlot | None:
+def _pareto(study: MethodsStudy, which: Literal["text", "points"]) -> Plot | None:
+    """Return score against loss; None where there are not two arms with both."""
+    sign = -1 if which == "points" else 1
     marks = []
     for arm in study.arms:
-        found: Comparison | None = getattr(arm, which)
+        found = arm.text if which == "text" else arm.points
         if arm.trained and found is None:
             return None
-        marks.append(_mark(arm, found, loss=which == "points"))
+        # Prompting changes nothing, so that it has no interval along x.
+        low, *_, high = sorted((sign * found.low, sign * found.high)) if found else (0.0, 0.0)
+        forgot = fmt.change_with_interval(found) if found else "nothing changed"
+        marks.append(
+            Mark(
+                arm.label,
+                sign * found.difference if found else 0.0,
+                arm.score.mean,
+                f"{arm.label}: {fmt.interval(arm.score)}, {forgot}",
+                x_ends=(low, high) if found else None,
+                y_ends=(arm.score.low, arm.score.high),
+            )
+        )
     if len(marks) < 2:
         return None
-    text = which == "text"
-    unit = Unit.NATS if text else Unit.POINTS
-    title = "rise on general text, nats a token" if text else "lost on the guard tasks, points"
-    return PointPlot(
-        title="Score and general text" if text else "Score and guard tasks",
-        description=". ".join(mark.text for mark in marks) + ".",
-        x=Axis(title, unit),
-        y=Axis(axis_name(study.metric), fmt.style(study.metric).unit),
+    title, measured, unit = {
+        "text": ("Score and general text", "rise on general text, nats a token", Unit.NATS),
+        "points": ("Score and guard tasks", "lost on the guard tasks, points", Unit.POINTS),
+    }[which]
+    ends = (end for mark in marks for end in (mark.x, *(mark.x_ends or ())))
+    return Plot(
+        title,
+        marks_in_words(marks),
+        Axis(measured, unit, extent(ends)),
+        score_axis(study.metric, (arm.score for arm in study.arms)),
         marks=tuple(marks),
         series=tuple(arm.label for arm in study.arms),
-        lines=(front(marks),),
-    )
-
-
-def _mark(arm: MethodArm, found: Comparison | None, *, loss: bool) -> Mark:
-    """Return an arm's point; prompting changes nothing, so that it has no interval along x."""
-    sign = -1 if loss else 1
-    x = sign * found.difference if found else 0.0
-    ends = sorted((sign * found.low, sign * found.high)) if found else None
-    forgot = fmt.change_with_interval(found) if found else "nothing changed"
-    return Mark(
-        arm.label,
-        x,
-        arm.score.mean,
-        f"{arm.label}: {fmt.interval(arm.score)}, {forgot}",
-        x_ends=(ends[0], ends[1]) if ends else None,
-        y_ends=(arm.score.low, arm.score.high),
+        lines=(Line(front(marks)),),
+        height=230,
     )
 
 
 def front(marks: Sequence[Mark]) -> tuple[Point, ...]:
     """Return the points that no other has both above and left of itself, from left to right.
 
-    >>> a, b, c = (Mark("", x, y, "") for x, y in ((0.0, 0.5), (0.1, 0.9), (0.2, 0.8)))
-    >>> [point.step for point in front([a, b, c])]
+    >>> a, b, c = (Mark("", x, y) for x, y in ((0.0, 0.5), (0.1, 0.9), (0.2, 0.8)))
+    >>> [point.x for point in front([a, b, c])]
     [0.0, 0.1]
     """
     found: list[Point] = []
     for mark in sorted(marks, key=lambda m: (m.x, -m.y)):
-        if not found or mark.y > found[-1].value:
+        if not found or mark.y > found[-1].y:
             found.append(Point(mark.x, mark.y))
-    assert all(a.value < b.value for a, b in pairwise(found))
     return tuple(found)
 
 
-def _arms_intro(study: MethodsStudy) -> str:
-    rows = fmt.plural(study.rows.get("test", 0), "test row")
-    intro = f"On the same {rows}, {fmt.seeds(study.seeds)}."
-    if len(study.seeds) == 1:
-        return f"{intro} One seed says nothing about what another would have given."
-    return f"{intro} Intervals are over rows and seeds."
-
-
 def _score_table(study: MethodsStudy) -> Table:
-    reference = reference_arm(study)
-    shown = score_outcomes(study)
-    columns = (
-        Column("Arm", Align.TEXT),
-        Column(axis_name(study.metric)),
-        Column("Seed by seed"),
-        Column(f"Minus {reference.label}"),
-        Column("Could show"),
-    )
+    shown = _shown((arm.name, arm.score_against) for arm in study.arms)
     rows = []
     for arm in study.arms:
         found = arm.score_against
-        chosen = Tone.CHOSEN if arm.name == study.reference else Tone.PLAIN
+        could = fmt.MISSING
+        if found and found.smallest_detectable:
+            could = fmt.size_of_change(found.smallest_detectable, found.metric)
+        is_reference = arm.name == study.reference
         rows.append(
             (
-                Cell(arm.label, "; ".join(arm.changes)[:120], chosen),
-                Cell(fmt.interval(arm.score)),
-                Cell(", ".join(fmt.figure(each, study.metric) for each in arm.by_seed)),
-                _against_cell(found, shown.get(arm.name), subject="it is"),
-                Cell(
-                    fmt.size_of_change(found.smallest_detectable, found.metric)
-                    if found and found.smallest_detectable
-                    else fmt.MISSING
-                ),
+                chosen_cell(arm.label, ["; ".join(arm.changes)[:120]], chosen=is_reference),
+                fmt.interval(arm.score),
+                ", ".join(fmt.figure(each, study.metric) for each in arm.by_seed),
+                difference_cell(found, shown.get(arm.name), words="it is"),
+                could,
             )
         )
     note = (
         "In brackets the 95 % interval; differences are paired, by row and by seed. A difference "
         "is named only where its interval excludes zero, after Holm's correction over all arms."
     )
-    return Table("Score on test", columns, tuple(rows), note)
+    minus = f"Minus {_reference(study).label}"
+    titles = ("Arm", axis_name(study.metric), "Seed by seed", minus, "Could show")
+    return table("Score on test", titles, rows, note)
 
 
-def _against_cell(found: Comparison | None, shown: Outcome | None, *, subject: str) -> Cell:
-    if found is None or shown is None:
-        return Cell(fmt.MISSING)
-    text = fmt.change_with_interval(found)
-    return Cell(text, verdict_word(shown, subject=subject), TONES[shown])
-
-
-def _forgetting_blocks(study: MethodsStudy) -> tuple[Block, ...]:
-    arms = [arm for arm in trained_arms(study) if arm.text or arm.points]
+def _forgetting_block(study: MethodsStudy) -> Block:
+    arms = [arm for arm in study.arms if arm.trained and (arm.text or arm.points)]
     if not arms:
-        return (Note("Not measured."),)
-    reference = reference_arm(study)
-    columns = (
-        Column("Arm", Align.TEXT),
-        Column("General text, nats a token"),
-        Column(f"Minus {reference.label}"),
-        Column("Guard tasks, points"),
-        Column(f"Minus {reference.label}"),
-    )
-    text, points = text_outcomes(study), points_outcomes(study)
-    own_text = shown_of([(arm.name, arm.text) for arm in arms])
-    own_points = shown_of([(arm.name, arm.points) for arm in arms])
-    rows = tuple(
-        (
-            Cell(arm.label, _picked(arm)),
-            _change_cell(arm.text, own_text.get(arm.name)),
-            _against_cell(arm.text_against, text.get(arm.name), subject="it is"),
-            _change_cell(arm.points, own_points.get(arm.name)),
-            _against_cell(arm.points_against, points.get(arm.name), subject="it is"),
+        return Note("Not measured.")
+    text = _shown((arm.name, arm.text) for arm in arms)
+    points = _shown((arm.name, arm.points) for arm in arms)
+    text_against = _shown((arm.name, arm.text_against) for arm in arms)
+    points_against = _shown((arm.name, arm.points_against) for arm in arms)
+
+    def change(found: Comparison | None, shown: Outcome | None) -> Cell:
+        return difference_cell(found, shown, words=CHANGES, has_unit=False)
+
+    rows = []
+    for arm in arms:
+        picked = (f"{name}: {100 * share:.0f}{NBSP}%" for name, share in arm.picked.items())
+        rows.append(
+            (
+                Cell(arm.label, ", ".join(picked)),
+                change(arm.text, text.get(arm.name)),
+                difference_cell(arm.text_against, text_against.get(arm.name), words="it is"),
+                change(arm.points, points.get(arm.name)),
+                difference_cell(arm.points_against, points_against.get(arm.name), words="it is"),
+            )
         )
-        for arm in arms
-    )
     note = (
-        f"Guard tasks: the mean over {', '.join(g for g in study.guard if g != 'general text')}, "
+        f"Guard tasks: the mean over {', '.join(g for g in study.guard if g != TEXT)}, "
         "each in its own metric. In brackets the 95 % interval, paired by row and by seed; each "
         "column is corrected over its arms (Holm)."
     )
-    return (Table("After minus before", columns, rows, note),)
-
-
-def _picked(arm: MethodArm) -> str:
-    return ", ".join(f"{name}: {100 * share:.0f}{NBSP}%" for name, share in arm.picked.items())
-
-
-def _change_cell(found: Comparison | None, shown: Outcome | None) -> Cell:
-    if found is None or shown is None:
-        return Cell(fmt.MISSING)
-    return Cell(fmt.figures_with_interval(found), CHANGES[shown], TONES[shown])
+    minus = f"Minus {_reference(study).label}"
+    titles = ("Arm", "General text, nats a token", minus, "Guard tasks, points", minus)
+    return table("After minus before", titles, rows, note)
 
 
 def _cost_table(study: MethodsStudy) -> Table:
+    rows = [
+        (
+            arm.label,
+            fmt.parameters(arm.costs.trainable_parameters),
+            fmt.seconds(arm.costs.seconds),
+            fmt.size(arm.costs.peak_memory_bytes),
+            fmt.size(arm.costs.bytes_on_disk),
+            fmt.tokens(arm.costs.tokens_per_prediction),
+            _thousand(arm),
+        )
+        for arm in study.arms
+    ]
     titles = (
+        "Arm",
         "Trained weights",
         "Time to make",
         "Peak memory",
@@ -242,28 +241,132 @@ def _cost_table(study: MethodsStudy) -> Table:
         "Tokens a prediction",
         "A thousand predictions",
     )
-    rows = tuple(
-        (
-            Cell(arm.label),
-            Cell(fmt.parameters(arm.costs.trainable_parameters)),
-            Cell(fmt.seconds(arm.costs.seconds)),
-            Cell(fmt.size(arm.costs.peak_memory_bytes)),
-            Cell(fmt.size(arm.costs.bytes_on_disk)),
-            Cell(fmt.tokens(arm.costs.tokens_per_prediction)),
-            Cell(thousand(arm)),
+    return table("What each arm costs; means over seeds", titles, rows)
+
+
+def _thousand(arm: MethodArm) -> str:
+    """Return how long a thousand predictions take."""
+    speed = arm.costs.predictions_per_second
+    return fmt.seconds(1000 / speed) if speed else fmt.MISSING
+
+
+def _shown(found: Iterable[tuple[str, Comparison | None]]) -> dict[str, Outcome]:
+    """Arm -> what its comparison shows, corrected over all that are given (Holm)."""
+    known = {name: each for name, each in found if each is not None}
+    return dict(zip(known, outcomes([*known.values()]), strict=True))
+
+
+def _reference(study: MethodsStudy) -> MethodArm:
+    """Return the arm that the others are compared with."""
+    return next(arm for arm in study.arms if arm.name == study.reference)
+
+
+# The verdict.
+
+
+def methods_verdict(study: MethodsStudy) -> tuple[str, ...]:
+    """Return what the study shows, in a few sentences."""
+    sentences = [_scores_sentence(study), _forgot_sentence(study), *_recovery(study)]
+    size = " ".join(_size(study))
+    return (*sentences, size) if size else tuple(sentences)
+
+
+def _names(arms: Sequence[MethodArm]) -> str:
+    return ", ".join(arm.label for arm in arms)
+
+
+def _scores_sentence(study: MethodsStudy) -> str:
+    compared = {arm.name: arm.score_against for arm in study.arms}
+    shown = _shown(compared.items())
+    reference = _reference(study)
+    parts = [
+        f"On {', '.join(study.tasks)}, {reference.label} reached {fmt.interval(reference.score)}"
+    ]
+    level = []
+    for arm in study.arms:
+        found = arm.score_against
+        if found is None:
+            continue
+        if shown[arm.name] is Outcome.NOT_SHOWN:
+            level.append((arm, found))
+        else:
+            size = fmt.change(found).lstrip("+" + fmt.MINUS)
+            parts.append(
+                f"{arm.label} is {shown[arm.name]} than that by {size} "
+                f"({fmt.change_interval(found)})"
+            )
+    if level:
+        could = "no more than its rows had in common"
+        sizes = sorted(each.smallest_detectable for _, each in level if each.smallest_detectable)
+        if sizes:
+            low, high = (fmt.size_of_change(size, study.metric) for size in (sizes[0], sizes[-1]))
+            could = low if low == high else f"{low} to {high}"
+        names = _names([arm for arm, _ in level])
+        parts.append(f"no difference from it is shown for {names} (this study could show {could})")
+    return f"{'; '.join(parts)}; corrected for {fmt.plural(len(shown), 'comparison')}."
+
+
+def _forgot_sentence(study: MethodsStudy) -> str:
+    arms = {arm.name: arm for arm in study.arms if arm.trained and arm.text is not None}
+    if not arms:
+        return "Forgetting was not measured on general text."
+    shown = _shown((name, arm.text) for name, arm in arms.items())
+    parts = [
+        f"{arm.label} lost {fmt.change(arm.text).lstrip('+')} per token "
+        f"({fmt.change_interval(arm.text)})"
+        for name, arm in arms.items()
+        if arm.text and shown[name] is Outcome.WORSE
+    ]
+    if kept := [arm for name, arm in arms.items() if shown[name] is not Outcome.WORSE]:
+        parts.append(f"no loss is shown for {_names(kept)}")
+    return f"General text: {'; '.join(parts)}."
+
+
+def _recovery(study: MethodsStudy) -> list[str]:
+    """Say which arms give back most of what the reference arm lost on general text."""
+    reference = _reference(study)
+    others = [arm for arm in study.arms if arm.trained and arm.text_against is not None]
+    if reference.text is None or not others:
+        return []
+    if outcome(reference.text) is not Outcome.WORSE:
+        return [f"{reference.label} shows no loss on general text that others could give back."]
+    shown = _shown((arm.name, arm.text_against) for arm in others)
+    sentences = []
+    for arm in others:
+        text, score = arm.text_against, arm.score_against
+        if text is None or score is None or shown[arm.name] is not Outcome.BETTER:
+            continue
+        share = -text.difference / reference.text.difference
+        if share <= MOST or score.difference < -TOLERANCE:
+            continue
+        part = f"{100 * share:.0f}{NBSP}% of" if share <= 1 else "more than"
+        sentences.append(
+            f"{arm.label} gives back {part} what {reference.label} lost on general text "
+            f"({fmt.change(text)} per token, {fmt.change_interval(text)}), at "
+            f"{fmt.change(score)} of score ({fmt.change_interval(score)})."
         )
-        for arm in study.arms
+    none = (
+        f"No arm is shown to give back most of what {reference.label} lost on general text at "
+        "a score within half a point of it."
     )
-    columns = (Column("Arm", Align.TEXT), *map(Column, titles))
-    return Table("What each arm costs; means over seeds", columns, rows)
+    return sentences or [none]
 
 
-def _made_blocks(study: MethodsStudy) -> tuple[Block, ...]:
-    facts = (
-        Fact("Base model", study.model),
-        Fact("Rows", ", ".join(f"{part} {fmt.count(n)}" for part, n in study.rows.items())),
-        Fact("Seeds", ", ".join(map(str, study.seeds))),
-        Fact("All runs together", fmt.seconds(study.seconds)),
-    )
-    arms = tuple(Fact(arm.label, "; ".join(arm.changes) or "-") for arm in study.arms)
-    return (Facts("Study", facts), Facts("What each arm changes in the recipe", arms))
+def _size(study: MethodsStudy) -> list[str]:
+    """Put another model, prompted, beside the tuned one, with what predictions take."""
+    reference = _reference(study)
+    shown = _shown((arm.name, arm.score_against) for arm in study.arms)
+    tuned = f"{study.model} tuned ({reference.label})"
+    sentences = []
+    for arm in study.arms:
+        if arm.trained or arm.name == PROMPTING:
+            continue
+        found = f"{arm.label} is {shown[arm.name]} than {tuned}"
+        if shown[arm.name] is Outcome.NOT_SHOWN:
+            found = f"no difference is shown between {arm.label} and {tuned}"
+        sentences.append(
+            f"{capital(found)}: {fmt.figure(arm.score.mean, study.metric)} against "
+            f"{fmt.figure(reference.score.mean, study.metric)}; a thousand predictions take "
+            f"{_thousand(arm)} against {_thousand(reference)}."
+        )
+    return sentences

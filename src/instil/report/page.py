@@ -6,9 +6,10 @@ them is plain: `html.py` escapes it, `charts.py` draws the plots. `build.py` mak
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Literal, NamedTuple
 
 from instil.format import Unit
 from instil.results import Mistake, Turn
@@ -25,13 +26,6 @@ class Tone(StrEnum):
     CHOSEN = "chosen"
 
 
-class Align(StrEnum):
-    """On which side a column's text stands."""
-
-    TEXT = "text"
-    NUMBER = "number"
-
-
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One cell of a table."""
@@ -45,214 +39,138 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """The head of a column."""
-
-    title: str
-    """Its name."""
-    align: Align = Align.NUMBER
-    """Figures to the right, text to the left."""
-
-
-@dataclass(frozen=True, slots=True)
 class Table:
     """A table; the first cell of a row is its head."""
 
     kind: ClassVar[str] = "table"
     caption: str
     """What it shows."""
-    columns: tuple[Column, ...]
+    titles: tuple[str, ...]
     """One a cell of each row."""
     rows: tuple[tuple[Cell, ...], ...]
     """Top to bottom."""
     note: str = ""
     """How to read it."""
+    words: tuple[str, ...] = ()
+    """Titles of the columns of text, which stand to the left as the first one does; figures stand
+    to the right."""
+    fold: str = ""
+    """What is inside, for a long table that opens on demand; empty: it is open."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dot:
-    """A mean and its interval, in the metric's own scale (0 to 1 for shares)."""
-
-    row: str
-    """The row that it stands in."""
-    series: str
-    """Its colour and shape."""
-    mean: float
-    """Where the dot stands."""
-    low: float
-    """Where the line begins."""
-    high: float
-    """Where the line ends."""
-    text: str
-    """Shown while the pointer rests on it."""
-    chosen: bool = False
-    """Drawn with a ring."""
+def table(
+    caption: str,
+    titles: Sequence[str],
+    rows: Iterable[Iterable[object]],
+    note: str = "",
+    *,
+    words: tuple[str, ...] = (),
+    fold: str = "",
+) -> Table:
+    """Return a table, some of whose cells are given as their text alone."""
+    cells = (
+        tuple(each if isinstance(each, Cell) else Cell(str(each)) for each in row) for row in rows
+    )
+    return Table(caption, tuple(titles), tuple(cells), note, words, fold)
 
 
-@dataclass(frozen=True, slots=True)
-class DotPlot:
-    """Dots with intervals in rows, over one horizontal axis."""
+class Point(NamedTuple):
+    """One point of a line, in the units of the axes before scaling."""
 
-    kind: ClassVar[str] = "dots"
-    title: str
-    """Above the plot."""
-    description: str
-    """The plot in words, for those who cannot see it."""
-    axis: str
-    """What the axis measures, with its unit."""
-    unit: Unit
-    """How the figures are scaled."""
-    rows: tuple[str, ...]
-    """Top to bottom."""
-    series: tuple[str, ...]
-    """In the order of the legend; a lone one needs none."""
-    dots: tuple[Dot, ...]
-    """In any order."""
-    extent: tuple[float, float]
-    """Ends of the axis, in the metric's scale."""
-    reference: float | None = None
-    """A vertical line."""
-    reference_name: str = ""
-    """What that line is."""
-    differences: bool = False
-    """Whether the axis shows differences, with signs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One point of a line."""
-
-    step: float
-    """Optimizer step."""
-    value: float
-    """In the plot's unit before scaling."""
+    x: float
+    y: float
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a curve plot."""
+    """A line through points."""
 
-    name: str
-    """In the legend."""
     points: tuple[Point, ...]
     """From left to right."""
-
-
-@dataclass(frozen=True, slots=True)
-class CurvePlot:
-    """Lines over optimizer steps, the kept step marked."""
-
-    kind: ClassVar[str] = "curves"
-    title: str
-    """Above the plot."""
-    description: str
-    """The plot in words, for those who cannot see it."""
-    axis: str
-    """What the vertical axis measures, with its unit."""
-    unit: Unit
-    """How the figures are scaled."""
-    lines: tuple[Line, ...]
-    """At least one."""
-    best_step: int
-    """The step that was kept; 0: none."""
-
-
-@dataclass(frozen=True, slots=True)
-class RatePoint:
-    """What one learning rate came to."""
-
-    rate: float
-    """The learning rate."""
-    loss: float
-    """In the plot's unit."""
-    name: str
-    """The rate, for people."""
-    whole: bool = True
-    """Whether it got to its end; else the point is open, and not on the line."""
-
-
-@dataclass(frozen=True, slots=True)
-class RatePlot:
-    """A line over learning rates on a logarithmic axis, the chosen one marked."""
-
-    kind: ClassVar[str] = "rates"
-    title: str
-    """Above the plot."""
-    description: str
-    """The plot in words, for those who cannot see it."""
-    axis: str
-    """What the vertical axis measures, with its unit."""
-    points: tuple[RatePoint, ...]
-    """From low to high; at least two."""
-    chosen: float
-    """The rate that is marked."""
-    chosen_name: str
-    """What stands beside the mark."""
+    name: str = ""
+    """In the legend, one of those that `charts` knows; empty: dashed, and not in the legend."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A point between two axes, with its interval on each."""
+    """A point with its intervals, in the units of the axes before scaling (0 to 1 for shares)."""
 
     series: str
     """Its colour and shape, and its name in the legend."""
     x: float
     """Where it stands from left to right."""
-    y: float
-    """Where it stands from bottom to top."""
-    text: str
+    y: float = 0.0
+    """Where it stands from bottom to top, unless it stands in a row."""
+    text: str = ""
     """Shown while the pointer rests on it."""
     x_ends: tuple[float, float] | None = None
     """Its interval along x, where it has any."""
     y_ends: tuple[float, float] | None = None
     """Its interval along y, where it has any."""
+    row: str = ""
+    """The row that it stands in."""
+    ringed: bool = False
+    """Drawn with a ring."""
+    hollow: bool = False
+    """Drawn as an outline."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis of a point plot."""
+    """One axis of a plot."""
 
     title: str
     """What it measures, with its unit."""
-    unit: Unit
+    unit: Unit = Unit.PLAIN
     """How the figures are scaled."""
-    ticks: tuple[float, ...] = ()
-    """Where its labels stand; none: where it suits. With some, the scale is logarithmic."""
+    extent: tuple[float, float] | None = None
+    """Its ends, before scaling; None: a little more than what is drawn."""
+    ticks: Mapping[float, str] = field(default_factory=dict)
+    """Place -> label; empty: at round figures. With some, the scale is logarithmic."""
+    labels: Literal["plain", "signed", "whole"] = "plain"
+    """How round figures are written."""
+    is_line: bool = False
+    """Whether it is drawn as a line, with ticks, in place of a grid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A horizontal line with its interval as a band."""
+    """A dashed line across the plot, to compare with."""
 
     name: str
     """What it is."""
-    y: float
-    """Where the line stands."""
-    ends: tuple[float, float]
-    """The band."""
+    at: float
+    """Where it stands, before scaling."""
+    ends: tuple[float, float] | None = None
+    """Its interval, drawn as a band."""
 
 
 @dataclass(frozen=True, slots=True)
-class PointPlot:
-    """Points with intervals between two axes."""
+class Plot:
+    """Marks and lines between two axes; or marks in rows, over the horizontal axis alone."""
 
-    kind: ClassVar[str] = "points"
     title: str
     """Above the plot."""
     description: str
     """The plot in words, for those who cannot see it."""
     x: Axis
     """From left to right."""
-    y: Axis
-    """From bottom to top."""
-    marks: tuple[Mark, ...]
+    y: Axis | None = None
+    """From bottom to top; None: the marks stand in rows."""
+    rows: tuple[str, ...] = ()
+    """Top to bottom."""
+    marks: tuple[Mark, ...] = ()
     """In any order."""
-    series: tuple[str, ...]
-    """In the order of the legend; a lone one needs none."""
-    lines: tuple[tuple[Point, ...], ...] = ()
-    """Drawn through the points given, from left to right."""
-    reference: Reference | None = None
-    """A level to compare with."""
+    series: tuple[str, ...] = ()
+    """Of the marks, in the order of the legend; a lone one needs none."""
+    lines: tuple[Line, ...] = ()
+    """In the order of the legend."""
+    upright: Reference | None = None
+    """A vertical line."""
+    level: Reference | None = None
+    """A horizontal line."""
+    height: int = 180
+    """In CSS pixels; rows take the height that they need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +180,6 @@ class Plots:
     kind: ClassVar[str] = "plots"
     plots: tuple[Plot, ...]
     """From left to right."""
-
-
-Plot = DotPlot | CurvePlot | RatePlot | PointPlot
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,24 +201,14 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
-    """A name and its value."""
-
-    name: str
-    """What it is."""
-    value: str
-    """For people."""
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
     """A list of names and values."""
 
     kind: ClassVar[str] = "facts"
     title: str
     """Above the list; may be empty."""
-    facts: tuple[Fact, ...]
-    """Top to bottom."""
+    facts: Mapping[str, str]
+    """Name -> value, top to bottom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,18 +248,7 @@ class Tokens:
     """In order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fold:
-    """A table that opens on demand, since it is long."""
-
-    kind: ClassVar[str] = "fold"
-    title: str
-    """What is inside."""
-    table: Table
-    """The table."""
-
-
-Block = Table | Plots | Heading | Note | Facts | Mistakes | Turns | Tokens | Fold
+Block = Table | Plots | Heading | Note | Facts | Mistakes | Turns | Tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,28 +1,44 @@
-"""What the parts of a report share: cells, dots, axes, and words for a comparison."""
+"""What the parts of a report share: cells, marks, axes, and words for a comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from instil import format as fmt
-from instil.compare.verdict import Outcome
+from instil.compare.verdict import Outcome, outcome
 from instil.format import Unit
-from instil.report.page import Cell, Dot, Tone
-from instil.types import Summary
+from instil.report.page import Axis, Block, Cell, KeyNumber, Mark, Report, Section, Tone
+from instil.studyresults import CurveStudy, MethodsStudy, SequenceStudy
+from instil.types import Comparison, Summary
 
 TONES = {Outcome.BETTER: Tone.GOOD, Outcome.WORSE: Tone.BAD, Outcome.NOT_SHOWN: Tone.MUTED}
 CHANGES = {Outcome.BETTER: "a gain", Outcome.WORSE: "a loss", Outcome.NOT_SHOWN: "no change shown"}
 """What a change of one arm between before and after shows, in words."""
 
 
-def spread(summaries: Iterable[Summary]) -> tuple[float, float]:
-    """Return the ends of an axis that holds all intervals; shares stay within 0 to 1."""
-    found = list(summaries)
-    low, high = min(each.low for each in found), max(each.high for each in found)
-    air = (high - low) * 0.04 or 0.02
-    if fmt.style(found[0].metric).unit in (Unit.PERCENT, Unit.POINTS):
-        return max(0.0, low - air), min(1.0, high + air)
-    return low - air, high + air
+def extent(
+    ends: Iterable[float], *, air: float = 0.06, within: tuple[float, float] | None = None
+) -> tuple[float, float]:
+    """Return the ends of an axis that holds all of `ends`, with some air beside them.
+
+    Args:
+        ends: In the axis's own scale.
+        air: Share of the range to leave free on both sides.
+        within: What the axis does not go beyond.
+    """
+    found = list(ends)
+    low, high = min(found), max(found)
+    room = (high - low) * air or 0.02
+    least, most = within or (low - room, high + room)
+    return max(least, low - room), min(most, high + room)
+
+
+def score_axis(metric: str, summaries: Iterable[Summary]) -> Axis:
+    """Return the axis of a metric that holds all intervals; shares stay within 0 to 1."""
+    unit = fmt.style(metric).unit
+    ends = [end for each in summaries for end in (each.low, each.high)]
+    within = (0.0, 1.0) if unit in (Unit.PERCENT, Unit.POINTS) else None
+    return Axis(axis_name(metric), unit, extent(ends, air=0.04, within=within))
 
 
 def axis_name(metric: str) -> str:
@@ -31,15 +47,13 @@ def axis_name(metric: str) -> str:
     return f"{style.label}, %" if style.unit is Unit.PERCENT else style.label
 
 
-def verdict_word(outcome: Outcome, *, subject: str) -> str:
-    """Say what a comparison shows of `subject`, its second arm: better, worse, or nothing."""
-    return outcome.value if outcome is Outcome.NOT_SHOWN else f"{subject} {outcome.value}"
+def capital(text: str) -> str:
+    """Return a text with a capital at its start.
 
-
-def capital(metric: str) -> str:
-    """Return a metric's name for the start of a line."""
-    label = fmt.style(metric).label
-    return label[:1].upper() + label[1:]
+    >>> capital("macro-F1")
+    'Macro-F1'
+    """
+    return text[:1].upper() + text[1:]
 
 
 def ordered(names: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
@@ -48,10 +62,11 @@ def ordered(names: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
     return tuple([name for name in known if name in found] + [n for n in found if n not in known])
 
 
-def dot(row: str, *, series: str, summary: Summary, chosen: bool = False) -> Dot:
-    """Return a summary as a dot with its interval."""
+def row_mark(row: str, series: str, summary: Summary, *, ringed: bool = False) -> Mark:
+    """Return a summary as a mark with its interval, in a row of a plot."""
     text = f"{row}, {series}: {fmt.interval(summary)}"
-    return Dot(row, series, summary.mean, summary.low, summary.high, text, chosen)
+    ends = (summary.low, summary.high)
+    return Mark(series, summary.mean, text=text, x_ends=ends, row=row, ringed=ringed)
 
 
 def summary_cell(summary: Summary | None) -> Cell:
@@ -60,3 +75,71 @@ def summary_cell(summary: Summary | None) -> Cell:
         return Cell(fmt.MISSING)
     unscored = f"{fmt.count(summary.unscored)} unscored" if summary.unscored else ""
     return Cell(fmt.interval(summary), unscored)
+
+
+def chosen_cell(text: str, words: Iterable[str], *, chosen: bool) -> Cell:
+    """Return the head of a row, which stands out where it is what was chosen."""
+    return Cell(text, ", ".join(filter(None, words)), Tone.CHOSEN if chosen else Tone.PLAIN)
+
+
+def verdict_word(shown: Outcome, *, subject: str) -> str:
+    """Say what a comparison shows of `subject`, its second arm: better, worse, or nothing."""
+    return shown.value if shown is Outcome.NOT_SHOWN else f"{subject} {shown.value}"
+
+
+def difference_cell(
+    found: Comparison | None,
+    shown: Outcome | None = None,
+    *,
+    words: str | Mapping[Outcome, str],
+    has_unit: bool = True,
+) -> Cell:
+    """Return a difference with its interval as a cell, and what it shows; a dash for none.
+
+    Args:
+        found: The difference.
+        shown: What it shows among others; None: what it shows by itself.
+        words: What each outcome is called, or who is better or worse.
+        has_unit: Whether the cell names the unit; else its column does.
+    """
+    if found is None:
+        return Cell(fmt.MISSING)
+    shown = shown or outcome(found)
+    word = verdict_word(shown, subject=words) if isinstance(words, str) else words[shown]
+    text = fmt.change_with_interval(found) if has_unit else fmt.figures_with_interval(found)
+    return Cell(text, word, TONES[shown])
+
+
+def difference_number(
+    label: str, found: Comparison, shown: Outcome, *, subject: str, of: str = ""
+) -> KeyNumber:
+    """Return a difference as a key number, its interval and what it shows beneath."""
+    detail = f"{of}{fmt.change_interval(found)}, {verdict_word(shown, subject=subject)}"
+    return KeyNumber(label, fmt.change(found), detail, TONES[shown])
+
+
+def study_report(
+    study: MethodsStudy | CurveStudy | SequenceStudy,
+    *,
+    subtitle: str,
+    verdict: tuple[str, ...],
+    sections: Sequence[Section],
+    made: Sequence[Block],
+    key_numbers: Sequence[KeyNumber] = (),
+) -> Report:
+    """Return the report of a study; `made` says how it was made, in the last section."""
+    last = Section("made", "How it was made", "How it was made", "", tuple(made))
+    return Report(
+        title=study.name,
+        subtitle=subtitle,
+        verdict=verdict,
+        key_numbers=tuple(key_numbers),
+        sections=(*sections, last),
+        footer=f"instil, format {study.format_version}.",
+        brand=f"instil {study.kind}",
+    )
+
+
+def marks_in_words(marks: Sequence[Mark]) -> str:
+    """Return a plot's marks in words, for its description."""
+    return ". ".join(mark.text for mark in marks) + "."

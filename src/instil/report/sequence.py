@@ -2,45 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from instil import format as fmt
-from instil.compare.verdict import Outcome, outcomes
-from instil.format import Unit
+from instil.compare.verdict import Outcome, outcome, outcomes
+from instil.format import NBSP
 from instil.report.page import (
-    Align,
     Axis,
     Block,
     Cell,
-    Column,
-    Fact,
     Facts,
     Heading,
+    Line,
     Mark,
     Note,
+    Plot,
     Plots,
     Point,
-    PointPlot,
     Report,
     Section,
     Table,
-    Tone,
+    table,
 )
-from instil.report.parts import CHANGES, TONES, axis_name, verdict_word
+from instil.report.parts import (
+    CHANGES,
+    chosen_cell,
+    difference_cell,
+    extent,
+    marks_in_words,
+    score_axis,
+    study_report,
+    verdict_word,
+)
 from instil.results import MEAN_SCORE
 from instil.studyresults import SequenceArm, SequenceStudy
-from instil.types import Comparison
 
 
 def sequence_report(study: SequenceStudy) -> Report:
     """Return the report of a sequence; nothing in it is escaped yet."""
     seeds = fmt.seeds(study.seeds)
-    return Report(
-        title=study.name,
+    matrices: list[Block] = []
+    for arm in study.arms:
+        matrices += [Heading(arm.label)] if len(study.arms) > 1 else []
+        matrices += [Plots((_plot(study, arm),)), _matrix(study, arm)]
+    facts = {"Base model": study.model}
+    for task, parts in study.rows.items():
+        facts[task] = ", ".join(f"{part} {fmt.count(n)}" for part, n in parts.items())
+    facts["Seeds"] = seeds
+    facts |= {f"Training, {arm.label}": fmt.seconds(arm.seconds) for arm in study.arms}
+    facts["All stages together"] = fmt.seconds(study.seconds)
+    return study_report(
+        study,
         subtitle=f"{study.model}: {', then '.join(study.tasks)}; {seeds}",
         verdict=sequence_verdict(study),
-        key_numbers=(),
-        sections=(
+        sections=[
             Section(
                 "matrix",
                 "Every task after every stage",
@@ -48,7 +61,7 @@ def sequence_report(study: SequenceStudy) -> Report:
                 "Each stage starts from the model of the one before, merged into one. The same "
                 "test rows of a task are asked after every stage, zero-shot, through its first "
                 "template.",
-                _matrix_blocks(study),
+                tuple(matrices),
             ),
             Section(
                 "transfer",
@@ -65,10 +78,8 @@ def sequence_report(study: SequenceStudy) -> Report:
                 "The guard after the last stage minus the untouched model, on the same rows.",
                 (_guard_table(study),),
             ),
-            Section("made", "How it was made", "How it was made", "", (_facts(study, seeds),)),
-        ),
-        footer=f"instil, format {study.format_version}.",
-        brand="instil sequence",
+        ],
+        made=[Facts("Study", facts)],
     )
 
 
@@ -79,16 +90,16 @@ def stage_names(study: SequenceStudy) -> tuple[str, ...]:
 
 def sequence_verdict(study: SequenceStudy) -> tuple[str, ...]:
     """Return what later tasks did to earlier ones, and what replay changed."""
-    plain = study.arms[0]
-    sentences = [_transfer_sentence(study, plain)]
+    sentences = [_transfer_sentence(study, study.arms[0])]
     for arm in study.arms[1:]:
-        if arm.backward_against is not None and arm.average_against is not None:
-            backward, average = arm.backward_against, arm.average_against
+        backward, average = arm.backward_against, arm.average_against
+        if backward is not None and average is not None:
+            words = [verdict_word(outcome(each), subject="it is") for each in (backward, average)]
             sentences.append(
-                f"With a replay of {100 * study.replay:g}\u00a0%, backward transfer is "
-                f"{fmt.change_with_interval(arm.backward)}: {_shown(backward, 'it is')} "
+                f"With a replay of {100 * study.replay:g}{NBSP}%, backward transfer is "
+                f"{fmt.change_with_interval(arm.backward)}: {words[0]} "
                 f"({fmt.change_with_interval(backward)} against none); the average after the last "
-                f"stage: {_shown(average, 'it is')} ({fmt.change_with_interval(average)})."
+                f"stage: {words[1]} ({fmt.change_with_interval(average)})."
             )
     if study.overlap:
         counts = ", ".join(f"{task} {count}" for task, count in study.overlap.items())
@@ -100,165 +111,109 @@ def sequence_verdict(study: SequenceStudy) -> tuple[str, ...]:
 
 
 def _transfer_sentence(study: SequenceStudy, arm: SequenceArm) -> str:
-    shown = outcomes(arm.by_task)
-    lost = [c for c, o in zip(arm.by_task, shown, strict=True) if o is Outcome.WORSE]
-    gained = [c for c, o in zip(arm.by_task, shown, strict=True) if o is Outcome.BETTER]
-    level = [c for c, o in zip(arm.by_task, shown, strict=True) if o is Outcome.NOT_SHOWN]
-    parts = [f"{c.b} lost {fmt.change_with_interval(c)}" for c in lost]
-    parts += [f"{c.b} gained {fmt.change_with_interval(c)}" for c in gained]
-    if level:
-        parts.append(f"no change is shown for {', '.join(c.b for c in level)}{_could(level)}")
+    shown = list(zip(arm.by_task, outcomes(arm.by_task), strict=True))
+    parts = [
+        f"{found.b} {verb} {fmt.change_with_interval(found)}"
+        for kind, verb in ((Outcome.WORSE, "lost"), (Outcome.BETTER, "gained"))
+        for found, each in shown
+        if each is kind
+    ]
+    if level := [found for found, each in shown if each is Outcome.NOT_SHOWN]:
+        most = max(level, key=lambda found: found.smallest_detectable)
+        size = fmt.size_of_change(most.smallest_detectable, most.metric)
+        could = f" (the test rows could show {size})" if most.smallest_detectable else ""
+        parts.append(f"no change is shown for {', '.join(found.b for found in level)}{could}")
     word = {
         Outcome.WORSE: "later tasks cost earlier ones",
         Outcome.BETTER: "later tasks helped earlier ones",
         Outcome.NOT_SHOWN: "no effect of later tasks on earlier ones is shown",
-    }[outcomes([arm.backward])[0]]
+    }[outcome(arm.backward)]
     return (
         f"Through {', then '.join(study.tasks)}: {word}, backward transfer "
         f"{fmt.change_with_interval(arm.backward)}; {'; '.join(parts)}."
     )
 
 
-def _could(found: Sequence[Comparison]) -> str:
-    known = [c for c in found if c.smallest_detectable]
-    if not known:
-        return ""
-    most = max(known, key=lambda c: c.smallest_detectable)
-    size = fmt.size_of_change(most.smallest_detectable, most.metric)
-    return f" (the test rows could show {size})"
-
-
-def _shown(found: Comparison, subject: str) -> str:
-    return verdict_word(outcomes([found])[0], subject=subject)
-
-
-def _matrix_blocks(study: SequenceStudy) -> tuple[Block, ...]:
-    found: list[Block] = []
-    for arm in study.arms:
-        if len(study.arms) > 1:
-            found.append(Heading(arm.label))
-        found += [Plots((_plot(study, arm),)), _matrix(study, arm)]
-    return tuple(found)
-
-
-def _plot(study: SequenceStudy, arm: SequenceArm) -> PointPlot:
-    names = stage_names(study)
-    marks = [
+def _plot(study: SequenceStudy, arm: SequenceArm) -> Plot:
+    marks = tuple(
         Mark(
             task,
             stage,
-            line[n].mean,
-            f"{task}, {names[stage]}: {fmt.interval(line[n])}",
-            y_ends=(line[n].low, line[n].high),
+            found.mean,
+            f"{task}, {name}: {fmt.interval(found)}",
+            y_ends=(found.low, found.high),
         )
-        for stage, line in enumerate(arm.matrix)
-        for n, task in enumerate(study.tasks)
-    ]
-    lines = tuple(
-        tuple(Point(stage, line[n].mean) for stage, line in enumerate(arm.matrix))
-        for n in range(len(study.tasks))
+        for stage, (name, line) in enumerate(zip(stage_names(study), arm.matrix, strict=True))
+        for task, found in zip(study.tasks, line, strict=True)
     )
     metric = study.metrics[0] if len(set(study.metrics)) == 1 else MEAN_SCORE
-    return PointPlot(
-        title=f"Score on test by stage, {arm.label}",
-        description=". ".join(mark.text for mark in marks) + ".",
-        x=Axis("stages done", Unit.PLAIN),
-        y=Axis(axis_name(metric), fmt.style(metric).unit),
-        marks=tuple(marks),
+    return Plot(
+        f"Score on test by stage, {arm.label}",
+        marks_in_words(marks),
+        Axis("stages done", extent=extent(mark.x for mark in marks)),
+        score_axis(metric, (found for line in arm.matrix for found in line)),
+        marks=marks,
         series=study.tasks,
-        lines=lines,
+        lines=tuple(
+            Line(tuple(Point(mark.x, mark.y) for mark in marks if mark.series == task))
+            for task in study.tasks
+        ),
+        height=230,
     )
 
 
 def _matrix(study: SequenceStudy, arm: SequenceArm) -> Table:
-    titles = [f"{t}, {fmt.style(m).label}" for t, m in zip(study.tasks, study.metrics, strict=True)]
-    rows = tuple(
-        (
-            Cell(name),
-            *(
-                Cell(
-                    fmt.interval(cell),
-                    "its own stage" if stage == n + 1 else "",
-                    Tone.CHOSEN if stage == n + 1 else Tone.PLAIN,
-                )
-                for n, cell in enumerate(line)
-            ),
+    metrics = zip(study.tasks, study.metrics, strict=True)
+    titles = ["", *(f"{task}, {fmt.style(metric).label}" for task, metric in metrics)]
+    rows: list[list[Cell | str]] = []
+    for stage, (name, line) in enumerate(zip(stage_names(study), arm.matrix, strict=True)):
+        own = [stage == n + 1 for n in range(len(line))]
+        cells = zip(line, own, strict=True)
+        rows.append(
+            [
+                name,
+                *(chosen_cell(fmt.interval(c), ["its own stage" * o], chosen=o) for c, o in cells),
+            ]
         )
-        for stage, (name, line) in enumerate(zip(stage_names(study), arm.matrix, strict=True))
-    )
     average = fmt.interval(arm.average)
     note = f"In brackets the 95 % interval. After the last stage: {average} on average."
-    return Table("Stages by tasks", (Column("", Align.TEXT), *map(Column, titles)), rows, note)
+    return table("Stages by tasks", titles, rows, note)
 
 
 def _transfer_table(study: SequenceStudy) -> Table:
-    columns = (
-        Column("Arm", Align.TEXT),
-        Column("Backward transfer"),
-        Column("Seed by seed, points"),
-        *(Column(task) for task in study.tasks[:-1]),
-        Column("Minus none"),
-        Column("Average after the last stage"),
-        Column("Minus none"),
-    )
-    rows = tuple(
+    rows = [
         (
-            Cell(arm.label),
-            _cell(arm.backward),
-            Cell(", ".join(fmt.signed(100 * each, 1) for each in arm.backward_by_seed)),
-            *(_corrected(arm)),
-            _cell(arm.backward_against),
-            Cell(fmt.interval(arm.average)),
-            _cell(arm.average_against),
+            arm.label,
+            difference_cell(arm.backward, words=_PLAIN),
+            ", ".join(fmt.signed(100 * each, 1) for each in arm.backward_by_seed),
+            *(
+                difference_cell(found, shown, words=CHANGES)
+                for found, shown in zip(arm.by_task, outcomes(arm.by_task), strict=True)
+            ),
+            difference_cell(arm.backward_against, words=_PLAIN),
+            fmt.interval(arm.average),
+            difference_cell(arm.average_against, words=_PLAIN),
         )
         for arm in study.arms
-    )
+    ]
     note = (
         "In brackets the 95 % interval; differences are paired, by row and by seed. The tasks of "
         "an arm are corrected together (Holm)."
     )
-    return Table("After the last stage minus after its own", columns, rows, note)
+    titles = ["Arm", "Backward transfer", "Seed by seed, points", *study.tasks[:-1]]
+    titles += ["Minus none", "Average after the last stage", "Minus none"]
+    return table("After the last stage minus after its own", titles, rows, note)
 
 
-def _corrected(arm: SequenceArm) -> list[Cell]:
-    return [
-        Cell(fmt.change_with_interval(found), CHANGES[shown], TONES[shown])
-        for found, shown in zip(arm.by_task, outcomes(arm.by_task), strict=True)
-    ]
-
-
-def _cell(found: Comparison | None) -> Cell:
-    if found is None:
-        return Cell(fmt.MISSING)
-    shown = outcomes([found])[0]
-    return Cell(fmt.change_with_interval(found), shown.value, TONES[shown])
+_PLAIN = {each: each.value for each in Outcome}
 
 
 def _guard_table(study: SequenceStudy) -> Block:
     if all(arm.text is None and arm.points is None for arm in study.arms):
         return Note("Not measured: no guard task is unrelated to all tasks, or forgetting is off.")
-    columns = (
-        Column("Arm", Align.TEXT),
-        Column("General text, nats a token"),
-        Column("Guard tasks, points"),
-    )
-    rows = tuple((Cell(arm.label), _cell(arm.text), _cell(arm.points)) for arm in study.arms)
-    return Table("After the last stage minus the untouched model", columns, rows)
-
-
-def _facts(study: SequenceStudy, seeds: str) -> Facts:
-    rows = tuple(
-        Fact(task, ", ".join(f"{part} {fmt.count(n)}" for part, n in parts.items()))
-        for task, parts in study.rows.items()
-    )
-    training = tuple(Fact(f"Training, {arm.label}", fmt.seconds(arm.seconds)) for arm in study.arms)
-    return Facts(
-        "Study",
-        (
-            Fact("Base model", study.model),
-            *rows,
-            Fact("Seeds", seeds),
-            *training,
-            Fact("All stages together", fmt.seconds(study.seconds)),
-        ),
-    )
+    titles = ("Arm", "General text, nats a token", "Guard tasks, points")
+    rows = [
+        (arm.label, *(difference_cell(found, words=_PLAIN) for found in (arm.text, arm.points)))
+        for arm in study.arms
+    ]
+    return table("After the last stage minus the untouched model", titles, rows)

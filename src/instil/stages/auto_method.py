@@ -92,7 +92,7 @@ def _arm(context: RunContext, way: str, *, interpolate: bool = False) -> RunCont
 
 def _climb(context: RunContext, encoded: TrainingData) -> _Kept:
     """Try one way after another."""
-    from instil.compare.methods import enough, pick
+    from instil.compare.interpolation import enough, pick
 
     budget, chosen_on = context.recipe.forgetting.budget, context.choosing_guard
     # Where nothing tells what was forgotten there is nothing to choose by.

@@ -149,7 +149,7 @@ def _template_findings(data: TaskData) -> Iterator[Finding]:
     rows = data.train[:TRIED]
     for found in check_templates(replace(data.task, templates=templates), rows):
         what = f"template {found.template!r}: {found.what} ({found.count} of {found.of} rows)"
-        yield Finding(what, found.count, found.places, found.fix)
+        yield Finding(what, found.count, found.examples, found.fix)
 
 
 def _notes(notes: Mapping[str, int]) -> list[str]:

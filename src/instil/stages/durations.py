@@ -213,7 +213,7 @@ def _prompts(examples: Sequence[Example], chat: ChatFormat, *, new: int = 0) -> 
 
 def _guard(context: RunContext, pace: Pace) -> float:
     from instil.compare.forgetting import TEXT_TOKENS
-    from instil.compare.verdict import TEXT
+    from instil.results import TEXT
 
     seconds, chat = 0.0, context.chat
     for item in context.guard:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from instil.config.recipe import Recipe
 from instil.data.build import pick_exemplars, render_example
-from instil.data.prepare import TaskData, with_skipped
+from instil.data.prepare import TaskData
 from instil.errors import DataError, Problem
 from instil.types import Part, Row, Template, TooLong
 
@@ -83,7 +83,8 @@ def _fit(recipe: Recipe, data: TaskData, chat: ChatFormat, longest: int) -> Task
                 )
             )
     split = replace(
-        with_skipped(data.split, {**data.split.skipped, **+counts}),
+        data.split,
+        skipped={**data.split.skipped, **+counts},
         validation=tuple(row.id for row in parts[Part.VALIDATION]),
         test=tuple(row.id for row in parts[Part.TEST]),
     )

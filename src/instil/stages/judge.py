@@ -16,14 +16,17 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from instil.compare.average import averages
-from instil.compare.budget import budget_sentence, check_budget
 from instil.compare.cheapest import use_sentence
 from instil.compare.learning import learnt
-from instil.compare.verdict import PROBE, PROMPTING, TUNED, ZERO_SHOT, not_learnt, verdict
+from instil.compare.verdict import budget_sentence, check_budget, not_learnt, verdict
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
 from instil.errors import Problem, RunError
 from instil.results import (
+    PROBE,
+    PROMPTING,
+    TUNED,
+    ZERO_SHOT,
     Costs,
     GuardResult,
     MixLine,

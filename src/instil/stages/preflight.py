@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 from instil.config.recipe import Method
 from instil.data.answer_shown import can_show
 from instil.data.build import pick_exemplars, render_example
+from instil.data.findings import Level
 from instil.data.prepare import TaskData
 from instil.data.registry import load_rows
-from instil.data.templatecheck import Level, check_templates
+from instil.data.templatecheck import check_templates
 from instil.errors import DataError, InstilError, ModelError, Problem, RecipeError, nearest
 from instil.results import LeftOut
 from instil.stages.context import RunContext
@@ -205,11 +206,11 @@ def _hidden_answers(data: TaskData) -> None:
     problems = [
         Problem(
             f"template {found.template!r}: {found.what} ({found.count} of {found.of} rows)",
-            where=found.places[0],
+            where=found.examples[0],
             fix=found.fix,
         )
         for found in check_templates(replace(task, templates=tuple(shown)), rows)
-        if found.level is Level.ERROR and found.places
+        if found.level is Level.ERROR and found.examples
     ]
     if problems:
         raise DataError(*problems)

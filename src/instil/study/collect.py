@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from instil.compare.seeds import Scores, difference
-from instil.compare.verdict import TEXT
+from instil.compare.seeds import Scores, difference, minus
 from instil.evaluate.metrics import NATS
-from instil.results import MEAN_SCORE, Arm, Costs, TaskResult
+from instil.results import MEAN_SCORE, TEXT, Arm, Costs, TaskResult
 from instil.stages.directory import load_scores, load_summary
-from instil.types import Comparison
+from instil.types import Comparison, Task
 
 Line = Mapping[str, Any]
 
@@ -26,12 +24,12 @@ def test_scores(folders: Sequence[Path], *, tasks: Sequence[str], arm: str) -> S
         tasks: Whose rows.
         arm: `tuned`, `prompting` ...
     """
-    by_seed = [
-        [line for task in tasks for line in load_scores(folder, f"test-{task}")]
-        for folder in folders
-    ]
-    mine = [[line for line in lines if line["arm"] == arm] for lines in by_seed]
-    return _scores(mine, key="row", value="value")
+
+    def lines(folder: Path) -> list[Line]:
+        found = [line for task in tasks for line in load_scores(folder, f"test-{task}")]
+        return [line for line in found if line["arm"] == arm]
+
+    return _scores([lines(folder) for folder in folders], key="row", value="value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +39,38 @@ class Before:
     before: Scores
     """Of the untouched model."""
     after: Scores
-    """Of what was handed over."""
+    """Of the exported model."""
+    metric: str
+    """Of the scores."""
+
+    @property
+    def change(self) -> Comparison:
+        """After minus before."""
+        return difference(self.before, self.after, names=("before", "after"), metric=self.metric)
+
+    @property
+    def changes(self) -> Scores:
+        """After minus before, row by row."""
+        return minus(self.after, self.before)
 
 
-def change(found: Before | None, *, metric: str) -> Comparison | None:
-    """Return after minus before; None where it was not measured."""
-    if found is None:
-        return None
-    return difference(found.before, found.after, names=("before", "after"), metric=metric)
+def guard_scores(folders: Sequence[Path], *, metric: str) -> Before | None:
+    """Return what the guard scored; None where it was not measured.
 
+    Args:
+        folders: The run directories, one a seed.
+        metric: `nats_per_token` for general text; else the guard tasks, each in its own metric.
+    """
 
-def text_scores(folders: Sequence[Path]) -> Before | None:
-    """Return the cross-entropies on general text; None where it was not measured."""
-    return _guard(folders, lambda line: line["task"] == TEXT)
+    def wanted(line: Line) -> bool:
+        is_text: bool = line["task"] == TEXT
+        return is_text if metric == NATS.name else line["metric"] != NATS.name
 
-
-def guard_scores(folders: Sequence[Path]) -> Before | None:
-    """Return the guard tasks' scores, each in its own metric; None where there are none."""
-    return _guard(folders, lambda line: line["metric"] != NATS.name)
-
-
-def _guard(folders: Sequence[Path], wanted: Callable[[Line], bool]) -> Before | None:
     found = [[line for line in load_scores(f, "guard") if wanted(line)] for f in folders]
     if not all(found):
         return None
-    return Before(*(_scores(found, key="example", value=side) for side in ("before", "after")))
+    before, after = (_scores(found, key="example", value=side) for side in ("before", "after"))
+    return Before(before, after, metric)
 
 
 def _scores(by_seed: Sequence[Sequence[Line]], *, key: str, value: str) -> Scores:
@@ -89,15 +94,20 @@ def tasks_of(folder: Path, *, names: Sequence[str]) -> list[TaskResult]:
     return [task for task in load_summary(folder).tasks if task.task in names]
 
 
-def shared_metric(metrics: Iterable[str]) -> str:
+def shared_metric(tasks: Iterable[TaskResult | Task]) -> str:
     """Return the metric that decides all of the tasks, or that they differ in it."""
-    found = set(metrics)
-    return found.pop() if len(found) == 1 else MEAN_SCORE
+    metrics = {task.metric for task in tasks}
+    return metrics.pop() if len(metrics) == 1 else MEAN_SCORE
 
 
-def stage_seconds(runs: Iterable[Path]) -> float:
-    """Return what all stages of finished runs took."""
-    return sum(sum(load_summary(run).stage_seconds.values()) for run in runs)
+def run_seconds(folders: Iterable[Path]) -> float:
+    """Return the wall time of finished runs."""
+    return sum(sum(load_summary(folder).stage_seconds.values()) for folder in folders)
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean of figures, one or more."""
+    return sum(values) / len(values)
 
 
 def mean_costs(arms: Sequence[Arm]) -> Costs:
@@ -106,10 +116,10 @@ def mean_costs(arms: Sequence[Arm]) -> Costs:
     return Costs(
         trainable_parameters=costs[0].trainable_parameters,
         trainable_share=costs[0].trainable_share,
-        seconds=fmean(each.seconds for each in costs),
+        seconds=mean([each.seconds for each in costs]),
         peak_memory_bytes=max(each.peak_memory_bytes for each in costs),
-        bytes_on_disk=round(fmean(each.bytes_on_disk for each in costs)),
-        tokens_per_prediction=fmean(each.tokens_per_prediction for each in costs),
+        bytes_on_disk=round(mean([each.bytes_on_disk for each in costs])),
+        tokens_per_prediction=mean([each.tokens_per_prediction for each in costs]),
         # A thousand predictions, dealt over the tasks: the mean of times, not of speeds.
-        predictions_per_second=1 / fmean(1 / each.predictions_per_second for each in costs),
+        predictions_per_second=1 / mean([1 / each.predictions_per_second for each in costs]),
     )

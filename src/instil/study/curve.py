@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
 from instil.compare import seeds as stats
-from instil.compare.verdict import PROMPTING, TUNED
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import Problem, RecipeError
 from instil.evaluate.metrics import NATS
+from instil.results import PROMPTING, TUNED
 from instil.stages.context import prepare_rows
 from instil.stages.directory import load_summary
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder
 from instil.studyresults import CurvePoint, CurveStudy
 from instil.tasks.task import load_task
-from instil.types import Comparison
 
 SIZES = (50, 100, 250, 500, 1000)
 """Rows of each task, where the user does not say."""
@@ -97,30 +95,32 @@ def sum_up_curve(folder: StudyFolder, plan: CurvePlan) -> CurveStudy:
     own = [load_task(use.use).id for use in plan.recipe.tasks]
     largest = runs[plan.sizes[-1]]
     results = collect.tasks_of(largest[0], names=own)
-    metric = collect.shared_metric(task.metric for task in results)
+    metric = collect.shared_metric(results)
     tested = {s: collect.test_scores(runs[s], tasks=own, arm=TUNED) for s in plan.sizes}
     prompting = collect.test_scores(largest, tasks=own, arm=PROMPTING)
-
-    def rows(run: Path) -> int:
-        return sum(task.rows["train"] for task in collect.tasks_of(run, names=own))
-
-    def against(a: stats.Scores, b: stats.Scores, *names: str) -> Comparison:
-        return stats.difference(a, b, names=(names[0], names[1]), metric=metric)
-
-    points = tuple(
-        CurvePoint(
-            asked=size,
-            rows=fmean(map(rows, runs[size])),
-            score=stats.level(tested[size], metric=metric),
-            by_seed=tested[size].means,
-            against_prompting=against(prompting, tested[size], PROMPTING, f"{size} rows"),
-            seconds=fmean(load_summary(run).training.seconds for run in runs[size]),
-            text=collect.change(collect.text_scores(runs[size]), metric=NATS.name),
+    points = []
+    for size, found in runs.items():
+        text = collect.guard_scores(found, metric=NATS.name)
+        trained = [sum(t.rows["train"] for t in collect.tasks_of(run, names=own)) for run in found]
+        names = (PROMPTING, f"{size} rows")
+        points.append(
+            CurvePoint(
+                asked=size,
+                rows=collect.mean(trained),
+                score=stats.level(tested[size], metric=metric),
+                by_seed=tested[size].means,
+                against_prompting=stats.difference(
+                    prompting, tested[size], names=names, metric=metric
+                ),
+                seconds=collect.mean([load_summary(run).training.seconds for run in found]),
+                text=text.change if text else None,
+            )
         )
-        for size in plan.sizes
-    )
-    a, b = plan.sizes[-2:] if len(plan.sizes) > 1 else (0, 0)
-    last_step = against(tested[a], tested[b], f"{a} rows", f"{b} rows") if b else None
+    step = None
+    if len(plan.sizes) > 1:
+        small, large = plan.sizes[-2:]
+        names = (f"{small} rows", f"{large} rows")
+        step = stats.difference(tested[small], tested[large], names=names, metric=metric)
     return CurveStudy(
         name=folder.name,
         model=load_summary(largest[0]).model,
@@ -129,8 +129,8 @@ def sum_up_curve(folder: StudyFolder, plan: CurvePlan) -> CurveStudy:
         metric=metric,
         test_rows=sum(task.rows["test"] for task in results),
         seeds=plan.seeds,
-        points=points,
+        points=tuple(points),
         prompting=stats.level(prompting, metric=metric),
-        last_step=last_step,
-        seconds=collect.stage_seconds(run for found in runs.values() for run in found),
+        last_step=step,
+        seconds=collect.run_seconds(run for found in runs.values() for run in found),
     )

@@ -10,15 +10,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 
 from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
-from instil.compare.verdict import PROMPTING, TUNED
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import Problem, RecipeError, nearest
 from instil.evaluate.metrics import NATS
-from instil.results import MEAN_SCORE, Arm
+from instil.results import MEAN_SCORE, PROMPTING, TUNED, Arm
 from instil.stages.directory import load_summary
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work
@@ -188,15 +186,18 @@ def other_tasks(recipe: Recipe) -> tuple[str, ...]:
     return (f"tasks={json.dumps(uses)}", "baselines.shots=[0]")
 
 
-def job_of(method: Method, seed: int) -> Job:
-    """Return an arm's run of a seed."""
-    recipe, ahead = method.recipe, None
-    if method.work is Work.PROMPT:  # what takes about as long, to check and to estimate with
-        forgetting = recipe.forgetting.model_copy(update={"tasks": "none"})
-        little = recipe.train.model_copy(update={"num_train_epochs": 0.1})
-        ahead = recipe.model_copy(update={"forgetting": forgetting, "train": little})
-    seeded = recipe.model_copy(update={"seed": seed})
-    return Job(f"{method.name}-seed{seed}", seeded, method.work, ahead=ahead)
+def jobs_of(method: Method, *, seeds: Sequence[int]) -> list[Job]:
+    """Return an arm's runs, one a seed."""
+    ahead = None
+    if method.work is Work.PROMPT:  # takes about as long as prompting, to check and to estimate
+        forgetting = method.recipe.forgetting.model_copy(update={"tasks": "none"})
+        little = method.recipe.train.model_copy(update={"num_train_epochs": 0.1})
+        ahead = method.recipe.model_copy(update={"forgetting": forgetting, "train": little})
+    recipes = {seed: method.recipe.model_copy(update={"seed": seed}) for seed in seeds}
+    return [
+        Job(f"{method.name}-seed{seed}", recipe, method.work, ahead=ahead)
+        for seed, recipe in recipes.items()
+    ]
 
 
 # --- from finished runs to figures ----------------------------------------------------------------
@@ -206,100 +207,91 @@ def sum_up_methods(
     folder: StudyFolder, methods: Sequence[Method], *, seeds: Sequence[int]
 ) -> MethodsStudy:
     """Compare the finished arms."""
-    runs = {m.name: [folder.arm(job_of(m, seed).name) for seed in seeds] for m in methods}
+    runs = {m.name: [folder.arm(job.name) for job in jobs_of(m, seeds=seeds)] for m in methods}
     reference = next(m for m in methods if m.work is Work.RUN)
+    first = runs[reference.name]
     own = [load_task(use.use).id for use in reference.recipe.tasks]
-    results = collect.tasks_of(runs[reference.name][0], names=own)
-    metric = collect.shared_metric(task.metric for task in results)
-    table = _Table(runs, own, metric, reference.name)
-    arms = [table.prompting(reference)]
-    arms += [table.prompted(m) if m.work is Work.PROMPT else table.tuned(m) for m in methods]
+    results = collect.tasks_of(first[0], names=own)
+    metric = collect.shared_metric(results)
+    bar = collect.test_scores(first, tasks=own, arm=TUNED)
+    forgot = {each: collect.guard_scores(first, metric=each) for each in (NATS.name, MEAN_SCORE)}
+
+    def arm(name: str, paths: Sequence[Path], of: str, found: Sequence[Arm]) -> MethodArm:
+        """Return what every arm has: the score, against the reference arm's, and the costs."""
+        scores = collect.test_scores(paths, tasks=own, arm=of)
+        pair = (reference.name, name)
+        return MethodArm(
+            name,
+            found[0].label if len({each.label for each in found}) == 1 else "prompting",
+            (),
+            reference.recipe.model,
+            trained=of == TUNED,
+            score=stats.level(scores, metric=metric),
+            by_seed=scores.means,
+            costs=collect.mean_costs(found),
+            score_against=None
+            if name == reference.name
+            else stats.difference(bar, scores, names=pair, metric=metric),
+        )
+
+    def tested(paths: Sequence[Path], name: str) -> list[Arm]:
+        tasks = [task for path in paths for task in collect.tasks_of(path, names=own)]
+        return [arm for task in tasks for arm in task.arms if arm.name == name]
+
+    # The untouched model at its best rung: every run asked it.
+    arms = [arm(PROMPTING, first, PROMPTING, tested(first, PROMPTING))]
+    for method in methods:
+        paths, model = runs[method.name], method.recipe.model
+        if method.work is Work.PROMPT:
+            prompted = [load_prompted(path) for path in paths]
+            found = [each[task] for each in prompted for task in own]
+            made = arm(method.name, paths, PROMPTING, found)
+            label = f"{model}, prompted ({found[0].label})"
+        else:
+            made = arm(method.name, paths, TUNED, tested(paths, TUNED))
+            made, label = _forgotten(made, paths, reference.name, forgot), method.label
+        arms.append(replace(made, label=label, changes=method.changes, model=model))
     trained = [path for m in methods if m.work is Work.RUN for path in runs[m.name]]
-    first = load_summary(trained[0])
+    summary = load_summary(first[0])
     return MethodsStudy(
         name=folder.name,
-        model=first.model,
+        model=summary.model,
         tasks=tuple(own),
         metric=metric,
         rows={part: sum(t.rows[part] for t in results) for part in results[0].rows},
-        guard=tuple(dict.fromkeys(g.task for g in first.forgetting)),
+        guard=tuple(dict.fromkeys(g.task for g in summary.forgetting)),
         seeds=tuple(seeds),
         reference=reference.name,
         arms=tuple(arms),
-        seconds=collect.stage_seconds(trained),
+        seconds=collect.run_seconds(trained),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """The finished runs, and what they are compared by."""
-
-    runs: Mapping[str, Sequence[Path]]
-    tasks: Sequence[str]
-    metric: str
-    reference: str
-
-    def prompting(self, reference: Method) -> MethodArm:
-        """The untouched model at its best rung: every run asked it."""
-        found = self._arms(self.reference, PROMPTING)
-        label = found[0].label if len({a.label for a in found}) == 1 else "prompting"
-        method = replace(reference, name=PROMPTING, label=label, changes=())
-        return self._line(method, self._test(self.reference, PROMPTING), found)
-
-    def prompted(self, method: Method) -> MethodArm:
-        """Another model, prompted alone."""
-        found = [load_prompted(run)[t] for run in self.runs[method.name] for t in self.tasks]
-        label = f"{method.recipe.model}, prompted ({found[0].label})"
-        scores = self._test(method.name, PROMPTING)
-        return self._line(replace(method, label=label), scores, found)
-
-    def tuned(self, method: Method) -> MethodArm:
-        """A tuned arm, with what it forgot."""
-        runs = self.runs[method.name]
-        text, points = collect.text_scores(runs), collect.guard_scores(runs)
-        theirs = self.runs[self.reference]
-        their_text, their_points = collect.text_scores(theirs), collect.guard_scores(theirs)
-        taken = [found.chosen for run in runs if (found := load_summary(run).interpolation)]
-        scores, arms = self._test(method.name, TUNED), self._arms(method.name, TUNED)
-        return replace(
-            self._line(method, scores, arms),
-            trained=True,
-            text=collect.change(text, metric=NATS.name),
-            points=collect.change(points, metric=MEAN_SCORE),
-            text_against=self._further(method.name, their_text, text, NATS.name),
-            points_against=self._further(method.name, their_points, points, MEAN_SCORE),
-            picked={"share of the way": fmean(taken)} if taken else {},
+def _forgotten(
+    arm: MethodArm,
+    paths: Sequence[Path],
+    reference: str,
+    theirs: Mapping[str, collect.Before | None],
+) -> MethodArm:
+    """Add what a tuned arm forgot, against what the reference arm did, row by row."""
+    changes: list[Comparison | None] = []
+    against: list[Comparison | None] = []
+    for metric, bar in theirs.items():
+        own = collect.guard_scores(paths, metric=metric)
+        changes.append(own.change if own else None)
+        names = (reference, arm.name)
+        against.append(
+            stats.difference(bar.changes, own.changes, names=names, metric=metric)
+            if own and bar and arm.name != reference
+            else None
         )
-
-    def _line(self, method: Method, scores: stats.Scores, found: Sequence[Arm]) -> MethodArm:
-        against = None
-        if method.name != self.reference:
-            reference, names = self._test(self.reference, TUNED), (self.reference, method.name)
-            against = stats.difference(reference, scores, names=names, metric=self.metric)
-        return MethodArm(
-            method.name,
-            method.label,
-            method.changes,
-            method.recipe.model,
-            trained=False,
-            score=stats.level(scores, metric=self.metric),
-            by_seed=scores.means,
-            costs=collect.mean_costs(found),
-            score_against=against,
-        )
-
-    def _test(self, name: str, arm: str) -> stats.Scores:
-        return collect.test_scores(self.runs[name], tasks=self.tasks, arm=arm)
-
-    def _further(
-        self, name: str, theirs: collect.Before | None, found: collect.Before | None, metric: str
-    ) -> Comparison | None:
-        """Compare an arm's change with the reference arm's, row by row."""
-        if name == self.reference or found is None or theirs is None:
-            return None
-        changes = (stats.minus(each.after, each.before) for each in (theirs, found))
-        return stats.difference(*changes, names=(self.reference, name), metric=metric)
-
-    def _arms(self, name: str, arm: str) -> list[Arm]:
-        tasks = [t for run in self.runs[name] for t in collect.tasks_of(run, names=self.tasks)]
-        return [found for task in tasks for found in task.arms if found.name == arm]
+    found = [load_summary(path).interpolation for path in paths]
+    chosen = [each.chosen for each in found if each is not None]
+    return replace(
+        arm,
+        text=changes[0],
+        points=changes[1],
+        text_against=against[0],
+        points_against=against[1],
+        picked={"share of the way": collect.mean(chosen)} if chosen else {},
+    )

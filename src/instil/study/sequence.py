@@ -6,20 +6,18 @@ arm with replay mixes a share of the earlier tasks' training rows into each stag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
 from instil.compare.transfer import backward_transfer
-from instil.compare.verdict import TUNED
 from instil.config.recipe import Recipe, load_recipe
 from instil.data.mix import Pool, mix_counts
 from instil.errors import Problem, RecipeError
 from instil.evaluate.metrics import NATS
-from instil.results import MEAN_SCORE
+from instil.results import MEAN_SCORE, TUNED
 from instil.stages.context import prepare_rows
 from instil.stages.directory import load_summary
 from instil.stages.training import mix_rules
@@ -91,13 +89,14 @@ def plan_sequence(
     problems = list(_mistakes(recipes, paths, tasks))
     if problems:
         raise RecipeError(*problems)
-    stages = [_judged_alike(stage, stages[0], tasks) for stage in stages]
+    stages = [_judged(stage, stages[0], tasks) for stage in stages]
     everything = stages[0].model_copy(update={"tasks": tuple(s.tasks[0] for s in stages)})
     together = prepare_rows(everything)
     alone = [d for stage in stages for d in prepare_rows(stage)]
-    pools = [Pool(d.task, d.train, d.templates) for d in alone]
-    counts = [mix_counts([p], mix_rules(s))[0] for p, s in zip(pools, stages, strict=True)]
-    examples = dict(zip((task.id for task in tasks), counts, strict=True))
+    examples = {}
+    for data, stage in zip(alone, stages, strict=True):
+        pool = Pool(data.task, data.train, data.templates)
+        (examples[data.task.id],) = mix_counts([pool], mix_rules(stage))
     overlap = {
         d.task.id: len({row.id for row in d.train} - {row.id for row in apart.train})
         for d, apart in zip(alone, together, strict=True)
@@ -148,8 +147,8 @@ def _mistakes(
     return found
 
 
-def _judged_alike(stage: Recipe, first: Recipe, tasks: Sequence[Task]) -> Recipe:
-    """Give a stage the first one's rows to judge on, and a guard without relatives of any task."""
+def _judged(stage: Recipe, first: Recipe, tasks: Sequence[Task]) -> Recipe:
+    """Judge a stage on the first one's rows, and watch no relatives of any task in the sequence."""
     watched, _ = choose_guard(
         stage.forgetting.tasks,
         clusters=[task.cluster for task in tasks],
@@ -206,26 +205,17 @@ def _with_replay(plan: SequencePlan, recipe: Recipe, stage: int) -> Recipe:
     An epoch has the stage's own rows as without replay, and so many examples of the earlier tasks
     beside them that these are the share asked for.
     """
-    own = plan.examples[plan.tasks[stage].id]
     earlier = [plan.stages[n].tasks[0] for n in range(stage)]
     uses = [
         recipe.tasks[0].model_copy(update={"weight": 1 - plan.replay}),
         *(use.model_copy(update={"weight": plan.replay / stage}) for use in earlier),
     ]
-    examples = epoch_examples(own, share=plan.replay)
+    own = plan.examples[plan.tasks[stage].id]
+    examples = round(own / (1 - plan.replay))
     mix = recipe.mix.model_copy(update={"examples": examples, "cap": None, "temperature": 1.0})
     # The earlier tasks are judged as well, but not reported: no worked examples for them.
     baselines = recipe.baselines.model_copy(update={"shots": (0,)})
     return recipe.model_copy(update={"tasks": tuple(uses), "mix": mix, "baselines": baselines})
-
-
-def epoch_examples(own: int, *, share: float) -> int:
-    """Return how many examples an epoch has, of which a share is replayed and the rest are own.
-
-    >>> epoch_examples(600, share=0.05)
-    632
-    """
-    return round(own / (1 - share))
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -233,96 +223,62 @@ def epoch_examples(own: int, *, share: float) -> int:
 
 def sum_up_sequence(folder: StudyFolder, plan: SequencePlan) -> SequenceStudy:
     """Put the finished stages together."""
-    plain, *others = (_Stages(folder, plan, arm) for arm in plan.arms)
-    own = [
-        collect.tasks_of(plain.runs(n)[0], names=[task.id])[0] for n, task in enumerate(plan.tasks)
-    ]
+    arms = [_Arm(folder, plan, arm) for arm in plan.arms]
+    runs = {run for arm in arms for stage in range(len(plan.stages)) for run in arm.runs(stage)}
+    rows = {}
+    for stage, task in enumerate(plan.tasks):
+        (found,) = collect.tasks_of(arms[0].runs(stage)[0], names=[task.id])
+        rows[task.id] = dict(found.rows)
     return SequenceStudy(
         name=folder.name,
         model=plan.everything.model,
         tasks=tuple(task.id for task in plan.tasks),
         metrics=tuple(task.metric for task in plan.tasks),
-        rows={task.task: dict(task.rows) for task in own},
+        rows=rows,
         replay=plan.replay,
         seeds=plan.seeds,
-        arms=(plain.figures(), *(other.figures(against=plain) for other in others)),
-        seconds=collect.stage_seconds({run for arm in (plain, *others) for run in arm.all_runs}),
+        arms=tuple(arm.sum_up() for arm in arms),
+        seconds=collect.run_seconds(runs),
         overlap=plan.overlap,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Stages:
-    """The finished stages of an arm."""
+class _Arm:
+    """The finished stages of one way of going through the tasks."""
 
     folder: StudyFolder
     plan: SequencePlan
-    arm: str
-
-    @property
-    def all_runs(self) -> list[Path]:
-        return [run for n in range(len(self.plan.stages)) for run in self.runs(n)]
+    name: str
 
     def runs(self, stage: int) -> list[Path]:
-        """The runs of a stage, one a seed."""
-        names = [self.plan.run_name(self.arm, stage, seed) for seed in self.plan.seeds]
-        return [self.folder.arm(name) for name in names]
+        """The run directories of a stage, a seed each."""
+        plan = self.plan
+        return [self.folder.arm(plan.run_name(self.name, stage, seed)) for seed in plan.seeds]
 
     def asked(self, stage: int, *tasks: Task) -> stats.Scores:
-        """The scores of tasks after a stage; of the untouched model (-1) once for all seeds."""
-        seeds = self.plan.seeds[:1] if stage < 0 else self.plan.seeds
-        runs = [self.folder.arm(self.plan.ask_name(self.arm, stage, seed)) for seed in seeds]
-        return collect.test_scores(runs, tasks=[task.id for task in tasks], arm=TUNED)
+        """The scores of some tasks after a stage; stage -1: the untouched model."""
+        names = [self.plan.ask_name(self.name, stage, seed) for seed in self.plan.seeds]
+        # The untouched model is the same for all seeds: once is enough.
+        folders = [self.folder.arm(name) for name in dict.fromkeys(names)]
+        return collect.test_scores(folders, tasks=[task.id for task in tasks], arm=TUNED)
 
     def ends(self) -> tuple[stats.Scores, stats.Scores]:
-        """The scores of every task but the last after its own stage, and of all after the last."""
+        """The scores of each task but the last after its own stage, and of all after the last."""
         tasks = self.plan.tasks
         own = stats.joined([self.asked(n, task) for n, task in enumerate(tasks[:-1])])
         return own, self.asked(len(tasks) - 1, *tasks)
 
-    def figures(self, against: _Stages | None = None) -> SequenceArm:
-        """Sum the arm up, beside another."""
-        plan, tasks, last = self.plan, self.plan.tasks, len(self.plan.tasks) - 1
-        own, end = self.ends()
-        metric = collect.shared_metric(task.metric for task in tasks)
-        more: dict[str, Comparison] = {}
-        if against is not None:
-            their_own, their_end = against.ends()
-            compare = partial(
-                stats.difference, names=(LABELS[against.arm], LABELS[self.arm]), metric=metric
-            )
-            lost = stats.minus(their_end, their_own), stats.minus(end, own)
-            more = {"backward_against": compare(*lost), "average_against": compare(their_end, end)}
-        matrix = tuple(
-            tuple(stats.level(self.asked(stage, task), metric=task.metric) for task in tasks)
-            for stage in range(-1, last + 1)
-        )
-        return SequenceArm(
-            name=self.arm,
-            label=LABELS[self.arm] + (f" ({100 * plan.replay:g} %)" if self.arm == REPLAY else ""),
-            matrix=matrix,
-            average=stats.level(end, metric=metric),
-            backward=stats.difference(
-                own, end, names=("after its own stage", "after the last stage"), metric=metric
-            ),
-            backward_by_seed=self._by_seed(),
-            by_task=tuple(
-                stats.difference(
-                    self.asked(n, task),
-                    self.asked(last, task),
-                    names=(task.id, task.id),
-                    metric=task.metric,
-                )
-                for n, task in enumerate(tasks[:last])
-            ),
-            text=self._since_base(collect.text_scores, NATS.name),
-            points=self._since_base(collect.guard_scores, MEAN_SCORE),
-            seconds=sum(load_summary(run).training.seconds for run in self.all_runs)
-            / len(plan.seeds),
-            **more,
-        )
+    def since_base(self, metric: str) -> Comparison | None:
+        """Compare the guard after the last stage with the untouched model, on the same rows."""
+        stages = (0, len(self.plan.stages) - 1)
+        first, last = (collect.guard_scores(self.runs(n), metric=metric) for n in stages)
+        if first is None or last is None:
+            return None
+        names = ("untouched", "after the last stage")
+        return stats.difference(first.before, last.after, names=names, metric=metric)
 
-    def _by_seed(self) -> tuple[float, ...]:
+    def backward_by_seed(self) -> tuple[float, ...]:
         """Return the backward transfer of each seed's own matrix."""
         tasks = self.plan.tasks
         means = [[self.asked(n, task).means for task in tasks] for n in range(len(tasks))]
@@ -331,12 +287,46 @@ class _Stages:
             for n in range(len(self.plan.seeds))
         )
 
-    def _since_base(
-        self, find: Callable[[Sequence[Path]], collect.Before | None], metric: str
-    ) -> Comparison | None:
-        """Compare the guard after the last stage with the untouched model, on the same rows."""
-        first, last = find(self.runs(0)), find(self.runs(len(self.plan.stages) - 1))
-        if first is None or last is None:
-            return None
-        names = ("untouched", "after the last stage")
-        return stats.difference(first.before, last.after, names=names, metric=metric)
+    def sum_up(self) -> SequenceArm:
+        """Return the matrix and what it comes to, against the plain arm where this is another."""
+        tasks = self.plan.tasks
+        last = len(tasks) - 1
+        metric = collect.shared_metric(tasks)
+        own, end = self.ends()
+        against: dict[str, Comparison] = {}
+        if self.name != PLAIN:
+            plain_own, plain_end = _Arm(self.folder, self.plan, PLAIN).ends()
+            pair = LABELS[PLAIN], LABELS[self.name]
+            earlier = stats.minus(plain_end, plain_own), stats.minus(end, own)
+            against["backward_against"] = stats.difference(*earlier, names=pair, metric=metric)
+            against["average_against"] = stats.difference(plain_end, end, names=pair, metric=metric)
+        by_task = [
+            stats.difference(
+                self.asked(n, task),
+                self.asked(last, task),
+                names=(task.id, task.id),
+                metric=task.metric,
+            )
+            for n, task in enumerate(tasks[:last])
+        ]
+        matrix = [
+            tuple(stats.level(self.asked(stage, task), metric=task.metric) for task in tasks)
+            for stage in range(-1, last + 1)
+        ]
+        names = ("after its own stage", "after the last stage")
+        paths = [path for stage in range(len(tasks)) for path in self.runs(stage)]
+        seconds = sum(load_summary(path).training.seconds for path in paths)
+        share = f" ({100 * self.plan.replay:g} %)" if self.name == REPLAY else ""
+        return SequenceArm(
+            name=self.name,
+            label=f"{LABELS[self.name]}{share}",
+            matrix=tuple(matrix),
+            average=stats.level(end, metric=metric),
+            backward=stats.difference(own, end, names=names, metric=metric),
+            backward_by_seed=self.backward_by_seed(),
+            by_task=tuple(by_task),
+            text=self.since_base(NATS.name),
+            points=self.since_base(MEAN_SCORE),
+            seconds=seconds / len(self.plan.seeds),
+            **against,
+        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -18,21 +18,20 @@ from instil.files import sweep, write_whole
 from instil.report.curve import curve_report
 from instil.report.html import to_html
 from instil.report.methods import methods_report
-from instil.report.page import Report
 from instil.report.sequence import sequence_report
 from instil.stages.directory import now, require_whole
 from instil.stages.lock import hold
 from instil.study.curve import plan_curve, sum_up_curve
 from instil.study.execute import Chain, Say, devices, run_apart
 from instil.study.folder import REPORT, STUDY, Job, StudyFolder, Work
-from instil.study.methods import job_of, plan_methods, sum_up_methods
+from instil.study.methods import jobs_of, plan_methods, sum_up_methods
 from instil.study.sequence import first_jobs, later_jobs, plan_sequence, sum_up_sequence
 from instil.studyresults import CurveStudy, MethodsStudy, SequenceStudy
 
 _FOUND: TypeAdapter[MethodsStudy | CurveStudy | SequenceStudy] = TypeAdapter(
     Annotated[MethodsStudy | CurveStudy | SequenceStudy, Field(discriminator="kind")]
 )
-Found = TypeVar("Found", MethodsStudy, CurveStudy, SequenceStudy)
+Study = TypeVar("Study", MethodsStudy, CurveStudy, SequenceStudy)
 Execute = Callable[[StudyFolder, Sequence[Chain]], None]
 
 
@@ -65,9 +64,9 @@ def methods_study(
     methods = plan_methods(path, changes=changes, arms=arms, model=model)
     study = StudyFolder(folder)
     # Seed by seed: what is there after a stop compares all arms.
-    chains = [(job_of(m, seed),) for seed in seeds for m in methods]
+    chains = [(jobs_of(m, seeds=[seed])[0],) for seed in seeds for m in methods]
     _do(study, chains, say=say, execute=execute)
-    return _kept(study, sum_up_methods(study, methods, seeds=seeds))
+    return _reported(study, sum_up_methods(study, methods, seeds=seeds))
 
 
 def curve_study(
@@ -99,7 +98,7 @@ def curve_study(
         say(f"left out, for want of rows: {', '.join(map(str, plan.left_out))}")
     study = StudyFolder(folder)
     _do(study, [(job,) for job in plan.jobs()], say=say, execute=execute)
-    return _kept(study, sum_up_curve(study, plan))
+    return _reported(study, sum_up_curve(study, plan))
 
 
 def sequence_study(
@@ -129,11 +128,10 @@ def sequence_study(
     plan = plan_sequence(paths, changes=changes, seeds=seeds, replay=replay)
     study = StudyFolder(folder)
     _do(study, first_jobs(plan, study), later_jobs(plan, study), say=say, execute=execute)
-    return _kept(study, sum_up_sequence(study, plan))
+    return _reported(study, sum_up_sequence(study, plan))
 
 
-def _kept(study: StudyFolder, found: Found) -> Found:
-    """Save a study's figures, and write its report."""
+def _reported(study: StudyFolder, found: Study) -> Study:
     write_whole(study.path / STUDY, TypeAdapter(type(found)).dump_json(found, indent=1))
     rebuild_study(study.path)
     return found
@@ -157,17 +155,23 @@ def rebuild_study(folder: Path) -> Path:
                 fix="it was changed, or written by another version: give the study's command again",
             )
         ) from error
-    report: dict[str, Callable[[Any], Report]] = {
-        "methods": methods_report,
-        "curve": curve_report,
-        "sequence": sequence_report,
-    }
-    page = to_html(report[found.kind](found))
-    write_whole(folder / REPORT, page.encode())
+    match found:
+        case MethodsStudy():
+            report = methods_report(found)
+        case CurveStudy():
+            report = curve_report(found)
+        case SequenceStudy():
+            report = sequence_report(found)
+    write_whole(folder / REPORT, to_html(report).encode())
     return folder / REPORT
 
 
-def _do(study: StudyFolder, *phases: Sequence[Chain], say: Say, execute: Execute | None) -> None:
+def _do(
+    study: StudyFolder,
+    *phases: Sequence[Chain],
+    say: Say,
+    execute: Execute | None,
+) -> None:
     """Run what is not finished, phase by phase; a second process is told of this one."""
     jobs = [job for chains in phases for chain in chains for job in chain]
     study.check(jobs)
@@ -195,13 +199,16 @@ def _forecast(left: Sequence[Job], *, of: int, at_once: int, say: Say) -> str:
     """
     from instil.stages.check import check_recipe
 
-    known: dict[str, float] = {}
+    found: dict[str, float] = {}
     total = 0.0
-    for recipe in (job.ahead or job.recipe for job in left if job.work is not Work.ASK):
+    for job in left:
+        if job.work is Work.ASK:
+            continue
+        recipe = job.ahead or job.recipe
         key = recipe.model_copy(update={"seed": 0}).model_dump_json()
-        if key not in known:
-            known[key] = check_recipe(recipe, say=say).seconds
-        total += known[key]
+        if key not in found:
+            found[key] = check_recipe(recipe, say=say).seconds
+        total += found[key]
     finished = f", {of - len(left)} of {of} are finished" if of > len(left) else ""
     several = f", {at_once} at a time" if at_once > 1 else ""
     return (

@@ -10,10 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instil.compare.verdict import TUNED
 from instil.config.recipe import Recipe
 from instil.data.prepare import TaskData
-from instil.results import Arm, Costs
+from instil.results import TUNED, Arm, Costs
 from instil.stages.context import OnDone, RunContext, keep_splits, prepare
 from instil.stages.directory import Run, open_run
 from instil.stages.judge import Look, open_test, score_files

@@ -175,11 +175,10 @@ def _made(name: str, first: object, others: tuple[object, ...], more: Mapping[st
         return _written(parts) + _items(parts) * max(longest, len(str(first)[:WIDEST]) + 1)
     if name == "translate" and others and isinstance(others[0], Mapping):
         return _items(first) * max((len(str(v)) for v in others[0].values()), default=1)
+    widths = [n for n in (*others, *more.values()) if isinstance(n, int)]
     if name in ("expandtabs", "indent"):
-        widths = [n for n in (*others, *more.values()) if isinstance(n, int)]
         return _written(first) * (1 + max([*widths, longest, 8]))
     if name in ("tojson", "pprint"):
-        widths = [n for n in (*others, *more.values()) if isinstance(n, int)]
         return _written(first) * 2 + _items(first) * 32 * max([*widths, longest, 1])
     return _written(first) * 2 + sum(map(_written, others))
 
@@ -225,11 +224,11 @@ def _bits(value: object) -> int:
 def _check_operator(operator: str, left: object, right: object) -> None:
     if operator == "%" and isinstance(left, str | bytes):
         _check_call("format", (left, right), {})
-    if operator == "**" and _bits(left) * max(1, _bits_of_power(right)) > LARGEST_NUMBER:
+    power = max(1, abs(right)) if isinstance(right, int) else 1
+    size = {"**": _bits(left) * power, "*": _bits(left) + _bits(right)}.get(operator, 0)
+    if size > LARGEST_NUMBER:
         raise BudgetError("a number is too large")
     if operator == "*":
-        if _bits(left) + _bits(right) > LARGEST_NUMBER:
-            raise BudgetError("a number is too large")
         for times, repeated in ((left, right), (right, left)):
             if isinstance(times, int) and isinstance(repeated, str | bytes | list | tuple):
                 _allow(max(0, times) * _items(repeated))
@@ -237,11 +236,7 @@ def _check_operator(operator: str, left: object, right: object) -> None:
         _allow(_items(left) + _items(right))
 
 
-def _bits_of_power(power: object) -> int:
-    return abs(power) if isinstance(power, int) else 1
-
-
-_LOOPED, _PRINTED, _SPENT = "_looped", "_printed", "_spent"
+_LOOPED, PRINTED, _SPENT = "_looped", "_printed", "_spent"
 """Filters that stand in the tree of a template alone."""
 
 
@@ -252,7 +247,7 @@ class BudgetedEnvironment(ImmutableSandboxedEnvironment):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.filters.update({_LOOPED: _looped, _PRINTED: printed, _SPENT: _spend})
+        self.filters.update({_LOOPED: _looped, PRINTED: printed, _SPENT: _spend})
         if self.finalize is None:
             self.finalize = printed
 
@@ -300,16 +295,14 @@ class _Counting(NodeTransformer):
 
     def visit_Concat(self, joined: nodes.Concat) -> nodes.Concat:
         self.generic_visit(joined)
-        joined.nodes = [self._filtered(part, _PRINTED) for part in joined.nodes]
+        joined.nodes = [self._filtered(part, PRINTED) for part in joined.nodes]
         return joined
 
-    def visit_List(self, made: nodes.List) -> nodes.Expr:
+    def visit_List(self, made: nodes.List | nodes.Dict) -> nodes.Expr:
         self.generic_visit(made)
         return self._filtered(made, _SPENT)
 
-    def visit_Dict(self, made: nodes.Dict) -> nodes.Expr:
-        self.generic_visit(made)
-        return self._filtered(made, _SPENT)
+    visit_Dict = visit_List
 
     def visit_Tuple(self, made: nodes.Tuple) -> nodes.Expr:
         self.generic_visit(made)

@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from instil.tasks.template import FORMATS
 from instil.types import OnBadRow, Role, TrainOn
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
@@ -33,15 +34,13 @@ def _as_text(value: object) -> object:
 
 def _as_words(value: object) -> object:
     """Take `labels: {0: 1, 1: true}` for the texts that they are in a file."""
-    if isinstance(value, dict):
-        return {key: _word(word) for key, word in value.items()}
-    return value
 
+    def word(value: object) -> object:
+        if isinstance(value, bool):
+            return str(value).lower()
+        return str(value) if isinstance(value, int | float) else value
 
-def _word(value: object) -> object:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | float) else value
+    return {key: word(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 Name = Annotated[str, Field(pattern=_NAME)]
@@ -50,31 +49,18 @@ Choices = Annotated[tuple[Filled, ...], BeforeValidator(_as_text)]
 Words = Annotated[dict[str, Filled], BeforeValidator(_as_words)]
 
 
-class _Form(BaseModel):
+class Form(BaseModel):
+    """What may be written, and no more."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SourceForm(_Form):
+class SourceForm(Form):
     """The keys of `source`."""
 
     uri: Filled
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
-    format: Literal[
-        "",
-        "csv",
-        "tsv",
-        "json",
-        "jsonl",
-        "parquet",
-        "arrow",
-        "sqlite",
-        "spreadsheet",
-        "folder",
-        "trivia",
-        "natural_instructions",
-        "mail",
-        "mo",
-    ] = ""
+    format: Literal[("", *FORMATS)] = ""  # type: ignore[valid-type]
     columns: tuple[Filled, ...] = ()
     encoding: Filled = "utf-8"
     filename: str = ""
@@ -82,7 +68,7 @@ class SourceForm(_Form):
     on_bad_row: OnBadRow = OnBadRow.ERROR
 
 
-class TemplateForm(_Form):
+class TemplateForm(Form):
     """The keys of one entry of `templates`."""
 
     id: Name
@@ -95,19 +81,25 @@ class TemplateForm(_Form):
     licence: str = "Apache-2.0"
 
 
-class CollectionForm(_Form):
+class Collection(Form, populate_by_name=True):
     """The keys of an entry of `templates` that takes them from another project's collection."""
 
     from_: Annotated[Filled, Field(alias="from")]
+    """The file or folder."""
     format: Literal["promptsource", "natural_instructions", "flan"]
     set: str = ""
+    """Which of several sets in it."""
     only: tuple[Filled, ...] = ()
+    """Names to take; empty: all."""
     skip: tuple[Filled, ...] = ()
+    """Names to leave out."""
     fields: dict[str, str] = {}
+    """Their name for a field -> ours."""
     labels: Choices = ()
+    """Our choices in the order in which they number them; empty: as the task has them."""
 
 
-class TaskForm(_Form):
+class TaskForm(Form):
     """The keys of a task file."""
 
     id: Name

@@ -54,7 +54,7 @@ from jinja2.filters import FILTERS as DEFAULT_FILTERS
 from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
 
-from instil.tasks.budget import BudgetedEnvironment, budget, printed
+from instil.tasks.budget import PRINTED, BudgetedEnvironment, budget, printed
 from instil.tasks.spans import names_of
 
 T = TypeVar("T")
@@ -212,8 +212,6 @@ _OF_TEXT = (
     "squeeze tidy first_words first_sentence unescape mend_encoding strip_tags"
 ).split()
 """Filters that take a text."""
-_GUARD = "_text"
-"""The filter that stands before each part of `a ~ b`."""
 
 
 def _range(*bounds: int) -> range:
@@ -233,6 +231,10 @@ def _finalize(value: object) -> object:
     """Refuse to print None: a prompt with the word `None` in it is a mistake that nobody sees."""
     if value is None:
         raise UndefinedError("an expression has no value (None)")
+    return _printed_text(value)
+
+
+def _printed_text(value: T) -> T:
     return printed(_text(value))
 
 
@@ -297,15 +299,6 @@ class _Environment(BudgetedEnvironment):
             return False
         return super().is_safe_attribute(obj, attr, value)
 
-    def _generate(self, source: nodes.Template, *more: Any, **options: Any) -> str:
-        """Guard the parts of `a ~ b`, which Jinja turns into texts by itself."""
-        for joined in source.find_all(nodes.Concat):
-            joined.nodes = [
-                nodes.Filter(part, _GUARD, [], [], None, None, lineno=part.lineno, environment=self)
-                for part in joined.nodes
-            ]
-        return super()._generate(source, *more, **options)
-
     def wrap_str_format(self, value: Any) -> None:
         """Let `is_safe_attribute` decide on `format` too."""
         return None
@@ -323,7 +316,8 @@ def _environment() -> _Environment:
     filters = {name: env.filters[name] for name in _KEPT} | _OWN
     guarded = {name: _of_text(filters[name]) for name in _OF_TEXT}
     counting = {name: own for name, own in env.filters.items() if name.startswith("_")}
-    env.filters = filters | guarded | counting | {"join": _join, _GUARD: _text}
+    # The parts of `a ~ b` are printed too: Jinja turns a list among them into a text by itself.
+    env.filters = filters | guarded | counting | {"join": _join, PRINTED: _printed_text}
     env.count_filters()
     return env
 

@@ -30,9 +30,9 @@ from pathlib import Path
 from instil.config.validation import validate
 from instil.config.yamlfile import Loc, YamlFile, parse_yaml, read_text
 from instil.errors import Problem, TaskError, nearest
-from instil.tasks.form import CollectionForm, SourceForm, TaskForm, TemplateForm
-from instil.tasks.imports.foreign import Collection, Question, answer_target, read_collection
-from instil.tasks.template import alike, columns_of, expression_names, flaws
+from instil.tasks.form import Collection, TaskForm, TemplateForm
+from instil.tasks.imports.foreign import Question, answer_target, read_collection
+from instil.tasks.template import alike, columns_of, expression_names, flaws, unknown_field
 from instil.types import Role, SourceSpec, Task, Template
 
 METRIC_NAMES = (
@@ -53,6 +53,7 @@ _PACKAGES, _SQLITE, _HUB, _MADE = ("pypi:", "npm:"), "sqlite:", "hub:", "made:"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = frozenset({"choices", "row", "range", "loop"})
+_STAND_IN = {"id": "taken", "prompt": ""}
 
 
 def load_task(ref: str) -> Task:
@@ -70,10 +71,15 @@ def load_task(ref: str) -> Task:
     path = Path(ref)
     named = ref.startswith("hub/") or not re.search(r"[/\\]|\.ya?ml$", ref)
     if not path.is_file() and named and not ref.endswith((".yaml", ".yml")):
-        raise TaskError(_unknown_task(ref))
-    return parse_task(
-        read_text(path, error=TaskError), where=str(path), folder=path.absolute().parent
-    )
+        known = (*library(), *hub_library())
+        raise TaskError(
+            f"there is no library task {ref!r}",
+            allowed=", ".join(known),
+            nearest=nearest(ref, known),
+            fix="for a task file of your own give its path, ending in .yaml",
+        )
+    text = read_text(path, error=TaskError)
+    return parse_task(text, where=str(path), folder=path.absolute().parent)
 
 
 @cache
@@ -107,26 +113,29 @@ def parse_task(text: str, *, where: str, folder: Path | None) -> Task:
     file = parse_yaml(text, where=where, error=TaskError)
     if not isinstance(file.data, dict):
         fix = "start with `id:`, `source:`, `text:`, `target:` and `templates:`"
-        raise TaskError(Problem("this is not a task file", where=where, fix=fix))
+        raise TaskError("this is not a task file", where=where, fix=fix)
     data = dict(file.data)
     if isinstance(data.get("source"), str):
         data["source"] = {"uri": data["source"]}
-    own, foreign = _part_templates(data.get("templates"))
-    if foreign:
-        data["templates"] = [entry for _, entry in own]
-    places = [number for number, _ in own]
-    form = validate(
-        TaskForm, data, place=lambda loc: file.place(_original(loc, places)), error=TaskError
-    )
+    entries = data.get("templates")
+    if isinstance(entries, dict) and "from" in entries:
+        entries = [entries]
+    listed: list[object] = entries if isinstance(entries, list) else []
+    foreign = {n: e for n, e in enumerate(listed) if isinstance(e, dict) and "from" in e}
+    if foreign:  # each has a form of its own; until it is read a template stands in its place
+        data["templates"] = [_STAND_IN if n in foreign else e for n, e in enumerate(listed)]
+    form = validate(TaskForm, data, place=file.place, error=TaskError)
     if form.labels and not form.choices:
         form = form.model_copy(update={"choices": tuple(form.labels.values())})
-    located = [(n, _template(t, form)) for n, t in zip(places, form.templates, strict=True)]
-    for number, entry in foreign:
-        taken = _taken(entry, form, file, loc=("templates", number), folder=folder)
-        located += [(number, template) for template in taken]
-    located.sort(key=lambda item: item[0])
-    task = _task(form, [template for _, template in located], folder=folder)
-    numbers = [number for number, _ in located]
+    templates, numbers = list[Template](), list[int]()
+    for number, own in enumerate(form.templates):
+        taken = [_template(own, form)]
+        if number in foreign:
+            loc = ("templates", number)
+            taken = _taken(foreign[number], form, file, loc=loc, folder=folder)
+        templates += taken
+        numbers += [number] * len(taken)
+    task = _task(form, templates, folder=folder)
     problems = [*_source_problems(task, file), *_task_problems(task, file, numbers)]
     problems += [*_field_problems(task, file), *_template_problems(task, file, numbers)]
     if problems:
@@ -134,51 +143,21 @@ def parse_task(text: str, *, where: str, folder: Path | None) -> Task:
     return task
 
 
-def _part_templates(
-    value: object,
-) -> tuple[list[tuple[int, object]], list[tuple[int, dict[str, object]]]]:
-    """Part the entries of `templates` into own ones and collections, each with its number."""
-    entries = [value] if isinstance(value, dict) and "from" in value else value
-    numbered = list(enumerate(entries)) if isinstance(entries, list) else []
-    foreign = [(n, e) for n, e in numbered if isinstance(e, dict) and "from" in e]
-    taken = {number for number, _ in foreign}
-    return [(n, e) for n, e in numbered if n not in taken], foreign
-
-
-def _original(loc: Loc, places: Sequence[int]) -> Loc:
-    """Turn the number of an own template into that of its entry in the file."""
-    match loc:
-        case ("templates", int(number), *rest) if number < len(places):
-            return ("templates", places[number], *rest)
-    return loc
-
-
 def _taken(
     entry: dict[str, object], task: TaskForm, file: YamlFile, *, loc: Loc, folder: Path | None
 ) -> list[Template]:
     """Read the collection that an entry of `templates` names."""
     form = validate(
-        CollectionForm, entry, place=lambda inner: file.place((*loc, *inner)), error=TaskError
+        Collection, entry, place=lambda inner: file.place((*loc, *inner)), error=TaskError
     )
-    collection = Collection(
-        path=(folder or Path()) / Path(form.from_).expanduser(),
-        format=form.format,
-        set=form.set,
-        only=form.only,
-        skip=form.skip,
-        fields=form.fields,
-        labels=form.labels,
-    )
+    path = (folder or Path()) / Path(form.from_).expanduser()
     try:
-        return read_collection(collection, Question(task.text, task.target, task.choices))
+        return read_collection(form.model_copy(update={"from_": str(path)}), _question(task))
     except TaskError as error:
-        place = file.place(loc)
-        raise TaskError(
-            *(
-                replace(p, where=f"{place} ({p.where})" if p.where else place)
-                for p in error.problems
-            )
-        ) from None
+        place, problems = file.place(loc), error.problems
+        places = [f"{place} ({p.where})" if p.where else place for p in problems]
+        told = (replace(p, where=w) for p, w in zip(problems, places, strict=True))
+        raise TaskError(*told) from None
 
 
 def find_template(task: Task, id: str) -> Template:
@@ -187,93 +166,43 @@ def find_template(task: Task, id: str) -> Template:
         if template.id == id:
             return template
     ids = [template.id for template in task.templates]
-    problem = Problem(
-        f"task {task.id!r} has no template {id!r}",
-        allowed=", ".join(ids),
-        nearest=nearest(id, ids),
-    )
-    raise TaskError(problem)
+    what = f"task {task.id!r} has no template {id!r}"
+    raise TaskError(what, allowed=", ".join(ids), nearest=nearest(id, ids))
 
 
 def _folder() -> resources.abc.Traversable:
-    return resources.files("instil.tasks").joinpath("library")
-
-
-def _unknown_task(ref: str) -> Problem:
-    known = (*library(), *hub_library())
-    return Problem(
-        f"there is no library task {ref!r}",
-        allowed=", ".join(known),
-        nearest=nearest(ref, known),
-        fix="for a task file of your own give its path, ending in .yaml",
-    )
+    return resources.files("instil.library")
 
 
 def _task(form: TaskForm, templates: Sequence[Template], *, folder: Path | None) -> Task:
-    return Task(
-        id=form.id,
-        kind=form.kind,
-        cluster=form.cluster or form.id,
-        description=form.description,
-        licence=form.licence,
-        source=_source(form.source, folder=folder),
-        text=form.text,
-        target=form.target,
-        templates=tuple(templates),
-        choices=form.choices,
-        labels=dict(form.labels),
-        metric=form.metric or ("accuracy" if form.choices else ""),
-        fields=dict(form.fields),
-        where=form.where,
-        row_id=form.row_id,
-        group=form.group,
-        references=form.references,
-        checks=form.checks,
-        max_new_tokens=form.max_new_tokens,
-        rows=form.rows,
-        history=form.history,
-        train_on=form.train_on,
-        tools=form.tools,
-        calls=form.calls,
-    )
-
-
-def _source(form: SourceForm, *, folder: Path | None) -> SourceSpec:
-    uri = form.uri
+    source, uri = form.source, form.source.uri
     if folder is not None and uri.startswith((_SQLITE, _HUB)):
         scheme, _, path = uri.partition(":")
         if scheme == "sqlite" or path.startswith("."):
             uri = f"{scheme}:{folder / path}"
     elif folder is not None and (not _SCHEME.match(uri) or (folder / uri).exists()):
         uri = str(folder / uri)
-    return SourceSpec(
-        uri=uri,
-        sha256=form.sha256,
-        format=form.format,
-        columns=form.columns,
-        encoding=form.encoding,
-        filename=form.filename,
-        query=form.query,
-        on_bad_row=form.on_bad_row,
-    )
+    own = {
+        "cluster": form.cluster or form.id,
+        "source": SourceSpec(**{**dict(source), "uri": uri}),
+        "templates": tuple(templates),
+        "metric": form.metric or ("accuracy" if form.choices else ""),
+    }
+    return Task(**{**dict(form), **own})
+
+
+def _question(form: TaskForm) -> Question:
+    return Question(form.text, form.target, form.choices)
 
 
 def _template(form: TemplateForm, task: TaskForm) -> Template:
     choices, target = form.choices, form.target
     if form.role is Role.ANSWER:
         choices = task.choices if choices is None else choices
-        question = Question(task.text, task.target, task.choices)
-        target = answer_target(question, choices) if target is None else target
-    return Template(
-        id=form.id,
-        prompt=form.prompt.strip(),
-        target=(target or "").strip(),
-        role=form.role,
-        choices=choices or (),
-        system=form.system.strip(),
-        origin=form.origin,
-        licence=form.licence,
-    )
+        target = answer_target(_question(task), choices) if target is None else target
+    texts = {"prompt": form.prompt, "target": target or "", "system": form.system}
+    own = {name: text.strip() for name, text in texts.items()}
+    return Template(**{**dict(form), **own, "choices": choices or ()})
 
 
 def _source_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
@@ -360,20 +289,13 @@ def _field_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     for name, source in task.fields.items():
         yield from _expression_problems(source, known if columns else None, file, ("fields", name))
         known.add(name)
-    for key, source in (("where", task.where), ("row_id", task.row_id), ("group", task.group)):
-        if source:
+    for key in ("where", "row_id", "group"):
+        if source := getattr(task, key):
             yield from _expression_problems(source, known if columns else None, file, (key,))
-    for key, name in (
-        ("text", task.text),
-        ("target", task.target),
-        ("references", task.references),
-        ("history", task.history),
-        ("tools", task.tools),
-        ("calls", task.calls),
-        ("checks", task.checks),
-    ):
+    for key in ("text", "target", "references", "history", "tools", "calls", "checks"):
+        name = getattr(task, key)
         if columns and name and name not in known:
-            yield _unknown(name, known, file.place((key,)))
+            yield unknown_field(name, known, file.place((key,)))
 
 
 def _expression_problems(
@@ -385,12 +307,7 @@ def _expression_problems(
         yield from (replace(problem, where=file.place(loc)) for problem in error.problems)
         return
     for name in sorted(used - known) if known is not None else ():
-        yield _unknown(name, known or set(), file.place(loc))
-
-
-def _unknown(name: str, known: set[str], place: str) -> Problem:
-    what, allowed = f"unknown field {name!r}", ", ".join(sorted(known))
-    return Problem(what, where=place, allowed=allowed, nearest=nearest(name, known))
+        yield unknown_field(name, known or set(), file.place(loc))
 
 
 def _template_problems(task: Task, file: YamlFile, numbers: Sequence[int]) -> Iterator[Problem]:

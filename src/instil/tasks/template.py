@@ -31,14 +31,16 @@ from instil.types import Role, Task, Template
 
 T = TypeVar("T")
 
-FORMAT_COLUMNS: Mapping[str, tuple[str, ...]] = {
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys("csv tsv json jsonl parquet arrow sqlite spreadsheet".split(), ()),
     "folder": ("text", "folder", "file", "first_line", "rest"),
     "trivia": ("question", "answers", "category"),
     "natural_instructions": ("id", "input", "output", "outputs"),
     "mail": ("subject", "body", "folder", "file"),
     "mo": ("context", "source", "plural", "translation"),
 }
-"""Columns of the formats that bring their own."""
+"""Formats of sources, and the columns that they bring; none: the file's own. How they are read says
+`data.readers.formats`, which lies above this module; a test holds the two equal."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = frozenset({"choices", "row", "range", "zip", "loop", "true", "false", "none"})
 
@@ -73,17 +75,13 @@ def evaluate(expression: str, fields: Mapping[str, object], *, where: str) -> ob
     """
 
     def value() -> object:
-        return _settled(sandbox.computed(expression, _scope(fields)))
+        found: object = sandbox.computed(expression, _scope(fields))
+        for item in found if isinstance(found, list | tuple) else (found,):
+            if isinstance(item, Undefined):
+                str(item)  # which raises, and says what is missing
+        return found
 
     return _run(value, "{{ " + expression + " }}", fields, where)
-
-
-def _settled(value: object) -> object:
-    """Return the value, or let what is undefined in it say what is missing."""
-    for item in value if isinstance(value, list | tuple) else (value,):
-        if isinstance(item, Undefined):
-            str(item)
-    return value
 
 
 def names(source: str) -> frozenset[str]:
@@ -102,7 +100,7 @@ def expression_names(expression: str) -> frozenset[str]:
 
 def columns_of(task: Task) -> frozenset[str] | None:
     """Name the task's columns, or None where only the file itself can tell."""
-    columns = task.source.columns or FORMAT_COLUMNS.get(task.source.format)
+    columns = task.source.columns or FORMATS.get(task.source.format)
     return frozenset(columns) if columns else None
 
 
@@ -157,7 +155,7 @@ def _problems(
         case UndefinedError():
             missing = sorted(sandbox.variables(source) - fields.keys() - {"row", "choices"})
             if missing:
-                return [_unknown_field(name, fields, where) for name in missing]
+                return [unknown_field(name, fields, where) for name in missing]
     what = f"cannot be computed: {error}" if str(error) else f"cannot be computed: {error!r}"
     return [Problem(what, where=where, found=_short(source))]
 
@@ -190,7 +188,8 @@ def _no_text(
     )
 
 
-def _unknown_field(name: str, fields: Collection[str], where: str = "") -> Problem:
+def unknown_field(name: str, fields: Collection[str], where: str = "") -> Problem:
+    """Return the problem of a name that is none of the fields."""
     return Problem(
         f"unknown field {name!r}",
         where=where,
@@ -221,7 +220,7 @@ def _part_flaws(part: str, source: str, task: Task) -> Iterator[Flaw]:
     if columns is not None:
         known = columns | task.fields.keys() | (set() if part == "choices" else {"choices"})
         for name in sorted(used - known - {"row"}):
-            yield Flaw(part, _unknown_field(name, known))
+            yield Flaw(part, unknown_field(name, known))
 
 
 def _prompt_flaws(template: Template, task: Task) -> Iterator[Flaw]:
@@ -252,19 +251,10 @@ def _choice_flaws(template: Template, task: Task) -> Iterator[Flaw]:
         allowed = ", ".join(task.choices) or "none: the task asks for free text"
         problem = Problem(what, found=", ".join(choices), allowed=allowed, fix=fix)
         yield Flaw("choices", problem)
-    elif _is_plain(template, task):
-        yield from _wording_flaws(template, task)
-
-
-def _is_plain(template: Template, task: Task) -> bool:
-    """Whether the target can be rendered from the label alone."""
-    fixed = not any(names(choice) for choice in template.choices)
-    return bool(task.choices) and fixed and names(template.target) <= {task.target, "choices"}
-
-
-def _wording_flaws(template: Template, task: Task) -> Iterator[Flaw]:
-    """Compare the target of each label with the choice that stands for it."""
-    for label, choice in zip(task.choices, template.choices, strict=True):
+        return
+    if any(map(names, choices)) or not names(template.target) <= {task.target, "choices"}:
+        return  # the target cannot be rendered from the label alone
+    for label, choice in zip(task.choices, choices, strict=True):
         fields: dict[str, object] = {task.target: label, "choices": list(template.choices)}
         try:
             target = render(template.target, fields, where="")

@@ -23,6 +23,11 @@ PACKAGE = "http://schemas.openxmlformats.org/package/2006"
 Sheets = Mapping[str, Sequence[Sequence[object]]]
 
 
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 def write_workbook(path: Path, sheets: Sheets) -> Path:
     numbers = range(1, len(sheets) + 1)
     types = "".join(
@@ -76,7 +81,7 @@ def cell(value: object, row: int, column: int) -> str:
 
 
 def read(path: Path, sheet: str = "") -> list[tuple[str, dict[str, object]]]:
-    return list(read_table(SourceSpec(f"{path.name}{sheet}"), base=path.parent))
+    return list(read_table(SourceSpec(f"{path.name}{sheet}")))
 
 
 def test_cells_keep_their_types_and_rows_their_numbers(tmp_path: Path) -> None:

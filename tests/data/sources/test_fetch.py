@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 import requests
 
-from instil.data.sources.fetch import cache_dir, fetch_member
-from instil.data.sources.finder import find_listing
+from instil.data.sources import index as index_module
+from instil.data.sources.fetch import cache_dir, fetch_member, on_bytes
 from instil.data.sources.index import (
     IndexUnreachableError,
     Listing,
     SimpleIndex,
+    find_listing,
     make_session,
     pip_indexes,
 )
 from instil.data.sources.pip_settings import PipSettings, read_pip_settings, without_password
-from instil.data.sources.uri import parse_uri
+from instil.data.sources.uri import PackagePath, parse_uri
 from instil.errors import DataError
 
 
@@ -52,6 +53,7 @@ WHEEL = zip_of(
 )
 SHA = hashlib.sha256(WHEEL).hexdigest()
 NAME = "rows-1.0-py3-none-any.whl"
+ROWS = PackagePath("pypi", "rows", "1.0", ())
 
 
 class FakeIndex:
@@ -61,37 +63,46 @@ class FakeIndex:
         self.files, self.name, self.version = files, name, version
         self.asked = self.downloads = 0
 
-    def listings(self, project):
+    def listings(self, path):
         self.asked += 1
         kind = {True: "wheel", False: "sdist"}
         return [
             Listing(name, self.version, kind[name.endswith(".whl")], f"memory:{name}")
             for name in self.files
-            if project == "rows"
+            if path.project == "rows"
         ]
 
-    def download(self, listing, path: Path, *, progress=None):
+    def download(self, listing, path: Path):
         self.downloads += 1
-        content = self.files[listing.filename]
-        path.write_bytes(content)
-        if progress:
-            progress(listing.filename, len(content), len(content))
+        path.write_bytes(self.files[listing.filename])
 
 
 class SilentIndex:
     name = "silent"
 
-    def listings(self, project):
+    def listings(self, path):
         raise IndexUnreachableError("silent: no connection")
 
-    def download(self, listing, path, *, progress=None):
+    def download(self, listing, path):
         path.write_bytes(b"half of it")
         raise IndexUnreachableError("silent: the connection broke off")
 
 
-def fetch(path="rows/data/a.csv", *, index=None, sha256=SHA, **options):
-    indexes = index if isinstance(index, list) else [index or FakeIndex({NAME: WHEEL})]
-    return fetch_member(f"pypi:rows==1.0/{path}", sha256=sha256, indexes=lambda: indexes, **options)
+@pytest.fixture(autouse=True)
+def places(monkeypatch):
+    """Where is looked, instead of where pip would; a test puts in its own."""
+    found = []
+    monkeypatch.setattr(index_module, "indexes_for", lambda path: found)
+    return found
+
+
+@pytest.fixture
+def fetch(places):
+    def run(path="rows/data/a.csv", *, index=None, sha256=SHA):
+        places[:] = [index or FakeIndex({NAME: WHEEL})]
+        return fetch_member(f"pypi:rows==1.0/{path}", sha256=sha256)
+
+    return run
 
 
 def cached_files() -> list[Path]:
@@ -101,7 +112,7 @@ def cached_files() -> list[Path]:
 # ---- what is fetched
 
 
-def test_a_file_is_fetched_and_the_second_call_asks_nobody():
+def test_a_file_is_fetched_and_the_second_call_asks_nobody(fetch):
     index = FakeIndex({NAME: WHEEL})
     first = fetch(index=index)
     assert first.name == "a.csv"
@@ -111,14 +122,14 @@ def test_a_file_is_fetched_and_the_second_call_asks_nobody():
     assert (index.asked, index.downloads) == (1, 1)
 
 
-def test_another_member_comes_out_of_the_cached_archive():
+def test_another_member_comes_out_of_the_cached_archive(fetch):
     index = FakeIndex({NAME: WHEEL})
     fetch(index=index)
     assert fetch("rows/data/deep/b.csv", index=index).read_bytes() == b"text\n"
     assert index.asked == 1
 
 
-def test_a_folder_is_fetched_whole_after_one_of_its_files():
+def test_a_folder_is_fetched_whole_after_one_of_its_files(fetch):
     fetch("rows/data/a.csv")
     fetch("rows/data/deep/")
     folder = fetch("rows/data/")
@@ -128,7 +139,7 @@ def test_a_folder_is_fetched_whole_after_one_of_its_files():
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone", "from before there were sums"])
-def test_a_cached_member_that_is_no_longer_whole_is_unpacked_anew(damage):
+def test_a_cached_member_that_is_no_longer_whole_is_unpacked_anew(fetch, damage):
     whole = fetch().read_bytes()
     member, folder, kept = fetch(), fetch("rows/data/"), {}
     for path in (member, folder / "a.csv"):
@@ -148,28 +159,22 @@ def test_a_cached_member_that_is_no_longer_whole_is_unpacked_anew(damage):
     assert all(path.stat().st_ino == node for path, node in kept.items())
 
 
-def test_an_archive_within_an_archive():
+def test_an_archive_within_an_archive(fetch):
     assert fetch("rows/inner.tar.gz!/inner/c.txt").read_bytes() == b"deep"
     assert len(list(fetch("rows/inner.tar.gz!/inner/").iterdir())) == 2
     assert fetch("rows/inner.tar.gz").name == "inner.tar.gz"
 
 
-def test_an_inner_path_that_is_missing_names_both_archives():
+def test_an_inner_path_that_is_missing_names_both_archives(fetch):
     with pytest.raises(DataError, match=rf"{NAME}, rows/inner\.tar\.gz: there is no file"):
         fetch("rows/inner.tar.gz!/inner/nothing.txt")
 
 
-def test_progress_is_told():
-    seen = []
-    fetch(progress=lambda *told: seen.append(told))
-    assert seen[-1] == (NAME, len(WHEEL), len(WHEEL))
-
-
-def test_two_at_once_get_the_same_whole_file():
+def test_two_at_once_get_the_same_whole_file(fetch):
     barrier, found = threading.Barrier(2, timeout=10), []
 
     class Meeting(FakeIndex):
-        def download(self, listing, path, *, progress=None):
+        def download(self, listing, path):
             barrier.wait()
             super().download(listing, path)
             barrier.wait()
@@ -190,13 +195,13 @@ def test_two_at_once_get_the_same_whole_file():
 # ---- what may go wrong
 
 
-def test_a_hash_that_does_not_match_leaves_nothing_behind():
+def test_a_hash_that_does_not_match_leaves_nothing_behind(fetch):
     with pytest.raises(DataError, match=f"found: {SHA}"):
         fetch(sha256="0" * 64)
     assert cached_files() == []
 
 
-def test_a_missing_hash_is_shown_to_be_pasted():
+def test_a_missing_hash_is_shown_to_be_pasted(fetch):
     with pytest.raises(DataError, match=f"to fix: sha256: {SHA}"):
         fetch(sha256="")
     # the archive is kept under its true hash, so that the next run needs no network
@@ -204,16 +209,16 @@ def test_a_missing_hash_is_shown_to_be_pasted():
 
 
 @pytest.mark.parametrize("sha256", ["abc", "g" * 64, SHA[:-1]], ids=["short", "letters", "cut"])
-def test_what_is_no_hash_is_refused(sha256):
+def test_what_is_no_hash_is_refused(fetch, sha256):
     with pytest.raises(DataError, match="64 hexadecimal digits"):
         fetch(sha256=sha256)
 
 
-def test_a_hash_in_capitals_is_understood():
+def test_a_hash_in_capitals_is_understood(fetch):
     assert fetch(sha256=f" {SHA.upper()} ").exists()
 
 
-def test_offline_says_what_to_do_and_where_the_archive_may_be_put():
+def test_offline_says_what_to_do_and_where_the_archive_may_be_put(fetch):
     with pytest.raises(DataError) as caught:
         fetch(index=SilentIndex())
     told = str(caught.value)
@@ -225,7 +230,7 @@ def test_offline_says_what_to_do_and_where_the_archive_may_be_put():
     assert fetch(index=SilentIndex()).exists()
 
 
-def test_an_archive_put_there_by_hand_is_checked():
+def test_an_archive_put_there_by_hand_is_checked(fetch):
     folder = cache_dir() / "archives" / SHA
     folder.mkdir(parents=True)
     (folder / NAME).write_bytes(b"something else")
@@ -234,7 +239,7 @@ def test_an_archive_put_there_by_hand_is_checked():
     assert fetch().exists()
 
 
-def test_a_download_that_breaks_off_leaves_nothing_behind():
+def test_a_download_that_breaks_off_leaves_nothing_behind(fetch):
     class Breaking(FakeIndex):
         download = SilentIndex.download
 
@@ -243,13 +248,13 @@ def test_a_download_that_breaks_off_leaves_nothing_behind():
     assert cached_files() == []
 
 
-def test_a_missing_member_leaves_nothing_half_done():
+def test_a_missing_member_leaves_nothing_half_done(fetch):
     with pytest.raises(DataError, match=r"did you mean: rows/data/a\.csv"):
         fetch("rows/data/aa.csv")
     assert [path.name for path in cached_files()] == [NAME]
 
 
-def test_a_cache_that_cannot_be_written_is_explained(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_explained(fetch, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("INSTIL_CACHE", str(tmp_path / "file"))
     with pytest.raises(DataError, match="set INSTIL_CACHE"):
@@ -279,54 +284,58 @@ def test_bad_addresses(uri):
 # ---- which archive
 
 
-def listing(index, **options):
-    indexes = index if isinstance(index, list) else [index]
-    path = parse_uri("pypi:rows==1.0/x")
-    return find_listing(path, indexes=lambda: indexes, **options)[1].filename
+@pytest.fixture
+def listing(places):
+    def run(*indexes, filename=""):
+        places[:] = indexes
+        path = parse_uri("pypi:rows==1.0/x")
+        return find_listing(path, sha256="", filename=filename, advice="")[1].filename
+
+    return run
 
 
-def test_the_only_wheel_comes_before_the_sdist():
+def test_the_only_wheel_comes_before_the_sdist(listing):
     assert listing(FakeIndex({"rows-1.0.tar.gz": b"", NAME: b""})) == NAME
 
 
-def test_the_only_sdist_comes_before_several_wheels():
+def test_the_only_sdist_comes_before_several_wheels(listing):
     files = dict.fromkeys(["rows-1.0-cp311-linux.whl", "rows-1.0-cp312-linux.whl", "rows-1.0.zip"])
     assert listing(FakeIndex(files)) == "rows-1.0.zip"
 
 
-def test_a_filename_decides():
+def test_a_filename_decides(listing):
     files = dict.fromkeys(["rows-1.0.tar.gz", NAME])
     assert listing(FakeIndex(files), filename="rows-1.0.tar.gz") == "rows-1.0.tar.gz"
 
 
-def test_several_archives_must_be_told_apart():
+def test_several_archives_must_be_told_apart(listing):
     files = dict.fromkeys(["rows-1.0.tar.gz", "rows-1.0.zip"])
     with pytest.raises(DataError, match=r"several archives[^!]*rows-1\.0\.tar\.gz, rows-1\.0\.zip"):
         listing(FakeIndex(files))
 
 
-def test_a_wrong_filename_names_the_nearest():
+def test_a_wrong_filename_names_the_nearest(listing):
     with pytest.raises(DataError, match=f"did you mean: {NAME}"):
         listing(FakeIndex({NAME: b""}), filename="rows-1.0-py3-any.whl")
 
 
-def test_a_wrong_version_names_the_nearest():
+def test_a_wrong_version_names_the_nearest(listing):
     with pytest.raises(DataError, match=r"no version 1\.0\n.*allowed: 1\.0\.1\n"):
         listing(FakeIndex({NAME: b""}, version="1.0.1"))
 
 
-def test_versions_are_compared_as_versions():
+def test_versions_are_compared_as_versions(listing):
     assert listing(FakeIndex({NAME: b""}, version="1.0.0")) == NAME
 
 
-def test_an_unknown_project_says_who_was_asked():
+def test_an_unknown_project_says_who_was_asked(listing):
     with pytest.raises(DataError, match="asked: one, two"):
-        listing([FakeIndex({}, name="one"), FakeIndex({}, name="two")])
+        listing(FakeIndex({}, name="one"), FakeIndex({}, name="two"))
 
 
-def test_further_indexes_are_asked_when_the_first_lacks_the_version_or_is_silent():
+def test_further_indexes_are_asked_when_the_first_lacks_the_version_or_is_silent(listing):
     good = FakeIndex({NAME: b""})
-    assert listing([FakeIndex({NAME: b""}, version="2.0"), SilentIndex(), good]) == NAME
+    assert listing(FakeIndex({NAME: b""}, version="2.0"), SilentIndex(), good) == NAME
 
 
 # ---- where pip would look
@@ -390,29 +399,31 @@ def file_index(tmp_path) -> str:
     return page.parent.as_uri()
 
 
-def test_an_index_in_a_folder(file_index):
+def test_an_index_in_a_folder(fetch, file_index):
     index = SimpleIndex(file_index, make_session(PipSettings()))
-    (found,) = index.listings("Rows")
+    (found,) = index.listings(PackagePath("pypi", "Rows", "1.0", ()))
     assert (found.filename, found.version, found.kind, found.sha256) == (NAME, "1.0", "wheel", SHA)
-    assert index.listings("nothing") == ()
+    assert index.listings(PackagePath("pypi", "nothing", "1.0", ())) == ()
     assert fetch(index=index).exists()
 
 
-def test_a_file_that_the_page_promises_and_is_not_there(file_index, tmp_path):
+def test_a_file_that_the_page_promises_and_is_not_there(fetch, file_index, tmp_path):
     (tmp_path / "my index" / "rows" / NAME).unlink()
     with pytest.raises(DataError, match="it answered 404 Not Found"):
         fetch(index=SimpleIndex(file_index, make_session(PipSettings())))
 
 
-def test_find_links_are_looked_through(tmp_path):
+def test_find_links_are_looked_through(fetch, tmp_path):
     (tmp_path / "links").mkdir()
     for name in (NAME, "other-1.0.zip", "README", "rows-2.0.tar.gz"):
         (tmp_path / "links" / name).write_bytes(WHEEL)
     settings = PipSettings(find_links=((tmp_path / "links").as_uri(), "/nowhere"), no_index=True)
     (index,) = pip_indexes(settings)
-    assert [found.filename for found in index.listings("rows")] == [NAME, "rows-2.0.tar.gz"]
+    assert [found.filename for found in index.listings(ROWS)] == [NAME, "rows-2.0.tar.gz"]
     seen = []
-    assert fetch(index=index, progress=lambda *told: seen.append(told)).exists()
+    shown = on_bytes.set(lambda *told: seen.append(told))
+    assert fetch(index=index).exists()
+    on_bytes.reset(shown)
     assert seen[-1] == (NAME, len(WHEEL), len(WHEEL))
 
 
@@ -442,7 +453,7 @@ def test_network_trouble_is_told_in_words(error, told):
             raise error
 
     with pytest.raises(IndexUnreachableError, match=told) as caught:
-        SimpleIndex("https://me:secret@a.example/simple", Failing()).listings("rows")
+        SimpleIndex("https://me:secret@a.example/simple", Failing()).listings(ROWS)
     assert "secret" not in str(caught.value)
 
 

@@ -32,8 +32,13 @@ configs:
 """
 
 
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 def rows_of(uri: str, base: Path) -> list[str]:
-    return [str(columns["text"]) for _, columns in read_table(SourceSpec(uri), base=base)]
+    return [str(columns["text"]) for _, columns in read_table(SourceSpec(uri))]
 
 
 def problem(uri: str, base: Path):
@@ -91,7 +96,7 @@ def test_a_local_copy_with_its_readme(tmp_path):
     assert rows_of("hub:./copy?config=small&split=train+validation", tmp_path) == ["a", "b", "c"]
     assert problem("hub:./copy?config=smal", tmp_path).nearest == "small"
     assert problem("hub:./copy?config=small&split=test", tmp_path).allowed == "train, validation"
-    places = [place for place, _ in read_table(SourceSpec("hub:./copy"), base=tmp_path)]
+    places = [place for place, _ in read_table(SourceSpec("hub:./copy"))]
     assert places == ["./copy/large/all.csv:2"]
 
 
@@ -202,4 +207,4 @@ def test_a_data_set_that_is_not_there(hub, tmp_path, monkeypatch):
 def test_without_the_hubs_library_the_install_command_is_told(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(DataError, match="pip install huggingface_hub"):
-        hub_files("hub:owner/name", base=tmp_path)
+        hub_files("hub:owner/name")

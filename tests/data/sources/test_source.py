@@ -11,11 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from instil.data.readers.formats import READERS, sniff_format
 from instil.data.readers.rowfile import SHOWN, BadRows
-from instil.data.sources.source import READERS, read_table, sniff_format
+from instil.data.sources.source import read_table
 from instil.data.sources.uri import is_public
 from instil.errors import DataError
 from instil.types import OnBadRow, SourceSpec
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -25,7 +31,7 @@ def read(tmp_path):
     def reader(content: bytes | str, name: str = "rows.csv", **spec):
         data = content.encode() if isinstance(content, str) else content
         (tmp_path / name).write_bytes(data)
-        return list(read_table(SourceSpec(uri=name, **spec), base=tmp_path))
+        return list(read_table(SourceSpec(uri=name, **spec)))
 
     return reader
 
@@ -84,7 +90,7 @@ def test_many_bad_rows_are_counted(read):
 
 def test_no_row_is_yielded_after_a_bad_one(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n1,2\nbad\n3,4\n")
-    rows = read_table(SourceSpec(uri="a.csv"), base=tmp_path)
+    rows = read_table(SourceSpec(uri="a.csv"))
     assert next(rows)[0] == "a.csv:2"
     with pytest.raises(DataError):
         next(rows)
@@ -319,7 +325,7 @@ def test_parquet_keeps_types_and_reads_in_batches(tmp_path):
 
     table = {"n": list(range(3000)), "price": [Decimal("1.5")] * 3000, "turns": [["a"]] * 3000}
     pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "t.parquet")
-    rows = list(read_table(SourceSpec(uri="t.parquet"), base=tmp_path))
+    rows = list(read_table(SourceSpec(uri="t.parquet")))
     assert len(rows) == 3000
     assert rows[-1] == (
         "t.parquet row 3000",
@@ -360,7 +366,7 @@ def test_a_folder_of_texts(tmp_path):
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(text.encode())
-    rows = dict(read_table(SourceSpec(uri="news/"), base=tmp_path))
+    rows = dict(read_table(SourceSpec(uri="news/")))
     assert list(rows) == [
         "news/top.md",
         "news/arts/dance/1",
@@ -382,10 +388,10 @@ def test_a_folder_of_mixed_encodings(tmp_path):
     (tmp_path / "n" / "1.txt").write_bytes("£1 in UTF-8".encode())
     (tmp_path / "n" / "2.txt").write_bytes("head\n£2 in Latin-1".encode("latin-1"))
     with pytest.raises(DataError, match=r"n/2\.txt:2: byte 0xA3 .*\n.*£2[^£]*utf-8, latin-1"):
-        list(read_table(SourceSpec(uri="n"), base=tmp_path))
-    rows = read_table(SourceSpec(uri="n", encoding="utf-8, latin-1"), base=tmp_path)
+        list(read_table(SourceSpec(uri="n")))
+    rows = read_table(SourceSpec(uri="n", encoding="utf-8, latin-1"))
     assert [str(columns["text"])[:2] for _, columns in rows if "head" not in str(columns)] == ["£1"]
-    (_, (_, second)) = read_table(SourceSpec(uri="n", encoding="utf-8, latin-1"), base=tmp_path)
+    (_, (_, second)) = read_table(SourceSpec(uri="n", encoding="utf-8, latin-1"))
     assert second["rest"] == "£2 in Latin-1"
 
 
@@ -393,7 +399,7 @@ def test_a_folder_without_texts_says_what_is_in_it(tmp_path):
     (tmp_path / "n").mkdir()
     (tmp_path / "n" / "a.pdf").write_text("x")
     with pytest.raises(DataError, match=r"found: \.pdf \(1\)"):
-        list(read_table(SourceSpec(uri="n"), base=tmp_path))
+        list(read_table(SourceSpec(uri="n")))
 
 
 # ---- trivia
@@ -416,7 +422,7 @@ def test_trivia_keeps_answers_as_written(tmp_path):
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "maths.yaml").write_text(TRIVIA)
     (tmp_path / "lists" / "README.md").write_text("no list")
-    rows = list(read_table(SourceSpec(uri="lists", format="trivia"), base=tmp_path))
+    rows = list(read_table(SourceSpec(uri="lists", format="trivia")))
     assert rows[0] == (
         "lists/maths.yaml:4",
         {"question": "What is 6 x 7?", "answers": ["42", "forty-two"], "category": "maths"},
@@ -454,12 +460,12 @@ def test_a_missing_file_is_told_at_once_with_the_nearest_name(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "reviews.csv").write_text("a\nb\n")
     with pytest.raises(DataError) as caught:
-        read_table(SourceSpec(uri="data/review.csv"), base=tmp_path)
+        read_table(SourceSpec(uri="data/review.csv"))
     assert caught.value.problems[0].nearest == str(Path("data/reviews.csv"))
     with pytest.raises(DataError, match="no such file"):
-        read_table(SourceSpec(uri="nowhere/at/all.csv"), base=tmp_path)
+        read_table(SourceSpec(uri="nowhere/at/all.csv"))
     with pytest.raises(DataError, match="empty path"):
-        read_table(SourceSpec(uri=""), base=tmp_path)
+        read_table(SourceSpec(uri=""))
 
 
 def test_an_unknown_format_names_the_nearest(read):
@@ -469,7 +475,7 @@ def test_an_unknown_format_names_the_nearest(read):
 
 def test_a_folder_is_no_csv(tmp_path):
     with pytest.raises(DataError, match="this is a folder"):
-        read_table(SourceSpec(uri=".", format="csv"), base=tmp_path)
+        read_table(SourceSpec(uri=".", format="csv"))
 
 
 def test_a_file_is_no_folder(read):
@@ -538,10 +544,10 @@ def test_bad_rows_of_every_list_can_be_skipped(tmp_path, format):
     (tmp_path / "rows").write_text(text)
     bad = BadRows()
     source = SourceSpec("rows", format=format, on_bad_row=OnBadRow.SKIP)
-    assert len(list(read_table(source, base=tmp_path, bad=bad))) == 1
+    assert len(list(read_table(source, bad=bad))) == 1
     assert len(bad.found) == 1
     with pytest.raises(DataError):
-        list(read_table(replace(source, on_bad_row=OnBadRow.ERROR), base=tmp_path))
+        list(read_table(replace(source, on_bad_row=OnBadRow.ERROR)))
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from instil.compare.average import averages
-from instil.report.sections.average import average_numbers, average_rows, average_titles
-from instil.report.sections.mix import mix_blocks, mix_text
+from instil.report.sections.average import average_numbers, average_table
+from instil.report.sections.mix import mix_table, mix_text
 from instil.report.sections.phrasings import phrasing_blocks, phrasing_sentence
 from instil.results import MixLine, Phrasings, TaskResult
 from report.sample import TEMPLATES, class_task, difference, run, summary, text_task
@@ -44,7 +44,8 @@ def test_seen_against_held_out_with_worst_and_spread() -> None:
 def test_every_task_and_the_averages_stand_in_one_table() -> None:
     tasks = (class_task("a"), class_task("b"), text_task("c"))
     found = replace(run(*tasks), averages=averages(tasks))
-    rows = average_rows(found)
+    table = average_table(found)
+    rows = table.rows
     assert [row[0].text for row in rows] == [
         "a",
         "b",
@@ -52,7 +53,7 @@ def test_every_task_and_the_averages_stand_in_one_table() -> None:
         "mean of 3 tasks: each in its own metric",
         "mean of 2 tasks: accuracy",
     ]
-    assert {len(row) for row in rows} == {len(average_titles(found))}
+    assert {len(row) for row in rows} == {len(table.titles)}
     (number,) = average_numbers(found)
     assert number.label == "Mean of 3 tasks: tuned minus prompting"
     assert number.value.replace("\u00a0", " ") == "+5.6 points"
@@ -67,6 +68,5 @@ def test_the_mix_adds_up_and_is_of_one_width() -> None:
     assert lines[-1].split()[:6] == ["all", "150", "200", "30", "10,000", "1,000"]
     assert "75.0" in lines[1]
     assert "70.0" in lines[2]
-    (table,) = mix_blocks(mix)
-    assert len(table.rows) == 3
+    assert len(mix_table(mix).rows) == 3
     assert len(mix_text(mix[:1])) == 2

@@ -60,8 +60,9 @@ def test_the_axis_names_the_rates_in_their_places():
 def test_the_curve_holds_what_did_not_diverge():
     plots = next(block for block in sweep_blocks(TRIED) if block.kind == "plots")
     (plot,) = plots.plots
-    assert [point.name for point in plot.points] == ["1.7e-4", "5e-4", "1.5e-3"]
-    assert [point.whole for point in plot.points] == [False, True, True]
+    assert list(plot.x.ticks.values()) == ["1.7e-4", "5e-4", "1.5e-3"]
+    assert [mark.hollow for mark in plot.marks] == [True, False, False]
+    assert len(plot.lines[0].points) == 2
     assert "0.710 with 1.7e-4 where it was stopped" in plot.description
 
 

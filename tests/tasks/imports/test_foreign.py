@@ -9,8 +9,9 @@ from instil.data.build import render_example
 from instil.data.registry import load_rows
 from instil.data.templatecheck import check_templates
 from instil.errors import TaskError
+from instil.tasks.form import Collection
 from instil.tasks.imports.flan import read_flan
-from instil.tasks.imports.foreign import Collection, Question, read_collection
+from instil.tasks.imports.foreign import Question, read_collection
 from instil.tasks.imports.promptsource import read_promptsource, split
 from instil.tasks.imports.wording import literal
 from instil.tasks.task import load_task, parse_task
@@ -109,19 +110,23 @@ def test_labels_in_another_order_than_the_collections_are_refused(folder: Path) 
     )
     (path / "templates.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(TaskError, match="another order") as caught:
-        read_collection(Collection(path, "promptsource", fields=FIELDS), QUESTION)
+        read_collection(Collection(from_=str(path), format="promptsource", fields=FIELDS), QUESTION)
     assert [p.fix for p in caught.value.problems] == ['labels: ["negative", "positive"]']
 
 
 def test_whole_numbers_are_handed_over_as_numbers(folder: Path) -> None:
     question = Question("text", "label", ("1", "0"))
-    good, *_ = read_collection(Collection(folder / "ps", "promptsource"), question)
+    good, *_ = read_collection(
+        Collection(from_=str(folder / "ps"), format="promptsource"), question
+    )
     assert good.choices == ("good", "bad")
 
 
 def test_only_and_skip_by_name_or_id(folder: Path) -> None:
     def ids(**more: tuple[str, ...]) -> list[str]:
-        collection = Collection(folder / "ps", "promptsource", fields=FIELDS, **more)
+        collection = Collection(
+            from_=str(folder / "ps"), format="promptsource", fields=FIELDS, **more
+        )
         return [t.id for t in read_collection(collection, QUESTION)]
 
     assert ids(only=("pleased", "Good_or_bad")) == ["Good_or_bad", "pleased"]
@@ -167,7 +172,7 @@ def test_the_escape_from_the_sandbox_is_refused(folder: Path) -> None:
         encoding="utf-8",
     )
     (template,) = read_collection(
-        Collection(folder / "ps", "promptsource", fields=FIELDS), QUESTION
+        Collection(from_=str(folder / "ps"), format="promptsource", fields=FIELDS), QUESTION
     )
     with pytest.raises(TaskError, match="may not do this"):
         render(template.prompt, row("positive").fields, where="")
@@ -214,13 +219,15 @@ def test_flan_pairs_in_every_shape(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     for file, name in (("list.json", ""), ("sets.json", "b"), ("pairs.jsonl", "")):
-        collection = Collection(tmp_path / file, "flan", set=name)
+        collection = Collection(from_=str(tmp_path / file), format="flan", set=name)
         (template,) = read_collection(collection, QUESTION)
         scope = {"review": "Fine {x}.", "mood": "positive", "choices": ["positive", "negative"]}
         said = render(template.prompt, scope, where="")
         assert said == "Fine {x}.\n\nGood {or} bad?\nOPTIONS:\n- positive\n- negative"
         assert template.choices == ("positive", "negative")
-    both = read_collection(Collection(tmp_path / "templates.py", "flan"), QUESTION)
+    both = read_collection(
+        Collection(from_=str(tmp_path / "templates.py"), format="flan"), QUESTION
+    )
     assert [t.role for t in both] == [Role.ANSWER, Role.INVERTED]
     assert render(both[1].prompt, {"mood": "negative"}, where="") == "Write negative."
     with pytest.raises(TaskError, match="several sets"):
@@ -300,10 +307,12 @@ def test_the_real_collection_of_promptsource(tmp_path: Path) -> None:
     both = [w for w in found if w.prompt.strip() and w.target.strip()]
     assert len(both) > 2060
     question = Question("text", "label", ("negative", "positive"))
-    imdb = read_collection(Collection(root, "promptsource", set="imdb"), question)
+    imdb = read_collection(Collection(from_=str(root), format="promptsource", set="imdb"), question)
     assert len(imdb) == 11
     answers = {t.id: t.choices for t in imdb}
     assert answers["Reviewer_Enjoyment_Yes_No"] == ("No", "Yes")
     entailment = Question("premise", "label", ("entailment", "neutral", "contradiction"))
-    cb = read_collection(Collection(root, "promptsource", set="super_glue/cb"), entailment)
+    cb = read_collection(
+        Collection(from_=str(root), format="promptsource", set="super_glue/cb"), entailment
+    )
     assert {t.choices for t in cb} >= {("Yes", "No", "Maybe")}

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import IO
 
 from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
-from instil.data.readers.textfile import bad_bytes, lines_of, reading_text
+from instil.data.readers.textfile import bad_bytes, lines_of, text_of
 from instil.errors import DataError, Problem
 
 
@@ -22,7 +19,7 @@ def read_jsonl(file: RowFile) -> Iterator[PlacedRow]:
     """
     faults, rows = Faults(file.place, file.bad), 0
     commas: list[int] = []
-    with _text(file) as text:
+    with text_of(file) as text:
         for number, line in enumerate(lines_of(text, place=file.place), start=1):
             if not line.strip():
                 continue
@@ -32,35 +29,32 @@ def read_jsonl(file: RowFile) -> Iterator[PlacedRow]:
                 _check_bytes(line, file, where=place)
                 columns = _object(_parse(line, place=file.place, line=number), place=place)
             except DataError as error:
-                if file.bad is None and _is_object_with_comma(line):
+                item, comma, after = line.rpartition(",")
+                if file.bad is None and comma and not after.strip() and is_object(item):
                     commas.append(number)
                 else:
                     faults.add(error.problems[0])
                 continue
             if not faults.count and not commas:
                 yield place, columns
-    if commas:
-        faults.add(_commas(commas, place=file.place))
+    if commas:  # list items rather than lines of JSON: told once for all of them
+        more = f", and {len(commas) - 1} more lines" if len(commas) > 1 else ""
+        problem = Problem(
+            f"a comma follows the object{more}",
+            where=f"{file.place}:{commas[0]}",
+            allowed="one JSON object a line, and nothing after it",
+            fix="take the commas away, or put the rows into a list: [ before them, ] after",
+        )
+        faults.add(problem)
     faults.done(rows=rows, fix="write one JSON object a line")
 
 
-def _is_object_with_comma(line: str) -> bool:
-    text = line.strip()
+def is_object(text: str) -> bool:
+    """Whether a text is a JSON object, and nothing more."""
     try:
-        return text.endswith(",") and isinstance(json.loads(text[:-1]), dict)
+        return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
         return False
-
-
-def _commas(lines: Sequence[int], *, place: str) -> Problem:
-    """Tell of lines that are list items rather than lines of JSON, once for all of them."""
-    more = f", and {len(lines) - 1} more lines" if len(lines) > 1 else ""
-    return Problem(
-        f"a comma follows the object{more}",
-        where=f"{place}:{lines[0]}",
-        allowed="one JSON object a line, and nothing after it",
-        fix="take the commas away, or put the rows into a list: [ before them, ] after",
-    )
 
 
 def read_json(file: RowFile) -> Iterator[PlacedRow]:
@@ -71,120 +65,33 @@ def read_json(file: RowFile) -> Iterator[PlacedRow]:
     `{"columns": [...], "data": [[...], ...]}`, or one list a column, is read as its rows.
     Any other object of nothing but objects is taken for rows by name: `{"a": {...}, "b": {...}}`
     has two, with the names in the column `key`.
-    A list is read piece by piece; an object is read whole.
 
     Raises:
         DataError: for text that is not JSON (with its line), or not such a list.
     """
-    faults, rows = Faults(file.place, file.bad), 0
-    for rows, (place, item) in enumerate(_listed(file), start=1):
+    faults = Faults(file.place, file.bad)
+    with text_of(file) as stream:
+        text = stream.read()
+    place, items = _items(_parse(text, place=file.place), file.place) if text.strip() else ("", [])
+    del text
+    for number, item in enumerate(items, start=1):
+        where = f"{place} row {number}"
         try:
-            columns = _object(item, place=f"{place} row {rows}")
+            columns = _object(item, place=where)
             if file.bad is not None:
-                _check_bytes(
-                    json.dumps(item, ensure_ascii=False), file, where=f"{place} row {rows}"
-                )
+                _check_bytes(json.dumps(item, ensure_ascii=False), file, where=where)
         except DataError as error:
             faults.add(error.problems[0])
             continue
         if not faults.count:
-            yield f"{place} row {rows}", columns
-    faults.done(rows=rows, fix="write a list of objects, one a row")
-
-
-def _text(file: RowFile) -> AbstractContextManager[IO[str]]:
-    return reading_text(
-        file.path,
-        encoding=file.encoding,
-        place=file.place,
-        keep_bad_bytes=file.bad is not None,
-    )
+            yield where, columns
+    faults.done(rows=len(items), fix="write a list of objects, one a row")
 
 
 def _check_bytes(text: str, file: RowFile, *, where: str) -> None:
     wrong = bad_bytes([text], file.encoding) if file.bad is not None else ""
     if wrong:
-        raise DataError(Problem(wrong, where=where))
-
-
-def _listed(file: RowFile) -> Iterator[tuple[str, object]]:
-    """Yield the items of the file's list, each with what the list is called."""
-    given = 0
-    with _text(file) as stream:
-        try:
-            for item in _ListStream(stream).items():
-                yield file.place, item
-                given += 1
-            return
-        except (ValueError, RecursionError, DataError):
-            pass  # not a list, or not JSON: read as a whole, it says which and where
-    with _text(file) as stream:
-        text = stream.read()
-    place, items = _items(_parse(text, place=file.place), file.place) if text.strip() else ("", [])
-    for item in items[given:]:
-        yield place, item
-
-
-class _ListStream:
-    """The items of a JSON list, each parsed when it has been read whole."""
-
-    def __init__(self, stream: IO[str], *, chunk: int = 1 << 20) -> None:
-        self.stream, self.chunk = stream, chunk
-        self.text, self.at, self.ended = "", 0, False
-        self.decoder = json.JSONDecoder(object_pairs_hook=_without_doubles)
-
-    def items(self) -> Iterator[object]:
-        """Yield them.
-
-        Raises:
-            ValueError: the text is not a list, or not JSON from some place on.
-        """
-        self._take("[")
-        sign = self._take("]") if self._next() == "]" else ","
-        while sign == ",":
-            yield self._item()
-            sign = self._take(",]")
-        if self._next():
-            raise ValueError("there is more after the list")
-
-    def _read(self) -> None:
-        # Twice as much each time, so that one huge item is not parsed over and over.
-        more = self.stream.read(max(self.chunk, len(self.text) - self.at))
-        self.text, self.at, self.ended = self.text[self.at :] + more, 0, not more
-
-    def _next(self) -> str:
-        """The next sign that is not white space; empty at the end."""
-        while True:
-            space = _SPACE.match(self.text, self.at)
-            self.at = space.end() if space else self.at
-            if self.at < len(self.text) or self.ended:
-                return self.text[self.at : self.at + 1]
-            self._read()
-
-    def _take(self, allowed: str) -> str:
-        sign = self._next()
-        if not sign or sign not in allowed:
-            raise ValueError(f"one of {allowed!r} is expected")
-        self.at += 1
-        return sign
-
-    def _item(self) -> object:
-        self._next()
-        while True:
-            try:
-                item, end = self.decoder.raw_decode(self.text, self.at)
-            except ValueError:
-                if self.ended:
-                    raise
-            else:
-                if end < len(self.text) or self.ended:  # else a number may go on
-                    _check_surrogates(item, self.text[self.at : end])
-                    self.at = end
-                    return item
-            self._read()
-
-
-_SPACE = re.compile(r"\s*")
+        raise DataError(wrong, where=where)
 
 
 def _check_surrogates(value: object, text: str) -> None:
@@ -200,25 +107,20 @@ def _parse(text: str, *, place: str, line: int = 0) -> object:
         value: object = json.loads(text, object_pairs_hook=_without_doubles)
         _check_surrogates(value, text)
     except json.JSONDecodeError as error:
+        end, column = len(text.rstrip()), error.colno
+        if error.pos >= end:  # text that ends too soon did so at its end, not in a next line
+            column = end - text.rfind("\n", 0, end)
         raise DataError(
-            Problem(
-                f"this is not valid JSON: {error.msg}, at column {_column(error)}",
-                where=f"{place}:{line or error.lineno}",
-                found=excerpt(text, at=error.pos),
-                fix=_json_fix(error),
-            )
+            f"this is not valid JSON: {error.msg}, at column {column}",
+            where=f"{place}:{line or error.lineno}",
+            found=excerpt(text, at=error.pos),
+            fix=_json_fix(error),
         ) from error
     except DataError as error:
         raise DataError(*(replace(problem, where=where) for problem in error.problems)) from None
     except (ValueError, RecursionError) as error:
-        raise DataError(Problem(f"this JSON cannot be used: {error}", where=where)) from error
+        raise DataError(f"this JSON cannot be used: {error}", where=where) from error
     return value
-
-
-def _column(error: json.JSONDecodeError) -> int:
-    """Where the JSON went wrong; text that ends too soon did so at its end, not in a next line."""
-    end = len(error.doc.rstrip())
-    return error.colno if error.pos < end else end - error.doc.rfind("\n", 0, end)
 
 
 def _json_fix(error: json.JSONDecodeError) -> str:
@@ -238,7 +140,7 @@ def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise DataError(Problem(f"an object has the key {twice!r} twice", fix="rename one of them"))
+        raise DataError(f"an object has the key {twice!r} twice", fix="rename one of them")
     return found
 
 
@@ -246,12 +148,10 @@ def _object(value: object, *, place: str) -> dict[str, object]:
     if isinstance(value, dict):
         return value
     raise DataError(
-        Problem(
-            "a row must be an object",
-            where=place,
-            found=excerpt(json.dumps(value, ensure_ascii=False)),
-            allowed='{"text": "...", "label": "..."}',
-        )
+        "a row must be an object",
+        where=place,
+        found=excerpt(json.dumps(value, ensure_ascii=False)),
+        allowed='{"text": "...", "label": "..."}',
     )
 
 
@@ -259,8 +159,9 @@ def _items(value: object, place: str) -> tuple[str, Sequence[object]]:
     """The list of rows, and what to call it."""
     if isinstance(value, list):
         return place, value
-    keys: list[str] = []
+    keys, found = list[str](), excerpt(json.dumps(value, ensure_ascii=False))
     if isinstance(value, dict):
+        found = f"an object with the keys {', '.join(list(value)[:8])}" if value else "{}"
         table = _table(value, place)
         if table is not None:
             return place, table
@@ -272,13 +173,11 @@ def _items(value: object, place: str) -> tuple[str, Sequence[object]]:
         if len(keys) == 1:
             return f'{place} "{keys[0]}"', lists[keys[0]]
     raise DataError(
-        Problem(
-            "this is not a list of objects, one a row",
-            where=place,
-            found=_described(value),
-            allowed='[{"text": "...", "label": "..."}, ...], or an object with one such list',
-            fix=f"keep one of the lists {', '.join(keys)}" if keys else "",
-        )
+        "this is not a list of objects, one a row",
+        where=place,
+        found=found,
+        allowed='[{"text": "...", "label": "..."}, ...], or an object with one such list',
+        fix=f"keep one of the lists {', '.join(keys)}" if keys else "",
     )
 
 
@@ -295,7 +194,7 @@ def _table(value: dict[str, object], place: str) -> list[dict[str, object]] | No
         uneven = next((n for n, cells in enumerate(data, 1) if len(cells) != len(names)), 0)
         if uneven:
             what = f"{len(data[uneven - 1])} cells, but there are {len(names)} columns"
-            raise DataError(Problem(what, where=f"{place} row {uneven}"))
+            raise DataError(what, where=f"{place} row {uneven}")
         return [dict(zip(names, cells, strict=True)) for cells in data]
     by_index = {name: cells for name, cells in value.items() if isinstance(cells, dict)}
     index = list(next(iter(by_index.values()), {}))
@@ -319,9 +218,3 @@ def _is_index(names: Sequence[str]) -> bool:
 
 def _are(items: Sequence[object], kind: type) -> bool:
     return bool(items) and all(isinstance(item, kind) for item in items)
-
-
-def _described(value: object) -> str:
-    if isinstance(value, dict):
-        return f"an object with the keys {', '.join(list(value)[:8])}" if value else "{}"
-    return excerpt(json.dumps(value, ensure_ascii=False))

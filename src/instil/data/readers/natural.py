@@ -1,7 +1,7 @@
 """Rows out of a task file of Super-NaturalInstructions: its `Instances`.
 
 Each becomes a row with `id`, `input`, `output` (the first of the right answers) and `outputs` (all
-of them); `tasks.natural_instructions` reads the phrasings of the same file.
+of them); `tasks.imports.natural_instructions` reads the phrasings of the same file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 
 from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, excerpt
-from instil.data.readers.textfile import reading_text
+from instil.data.readers.textfile import text_of
 from instil.errors import DataError, Problem
 
 
@@ -20,38 +20,26 @@ def read_natural(file: RowFile) -> Iterator[PlacedRow]:
     Raises:
         DataError: for a file that is no such JSON, and for instances without input or output.
     """
-    with reading_text(file.path, encoding=file.encoding, place=file.place) as stream:
+    with text_of(file) as stream:
         text = stream.read()
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise DataError(Problem(f"this is not JSON: {error}", where=file.place)) from error
+        raise DataError(f"this is not JSON: {error}", where=file.place) from error
     instances = content.get("Instances") if isinstance(content, dict) else None
     if not isinstance(instances, list):
         what = "this is no task of Super-NaturalInstructions: it has no list of `Instances`"
-        raise DataError(Problem(what, where=file.place, fix="name another `format`"))
-    faults, number = Faults(file.place, file.bad), 0
+        raise DataError(what, where=file.place, fix="name another `format`")
+    faults = Faults(file.place, file.bad)
     for number, instance in enumerate(instances, start=1):
-        place = f"{file.place} instance {number}"
-        columns = _columns(instance, number)
-        if columns is None:
+        place, outputs = f"{file.place} instance {number}", []
+        if isinstance(instance, dict) and {"input", "output"} <= instance.keys():
+            output = instance["output"]
+            outputs = [str(each) for each in (output if isinstance(output, list) else [output])]
+        if not outputs:
             what = "an instance needs an `input` and an `output`"
             faults.add(Problem(what, where=place, found=excerpt(str(instance))))
         elif not faults.count:
-            yield place, columns
-    faults.done(rows=number, fix="correct the instance, or take it out of the file")
-
-
-def _columns(instance: object, number: int) -> dict[str, object] | None:
-    if not isinstance(instance, dict) or not {"input", "output"} <= instance.keys():
-        return None
-    found = instance["output"]
-    outputs = [str(each) for each in (found if isinstance(found, list) else [found])]
-    if not outputs:
-        return None
-    return {
-        "id": str(instance.get("id", number)),
-        "input": instance["input"],
-        "output": outputs[0],
-        "outputs": outputs,
-    }
+            id, text = str(instance.get("id", number)), instance["input"]
+            yield place, {"id": id, "input": text, "output": outputs[0], "outputs": outputs}
+    faults.done(rows=len(instances), fix="correct the instance, or take it out of the file")

@@ -43,6 +43,8 @@ class RowFile:
     """Where it lies."""
     place: str
     """What to call it in messages."""
+    format: str = ""
+    """A name in `formats.READERS`; empty: not told yet."""
     encoding: str = "utf-8"
     """Of its text."""
     columns: tuple[str, ...] = ()
@@ -89,7 +91,7 @@ class Faults:
         if self.count:
             raise DataError(*self.problems)
         if not rows:
-            raise DataError(Problem("there are no rows", where=self.place, fix=fix))
+            raise DataError("there are no rows", where=self.place, fix=fix)
 
 
 def check_columns(names: Sequence[str], *, where: str) -> None:

@@ -40,6 +40,7 @@ A row of words with their tags (BIO, IOB, IOBES or bare types) gets its names in
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -190,7 +191,7 @@ def _from_tags(columns: Mapping[str, object], *, place: str) -> dict[str, object
     assert isinstance(tags, list), "`recognise` has looked"
     if len(tokens) != len(tags):
         found = f"{len(tokens)} tokens and {len(tags)} {column}"
-        raise DataError(Problem("every token needs one tag", where=place, found=found))
+        raise DataError("every token needs one tag", where=place, found=found)
     names = "; ".join(f"{kind}: {name}" for kind, name in names_of(tokens, tags))
     return {"prompt": " ".join(tokens), "completion": names or NO_NAMES}
 
@@ -289,7 +290,8 @@ def _conversation(columns: Mapping[str, object]) -> dict[str, list[dict[str, obj
     for name in _COLUMNS:
         turns = columns.get(name)
         if isinstance(turns, str) and turns.lstrip().startswith("["):
-            turns = _parsed(turns)
+            with contextlib.suppress(ValueError):
+                turns = json.loads(turns)
         if _is_turns(turns):
             return {name: turns}
     halves = {"prompt": columns.get("prompt"), "completion": columns.get("completion")}
@@ -301,13 +303,6 @@ def _conversation(columns: Mapping[str, object]) -> dict[str, list[dict[str, obj
         for name, half in halves.items()
     }
     return {name: turns for name, turns in found.items() if _is_turns(turns)}
-
-
-def _parsed(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
 
 
 def _is_turns(value: object) -> TypeGuard[list[dict[str, object]]]:

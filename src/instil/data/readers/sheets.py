@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
 from instil.data.readers.textfile import reading
-from instil.data.sources.limits import UNPACKED, too_much, unpacked_bytes
-from instil.errors import DataError, Problem, nearest
+from instil.data.sources.limits import check_unpacked
+from instil.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from python_calamine import CalamineWorkbook
@@ -36,32 +36,22 @@ def read_spreadsheet(file: RowFile) -> Iterator[PlacedRow]:
     """
     import python_calamine
 
-    _check_packed(file)
+    if zipfile.is_zipfile(file.path):
+        with zipfile.ZipFile(file.path) as parts:
+            size = sum(part.file_size for part in parts.infolist())
+        what = "the workbook unpacks to more bytes than its size lets expect"
+        check_unpacked(size, packed=file.path.stat().st_size, what=what, where=file.place)
     with reading(file.path, place=file.place) as stream:
         try:
             workbook = python_calamine.load_workbook(stream)
             lines = _sheet(workbook, file)
         except python_calamine.CalamineError as error:
             raise DataError(
-                Problem(
-                    f"this cannot be read as a spreadsheet: {excerpt(str(error), width=160)}",
-                    where=file.place,
-                    fix="open it in a spreadsheet program and save it anew, or as CSV",
-                )
+                f"this cannot be read as a spreadsheet: {excerpt(str(error), width=160)}",
+                where=file.place,
+                fix="open it in a spreadsheet program and save it anew, or as CSV",
             ) from error
     yield from _rows(file, lines)
-
-
-def _check_packed(file: RowFile) -> None:
-    """Refuse a workbook whose parts unpack to more than its size lets expect."""
-    if not zipfile.is_zipfile(file.path):
-        return
-    with zipfile.ZipFile(file.path) as parts:
-        size = sum(part.file_size for part in parts.infolist())
-    limit = unpacked_bytes(file.path.stat().st_size)
-    if size > limit:
-        what = "the workbook unpacks to more bytes than its size lets expect"
-        raise too_much(what, limit=limit, name=UNPACKED, where=file.place)
 
 
 def _sheet(workbook: CalamineWorkbook, file: RowFile) -> _Lines:
@@ -70,17 +60,15 @@ def _sheet(workbook: CalamineWorkbook, file: RowFile) -> _Lines:
     if file.query:
         if file.query not in names:
             what, near = f"there is no sheet {file.query!r}", nearest(file.query, names)
-            raise DataError(Problem(what, file.place, allowed=", ".join(names), nearest=near))
+            raise DataError(what, where=file.place, allowed=", ".join(names), nearest=near)
         return _lines(workbook, file.query)
     sheets = {name: lines for name in names if len(lines := _lines(workbook, name)) > 1}
     if len(sheets) > 1:
         raise DataError(
-            Problem(
-                f"{len(sheets)} sheets have rows: say which one is meant",
-                where=file.place,
-                found=", ".join(sheets),
-                fix=f"{file.place}!/{next(iter(sheets))}",
-            )
+            f"{len(sheets)} sheets have rows: say which one is meant",
+            where=file.place,
+            found=", ".join(sheets),
+            fix=f"{file.place}!/{next(iter(sheets))}",
         )
     return next(iter(sheets.values()), ())
 

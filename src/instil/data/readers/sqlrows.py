@@ -111,7 +111,7 @@ def _opened(path: Path, *, place: str) -> sqlite3.Connection:
     """Open without any right but to read; a lock or journal file is not made either."""
     with path.open("rb") as stream:
         if stream.read(len(MAGIC)) != MAGIC:
-            raise DataError(Problem("this is not a SQLite database", where=place))
+            raise DataError("this is not a SQLite database", where=place)
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     connection.set_authorizer(_authorize)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(line_bytes(), (1 << 31) - 1))
@@ -136,14 +136,12 @@ def _only_table(connection: sqlite3.Connection, *, place: str) -> str:
     tables = _tables(connection)
     if len(tables) != 1:
         raise DataError(
-            Problem(
-                "the database has several tables: say what to select"
-                if tables
-                else "the database has no table",
-                where=place,
-                found=", ".join(tables),
-                fix=_EXAMPLE if tables else "name another file",
-            )
+            "the database has several tables: say what to select"
+            if tables
+            else "the database has no table",
+            where=place,
+            found=", ".join(tables),
+            fix=_EXAMPLE if tables else "name another file",
         )
     return f'SELECT * FROM "{tables[0].replace(chr(34), chr(34) * 2)}"'
 

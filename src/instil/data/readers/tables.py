@@ -7,12 +7,11 @@ import io
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from typing import IO, Any
 
 from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
-from instil.data.readers.textfile import bad_bytes, lines_of, reading, reading_text
-from instil.data.sources.limits import UNPACKED, line_bytes, too_much, unpacked_bytes
+from instil.data.readers.textfile import bad_bytes, lines_of, reading, text_of
+from instil.data.sources.limits import check_unpacked, line_bytes
 from instil.errors import DataError, Problem
 
 _Cells = tuple[int, list[str]]
@@ -29,7 +28,7 @@ def read_csv(file: RowFile) -> Iterator[PlacedRow]:
             one name, a file without rows, bytes that are not in the encoding.
     """
     csv.field_size_limit(line_bytes())  # the module's own limit of 128 KiB refuses long documents
-    with _lines(file) as text:
+    with text_of(file, newline="") as text:  # quoted cells may hold line breaks
         lines = lines_of(text, place=file.place)
         begin: list[str] = []
         for line in lines:
@@ -50,9 +49,14 @@ def read_tsv(file: RowFile) -> Iterator[PlacedRow]:
     Raises:
         DataError: as `read_csv`.
     """
-    with _lines(file) as text:
-        lines = lines_of(text, place=file.place)
-        yield from _rows(file, _tsv_cells(lines), Faults(file.place, file.bad))
+    with text_of(file, newline="") as text:
+        lines = enumerate(lines_of(text, place=file.place), start=1)
+        cells = (
+            (number, [_unquoted(cell) for cell in line.rstrip("\r\n").split("\t")])
+            for number, line in lines
+            if line.strip("\r\n")
+        )
+        yield from _rows(file, cells, Faults(file.place, file.bad))
 
 
 def read_parquet(file: RowFile) -> Iterator[PlacedRow]:
@@ -127,21 +131,17 @@ def _batched(
                     yield f"{file.place} row {number}", columns
         except (pyarrow.ArrowException, OSError) as error:
             raise DataError(
-                Problem(
-                    f"this cannot be read as {name}: {excerpt(str(error), width=160)}",
-                    where=file.place,
-                    fix="check the file, or set `format:` to what it is",
-                )
+                f"this cannot be read as {name}: {excerpt(str(error), width=160)}",
+                where=file.place,
+                fix="check the file, or set `format:` to what it is",
             ) from error
     Faults(file.place).done(rows=number, fix="write a file with at least one row")
 
 
 def _check_size(size: int, file: RowFile) -> None:
     """Refuse a table of more bytes than its file lets expect."""
-    limit = unpacked_bytes(file.path.stat().st_size)
-    if size > limit:
-        what = "the table unpacks to more bytes than the file's size lets expect"
-        raise too_much(what, limit=limit, name=UNPACKED, where=file.place)
+    what = "the table unpacks to more bytes than the file's size lets expect"
+    check_unpacked(size, packed=file.path.stat().st_size, what=what, where=file.place)
 
 
 def csv_delimiter(line: str) -> str:
@@ -182,17 +182,6 @@ def is_quoted_tsv(begin: bytes) -> bool:
     return all(count in (0, wanted + 1) for count in rows[:-1]) and len(rows) > 1
 
 
-def _lines(file: RowFile) -> AbstractContextManager[IO[str]]:
-    """The file's text with its line breaks as they are, for quoted cells may hold some."""
-    return reading_text(
-        file.path,
-        encoding=file.encoding,
-        place=file.place,
-        newline="",
-        keep_bad_bytes=file.bad is not None,
-    )
-
-
 def _csv_cells(lines: Iterable[str], delimiter: str, faults: Faults) -> Iterator[_Cells]:
     # strict: a quote that is misplaced or never closed is an error, not a guess
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -204,7 +193,10 @@ def _csv_cells(lines: Iterable[str], delimiter: str, faults: Faults) -> Iterator
             return
         except csv.Error as error:
             unclosed = "unexpected end of data" in str(error)
-            problem = _bad_quotes(error, unclosed=unclosed, where=f"{faults.place}:{line}")
+            what = f"this row is not valid CSV: {error}"
+            what = "a quote that is opened in this row is never closed" if unclosed else what
+            fix = 'close the quote; a quote inside a quoted cell is written twice: "so ""good"""'
+            problem = Problem(what, where=f"{faults.place}:{line}", fix=fix)
             if unclosed or faults.bad is None:  # all rows after the quote are lost in it
                 raise DataError(problem) from error
             faults.add(problem)
@@ -212,22 +204,6 @@ def _csv_cells(lines: Iterable[str], delimiter: str, faults: Faults) -> Iterator
         if cells:
             yield line, cells
         line = reader.line_num + 1
-
-
-def _bad_quotes(error: csv.Error, *, unclosed: bool, where: str) -> Problem:
-    return Problem(
-        "a quote that is opened in this row is never closed"
-        if unclosed
-        else f"this row is not valid CSV: {error}",
-        where=where,
-        fix='close the quote; a quote inside a quoted cell is written twice: "so ""good"""',
-    )
-
-
-def _tsv_cells(lines: Iterable[str]) -> Iterator[_Cells]:
-    for number, line in enumerate(lines, start=1):
-        if line.strip("\r\n"):
-            yield number, [_unquoted(cell) for cell in line.rstrip("\r\n").split("\t")]
 
 
 def _unquoted(cell: str) -> str:
@@ -246,21 +222,31 @@ def _rows(file: RowFile, cells: Iterator[_Cells], faults: Faults) -> Iterator[Pl
     names = list(file.columns)
     if not names:
         line, header = next(cells, (1, []))
-        names = _names(header)
+        names = [name.strip() or f"column_{n}" for n, name in enumerate(header, start=1)]
         if any("\0" in name for name in names):
             raise DataError(_zero_byte(names, where=f"{file.place}:{line}"))
         check_columns(names, where=f"{file.place}:{line}")
     rows, names = 0, [sys.intern(name) for name in names]
     for line, row in cells:
         rows += 1
+        place = f"{file.place}:{line}"
         if len(row) != len(names):
-            faults.add(_ragged(row, names, where=f"{file.place}:{line}", headed=not file.columns))
+            expected = "`columns:` has" if file.columns else "the header line has"
+            problem = Problem(
+                f"{len(row)} cells, but {expected} {len(names)}",
+                where=place,
+                found=excerpt(" | ".join(row)),
+                allowed=excerpt(" | ".join(names)),
+                fix="quote a cell that holds the delimiter or a line break (and set `format: csv` "
+                "for a file of which cells are quoted)",
+            )
+            faults.add(problem)
         elif any("\0" in cell for cell in row):
-            faults.add(_zero_byte(row, where=f"{file.place}:{line}"))
+            faults.add(_zero_byte(row, where=place))
         elif file.bad is not None and (wrong := bad_bytes(row, file.encoding)):
-            faults.add(Problem(wrong, where=f"{file.place}:{line}"))
+            faults.add(Problem(wrong, where=place))
         elif not faults.count:
-            yield f"{file.place}:{line}", dict(zip(names, row, strict=True))
+            yield place, dict(zip(names, row, strict=True))
     found = "a header line alone is not enough; " if names and not file.columns else ""
     faults.done(rows=rows, fix=f"{found}write one row a line")
 
@@ -272,25 +258,4 @@ def _zero_byte(row: list[str], *, where: str) -> Problem:
         where=where,
         found=excerpt(cell),
         fix="take it out; where every other byte is one, the file is UTF-16: encoding: utf-16-le",
-    )
-
-
-def _names(header: list[str]) -> list[str]:
-    """Names without blanks around them; a column without one is called by its number.
-
-    >>> _names(["", " text"])
-    ['column_1', 'text']
-    """
-    return [name.strip() or f"column_{number}" for number, name in enumerate(header, start=1)]
-
-
-def _ragged(row: list[str], names: list[str], *, where: str, headed: bool) -> Problem:
-    expected = "the header line has" if headed else "`columns:` has"
-    return Problem(
-        f"{len(row)} cells, but {expected} {len(names)}",
-        where=where,
-        found=excerpt(" | ".join(row)),
-        allowed=excerpt(" | ".join(names)),
-        fix="quote a cell that holds the delimiter or a line break (and set `format: csv` for a "
-        "file of which cells are quoted)",
     )

@@ -21,12 +21,13 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
+from instil.data.readers.rowfile import RowFile
 from instil.data.sources.limits import LINE, UNPACKED, line_bytes, too_much, unpacked_bytes
-from instil.errors import DataError, Problem, nearest
+from instil.errors import DataError, nearest
 
 _CHUNK = 1 << 16
 
@@ -66,10 +67,10 @@ def reading(path: Path, *, place: str) -> Iterator[IO[bytes]]:
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise _damaged(place, error) from error
     except OSError as error:
-        # bz2 reports damage as an OSError without an error number.
-        raise (
-            _damaged(place, error) if error.errno is None else _unreadable(place, error)
-        ) from error
+        if error.errno is None:  # as bz2 reports damage
+            raise _damaged(place, error) from error
+        what = f"the file cannot be read: {error.strerror}"
+        raise DataError(what, where=place) from error
 
 
 @contextmanager
@@ -97,18 +98,26 @@ def reading_text(
     codecs_allowed = [_codec(name.strip(), place=place) for name in encoding.split(",")]
     codec = _fitting(path, codecs_allowed, place=place)
     try:
+        errors = "surrogateescape" if keep_bad_bytes else "strict"
         with (
             reading(path, place=place) as file,
-            io.TextIOWrapper(
-                file,
-                codec,
-                errors="surrogateescape" if keep_bad_bytes else "strict",
-                newline=newline,
-            ) as text,
+            io.TextIOWrapper(file, codec, errors, newline) as text,
         ):
             yield text
     except UnicodeError as error:
         raise _undecodable(path, codec, place=place) from error
+
+
+def text_of(file: RowFile, *, newline: str | None = None) -> AbstractContextManager[IO[str]]:
+    """Open the text of a file of rows; raises as `reading_text`."""
+    keep = file.bad is not None
+    return reading_text(
+        file.path,
+        encoding=file.encoding,
+        place=file.place,
+        newline=newline,
+        keep_bad_bytes=keep,
+    )
 
 
 class _Unpacked(io.RawIOBase):
@@ -188,12 +197,6 @@ def _fitting(path: Path, names: Sequence[str], *, place: str) -> str:
     return names[0]
 
 
-def head(path: Path, *, place: str, size: int = 1 << 16) -> bytes:
-    """Return the first bytes of a file, unpacked where it is compressed."""
-    with reading(path, place=place) as file:
-        return file.read(size)
-
-
 def _codec(encoding: str, *, place: str) -> str:
     """The codec's own name; UTF-8 is read with or without a byte order mark."""
     try:
@@ -201,13 +204,11 @@ def _codec(encoding: str, *, place: str) -> str:
         "".encode(name)  # some codecs (rot13, zlib) are not for text
     except (LookupError, ValueError):  # ValueError: a zero byte in the name
         raise DataError(
-            Problem(
-                "unknown encoding",
-                where=place,
-                found=encoding,
-                allowed=", ".join(_COMMON) + ", or another that Python knows",
-                nearest=nearest(encoding, _COMMON),
-            )
+            "unknown encoding",
+            where=place,
+            found=encoding,
+            allowed=", ".join(_COMMON) + ", or another that Python knows",
+            nearest=nearest(encoding, _COMMON),
         ) from None
     return "utf-8-sig" if name == "utf-8" else name
 
@@ -217,25 +218,17 @@ def _undecodable(path: Path, codec: str, *, place: str) -> DataError:
     name = "UTF-8" if codec.startswith("utf-8") else codec
     offset = 0
     with reading(path, place=place) as file:
-        start = file.read(4)
-        mark = next((m for m in _MARKS if start.startswith(m)), b"")
+        begin = file.read(1 << 16)
+        mark = next((m for m in _MARKS if begin.startswith(m)), b"")
         if mark:
+            what = f"this is not {name}: it begins with the mark of {_MARKS[mark]}"
+            return DataError(what, where=f"{place}:1", fix=f"encoding: {_MARKS[mark]}")
+        if b"\0" in begin:
             return DataError(
-                Problem(
-                    f"this is not {name}: it begins with the mark of {_MARKS[mark]}",
-                    where=f"{place}:1",
-                    fix=f"encoding: {_MARKS[mark]}",
-                )
-            )
-        file.seek(0)
-        if b"\0" in file.read(1 << 16):
-            return DataError(
-                Problem(
-                    "this is not a text file: it has bytes of value 0",
-                    where=place,
-                    allowed="CSV, TSV, JSON, JSONL or Parquet",
-                    fix="save a spreadsheet as CSV; name a packed file .gz, .bz2 or .xz",
-                )
+                "this is not a text file: it has bytes of value 0",
+                where=place,
+                allowed="CSV, TSV, JSON, JSONL or Parquet",
+                fix="save a spreadsheet as CSV; name a packed file .gz, .bz2 or .xz",
             )
         file.seek(0)
         for number, line in enumerate(file, start=1):
@@ -244,9 +237,7 @@ def _undecodable(path: Path, codec: str, *, place: str) -> DataError:
             except UnicodeDecodeError as error:
                 return _bad_byte(line, error.start, offset, name=name, where=f"{place}:{number}")
             offset += len(line)
-    return DataError(
-        Problem(f"the text is not {name}", where=place, fix="set `encoding:` to the right one")
-    )
+    return DataError(f"the text is not {name}", where=place, fix="set `encoding:` to the right one")
 
 
 def _bad_byte(line: bytes, start: int, offset: int, *, name: str, where: str) -> DataError:
@@ -255,21 +246,15 @@ def _bad_byte(line: bytes, start: int, offset: int, *, name: str, where: str) ->
     windows = any(0x80 <= byte <= 0x9F for byte in line)
     guess = "cp1252" if windows else "latin-1"
     return DataError(
-        Problem(
-            f"byte 0x{line[start]:02X} (offset {offset + start} of the file) is not {name}",
-            where=where,
-            found=f"read as {guess}: {around.decode(guess, 'replace').strip()}",
-            fix=f"encoding: {guess}   (`utf-8, {guess}` in a folder whose other files are UTF-8; "
-            f"`--encoding {guess}` for instil init)",
-        )
+        f"byte 0x{line[start]:02X} (offset {offset + start} of the file) is not {name}",
+        where=where,
+        found=f"read as {guess}: {around.decode(guess, 'replace').strip()}",
+        fix=f"encoding: {guess}   (`utf-8, {guess}` in a folder whose other files are UTF-8; "
+        f"`--encoding {guess}` for instil init)",
     )
 
 
 def _damaged(place: str, error: Exception) -> DataError:
     return DataError(
-        Problem(f"the compressed file is damaged: {error}", where=place, fix="get the file again")
+        f"the compressed file is damaged: {error}", where=place, fix="get the file again"
     )
-
-
-def _unreadable(place: str, error: OSError) -> DataError:
-    return DataError(Problem(f"the file cannot be read: {error.strerror}", where=place))

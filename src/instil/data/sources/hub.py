@@ -14,6 +14,7 @@ into when the newest revision has no file of rows.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from typing import Any
 
 from instil.config.yamlfile import parse_yaml
 from instil.data.sources.uri import HUB, HubPath, is_local_copy, parse_hub
-from instil.errors import DataError, Problem, nearest
+from instil.errors import DataError, nearest
 
 INSTALL = "pip install huggingface_hub"
 CONVERTED = "refs/convert/parquet"
@@ -45,13 +46,12 @@ Parts = dict[str, dict[str, list[str]]]
 """Configuration -> part -> the paths of its files."""
 
 
-def hub_files(uri: str, *, base: Path) -> list[tuple[str, Path]]:
+def hub_files(uri: str) -> list[tuple[str, Path]]:
     """Find the files that hold the rows, fetching them where they are not on this machine.
 
     Args:
         uri: `hub:owner/name[@revision][?config=..&split=..]`, or `hub:./folder[?..]` for a local
             copy; split may join several parts by `+`.
-        base: The folder that the relative path of a local copy starts from.
 
     Returns:
         (what to call the file in messages, the file), in the order of the names.
@@ -63,9 +63,9 @@ def hub_files(uri: str, *, base: Path) -> list[tuple[str, Path]]:
     path, _, options = uri.removeprefix(HUB).partition("?")
     if not is_local_copy(uri):
         return _from_hub(parse_hub(uri))
-    folder = base / Path(path).expanduser()
+    folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise DataError(Problem("there is no such folder", where=str(folder)))
+        raise DataError("there is no such folder", where=str(folder))
     # The options are checked like any other's.
     wanted = parse_hub(f"{HUB}local?{options}" if options else f"{HUB}local")
     return _from_folder(replace(wanted, dataset=path), folder)
@@ -84,7 +84,10 @@ def arrange(names: Iterable[str], *, readme: str = "") -> Parts:
         return declared
     folders = {PurePosixPath(name).parts[0] if "/" in name else "" for name in rows}
     several = len(folders) > 1 or (len(folders) == 1 and CONVERTED in readme)
-    configs = several and not any(_is_shared(folder) for folder in folders)
+    words = {word for folder in folders for word in re.split(r"[^a-z]+", folder.lower())}
+    parts = {word for known in _PARTS.values() for word in known}
+    # The usual folder for data, or one of a part, is no configuration.
+    configs = several and not folders & {"", "data"} and not words & parts
     found: Parts = {}
     for name in rows:
         config = PurePosixPath(name).parts[0] if configs else DEFAULT
@@ -117,7 +120,7 @@ def chosen(parts: Parts, address: HubPath) -> list[str]:
     if not parts:
         what = "the data set has no file of rows that can be read"
         fix = "data sets that are scripts cannot be read; look for a copy in Parquet"
-        raise DataError(Problem(what, where=where, fix=fix))
+        raise DataError(what, where=where, fix=fix)
     config = _picked("config", address.config, parts, where=where, usual=DEFAULT)
     by_part = parts[config]
     wanted = re.split(r"[+ ]", address.split)
@@ -131,13 +134,11 @@ def _picked(key: str, wanted: str, known: Mapping[str, object], *, where: str, u
     if not wanted and (usual in known or len(known) == 1):
         return usual if usual in known else next(iter(known))
     raise DataError(
-        Problem(
-            f"there is no {key} {wanted!r}" if wanted else f"say which {key} is meant",
-            where=where,
-            allowed=", ".join(known),
-            nearest=nearest(wanted, known),
-            fix="" if wanted else f"{where}?{key}={next(iter(known))}",
-        )
+        f"there is no {key} {wanted!r}" if wanted else f"say which {key} is meant",
+        where=where,
+        allowed=", ".join(known),
+        nearest=nearest(wanted, known),
+        fix="" if wanted else f"{where}?{key}={next(iter(known))}",
     )
 
 
@@ -145,12 +146,6 @@ def _has_rows(name: str) -> bool:
     path = PurePosixPath(name)
     hidden = any(piece.startswith((".", "__")) for piece in path.parts)
     return not hidden and path.name not in _NO_ROWS and name.lower().endswith(_ENDINGS)
-
-
-def _is_shared(folder: str) -> bool:
-    """Whether a folder is no configuration: the usual one for data, or one part's."""
-    words = set(re.split(r"[^a-z]+", folder.lower()))
-    return folder in ("", "data") or any(words & set(known) for known in _PARTS.values())
 
 
 def _declared(readme: str, names: Sequence[str]) -> Parts:
@@ -167,18 +162,14 @@ def _declared(readme: str, names: Sequence[str]) -> Parts:
             if isinstance(item, Mapping):
                 split, paths = str(item.get("split", "")), item.get("path", "")
             for pattern in paths if isinstance(paths, list) else [paths]:
-                for name in _matching(str(pattern), names):
+                wanted = str(pattern).removeprefix("./")
+                for name in (n for n in names if n == wanted or fnmatch.fnmatch(n, wanted)):
                     parts.setdefault(split or part_of(name), []).append(name)
         if parts:
             name = str(entry.get("config_name", DEFAULT))
             found[DEFAULT if entry.get("default") and name != DEFAULT else name] = parts
             found.setdefault(name, parts)
     return found
-
-
-def _matching(pattern: str, names: Sequence[str]) -> list[str]:
-    pattern = pattern.removeprefix("./")
-    return [name for name in names if name == pattern or fnmatch.fnmatch(name, pattern)]
 
 
 def _header(readme: str) -> Mapping[str, Any]:
@@ -197,86 +188,68 @@ def _from_folder(address: HubPath, folder: Path) -> list[tuple[str, Path]]:
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
+    paths = chosen(arrange(names, readme=text), address)
     shown = address.dataset.rstrip("/\\")
-    return [
-        (f"{shown}/{name}", folder / name) for name in chosen(arrange(names, readme=text), address)
-    ]
+    return [(f"{shown}/{name}", folder / name) for name in paths]
 
 
 def _from_hub(address: HubPath) -> list[tuple[str, Path]]:
     """Ask the hub; where it cannot be reached, take what it gave before."""
+    where = f"hub:{address.dataset}"
     try:
-        import huggingface_hub
+        import huggingface_hub as hub
         from huggingface_hub import errors
     except ImportError as error:
         what = "reading from the hub needs the library huggingface_hub"
-        raise DataError(Problem(what, where=f"hub:{address.dataset}", fix=INSTALL)) from error
+        raise DataError(what, where=where, fix=INSTALL) from error
     try:
-        return _fetched(address, huggingface_hub)
+        return _fetched(address, hub)
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise DataError(_not_there(address, error)) from error
+        revision = f", revision {address.revision}" if address.revision else ""
+        raise DataError(
+            f"the hub has no such data set{revision}, or it is private",
+            where=where,
+            found=_first_line(error),
+            fix="check the name; for a private or gated one: hf auth login, and accept its terms",
+        ) from error
     except DataError:
         raise
     except Exception as error:  # the HTTP clients that the library has had raise unrelated kinds
-        folder = _cached(address, huggingface_hub)
-        if folder is None:
-            raise DataError(_unreachable(address, error)) from error
-        return _from_folder(replace(address, revision=""), folder)
+        for revision in (address.revision or None, *(() if address.revision else (CONVERTED,))):
+            with contextlib.suppress(OSError):  # the library keeps no snapshot of it
+                found = hub.snapshot_download(
+                    address.dataset, repo_type="dataset", revision=revision, local_files_only=True
+                )
+                if any(_has_rows(path.name) for path in Path(found).rglob("*")):
+                    return _from_folder(replace(address, revision=""), Path(found))
+        raise DataError(
+            "the hub cannot be reached, and this data set is not on this machine",
+            where=where,
+            found=_first_line(error),
+            fix="fetch it where the hub can be reached (`hf download --repo-type dataset "
+            f"{address.dataset} --local-dir FOLDER`), bring the folder here, and write "
+            "`hub:./FOLDER`",
+        ) from error
 
 
 def _fetched(address: HubPath, hub: Any) -> list[tuple[str, Path]]:
-    info, names = _listing(address, hub, address.revision)
-    if not any(map(_has_rows, names)) and not address.revision:
-        info, names = _listing(address, hub, CONVERTED)
-    readme = CONVERTED if not address.revision and "README.md" not in names else ""
+    def listing(revision: str) -> tuple[str, list[str]]:
+        info = hub.HfApi().dataset_info(address.dataset, revision=revision or None)
+        return info.sha, [sibling.rfilename for sibling in info.siblings or ()]
 
     def fetch(name: str) -> Path:
-        return Path(
-            hub.hf_hub_download(address.dataset, name, repo_type="dataset", revision=info.sha)
-        )
+        return Path(hub.hf_hub_download(address.dataset, name, repo_type="dataset", revision=sha))
 
+    sha, names = listing(address.revision)
+    if not any(map(_has_rows, names)) and not address.revision:
+        sha, names = listing(CONVERTED)
+    readme = CONVERTED if not address.revision and "README.md" not in names else ""
     if "README.md" in names:
         readme = fetch("README.md").read_text(encoding="utf-8", errors="replace")
     paths = chosen(arrange(names, readme=readme), address)
     return [(f"{address.dataset}/{name}", fetch(name)) for name in paths]
 
 
-def _listing(address: HubPath, hub: Any, revision: str) -> tuple[Any, list[str]]:
-    info = hub.HfApi().dataset_info(address.dataset, revision=revision or None)
-    return info, [sibling.rfilename for sibling in info.siblings or ()]
-
-
-def _cached(address: HubPath, hub: Any) -> Path | None:
-    """The snapshot that the hub's library keeps on this machine; None where it has none."""
-    for revision in (address.revision or None, *(() if address.revision else (CONVERTED,))):
-        try:
-            found = hub.snapshot_download(
-                address.dataset, repo_type="dataset", revision=revision, local_files_only=True
-            )
-        except OSError:
-            continue
-        if any(_has_rows(path.name) for path in Path(found).rglob("*")):
-            return Path(found)
-    return None
-
-
-def _not_there(address: HubPath, error: Exception) -> Problem:
-    revision = f", revision {address.revision}" if address.revision else ""
-    return Problem(
-        f"the hub has no such data set{revision}, or it is private",
-        where=f"hub:{address.dataset}",
-        found=str(error).strip().splitlines()[0][:160],
-        fix="check the name; for a private or gated one: hf auth login, and accept its terms",
-    )
-
-
-def _unreachable(address: HubPath, error: Exception) -> Problem:
+def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return Problem(
-        "the hub cannot be reached, and this data set is not on this machine",
-        where=f"hub:{address.dataset}",
-        found=lines[0][:160],
-        fix="fetch it where the hub can be reached (`hf download --repo-type dataset "
-        f"{address.dataset} --local-dir FOLDER`), bring the folder here, and write "
-        "`hub:./FOLDER`",
-    )
+    return lines[0][:160]

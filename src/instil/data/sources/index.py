@@ -1,21 +1,22 @@
-"""Package indexes: which archives a project has, and how one of them is downloaded.
+"""Package indexes: which archive of a project is meant, and how it is downloaded.
 
-`PackageIndex` is all that `fetch` knows of the network, so a test hands in one of its own.
+They are those of pip's own settings (`pip_settings`), or the registry of npm's. pip is asked for
+its settings alone: to download is done here, so that no package is ever built.
 """
 
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 import requests
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 from pypi_simple import (
     PYPI_SIMPLE_ENDPOINT,
     NoSuchProjectError,
@@ -29,10 +30,10 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.util.retry import Retry
 
-from instil.data.sources.pip_settings import PipSettings, without_password
-
-Progress = Callable[[str, int, int | None], None]
-"""Told the archive's name, the bytes that have come, and all bytes where known."""
+from instil.data.sources.fetch import on_bytes
+from instil.data.sources.pip_settings import PipSettings, read_pip_settings, without_password
+from instil.data.sources.uri import NPM, PackagePath
+from instil.errors import DataError, nearest
 
 _CHUNK = 1 << 16
 
@@ -57,73 +58,6 @@ class IndexUnreachableError(Exception):
     """An index did not answer, or answered with an error; the text says which and why."""
 
 
-class PackageIndex(Protocol):
-    """A place with archives."""
-
-    @property
-    def name(self) -> str:
-        """What to call it in messages: never with a password in it."""
-
-    def listings(self, project: str) -> Sequence[Listing]:
-        """All archives of a project; none where it does not know the project.
-
-        Raises:
-            IndexUnreachableError: when it cannot be asked.
-        """
-
-    def download(self, listing: Listing, path: Path, *, progress: Progress | None = None) -> None:
-        """Write the archive to `path`.
-
-        Raises:
-            IndexUnreachableError: when the archive does not arrive whole.
-        """
-
-
-def pip_indexes(settings: PipSettings) -> tuple[PackageIndex, ...]:
-    """All places that pip would look at: local folders first, then the indexes in order."""
-    folders = [FolderIndex(path) for link in settings.find_links if (path := _local(link))]
-    if settings.no_index:
-        return tuple(folders)
-    urls = dict.fromkeys([settings.index or PYPI_SIMPLE_ENDPOINT, *settings.extra_indexes])
-    session = make_session(settings)
-    return (*folders, *(SimpleIndex(url, session, timeout=settings.timeout) for url in urls))
-
-
-@dataclass(frozen=True)
-class FolderIndex:
-    """A local folder of archives (pip's `find-links`)."""
-
-    folder: Path
-    """Where the archives lie."""
-
-    @property
-    def name(self) -> str:
-        """The folder."""
-        return str(self.folder)
-
-    def listings(self, project: str) -> Sequence[Listing]:
-        """Archives in the folder whose file name says that they are the project's."""
-        found = []
-        for path in sorted(self.folder.iterdir()):
-            try:
-                owner, version, kind = parse_filename(path.name, project_hint=project)
-            except UnparsableFilenameError:
-                continue
-            if path.is_file() and canonicalize_name(owner) == canonicalize_name(project):
-                found.append(Listing(path.name, version, kind, url=str(path)))
-        return found
-
-    def download(self, listing: Listing, path: Path, *, progress: Progress | None = None) -> None:
-        """Copy the archive."""
-        total, done = os.path.getsize(listing.url), 0
-        with open(listing.url, "rb") as source, open(path, "wb") as sink:
-            while chunk := source.read(_CHUNK):
-                sink.write(chunk)
-                done += len(chunk)
-                if progress:
-                    progress(listing.filename, done, total)
-
-
 @dataclass(frozen=True)
 class SimpleIndex:
     """An index that speaks pip's simple protocol, over http(s) or from `file://`."""
@@ -137,14 +71,18 @@ class SimpleIndex:
 
     @property
     def name(self) -> str:
-        """The address without a password."""
+        """What to call it in messages: the address without a password."""
         return without_password(self.url)
 
-    def listings(self, project: str) -> Sequence[Listing]:
-        """The archives on the project's page."""
+    def listings(self, path: PackagePath) -> Sequence[Listing]:
+        """All archives of a project; none where it does not know the project.
+
+        Raises:
+            IndexUnreachableError: when it cannot be asked.
+        """
         client = PyPISimple(endpoint=self.url, session=self.session)
         try:
-            page = client.get_project_page(project, timeout=self.timeout)
+            page = client.get_project_page(path.project, timeout=self.timeout)
         except NoSuchProjectError:
             return ()
         except _TROUBLE as error:
@@ -160,16 +98,154 @@ class SimpleIndex:
             for package in page.packages
         ]
 
-    def download(self, listing: Listing, path: Path, *, progress: Progress | None = None) -> None:
-        """Stream the archive to `path`."""
+    def download(self, listing: Listing, path: Path) -> None:
+        """Stream the archive to `path`.
+
+        Raises:
+            IndexUnreachableError: when the archive does not arrive whole.
+        """
+        show, done = on_bytes.get(), 0
         try:
             with self.session.get(listing.url, stream=True, timeout=self.timeout) as response:
                 response.raise_for_status()
-                save(response, path, name=listing.filename, progress=progress)
+                length = response.headers.get("Content-Length", "")
+                with open(path, "wb") as sink:
+                    for chunk in response.iter_content(_CHUNK):
+                        sink.write(chunk)
+                        done += len(chunk)
+                        if show:
+                            show(listing.filename, done, int(length) if length.isdigit() else None)
         except _TROUBLE as error:
-            raise IndexUnreachableError(
-                f"{listing.filename} from {self.name}: {reason(error)}"
-            ) from error
+            what = f"{listing.filename} from {self.name}: {reason(error)}"
+            raise IndexUnreachableError(what) from error
+
+
+class FolderIndex(SimpleIndex):
+    """A local folder of archives (pip's `find-links`); its `url` is a path."""
+
+    def listings(self, path: PackagePath) -> Sequence[Listing]:
+        """Archives in the folder whose file name says that they are the project's."""
+        found = []
+        for file in sorted(Path(self.url).iterdir()):
+            try:
+                owner, version, kind = parse_filename(file.name, project_hint=path.project)
+            except UnparsableFilenameError:
+                continue
+            if file.is_file() and canonicalize_name(owner) == canonicalize_name(path.project):
+                found.append(Listing(file.name, version, kind, url=file.absolute().as_uri()))
+        return found
+
+
+def find_listing(
+    path: PackagePath, *, sha256: str, filename: str, advice: str
+) -> tuple[SimpleIndex, Listing]:
+    """Find the archive that an address means: the first index that has it wins.
+
+    Args:
+        path: Project and version.
+        sha256: Of the archive; decides where a page states it for several archives.
+        filename: Name of the archive; empty: the only wheel, else the only sdist.
+        advice: What to do when no index can be reached.
+
+    Returns:
+        The index, and the archive's listing there.
+
+    Raises:
+        DataError: when no index can be reached, none has the version, or several archives fit.
+    """
+    seen: list[Listing] = []
+    silent: list[str] = []
+    asked = indexes_for(path)
+    for index in asked:
+        try:
+            listings = index.listings(path)
+        except IndexUnreachableError as error:
+            silent.append(str(error))
+            continue
+        seen += listings
+        versions = [one for one in listings if _same_version(one.version, path.version)]
+        listing = _choose(versions, sha256=sha256, filename=filename, path=path)
+        if listing is not None:
+            return index, listing
+    package = f"{path.project} {path.version}"
+    versions = [one for one in seen if _same_version(one.version, path.version)]
+    names, known = [one.filename for one in versions], dict.fromkeys(one.version for one in seen)
+    if silent:
+        raise DataError(
+            f"{package} cannot be fetched: no package index that has it could be reached",
+            found="; ".join(silent),
+            fix=advice,
+        )
+    if not seen:
+        raise DataError(
+            f"no package index knows the project {path.project}",
+            found=f"asked: {', '.join(i.name for i in asked) or 'none (pip is set to no-index)'}",
+            fix="check the name, or set the package index in pip's settings",
+        )
+    if not versions:
+        raise DataError(
+            f"{path.project} has no version {path.version}",
+            allowed=", ".join(list(known)[-12:]),
+            nearest=nearest(path.version, known),
+        )
+    raise DataError(
+        f"{package} has no archive of this name",
+        found=filename,
+        allowed=", ".join(names[:12]),
+        nearest=nearest(filename, names),
+    )
+
+
+def indexes_for(path: PackagePath) -> tuple[SimpleIndex, ...]:
+    """All places where pip (or npm) would look for a package."""
+    if path.registry == NPM:
+        from instil.library.npm import npm_registry, read_npm_settings
+
+        return (npm_registry(read_npm_settings(), project=path.project),)
+    return pip_indexes(read_pip_settings())
+
+
+def pip_indexes(settings: PipSettings) -> tuple[SimpleIndex, ...]:
+    """All places that pip would look at: local folders first, then the indexes in order."""
+    session = make_session(settings)
+    found: list[SimpleIndex] = []
+    for link in settings.find_links:  # a page on the network is none
+        place = url2pathname(urlsplit(link).path) if link.startswith("file:") else link
+        if "://" not in place and (folder := Path(place).expanduser()).is_dir():
+            found.append(FolderIndex(str(folder), session))
+    if not settings.no_index:
+        urls = dict.fromkeys([settings.index or PYPI_SIMPLE_ENDPOINT, *settings.extra_indexes])
+        found += (SimpleIndex(url, session, timeout=settings.timeout) for url in urls)
+    return tuple(found)
+
+
+def _same_version(one: str, other: str) -> bool:
+    """Whether two versions are the same release, however they are written: 1.0 and 1.0.0."""
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return one == other
+
+
+def _choose(
+    listings: Sequence[Listing], *, sha256: str, filename: str, path: PackagePath
+) -> Listing | None:
+    """The one that is meant; none when the index has nothing that fits."""
+    if filename:
+        return next((one for one in listings if one.filename == filename), None)
+    if sha256 and (pinned := next((one for one in listings if one.sha256 == sha256), None)):
+        return pinned
+    for kind in ("wheel", "sdist"):
+        fitting = [one for one in listings if one.kind == kind]
+        if len(fitting) == 1:
+            return fitting[0]
+    if listings:
+        raise DataError(
+            f"{path.project} {path.version} has several archives",
+            allowed=", ".join(sorted(one.filename for one in listings)[:12]),
+            fix="say which one with `filename:`",
+        )
+    return None
 
 
 _TROUBLE = (
@@ -177,38 +253,24 @@ _TROUBLE = (
     UnsupportedContentTypeError,
     UnsupportedRepoVersionError,
 )
-
-
-def save(response: requests.Response, path: Path, *, name: str, progress: Progress | None) -> None:
-    """Stream an answer to a file, telling `progress`."""
-    length = response.headers.get("Content-Length", "")
-    total = int(length) if length.isdigit() else None
-    done = 0
-    with open(path, "wb") as sink:
-        for chunk in response.iter_content(_CHUNK):
-            sink.write(chunk)
-            done += len(chunk)
-            if progress:
-                progress(name, done, total)
+_REASONS: dict[type[Exception], str] = {
+    requests.exceptions.ProxyError: "the proxy cannot be reached",
+    requests.exceptions.SSLError: "its certificate is not trusted (see pip's `cert` setting)",
+    requests.exceptions.Timeout: "it did not answer in time",
+    requests.exceptions.ConnectionError: "no connection",
+    requests.exceptions.ChunkedEncodingError: "the connection broke off",
+    requests.exceptions.InvalidSchema: "no such kind of address",
+    requests.exceptions.MissingSchema: "the address lacks https://",
+    UnsupportedContentTypeError: "it does not answer as a package index does",
+}
 
 
 def reason(error: Exception) -> str:
     """Say why a request failed, without addresses that may hold a password."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"it answered {error.response.status_code} {error.response.reason}"
-    kinds: Mapping[type[Exception], str] = {
-        requests.exceptions.ProxyError: "the proxy cannot be reached",
-        requests.exceptions.SSLError: "its certificate is not trusted (see pip's `cert` setting)",
-        requests.exceptions.Timeout: "it did not answer in time",
-        requests.exceptions.ConnectionError: "no connection",
-        requests.exceptions.ChunkedEncodingError: "the connection broke off",
-        requests.exceptions.InvalidSchema: "no such kind of address",
-        requests.exceptions.MissingSchema: "the address lacks https://",
-        UnsupportedContentTypeError: "it does not answer as a package index does",
-    }
-    return next(
-        (text for kind, text in kinds.items() if isinstance(error, kind)), type(error).__name__
-    )
+    known = (text for kind, text in _REASONS.items() if isinstance(error, kind))
+    return next(known, type(error).__name__)
 
 
 def make_session(settings: PipSettings) -> requests.Session:
@@ -223,15 +285,18 @@ def make_session(settings: PipSettings) -> requests.Session:
     for host in settings.trusted_hosts:
         prefix = f"https://{host}" if ":" in host else f"https://{host}/"
         session.mount(prefix, _TrustingAdapter(max_retries=retry))
-    if settings.cert:
-        session.verify = settings.cert
-    if settings.client_cert:
-        session.cert = settings.client_cert
+    session.verify = settings.cert or session.verify
+    session.cert = settings.client_cert or None
     if settings.proxy:
         session.proxies = {"http": settings.proxy, "https": settings.proxy}
-    auth = _IndexAuth.of((settings.index, *settings.extra_indexes))
-    if auth.passwords:  # an auth object switches netrc off, so it is set only where it is needed
-        session.auth = auth
+    parts = map(urlsplit, (settings.index, *settings.extra_indexes))
+    passwords = {
+        part.netloc.rpartition("@")[2]: (unquote(part.username), unquote(part.password or ""))
+        for part in parts
+        if part.username
+    }
+    if passwords:  # an auth object switches netrc off, so it is set only where it is needed
+        session.auth = _IndexAuth(passwords)
     return session
 
 
@@ -247,25 +312,14 @@ class _Session(requests.Session):
         return merged
 
 
-@dataclass(frozen=True)
 class _IndexAuth(AuthBase):
     """Sends an index's password to that index's own host alone, as pip does."""
 
-    passwords: Mapping[str, tuple[str, str]]
-
-    @classmethod
-    def of(cls, urls: Sequence[str]) -> _IndexAuth:
-        found = {}
-        for url in urls:
-            parts = urlsplit(url)
-            if parts.username:
-                host = parts.netloc.rpartition("@")[2]
-                found[host] = (unquote(parts.username), unquote(parts.password or ""))
-        return cls(found)
+    def __init__(self, passwords: dict[str, tuple[str, str]]) -> None:
+        self.passwords = passwords
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        host = urlsplit(request.url or "").netloc.rpartition("@")[2]
-        known = self.passwords.get(str(host))
+        known = self.passwords.get(str(urlsplit(request.url or "").netloc.rpartition("@")[2]))
         return HTTPBasicAuth(*known)(request) if known else request
 
 
@@ -294,23 +348,13 @@ class _FileAdapter(BaseAdapter):
         response.request, response.url = request, request.url or ""
         path = Path(url2pathname(str(urlsplit(response.url).path)))
         path = path / "index.html" if path.is_dir() else path
-        response.status_code = 200 if path.is_file() else 404
-        response.reason = "OK" if path.is_file() else "Not Found"
-        response.raw = _SelfClosing(path, "rb") if path.is_file() else io.BytesIO()
+        response.status_code, response.reason, response.raw = 404, "Not Found", io.BytesIO()
         if path.is_file():
+            response.status_code, response.reason = 200, "OK"
+            response.raw = _SelfClosing(path, "rb")
             response.headers["Content-Length"] = str(path.stat().st_size)
             response.headers["Content-Type"] = "text/html"
         return response
 
     def close(self) -> None:
         """Nothing is kept open."""
-
-
-def _local(link: str) -> Path | None:
-    """The folder that a `find-links` entry names; none for a page on the network."""
-    if link.startswith("file:"):
-        link = url2pathname(urlsplit(link).path)
-    elif "://" in link:
-        return None
-    path = Path(link).expanduser()
-    return path if path.is_dir() else None

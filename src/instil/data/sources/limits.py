@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from instil.errors import DataError, Problem
+from instil.errors import DataError
 
 UNPACKED = "INSTIL_UNPACKED_BYTES"
 LINE = "INSTIL_LINE_BYTES"
@@ -46,13 +46,22 @@ def query_seconds() -> int:
 def too_much(what: str, *, limit: int, name: str, where: str) -> DataError:
     """Return the error for what passes a limit, which says how to raise it."""
     return DataError(
-        Problem(
-            what,
-            where=where,
-            allowed=f"{limit:,}",
-            fix=f"if it is what it should be, raise the limit: {name}={limit * 10} instil ...",
-        )
+        what,
+        where=where,
+        allowed=f"{limit:,}",
+        fix=f"if it is what it should be, raise the limit: {name}={limit * 10} instil ...",
     )
+
+
+def check_unpacked(size: int, *, packed: int, what: str, where: str) -> None:
+    """Refuse what unpacks to more than a file of `packed` bytes may.
+
+    Raises:
+        DataError: saying that `what` unpacks to more, and how to raise the limit.
+    """
+    limit = unpacked_bytes(packed)
+    if size > limit:
+        raise too_much(what, limit=limit, name=UNPACKED, where=where)
 
 
 def _from_environment(name: str) -> int:
@@ -60,5 +69,5 @@ def _from_environment(name: str) -> int:
     if not text:
         return 0
     if not text.isascii() or not text.isdigit() or not 0 < len(text) < 19 or int(text) < 1:
-        raise DataError(Problem("this is no whole number from 1 on", where=name, found=text))
+        raise DataError("this is no whole number from 1 on", where=name, found=text)
     return int(text)

@@ -13,10 +13,11 @@ prints::
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
@@ -99,21 +100,19 @@ def _from_config(printed: str) -> dict[str, str]:
         left, equals, right = line.partition("=")
         section, _, key = left.strip().partition(".")
         if equals and section in _SECTIONS:
-            found[_SECTIONS.index(section), key] = _unquoted(right.strip())
+            with contextlib.suppress(ValueError, SyntaxError):  # what pip did not write by `repr`
+                right = str(ast.literal_eval(right.strip()))
+            found[_SECTIONS.index(section), key] = right.strip()
     return {key: value for (_, key), value in sorted(found.items())}
 
 
-def _unquoted(text: str) -> str:
-    """Undo the `repr` with which pip prints a value."""
-    try:
-        return str(ast.literal_eval(text))
-    except (ValueError, SyntaxError):
-        return text
-
-
 def _pip_config_list() -> str:
-    """What pip prints; empty where there is no pip, or it fails."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
+    return printed_by(command)
+
+
+def printed_by(command: Sequence[str]) -> str:
+    """Return what a program prints; empty where there is none of its name, or it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 from urllib.parse import parse_qsl
 
-from instil.data.sources.archive import unsafe_path
+from instil.data.sources.archive import MEMBER, check_paths
 from instil.errors import DataError, Problem
 
+PYPI, NPM = "pypi", "npm"
+"""Where pip looks, and where npm looks."""
 HUB = "hub:"
 MADE = "made:"
 """The schemes of what is no package; `hub:owner/name`, `made:NAME`."""
@@ -27,37 +28,31 @@ _HUB = re.compile(
     r"hub:(?P<dataset>\w[\w.-]*(?:/\w[\w.-]*)?)(?:@(?P<revision>[^?@\s]+))?(?:\?(?P<query>\S*))?",
     re.A,
 )
-_FORMS = {
-    "pypi": r"pypi:(?P<name>[A-Za-z0-9][\w.-]*?)==(?P<version>[^/\s]+)/(?P<path>.+)",
-    "npm": r"npm:(?P<name>(?:@[\w.~-]+/)?[\w~][\w.~-]*)@(?P<version>[^/@\s]+)/(?P<path>.+)",
+PACKAGES = {
+    PYPI: (
+        r"pypi:(?P<name>[A-Za-z0-9][\w.-]*?)==(?P<version>[^/\s]+)/(?P<path>.+)",
+        "pypi:NAME==VERSION/path/in/the/archive",
+    ),
+    NPM: (
+        r"npm:(?P<name>(?:@[\w.~-]+/)?[\w~][\w.~-]*)@(?P<version>[^/@\s]+)/(?P<path>.+)",
+        "npm:NAME@VERSION/path/in/the/archive",
+    ),
 }
-_EXAMPLES = {
-    "pypi": "pypi:NAME==VERSION/path/in/the/archive",
-    "npm": "npm:NAME@VERSION/path/in/the/archive",
-}
-
-
-class Registry(StrEnum):
-    """Where a package comes from."""
-
-    PYPI = "pypi"
-    """Where pip looks."""
-    NPM = "npm"
-    """Where npm looks."""
+"""Scheme of a package -> its form, and that form in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackagePath:
     """A parsed `pypi:` or `npm:` address."""
 
+    registry: str
+    """PYPI or NPM."""
     project: str
     """The package's name."""
     version: str
     """Its version."""
     paths: tuple[str, ...]
     """The path in the archive, then the path in the archive found there, and so on."""
-    registry: Registry = Registry.PYPI
-    """Where it comes from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +76,7 @@ def is_package(uri: str) -> bool:
     (True, False)
     """
     scheme, colon, _ = uri.partition(":")
-    return bool(colon) and scheme in _FORMS
+    return bool(colon) and scheme in PACKAGES
 
 
 def is_public(uri: str) -> bool:
@@ -110,24 +105,13 @@ def parse_uri(uri: str) -> PackagePath:
         DataError: when it has not the right form, or a path in it leads out of the archive.
     """
     scheme = uri.partition(":")[0]
-    match = re.fullmatch(_FORMS.get(scheme, _FORMS["pypi"]), uri, re.A)
+    form, example = PACKAGES.get(scheme, PACKAGES[PYPI])
+    match = re.fullmatch(form, uri, re.A)
     if match is None:
-        allowed = _EXAMPLES.get(scheme, _EXAMPLES["pypi"])
-        raise DataError(Problem("not a package address", found=uri, allowed=allowed))
-    paths = tuple(match["path"].split("!/"))
-    problems = [
-        Problem("a path that may not be used", where=uri, found=f"{path!r}: {why}")
-        for path in paths
-        if (why := unsafe_path(path))
-    ]
-    problems += [
-        Problem("only the last path may be a folder", where=uri, found=path)
-        for path in paths[:-1]
-        if path.endswith("/")
-    ]
-    if problems:
-        raise DataError(*problems)
-    return PackagePath(match["name"], match["version"], paths, Registry(scheme))
+        raise DataError("not a package address", found=uri, allowed=example)
+    paths = tuple(match["path"].split(MEMBER))
+    check_paths(paths, where=uri)
+    return PackagePath(scheme, match["name"], match["version"], paths)
 
 
 def parse_hub(uri: str) -> HubPath:
@@ -142,13 +126,11 @@ def parse_hub(uri: str) -> HubPath:
     match = _HUB.fullmatch(uri)
     if match is None:
         allowed = "hub:OWNER/NAME, and if need be @REVISION?config=...&split=..."
-        raise DataError(Problem("not an address of the hub", found=uri, allowed=allowed))
+        raise DataError("not an address of the hub", found=uri, allowed=allowed)
     options = dict(parse_qsl(match["query"] or "", keep_blank_values=True))
-    unknown = [
-        Problem(f"unknown option {key!r}", where=uri, allowed="config, split")
-        for key in options
-        if key not in ("config", "split")
-    ]
-    if unknown:
-        raise DataError(*unknown)
+    if unknown := options.keys() - {"config", "split"}:
+        allowed = "config, split"
+        raise DataError(
+            *(Problem(f"unknown option {key!r}", uri, allowed=allowed) for key in sorted(unknown))
+        )
     return HubPath(match["dataset"], match["revision"] or "", **options)

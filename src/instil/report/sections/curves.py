@@ -7,33 +7,50 @@ from collections.abc import Sequence
 
 from instil import format as fmt
 from instil.format import Unit
-from instil.report.page import CurvePlot, Line, Point
+from instil.report.charts import RAW, SMOOTH, VALIDATION
+from instil.report.page import Axis, Line, Plot, Point, Reference
+from instil.report.parts import axis_name, capital
 from instil.types import Step
 
 MAX_POINTS = 400
 """Longer lines are thinned by averaging, so that the page stays small."""
-RAW, SMOOTH, VALIDATION = "training, each step", "training, smoothed", "validation"
 
 
-def curve_plots(
-    steps: Sequence[Step], *, best_step: int, metric: str
-) -> tuple[tuple[CurvePlot, ...], str]:
-    """Return the plots of a run's steps, and a note on what they leave out (often empty).
+def curve_plots(steps: Sequence[Step], *, best_step: int, metric: str) -> tuple[Plot, ...]:
+    """Return the plots of a run's steps: the loss where it is finite, and the score.
 
     Args:
         steps: In order; losses in nats per token.
         best_step: The step that was kept, or 0.
         metric: The name of the score on validation; empty where several tasks share it.
     """
-    if not steps:
-        return (), ""
-    loss = _loss_plot(steps, best_step)
-    score = _score_plot(steps, best_step, metric)
-    plots = tuple(plot for plot in (loss, score) if plot)
-    lost = sum(not math.isfinite(step.loss) for step in steps)
-    counted = f"{fmt.plural(lost, 'step')} without a finite loss {'is' if lost == 1 else 'are'}"
-    note = f"{counted} not drawn." if lost else ""
-    return plots, note
+    raw = [Point(step.step, step.loss) for step in steps if math.isfinite(step.loss)]
+    smoothed = smooth([point.y for point in raw], reach=max(2, len(raw) // 20))
+    even = [Point(point.x, value) for point, value in zip(raw, smoothed, strict=True)]
+    losses = (
+        Line(thin(raw), RAW),
+        Line(thin(even), SMOOTH),
+        Line(_validation(steps, "validation_loss"), VALIDATION),
+    )
+    score = Line(_validation(steps, "validation_score"), VALIDATION)
+    style = fmt.style(metric) if metric else fmt.MetricStyle("score", Unit.PLAIN)
+    kept = Reference(f"kept: step {fmt.count(best_step)}", best_step) if best_step else None
+    x = Axis("step", labels="whole", is_line=True)
+    plots = []
+    for lines, named, title, y in (
+        (losses, "nats_per_token", "Loss, nats per token", Axis("nats per token", Unit.NATS)),
+        (
+            (score,),
+            metric,
+            f"{capital(style.label)} on validation",
+            Axis(axis_name(metric) if metric else style.label, style.unit),
+        ),
+    ):
+        drawn = tuple(line for line in lines if line.points)
+        ends = ". ".join(_ends(line, named) for line in drawn if line.name != RAW)
+        if drawn:
+            plots.append(Plot(title, f"{ends}.", x, y, lines=drawn, upright=kept))
+    return tuple(plots)
 
 
 def smooth(values: Sequence[float], *, reach: int) -> tuple[float, ...]:
@@ -62,53 +79,20 @@ def thin(points: Sequence[Point], *, at_most: int = MAX_POINTS) -> tuple[Point, 
     if width <= 1:
         return tuple(points)
     chunks = (points[start : start + width] for start in range(0, len(points), width))
-    return tuple(_mean(chunk) for chunk in chunks)
-
-
-def _mean(points: Sequence[Point]) -> Point:
-    n = len(points)
-    return Point(sum(each.step for each in points) / n, sum(each.value for each in points) / n)
-
-
-def _loss_plot(steps: Sequence[Step], best_step: int) -> CurvePlot | None:
-    raw = [Point(step.step, step.loss) for step in steps if math.isfinite(step.loss)]
-    reach = max(2, len(raw) // 20)
-    smoothed = smooth([point.value for point in raw], reach=reach)
-    even = [Point(point.step, value) for point, value in zip(raw, smoothed, strict=True)]
-    lines = [
-        Line(RAW, thin(raw)),
-        Line(SMOOTH, thin(even)),
-        Line(VALIDATION, _validation(steps, "validation_loss")),
-    ]
-    drawn = tuple(line for line in lines if line.points)
-    if not drawn:
-        return None
-    ends = ". ".join(_ends(line, "nats_per_token") for line in drawn if line.name != RAW)
-    title = "Loss, nats per token"
-    return CurvePlot(title, f"{ends}.", "nats per token", Unit.NATS, drawn, best_step)
-
-
-def _score_plot(steps: Sequence[Step], best_step: int, metric: str) -> CurvePlot | None:
-    points = _validation(steps, "validation_score")
-    if not points:
-        return None
-    style = fmt.style(metric) if metric else fmt.MetricStyle("score", Unit.PLAIN)
-    axis = f"{style.label}, %" if style.unit is Unit.PERCENT else style.label
-    line = Line(VALIDATION, points)
-    title = f"{style.label[:1].upper()}{style.label[1:]} on validation"
-    return CurvePlot(title, f"{_ends(line, metric)}.", axis, style.unit, (line,), best_step)
+    return tuple(
+        Point(sum(p.x for p in chunk) / len(chunk), sum(p.y for p in chunk) / len(chunk))
+        for chunk in chunks
+    )
 
 
 def _validation(steps: Sequence[Step], name: str) -> tuple[Point, ...]:
     found = ((step.step, getattr(step, name)) for step in steps)
-    return tuple(
-        Point(step, value) for step, value in found if value is not None and math.isfinite(value)
-    )
+    return tuple(Point(x, y) for x, y in found if y is not None and math.isfinite(y))
 
 
 def _ends(line: Line, metric: str) -> str:
     first, last = line.points[0], line.points[-1]
     return (
-        f"{line.name}: from {fmt.figure(first.value, metric)} at step {fmt.count(first.step)} "
-        f"to {fmt.figure(last.value, metric)} at step {fmt.count(last.step)}"
+        f"{line.name}: from {fmt.figure(first.y, metric)} at step {fmt.count(first.x)} "
+        f"to {fmt.figure(last.y, metric)} at step {fmt.count(last.x)}"
     )

@@ -1,31 +1,81 @@
-"""How far tuning moved the model, and how much of it is handed over: sentences and a table."""
+"""How the model was kept from forgetting: what was tried, how far it moved, how much is taken."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from instil import format as fmt
 from instil.format import NBSP
-from instil.report.page import Align, Block, Cell, Column, Note, Table, Tone
-from instil.results import Interpolation, Means, Moved, RunSummary, Tried, TriedMethod
-from instil.types import Summary
+from instil.report.page import Block, Note, table
+from instil.report.parts import chosen_cell
+from instil.results import Means, Methods, Moved, RunSummary, Tried, TriedMethod
 
 
 def keeping_blocks(summary: RunSummary) -> tuple[Block, ...]:
     """Return what the forgetting section says beside the guard."""
-    found: list[Block] = [Note(line) for line in keeping_lines(summary)]
-    if summary.interpolation is not None and summary.interpolation.tried:
-        found.append(_tried_table(summary.interpolation))
-    return tuple(found)
+    blocks: list[Block] = []
+    methods, interpolation = summary.methods, summary.interpolation
+    if methods is not None:
+        note = (
+            f"{_chosen_on(methods.guard_rows, methods.tried)} What was taken is what everything "
+            "else on this page is measured with; test rows had no part in the choice."
+        )
+        rows = [
+            (
+                chosen_cell(
+                    each.name, ["taken" * (n == methods.chosen)], chosen=n == methods.chosen
+                ),
+                *_measured(each),
+                fmt.seconds(each.seconds),
+            )
+            for n, each in enumerate(methods.tried)
+        ]
+        blocks.append(Note(methods_lines(methods)[-1]))
+        blocks.append(table("Methods that were tried", ("Method", *_MEASURED, "Time"), rows, note))
+    blocks += map(Note, keeping_lines(summary))
+    if interpolation is not None and interpolation.tried:
+        note = (
+            f"{_chosen_on(interpolation.guard_rows, interpolation.tried)} A cross-entropy that "
+            "fell counts as 0: what was gained on one guard task does not make good what was lost "
+            "on another. What was chosen is what everything else on this page is measured with; "
+            "the learning curves are of the tuned model."
+        )
+        names = {0.0: "untouched model", 1.0: "tuned model"}
+        steps = []
+        for each in interpolation.tried:
+            chosen = each.share == interpolation.chosen
+            words = (names.get(each.share, ""), "chosen" * chosen)
+            steps.append((chosen_cell(_share(each.share), words, chosen=chosen), *_measured(each)))
+        caption = "How far to go: what was tried"
+        blocks.append(table(caption, ("Share of the way", *_MEASURED), steps, note))
+    return tuple(blocks)
+
+
+def methods_lines(found: Methods | None) -> list[str]:
+    """Return a line a way that `method: auto` tried, and the pick."""
+    if found is None:
+        return []
+    lines = []
+    for each in found.tried:
+        parts = [f"validation {fmt.percent(each.score)}"]
+        if each.points is not None:
+            parts.append(f"guard {fmt.signed(each.points, 1)} points")
+        if each.nats is not None:
+            parts.append(f"{fmt.signed(each.nats, 3)} nats per token")
+        lines.append(f"Tried {each.name}: {', '.join([*parts, fmt.seconds(each.seconds)])}.")
+    return [*lines, f"Taken: {found.tried[found.chosen].name}; {found.why}."]
 
 
 def keeping_lines(summary: RunSummary) -> list[str]:
     """Return the sentences: by what means it was kept, how far it moved, how much is carried."""
-    lines = [] if summary.training.means is None else list(_means_lines(summary.training.means))
+    lines = [] if summary.training.means is None else _means_lines(summary.training.means)
     if summary.moved is not None:
         lines.append(_moved_line(summary.moved))
-    if summary.interpolation is not None:
-        lines.append(_interpolation_line(summary.interpolation))
+    if (found := summary.interpolation) is not None:
+        share = f"{_share(found.chosen)} of the way from the untouched model to the tuned one"
+        if found.chosen == 1 and found.tried:
+            share = "all of the tuning"
+        lines.append(f"Handed over: {share}; {found.why}.")
     return lines
 
 
@@ -43,26 +93,26 @@ _PLACES = {
 }
 
 
-def _means_lines(means: Means) -> Iterator[str]:
+def _means_lines(means: Means) -> list[str]:
+    def mean(value: float | None, text: str, digits: int) -> str:
+        return "" if value is None else text.format(fmt.fixed(value, digits))
+
+    lines = []
     if means.replay_share is not None:
         what = "texts that the untouched model wrote by itself"
         if means.replayed:
             what = f"rows of {', '.join(means.replayed)}, none of which is judged by"
-        loss = ""
-        if means.replay_loss is not None:
-            loss = f"; {fmt.fixed(means.replay_loss, 3)} nats per token on average"
-        yield f"Replayed: {what}, {_share(means.replay_share)} of the examples{loss}."
+        loss = mean(means.replay_loss, "; {} nats per token on average", 3)
+        lines.append(f"Replayed: {what}, {_share(means.replay_share)} of the examples{loss}.")
     if means.kl is not None:
-        mean = "" if means.mean_kl is None else f"; {fmt.fixed(means.mean_kl, 4)} nats on average"
-        yield (
+        lines.append(
             f"Held to the untouched model {_PLACES[means.kl_on]}: forward KL with a weight of "
-            f"{means.kl:g}{mean}."
+            f"{means.kl:g}{mean(means.mean_kl, '; {} nats on average', 4)}."
         )
     if means.entropy_weighted:
-        mean = (
-            "" if means.mean_weight is None else f", {fmt.fixed(means.mean_weight, 3)} on average"
-        )
-        yield f"Each token's loss was weighted by how unsure the model was there{mean}."
+        weight = mean(means.mean_weight, ", {} on average", 3)
+        lines.append(f"Each token's loss was weighted by how unsure the model was there{weight}.")
+    return lines
 
 
 def _moved_line(moved: Moved) -> str:
@@ -70,72 +120,39 @@ def _moved_line(moved: Moved) -> str:
     if len(moved.tasks) > 1:
         each = (f"{task} {fmt.interval(found)}" for task, found in moved.tasks.items())
         where = f"the new tasks' inputs ({', '.join(each)})"
+    found = moved.overall
+    mean, low, high = (fmt.fixed(value, 3) for value in (found.mean, found.low, found.high))
     return (
-        f"Moved {_nats(moved.overall)} from the untouched model on {where}: forward KL, on "
-        f"{fmt.plural(moved.overall.scored, 'validation example')}."
+        f"Moved {mean} nats per token ({low} to {high}) from the untouched model on {where}: "
+        f"forward KL, on {fmt.plural(found.scored, 'validation example')}."
     )
-
-
-def _nats(found: Summary) -> str:
-    low, high = fmt.fixed(found.low, 3), fmt.fixed(found.high, 3)
-    return f"{fmt.fixed(found.mean, 3)} nats per token ({low} to {high})"
-
-
-def _interpolation_line(found: Interpolation) -> str:
-    if found.chosen == 1 and found.tried:
-        share = "all of the tuning"
-    else:
-        share = f"{_share(found.chosen)} of the way from the untouched model to the tuned one"
-    return f"Handed over: {share}; {found.why}."
 
 
 def _share(share: float) -> str:
     return f"{100 * share:g}{NBSP}%"
 
 
-def _tried_table(found: Interpolation) -> Table:
-    columns = (Column("Share of the way", Align.TEXT), *MEASURED)
-    note = (
-        f"{chosen_on(found.guard_rows, found.tried)} A cross-entropy that fell counts as 0: what "
-        "was gained on one guard task does not make good what was lost on another. What was chosen "
-        "is what everything else on this page is measured with; the learning curves are of the "
-        "tuned model."
-    )
-    lines = tuple(_tried_row(each, found.chosen) for each in found.tried)
-    return Table("How far to go: what was tried", columns, lines, note)
+# What is measured of a model that may be chosen.
 
-
-def _tried_row(tried: Tried, chosen: float) -> tuple[Cell, ...]:
-    name = {0.0: "untouched model", 1.0: "tuned model"}.get(tried.share, "")
-    taken = tried.share == chosen
-    detail = ", ".join(filter(None, (name, "chosen" if taken else "")))
-    return (
-        Cell(_share(tried.share), detail, Tone.CHOSEN if taken else Tone.PLAIN),
-        *measured_cells(tried),
-    )
-
-
-# --- what is measured of a model that may be chosen ----------------------------------------------
-
-MEASURED = (
-    Column("Validation score"),
-    Column("Validation loss"),
-    Column("Guard metrics, change in points"),
-    Column("Guard and text, rise in nats"),
+_MEASURED = (
+    "Validation score",
+    "Validation loss",
+    "Guard metrics, change in points",
+    "Guard and text, rise in nats",
 )
 
 
-def measured_cells(tried: Tried | TriedMethod) -> tuple[Cell, ...]:
-    """Return the cells of the columns `MEASURED`."""
+def _measured(tried: Tried | TriedMethod) -> tuple[str, ...]:
+    """Return the cells of the columns `_MEASURED`."""
     return (
-        Cell(fmt.percent(tried.score)),
-        Cell(fmt.fixed(tried.loss, 3)),
-        Cell(fmt.MISSING if tried.points is None else fmt.signed(tried.points, 1)),
-        Cell(fmt.MISSING if tried.nats is None else fmt.signed(tried.nats, 3)),
+        fmt.percent(tried.score),
+        fmt.fixed(tried.loss, 3),
+        fmt.MISSING if tried.points is None else fmt.signed(tried.points, 1),
+        fmt.MISSING if tried.nats is None else fmt.signed(tried.nats, 3),
     )
 
 
-def chosen_on(guard_rows: Mapping[str, int], tried: Iterable[Tried | TriedMethod]) -> str:
+def _chosen_on(guard_rows: Mapping[str, int], tried: Iterable[Tried | TriedMethod]) -> str:
     """Say on which rows the choice was made, and by what."""
     unasked = any(each.nats is not None and each.points is None for each in tried)
     rest = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from instil import format as fmt
-from instil.report.page import Block, Note
 from instil.results import Alarm, Cause
 from instil.sanitize import shortened, visible
 from instil.types import TaskLook
@@ -14,34 +13,35 @@ from instil.types import TaskLook
 def alarm_text(alarm: Alarm) -> str:
     """Return what is shown when the alarm sounds, and in the report."""
     look = alarm.look
-    when = f"{look.task}: after {alarm.step} of {fmt.plural(alarm.of_steps, 'step')}"
+    what = f"nothing is shown to be learnt. {_not_better(look)}"
     if alarm.one_answer:
         what = f"all {look.rows} validation rows get the same answer, {_quoted(look.answer)}"
-    else:
-        what = f"nothing is shown to be learnt. {not_better(look)}"
     known = [cause for cause in alarm.causes if cause.known]
     others = [cause for cause in alarm.causes if not cause.known]
-    sentences = [f"{when} {what}.", *_listed("Likely causes", known)]
+    sentences = [_when(look, alarm.step, alarm.of_steps, what), _listed("Likely causes", known)]
     if alarm.classifier and alarm.classifier.low > 0:
         points = fmt.signed(100 * alarm.classifier.mean, 1)
         sentences.append(
             "The labels can be learnt: TF-IDF with logistic regression, trained on the same rows, "
             f"is {points} points above always the same answer."
         )
-    sentences += _listed("Other causes" if known else "Likely causes", others)
+    sentences.append(_listed("Other causes" if known else "Likely causes", others))
     if alarm.over is not None:
         sentences.append(f"Later, after {alarm.over} steps, something was shown to be learnt.")
-    return " ".join(sentences)
+    return " ".join(filter(None, sentences))
 
 
 def notice_text(look: TaskLook, *, step: int, of_steps: int, causes: Sequence[Cause]) -> str:
     """Return what is said at an early look, where something is wrong whatever the model does."""
-    when = f"{look.task}: after {step} of {fmt.plural(of_steps, 'step')}"
-    what = f"nothing is shown to be learnt yet; training goes on. {not_better(look)}."
-    return " ".join([when, what, *_listed("To look at", causes)])
+    what = f"nothing is shown to be learnt yet; training goes on. {_not_better(look)}"
+    return f"{_when(look, step, of_steps, what)} {_listed('To look at', causes)}".rstrip()
 
 
-def not_better(look: TaskLook) -> str:
+def _when(look: TaskLook, step: int, of_steps: int, what: str) -> str:
+    return f"{look.task}: after {step} of {fmt.plural(of_steps, 'step')} {what}."
+
+
+def _not_better(look: TaskLook) -> str:
     """Return how a task with choices is answered, against always the same answer."""
     if look.right is None or look.constant is None:
         return f"{fmt.plural(look.answers, 'different answer')} to {look.rows} validation rows"
@@ -59,15 +59,9 @@ def not_better(look: TaskLook) -> str:
     )
 
 
-def alarm_blocks(alarms: Sequence[Alarm]) -> tuple[Block, ...]:
-    """Return a sentence a task of which nothing was learnt by half of the steps."""
-    return tuple(Note(alarm_text(alarm)) for alarm in alarms)
-
-
-def _listed(head: str, causes: Sequence[Cause]) -> list[str]:
-    if not causes:
-        return []
-    return [f"{head}: {'; '.join(f'{cause.what} (try: {cause.fix})' for cause in causes)}."]
+def _listed(head: str, causes: Sequence[Cause]) -> str:
+    tried = "; ".join(f"{cause.what} (try: {cause.fix})" for cause in causes)
+    return f"{head}: {tried}." if tried else ""
 
 
 def _quoted(answer: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from instil import format as fmt
-from instil.report.page import Align, Block, Cell, Column, Note, Table
+from instil.report.page import Table, table
 from instil.results import MixLine
 
 _HEADS = ("rows", "examples", "few-shot", "tokens", "trained on", "examples / trained on")
@@ -17,49 +17,35 @@ def mix_text(mix: Sequence[MixLine]) -> list[str]:
     Its last column has two shares, of the examples and of the tokens that are trained on: a task
     of long answers weighs more than its examples tell.
     """
-    cells = [("an epoch", *_HEADS), *((name, *figures) for name, figures in _figures(mix))]
-    widths = [max(len(row[n]) for row in cells) for n in range(len(cells[0]))]
+    cells = [("an epoch", *_HEADS), *_rows(mix)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(
-            text.ljust(width) if n == 0 else text.rjust(width)
+            text.rjust(width) if n else text.ljust(width)
             for n, (text, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in cells
     ]
 
 
-def mix_blocks(mix: Sequence[MixLine]) -> tuple[Block, ...]:
+def mix_table(mix: Sequence[MixLine]) -> Table:
     """Return the mix as a table of the report."""
-    if not mix:
-        return (Note("What an epoch held was not recorded."),)
-    columns = (Column("Task", Align.TEXT), *(Column(head.capitalize()) for head in _HEADS))
-    rows = tuple((Cell(name), *map(Cell, figures)) for name, figures in _figures(mix))
     note = (
         "Share: of the examples, and of the tokens that are trained on. Rows may come again, or "
         "through several templates."
     )
-    return (Table("The first epoch of training", columns, rows, note),)
+    heads = ("Task", *map(str.capitalize, _HEADS))
+    return table("The first epoch of training", heads, _rows(mix), note)
 
 
-def _figures(mix: Sequence[MixLine]) -> list[tuple[str, tuple[str, ...]]]:
-    total = MixLine(
-        "all",
-        *(
-            sum(getattr(line, name) for line in mix)
-            for name in ("rows", "examples", "few_shot", "tokens", "supervised_tokens")
-        ),
-    )
-    lines = [*mix, total] if len(mix) > 1 else list(mix)
-    return [(line.task, _line(line, total)) for line in lines]
-
-
-def _line(line: MixLine, total: MixLine) -> tuple[str, ...]:
-    shares = (
-        fmt.percent(part / whole if whole else 0.0)
-        for part, whole in (
-            (line.examples, total.examples),
-            (line.supervised_tokens, total.supervised_tokens),
-        )
-    )
-    counts = (line.rows, line.examples, line.few_shot, line.tokens, line.supervised_tokens)
-    return (*map(fmt.count, counts), " / ".join(shares))
+def _rows(mix: Sequence[MixLine]) -> list[tuple[str, ...]]:
+    lines = {
+        line.task: (line.rows, line.examples, line.few_shot, line.tokens, line.supervised_tokens)
+        for line in mix
+    }
+    totals = tuple(map(sum, zip(*lines.values(), strict=True)))
+    found = []
+    for name, figures in (lines | ({"all": totals} if len(mix) > 1 else {})).items():
+        shares = (figures[n] / totals[n] if totals[n] else 0.0 for n in (1, 4))
+        found.append((name, *map(fmt.count, figures), " / ".join(map(fmt.percent, shares))))
+    return found

@@ -1,80 +1,133 @@
-"""Seen and held-out phrasings: what a run shows of words that training never used."""
+"""Robustness to wording: every phrasing by itself, and those held out of training together."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from instil import format as fmt
 from instil.compare.verdict import outcomes
-from instil.report.page import Align, Block, Cell, Column, Table
-from instil.report.parts import TONES, summary_cell, verdict_word
-from instil.results import Phrasings, TaskResult, TemplateScore
+from instil.report.page import Block, Cell, Note, Plot, Plots, Table, table
+from instil.report.parts import (
+    capital,
+    difference_cell,
+    ordered,
+    row_mark,
+    score_axis,
+    summary_cell,
+)
+from instil.results import (
+    PROBE,
+    PROMPTING,
+    TFIDF,
+    TUNED,
+    ZERO_SHOT,
+    Phrasings,
+    TaskResult,
+    TemplateScore,
+)
+
+ARMS = (TUNED, PROMPTING, ZERO_SHOT, TFIDF, PROBE)
+"""In the order in which tables and legends have them."""
+
+
+def wording_blocks(task: TaskResult) -> tuple[Block, ...]:
+    """Return how far each arm depends on the wording of the template."""
+    if not task.templates:
+        return (Note("Only one template was scored on test."),)
+    rows = tuple(dict.fromkeys(score.template for score in task.templates))
+    arms = ordered((score.arm for score in task.templates), ARMS)
+    labels = tuple(map(task.label, arms))
+    metric = task.templates[0].summary.metric
+    plot = Plot(
+        f"{capital(fmt.style(metric).label)} on test by template",
+        f"{len(rows)} templates, each scored on the test rows with {' and '.join(labels)}. The "
+        "table gives the figures.",
+        score_axis(metric, (score.summary for score in task.templates)),
+        rows=rows,
+        series=labels,
+        marks=tuple(row_mark(s.template, task.label(s.arm), s.summary) for s in task.templates),
+    )
+    return (Plots((plot,)), _wording_table(task, arms), *phrasing_blocks(task))
+
+
+def _wording_table(task: TaskResult, arms: Sequence[str]) -> Table:
+    rows = []
+    for arm in arms:
+        scores = _scores(task, arm)
+        low, high = scores[0].summary, scores[-1].summary
+        mean = sum(score.summary.mean for score in scores) / len(scores)
+        rows.append(
+            (
+                task.label(arm),
+                str(len(scores)),
+                fmt.figure(mean, low.metric),
+                Cell(fmt.figure(high.mean, low.metric), scores[-1].template),
+                Cell(fmt.figure(low.mean, low.metric), scores[0].template),
+                _spread(scores),
+            )
+        )
+    titles = ("Arm", "Templates", "Mean over templates", "Highest", "Lowest", "Spread")
+    note = "Spread: highest minus lowest."
+    return table("How far the wording matters", titles, rows, note)
 
 
 def phrasing_blocks(task: TaskResult) -> tuple[Block, ...]:
     """Return seen against held-out phrasings, an arm a line; nothing where none was held out."""
     if not task.phrasings:
         return ()
-    columns = (
-        Column("Arm", Align.TEXT),
-        Column("Seen phrasings"),
-        Column("Held-out phrasings"),
-        Column("Held out minus seen"),
-        Column("Worst held out"),
-        Column("Spread, seen"),
-        Column("Spread, held out"),
-    )
     shown = outcomes([found.comparison for found in task.phrasings])
-    rows = []
-    for found, outcome in zip(task.phrasings, shown, strict=True):
-        change = fmt.change_with_interval(found.comparison)
-        word = verdict_word(outcome, subject="held out is")
-        rows.append(
-            (
-                Cell(_label(task, found.arm)),
-                summary_cell(found.seen),
-                summary_cell(found.unseen),
-                Cell(change, word, TONES[outcome]),
-                _worst(task, found.arm),
-                Cell(_spread(_of(task, found.arm, held_out=False))),
-                Cell(_spread(_of(task, found.arm, held_out=True))),
-            )
+    rows = [
+        (
+            task.label(found.arm),
+            summary_cell(found.seen),
+            summary_cell(found.unseen),
+            difference_cell(found.comparison, outcome, words="held out is"),
+            _worst(task, found.arm),
+            _spread(_scores(task, found.arm, held_out=False)),
+            _spread(_scores(task, found.arm, held_out=True)),
         )
+        for found, outcome in zip(task.phrasings, shown, strict=True)
+    ]
+    names = dict.fromkeys(score.template for score in task.templates if score.held_out)
     count = max(each.summary.scored + each.summary.unscored for each in task.templates)
     note = (
-        f"Held out of training: {', '.join(_names(task))}. {count} test rows went through every "
+        f"Held out of training: {', '.join(names)}. {count} test rows went through every "
         "phrasing; the difference is paired by row, and its interval takes groups as a whole. It "
         "is about these phrasings: others may do otherwise."
     )
-    return (Table("Phrasings that training never saw", columns, tuple(rows), note),)
+    titles = (
+        "Arm",
+        "Seen phrasings",
+        "Held-out phrasings",
+        "Held out minus seen",
+        "Worst held out",
+        "Spread, seen",
+        "Spread, held out",
+    )
+    return (table("Phrasings that training never saw", titles, rows, note),)
 
 
 def phrasing_sentence(task: TaskResult, found: Phrasings) -> str:
     """Say one arm's figures over seen and held-out phrasings in a line."""
     worst = _worst(task, found.arm)
     return (
-        f"{_label(task, found.arm)}: seen phrasings {fmt.interval(found.seen)}, held out "
-        f"{fmt.interval(found.unseen)}, {fmt.change(found.comparison)} "
-        f"({fmt.change_interval(found.comparison)}); worst held out {worst.text} ({worst.detail})"
+        f"{task.label(found.arm)}: seen phrasings {fmt.interval(found.seen)}, held out "
+        f"{fmt.interval(found.unseen)}, {fmt.change_with_interval(found.comparison)}; worst held "
+        f"out {worst.text} ({worst.detail})"
     )
 
 
-def _names(task: TaskResult) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(score.template for score in task.templates if score.held_out))
-
-
-def _of(task: TaskResult, arm: str, *, held_out: bool) -> list[TemplateScore]:
-    return [s for s in task.templates if s.arm == arm and s.held_out is held_out]
+def _scores(task: TaskResult, arm: str, *, held_out: bool | None = None) -> list[TemplateScore]:
+    """Return an arm's scores, the lowest first; of held-out phrasings alone, or of seen ones."""
+    found = [s for s in task.templates if s.arm == arm and held_out in (None, s.held_out)]
+    return sorted(found, key=lambda score: score.summary.mean)
 
 
 def _worst(task: TaskResult, arm: str) -> Cell:
-    worst = min(_of(task, arm, held_out=True), key=lambda score: score.summary.mean)
+    worst = _scores(task, arm, held_out=True)[0]
     return Cell(fmt.figure(worst.summary.mean, worst.summary.metric), worst.template)
 
 
-def _spread(scores: list[TemplateScore]) -> str:
-    means = [score.summary.mean for score in scores]
-    return fmt.size_of_change(max(means) - min(means), scores[0].summary.metric)
-
-
-def _label(task: TaskResult, name: str) -> str:
-    found = next((arm.label for arm in task.arms if arm.name == name), "")
-    return found or name.replace("_", " ")
+def _spread(scores: Sequence[TemplateScore]) -> str:
+    low, high = scores[0].summary, scores[-1].summary
+    return fmt.size_of_change(high.mean - low.mean, low.metric)

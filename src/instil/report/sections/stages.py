@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from instil import format as fmt
-from instil.report.page import Align, Block, Cell, Column, Table
+from instil.report.page import Block, table
 from instil.results import RunSummary
 
 ALL = "all stages"
@@ -29,23 +29,17 @@ def stage_blocks(summary: RunSummary) -> tuple[Block, ...]:
     """Return a table of what each stage took, beside what was foretold; nothing without stages."""
     if not summary.stage_seconds:
         return ()
-    timed = (summary.forecast_seconds, summary.stage_seconds, summary.processor_seconds)
-    rows = [
-        (Cell(name), *(_cell(each.get(name)) for each in timed)) for name in summary.stage_seconds
+    timed = [
+        {**each, ALL: sum(each.values())} if each else {}
+        for each in (summary.forecast_seconds, summary.stage_seconds, summary.processor_seconds)
     ]
-    total = (Cell(ALL), *(_cell(sum(each.values()) if each else None) for each in timed))
-    columns = (
-        Column("Stage", Align.TEXT),
-        Column("Foretold"),
-        Column("Took"),
-        Column("Processor time"),
-    )
+    rows = [
+        (name, *(fmt.seconds(each[name]) if name in each else fmt.MISSING for each in timed))
+        for name in (*summary.stage_seconds, ALL)
+    ]
     note = (
         "Wall time. The processor time is that of all threads together: it tells more where other "
         "work was on the machine. Rows and model come before the forecast."
     )
-    return (Table("Time by stage", columns, (*rows, total), note),)
-
-
-def _cell(seconds: float | None) -> Cell:
-    return Cell(fmt.MISSING if seconds is None else fmt.seconds(seconds))
+    titles = ("Stage", "Foretold", "Took", "Processor time")
+    return (table("Time by stage", titles, rows, note),)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from instil import format as fmt
 from instil.compare.rates import FLOOR
+from instil.report.charts import TRIES
 from instil.report.page import (
-    Align,
+    Axis,
     Block,
     Cell,
-    Column,
+    Line,
+    Mark,
     Note,
+    Plot,
     Plots,
-    RatePlot,
-    RatePoint,
+    Point,
+    Reference,
     Table,
-    Tone,
+    table,
 )
+from instil.report.parts import chosen_cell
 from instil.results import Sweep, TriedRate
 
 
@@ -52,58 +56,48 @@ def sweep_blocks(found: Sweep | None) -> tuple[Block, ...]:
     return (note, *((Plots((plot,)),) if plot else ()), _table(found))
 
 
-def _plot(found: Sweep) -> RatePlot | None:
-    points = tuple(
-        RatePoint(each.rate, each.loss, rate_text(each.rate), whole=each.behind is not None)
+def _plot(found: Sweep) -> Plot | None:
+    marks = tuple(
+        Mark("", each.rate, each.loss, hollow=each.behind is None)
         for each in found.tried
         if each.loss is not None
     )
-    if len(points) < 2:
+    if len(marks) < 2:
         return None
-    told = ", ".join(_told(point) for point in points)
-    return RatePlot(
-        title="Validation loss of short tries, by learning rate",
-        description=f"Nats per token: {told}. Chosen: {rate_text(found.chosen)}.",
-        axis="nats per token",
-        points=points,
-        chosen=found.chosen,
-        chosen_name=f"chosen: {rate_text(found.chosen)}",
+    names = {mark.x: rate_text(mark.x) for mark in marks}
+    stopped = {True: " where it was stopped, at its middle", False: ""}
+    told = ", ".join(f"{fmt.fixed(m.y, 3)} with {names[m.x]}{stopped[m.hollow]}" for m in marks)
+    chosen = rate_text(found.chosen)
+    ends = (marks[0].x / 1.3, marks[-1].x * 1.3)
+    return Plot(
+        "Validation loss of short tries, by learning rate",
+        f"Nats per token: {told}. Chosen: {chosen}.",
+        Axis("learning rate", extent=ends, ticks=names, is_line=True),
+        Axis("nats per token"),
+        marks=marks,
+        series=("",),
+        lines=(Line(tuple(Point(m.x, m.y) for m in marks if not m.hollow), TRIES),),
+        upright=Reference(f"chosen: {chosen}", found.chosen),
     )
-
-
-def _told(point: RatePoint) -> str:
-    where = "" if point.whole else " where it was stopped, at its middle"
-    return f"{fmt.fixed(point.loss, 3)} with {point.name}{where}"
 
 
 def _table(found: Sweep) -> Table:
-    columns = (
-        Column("Learning rate", Align.TEXT),
-        Column("Steps"),
-        Column("Validation loss"),
-        Column("Above the lowest (95 % interval)"),
-    )
-    times = f"{fmt.fixed(found.stretch, 1)} times"
+    rows = []
+    for each in found.tried:
+        words = ("the rule's" * (each.rate == found.rule), "chosen" * (each.rate == found.chosen))
+        head = chosen_cell(rate_text(each.rate), words, chosen=each.rate == found.chosen)
+        loss = "diverged" if each.loss is None else fmt.fixed(each.loss, 3)
+        rows.append((head, fmt.count(each.steps), loss, _behind(each)))
     note = (
         "Tries on the first batches, each with a schedule of its own length, from the same "
         "weights, which were put back. A try is shorter than the training, and ran at "
-        f"{times} the rate that it stands for; see docs/learning-rate.md. Differences are paired "
-        "by validation row; open points of the plot are tries that were stopped at their middle. "
-        f"The lowest loss is taken, sure or not; of rates within {FLOOR:g} nats of it, the nearest "
-        "to the rule's."
+        f"{fmt.fixed(found.stretch, 1)} times the rate that it stands for; see "
+        "docs/learning-rate.md. Differences are paired by validation row; open points of the plot "
+        "are tries that were stopped at their middle. The lowest loss is taken, sure or not; of "
+        f"rates within {FLOOR:g} nats of it, the nearest to the rule's."
     )
-    rows = tuple(_row(each, found) for each in found.tried)
-    return Table("Learning rates that were tried", columns, rows, note)
-
-
-def _row(each: TriedRate, found: Sweep) -> tuple[Cell, ...]:
-    taken = each.rate == found.chosen
-    words = ("the rule's" if each.rate == found.rule else "", "chosen" if taken else "")
-    head = Cell(
-        rate_text(each.rate), ", ".join(filter(None, words)), Tone.CHOSEN if taken else Tone.PLAIN
-    )
-    loss = Cell("diverged") if each.loss is None else Cell(fmt.fixed(each.loss, 3))
-    return (head, Cell(fmt.count(each.steps)), loss, _behind(each))
+    titles = ("Learning rate", "Steps", "Validation loss", "Above the lowest (95 % interval)")
+    return table("Learning rates that were tried", titles, rows, note)
 
 
 def _behind(each: TriedRate) -> Cell:
@@ -111,7 +105,7 @@ def _behind(each: TriedRate) -> Cell:
         return Cell(fmt.MISSING, "" if each.loss is None else "stopped, clearly behind")
     if each.behind == 0:
         return Cell("lowest")
-    if each.low is None or each.high is None:
-        return Cell(fmt.signed(each.behind, 3))
-    ends = f"{fmt.signed(each.low, 3)} to {fmt.signed(each.high, 3)}"
+    ends = ""
+    if each.low is not None and each.high is not None:
+        ends = f"{fmt.signed(each.low, 3)} to {fmt.signed(each.high, 3)}"
     return Cell(fmt.signed(each.behind, 3), ends)

@@ -19,7 +19,7 @@ from pathlib import Path
 from string import Formatter
 
 from instil.config.yamlfile import parse_yaml, read_text
-from instil.errors import Problem, TaskError, nearest
+from instil.errors import TaskError, nearest
 from instil.tasks.imports.wording import Wording, literal
 
 ANSWER, OPTIONS = "answer", "options_"
@@ -61,7 +61,7 @@ def _load(path: Path) -> object:
         if path.suffix == ".json":
             return json.loads(text)
     except ValueError as bad:
-        raise TaskError(Problem(f"this is not JSON: {bad}", where=str(path))) from None
+        raise TaskError(f"this is not JSON: {bad}", where=str(path)) from None
     return parse_yaml(text, where=str(path), error=TaskError).data
 
 
@@ -75,8 +75,8 @@ def _literal_patterns(text: str, *, where: str) -> object:
                 return ast.literal_eval(node.value)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as bad:
         what = f"the pairs cannot be read without running the file: {bad}"
-        raise TaskError(Problem(what, where=where, fix="save them as JSON or YAML")) from None
-    raise TaskError(Problem(f"there is no `{_PATTERNS} = ...` in this file", where=where))
+        raise TaskError(what, where=where, fix="save them as JSON or YAML") from None
+    raise TaskError(f"there is no `{_PATTERNS} = ...` in this file", where=where)
 
 
 def _choose(found: object, *, name: str, where: str) -> list[object]:
@@ -87,10 +87,10 @@ def _choose(found: object, *, name: str, where: str) -> list[object]:
             what = f"there is no set {name!r}" if name else "this file holds several sets"
             allowed, near = ", ".join(sorted(sets)), nearest(name, sets)
             fix = "" if near else "name one: `set: ...`"
-            raise TaskError(Problem(what, where=where, allowed=allowed, nearest=near, fix=fix))
+            raise TaskError(what, where=where, allowed=allowed, nearest=near, fix=fix)
         found = sets[wanted]
     if not isinstance(found, list | tuple) or not found:
-        raise TaskError(Problem("this is no list of pairs", where=where))
+        raise TaskError("this is no list of pairs", where=where)
     return list(found)
 
 
@@ -109,7 +109,7 @@ def _wording(value: object, *, number: int, where: str) -> Wording:
     if pair is None:
         keys = " or ".join("/".join(keys) for keys in _KEYS)
         allowed = f"a list of two texts, or a mapping with {keys}"
-        raise TaskError(Problem("this is no pair of texts", where=where, allowed=allowed))
+        raise TaskError("this is no pair of texts", where=where, allowed=allowed)
     prompt, target = (_to_jinja(text, where=where) for text in pair)
     label = value.get("id") or value.get("name") if isinstance(value, Mapping) else None
     own = "" if pair[1].strip() == "{" + ANSWER + "}" else target
@@ -126,7 +126,7 @@ def _to_jinja(text: str, *, where: str) -> str:
         return "".join(_parts(text))
     except ValueError as bad:
         fix = "write a brace that is none of a field twice: {{ or }}"
-        raise TaskError(Problem(f"braces: {bad}", where=where, found=text, fix=fix)) from None
+        raise TaskError(f"braces: {bad}", where=where, found=text, fix=fix) from None
 
 
 def _parts(text: str) -> Iterator[str]:

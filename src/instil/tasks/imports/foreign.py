@@ -24,16 +24,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from instil.errors import Problem, TaskError, nearest
 from instil.tasks import sandbox
+from instil.tasks.form import Collection
 from instil.tasks.imports.flan import ANSWER, read_flan
 from instil.tasks.imports.natural_instructions import INPUT, OUTPUT, read_natural_instructions
 from instil.tasks.imports.promptsource import SEPARATOR, read_promptsource
 from instil.tasks.imports.wording import Wording
-from instil.tasks.template import names
+from instil.tasks.template import names, spelt
 from instil.types import Role, Template
 
 READERS: Mapping[str, Callable[..., list[Wording]]] = {
@@ -46,26 +47,6 @@ READERS: Mapping[str, Callable[..., list[Wording]]] = {
 ANSWERS = "answer_choices"
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WHOLE = re.compile(r"[+-]?[0-9]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """An entry of `templates` that names a collection."""
-
-    path: Path
-    """The file or folder."""
-    format: str
-    """A key of READERS."""
-    set: str = ""
-    """Which of several sets in it."""
-    only: tuple[str, ...] = ()
-    """Names to take; empty: all."""
-    skip: tuple[str, ...] = ()
-    """Names to leave out."""
-    fields: Mapping[str, str] = field(default_factory=dict)
-    """Their name for a field -> ours."""
-    labels: tuple[str, ...] = ()
-    """Our choices in the order in which they number them; empty: as the task has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +68,31 @@ def read_collection(collection: Collection, question: Question) -> list[Template
         TaskError: It cannot be read, a name in `only`, `skip` or `labels` is unknown, a template
             has no answer, or one contradicts the order of the labels.
     """
-    wordings = READERS[collection.format](collection.path, name=collection.set)
+    wordings = READERS[collection.format](Path(collection.from_), name=collection.set)
+    known = [wording.name for wording in wordings]
     problems = [
-        *_name_problems(collection, [w.name for w in wordings]),
-        *_label_problems(collection, question),
+        Problem(
+            f"this collection has no template {name!r}",
+            where=collection.from_,
+            allowed=", ".join(known),
+            nearest=nearest(name, known),
+        )
+        for name in (*collection.only, *collection.skip)
+        if name not in known and name not in map(slug, known)
     ]
-    chosen = [w for w in wordings if _wanted(w.name, collection)]
+    if collection.labels and sorted(collection.labels) != sorted(question.choices):
+        problems.append(
+            Problem(
+                "`labels` must be the task's choices, in the collection's order",
+                found=", ".join(collection.labels),
+                allowed=", ".join(question.choices) or "nothing: the task has no choices",
+            )
+        )
+    only, skip = set(collection.only), set(collection.skip)
+    called = {wording: {wording.name, slug(wording.name)} for wording in wordings}
+    chosen = [w for w in wordings if (not only or called[w] & only) and not called[w] & skip]
     if not problems and not chosen:
-        problems = [Problem("no template of this collection is left", where=str(collection.path))]
+        problems = [Problem("no template of this collection is left", where=collection.from_)]
     if problems:
         raise TaskError(*problems)
     fits = [_Fit(wording, collection, question) for wording in chosen]
@@ -123,39 +121,12 @@ def _ids(found: Sequence[str]) -> list[str]:
     return ids
 
 
-def _wanted(name: str, collection: Collection) -> bool:
-    asked = {name, slug(name)}
-    return (not collection.only or bool(asked & set(collection.only))) and not (
-        asked & set(collection.skip)
-    )
-
-
-def _name_problems(collection: Collection, known: Sequence[str]) -> Iterator[Problem]:
-    for name in (*collection.only, *collection.skip):
-        if name not in known and name not in map(slug, known):
-            yield Problem(
-                f"this collection has no template {name!r}",
-                where=str(collection.path),
-                allowed=", ".join(known),
-                nearest=nearest(name, known),
-            )
-
-
-def _label_problems(collection: Collection, question: Question) -> Iterator[Problem]:
-    if collection.labels and sorted(collection.labels) != sorted(question.choices):
-        yield Problem(
-            "`labels` must be the task's choices, in the collection's order",
-            found=", ".join(collection.labels),
-            allowed=", ".join(question.choices) or "nothing: the task has no choices",
-        )
-
-
 class _Fit:
     """One wording against one task."""
 
     def __init__(self, wording: Wording, collection: Collection, question: Question) -> None:
         self.wording, self.question = wording, question
-        self.where = str(collection.path)
+        self.where = collection.from_
         self.labels = collection.labels or question.choices
         self.told = bool(collection.labels)
         self.numbered = collection.format == "promptsource"
@@ -269,12 +240,16 @@ class _Fit:
             _names(self.wording.answers) if ANSWERS in _names(source) else set()
         )
         lines = [
-            "{% set " + their + " = " + field_source(our) + " %}"
+            "{% set " + their + " = " + spelt(our) + " %}"
             for their, our in self.ours.items()
             if their in used and _FIELD.fullmatch(their)
         ]
         if self.answer in used and self._takes_number(source):
-            lines.append("{% set " + self.answer + " = " + self._number() + " %}")
+            labels = json.dumps(self.labels, ensure_ascii=False)
+            number = f"{labels}.index({self.answer} | string)"
+            if _whole(self.labels) and not self.told:
+                number = f"{self.answer} | int"
+            lines.append("{% set " + self.answer + " = " + number + " %}")
         if ANSWERS in used and self.wording.answers:
             lines.append(
                 "{% set _all %}" + self.wording.answers + "{% endset %}"
@@ -290,22 +265,10 @@ class _Fit:
         uses = rf"\[[\s\d+-]*\b{name}\b|\b{name}\b\s*[=!<>]=?\s*-?\d|\b{name}\b\s*[+-]\s*\d"
         return re.search(uses, source + self.wording.answers) is not None
 
-    def _number(self) -> str:
-        """Return the label as the number that the collection gives it, in Jinja2."""
-        if _whole(self.labels) and not self.told:
-            return f"{self.answer} | int"
-        labels = json.dumps(self.labels, ensure_ascii=False)
-        return f"{labels}.index({self.answer} | string)"
-
-
-def field_source(name: str) -> str:
-    """Return how a template names a field: `stars`, or `row["How many?"]`."""
-    return name if _FIELD.fullmatch(name) else f"row[{json.dumps(name)}]"
-
 
 def answer_target(question: Question, choices: Sequence[str]) -> str:
     """Write the target of an answer: the field itself, or the template's wording of it."""
-    name = field_source(question.target)
+    name = spelt(question.target)
     if tuple(choices) == tuple(question.choices):
         return f"{{{{ {name} }}}}"
     labels = json.dumps(question.choices, ensure_ascii=False)

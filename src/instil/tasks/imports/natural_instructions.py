@@ -5,7 +5,7 @@
      "Instances": [{"id": "task1-7", "input": "It broke.", "output": ["negative"]}]}
 
 The phrasings are those of the paper (section 4.2, as Tk-Instruct was trained): the definition
-alone, and the definition with one or two of the positive examples. `data.natural` reads the
+alone, and the definition with one or two of the positive examples. `data.readers.natural` reads the
 instances as rows with `input`, `output`, `outputs` and `id`.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from instil.config.yamlfile import read_text
-from instil.errors import Problem, TaskError
+from instil.errors import TaskError
 from instil.tasks.imports.wording import Wording, literal
 
 SHOWN = (0, 1, 2)
@@ -53,10 +53,10 @@ def load_instructions(file: Path) -> Mapping[str, object]:
     try:
         content = json.loads(text)
     except ValueError as bad:
-        raise TaskError(Problem(f"this is not JSON: {bad}", where=str(file))) from None
+        raise TaskError(f"this is not JSON: {bad}", where=str(file)) from None
     if not isinstance(content, dict) or not definition(content):
         what = "this is no task of Super-NaturalInstructions: it has no `Definition`"
-        raise TaskError(Problem(what, where=str(file)))
+        raise TaskError(what, where=str(file))
     return content
 
 

@@ -27,7 +27,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode
 
 from instil.config.yamlfile import BoundedComposer, read_text
-from instil.errors import Problem, TaskError
+from instil.errors import TaskError
 from instil.tasks.imports.wording import Wording
 from instil.tasks.sandbox import pieces
 
@@ -68,7 +68,7 @@ def read_promptsource(path: Path, *, name: str) -> list[Wording]:
     templates = found.get("templates") if isinstance(found, Mapping) else None
     if not isinstance(templates, Mapping) or not templates:
         what = "this is no promptsource file: it has no `templates`"
-        raise TaskError(Problem(what, where=str(file)))
+        raise TaskError(what, where=str(file))
     return [_wording(entry, where=f"{file}: {key}") for key, entry in templates.items()]
 
 
@@ -82,18 +82,16 @@ def _load(file: Path) -> object:
     except (YAMLError, ValueError) as bad:
         lines = " ".join(str(bad).split())
         raise TaskError(
-            Problem(
-                "this promptsource file cannot be read",
-                where=str(file),
-                found=lines[:300],
-                allowed="YAML with the tags !Template and !TemplateMetadata",
-            )
+            "this promptsource file cannot be read",
+            where=str(file),
+            found=lines[:300],
+            allowed="YAML with the tags !Template and !TemplateMetadata",
         ) from None
 
 
 def _wording(entry: object, *, where: str) -> Wording:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("jinja"), str):
-        raise TaskError(Problem("a template has no `jinja` text", where=where))
+        raise TaskError("a template has no `jinja` text", where=where)
     prompt, target = split(entry["jinja"])
     metadata = entry.get("metadata")
     original = metadata.get("original_task") if isinstance(metadata, Mapping) else None

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instil.data.readers.made import MAKERS
 from instil.data.sources.source import read_table
 from instil.errors import DataError
 from instil.evaluate.constraints import holds
+from instil.library.made import MAKERS
 from instil.types import SourceSpec
 
 

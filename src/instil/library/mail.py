@@ -34,16 +34,11 @@ def read_mail(file: RowFile) -> Iterator[PlacedRow]:
         DataError: for a folder without messages; for a file that cannot be read.
     """
     rows = 0
-    for path in files_of(file, MAIL_ENDINGS):
+    for path, place, where in files_of(file, MAIL_ENDINGS):
         rows += 1
-        below = path.relative_to(file.path)
-        place = f"{file.place.rstrip('/')}/{below.as_posix()}"
         with reading(path, place=place) as stream:
-            raw = stream.read()
-        folder = below.parent.as_posix()
-        subject, body = _subject_and_body(raw)
-        columns = {"subject": subject, "body": body, "folder": "" if folder == "." else folder}
-        yield place, {**columns, "file": path.name}
+            subject, body = _subject_and_body(stream.read())
+        yield place, {"subject": subject, "body": body, **where}
     Faults(file.place).done(rows=rows, fix=endings_found(file, MAIL_ENDINGS))
 
 
@@ -54,7 +49,9 @@ def _subject_and_body(raw: bytes) -> tuple[str, str]:
     try:
         subject = str(message["subject"] or "")
     except (ValueError, IndexError, AttributeError, LookupError):  # a header nobody can parse
-        subject = _raw_subject(raw)
+        head = raw.partition(b"\n\n")[0].decode("ascii", "replace").splitlines()
+        lines = (line[8:].strip() for line in head if line.lower().startswith("subject:"))
+        subject = next(lines, "")
     try:
         part = message.get_body(("plain", "html"))
         text = str(part.get_content()) if part is not None else ""
@@ -65,11 +62,6 @@ def _subject_and_body(raw: bytes) -> tuple[str, str]:
     if is_html or "<html" in text[:2000].lower():
         text = html_text(text)
     return " ".join(_clean(subject).split()), _clean(text).strip()
-
-
-def _raw_subject(raw: bytes) -> str:
-    lines = raw.partition(b"\n\n")[0].decode("ascii", "replace").splitlines()
-    return next((line[8:].strip() for line in lines if line.lower().startswith("subject:")), "")
 
 
 def _clean(text: str) -> str:
@@ -93,7 +85,7 @@ def html_text(source: str) -> str:
 class _Text(HTMLParser):
     """Collects what a reader of the page sees."""
 
-    _BREAKS = frozenset({"p", "br", "div", "tr", "li", "h1", "h2", "h3", "h4", "table", "hr", "ul"})
+    _BREAKS = frozenset("p br div tr li h1 h2 h3 h4 table hr ul".split())
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)

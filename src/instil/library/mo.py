@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, excerpt
 from instil.data.readers.textfile import reading
-from instil.errors import DataError, Problem
+from instil.errors import DataError
 
 _MAGIC = {b"\xde\x12\x04\x95": "<", b"\x95\x04\x12\xde": ">"}
 """First four bytes -> byte order."""
@@ -53,7 +53,7 @@ def read_mo(file: RowFile) -> Iterator[PlacedRow]:
             )
     except (struct.error, UnicodeError, LookupError, IndexError) as error:
         what = f"this catalogue is damaged: {excerpt(str(error))}"
-        raise DataError(Problem(what, where=file.place, fix="get the file again")) from error
+        raise DataError(what, where=file.place, fix="get the file again") from error
     Faults(file.place).done(rows=rows, fix="a catalogue with at least one translation is needed")
 
 
@@ -61,11 +61,9 @@ def _pairs(raw: bytes, *, place: str) -> Iterator[tuple[str, str]]:
     order = _MAGIC.get(raw[:4])
     if order is None:
         raise DataError(
-            Problem(
-                "this is not a compiled gettext catalogue",
-                where=place,
-                allowed="a .mo file; `msgfmt` makes one of a .po file",
-            )
+            "this is not a compiled gettext catalogue",
+            where=place,
+            allowed="a .mo file; `msgfmt` makes one of a .po file",
         )
     count, sources, translations = struct.unpack_from(f"{order}3I", raw, 8)
     encoding = "utf-8"

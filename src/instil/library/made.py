@@ -85,48 +85,38 @@ def _unknown(name: str, allowed: Mapping[str, object], *, uri: str) -> Problem:
 
 _NAMES = ("Ann", "Ben", "Carla", "Dev", "Elif", "Femi", "Grace", "Hugo", "Ines", "Jun")
 _THINGS = ("apples", "books", "candles", "eggs", "marbles", "nails", "pencils", "stamps", "tiles")
-_OPERATIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+_OPERATIONS = {
+    "addition": ("+", "plus"),
+    "subtraction": ("-", "minus"),
+    "multiplication": ("x", "times"),
+    "division": ("/", "divided by"),
+}
+"""Operation -> its sign, and its name between two numbers."""
+_STORIES = {
     "addition": (
-        "+",
-        "plus",
-        (
-            "{name} has {a} {things} and gets {b} more. How many {things} does {name} have now?",
-            "There are {a} {things} in one box and {b} in another. How many are there in all?",
-        ),
+        "{name} has {a} {things} and gets {b} more. How many {things} does {name} have now?",
+        "There are {a} {things} in one box and {b} in another. How many are there in all?",
     ),
     "subtraction": (
-        "-",
-        "minus",
-        (
-            "{name} had {a} {things} and gave {b} of them away. How many are left?",
-            "Of {a} {things}, {b} are broken. How many are whole?",
-        ),
+        "{name} had {a} {things} and gave {b} of them away. How many are left?",
+        "Of {a} {things}, {b} are broken. How many are whole?",
     ),
     "multiplication": (
-        "x",
-        "times",
-        (
-            "{a} boxes hold {b} {things} each. How many {things} is that in all?",
-            "{name} buys {b} {things} on each of {a} days. How many {things} is that?",
-        ),
+        "{a} boxes hold {b} {things} each. How many {things} is that in all?",
+        "{name} buys {b} {things} on each of {a} days. How many {things} is that?",
     ),
     "division": (
-        "/",
-        "divided by",
-        (
-            "{name} shares {a} {things} equally among {b} friends. How many does each of them get?",
-            "{a} {things} are packed into {b} boxes, the same number in each. How many is that?",
-        ),
+        "{name} shares {a} {things} equally among {b} friends. How many does each of them get?",
+        "{a} {things} are packed into {b} boxes, the same number in each. How many is that?",
     ),
 }
-"""Operation -> its sign, its name between two numbers, and its stories."""
 
 
 def _arithmetic(draw: random.Random) -> Columns:
     operation = draw.choice(tuple(_OPERATIONS))
-    sign, word, stories = _OPERATIONS[operation]
+    sign, word = _OPERATIONS[operation]
     left, right, answer = _numbers(operation, draw)
-    story = draw.choice(stories)
+    story = draw.choice(_STORIES[operation])
     told = {"name": draw.choice(_NAMES), "things": draw.choice(_THINGS)}
     low, high = sorted((left, right))
     return {
@@ -175,8 +165,8 @@ _PLACES = (
 
 
 def _constraints(draw: random.Random) -> Columns:
-    request, kind, answer, conditions = draw.choice(_REQUESTS)(draw)
-    return {"request": request, "kind": kind, "answer": answer, "conditions": conditions}
+    names = ("request", "kind", "answer", "conditions")
+    return dict(zip(names, draw.choice(_REQUESTS)(draw), strict=True))
 
 
 _Request = tuple[str, str, str, list[str]]

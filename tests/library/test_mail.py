@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from instil.data.readers.mail import html_text
 from instil.data.sources.source import read_table
 from instil.errors import DataError
+from instil.library.mail import html_text
 from instil.types import SourceSpec
 
 

@@ -15,29 +15,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
-import requests
-
-from instil.data.sources.index import (
-    IndexUnreachableError,
-    Listing,
-    PackageIndex,
-    Progress,
-    make_session,
-    reason,
-    save,
-)
-from instil.data.sources.pip_settings import PipSettings, without_password
-from instil.errors import DataError, Problem
-
-ADVICE = "set the registry in npm's settings (`npm config set registry ...`)"
-_ABBREVIATED = "application/vnd.npm.install-v1+json"  # versions and archives, without the README
-_TIMEOUT = 60.0  # seconds
+from instil.data.sources.index import Listing, SimpleIndex, make_session
+from instil.data.sources.pip_settings import PipSettings, printed_by
+from instil.data.sources.uri import PackagePath
+from instil.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +37,6 @@ class NpmSettings:
     """File of certificates to trust."""
     proxy: str = ""
     """Proxy for http and https."""
-
-    def registry_of(self, project: str) -> str:
-        """Return the address of the registry that has a package; empty: none is set."""
-        return self.scopes.get(project.partition("/")[0], self.registry)
 
 
 def read_npm_settings(
@@ -82,74 +63,32 @@ def read_npm_settings(
     )
 
 
-def npm_indexes(settings: NpmSettings, *, project: str) -> tuple[PackageIndex, ...]:
+def npm_registry(settings: NpmSettings, *, project: str) -> NpmRegistry:
     """The one registry that npm would ask for a package.
 
     Raises:
         DataError: when npm's settings name none.
     """
-    url = settings.registry_of(project)
+    url = settings.scopes.get(project.partition("/")[0], settings.registry)
     if not url:
         raise DataError(
-            Problem(
-                "npm's settings name no registry",
-                where=project,
-                found="no npm_config_registry, no npm, and no registry in .npmrc",
-                fix="set npm_config_registry to its address, or `registry=...` in ~/.npmrc",
-            )
+            "npm's settings name no registry",
+            where=project,
+            found="no npm_config_registry, no npm, and no registry in .npmrc",
+            fix="set npm_config_registry to its address, or `registry=...` in ~/.npmrc",
         )
     session = make_session(PipSettings(cert=settings.cafile, proxy=settings.proxy))
-    return (NpmIndex(url, session),)
+    return NpmRegistry(url, session)
 
 
-@dataclass(frozen=True)
-class NpmIndex:
-    """A registry that speaks npm's protocol."""
+class NpmRegistry(SimpleIndex):
+    """A registry that lays out its archives as npm's does: `@my/rows/-/rows-1.2.0.tgz`."""
 
-    url: str
-    """Its address."""
-    session: requests.Session = field(repr=False)
-    """Knows proxy and certificates."""
-    timeout: float = _TIMEOUT
-    """Seconds to wait for an answer."""
-
-    @property
-    def name(self) -> str:
-        """The address without a password."""
-        return without_password(self.url)
-
-    def listings(self, project: str) -> Sequence[Listing]:
-        """The archives of all versions; none where the registry does not know the package."""
-        address = f"{self.url.rstrip('/')}/{quote(project, safe='@')}"
-        try:
-            answer = self.session.get(
-                address, headers={"Accept": _ABBREVIATED}, timeout=self.timeout
-            )
-            if answer.status_code == requests.codes.not_found:
-                return ()
-            answer.raise_for_status()
-            versions = answer.json()["versions"]
-            return [_listing(version, about["dist"]) for version, about in versions.items()]
-        except (requests.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            what = "it does not answer as an npm registry does"
-            raise IndexUnreachableError(f"{self.name}: {what}") from error
-        except requests.RequestException as error:
-            raise IndexUnreachableError(f"{self.name}: {reason(error)}") from error
-
-    def download(self, listing: Listing, path: Path, *, progress: Progress | None = None) -> None:
-        """Stream the archive to `path`."""
-        try:
-            with self.session.get(listing.url, stream=True, timeout=self.timeout) as response:
-                response.raise_for_status()
-                save(response, path, name=listing.filename, progress=progress)
-        except requests.RequestException as error:
-            what = f"{listing.filename} from {self.name}: {reason(error)}"
-            raise IndexUnreachableError(what) from error
-
-
-def _listing(version: str, dist: Mapping[str, str]) -> Listing:
-    url = dist["tarball"]
-    return Listing(url.rpartition("/")[2], version, "sdist", url)
+    def listings(self, path: PackagePath) -> Sequence[Listing]:
+        """The archive of the version, whether it is there or not."""
+        name = f"{path.project.rpartition('/')[2]}-{path.version}.tgz"
+        url = f"{self.url.rstrip('/')}/{path.project}/-/{name}"
+        return [Listing(name, path.version, "sdist", url)]
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, str]:
@@ -189,10 +128,5 @@ def _from_npmrc(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _npm_config_list() -> str:
-    """What npm prints (passwords and tokens are not among it); empty where there is no npm."""
-    command = ["npm", "config", "list", "--json"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
+    """What npm prints: passwords and tokens are not among it."""
+    return printed_by(["npm", "config", "list", "--json"])
