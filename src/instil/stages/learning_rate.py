@@ -136,7 +136,7 @@ def _find(
             above=[factor * rule for factor in rates.ABOVE],
             below=[factor * rule for factor in rates.BELOW],
             look=lambda: {k: v for r in rows for k, v in target_loss(loaded, r).values.items()},
-            worse=lambda a, b: rates.difference(a, b, groups=groups).clear,
+            worse=lambda a, b: rates.is_worse(rates.difference(a, b, groups=groups)),
             seed=recipe.seed,
         )
     chosen, why, tried = _choice(trials, groups, rule)
