@@ -11,10 +11,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from instil.data.build import Asked, drawn_templates, pick_exemplars, render_all, render_example
+from instil.data.build import (
+    Asked,
+    drawn_templates,
+    pick_exemplars,
+    render_all,
+    render_example,
+)
 from instil.data.prepare import TaskData, prepare
 from instil.tasks.task import load_task
-from instil.types import Example, Message, Row, Template
+from instil.types import Example, Message, Row, Task, Template
 
 # Wordings that the library does not have, for what a benchmark needs.
 WORDINGS = {
@@ -59,15 +65,20 @@ def training_rows(path: Path, *, task: str, rows: int, templates: Sequence[str] 
     """One example a row."""
     data = load(task, train=rows, validation=20)
     chosen = wordings(data, templates)
-    examples = list(
-        render_all(
-            Asked(data.task, template, row)
-            for row in data.train
-            for template in drawn_templates(row, chosen, per_row="one", seed=0, draw=0)
-        )
-    )
+    examples = list(rendered(data.task, data.train, chosen, epoch=0))
     assert len(examples) >= rows, f"{task} has {len(examples)} training rows, not {rows}"
     write(path, examples[:rows])
+
+
+def rendered(
+    task: Task, rows: Iterable[Row], templates: Sequence[Template], *, epoch: int
+) -> Iterator[Example]:
+    """Each row through one template, drawn by seed 0, the epoch and the row's id."""
+    return render_all(
+        Asked(task, template, row)
+        for row in rows
+        for template in drawn_templates(row, templates, per_row="one", seed=0, draw=epoch)
+    )
 
 
 def scoring_rows(path: Path, *, task: str, rows: int, template: str, shots: int = 0) -> None:

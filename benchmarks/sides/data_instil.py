@@ -16,10 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from common import finish, peak_bytes
-from rows import load, repeated
+from rows import load, rendered, repeated
 
 from instil.config.sections import Train
-from instil.data.build import Asked, drawn_templates, render_all
 from instil.encode.plan import plan_training
 from instil.model.load import ModelFolder, load_tokenizer
 from instil.types import Pack
@@ -31,10 +30,11 @@ def main(task: str, model: str, count: int) -> None:
     defaults, before = Train(), peak_bytes()
     began = time.perf_counter()
     planned = plan_training(
-        lambda epoch: render_all(
-            Asked(data.task, template, row)
-            for row in repeated(data.train, count=count, text=data.task.text)
-            for template in drawn_templates(row, data.templates, per_row="one", seed=0, draw=epoch)
+        lambda epoch: rendered(
+            data.task,
+            repeated(data.train, count=count, text=data.task.text),
+            data.templates,
+            epoch=epoch,
         ),
         chat,
         epochs=1,

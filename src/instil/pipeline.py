@@ -130,7 +130,7 @@ def compare_runs(a: Path, b: Path) -> list[Comparison]:
         RunError: A run is not finished or not what was written, or the two share no test rows of a
             task.
     """
-    from instil.compare.runs import compare_scores
+    from instil.compare.pairing import compare_scores
 
     require_whole(a)
     require_whole(b)

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from instil.compare.average import Estimate, averages, mean_of
+from instil.compare.average import averages, mean_of
 from instil.stats.intervals import bootstrap_mean, wilson
+from instil.types import Estimate
 from report.sample import class_task, text_task
 
 

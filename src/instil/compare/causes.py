@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from instil.results import Cause
 from instil.types import Estimate
@@ -63,39 +63,37 @@ def wrong(facts: Facts) -> tuple[Cause, ...]:
     if say_nothing(facts.words):
         shown = ", ".join(facts.words[:4])
         pairs = ", ".join(f"{word}: WORD" for word in facts.words[:4])
-        causes.append(
-            Cause(
-                f"answers that say nothing of what they mean, unless the prompt does: {shown}",
-                f"labels: {{{pairs}}} in the task file",
-            )
-        )
+        what = f"answers that say nothing of what they mean, unless the prompt does: {shown}"
+        causes.append(_known(what, f"labels: {{{pairs}}} in the task file"))
     if facts.conflicts > SHARE * facts.rows:
         what = (
             f"{facts.conflicts} of {facts.rows} training rows have the text of another row and "
             "another label"
         )
-        causes.append(Cause(what, "one label for each; instil check RECIPE lists them"))
+        causes.append(_known(what, "one label for each; instil check RECIPE lists them"))
     if facts.cut > SHARE * facts.examples:
         what = (
             f"{facts.cut} of {facts.examples} training examples are cut to {facts.max_length} "
             "tokens, perhaps before what decides"
         )
-        causes.append(Cause(what, f"train.max_length: {2 * facts.max_length}"))
-    if _rises(facts.losses):
+        causes.append(_known(what, f"train.max_length: {2 * facts.max_length}"))
+    quarter = len(facts.losses) // 4
+    if quarter >= 3 and sum(facts.losses[-quarter:]) > sum(facts.losses[:quarter]):
         what = f"the training loss rises, with a learning rate of {facts.rate:.2g}"
-        causes.append(Cause(what, f"{RATE} {facts.rate / FAR:.2g}"))
-    return tuple(replace(cause, known=True) for cause in causes)
+        causes.append(_known(what, f"{RATE} {facts.rate / FAR:.2g}"))
+    return tuple(causes)
 
 
 def causes(facts: Facts) -> tuple[Cause, ...]:
     """Return what the facts point to, then what is left to think of."""
-    known = (*wrong(facts), *(replace(cause, known=True) for cause in _likely(facts)))
-    keys = {_key(cause) for cause in known}
-    return (*known, *(cause for cause in _others(facts) if _key(cause) not in keys))
+    known = (*wrong(facts), *_likely(facts))
+    keys = {cause.fix.partition(":")[0] for cause in known}
+    rest = [cause for cause in _others(facts) if cause.fix.partition(":")[0] not in keys]
+    return (*known, *rest)
 
 
-def _key(cause: Cause) -> str:
-    return cause.fix.partition(":")[0]
+def _known(what: str, fix: str) -> Cause:
+    return Cause(what, fix, known=True)
 
 
 def say_nothing(words: Sequence[str]) -> bool:
@@ -119,17 +117,17 @@ def _likely(facts: Facts) -> Iterator[Cause]:
             "labels that do not follow from the texts: TF-IDF with logistic regression, trained on "
             f"the same rows, is no better either ({100 * classifier.mean:+.1f} points)"
         )
-        yield Cause(what, READ)
+        yield _known(what, READ)
     far = FAR * (1 - 1e-9)
     if facts.rate * far <= facts.rule or facts.rate >= far * facts.rule:
         low_high = "low" if facts.rate < facts.rule else "high"
         what = f"a learning rate too {low_high}: {facts.rate:.2g}, where the rule gives"
-        yield Cause(f"{what} {facts.rule:.2g}", f"{RATE} {facts.rule:.2g}")
+        yield _known(f"{what} {facts.rule:.2g}", f"{RATE} {facts.rule:.2g}")
     if facts.answer_share is not None and facts.answer_share < FEW_ANSWERS:
         what = f"{100 * facts.answer_share:.0f} % of the tokens trained on are answers"
-        yield Cause(what, "train.loss_over: examples")
+        yield _known(what, "train.loss_over: examples")
     if facts.steps < ENOUGH_STEPS:
-        yield Cause(f"few steps: {facts.steps}", _epochs(facts, ENOUGH_STEPS / facts.steps))
+        yield _known(f"few steps: {facts.steps}", _epochs(facts, ENOUGH_STEPS / facts.steps))
 
 
 def _others(facts: Facts) -> Iterator[Cause]:
@@ -142,9 +140,3 @@ def _others(facts: Facts) -> Iterator[Cause]:
 
 def _epochs(facts: Facts, factor: float) -> str:
     return f"train.num_train_epochs: {math.ceil(factor * facts.epochs)}"
-
-
-def _rises(losses: Sequence[float]) -> bool:
-    """Whether the last quarter of the losses lies above the first."""
-    part = len(losses) // 4
-    return part >= 3 and sum(losses[-part:]) > sum(losses[:part])

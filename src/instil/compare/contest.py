@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from instil.compare.halving import Standing, race
 from instil.compare.ladder import Prompting, asking_order, prompting, standing
-from instil.compare.pairing import by_row, compare, row_groups
+from instil.compare.pairing import compare_marked
 from instil.data.prepare import TaskData
 from instil.evaluate.baseline import ask_tfidf, tfidf_file, train_tfidf
 from instil.evaluate.choices import CALIBRATED, RAW
-from instil.evaluate.metrics import macro_f1, per_class, summarise
+from instil.evaluate.metrics import macro_f1, per_class
 from instil.evaluate.probe import ask_probe, probe_file, train_probe
-from instil.evaluate.suite import GENERATED, Marked, answer, mark, merged
+from instil.evaluate.suite import GENERATED, Marked, OnDone, answer, mark, merged
 from instil.model.load import LoadedModel
 from instil.results import (
     PROBE,
@@ -30,7 +30,7 @@ from instil.results import (
     Rung,
     TemplateScore,
 )
-from instil.types import Comparison, Example, Prediction, Row, Summary, Template
+from instil.types import Comparison, Row, Template
 
 MISTAKES = 20
 CLASSIFIER = "classifier"
@@ -38,7 +38,6 @@ PROBE_ROWS = 5000
 """Training rows that the probe reads at most: more of them cost minutes and change little."""
 # Beside the metric that decides, free-text arms are shown in these too.
 FREE_TEXT_METRICS = ("exact_match", "token_f1", "rougeL", "chrf")
-OnDone = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,29 +86,23 @@ def ask(
         max_new_tokens=data.task.max_new_tokens,
         on_done=on_done,
     )
-    return Contender(
-        name,
-        _label(name, len(way.exemplars), scoring),
-        way.template.id,
-        len(way.exemplars),
-        scoring,
-        mark(examples, made, metric=data.task.metric),
-        time.perf_counter() - began,
-        stored=_shown_bytes(examples[0]) if way.exemplars else 0,
-    )
-
-
-def _shown_bytes(example: Example) -> int:
-    """Return the size of the worked examples in front of a question, as text."""
-    return sum(len(message.content.encode()) for message in example.messages[:-1])
-
-
-def _label(name: str, shots: int, scoring: str) -> str:
-    if name == TUNED:
-        return "tuned, zero-shot"
+    seconds = time.perf_counter() - began
+    shots = len(way.exemplars)
     rule = "" if scoring in (RAW, GENERATED) else f", {scoring}"
     prefix = "untouched model, " if name == ZERO_SHOT else ""
-    return f"{prefix}{'zero' if shots == 0 else shots}-shot prompting{rule}"
+    label = f"{prefix}{shots or 'zero'}-shot prompting{rule}"
+    # The worked examples stand in front of the question.
+    shown = sum(len(message.content.encode()) for message in examples[0].messages[:-1])
+    return Contender(
+        name,
+        "tuned, zero-shot" if name == TUNED else label,
+        way.template.id,
+        shots,
+        scoring,
+        mark(examples, made, metric=data.task.metric),
+        seconds,
+        stored=shown if shots else 0,
+    )
 
 
 def ask_rung(
@@ -170,10 +163,10 @@ def ask_states(
         seed: Draws the training rows, where there are more than `PROBE_ROWS`.
         on_done: Called with the number of rows that the model has read.
     """
-    way, rows = Prompting(template), data.train
+    way, rows, some = Prompting(template), data.train, ""
     if len(rows) > PROBE_ROWS:
         rows = tuple(random.Random(seed).sample(rows, PROBE_ROWS))
-    some = f" on {len(rows)} of {len(data.train)} rows" if len(rows) < len(data.train) else ""
+        some = f" on {len(rows)} of {len(data.train)} rows"
     shown, examples = way.examples(data, rows), way.examples(data, data.test)
     began = time.perf_counter()
     probe = train_probe(loaded, rows, shown, task=data.task, on_done=on_done)
@@ -194,18 +187,24 @@ def ask_states(
 
 def to_arm(contender: Contender, data: TaskData, *, costs: Costs) -> Arm:
     """Sum a contender up: every metric with its interval, the classes, what it costs."""
-    predictions = contender.marked.predictions
+    marked = contender.marked
+    examples, predictions, labels = marked.examples, marked.predictions, data.task.choices
+    summaries = {data.task.metric: marked.summary()}  # what decides comes first
+    if labels:
+        summaries["macro_f1"] = macro_f1(examples, predictions, labels=labels, groups=marked.groups)
+    for metric in () if labels else FREE_TEXT_METRICS:
+        if metric not in summaries:
+            summaries[metric] = mark(examples, predictions, metric=metric).summary()
     tokens = sum(p.prompt_tokens + p.new_tokens for p in predictions) / len(predictions)
     known = [p.stopped for p in predictions if p.stopped is not None]
-    labels = data.task.choices
     return Arm(
         contender.name,
         contender.label,
         contender.template,
         contender.shots,
         contender.scoring,
-        summaries(contender.marked, data),
-        per_class(contender.marked.examples, predictions, labels=labels) if labels else (),
+        summaries,
+        per_class(examples, predictions, labels=labels) if labels else (),
         replace(
             costs,
             seconds=costs.seconds + contender.making,
@@ -218,32 +217,9 @@ def to_arm(contender: Contender, data: TaskData, *, costs: Costs) -> Arm:
     )
 
 
-def summaries(marked: Marked, data: TaskData) -> Mapping[str, Summary]:
-    """Metric -> mean with interval; the metric that decides comes first."""
-    found = {data.task.metric: marked.summary()}
-    if data.task.choices:
-        found["macro_f1"] = macro_f1(
-            marked.examples, marked.predictions, labels=data.task.choices, groups=marked.groups
-        )
-        return found
-    for metric in FREE_TEXT_METRICS:
-        if metric not in found:
-            again = mark(marked.examples, marked.predictions, metric=metric)
-            found[metric] = again.summary()
-    return found
-
-
 def against(a: Contender, b: Contender, *, seed: int) -> Comparison:
     """Compare arm `b` with arm `a`, row by row, groups resampled whole."""
-    return compare(
-        by_row(a.marked.values, a.marked.examples),
-        by_row(b.marked.values, b.marked.examples),
-        a=a.name,
-        b=b.name,
-        metric=b.marked.scores[0].metric,
-        groups=row_groups([*a.marked.examples, *b.marked.examples]),
-        seed=seed,
-    )
+    return compare_marked(a.marked, b.marked, a=a.name, b=b.name, seed=seed)
 
 
 def best_template(
@@ -263,17 +239,16 @@ def best_template(
     answers: list[list[Marked]] = [[] for _ in data.answering]
 
     def put(n: int, part: slice) -> Standing:
-        answers[n].append(
-            ask(
-                loaded,
-                data,
-                name=TUNED,
-                way=Prompting(data.answering[n]),
-                scoring=RAW,
-                rows=order[part],
-                on_done=on_done,
-            ).marked
+        found = ask(
+            loaded,
+            data,
+            name=TUNED,
+            way=Prompting(data.answering[n]),
+            scoring=RAW,
+            rows=order[part],
+            on_done=on_done,
         )
+        answers[n].append(found.marked)
         return standing(merged(answers[n]))
 
     left = race(put, kinds=[0] * len(answers), rows=len(rows), alone=True)
@@ -337,70 +312,44 @@ class Wordings:
         A row comes once a phrasing, so rows are resampled with all of these (by group).
         """
         seen, unseen = merged(self.marked[: self.seen]), merged(self.marked[self.seen :])
-        return Phrasings(
-            self.arm,
-            summarise(seen.scores, groups=seen.groups, metric=seen.scores[0].metric),
-            summarise(unseen.scores, groups=unseen.groups, metric=unseen.scores[0].metric),
-            compare(
-                by_row(seen.values, seen.examples),
-                by_row(unseen.values, unseen.examples),
-                a="seen phrasings",
-                b="unseen phrasings",
-                metric=seen.scores[0].metric,
-                groups=row_groups(seen.examples),
-                seed=seed,
-            ),
-        )
+        apart = compare_marked(seen, unseen, a="seen phrasings", b="unseen phrasings", seed=seed)
+        return Phrasings(self.arm, seen.summary(), unseen.summary(), apart)
 
 
 def worst_mistakes(tuned: Contender) -> tuple[Mistake, ...]:
     """Return the wrong answers, the surest (or, for free text, the lowest scored) first."""
-    found = []
-    marked = tuned.marked
-    for example, made, score in zip(
-        marked.examples, marked.predictions, marked.scores, strict=True
-    ):
+    found: list[tuple[float, Mistake]] = []
+    for example, made, score in tuned.marked.lines:
         if score.value is None or score.value >= 1:
             continue
         margin = 0.0
         if example.choices:
             right = made.choice_scores[example.choices.index(example.target)]
             margin = max(made.choice_scores) - right
-        prompt = example.messages[-1].content
-        found.append(
-            (
-                score.value,
-                -margin,
-                Mistake(example.id, prompt, example.answer.shown, made.text, margin),
-            )
-        )
-    found.sort(key=lambda item: item[:2])
-    return tuple(mistake for _, _, mistake in found[:MISTAKES])
+        prompt, target = example.messages[-1].content, example.answer.shown
+        found.append((score.value, Mistake(example.id, prompt, target, made.text, margin)))
+    found.sort(key=lambda pair: (pair[0], -pair[1].margin))
+    return tuple(mistake for _, mistake in found[:MISTAKES])
 
 
 def score_lines(contenders: Sequence[Contender]) -> list[dict[str, object]]:
     """One line an example and arm, for `scores/test.jsonl`."""
     return [
-        _line(contender, n) for contender in contenders for n in range(len(contender.marked.scores))
+        {
+            "arm": contender.name,
+            "example": example.id,
+            "task": example.task,
+            "row": example.row,
+            "group": example.group,
+            "template": example.template,
+            "target": example.answer.shown,
+            "prediction": made.text,
+            "choice_scores": list(made.choice_scores),
+            "stopped": made.stopped,
+            "metric": score.metric,
+            "value": score.value,
+            "why": score.why,
+        }
+        for contender in contenders
+        for example, made, score in contender.marked.lines
     ]
-
-
-def _line(contender: Contender, n: int) -> dict[str, object]:
-    example = contender.marked.examples[n]
-    made: Prediction = contender.marked.predictions[n]
-    score = contender.marked.scores[n]
-    return {
-        "arm": contender.name,
-        "example": example.id,
-        "task": example.task,
-        "row": example.row,
-        "group": example.group,
-        "template": example.template,
-        "target": example.answer.shown,
-        "prediction": made.text,
-        "choice_scores": list(made.choice_scores),
-        "stopped": made.stopped,
-        "metric": score.metric,
-        "value": score.value,
-        "why": score.why,
-    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from instil.compare.pairing import compare
 from instil.data.build import render_example
@@ -17,10 +18,11 @@ from instil.data.sources.uri import is_package
 from instil.data.split import seeded_key
 from instil.encode.chat_format import ChatFormat
 from instil.encode.mask import shorten
-from instil.evaluate.metrics import NATS, summarise
-from instil.evaluate.suite import Marked, answer, mark, target_loss, text_loss
+from instil.evaluate.metrics import summarise
+from instil.evaluate.suite import answer, mark, target_loss, text_loss
 from instil.model.load import LoadedModel
 from instil.results import TEXT, GuardResult
+from instil.scoring.metrics import NATS
 from instil.tasks.task import load_task
 from instil.types import Example, Message, Prediction, Role, Row, Score, Task
 
@@ -79,7 +81,7 @@ def choose_guard(
     if wanted == "none":
         return (), ()
     if not isinstance(wanted, str):
-        return tuple(w for w in wanted), ()
+        return tuple(wanted), ()
     related = tuple(
         name for name in GUARD if name in trained or load_task(name).cluster in clusters
     )
@@ -175,7 +177,22 @@ def load_guard(
     )
     guard = [_guard_task(load_task(name), rows, chat, seed, taken) for name in names]
     if text:
-        guard.append(_general_text(rows, seed, taken))
+        task = load_task(TEXT_FROM)
+        drawn = sorted(_rows(task), key=lambda r: seeded_key(seed, "text", r.id))
+        examples = [
+            Example(
+                id=f"text/{row.id}",
+                task=TEXT,
+                template="",
+                row=row.id,
+                group=row.group,
+                messages=(Message("user", ""),),
+                target=str(row.fields[task.text]),
+            )
+            for row in drawn
+            if (task.id, row.group) not in taken
+        ]
+        guard.append(GuardTask(TEXT, "cross-entropy", NATS.name, 0, tuple(examples[:rows])))
     return tuple(item for item in guard if item.examples)
 
 
@@ -201,25 +218,6 @@ def _guard_task(
     return GuardTask(task.id, task.kind, task.metric, task.max_new_tokens, tuple(examples))
 
 
-def _general_text(count: int, seed: int, taken: frozenset[tuple[str, str]]) -> GuardTask:
-    task = load_task(TEXT_FROM)
-    drawn = sorted(_rows(task), key=lambda r: seeded_key(seed, "text", r.id))
-    rows = [row for row in drawn if (task.id, row.group) not in taken][:count]
-    examples = [
-        Example(
-            id=f"text/{row.id}",
-            task=TEXT,
-            template="",
-            row=row.id,
-            group=row.group,
-            messages=(Message("user", ""),),
-            target=str(row.fields[task.text]),
-        )
-        for row in rows
-    ]
-    return GuardTask(TEXT, "cross-entropy", NATS.name, 0, tuple(examples))
-
-
 def measure(
     loaded: LoadedModel,
     guard: Sequence[GuardTask],
@@ -233,17 +231,19 @@ def measure(
         loaded: The model.
         guard: What to ask.
         metrics: False: nats alone, which take no generation and most often a fraction of the time.
-        on_done: Told of the number of examples of each task that is done.
+        on_done: Called with the number of examples of each task that is done.
     """
     found: list[GuardScores] = []
     for item in guard:
+        marked = []
         if item.id == TEXT:
-            found.append(_kept(item, text_loss(loaded, item.examples, max_tokens=TEXT_TOKENS)))
+            marked.append(text_loss(loaded, item.examples, max_tokens=TEXT_TOKENS))
         else:
             if metrics:
                 made = answer(loaded, item.examples, max_new_tokens=item.max_new_tokens)
-                found.append(_kept(item, mark(item.examples, made, metric=item.metric)))
-            found.append(_kept(item, target_loss(loaded, item.examples)))
+                marked.append(mark(item.examples, made, metric=item.metric))
+            marked.append(target_loss(loaded, item.examples))
+        found += [GuardScores(item.id, m.scores[0].metric, m.scores, m.predictions) for m in marked]
         on_done(len(item.examples))
     return tuple(found)
 
@@ -255,30 +255,27 @@ def measure_to_choose(
     return measure(loaded, guard, metrics=budget is not None)
 
 
-def _kept(item: GuardTask, marked: Marked) -> GuardScores:
-    return GuardScores(item.id, marked.scores[0].metric, marked.scores, marked.predictions)
-
-
 def ledger(
     guard: Sequence[GuardTask], before: Sequence[GuardScores], after: Sequence[GuardScores]
 ) -> tuple[GuardResult, ...]:
     """Pair before and after: one line a task and metric."""
     by_id = {item.id: item for item in guard}
-    return tuple(_line(by_id[old.task], old, new) for old, new in zip(before, after, strict=True))
-
-
-def _line(item: GuardTask, old: GuardScores, new: GuardScores) -> GuardResult:
-    assert (old.task, old.metric) == (new.task, new.metric), "the ledger's two sides must match"
-    groups = {e.id: f"{e.task}/{e.group}" for e in item.examples}
-    return GuardResult(
-        task=item.id,
-        kind=item.kind,
-        before=summarise(old.scores, groups=groups, metric=old.metric),
-        after=summarise(new.scores, groups=groups, metric=new.metric),
-        comparison=compare(
-            _values(old), _values(new), a="before", b="after", metric=old.metric, groups=groups
-        ),
-    )
+    results = []
+    for old, new in zip(before, after, strict=True):
+        assert (old.task, old.metric) == (new.task, new.metric), "the ledger's two sides must match"
+        item, metric = by_id[old.task], old.metric
+        groups = {e.id: f"{e.task}/{e.group}" for e in item.examples}
+        pair = _values(old), _values(new)
+        results.append(
+            GuardResult(
+                task=item.id,
+                kind=item.kind,
+                before=summarise(old.scores, groups=groups, metric=metric),
+                after=summarise(new.scores, groups=groups, metric=metric),
+                comparison=compare(*pair, a="before", b="after", metric=metric, groups=groups),
+            )
+        )
+    return tuple(results)
 
 
 def guard_lines(
@@ -320,11 +317,7 @@ def mean_changes(
                 nats.append(max(0.0, change))
             else:
                 points.append(100 * change)
-    return _mean(points), _mean(nats)
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+    return fmean(points) if points else None, fmean(nats) if nats else None
 
 
 def _values(scores: GuardScores) -> Mapping[str, float]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from instil.compare.halving import Standing, race
 from instil.data.build import content_free, pick_exemplars, render_example
@@ -86,11 +87,19 @@ def climb(
     answers: list[dict[str, Marked]] = [{} for _ in ways]
 
     def ask(n: int, part: slice) -> Standing:
-        more = try_prompting(loaded, data, ways[n], order[part], first=rows[0], on_done=on_done)
-        answers[n] = {
-            rule: merged([answers[n][rule], marked]) if answers[n] else marked
-            for rule, marked in more.items()
-        }
+        examples = ways[n].examples(data, order[part])
+        more = answer_by_rule(
+            loaded,
+            examples,
+            # The row whose text is replaced for calibration is the same in every call.
+            blank=ways[n].blank(data, rows[0]),
+            max_new_tokens=data.task.max_new_tokens,
+            on_done=on_done,
+        )
+        for rule, made in more.items():
+            marked = mark(examples, made, metric=data.task.metric)
+            earlier = answers[n].get(rule)
+            answers[n][rule] = merged([earlier, marked]) if earlier else marked
         return max(map(standing, answers[n].values()), key=lambda each: each.mean)
 
     whole = race(ask, kinds=[len(way.exemplars) for way in ways], rows=len(rows))
@@ -99,8 +108,8 @@ def climb(
             way.template.id,
             len(way.exemplars),
             rule,
-            in_order(marked, rows).summary(),
-            _mean([p.prompt_tokens for p in marked.predictions]),
+            _in_order(marked, rows).summary(),
+            fmean(p.prompt_tokens for p in marked.predictions),
             _exemplar_tokens(loaded, data, way, rows[0]),
             asked_all=n in whole,
         )
@@ -125,45 +134,10 @@ def standing(marked: Marked) -> Standing:
     return Standing(sum(values.values()), len(values), len(marked.scores) - len(values))
 
 
-def in_order(marked: Marked, rows: Sequence[Row]) -> Marked:
+def _in_order(marked: Marked, rows: Sequence[Row]) -> Marked:
     """Put answers, one a row at most, back into the order of the rows."""
     place = {row.id: n for n, row in enumerate(rows)}
-    by_row = sorted(range(len(marked.examples)), key=lambda n: place[marked.examples[n].row])
-    return Marked(
-        tuple(marked.examples[n] for n in by_row),
-        tuple(marked.predictions[n] for n in by_row),
-        tuple(marked.scores[n] for n in by_row),
-    )
-
-
-def try_prompting(
-    loaded: LoadedModel,
-    data: TaskData,
-    way: Prompting,
-    rows: Sequence[Row],
-    *,
-    first: Row,
-    on_done: Callable[[int], None] = lambda _: None,
-) -> dict[str, Marked]:
-    """Ask rows in one way: scoring rule -> marked answers.
-
-    Args:
-        loaded: The model.
-        data: The task.
-        way: How they are asked.
-        rows: These.
-        first: The row whose text is replaced for calibration, the same in every call.
-        on_done: Called with the number of prompts finished.
-    """
-    examples = way.examples(data, rows)
-    by_rule = answer_by_rule(
-        loaded,
-        examples,
-        blank=way.blank(data, first),
-        max_new_tokens=data.task.max_new_tokens,
-        on_done=on_done,
-    )
-    return {rule: mark(examples, made, metric=data.task.metric) for rule, made in by_rule.items()}
+    return Marked(*zip(*sorted(marked.lines, key=lambda line: place[line[0].row]), strict=True))
 
 
 def _exemplar_tokens(loaded: LoadedModel, data: TaskData, way: Prompting, row: Row) -> float:
@@ -171,10 +145,6 @@ def _exemplar_tokens(loaded: LoadedModel, data: TaskData, way: Prompting, row: R
     prompts = [each.examples(data, [row])[0] for each in (way, Prompting(way.template))]
     shown, bare = (len(loaded.chat.prompt(e.messages, tools=e.tools)) for e in prompts)
     return max(0.0, shown - bare)
-
-
-def _mean(values: Sequence[int]) -> float:
-    return sum(values) / len(values)
 
 
 def best_rung(rungs: Sequence[Rung]) -> Rung:

@@ -85,21 +85,38 @@ def task_look(
     """
     groups = [example.group for example in examples]
     given = [_label(e, p.text, labels) for e, p in zip(examples, predictions, strict=True)]
-    right = [_label(e, e.target, labels) for e in examples]
     ((common, _),) = Counter(given).most_common(1)
-    seen = TaskLook(
+    look = TaskLook(
         examples[0].task,
         rows=len(examples),
         answers=len(set(given)),
-        wanted=len(set(right)),
+        wanted=len({_label(e, e.target, labels) for e in examples}),
         answer=common,
         nats=tuple(round(value, 4) for value in nats),
     )
     if all(example.choices for example in examples):
-        seen = _with_choices(seen, examples, predictions, labels=labels, counts=counts or {})
-    if before is None or len(before.nats) != len(seen.nats):
-        return seen
-    return replace(seen, trend=_estimate(np.subtract(seen.nats, before.nats), groups))
+        counts = counts or {}
+        above_prior, chances = [], []
+        for example, row in zip(examples, _chances(predictions), strict=True):
+            right = example.choices.index(example.target)
+            chances.append(round(float(row[right]), 4))
+            prior = float(_prior(example, labels, counts)[right])
+            above_prior.append(chances[-1] - float(np.log(prior)))
+        hits = [p.text == e.target for e, p in zip(examples, predictions, strict=True)]
+        constant = constant_scores(examples, labels=labels, counts=counts)
+        look = replace(
+            look,
+            nats=tuple(chances),
+            right=sum(hits) / len(hits),
+            always=commonest(labels, counts),
+            constant=sum(constant) / len(constant),
+            above=above_constant(examples, predictions, labels=labels, counts=counts),
+            apart=_apart(examples, predictions),
+            level=_estimate(np.array(above_prior), groups),
+        )
+    if before is None or len(before.nats) != len(look.nats):
+        return look
+    return replace(look, trend=_estimate(np.subtract(look.nats, before.nats), groups))
 
 
 def state(looks: Sequence[TaskLook]) -> State:
@@ -116,9 +133,10 @@ def state(looks: Sequence[TaskLook]) -> State:
         return State.ONE_ANSWER
     if last.apart is None:
         return State.OPEN
-    leans = _lower(last.apart, LEAN) > 0.5 or last.apart.mean >= MUCH
-    # Who has once known which answers there are, and now rises again, has only come back: from
-    # being too sure of what he learnt by heart.
+    lower = last.apart.mean - LEAN * (last.apart.mean - last.apart.low)
+    leans = lower > 0.5 or last.apart.mean >= MUCH
+    # A model that once knew which answers there are, and rises again, has only come back: from
+    # being too sure of what it learnt by heart.
     arrived = any(look.level is not None and look.level.high >= 0 for look in looks)
     learns_answers = not arrived and (rises or len(looks) == 1)
     return State.OPEN if leans or learns_answers else State.NOTHING
@@ -234,33 +252,6 @@ def _label(example: Example, text: str, labels: Sequence[str]) -> str:
     return labels[place] if place < len(labels) else text
 
 
-def _with_choices(
-    seen: TaskLook,
-    examples: Sequence[Example],
-    predictions: Sequence[Prediction],
-    *,
-    labels: Sequence[str],
-    counts: Mapping[str, int],
-) -> TaskLook:
-    nats, level = [], []
-    for example, chances in zip(examples, _chances(predictions), strict=True):
-        right = example.choices.index(example.target)
-        nats.append(round(float(chances[right]), 4))
-        level.append(nats[-1] - float(np.log(_prior(example, labels, counts)[right])))
-    hits = [p.text == e.target for e, p in zip(examples, predictions, strict=True)]
-    constant = constant_scores(examples, labels=labels, counts=counts)
-    return replace(
-        seen,
-        nats=tuple(nats),
-        right=sum(hits) / len(hits),
-        always=commonest(labels, counts),
-        constant=sum(constant) / len(constant),
-        above=above_constant(examples, predictions, labels=labels, counts=counts),
-        apart=_apart(examples, predictions),
-        level=_estimate(np.array(level), [example.group for example in examples]),
-    )
-
-
 def _chances(predictions: Sequence[Prediction]) -> list[Floats]:
     """Return the log-probabilities of each row's choices, normalised over these alone."""
     scores = [np.array(made.choice_scores) for made in predictions]
@@ -330,8 +321,3 @@ def _estimate(values: Floats, groups: Sequence[str], *, span: Interval | None = 
     values = np.asarray(values, dtype=np.float64)
     ends = bootstrap_mean(values, groups=groups, resamples=RESAMPLES, span=span)
     return Estimate(float(values.mean()), ends.low, ends.high)
-
-
-def _lower(known: Estimate, share: float) -> float:
-    """Return the lower end of an interval that is `share` as wide."""
-    return known.mean - share * (known.mean - known.low)

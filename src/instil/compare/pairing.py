@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from instil.errors import Problem, RunError
-from instil.evaluate.metrics import Scale, find_metric, group_list
-from instil.stats.intervals import DIFFERENCE, Floats
+from instil.evaluate.metrics import group_list
+from instil.results import TUNED
+from instil.scoring.metrics import Scale, find_metric
+from instil.stats.intervals import DIFFERENCE
 from instil.stats.paired import mcnemar_midp, paired_bootstrap, smallest_detectable
 from instil.types import Comparison, Example
+
+if TYPE_CHECKING:
+    from instil.evaluate.suite import Marked
 
 
 def compare(
@@ -50,14 +56,24 @@ def compare(
     """
     kind = find_metric(metric)
     shared = sorted(a_scores.keys() & b_scores.keys())
-    _check_shared(shared, a_scores=a_scores, b_scores=b_scores, a=a, b=b)
+    if len(shared) < 2:
+        raise RunError(
+            Problem(
+                f"'{a}' and '{b}' share {len(shared)} scored examples; a comparison needs 2",
+                found=f"{len(a_scores)} scores of '{a}', {len(b_scores)} of '{b}'",
+                fix="compare arms that were scored on the same test rows",
+            )
+        )
     left = np.array([a_scores[key] for key in shared], dtype=np.float64)
     right = np.array([b_scores[key] for key in shared], dtype=np.float64)
-    _check_finite(shared, right - left, metric=metric)
+    gaps = right - left
+    if broken := [key for key, gap in zip(shared, gaps, strict=True) if not np.isfinite(gap)]:
+        what = f"{len(broken)} of {len(shared)} {metric} scores are not finite numbers"
+        raise RunError(Problem(what, found=", ".join(broken[:3])))
     clusters = group_list(shared, groups=groups)
     span = None if kind.scale is Scale.OPEN else DIFFERENCE
     interval = paired_bootstrap(left, right, groups=clusters, seed=seed, span=span)
-    binary = kind.scale is Scale.BINARY and _only_zero_one(left) and _only_zero_one(right)
+    binary = kind.scale is Scale.BINARY and bool(np.isin([left, right], [0, 1]).all())
     b_only = int((right > left).sum()) if binary else 0
     a_only = int((left > right).sum()) if binary else 0
     return Comparison(
@@ -65,14 +81,35 @@ def compare(
         b=b,
         metric=metric,
         n=len(shared),
-        difference=round(float((right - left).mean()), 12),
+        difference=round(float(gaps.mean()), 12),
         low=interval.low,
         high=interval.high,
         p_value=mcnemar_midp(b_only, a_only) if binary else None,
         b_only=b_only,
         a_only=a_only,
         higher_is_better=kind.higher_is_better,
-        smallest_detectable=smallest_detectable(right - left, groups=clusters, span=span),
+        smallest_detectable=smallest_detectable(gaps, groups=clusters, span=span),
+    )
+
+
+def compare_marked(a_marked: Marked, b_marked: Marked, *, a: str, b: str, seed: int) -> Comparison:
+    """Compare answers to the same rows, whatever the phrasings, groups resampled whole.
+
+    Args:
+        a_marked: Of the arm compared against.
+        b_marked: Of the arm of interest, in the same metric.
+        a: Name of the first arm.
+        b: Name of the second.
+        seed: Of the bootstrap.
+    """
+    return compare(
+        by_row(a_marked.values, a_marked.examples),
+        by_row(b_marked.values, b_marked.examples),
+        a=a,
+        b=b,
+        metric=b_marked.scores[0].metric,
+        groups=row_groups([*a_marked.examples, *b_marked.examples]),
+        seed=seed,
     )
 
 
@@ -112,31 +149,49 @@ def row_groups(examples: Iterable[Example]) -> dict[str, str]:
     return {pair_key(example): f"{example.task}/{example.group}" for example in examples}
 
 
-def _check_shared(
-    shared: Sequence[str],
-    *,
-    a_scores: Mapping[str, float],
-    b_scores: Mapping[str, float],
-    a: str,
-    b: str,
-) -> None:
-    if len(shared) >= 2:
-        return
-    raise RunError(
-        Problem(
-            f"'{a}' and '{b}' share {len(shared)} scored examples; a comparison needs 2",
-            found=f"{len(a_scores)} scores of '{a}', {len(b_scores)} of '{b}'",
-            fix="compare arms that were scored on the same test rows",
+# Two runs side by side.
+
+Lines = Sequence[Mapping[str, Any]]
+
+
+def compare_scores(
+    a_tasks: Mapping[str, Lines], b_tasks: Mapping[str, Lines], *, a: str, b: str
+) -> list[Comparison]:
+    """Compare the tuned arms of two runs, task by task.
+
+    Args:
+        a_tasks: Task -> lines of `scores/test-<task>.jsonl` of the run compared against.
+        b_tasks: The same of the run of interest.
+        a: Name of the first run.
+        b: Name of the second; where there are several tasks, the task's goes before it.
+
+    Raises:
+        RunError: The runs have no task in common, judge a task by different metrics, or share
+            fewer than two test rows of it.
+    """
+    shared = [task for task in a_tasks if task in b_tasks]
+    if not shared:
+        found = f"{', '.join(a_tasks)} and {', '.join(b_tasks)}"
+        raise RunError(Problem(f"{a} and {b} have no task in common", found=found))
+    comparisons = []
+    for task in shared:
+        left, right = (
+            [line for line in lines if line["arm"] == TUNED]
+            for lines in (a_tasks[task], b_tasks[task])
         )
-    )
-
-
-def _check_finite(ids: Sequence[str], differences: Floats, *, metric: str) -> None:
-    broken = [key for key, fine in zip(ids, np.isfinite(differences), strict=True) if not fine]
-    if broken:
-        what = f"{len(broken)} of {len(ids)} {metric} scores are not finite numbers"
-        raise RunError(Problem(what, found=", ".join(broken[:3])))
-
-
-def _only_zero_one(scores: Floats) -> bool:
-    return bool(((scores == 0) | (scores == 1)).all())
+        metrics = {line["metric"] for line in (*left, *right)}
+        if len(metrics) > 1:
+            raise RunError(Problem(f"the runs judge {task} differently", found=", ".join(metrics)))
+        comparisons.append(
+            compare(
+                *(
+                    {line["row"]: line["value"] for line in lines if line["value"] is not None}
+                    for lines in (left, right)
+                ),
+                a=a,
+                b=f"{task}: {b}" if len(shared) > 1 else b,
+                metric=metrics.pop(),
+                groups={line["row"]: f"{task}/{line['group']}" for line in (*left, *right)},
+            )
+        )
+    return comparisons

@@ -6,7 +6,7 @@ Examples with choices are answered by likelihood, others by greedy generation. B
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from instil.evaluate.choices import (
@@ -22,8 +22,9 @@ from instil.evaluate.choices import (
     without_stop,
 )
 from instil.evaluate.generate import generate
-from instil.evaluate.metrics import NATS, score, summarise
+from instil.evaluate.metrics import score, summarise
 from instil.model.load import LoadedModel
+from instil.scoring.metrics import NATS
 from instil.types import Example, Prediction, Score, Summary
 
 GENERATED = "generated"
@@ -50,6 +51,11 @@ class Marked:
     def groups(self) -> dict[str, str]:
         """Example id -> group."""
         return {e.id: f"{e.task}/{e.group}" for e in self.examples}
+
+    @property
+    def lines(self) -> Iterator[tuple[Example, Prediction, Score]]:
+        """The three of each example."""
+        return zip(self.examples, self.predictions, self.scores, strict=True)
 
     def summary(self) -> Summary:
         """The mean with its interval, groups taken as they are."""

@@ -118,7 +118,7 @@ class _Ladder:
 
     def climb(self) -> _Kept:
         """Try one way after another."""
-        from instil.compare.methods import enough, pick
+        from instil.compare.interpolation import enough, pick
 
         budget = self.bench.recipe.forgetting.budget
         chosen_on = choosing_guard(self.bench.recipe, self.folder, self.data, self.guard)

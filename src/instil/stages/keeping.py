@@ -168,7 +168,8 @@ def _untouched(
 
 
 def _summary(examples: Sequence[Example], scores: Mapping[str, Score]) -> Summary:
-    from instil.evaluate.metrics import NATS, summarise
+    from instil.evaluate.metrics import summarise
+    from instil.scoring.metrics import NATS
 
     groups = {e.id: f"{e.task}/{e.group}" for e in examples}
     return summarise([scores[e.id] for e in examples], groups=groups, metric=NATS.name)

@@ -157,7 +157,7 @@ def _tried(bench: Bench, work: _Work, plan: _Try) -> Sweep:
             above=[factor * plan.rule for factor in rates.ABOVE],
             below=[factor * plan.rule for factor in rates.BELOW],
             look=work.look,
-            worse=lambda a, b: rates.difference(a, b, groups=groups).clear,
+            worse=lambda a, b: rates.is_worse(rates.difference(a, b, groups=groups)),
             on_step=on_step,
             room=work.room,
         )
@@ -198,15 +198,15 @@ def _summed_up(
     tried = []
     for trial in trials:
         seen, gap = trial.end or trial.halfway, behind.get(trial.rate)
-        known = gap and isfinite(gap.interval.low)
+        known = gap and isfinite(gap.low)
         tried.append(
             TriedRate(
                 trial.rate,
                 trial.steps,
                 loss=mean(seen) if seen else None,
                 behind=gap.mean if gap else None,
-                low=gap.interval.low if gap and known else None,
-                high=gap.interval.high if gap and known else None,
+                low=gap.low if gap and known else None,
+                high=gap.high if gap and known else None,
             )
         )
     return Sweep(

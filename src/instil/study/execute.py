@@ -50,7 +50,8 @@ def run_apart(
         InstilError: Some did not finish: what they said stands above, or in their logs.
         KeyboardInterrupt: Stopped; every job has been let stop in order.
     """
-    waiting = deque(_Chain(deque(c)) for c in _unfinished(folder, chains))
+    left = ([job for job in chain if not folder.finished(job)] for chain in chains)
+    waiting = deque(deque(jobs) for jobs in left if jobs)
     slots: dict[str, _Running | None] = dict.fromkeys(gpus or ("",))
     lost: list[str] = []
     with _ending_in_order(slots):
@@ -67,25 +68,13 @@ def run_apart(
 
 
 @dataclass(slots=True)
-class _Chain:
-    """What is left of a chain."""
-
-    jobs: deque[Job]
-
-
-@dataclass(slots=True)
 class _Running:
     """A job under way, and what follows it."""
 
     job: Job
     process: subprocess.Popen[bytes]
-    chain: _Chain
+    rest: deque[Job]
     began: float = field(default_factory=time.perf_counter)
-
-
-def _unfinished(folder: StudyFolder, chains: Iterable[Chain]) -> list[list[Job]]:
-    left = [[job for job in chain if not folder.finished(job)] for chain in chains]
-    return [jobs for jobs in left if jobs]
 
 
 def command_of(folder: StudyFolder, job: Job) -> list[str]:
@@ -95,9 +84,9 @@ def command_of(folder: StudyFolder, job: Job) -> list[str]:
 
 
 def _start(
-    folder: StudyFolder, chain: _Chain, *, gpu: str, say: Say, of: dict[str, _Running | None]
+    folder: StudyFolder, chain: deque[Job], *, gpu: str, say: Say, of: dict[str, _Running | None]
 ) -> _Running:
-    job = chain.jobs.popleft()
+    job = chain.popleft()
     folder.lay_out([job])
     command = command_of(folder, job)
     environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}
@@ -114,7 +103,7 @@ def _start(
 
 
 def _ended(
-    folder: StudyFolder, running: _Running, waiting: deque[_Chain], *, say: Say
+    folder: StudyFolder, running: _Running, waiting: deque[deque[Job]], *, say: Say
 ) -> list[str]:
     """Put what follows a finished job in line; return the jobs that are lost by a failed one."""
     from instil.format import seconds
@@ -122,12 +111,12 @@ def _ended(
     took, job = seconds(time.perf_counter() - running.began), running.job
     if running.process.returncode == 0:
         say(f"arm {job.name} done in {took}")
-        if running.chain.jobs:
-            waiting.appendleft(running.chain)
+        if running.rest:
+            waiting.appendleft(running.rest)
         return []
     where = f"; see {folder.log(job.name)}" if folder.log(job.name).exists() else ""
     say(f"arm {job.name} did not finish{where}")
-    return [job.name, *(later.name for later in running.chain.jobs)]
+    return [job.name, *(later.name for later in running.rest)]
 
 
 @contextmanager

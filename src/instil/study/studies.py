@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from instil import format as fmt
-from instil.config.recipe import Recipe
 from instil.errors import Problem, RunError
 from instil.files import sweep, write_whole
 from instil.report.curve import curve_report
@@ -32,6 +31,7 @@ from instil.studyresults import CurveStudy, MethodsStudy, SequenceStudy
 _FOUND: TypeAdapter[MethodsStudy | CurveStudy | SequenceStudy] = TypeAdapter(
     Annotated[MethodsStudy | CurveStudy | SequenceStudy, Field(discriminator="kind")]
 )
+Study = TypeVar("Study", MethodsStudy, CurveStudy, SequenceStudy)
 Execute = Callable[[StudyFolder, Sequence[Chain]], None]
 
 
@@ -66,10 +66,7 @@ def methods_study(
     # Seed by seed: what is there after a stop compares all arms.
     chains = [(jobs_of(m, seeds=[seed])[0],) for seed in seeds for m in methods]
     _do(study, chains, say=say, execute=execute)
-    found = sum_up_methods(study, methods, seeds=seeds)
-    study.save(found)
-    rebuild_study(folder)
-    return found
+    return _reported(study, sum_up_methods(study, methods, seeds=seeds))
 
 
 def curve_study(
@@ -101,10 +98,7 @@ def curve_study(
         say(f"left out, for want of rows: {', '.join(map(str, plan.left_out))}")
     study = StudyFolder(folder)
     _do(study, [(job,) for job in plan.jobs()], say=say, execute=execute)
-    found = sum_up_curve(study, plan)
-    study.save(found)
-    rebuild_study(folder)
-    return found
+    return _reported(study, sum_up_curve(study, plan))
 
 
 def sequence_study(
@@ -134,9 +128,12 @@ def sequence_study(
     plan = plan_sequence(paths, changes=changes, seeds=seeds, replay=replay)
     study = StudyFolder(folder)
     _do(study, first_jobs(plan, study), later_jobs(plan, study), say=say, execute=execute)
-    found = sum_up_sequence(study, plan)
+    return _reported(study, sum_up_sequence(study, plan))
+
+
+def _reported(study: StudyFolder, found: Study) -> Study:
     study.save(found)
-    rebuild_study(folder)
+    rebuild_study(study.path)
     return found
 
 
@@ -158,12 +155,13 @@ def rebuild_study(folder: Path) -> Path:
                 fix="it was changed, or written by another version: give the study's command again",
             )
         ) from error
-    if isinstance(found, MethodsStudy):
-        report = methods_report(found)
-    elif isinstance(found, CurveStudy):
-        report = curve_report(found)
-    else:
-        report = sequence_report(found)
+    match found:
+        case MethodsStudy():
+            report = methods_report(found)
+        case CurveStudy():
+            report = curve_report(found)
+        case SequenceStudy():
+            report = sequence_report(found)
     write_whole(folder / REPORT, to_html(report).encode())
     return folder / REPORT
 
@@ -179,29 +177,18 @@ def _do(
     study.check(jobs)
     study.path.mkdir(parents=True, exist_ok=True)
     with hold(study.path, since=now()):
-        _run_left(study, phases, jobs, say=say, execute=execute)
-
-
-def _run_left(
-    study: StudyFolder,
-    phases: Sequence[Sequence[Chain]],
-    jobs: Sequence[Job],
-    *,
-    say: Say,
-    execute: Execute | None,
-) -> None:
-    sweep(study.path / "recipes")
-    gpus = devices(jobs[0].recipe)
-    left = [job for job in jobs if not study.finished(job)]
-    if left:
-        say(_forecast(left, of=len(jobs), at_once=max(1, len(gpus)), say=say))
-    for chains in phases:
-        if execute is None:
-            run_apart(study, chains, gpus=gpus, say=say)
-        else:
-            execute(study, chains)
-    for job in jobs:
-        require_whole(study.arm(job.name))
+        sweep(study.path / "recipes")
+        gpus = devices(jobs[0].recipe)
+        left = [job for job in jobs if not study.finished(job)]
+        if left:
+            say(_forecast(left, of=len(jobs), at_once=max(1, len(gpus)), say=say))
+        for chains in phases:
+            if execute is None:
+                run_apart(study, chains, gpus=gpus, say=say)
+            else:
+                execute(study, chains)
+        for job in jobs:
+            require_whole(study.arm(job.name))
 
 
 def _forecast(left: Sequence[Job], *, of: int, at_once: int, say: Say) -> str:
@@ -218,7 +205,7 @@ def _forecast(left: Sequence[Job], *, of: int, at_once: int, say: Say) -> str:
         if job.work is Work.ASK:
             continue
         recipe = job.ahead or job.recipe
-        key = _but_for_seed(recipe)
+        key = recipe.model_copy(update={"seed": 0}).model_dump_json()
         if key not in found:
             found[key] = check_recipe(recipe, say=say).seconds
         total += found[key]
@@ -228,7 +215,3 @@ def _forecast(left: Sequence[Job], *, of: int, at_once: int, say: Say) -> str:
         f"{fmt.plural(len(left), 'run')} to do{finished}: about "
         f"{fmt.seconds(total / at_once)}{several} (an estimate, less what they share)"
     )
-
-
-def _but_for_seed(recipe: Recipe) -> str:
-    return recipe.model_copy(update={"seed": 0}).model_dump_json()

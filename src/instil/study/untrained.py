@@ -5,7 +5,7 @@ The run directory is that of a run up to there: recipe, manifest, split and `sco
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from instil.config.recipe import Recipe
 from instil.data.prepare import TaskData
-from instil.results import PROMPTING, TUNED, Arm, Costs
+from instil.results import TUNED, Arm, Costs
 from instil.stages.directory import Run, open_run
 from instil.stages.fitting import fit_context
 from instil.stages.opening import Look, open_test
@@ -32,7 +32,9 @@ from instil.stages.untuned import (
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from instil.model.load import ModelFolder
+    from instil.compare.contest import Contender
+    from instil.evaluate.suite import OnDone
+    from instil.model.load import LoadedModel, ModelFolder
 
 PROMPTED, ASKED = "prompted", "asked"
 """The stages that ask the test rows."""
@@ -94,21 +96,18 @@ def load_prompted(run: Run) -> Mapping[str, Arm]:
 def _prompt(
     bench: Bench, model: ModelFolder, data: Sequence[TaskData], ladders: Mapping[str, Ladder]
 ) -> dict[str, Arm]:
-    from instil.compare import contest
+    from instil.compare.contest import ask_rung, to_arm
     from instil.compare.ladder import best_rung
 
-    open_test(bench.run, look=Look.ONCE)
-    base, arms = load_base(bench.recipe, model), {}
-    for d in data:
+    def ask(loaded: LoadedModel, d: TaskData, done: OnDone) -> Contender:
+        best, seed = best_rung(ladders[d.task.id].rungs), bench.recipe.seed
+        return ask_rung(loaded, d, best, seed=seed, on_done=done)
+
+    arms = {}
+    for d, found in _tested(bench, model, data, ask):
         ladder = ladders[d.task.id]
-        with bench.stage(f"test {d.task.id}", len(d.test)) as done:
-            found = contest.ask_rung(
-                base, d, best_rung(ladder.rungs), seed=bench.recipe.seed, on_done=done
-            )
-        bench.run.write_scores(f"test-{d.task.id}", contest.score_lines([found]))
         costs = Costs(seconds=ladder.seconds, peak_memory_bytes=ladder.peak_memory_bytes)
-        arms[d.task.id] = contest.to_arm(found, d, costs=costs)
-        assert found.name == PROMPTING
+        arms[d.task.id] = to_arm(found, d, costs=costs)
     return arms
 
 
@@ -141,19 +140,27 @@ def _ask(bench: Bench, model: ModelFolder, data: Sequence[TaskData]) -> dict[str
     from instil.evaluate.choices import RAW
     from instil.evaluate.suite import GENERATED
 
+    def ask(loaded: LoadedModel, d: TaskData, done: OnDone) -> Contender:
+        way, rule = Prompting(d.answering[0]), RAW if d.task.choices else GENERATED
+        return contest.ask(loaded, d, name=TUNED, way=way, scoring=rule, rows=d.test, on_done=done)
+
+    tested = _tested(bench, model, data, ask)
+    return {d.task.id: found.marked.summary().mean for d, found in tested}
+
+
+def _tested(
+    bench: Bench,
+    model: ModelFolder,
+    data: Sequence[TaskData],
+    ask: Callable[[LoadedModel, TaskData, OnDone], Contender],
+) -> Iterator[tuple[TaskData, Contender]]:
+    """Ask the test rows of every task, and keep the answers in `scores/`."""
+    from instil.compare.contest import score_lines
+
     open_test(bench.run, look=Look.ONCE)
-    loaded, means = load_base(bench.recipe, model), {}
+    loaded = load_base(bench.recipe, model)
     for d in data:
         with bench.stage(f"test {d.task.id}", len(d.test)) as done:
-            found = contest.ask(
-                loaded,
-                d,
-                name=TUNED,
-                way=Prompting(d.answering[0]),
-                scoring=RAW if d.task.choices else GENERATED,
-                rows=d.test,
-                on_done=done,
-            )
-        bench.run.write_scores(f"test-{d.task.id}", contest.score_lines([found]))
-        means[d.task.id] = found.marked.summary().mean
-    return means
+            found = ask(loaded, d, done)
+        bench.run.write_scores(f"test-{d.task.id}", score_lines([found]))
+        yield d, found
