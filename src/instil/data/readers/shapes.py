@@ -160,12 +160,10 @@ def normalise_shape(
     elif shape in _KEYS:
         counted = Counter[str]() if notes is None else notes
         added = _from_turns(_turns(columns, shape, place=place), notes=counted)
-        texts = ("prompt", "completion")  # as lists of turns they are in `history` now
-        columns = {
-            name: value
-            for name, value in columns.items()
-            if name not in texts or not isinstance(value, list | None)
-        }
+        columns = dict(columns)
+        for name in ("prompt", "completion"):  # as lists of turns they are in `history` now
+            if isinstance(columns.get(name), list | None):
+                columns.pop(name, None)
     else:
         added = {}
     return {**added, **columns}

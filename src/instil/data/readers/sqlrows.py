@@ -134,15 +134,11 @@ def _tables(connection: sqlite3.Connection) -> list[str]:
 
 def _only_table(connection: sqlite3.Connection, *, place: str) -> str:
     tables = _tables(connection)
-    if len(tables) != 1:
-        raise DataError(
-            "the database has several tables: say what to select"
-            if tables
-            else "the database has no table",
-            where=place,
-            found=", ".join(tables),
-            fix=_EXAMPLE if tables else "name another file",
-        )
+    if not tables:
+        raise DataError("the database has no table", where=place, fix="name another file")
+    if len(tables) > 1:
+        what, found = "the database has several tables: say what to select", ", ".join(tables)
+        raise DataError(what, where=place, found=found, fix=_EXAMPLE)
     return f'SELECT * FROM "{tables[0].replace(chr(34), chr(34) * 2)}"'
 
 
