@@ -28,7 +28,6 @@ MINUS = "\u2212"
 MISSING = "\u2014"
 
 
-
 class Unit(StrEnum):
     """In which unit a metric is shown."""
 
