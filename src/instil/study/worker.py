@@ -1,4 +1,4 @@
-"""One job of a study: a run, or prompting alone; gone on with where it was stopped."""
+"""One job of a study: a run, or prompting alone; resumed where it was stopped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instil.study.untrained import ask_recipe, prompt_recipe
 
 
 def do(folder: StudyFolder, job: Job, *, progress: Progress | None = None) -> None:
-    """Do a job, or go on with it.
+    """Run one job of a study, resuming it if its folder exists.
 
     Raises:
         InstilError: Whatever the user can mend.
