@@ -49,6 +49,8 @@ CLASSES = (
 """Sarcasm, ratings, sentiment twice, topics of five and of twenty kinds, a choice of two, spam."""
 TEXTS = ("spelling", "translate_de", "bbc_headline")
 """Correction, translation, headlines."""
+TEXTS_READ = 30
+"""Pieces of general text, read before and after training: the guard's rows in a run."""
 TFIDF = "tfidf"
 BEFORE = (
     "train.learning_rate=5e-4",
@@ -74,6 +76,7 @@ ARMS = {
     "after, all templates, 5 epochs": (*AFTER, "wordings=", "train.num_train_epochs=5"),
     "after, two wordings": (*AFTER, "wordings=2"),
     "after, 5e-4": (*AFTER, "train.learning_rate=5e-4"),
+    "after, 8e-4": (*AFTER, "train.learning_rate=8e-4"),
     "after, 2.6e-3": (*AFTER, "train.learning_rate=2.6e-3"),
     "after, over tokens": (*AFTER, "train.loss_over=tokens"),
     "after, 1024 tokens a step": (*AFTER, "train.tokens_per_batch=1024"),
@@ -198,6 +201,7 @@ def recipe_of(cell: Line, validation: int) -> Any:
 
 
 def trained(context: Any) -> Line:
+    from instil.compare.forgetting import load_guard
     from instil.model.adapter import trainable
     from instil.stages.training import adapted, encoded_training, objective
     from instil.train.loop import Schedule, train_steps
@@ -214,6 +218,8 @@ def trained(context: Any) -> Line:
         learning_rate=wanted.learning_rate,
         weight_decay=wanted.weight_decay,
     )
+    guard = load_guard([], rows=TEXTS_READ, text=True, chat=loaded.chat, seed=0)
+    text_before = text_nats(loaded, guard)
     began = time.process_time()
     steps = list(
         train_steps(
@@ -232,7 +238,16 @@ def trained(context: Any) -> Line:
         "steps": len(steps),
         "tokens": sum(step.tokens for step in steps),
         "cpu_seconds": round(seconds, 1),
+        "text_nats": [text_before, text_nats(loaded, guard)],
     }
+
+
+def text_nats(loaded: Any, guard: Any) -> float:
+    """Return the mean over pieces of general text of their nats a token."""
+    from instil.compare.forgetting import measure
+
+    (scores,) = measure(loaded, guard)
+    return sum(score.value for score in scores.scores) / len(scores.scores)
 
 
 def judged(loaded: Any, data: Any) -> Line:

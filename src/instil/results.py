@@ -27,31 +27,31 @@ LORA, REPLAY, PART = "LoRA", "LoRA + replay", "interpolation"
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """The model a part of the way from base to tuned, on rows that decide nothing else."""
+    """A model between base and tuned, on rows that decide nothing else."""
 
     share: float
-    """How far: 0 is the untouched model, 1 the tuned one."""
+    """Interpolation weight: 0 is the base model, 1 the tuned one."""
     score: float
     """The mean over tasks of their metric, on validation."""
     loss: float
     """Nats per target token, on validation."""
     points: float | None
-    """Mean change of the guard tasks' metrics against the untouched model, in points of 100; None
-    without a budget, as the choice does not look at it."""
+    """Mean change of the guard tasks' metrics against the base model, in points of 100; None
+    without a budget, as the choice does not use it."""
     nats: float | None
     """Mean rise of the guard's cross-entropies, in nats per token; a fall counts as 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interpolation:
-    """The model that is handed over lies between base and tuned."""
+    """The exported model lies between base and tuned."""
 
     chosen: float
-    """How far it goes: 1 is the tuned model as it was."""
+    """Interpolation weight: 1 is the tuned model."""
     why: str
     """By which rule, for people."""
     tried: tuple[Tried, ...] = ()
-    """Empty where the recipe says how far."""
+    """Empty where the recipe sets the weight."""
     guard_rows: Mapping[str, int] = field(default_factory=dict)
     """Guard task -> rows that the choice was made on; none of them is reported on."""
 
@@ -67,8 +67,8 @@ class TriedMethod:
     loss: float
     """Nats per target token, on validation."""
     points: float | None
-    """Mean change of the guard tasks' metrics against the untouched model, in points of 100; None
-    without a budget, as the choice does not look at it."""
+    """Mean change of the guard tasks' metrics against the base model, in points of 100; None
+    without a budget, as the choice does not use it."""
     nats: float | None
     """Mean rise of the guard's cross-entropies, in nats per token; a fall counts as 0."""
     seconds: float
@@ -380,7 +380,7 @@ class Means:
     replay_loss: float | None = None
     """Nats per token of what was replayed: mean over the steps that had some."""
     kl: float | None = None
-    """Weight of KL(untouched || tuned); None: it was not held to the untouched model."""
+    """Weight of KL(base || tuned); None: it was not held to the base model."""
     kl_on: str = ""
     """Where: prompt, completion or replay."""
     mean_kl: float | None = None
@@ -589,7 +589,7 @@ class RunSummary:
     moved: Moved | None = None
     """None in runs of an earlier version."""
     interpolation: Interpolation | None = None
-    """None where the tuned model is handed over as it is."""
+    """None where the tuned model is exported as it is."""
     looks: int = 1
     """How often the test was opened; more than once only where that was asked for."""
     sweep: Sweep | None = None
@@ -599,4 +599,4 @@ class RunSummary:
     processor_seconds: Mapping[str, float] = field(default_factory=dict)
     """stage -> processor time of all threads; empty in runs of an earlier version."""
     forecast_seconds: Mapping[str, float] = field(default_factory=dict)
-    """stage -> seconds of wall time foretold before the run; without what came before that."""
+    """stage -> seconds of wall time forecast before the run; without what came before that."""

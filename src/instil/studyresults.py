@@ -45,7 +45,7 @@ class MethodArm:
     points_against: Comparison | None = None
     """Its change on the guard tasks minus the reference arm's."""
     picked: Mapping[str, float] = field(default_factory=dict)
-    """What was chosen by the runs themselves: the mean share of the way, with interpolation."""
+    """What was chosen by the runs themselves: the mean interpolation weight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class CurveStudy:
     points: tuple[CurvePoint, ...]
     """From the smallest to the largest."""
     prompting: Summary
-    """The untouched model at its best rung, with the most rows to draw worked examples from."""
+    """The base model at its best rung, with the most rows to draw worked examples from."""
     last_step: Comparison | None
     """The largest size minus the second largest; None with one size."""
     seconds: float
@@ -139,7 +139,7 @@ class SequenceArm:
     label: str
     """For people."""
     matrix: tuple[tuple[Summary, ...], ...]
-    """Stage -> task -> score on the task's test rows; the first line is the untouched model."""
+    """Stage -> task -> score on the task's test rows; the first line is the base model."""
     average: Summary
     """After the last stage, over tasks, rows and seeds."""
     backward: Comparison
@@ -149,7 +149,7 @@ class SequenceArm:
     by_task: tuple[Comparison, ...]
     """The same, a line a task."""
     text: Comparison | None
-    """General text, after the last stage minus the untouched model; None: not measured."""
+    """General text, after the last stage minus the base model; None: not measured."""
     points: Comparison | None
     """The same of the guard tasks, in their own metrics."""
     seconds: float

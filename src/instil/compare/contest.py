@@ -108,7 +108,7 @@ def ask(
 def ask_rung(
     loaded: LoadedModel, data: TaskData, rung: Rung, *, seed: int, on_done: OnDone
 ) -> Contender:
-    """Let the untouched model answer the test rows as the best rung of the ladder does."""
+    """Let the base model answer the test rows as the best rung of the ladder does."""
     way = prompting(data, template=rung.template, shots=rung.shots, seed=seed)
     return ask(
         loaded,

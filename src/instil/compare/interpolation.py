@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from instil.results import Interpolation, Tried, TriedMethod
 
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
-"""Shares of the way that are tried, beside the untouched model."""
+"""Shares of the way that are tried, beside the base model."""
 TOLERANCE = 0.005
 """Half a point of 100: what may be given up on the new task for less forgetting."""
 _ROUNDING = 1e-9
 
 
 def choose(tried: Sequence[Tried], *, budget: float | None) -> Interpolation:
-    """Choose a share by `pick`; the untouched model (share 0) is only there to compare with.
+    """Choose a share by `pick`; the base model (share 0) is only there to compare with.
 
     On few rows many scores are equal, and the loss still tells a model that learned from one that
     hardly did; of equals the smallest share is taken. Without guard rows that is so of all whose

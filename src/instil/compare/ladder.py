@@ -1,4 +1,4 @@
-"""The prompting ladder: what the untouched model can do when it is asked well.
+"""The prompting ladder: what the base model can do when it is asked well.
 
 Every template that asks the task's own question is tried with every number of worked examples and
 every scoring rule, on validation. The best rung is the bar that tuning has to clear.
@@ -70,7 +70,7 @@ def climb(
     fewer shots, then to the simpler scoring rule, then to the earlier template.
 
     Args:
-        loaded: The untouched model.
+        loaded: The base model.
         data: The task and its split; worked examples come from its train part.
         templates: To try; all of role answer.
         shots: Numbers of worked examples to try.

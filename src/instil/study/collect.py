@@ -37,7 +37,7 @@ class Before:
     """Guard scores before and after training, a run a seed."""
 
     before: Scores
-    """Of the untouched model."""
+    """Of the base model."""
     after: Scores
     """Of the exported model."""
     metric: str

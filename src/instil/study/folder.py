@@ -5,7 +5,7 @@
     recipes/<arm>.yaml   what each arm runs, resolved; also good for `instil run`
     arms/<arm>/          an ordinary run directory each
     logs/<arm>.txt       what an arm printed, where several ran at once
-    shared/              what the untouched model said, once for all arms
+    shared/              what the base model said, once for all arms
     study.json           every figure of the report
     report.html          one self-contained file
 

@@ -61,7 +61,7 @@ class SequencePlan:
         return f"{arm}-{stage + 1}-{self.tasks[stage].id}-seed{seed}"
 
     def ask_name(self, arm: str, stage: int, seed: int) -> str:
-        """Name the look at all tasks after a stage; stage -1: the untouched model."""
+        """Name the evaluation of all tasks after a stage; stage -1: the base model."""
         return "untouched" if stage < 0 else f"{self.run_name(arm, stage, seed)}-asked"
 
 
@@ -163,7 +163,7 @@ def _judged(stage: Recipe, first: Recipe, tasks: Sequence[Task]) -> Recipe:
 
 
 def first_jobs(plan: SequencePlan, folder: StudyFolder) -> list[list[Job]]:
-    """Return what all arms begin with: the untouched model, and the first stage of every seed."""
+    """Return what all arms begin with: the base model, and the first stage of every seed."""
     untouched = Job(plan.ask_name(PLAIN, -1, 0), plan.everything, Work.ASK)
     return [[untouched], *([*_stage(plan, folder, PLAIN, 0, seed)] for seed in plan.seeds)]
 
@@ -184,7 +184,7 @@ def later_jobs(plan: SequencePlan, folder: StudyFolder) -> list[list[Job]]:
 def _stage(
     plan: SequencePlan, folder: StudyFolder, arm: str, stage: int, seed: int
 ) -> tuple[Job, Job]:
-    """Return a stage's run, and the look at all tasks after it."""
+    """Return a stage's run, and the evaluation of all tasks after it."""
     name = plan.run_name(arm, stage, seed)
     ahead = plan.stages[stage].model_copy(update={"seed": seed})
     if arm == REPLAY and stage:
@@ -257,9 +257,9 @@ class _Arm:
         return [self.folder.arm(plan.run_name(self.name, stage, seed)) for seed in plan.seeds]
 
     def asked(self, stage: int, *tasks: Task) -> stats.Scores:
-        """The scores of some tasks after a stage; stage -1: the untouched model."""
+        """The scores of some tasks after a stage; stage -1: the base model."""
         names = [self.plan.ask_name(self.name, stage, seed) for seed in self.plan.seeds]
-        # The untouched model is the same for all seeds: once is enough.
+        # The base model is the same for all seeds: once is enough.
         folders = [self.folder.arm(name) for name in dict.fromkeys(names)]
         return collect.test_scores(folders, tasks=[task.id for task in tasks], arm=TUNED)
 
@@ -270,7 +270,7 @@ class _Arm:
         return own, self.asked(len(tasks) - 1, *tasks)
 
     def since_base(self, metric: str) -> Comparison | None:
-        """Compare the guard after the last stage with the untouched model, on the same rows."""
+        """Compare the guard after the last stage with the base model, on the same rows."""
         stages = (0, len(self.plan.stages) - 1)
         first, last = (collect.guard_scores(self.runs(n), metric=metric) for n in stages)
         if first is None or last is None:

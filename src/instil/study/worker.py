@@ -1,4 +1,4 @@
-"""One job of a study: a run, or prompting alone; gone on with where it was stopped."""
+"""One job of a study: a run, or prompting alone; resumed where it was stopped."""
 
 from __future__ import annotations
 
