@@ -351,7 +351,17 @@ def _not_a_run(folder: Path) -> Problem:
 
 def _begin(folder: Path, recipe: Recipe) -> None:
     """Write what a run begins with."""
-    facts = _facts(recipe)
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "run_id": uuid.uuid4().hex,
+        "begun": now(),
+        "versions": versions(),
+        "python": platform.python_version(),
+        "machine": machine(),
+        "git_revision": _git_revision(),
+        "seed": recipe.seed,
+        "recipe_sha256": _fingerprint(recipe),
+    }
     save_ledger(folder, Ledger(str(facts["run_id"])))
     write_sealed(folder / MANIFEST, facts)
     write_whole(folder / RECIPE, to_yaml(recipe).encode())
@@ -553,20 +563,6 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         if (folder / name).exists():
             shutil.rmtree(folder / name)
-
-
-def _facts(recipe: Recipe) -> dict[str, object]:
-    return {
-        "format_version": FORMAT_VERSION,
-        "run_id": uuid.uuid4().hex,
-        "begun": now(),
-        "versions": versions(),
-        "python": platform.python_version(),
-        "machine": machine(),
-        "git_revision": _git_revision(),
-        "seed": recipe.seed,
-        "recipe_sha256": _fingerprint(recipe),
-    }
 
 
 def versions() -> dict[str, str]:
