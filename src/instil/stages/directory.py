@@ -567,7 +567,11 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that figures depend on."""
-    return {name: _version(name) for name in PACKAGES}
+    found = dict.fromkeys(PACKAGES, "not installed")
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _fingerprint(recipe: Recipe) -> str:
@@ -577,13 +581,6 @@ def _fingerprint(recipe: Recipe) -> str:
 def now() -> str:
     """Return the time, ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def machine() -> dict[str, object]:
