@@ -18,17 +18,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from instil.evaluate.metrics import METRICS, NATS
 from instil.results import MEAN_SCORE, LeftOut
+from instil.scoring.metrics import METRICS, NATS
 from instil.types import Comparison, Summary
 
 NBSP = "\u00a0"
 EN_DASH = "\u2013"
 MINUS = "\u2212"
 MISSING = "\u2014"
-
-# By custom these are points of 100, not percent.
-_OVERLAP = frozenset({"rouge1", "rouge2", "rougeL", "chrf", "bleu"})
 
 
 class Unit(StrEnum):
@@ -60,7 +57,8 @@ def style(metric: str) -> MetricStyle:
         return MetricStyle("each task's own metric", Unit.PERCENT)
     if metric not in METRICS:
         return MetricStyle(metric, Unit.PLAIN)
-    return MetricStyle(METRICS[metric].label, Unit.POINTS if metric in _OVERLAP else Unit.PERCENT)
+    known = METRICS[metric]
+    return MetricStyle(known.label, Unit.POINTS if known.points else Unit.PERCENT)
 
 
 def scale(unit: Unit) -> float:

@@ -119,7 +119,7 @@ class Task:
     """Value of the target field in the data -> the choice that stands for it in prompts and
     answers; empty: the choices are the values themselves."""
     metric: str = "accuracy"
-    """The metric that decides: a name in `evaluate.metrics.METRICS`."""
+    """The metric that decides: a name in `scoring.metrics.METRICS`."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """Derived fields: name -> sandboxed Jinja2 expression over the columns."""
     where: str = ""
@@ -272,7 +272,7 @@ class Example:
     references: tuple[str, ...] = ()
     """Every completion that counts as right, the target first; calls stand in it as JSON text."""
     checks: tuple[str, ...] = ()
-    """Conditions that a right completion meets (see `evaluate.constraints`)."""
+    """Conditions that a right completion meets (see `scoring.constraints`)."""
     shots: int = 0
     """Worked examples in `messages`."""
     text: str = ""

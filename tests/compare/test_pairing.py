@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from instil.compare.pairing import by_row, compare, pair_key, row_groups
+from instil.compare.pairing import by_row, compare, compare_scores, pair_key, row_groups
 from instil.errors import RunError
 from instil.types import Example
 
@@ -125,3 +127,28 @@ def test_by_row_averages_templates_and_refuses_strangers() -> None:
     assert by_row({"t/1/one": 1.0, "t/1/two": 0.0}, examples) == {"t/1": 0.5}
     with pytest.raises(RunError, match="1 of 1 scores belong to no example"):
         by_row({"t/9/one": 1.0}, examples)
+
+
+def lines(right: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "arm": "tuned",
+            "metric": "accuracy",
+            "row": str(number),
+            "group": str(number),
+            "value": float(number < right),
+        }
+        for number in range(20)
+    ]
+
+
+def test_one_task_goes_by_the_names_of_the_runs() -> None:
+    (found,) = compare_scores({"topic": lines(10)}, {"topic": lines(15)}, a="x", b="y")
+    assert (found.a, found.b, found.n) == ("x", "y", 20)
+
+
+def test_of_several_tasks_each_says_which_it_is() -> None:
+    first = {"topic": lines(10), "mood": lines(5), "other": lines(5)}
+    second = {"topic": lines(15), "mood": lines(5)}
+    found = compare_scores(first, second, a="x", b="y")
+    assert [each.b for each in found] == ["topic: y", "mood: y"]

@@ -11,20 +11,20 @@ from instil.compare.rates import (
     BELOW,
     LEAST_STEPS,
     SHARE,
-    Difference,
     choose,
     difference,
     enough_steps,
+    is_worse,
     stretch,
     try_steps,
 )
-from instil.stats.intervals import Interval
+from instil.types import Estimate
 
-LOWEST = Difference(0.0, Interval(0.0, 0.0))
+LOWEST = Estimate(0.0, 0.0, 0.0)
 
 
-def behind(mean: float, low: float) -> Difference:
-    return Difference(mean, Interval(low, 2 * mean - low))
+def behind(mean: float, low: float) -> Estimate:
+    return Estimate(mean, low, 2 * mean - low)
 
 
 @given(
@@ -82,10 +82,10 @@ def test_differences_are_paired_and_clustered():
     alone = {key: key for key in base}
     found = difference(worse, base, groups=alone)
     assert found.mean == pytest.approx(0.1, abs=0.02)
-    assert found.clear
-    assert not difference(base, worse, groups=alone).clear
-    assert not difference(base, base, groups=alone).clear
+    assert is_worse(found)
+    assert not is_worse(difference(base, worse, groups=alone))
+    assert not is_worse(difference(base, base, groups=alone))
     # two groups: one degree of freedom, and nothing is clear any more
     halves = {key: str(int(key) % 2) for key in base}
     uneven = {key: value + 0.1 * int(halves[key]) for key, value in base.items()}
-    assert not difference(uneven, base, groups=halves).clear
+    assert not is_worse(difference(uneven, base, groups=halves))

@@ -10,8 +10,9 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from instil.errors import RunError
 from instil.evaluate import metrics
-from instil.evaluate.metrics import METRICS, macro_f1, per_class, score, summarise
-from instil.evaluate.text import match_choice, normalise, number_in
+from instil.evaluate.metrics import macro_f1, per_class, score, summarise
+from instil.scoring.metrics import METRICS
+from instil.scoring.text import match_choice, normalise, number_in
 from instil.types import Example, Message, Prediction, Score
 
 

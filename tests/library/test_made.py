@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from instil.data.sources.source import read_table
 from instil.errors import DataError
-from instil.evaluate.constraints import holds
 from instil.library.made import MAKERS
+from instil.scoring.constraints import holds
 from instil.types import SourceSpec
 
 

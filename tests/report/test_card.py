@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 from huggingface_hub import ModelCard
 
-from instil.report.card import Form, model_card, plain
+from instil.report.card import model_card, plain
 from instil.results import LeftOut
 
 HOSTILE = "</a>\n---\nlicense: mit\n---\n# x | <script>alert(1)</script> `code` [a](b) \x00\u202e"
@@ -64,14 +64,13 @@ def test_layers_without_an_adapter_are_named(sample: ModuleType) -> None:
     assert "- no adapter on mixer.out_proj (16.9 % of the base model's weights): PEFT" in text
 
 
-@pytest.mark.parametrize("form", list(Form))
-def test_the_code_is_python_and_asks_in_the_template(form: Form, sample: ModuleType) -> None:
-    method = "lora" if form is Form.ADAPTER else "full"
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_code_is_python_and_asks_in_the_template(method: str, sample: ModuleType) -> None:
     text = card_of(sample, training=replace(sample.run().training, method=method))
     (code,) = re.findall(r"```python\n(.*?)\n```", text, flags=re.DOTALL)
     compile(code, "card", "exec")
-    assert ("peft" in code) == (form is Form.ADAPTER)
-    assert ModelCard(text).data.library_name == ("peft" if form is Form.ADAPTER else "transformers")
+    assert ("peft" in code) == (method == "lora")
+    assert ModelCard(text).data.library_name == ("peft" if method == "lora" else "transformers")
     said = re.search(r"messages = (\[.*?\n\])", code, flags=re.DOTALL)
     assert said is not None
     asked = [{"role": m.role, "content": m.content} for m in sample.turns()[0].wording]

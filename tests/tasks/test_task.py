@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from instil.errors import TaskError
+from instil.scoring.metrics import METRICS
 from instil.tasks import task as task_module
 from instil.tasks.task import (
-    METRIC_NAMES,
     find_template,
     hub_library,
     library,
@@ -270,7 +270,7 @@ def test_the_page_on_writing_tasks_shows_files_that_load(tmp_path: Path) -> None
     ]
     longer = parse_task(whole + fields, where="mugs.yaml", folder=None)
     assert set(longer.fields) == {"clean", "label"}
-    for metric in METRIC_NAMES:
+    for metric in METRICS:
         assert metric in ("accuracy", "within_one") or f"`{metric}`" in page
 
 

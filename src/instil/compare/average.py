@@ -52,54 +52,25 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def _average(tasks: Sequence[TaskResult], metric: str) -> Average:
-    names = dict.fromkeys(arm.name for task in tasks for arm in task.arms)
-    arms = {name: found for name in names if (found := _arm(tasks, name, metric)) is not None}
-    against = [_comparison(tasks, name, metric) for name in names if name != TUNED]
-    return Average(
-        metric,
-        tuple(task.task for task in tasks),
-        arms,
-        tuple(each for each in against if each is not None),
-    )
-
-
-def _arm(tasks: Sequence[TaskResult], name: str, metric: str) -> Summary | None:
-    summaries = [
-        arm.summaries[task.metric]
-        for task in tasks
-        for arm in task.arms
-        if arm.name == name and task.metric in arm.summaries
-    ]
-    if len(summaries) < len(tasks):
-        return None
-    mean = mean_of([Estimate(each.mean, each.low, each.high) for each in summaries])
-    return Summary(
-        metric or MEAN_SCORE,
-        mean.mean,
-        mean.low,
-        mean.high,
-        scored=sum(each.scored for each in summaries),
-        unscored=sum(each.unscored for each in summaries),
-    )
-
-
-def _comparison(tasks: Sequence[TaskResult], arm: str, metric: str) -> Comparison | None:
-    found = [
-        each
-        for task in tasks
-        for each in task.comparisons
-        if (each.a, each.b, each.metric) == (arm, TUNED, task.metric)
-    ]
-    if len(found) < len(tasks):
-        return None
-    mean = mean_of([Estimate(each.difference, each.low, each.high) for each in found])
-    return Comparison(
-        arm,
-        TUNED,
-        metric or MEAN_SCORE,
-        n=sum(each.n for each in found),
-        difference=mean.mean,
-        low=mean.low,
-        high=mean.high,
-        p_value=None,
-    )
+    shown = metric or MEAN_SCORE
+    arms: dict[str, Summary] = {}
+    against: list[Comparison] = []
+    for name in dict.fromkeys(arm.name for task in tasks for arm in task.arms):
+        found = [arm.summaries.get(task.metric) for task in tasks if (arm := task.arm(name))]
+        scored = [each for each in found if each is not None]
+        if len(scored) == len(tasks):
+            mean = mean_of([Estimate(each.mean, each.low, each.high) for each in scored])
+            arms[name] = Summary(
+                shown,
+                mean.mean,
+                mean.low,
+                mean.high,
+                scored=sum(each.scored for each in scored),
+                unscored=sum(each.unscored for each in scored),
+            )
+        compared = [each for task in tasks if (each := task.against(name))]
+        if name != TUNED and len(compared) == len(tasks):
+            gap = mean_of([Estimate(each.difference, each.low, each.high) for each in compared])
+            count, ends = sum(each.n for each in compared), (gap.low, gap.high)
+            against.append(Comparison(name, TUNED, shown, count, gap.mean, *ends, p_value=None))
+    return Average(metric, tuple(task.task for task in tasks), arms, tuple(against))

@@ -18,10 +18,11 @@ from instil.data.sources.uri import is_package
 from instil.data.split import seeded_key
 from instil.encode.chat_format import ChatFormat
 from instil.encode.mask import shorten
-from instil.evaluate.metrics import NATS, summarise
+from instil.evaluate.metrics import summarise
 from instil.evaluate.suite import answer, mark, target_loss, text_loss
 from instil.model.load import LoadedModel
 from instil.results import TEXT, GuardResult
+from instil.scoring.metrics import NATS
 from instil.tasks.task import load_task
 from instil.types import Example, Message, Prediction, Role, Row, Score, Task
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from instil.errors import Problem, RunError
-from instil.evaluate.metrics import Scale, find_metric, group_list
+from instil.evaluate.metrics import group_list
 from instil.results import TUNED
+from instil.scoring.metrics import Scale, find_metric
 from instil.stats.intervals import DIFFERENCE
 from instil.stats.paired import mcnemar_midp, paired_bootstrap, smallest_detectable
 from instil.types import Comparison, Example

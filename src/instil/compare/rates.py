@@ -11,11 +11,11 @@ another beyond doubt is asked only where a try is to be stopped early.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
-from instil.stats.intervals import LEVEL, Interval, mean_table, ratio, spread, t_quantile
+from instil.stats.intervals import LEVEL, mean_table, ratio, spread, t_quantile
+from instil.types import Estimate
 
 ABOVE, BELOW = (3.0,), (1 / 3, 1 / 9)
 """Tried times the rule's; one step up and two down, since a try flatters high rates."""
@@ -28,21 +28,6 @@ ROWS = 64
 HORIZON = 1 / 3
 FLOOR = 0.01
 """Nats per token: a difference smaller than this is none, however sure."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One try minus another, paired by validation example, in nats per token."""
-
-    mean: float
-    """Of the paired differences."""
-    interval: Interval
-    """95 %, groups taken as they are."""
-
-    @property
-    def clear(self) -> bool:
-        """Whether the first is clearly worse."""
-        return self.interval.low > 0 and self.mean > FLOOR
 
 
 def try_steps(*, steps: int, step_cost: float, look_cost: float) -> int:
@@ -82,18 +67,22 @@ def stretch(*, steps: int, of_steps: int) -> float:
 
 def difference(
     a: Mapping[str, float], b: Mapping[str, float], *, groups: Mapping[str, str]
-) -> Difference:
+) -> Estimate:
     """Return a minus b, nats by example id, paired; the interval is Student's, over groups."""
     ids = sorted(a.keys() & b.keys())
     gaps = np.array([a[key] - b[key] for key in ids])
     known = spread(mean_table(gaps, groups=[groups[key] for key in ids]), ratio)
     # Where no two groups differ there is no spread to go by: nothing is clear.
     half = t_quantile((1 + LEVEL) / 2, df=known.df) * known.error if known.df else float("inf")
-    low, high = known.estimate - half, known.estimate + half
-    return Difference(known.estimate, Interval(low, high))
+    return Estimate(known.estimate, known.estimate - half, known.estimate + half)
 
 
-def choose(behind: Mapping[float, Difference], *, rule: float) -> tuple[float, str]:
+def is_worse(found: Estimate) -> bool:
+    """Whether a difference shows that the first is clearly worse."""
+    return found.low > 0 and found.mean > FLOOR
+
+
+def choose(behind: Mapping[float, Estimate], *, rule: float) -> tuple[float, str]:
     """Return the rate to take, and why: the one with the lowest loss.
 
     Args:
@@ -104,14 +93,14 @@ def choose(behind: Mapping[float, Difference], *, rule: float) -> tuple[float, s
         lowest = rule * min(BELOW)
         return lowest, "the lowest that was tried; every try diverged"
     close = [rate for rate, each in behind.items() if each.mean <= FLOOR]
-    chosen = min(close, key=lambda rate: (_apart(rate, rule), behind[rate].mean))
+
+    def apart(rate: float) -> float:
+        return round(abs(float(np.log(rate / rule))), 6)
+
+    chosen = min(close, key=lambda rate: (apart(rate), behind[rate].mean))
     if chosen == rule:
         return rule, f"by the rule, since no other try ended more than {FLOOR:g} nats lower"
     why = "its try ended with the lowest loss"
     if behind[chosen].mean > 0:
         why = f"its try ended within {FLOOR:g} nats of the lowest loss, nearest to the rule's"
     return chosen, why if rule in behind else f"{why}; the rule's diverged"
-
-
-def _apart(rate: float, other: float) -> float:
-    return round(abs(float(np.log(rate / other))), 6)

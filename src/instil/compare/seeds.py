@@ -31,8 +31,8 @@ import numpy as np
 
 from instil.compare.average import mean_of
 from instil.errors import Problem, RunError
-from instil.evaluate.metrics import NATS, find_metric
 from instil.results import MEAN_SCORE
+from instil.scoring.metrics import NATS, find_metric
 from instil.stats.intervals import (
     DIFFERENCE,
     LEVEL,
@@ -40,6 +40,7 @@ from instil.stats.intervals import (
     Floats,
     Interval,
     bootstrap_mean,
+    cluster_table,
     mean_table,
     ratio,
     spread,
@@ -77,20 +78,6 @@ class Crossed:
     """The true difference that this design shows with 80 % power at the 5 % level; 0: not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What is known of one stratum."""
-
-    over_rows: Estimate
-    """Its mean over all, with the interval over rows."""
-    error: float
-    """Standard error over rows."""
-    df: float
-    """Degrees of freedom of that; 0 where all rows are alike."""
-    both: float
-    """The part of the variance that rows and seeds make together."""
-
-
 def crossed(strata: Sequence[Stratum], *, span: Interval | None) -> Crossed:
     """Return the mean over strata, rows and seeds with its interval (see the module's docstring).
 
@@ -106,13 +93,18 @@ def crossed(strata: Sequence[Stratum], *, span: Interval | None) -> Crossed:
     seeds = {len(stratum.values) for stratum in strata}
     assert len(seeds) == 1, "every stratum has the same seeds"
     count = seeds.pop()
-    parts = [_parts(stratum, span) for stratum in strata]
-    over_rows = mean_of([part.over_rows for part in parts])
+    estimates, rows, both, reach = [], 0.0, 0.0, 0.0
+    for stratum in strata:
+        by_row = stratum.values.mean(axis=0)
+        known = spread(mean_table(by_row, groups=stratum.groups), ratio)
+        ends = bootstrap_mean(by_row, groups=stratum.groups, span=span)
+        estimates.append(Estimate(float(by_row.mean()), ends.low, ends.high))
+        rows += known.error**2 / len(strata) ** 2
+        both += _both(stratum) / len(strata) ** 2 if count > 1 else 0.0
+        reach += (_reach(known.df) * known.error) ** 2 / len(strata) ** 2
+    over_rows = mean_of(estimates)
     by_seed = np.mean([stratum.values.mean(axis=1) for stratum in strata], axis=0)
-    rows = sum(part.error**2 for part in parts) / len(parts) ** 2
-    both = sum(part.both for part in parts) / len(parts) ** 2
     extra = max(0.0, float(by_seed.var(ddof=1)) / count - both) if count > 1 else 0.0
-    reach = sum((_reach(part.df) * part.error) ** 2 for part in parts) / len(parts) ** 2
     mean, below, above = over_rows.mean, over_rows.low, over_rows.high
     if extra:
         half = extra * t_quantile((1 + LEVEL) / 2, df=count - 1) ** 2
@@ -137,23 +129,15 @@ def _reach(df: float) -> float:
     return t_quantile((1 + LEVEL) / 2, df=df) + t_quantile(POWER, df=df) if df else 0.0
 
 
-def _parts(stratum: Stratum, span: Interval | None) -> _Parts:
+def _both(stratum: Stratum) -> float:
+    """Return the part of the variance that rows and seeds make together."""
     values = stratum.values
-    by_row = values.mean(axis=0)
-    known = spread(mean_table(by_row, groups=stratum.groups), ratio)
-    ends = bootstrap_mean(by_row, groups=stratum.groups, span=span)
-    over_rows = Estimate(float(by_row.mean()), ends.low, ends.high)
     seeds, rows = values.shape
-    if seeds < 2:
-        return _Parts(over_rows, known.error, known.df, 0.0)
-    rest = values - by_row - values.mean(axis=1, keepdims=True) + values.mean()
-    _, index = np.unique(np.asarray(stratum.groups, dtype=str), return_inverse=True)
-    clusters = int(index.max()) + 1
-    sums = np.zeros((clusters, seeds))
-    np.add.at(sums, index, rest.T)
+    rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+    sums = cluster_table(rest.T, groups=stratum.groups)
+    clusters = len(sums)
     correction = seeds / (seeds - 1) * clusters / max(1, clusters - 1)
-    both = float((sums**2).sum()) * correction / (rows * seeds) ** 2
-    return _Parts(over_rows, known.error, known.df, both)
+    return float((sums**2).sum() * correction / (rows * seeds) ** 2)
 
 
 # --- scores by row key ----------------------------------------------------------------------------

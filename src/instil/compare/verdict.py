@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from instil import format as fmt
-from instil.evaluate.metrics import NATS
 from instil.results import (
     CLASSIFIERS,
     PROMPTING,
@@ -34,6 +33,7 @@ from instil.results import (
     TaskResult,
     TrainingSummary,
 )
+from instil.scoring.metrics import NATS
 from instil.stats.intervals import Interval
 from instil.stats.paired import ALPHA, holm, interval_p
 from instil.types import Comparison

@@ -17,10 +17,10 @@ import torch
 
 from instil.encode.batch import Batch
 from instil.evaluate.choices import Request, common_prefix, lay_out, packs, target_request
-from instil.evaluate.metrics import NATS
 from instil.model.adapter import adapter_off
 from instil.model.engine.divergence import States, divergence, states
 from instil.model.load import LoadedModel
+from instil.scoring.metrics import NATS
 from instil.types import Example, Score
 
 

@@ -1,32 +1,22 @@
-"""Metrics: how right one prediction is, and what a set of them comes to.
-
-A metric turns an example and its prediction into a figure from 0 to 1 (sacreBLEU's 0 to 100 are
-divided by 100), so that reports show all of them in points. METRICS is the table of built-ins.
-
-A wrong answer scores 0, and so does one that cannot be read: a model gains nothing by rambling.
-`Unscorable` is for examples that no answer could be right for, such as one without a reference.
+"""What the scores of a set of predictions come to: means, F1 and classes, with their intervals.
 
 Classes: a template may reword its task's choices (`good` for `positive`), in the same order. The
 class of an answer is its place among the example's choices, named by the task's own choices.
-
-torch is never imported here; the libraries that compute ROUGE, chrF and BLEU only when used.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from instil.encode.chat_turns import without_thoughts
-from instil.errors import Problem, RunError, nearest
-from instil.evaluate.constraints import holds
-from instil.evaluate.text import match_choice, normalise, number_in, rouge_scorer, words
+from instil.errors import Problem, RunError
 from instil.results import ClassRow
+from instil.scoring.metrics import Scale, Unscorable, find_metric, target_class
+from instil.scoring.text import match_choice
 from instil.stats.intervals import (
     SHARE,
     Floats,
@@ -37,158 +27,6 @@ from instil.stats.intervals import (
     wilson,
 )
 from instil.types import Example, Prediction, Score, Summary
-
-
-class Scale(StrEnum):
-    """What values a metric takes."""
-
-    BINARY = "0 or 1"
-    """Right or wrong."""
-    SHARE = "0 to 1"
-    """Anything between."""
-    OPEN = "open"
-    """Without bounds, such as nats per token."""
-
-
-class Unscorable(Exception):
-    """No answer to this example could be scored; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One way to score a prediction."""
-
-    name: str
-    """As tasks and recipes name it."""
-    label: str
-    """As people read it."""
-    higher_is_better: bool
-    """The direction."""
-    scale: Scale
-    """The values it takes."""
-    score: Callable[[Example, Prediction], float]
-    """The figure for one prediction; raises `Unscorable`."""
-
-
-def accuracy(example: Example, prediction: Prediction) -> float:
-    """Return 1.0 if the answer is the right choice (or, without choices, matches a reference).
-
-    Generated text counts as a choice if it, or its first line, is that choice up to case, quotes
-    and closing punctuation.
-    """
-    if prediction.text == example.target:
-        return 1.0
-    if not example.choices:
-        return exact_match(example, prediction)
-    return float(match_choice(prediction.text, example.choices) == _target_class(example))
-
-
-def exact_match(example: Example, prediction: Prediction) -> float:
-    """Return 1.0 if the answer equals a reference after SQuAD's normalisation, else 0.0."""
-    answer = normalise(prediction.text)
-    return float(any(answer == normalise(reference) for reference in _references(example)))
-
-
-def token_f1(example: Example, prediction: Prediction) -> float:
-    """Return the best F1 of shared words over the references (Rajpurkar et al. 2016, SQuAD)."""
-    answer = words(prediction.text)
-    return max(_overlap_f1(answer, words(reference)) for reference in _references(example))
-
-
-def within_one(example: Example, prediction: Prediction) -> float:
-    """Return 1.0 if a rating is at most one step from the right one, else 0.0.
-
-    A rating is the number that the answer gives, or, where the choices are words (poor ... great),
-    the place of the chosen one.
-    """
-    right, given = _rating(example.target, example), _rating(prediction.text, example)
-    if right is None:
-        raise Unscorable("the target is not a rating")
-    return float(given is not None and abs(given - right) <= 1)
-
-
-def constraint(example: Example, prediction: Prediction) -> float:
-    """Return 1.0 if the answer meets every condition of its row (see `evaluate.constraints`)."""
-    if not example.checks:
-        raise Unscorable("the example has no condition to check")
-    try:
-        return float(all(holds(check, prediction.text) for check in example.checks))
-    except ValueError as error:
-        raise Unscorable(str(error)) from error
-
-
-def rouge(example: Example, prediction: Prediction, *, kind: str) -> float:
-    """Return the best ROUGE F-measure over the references, with stemming (Lin 2004)."""
-    found = rouge_scorer(kind).score_multi(list(_references(example)), prediction.text)
-    return float(found[kind].fmeasure)
-
-
-def chrf(example: Example, prediction: Prediction) -> float:
-    """Return sentence chrF2 by sacreBLEU, 0 to 1 (Popović 2015)."""
-    import sacrebleu
-
-    return float(sacrebleu.sentence_chrf(prediction.text, list(_references(example))).score) / 100
-
-
-def bleu(example: Example, prediction: Prediction) -> float:
-    """Return sentence BLEU by sacreBLEU, 0 to 1: exponential smoothing, effective order.
-
-    Its mean over examples is not corpus BLEU, which cannot be paired by example.
-    """
-    import sacrebleu
-
-    score = sacrebleu.sentence_bleu(prediction.text, list(_references(example))).score
-    return min(1.0, float(score) / 100)  # a perfect match comes out a hair above 100
-
-
-def nats_per_token(example: Example, prediction: Prediction) -> float:
-    """Return the cross-entropy that was measured on the target."""
-    if prediction.nll is None or not math.isfinite(prediction.nll):
-        raise Unscorable("no finite cross-entropy was measured")
-    return prediction.nll
-
-
-def _rouge(kind: str) -> Callable[[Example, Prediction], float]:
-    return lambda example, prediction: rouge(example, prediction, kind=kind)
-
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("accuracy", "accuracy", True, Scale.BINARY, accuracy),
-        Metric("exact_match", "exact match", True, Scale.BINARY, exact_match),
-        Metric("token_f1", "token F1", True, Scale.SHARE, token_f1),
-        Metric("rouge1", "ROUGE-1", True, Scale.SHARE, _rouge("rouge1")),
-        Metric("rouge2", "ROUGE-2", True, Scale.SHARE, _rouge("rouge2")),
-        Metric("rougeL", "ROUGE-L", True, Scale.SHARE, _rouge("rougeL")),
-        Metric("chrf", "chrF", True, Scale.SHARE, chrf),
-        Metric("bleu", "sentence BLEU", True, Scale.SHARE, bleu),
-        Metric("within_one", "within one step", True, Scale.BINARY, within_one),
-        Metric("constraint", "conditions met", True, Scale.BINARY, constraint),
-    )
-}
-"""The metrics that a task may name."""
-
-NATS = Metric("nats_per_token", "nats per token", False, Scale.OPEN, nats_per_token)
-"""Cross-entropy on text: no task is judged by it, the forgetting guard is."""
-
-
-def find_metric(name: str) -> Metric:
-    """Return the metric of that name, `nats_per_token` included.
-
-    Raises:
-        RunError: There is none.
-    """
-    metric = NATS if name == NATS.name else METRICS.get(name)
-    if metric is None:
-        raise RunError(
-            Problem(
-                f"there is no metric '{name}'",
-                allowed=", ".join(METRICS),
-                nearest=nearest(name, METRICS),
-            )
-        )
-    return metric
 
 
 def score(example: Example, prediction: Prediction, *, metric: str) -> Score:
@@ -348,12 +186,7 @@ def _classes(
         what = f"{len(missing)} of {len(examples)} examples have no prediction"
         raise RunError(Problem(what, found=", ".join(missing[:3])))
     assert all(len(example.choices) == len(labels) for example in examples), "one choice a label"
-    return [(_target_class(x), answer_class(x, by_id[x.id])) for x in examples]
-
-
-def _target_class(example: Example) -> int:
-    assert example.target in example.choices, "the target of a choice task is one of its choices"
-    return example.choices.index(example.target)
+    return [(target_class(x), answer_class(x, by_id[x.id])) for x in examples]
 
 
 def _confusions(pairs: Sequence[tuple[int, int | None]], *, classes: int) -> Floats:
@@ -379,25 +212,3 @@ def _mean_f1(totals: Floats) -> Floats:
 
 def _share(part: float, whole: float) -> float:
     return float(part / whole) if whole else 0.0
-
-
-def _references(example: Example) -> tuple[str, ...]:
-    found = tuple(text for text in example.references or (example.target,) if text.strip())
-    if not found:
-        raise Unscorable("the example has no reference text")
-    return found
-
-
-def _overlap_f1(answer: Sequence[str], reference: Sequence[str]) -> float:
-    if not answer or not reference:
-        return float(answer == reference)
-    shared = sum((Counter(answer) & Counter(reference)).values())
-    return 2 * shared / (len(answer) + len(reference))
-
-
-def _rating(text: str, example: Example) -> float | None:
-    place = match_choice(text, example.choices)
-    steps = [number_in(choice) for choice in example.choices]
-    if None in steps:
-        return None if place is None else float(place)
-    return number_in(text) if place is None else steps[place]

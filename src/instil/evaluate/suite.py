@@ -22,8 +22,9 @@ from instil.evaluate.choices import (
     without_stop,
 )
 from instil.evaluate.generate import generate
-from instil.evaluate.metrics import NATS, score, summarise
+from instil.evaluate.metrics import score, summarise
 from instil.model.load import LoadedModel
+from instil.scoring.metrics import NATS
 from instil.types import Example, Prediction, Score, Summary
 
 GENERATED = "generated"

@@ -7,7 +7,7 @@ and seed give the same rows on every machine. `MAKERS` is the table of what can 
   and as a story. Columns `term`, `spoken`, `operation`, `story`, `answer`, and `pair` (both numbers
   and the operation, whatever their order: 37 + 58 and 58 + 37 are one pair).
 - `constraints`: requests whose answers a program can check. Columns `request`, `kind`, `answer`
-  (one of many that are right) and `conditions` (a list, as in `evaluate.constraints`).
+  (one of many that are right) and `conditions` (a list, as in `scoring.constraints`).
 """
 
 from __future__ import annotations

@@ -8,14 +8,13 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
 
 from instil import format as fmt
 from instil.report.parts import verdict_word
 from instil.report.sections.guard import guard_outcomes
 from instil.report.sections.keeping import keeping_lines
-from instil.results import Arm, RunSummary, TaskResult
+from instil.results import RunSummary, TaskResult
 from instil.sanitize import visible
 from instil.types import Part, Role
 
@@ -34,15 +33,6 @@ _MARKS = re.compile(r"[\\`*\[\]<>|~$&]|(?<!\w)_|_(?!\w)|^(?:[-+](?=[\s-]|$)|[#=]
 _PLAIN = "AutoModelForCausalLM.from_pretrained"
 
 
-class Form(StrEnum):
-    """What lies in the folder beside the card."""
-
-    ADAPTER = "adapter"
-    """PEFT's files, which need the base model."""
-    WEIGHTS = "weights"
-    """The whole model."""
-
-
 def model_card(summary: RunSummary, *, manifest: Mapping[str, object]) -> str:
     """Return the text of the model card.
 
@@ -51,19 +41,35 @@ def model_card(summary: RunSummary, *, manifest: Mapping[str, object]) -> str:
         manifest: The contents of `manifest.json`. Read where they are there: `versions`, and the
             `licence` and `source` of each task under `data`.
     """
-    form = Form.ADAPTER if summary.training.method == "lora" else Form.WEIGHTS
-    parts = [
-        _front_matter(summary, form),
-        _opening(summary),
-        _section("Verdict", [f"- {plain(sentence)}" for sentence in summary.verdict]),
-        _section("Results on test", _results(summary.tasks)),
-        _section("What was forgotten", [*_forgetting(summary), *_keeping(summary)]),
-        _section("How to use it", _usage(summary, form)),
-        _section("Training data", _data(summary.tasks, manifest)),
-        _section("Training", _training(summary, manifest)),
-        _section("Limits", _limits(summary)),
-    ]
-    return "\n".join(part for part in parts if part)
+    tasks = ", ".join(f"{plain(task.task)} ({plain(task.kind)})" for task in summary.tasks)
+    how = "with LoRA" if _is_adapter(summary) else "in full"
+    kept = [text for line in keeping_lines(summary) for text in ("", plain(line))]
+    licence = plain(summary.model_licence) or "not stated"
+    sections = {
+        "Verdict": [f"- {plain(sentence)}" for sentence in summary.verdict],
+        "Results on test": _results(summary.tasks),
+        "What was forgotten": [*_forgetting(summary), *kept],
+        "How to use it": _usage(summary),
+        "Training data": _data(summary.tasks, manifest),
+        "Training": _training(summary, manifest),
+        "Limits": [
+            "The figures hold for rows like the test rows, asked in the templates of the run. They "
+            "say nothing of other languages, other subjects, or answers that no template asks for.",
+            "",
+            f"Licence of the base model: {licence}. The rows have licences of their own (above); "
+            "whoever passes this model on has to keep to both.",
+        ],
+    }
+    parts = [_front_matter(summary), f"# {plain(summary.name)}", ""]
+    parts.append(f"{plain(summary.model)}, fine-tuned {how} on {tasks}.\n")
+    for title, lines in sections.items():
+        parts += [f"## {title}", "", *lines, ""] if lines else []
+    return "\n".join(parts)
+
+
+def _is_adapter(summary: RunSummary) -> bool:
+    """Whether PEFT's files lie beside the card, which need the base model; else the whole model."""
+    return summary.training.method == "lora"
 
 
 def plain(text: str) -> str:
@@ -73,25 +79,26 @@ def plain(text: str) -> str:
     'a \\| b \\<script\\>'
     """
     line = " ".join(visible(text).split())
-    return _MARKS.sub(lambda found: _escaped(found.group()), line)
-
-
-def _escaped(mark: str) -> str:
     # A number before a full stop would begin a list: the stop is what has to be escaped.
-    return f"{mark}\\" if mark[-1].isdigit() else f"\\{mark}"
+    return _MARKS.sub(lambda m: f"{m[0]}\\" if m[0][-1].isdigit() else f"\\{m[0]}", line)
 
 
-def _front_matter(summary: RunSummary, form: Form) -> str:
+def _front_matter(summary: RunSummary) -> str:
     from ruamel.yaml import YAML
 
-    adapted = form is Form.ADAPTER
-    fields: dict[str, object] = dict(_licence(summary.model_licence))
+    adapted, licence = _is_adapter(summary), summary.model_licence
+    known = licence.strip().lower()
+    known = _NAMED_LICENCES.get(known, known)
+    # The hub knows an identifier, or `other` with the name as given.
+    fields: dict[str, object] = {"license": known if known in _LICENCES else "other"}
+    if known not in _LICENCES:
+        fields["license_name"] = visible(licence).strip() or "not stated"
     if _HUB_ID.fullmatch(summary.model):
         fields["base_model"] = summary.model
     fields["library_name"] = "peft" if adapted else "transformers"
     fields["pipeline_tag"] = "text-generation"
     kinds = (re.sub(r"[^a-z0-9]+", "-", task.kind.lower()).strip("-") for task in summary.tasks)
-    method = "lora" if summary.training.method == "lora" else "full-fine-tuning"
+    method = "lora" if adapted else "full-fine-tuning"
     fields["tags"] = list(dict.fromkeys(["instil", "instruct", method, *filter(None, kinds)]))
     yaml, text = YAML(), io.StringIO()
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -100,47 +107,22 @@ def _front_matter(summary: RunSummary, form: Form) -> str:
     return f"---\n{text.getvalue()}---\n"
 
 
-def _licence(name: str) -> dict[str, str]:
-    """Return the hub's licence fields: a known identifier, or `other` with the name as given."""
-    known = _NAMED_LICENCES.get(name.strip().lower(), name.strip().lower())
-    if known in _LICENCES:
-        return {"license": known}
-    return {"license": "other", "license_name": visible(name).strip() or "not stated"}
-
-
-def _opening(summary: RunSummary) -> str:
-    tasks = ", ".join(f"{plain(task.task)} ({plain(task.kind)})" for task in summary.tasks)
-    how = "with LoRA" if summary.training.method == "lora" else "in full"
-    return f"# {plain(summary.name)}\n\n{plain(summary.model)}, fine-tuned {how} on {tasks}.\n"
-
-
-def _section(title: str, lines: Iterable[str]) -> str:
-    body = "\n".join(lines)
-    return f"## {title}\n\n{body}\n" if body else ""
-
-
 def _results(tasks: Sequence[TaskResult]) -> list[str]:
     lines: list[str] = []
     for task in tasks:
-        rows = fmt.plural(task.rows.get(Part.TEST, 0), "test row")
-        lines += [f"{plain(task.task)}, {rows}; in brackets the 95 % interval:", ""]
+        count = fmt.plural(task.rows.get(Part.TEST, 0), "test row")
+        lines += [f"{plain(task.task)}, {count}; in brackets the 95 % interval:", ""]
         metrics = list(dict.fromkeys(name for arm in task.arms for name in arm.summaries))
         head = ["Arm", *(fmt.style(metric).label for metric in metrics), "Tuned minus this arm"]
-        lines += [*_table(head, [_arm_cells(task, arm, metrics) for arm in task.arms]), ""]
+        rows = []
+        for arm in task.arms:
+            found = (arm.summaries.get(metric) for metric in metrics)
+            figures = [fmt.interval(each) if each else fmt.MISSING for each in found]
+            against = task.against(arm.name)
+            change = fmt.change_with_interval(against) if against else fmt.MISSING
+            rows.append([arm.label, *figures, change])
+        lines += [*_table(head, rows), ""]
     return lines[:-1]
-
-
-def _arm_cells(task: TaskResult, arm: Arm, metrics: Sequence[str]) -> list[str]:
-    found = (arm.summaries.get(metric) for metric in metrics)
-    figures = [fmt.interval(each) if each else fmt.MISSING for each in found]
-    comparison = task.against(arm.name)
-    if comparison is None:
-        return [arm.label, *figures, fmt.MISSING]
-    return [
-        arm.label,
-        *figures,
-        fmt.change_with_interval(comparison),
-    ]
 
 
 def _forgetting(summary: RunSummary) -> list[str]:
@@ -161,29 +143,33 @@ def _forgetting(summary: RunSummary) -> list[str]:
     return _table(["Task", "Metric", "Before", "After", "Difference", "Reading"], rows)
 
 
-def _keeping(summary: RunSummary) -> list[str]:
-    return [text for line in keeping_lines(summary) for text in ("", plain(line))]
-
-
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     body = ["| " + " | ".join(map(plain, row)) + " |" for row in (head, *rows)]
     return [body[0], "|" + " --- |" * len(head), *body[1:]]
 
 
-def _usage(summary: RunSummary, form: Form) -> list[str]:
-    adapted = form is Form.ADAPTER
+def _usage(summary: RunSummary) -> list[str]:
+    adapted = _is_adapter(summary)
     turn = next((turn for turn in summary.turns if turn.role is Role.ANSWER), None)
     # The template and no row: a card is made to be published, the rows need not be.
     asked = turn.wording if turn else ()
     messages = [{"role": each.role, "content": each.content} for each in asked]
     # JSON of texts alone is Python too, and ASCII keeps whatever the texts hold inside its quotes.
     said = json.dumps(messages or [{"role": "user", "content": "..."}], indent=4)
+    loading = [f"model = {_PLAIN}(folder)"]
+    if adapted:
+        on_hub = "/" in summary.model and _HUB_ID.fullmatch(summary.model)
+        base = summary.model if on_hub else "PATH/OF/THE/BASE/MODEL"
+        loading = [
+            f"base = {_PLAIN}({json.dumps(base)})",
+            "model = PeftModel.from_pretrained(base, folder)",
+        ]
     code = [
         *(["from peft import PeftModel"] if adapted else []),
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
         "",
         'folder = "."  # where this card lies',
-        *(_loading_adapter(summary) if adapted else [f"model = {_PLAIN}(folder)"]),
+        *loading,
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
         "# in place of what stands in {{ }}: your own text",
         f"messages = {said}",
@@ -209,16 +195,6 @@ def _usage(summary: RunSummary, form: Form) -> list[str]:
     return [*lines, "", f"{fence}python", *code, fence]
 
 
-def _loading_adapter(summary: RunSummary) -> list[str]:
-    """Return the code that loads the base model and puts the adapter on it."""
-    on_hub = "/" in summary.model and _HUB_ID.fullmatch(summary.model)
-    base = summary.model if on_hub else "PATH/OF/THE/BASE/MODEL"
-    return [
-        f"base = {_PLAIN}({json.dumps(base)})",
-        "model = PeftModel.from_pretrained(base, folder)",
-    ]
-
-
 def _data(tasks: Sequence[TaskResult], manifest: Mapping[str, object]) -> list[str]:
     head = ["Task", "Kind", "Train", "Validation", "Test", "Licence of the rows", "Source"]
     known = _mapping(manifest.get("data"))
@@ -228,15 +204,12 @@ def _data(tasks: Sequence[TaskResult], manifest: Mapping[str, object]) -> list[s
         counts = [fmt.count(task.rows.get(part, 0)) for part in Part]
         origin = [str(facts.get(name) or "not stated") for name in ("licence", "source")]
         rows.append([task.task, task.kind, *counts, *origin])
-    return [*_table(head, rows), *_label_words(tasks)]
-
-
-def _label_words(tasks: Sequence[TaskResult]) -> Iterator[str]:
-    """Say which word the model answers for which value of the data."""
+    lines = _table(head, rows)
     for task in tasks:
         if task.labels:
             pairs = (f"{plain(value)} = {plain(word)}" for value, word in task.labels.items())
-            yield from ("", f"Labels of {plain(task.task)} in the data: {', '.join(pairs)}.")
+            lines += ["", f"Labels of {plain(task.task)} in the data: {', '.join(pairs)}."]
+    return lines
 
 
 def _training(summary: RunSummary, manifest: Mapping[str, object]) -> list[str]:
@@ -257,17 +230,6 @@ def _training(summary: RunSummary, manifest: Mapping[str, object]) -> list[str]:
         named = ", ".join(f"{plain(name)} {plain(str(each))}" for name, each in versions.items())
         lines.append(f"- made with {named}")
     return lines
-
-
-def _limits(summary: RunSummary) -> list[str]:
-    licence = plain(summary.model_licence) or "not stated"
-    return [
-        "The figures hold for rows like the test rows, asked in the templates of the run. They say "
-        "nothing of other languages, other subjects, or answers that no template asks for.",
-        "",
-        f"Licence of the base model: {licence}. The rows have licences of their own (above); "
-        "whoever passes this model on has to keep to both.",
-    ]
 
 
 def _mapping(value: object) -> Mapping[str, object]:

@@ -150,10 +150,10 @@ def _figure(plot: Plot) -> Figure:
         axes.plot(x, y, **(look | outline), gid=visible(mark.text))
         if mark.ringed:
             axes.plot(x, y, "o", ms=15, mfc="none", mec=_INK, mew=1.8)
-    if plot.y:
-        _show_title(axes, plot.y.title)
     figure = axes.get_figure(root=True)
     assert figure is not None, "_new_axes makes one"
+    if plot.y:
+        _show_title(figure, axes, plot.y.title)
     return figure
 
 
@@ -308,7 +308,7 @@ def _show_references(axes: Axes, plot: Plot, *, across: float, up: float) -> Non
         axes.annotate(name, (0, up * plot.level.at), (3, 4), xycoords=anchor, **words)
 
 
-def _show_title(axes: Axes, title: str) -> None:
+def _show_title(figure: Figure, axes: Axes, title: str) -> None:
     """Write what stands beside the vertical axis, and make room for it and for the tick labels."""
     low, high = axes.get_ylim()
     ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
@@ -317,6 +317,4 @@ def _show_title(axes: Axes, title: str) -> None:
     box = axes.get_position()
     axes.set_position((left / _WIDTH, box.y0, 1 - (left + _SIDE) / _WIDTH, box.height))
     place: Any = {"rotation": 90, "rotation_mode": "anchor", "ha": "center", "color": _SOFT}
-    figure = axes.get_figure(root=True)
-    assert figure is not None, "_new_axes makes one"
     figure.text(12 / _WIDTH, box.y0 + box.height / 2, short([title])[title], **place)

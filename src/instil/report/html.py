@@ -32,8 +32,10 @@ def to_html(report: Report) -> str:
         except Exception as error:  # no plot is worth the report, nor the run that made it
             return _in_words(drawn, error)
 
+    assert environment.loader is not None
+    css, _, _ = environment.loader.get_source(environment, "report.css")
     template = environment.get_template("report.html.jinja")
-    page = template.render(report=report, plot=plot, css=_style_sheet(environment))
+    page = template.render(report=report, plot=plot, css=Markup(css))
     return page.lstrip()  # what the macros leave before the document
 
 
@@ -51,25 +53,17 @@ def _in_words(plot: Plot, error: Exception) -> Markup:
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    def seen(value: object) -> object:
+        """Write out unseen characters of every text that is printed; markup of ours stays."""
+        is_text = isinstance(value, str) and not hasattr(value, "__html__")
+        return visible(str(value)) if is_text else value
+
     return Environment(
         loader=PackageLoader("instil.report", "assets"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_finalize,
+        finalize=seen,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-
-
-def _finalize(value: object) -> object:
-    """Write out unseen characters of every text that a template prints; markup of ours stays."""
-    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
-
-
-def _style_sheet(environment: Environment) -> Markup:
-    from markupsafe import Markup
-
-    assert environment.loader is not None
-    source, _, _ = environment.loader.get_source(environment, "report.css")
-    return Markup(source)

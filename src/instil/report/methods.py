@@ -27,6 +27,7 @@ from instil.report.page import (
 )
 from instil.report.parts import (
     CHANGES,
+    USE,
     axis_name,
     capital,
     chosen_cell,
@@ -35,6 +36,7 @@ from instil.report.parts import (
     marks_in_words,
     score_axis,
     study_report,
+    use_cells,
 )
 from instil.results import PROMPTING, TEXT
 from instil.studyresults import MethodArm, MethodsStudy
@@ -224,23 +226,13 @@ def _cost_table(study: MethodsStudy) -> Table:
         (
             arm.label,
             fmt.parameters(arm.costs.trainable_parameters),
-            fmt.seconds(arm.costs.seconds),
-            fmt.size(arm.costs.peak_memory_bytes),
-            fmt.size(arm.costs.bytes_on_disk),
+            *use_cells(arm.costs),
             fmt.tokens(arm.costs.tokens_per_prediction),
             _thousand(arm),
         )
         for arm in study.arms
     ]
-    titles = (
-        "Arm",
-        "Trained weights",
-        "Time to make",
-        "Peak memory",
-        "To store",
-        "Tokens a prediction",
-        "A thousand predictions",
-    )
+    titles = ("Arm", "Trained weights", *USE, "Tokens a prediction", "A thousand predictions")
     return table("What each arm costs; means over seeds", titles, rows)
 
 

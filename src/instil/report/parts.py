@@ -8,6 +8,7 @@ from instil import format as fmt
 from instil.compare.verdict import Outcome, outcome
 from instil.format import Unit
 from instil.report.page import Axis, Block, Cell, KeyNumber, Mark, Report, Section, Tone
+from instil.results import Costs
 from instil.studyresults import CurveStudy, MethodsStudy, SequenceStudy
 from instil.types import Comparison, Summary
 
@@ -67,6 +68,16 @@ def row_mark(row: str, series: str, summary: Summary, *, ringed: bool = False) -
     text = f"{row}, {series}: {fmt.interval(summary)}"
     ends = (summary.low, summary.high)
     return Mark(series, summary.mean, text=text, x_ends=ends, row=row, ringed=ringed)
+
+
+USE = ("Time to make", "Peak memory", "To store")
+
+
+def use_cells(costs: Costs) -> list[Cell]:
+    """Return the cells of the columns `USE`."""
+    alone = "" if costs.needs_model else "no language model"
+    made, memory = fmt.seconds(costs.seconds), fmt.size(costs.peak_memory_bytes)
+    return [Cell(made), Cell(memory), Cell(fmt.size(costs.bytes_on_disk), alone)]
 
 
 def summary_cell(summary: Summary | None) -> Cell:

@@ -120,7 +120,8 @@ def how_far(context: RunContext) -> Moved:
 
 def _how_far(context: RunContext) -> Moved:
     from instil.evaluate.drift import base_states, drift
-    from instil.evaluate.metrics import NATS, summarise
+    from instil.evaluate.metrics import summarise
+    from instil.scoring.metrics import NATS
 
     asked = [examples for d in context.data for examples in validation_examples(d)]
     with context.stage("distance from base", sum(map(len, asked))) as done:

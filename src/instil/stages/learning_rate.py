@@ -136,7 +136,7 @@ def _find(
             above=[factor * rule for factor in rates.ABOVE],
             below=[factor * rule for factor in rates.BELOW],
             look=lambda: {k: v for r in rows for k, v in target_loss(loaded, r).values.items()},
-            worse=lambda a, b: rates.difference(a, b, groups=groups).clear,
+            worse=lambda a, b: rates.is_worse(rates.difference(a, b, groups=groups)),
             seed=recipe.seed,
         )
     chosen, why, tried = _choice(trials, groups, rule)
@@ -181,15 +181,15 @@ def _choice(
     tried = []
     for trial in trials:
         seen, gap = trial.end or trial.halfway, behind.get(trial.rate)
-        known = gap and isfinite(gap.interval.low)
+        known = gap and isfinite(gap.low)
         tried.append(
             TriedRate(
                 trial.rate,
                 trial.steps,
                 loss=mean(seen) if seen else None,
                 behind=gap.mean if gap else None,
-                low=gap.interval.low if gap and known else None,
-                high=gap.interval.high if gap and known else None,
+                low=gap.low if gap and known else None,
+                high=gap.high if gap and known else None,
             )
         )
     return *rates.choose(behind, rule=rule), tuple(tried)

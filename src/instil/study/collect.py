@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from instil.compare.seeds import Scores, difference, minus
-from instil.evaluate.metrics import NATS
 from instil.results import MEAN_SCORE, TEXT, Arm, Costs, TaskResult
+from instil.scoring.metrics import NATS
 from instil.stages.directory import load_scores, load_summary
 from instil.types import Comparison, Task
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from instil.compare import seeds as stats
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import Problem, RecipeError
-from instil.evaluate.metrics import NATS
 from instil.results import PROMPTING, TUNED
+from instil.scoring.metrics import NATS
 from instil.stages.context import prepare_rows
 from instil.stages.directory import load_summary
 from instil.study import collect

@@ -15,8 +15,8 @@ from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import Problem, RecipeError, nearest
-from instil.evaluate.metrics import NATS
 from instil.results import MEAN_SCORE, PROMPTING, TUNED, Arm
+from instil.scoring.metrics import NATS
 from instil.stages.directory import load_summary
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work

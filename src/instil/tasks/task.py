@@ -30,24 +30,11 @@ from pathlib import Path
 from instil.config.validation import validate
 from instil.config.yamlfile import Loc, YamlFile, parse_yaml, read_text
 from instil.errors import Problem, TaskError, nearest
+from instil.scoring.metrics import METRICS
 from instil.tasks.form import Collection, TaskForm, TemplateForm
 from instil.tasks.imports.foreign import Question, answer_target, read_collection
 from instil.tasks.template import alike, columns_of, expression_names, flaws, unknown_field
 from instil.types import Role, SourceSpec, Task, Template
-
-METRIC_NAMES = (
-    "accuracy",
-    "exact_match",
-    "token_f1",
-    "rouge1",
-    "rouge2",
-    "rougeL",
-    "chrf",
-    "bleu",
-    "within_one",
-    "constraint",
-)
-"""The keys of `evaluate.metrics.METRICS`, which lies above this module; a test holds them equal."""
 
 _PACKAGES, _SQLITE, _HUB, _MADE = ("pypi:", "npm:"), "sqlite:", "hub:", "made:"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
@@ -265,9 +252,9 @@ def _labels_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
 
 def _metric_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     place = file.place(("metric",))
-    if task.metric not in METRIC_NAMES:
+    if task.metric not in METRICS:
         what = "unknown metric" if task.metric else "a task of free text needs a `metric`"
-        close, allowed = nearest(task.metric, METRIC_NAMES), ", ".join(METRIC_NAMES)
+        close, allowed = nearest(task.metric, METRICS), ", ".join(METRICS)
         yield Problem(what, where=place, found=task.metric, allowed=allowed, nearest=close)
     elif task.metric == "accuracy" and not task.choices:
         fix = "list the `choices`, or take exact_match, token_f1 or rougeL for free text"

@@ -8,16 +8,16 @@ from instil import format as fmt
 from instil.compare.verdict import Outcome, outcomes
 from instil.report.page import Block, Cell, Mark, Note, Plot, Plots, Table, table
 from instil.report.parts import (
+    USE,
     capital,
     chosen_cell,
     difference_cell,
     marks_in_words,
     score_axis,
     summary_cell,
+    use_cells,
 )
 from instil.results import PROMPTING, TUNED, Arm, TaskResult
-
-_USE = ("Time to make", "Peak memory", "To store")
 
 
 def arm_outcomes(tasks: Sequence[TaskResult]) -> dict[tuple[str, str], Outcome]:
@@ -79,7 +79,7 @@ def _arms_table(
     titles = ["Arm", *(capital(fmt.style(metric).label) for metric in metrics)]
     titles.append(f"Tuned minus this arm, {unit}" if unit else "Tuned minus this arm")
     titles += ["McNemar p"] * counted + ["Stopped by itself"] * generated
-    titles += ["Tokens a prediction", *_USE, "Milliseconds an answer"]
+    titles += ["Tokens a prediction", *USE, "Milliseconds an answer"]
     rows: list[list[Cell | str]] = []
     for arm in task.arms:
         found = task.against(arm.name)
@@ -99,7 +99,7 @@ def _arms_table(
                 *([p] * counted),
                 *([fmt.MISSING if share is None else fmt.percent(share)] * generated),
                 _tokens(arm),
-                *_use_cells(arm),
+                *use_cells(arm.costs),
                 fmt.milliseconds(arm.costs.milliseconds),
             ]
         )
@@ -121,14 +121,6 @@ def _arms_table(
 
 def _tokens(arm: Arm) -> str:
     return fmt.tokens(arm.costs.tokens_per_prediction) if arm.template else fmt.MISSING
-
-
-def _use_cells(arm: Arm) -> list[Cell | str]:
-    """Return the cells of the columns `_USE`."""
-    costs = arm.costs
-    alone = "" if costs.needs_model else "no language model"
-    stored = Cell(fmt.size(costs.bytes_on_disk), alone)
-    return [fmt.seconds(costs.seconds), fmt.size(costs.peak_memory_bytes), stored]
 
 
 def class_blocks(task: TaskResult) -> tuple[Block, ...]:
@@ -161,11 +153,11 @@ def cost_blocks(task: TaskResult) -> tuple[Block, ...]:
         trained = fmt.parameters(costs.trainable_parameters)
         weights = Cell(trained, share if costs.trainable_share else "")
         speed = fmt.milliseconds(costs.milliseconds)
-        rows.append((arm.label, weights, *_use_cells(arm), _tokens(arm), speed))
+        rows.append((arm.label, weights, *use_cells(arm.costs), _tokens(arm), speed))
     note = (
         "Time to make is choosing the prompt or training; peak memory is the process's up to "
         "then; to store is what is kept beside the base model, where that is needed. Milliseconds "
         "an answer are those of all test rows at once, on this machine."
     )
-    titles = ("Arm", "Trained weights", *_USE, "Tokens a prediction", "Milliseconds an answer")
+    titles = ("Arm", "Trained weights", *USE, "Tokens a prediction", "Milliseconds an answer")
     return (table("Costs of each arm", titles, rows, note),)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from instil.evaluate.constraints import holds
 from instil.evaluate.metrics import score
+from instil.scoring.constraints import holds
 from instil.types import Example, Message, Prediction
 
 

@@ -1,0 +1,1 @@
+"""How right one answer is: metrics, and the texts and conditions that they compare."""
