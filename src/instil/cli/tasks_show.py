@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from instil.types import Example, Row, Task
+    from instil.types import Example, Task
 
 LOOKED_AT = 20_000
 """Rows that are read (at most) for some to be drawn: the first few may all have one label."""
@@ -27,6 +26,7 @@ def show_rendered(console: Console, task: Task, *, rows: int) -> None:
     from instil.cli.tasks import show_facts, show_task
     from instil.data.build import render_example
     from instil.data.registry import load_rows
+    from instil.data.split import seeded_key
     from instil.errors import DataError
 
     try:
@@ -36,20 +36,14 @@ def show_rendered(console: Console, task: Task, *, rows: int) -> None:
         show_task(console, task)
         console.print(f"\nThe rows cannot be had here, so that none is rendered:\n{error}")
         return
-    drawn = _draw(found, rows * len(task.templates))
+    order = sorted(found, key=lambda row: seeded_key(0, "show", row.task, row.id))
+    drawn = order[: rows * len(task.templates)]
     show_facts(console, task)
     for number, template in enumerate(task.templates):
         console.print(Text(f"\n{template.id} ({template.role})", style="bold"))
         for turn in range(rows):
             row = drawn[(number * rows + turn) % len(drawn)]
             _show(console, render_example(task, template, row))
-
-
-def _draw(rows: Sequence[Row], count: int) -> list[Row]:
-    """Take some rows, the same ones every time."""
-    from instil.data.split import seeded_key
-
-    return sorted(rows, key=lambda row: seeded_key(0, "show", row.task, row.id))[:count]
 
 
 def _show(console: Console, example: Example) -> None:

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from pydantic import BaseModel
@@ -33,7 +34,10 @@ def override(
     """
     where = f"--set {text}"
     key, equals, value = text.partition("=")
-    loc: Loc = tuple(map(_part, key.strip().split(".")))
+    # A list item's number is one; no list has a million items.
+    numbers = re.compile(r"[0-9]{1,6}")
+    parts = key.strip().split(".")
+    loc: Loc = tuple(int(part) if numbers.fullmatch(part) else part for part in parts)
     general = dotted(tuple(0 if isinstance(part, int) else part for part in loc))
     names = dotted_names(model)
     if not equals:
@@ -45,11 +49,6 @@ def override(
     if not _put(data, loc, parse_scalar(value, where=where, error=error)):
         raise error(Problem(f"there is no {dotted(loc)!r} to set", where=where))
     return loc
-
-
-def _part(text: str) -> str | int:
-    """Return a list item's number as one; no list has a million items."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else text
 
 
 def _nearest_key(key: str, names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -62,10 +62,12 @@ def problems_of(
     grouped: dict[Loc, list[ErrorDetails]] = {}
     for detail in bad.errors(include_url=False):
         grouped.setdefault(_way(detail, data), []).append(detail)
+    # A complaint about something inside a value goes before one about the value: a list with a bad
+    # item counts as too short, and as none of the other arms of a union.
     return [
         _problem(loc, details, model=model, place=place(loc))
         for loc, details in grouped.items()
-        if not _follows(loc, grouped)
+        if not any(len(other) > len(loc) and other[: len(loc)] == loc for other in grouped)
     ]
 
 
@@ -78,14 +80,6 @@ def _way(detail: ErrorDetails, data: object) -> Loc:
         elif isinstance(data, list) and isinstance(part, int) and part < len(data):
             loc, data = (*loc, part), data[part]
     return (*loc, detail["loc"][-1]) if detail["type"] == "missing" else loc
-
-
-def _follows(loc: Loc, others: Iterable[Loc]) -> bool:
-    """Whether a complaint only follows from one about something inside the value.
-
-    A list with a bad item counts as too short, and as none of the other arms of a union.
-    """
-    return any(len(other) > len(loc) and other[: len(loc)] == loc for other in others)
 
 
 def _problem(

@@ -30,7 +30,8 @@ def as_in_data(text: str) -> str:
     """
     begin, calls = len(text), list[ToolCall]()
     for place, value in _values(text):
-        made = [call for each in _each(value) if (call := _call(each)) is not None]
+        listed = value if isinstance(value, list) else [value]
+        made = [call for each in listed if (call := _call(each)) is not None]
         if made:
             begin = min(begin, place)
             calls += made
@@ -49,10 +50,6 @@ def _values(text: str) -> Iterator[tuple[int, object]]:
             at = found.end()
             continue
         yield found.start(), value
-
-
-def _each(value: object) -> list[object]:
-    return value if isinstance(value, list) else [value]
 
 
 def _call(value: object) -> ToolCall | None:

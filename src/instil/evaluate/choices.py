@@ -121,16 +121,12 @@ def likelihoods(
     found: list[tuple[Likelihood, ...]] = []
     with torch.inference_mode():
         for rows in packs(requests, shared):
-            together = max(map(_longest, rows)) < (loaded.build.longest or sys.maxsize)
+            most = max(len(r.prompt) + max(map(len, r.completions)) for r in rows)
+            together = most < (loaded.build.longest or sys.maxsize)
             score = _score if together else _score_apart
             found += halved(partial(score, loaded, shared=shared), rows)
             on_done(len(rows))
     return found
-
-
-def _longest(request: Request) -> int:
-    """Tokens of the prompt with its longest completion."""
-    return len(request.prompt) + max(map(len, request.completions))
 
 
 def _score_apart(
@@ -212,16 +208,11 @@ def _score(
     """Compute the rows in one pack, and read every completion's probability off."""
     batch = lay_out(rows, shared, device=loaded.device, whole=whole)
     chances = iter(log_chances(loaded.model, batch, build=loaded.build).tolist())
-    return [
-        tuple(
-            _likelihood([next(chances) for _ in completion]) for completion in request.completions
-        )
-        for request in rows
-    ]
-
-
-def _likelihood(nats: Sequence[float]) -> Likelihood:
-    return Likelihood(sum(nats), len(nats), nats[-1])
+    found = []
+    for request in rows:
+        nats = [[next(chances) for _ in completion] for completion in request.completions]
+        found.append(tuple(Likelihood(sum(each), len(each), each[-1]) for each in nats))
+    return found
 
 
 def choice_scores(

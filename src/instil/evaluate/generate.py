@@ -12,7 +12,7 @@ A model whose figures this memory does not give (`model.proof`) goes through tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 
@@ -92,10 +92,11 @@ def _by_transformers(
         for numbers in (alike[n : n + most] for n in range(0, len(alike), most)):
             ids = torch.tensor([prompts[n] for n in numbers], device=loaded.device)
             new = continue_ids(loaded, ids, config=config)
-            yield numbers, [_up_to_stop(row, stops) for row in new.tolist()]
+            yield numbers, [up_to_stop(row, stops) for row in new.tolist()]
 
 
-def _up_to_stop(row: Sequence[int], stops: frozenset[int]) -> list[int]:
+def up_to_stop(row: Sequence[int], stops: Container[int]) -> list[int]:
+    """Cut off what fills a row up behind its first stop token."""
     end = next((n for n, token in enumerate(row) if token in stops), len(row))
     return list(row[: end + 1])
 

@@ -116,8 +116,12 @@ def classify(
         with _one_thread():
             chances = classifier.model.predict_proba(classifier.scale.transform(items))
         table[:, classifier.classes] = np.maximum(chances, LEAST_PROBABILITY)
-    scores = np.log(table).tolist()
-    return [_prediction(e, line) for e, line in zip(examples, scores, strict=True)]
+    made = []
+    for example, scores in zip(examples, np.log(table).tolist(), strict=True):
+        assert len(example.choices) == len(scores), "one choice a class"
+        best = max(range(len(scores)), key=scores.__getitem__)
+        made.append(Prediction(example.id, example.choices[best], choice_scores=tuple(scores)))
+    return made
 
 
 def to_file(classifier: Classifier, arrays: Mapping[str, Any]) -> bytes:
@@ -140,12 +144,6 @@ def _one_thread() -> Any:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     return threadpool_limits(limits=1)
-
-
-def _prediction(example: Example, scores: Sequence[float]) -> Prediction:
-    assert len(example.choices) == len(scores), "one choice a class"
-    best = max(range(len(scores)), key=lambda i: scores[i])
-    return Prediction(example.id, text=example.choices[best], choice_scores=tuple(scores))
 
 
 def _choose(items: Sequence[Any], rows: Sequence[Row], labels: Any, kind: Kind) -> Settings:

@@ -74,7 +74,10 @@ def summarise(
     kind = find_metric(metric)
     scored = [(s.example_id, s.value) for s in scores if s.value is not None]
     if not scored:
-        raise _nothing_scored(scores, metric=metric)
+        reasons = Counter(s.why for s in scores).most_common(3)
+        told = ", ".join(f"{why} ({count})" for why, count in reasons)
+        what = f"none of {len(scores)} predictions has a {metric} score"
+        raise RunError(Problem(what, found=told))
     values = np.array([value for _, value in scored])
     clusters = group_list([example_id for example_id, _ in scored], groups=groups)
     interval: Interval
@@ -209,9 +212,3 @@ def _mean_f1(totals: Floats) -> Floats:
 
 def _share(part: float, whole: float) -> float:
     return float(part / whole) if whole else 0.0
-
-
-def _nothing_scored(scores: Sequence[Score], *, metric: str) -> RunError:
-    reasons = Counter(s.why for s in scores)
-    found = ", ".join(f"{why} ({count})" for why, count in reasons.most_common(3))
-    return RunError(Problem(f"none of {len(scores)} predictions has a {metric} score", found=found))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
-from instil.evaluate.generate import continue_ids
+from instil.evaluate.generate import continue_ids, up_to_stop
 from instil.model.export import generation_config
 from instil.model.load import LoadedModel
 
@@ -50,12 +50,6 @@ def sample_texts(
         while len(texts) < count:
             ids = torch.full((min(size, count - len(texts)), 1), start, device=loaded.device)
             new = continue_ids(loaded, ids, config=config)
-            texts += [_up_to_end([start, *row], ends) for row in new.tolist()]
+            texts += [(start, *up_to_stop(row, ends)) for row in new.tolist()]
             on_done(len(ids))
     return texts
-
-
-def _up_to_end(ids: Sequence[int], ends: Sequence[int]) -> tuple[int, ...]:
-    """Cut off what fills a row up behind its end; the first token may well be the same one."""
-    end = next((n for n, token in enumerate(ids) if n and token in ends), len(ids))
-    return tuple(ids[: end + 1])

@@ -351,7 +351,17 @@ def _not_a_run(folder: Path) -> Problem:
 
 def _begin(folder: Path, recipe: Recipe) -> None:
     """Write what a run begins with."""
-    facts = _facts(recipe)
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "run_id": uuid.uuid4().hex,
+        "begun": now(),
+        "versions": versions(),
+        "python": platform.python_version(),
+        "machine": machine(),
+        "git_revision": _git_revision(),
+        "seed": recipe.seed,
+        "recipe_sha256": _fingerprint(recipe),
+    }
     save_ledger(folder, Ledger(str(facts["run_id"])))
     write_sealed(folder / MANIFEST, facts)
     write_whole(folder / RECIPE, to_yaml(recipe).encode())
@@ -555,23 +565,13 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
             shutil.rmtree(folder / name)
 
 
-def _facts(recipe: Recipe) -> dict[str, object]:
-    return {
-        "format_version": FORMAT_VERSION,
-        "run_id": uuid.uuid4().hex,
-        "begun": now(),
-        "versions": versions(),
-        "python": platform.python_version(),
-        "machine": machine(),
-        "git_revision": _git_revision(),
-        "seed": recipe.seed,
-        "recipe_sha256": _fingerprint(recipe),
-    }
-
-
 def versions() -> dict[str, str]:
     """Return the versions of the packages that figures depend on."""
-    return {name: _version(name) for name in PACKAGES}
+    found = dict.fromkeys(PACKAGES, "not installed")
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _fingerprint(recipe: Recipe) -> str:
@@ -581,13 +581,6 @@ def _fingerprint(recipe: Recipe) -> str:
 def now() -> str:
     """Return the time, ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def machine() -> dict[str, object]:

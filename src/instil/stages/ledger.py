@@ -122,9 +122,13 @@ def record(
         inputs: What it was made from.
     """
     paths = [path for name in files for path in _within(folder, name)]
-    ledger = _without(load_ledger(folder), paths)
+    ledger = load_ledger(folder)
+    others = {
+        name: replace(each, files={p: h for p, h in each.files.items() if p not in paths})
+        for name, each in ledger.stages.items()
+        if name != stage
+    }
     entry = Entry({path: file_sha256(folder / path) for path in paths}, inputs or {})
-    others = {name: each for name, each in ledger.stages.items() if name != stage}
     save_ledger(folder, replace(ledger, stages={**others, stage: entry}))
 
 
@@ -154,15 +158,6 @@ def forget(folder: Path, stages: Iterable[str]) -> None:
     left = {name: entry for name, entry in ledger.stages.items() if name not in set(stages)}
     if left.keys() != ledger.stages.keys():
         save_ledger(folder, replace(ledger, stages=left))
-
-
-def _without(ledger: Ledger, paths: Sequence[str]) -> Ledger:
-    gone = set(paths)
-    stages = {
-        name: replace(entry, files={p: h for p, h in entry.files.items() if p not in gone})
-        for name, entry in ledger.stages.items()
-    }
-    return replace(ledger, stages=stages)
 
 
 def _within(folder: Path, name: str) -> list[str]:
@@ -205,7 +200,8 @@ def file_differences(folder: Path, ledger: Ledger) -> list[Difference]:
             if not (folder / path).is_file():
                 found.append(Difference(f"{path} is gone", stage))
             elif file_sha256(folder / path) != digest:
-                found.append(Difference(_changed(path, stage), stage))
+                written = "was trained" if _is_in(path, MODEL) else f"the stage {stage} wrote"
+                found.append(Difference(f"{path} is not what {written}", stage))
     known = {path: stage for stage, entry in ledger.stages.items() for path in entry.files}
     of_model = [stage for path, stage in known.items() if _is_in(path, MODEL)]
     if of_model and (folder / MODEL).is_dir():
@@ -215,12 +211,6 @@ def file_differences(folder: Path, ledger: Ledger) -> list[Difference]:
             if path not in known and Path(path).suffix in _LOADED
         ]
     return found
-
-
-def _changed(path: str, stage: str) -> str:
-    if _is_in(path, MODEL):
-        return f"{path} is not what was trained"
-    return f"{path} is not what the stage {stage} wrote"
 
 
 def input_differences(

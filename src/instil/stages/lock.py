@@ -36,7 +36,14 @@ def hold(folder: Path, *, since: str) -> Iterator[None]:
     try:
         lock = FileLock(folder / LOCK, timeout=0).acquire()
     except Timeout:
-        raise RefusedError(_in_use(folder)) from None
+        raise RefusedError(
+            Problem(
+                "another process is at work in this folder",
+                where=str(folder),
+                found=_who(folder),
+                fix="wait for its end, or stop it (kill -INT), then run the same command again",
+            )
+        ) from None
     with lock:
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
         write_whole(folder / HOLDER, json.dumps(facts).encode())
@@ -63,12 +70,3 @@ def _who(folder: Path) -> str:
         return f"process {facts['pid']} on {facts['host']}, since {facts['since']}"
     except (OSError, ValueError, KeyError, TypeError):  # between its lock and its note
         return "a process that has only just begun"
-
-
-def _in_use(folder: Path) -> Problem:
-    return Problem(
-        "another process is at work in this folder",
-        where=str(folder),
-        found=_who(folder),
-        fix="wait for its end, or stop it (kill -INT), then run the same command again",
-    )

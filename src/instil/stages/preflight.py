@@ -52,9 +52,8 @@ def preflight(context: RunContext) -> TrainingData:
         _guard_tasks,
         _replayed_tasks,
         _four_bits,
-        _chat_template,
+        _encoder_decoder,
         _own_tokenizer,
-        _kl_places,
         _layers,
         _max_length,
     )
@@ -136,10 +135,20 @@ def _four_bits(context: RunContext) -> None:
         require_nf4()
 
 
-def _chat_template(context: RunContext) -> None:
-    if context.recipe.chat_template and context.chat.encoder_decoder:
+def _encoder_decoder(context: RunContext) -> None:
+    """Refuse what a model with an encoder cannot do."""
+    recipe, problems = context.recipe, []
+    if not context.chat.encoder_decoder:
+        return
+    if recipe.chat_template:
         what = "an encoder-decoder model has no turns, and takes no chat template"
-        raise RecipeError(Problem(what, where="chat_template", fix="leave it out"))
+        problems.append(Problem(what, where="chat_template", fix="leave it out"))
+    if recipe.keep.kl and recipe.keep.kl_on is KlOn.PROMPT:
+        what = "an encoder-decoder model predicts nothing within its prompts"
+        fix = "set keep.kl_on: completion"
+        problems.append(Problem(what, where="keep.kl_on", found="prompt", fix=fix))
+    if problems:
+        raise RecipeError(*problems)
 
 
 def _own_tokenizer(context: RunContext) -> None:
@@ -148,14 +157,6 @@ def _own_tokenizer(context: RunContext) -> None:
 
     rows = skeleton(context.model).get_input_embeddings().weight.shape[0]
     require_own_tokenizer(context.model.path, context.chat, rows=rows)
-
-
-def _kl_places(context: RunContext) -> None:
-    keep = context.recipe.keep
-    if keep.kl and keep.kl_on is KlOn.PROMPT and context.chat.encoder_decoder:
-        what = "an encoder-decoder model predicts nothing within its prompts"
-        fix = "set keep.kl_on: completion"
-        raise RecipeError(Problem(what, where="keep.kl_on", found="prompt", fix=fix))
 
 
 def _layers(context: RunContext) -> None:

@@ -76,7 +76,9 @@ class Watch:
         total = len(self.encoded.batches)
         alarm = self.alarms.get(look.task)
         if alarm:
-            if alarm.over is not None or not _recovered(looks):
+            # Two looks must show something learnt: a single one may by chance.
+            over = all(is_shown(look) and not has_one_answer(look) for look in looks[-2:])
+            if alarm.over is not None or not over:
                 return ""
             self.alarms[look.task] = replace(alarm, over=step.step)
             return f"{look.task}: something is shown to be learnt after {step.step} steps"
@@ -131,11 +133,6 @@ class Watch:
         made = ask_tfidf(classifier, asked, examples, task=data.task)
         counts = data.balance["train"]
         return above_constant(examples, made, labels=data.task.choices, counts=counts)
-
-
-def _recovered(looks: Sequence[TaskLook]) -> bool:
-    """Whether the last two looks show something learnt: a single one may by chance."""
-    return all(is_shown(look) and not has_one_answer(look) for look in looks[-2:])
 
 
 def answer_words(data: TaskData) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from instil.config.recipe import Device, Recipe
+from instil.config.recipe import Device
 from instil.errors import Problem, RunError
 from instil.format import seconds
 from instil.signals import ENDING, interrupt, on_signals
@@ -30,11 +30,11 @@ _pause = time.sleep
 _POLL_SECONDS, _GRACE_SECONDS, _STOP_SECONDS = 0.2, 20.0, 60.0
 
 
-def devices(recipe: Recipe) -> tuple[str, ...]:
+def devices(device: Device) -> tuple[str, ...]:
     """Return the GPUs to spread arms over, as CUDA_VISIBLE_DEVICES names them; none: the CPU."""
     import torch
 
-    if recipe.device is Device.CPU or not torch.cuda.is_available():
+    if device is Device.CPU or not torch.cuda.is_available():
         return ()
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     known = [name.strip() for name in named.split(",") if name.strip()]

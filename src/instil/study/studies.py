@@ -178,7 +178,7 @@ def _do(
     study.path.mkdir(parents=True, exist_ok=True)
     with hold(study.path, since=now()):
         sweep(study.path / "recipes")
-        gpus = devices(jobs[0].recipe)
+        gpus = devices(jobs[0].recipe.device)
         left = [job for job in jobs if not study.finished(job)]
         if left:
             say(_forecast(left, of=len(jobs), at_once=max(1, len(gpus)), say=say))

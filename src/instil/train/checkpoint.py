@@ -9,12 +9,9 @@ that it is the same run, and the digest of the steps that they led here.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,12 +19,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from instil.errors import Problem, TrainError
+from instil.errors import Problem, RefusedError, TrainError
 from instil.files import file_sha256
 from instil.model.adapter import restore, trainable
+from instil.stages.ledger import read_sealed, write_sealed
 
 STATE, COUNTERS = "state.safetensors", "progress.json"
-_STATE_SHA256, _OWN_SHA256 = "state_sha256", "sha256"
+_STATE_SHA256 = "state_sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +76,7 @@ def save_checkpoint(
     try:
         save_file(tensors, scratch / STATE)
         counters = {**asdict(progress), _STATE_SHA256: file_sha256(scratch / STATE)}
-        told = {**counters, _OWN_SHA256: _own_sha256(counters)}
-        (scratch / COUNTERS).write_text(json.dumps(told, indent=1), encoding="utf-8")
+        write_sealed(scratch / COUNTERS, counters)
         old = _old(folder)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)  # left by a process that was killed
@@ -111,29 +108,18 @@ def read_progress(folder: Path, *, run: str) -> Progress:
     _heal(folder)
     if not folder.exists():
         return Progress()
-    progress = _progress(folder)
+    try:
+        told = read_sealed(folder / COUNTERS)
+        whole = file_sha256(folder / STATE) == told.pop(_STATE_SHA256)
+        progress = Progress(**told)
+    except (OSError, RefusedError, TypeError, KeyError) as error:
+        raise _damaged(folder) from error
+    if not whole:
+        raise _damaged(folder)
     if progress.run != run:
         what, fix = "this checkpoint is another run's", f"delete {folder}, or bring back its own"
         raise TrainError(Problem(what, where=str(folder), fix=fix))
     return progress
-
-
-def _progress(folder: Path) -> Progress:
-    try:
-        told = json.loads((folder / COUNTERS).read_text(encoding="utf-8"))
-        own = told.pop(_OWN_SHA256)
-        whole = own == _own_sha256(told)
-        whole = whole and file_sha256(folder / STATE) == told.pop(_STATE_SHA256)
-        progress = Progress(**told)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _damaged(folder) from error
-    if not whole:
-        raise _damaged(folder)
-    return progress
-
-
-def _own_sha256(counters: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(counters, sort_keys=True).encode()).hexdigest()
 
 
 def _damaged(folder: Path) -> TrainError:

@@ -14,6 +14,7 @@ its adapter switched off, or a frozen copy; it is run without gradient.
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
@@ -148,14 +149,7 @@ class Sums:
     """KL(base || tuned) over the places."""
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(
-            self.nats + other.nats,
-            self.tokens + other.tokens,
-            self.replay_nats + other.replay_nats,
-            self.replay_tokens + other.replay_tokens,
-            self.weights + other.weights,
-            self.kl + other.kl,
-        )
+        return Sums(*map(operator.add, astuple(self), astuple(other)))
 
     def over_all(self) -> Sums:
         """Return the sums over all processes."""
