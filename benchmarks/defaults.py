@@ -160,19 +160,12 @@ def append(path: Path, line: Line) -> None:
 
 def measured(cell: Line, validation: int) -> Line:
     """Train one arm on one task, and score its last weights on the validation rows."""
-    from instil.model.load import resolve_model
-    from instil.stages.fitting import fit_context
-    from instil.stages.untuned import chat_rules, prepare_all
+    from instil.stages.context import prepare, prepare_rows
 
     recipe = recipe_of(cell, validation)
-    rows = prepare_all(recipe)
     if cell["arm"] == TFIDF:
-        return {**cell, **classifier(rows[0])}
-    from dataclasses import replace
-
-    folder = resolve_model(recipe.model)
-    folder = replace(folder, chat=chat_rules(recipe, rows))
-    return {**cell, **trained(recipe, folder, fit_context(recipe, folder, rows))}
+        return {**cell, **classifier(prepare_rows(recipe)[0])}
+    return {**cell, **trained(prepare(recipe))}
 
 
 def recipe_of(cell: Line, validation: int) -> Any:
@@ -204,17 +197,15 @@ def recipe_of(cell: Line, validation: int) -> Any:
     return Recipe.model_validate(data)
 
 
-def trained(recipe: Any, folder: Any, data: Any) -> Line:
+def trained(context: Any) -> Line:
     from instil.model.adapter import trainable
-    from instil.model.load import load_tokenizer
     from instil.stages.training import adapted, encoded_training, objective
     from instil.train.loop import Schedule, train_steps
     from instil.train.optim import adamw
     from instil.train.room import Room
 
-    encoded = encoded_training(recipe, data, load_tokenizer(folder))
-    loaded = adapted(recipe, folder)
-    wanted = recipe.train
+    encoded, loaded = encoded_training(context), adapted(context)
+    wanted = context.recipe.train
     schedule = Schedule(
         wanted.learning_rate, wanted.warmup_ratio, wanted.lr_scheduler_type, wanted.max_grad_norm
     )
@@ -232,12 +223,12 @@ def trained(recipe: Any, folder: Any, data: Any) -> Line:
             schedule=schedule,
             steps_per_epoch=len(encoded.batches) / encoded.epochs,
             room=Room(),
-            objective=objective(recipe, folder),
+            objective=objective(context),
         )
     )
     seconds = time.process_time() - began
     return {
-        **judged(loaded, data[0]),
+        **judged(loaded, context.data[0]),
         "steps": len(steps),
         "tokens": sum(step.tokens for step in steps),
         "cpu_seconds": round(seconds, 1),

@@ -85,10 +85,9 @@ def measured(chosen: argparse.Namespace, *, task: str, seed: int, factor: float 
     """Train at a factor of the rule's rate; with None, only let the autopilot choose."""
     from instil.cli.progress import make_progress
     from instil.config.recipe import Recipe
+    from instil.stages.context import prepare
     from instil.stages.directory import Run
-    from instil.stages.fitting import fit_context
     from instil.stages.preflight import preflight
-    from instil.stages.untuned import Bench, find_model, split_rows
 
     recipe = Recipe.model_validate(
         {
@@ -103,46 +102,41 @@ def measured(chosen: argparse.Namespace, *, task: str, seed: int, factor: float 
     )
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, make_progress() as progress:
-        bench = Bench(Run(Path(folder), recipe), progress)
-        model = find_model(bench)
-        data = fit_context(recipe, model, split_rows(bench))
-        encoded = preflight(recipe, model, data)
+        context = prepare(recipe, run=Run(Path(folder)), progress=progress)
         found = trained if factor else piloted
-        line = found(bench, model, data, encoded, factor or 1.0)
+        line = found(context, preflight(context), factor or 1.0)
     seconds = time.perf_counter() - began
     return {"task": task, "seed": seed, "factor": factor, "seconds": seconds, **line}
 
 
-def piloted(bench: Any, model: Any, data: Any, encoded: Any, _: float) -> Line:
+def piloted(context: Any, encoded: Any, _: float) -> Line:
     from instil.stages.learning_rate import find_rate
     from instil.stages.training import adapted, validation_examples
     from instil.train.room import Room
 
-    asked = [examples for d in data for examples in validation_examples(d)]
-    found = find_rate(bench, adapted(bench.recipe, model), encoded, asked, room=Room())
+    asked = [examples for d in context.data for examples in validation_examples(d)]
+    found = find_rate(context, adapted(context), encoded, asked, room=Room())
     assert found is not None, "the recipe leaves the rate to us"
     return {"rate": found.chosen, "rule": found.rule, "sweep": asdict(found)}
 
 
-def trained(bench: Any, model: Any, data: Any, encoded: Any, factor: float) -> Line:
+def trained(context: Any, encoded: Any, factor: float) -> Line:
     from instil.stages.directory import load_steps
     from instil.stages.learning_rate import rule_rate
     from instil.stages.training import adapted, train
-    from instil.stages.untuned import Bench, load_tuned
 
-    rate = factor * rule_rate(bench, adapted(bench.recipe, model))
-    section = bench.recipe.train.model_copy(update={"learning_rate": rate})
-    recipe = bench.recipe.model_copy(update={"train": section})
-    bench = Bench(replace(bench.run, recipe=recipe), bench.progress)
-    done = train(bench, model, data, encoded).summary
-    best = load_steps(bench.run.folder)[done.best_step - 1]
+    rate = factor * rule_rate(context, adapted(context), "rule")
+    section = context.recipe.train.model_copy(update={"learning_rate": rate})
+    context = context.part(context.recipe.model_copy(update={"train": section}))
+    done = train(context, encoded).summary
+    best = load_steps(context.run.folder)[done.best_step - 1]
     return {
         "rate": rate,
         "steps": done.steps,
         "best_step": done.best_step,
         "validation": best.validation_score,
         "validation_loss": best.validation_loss,
-        **judged(load_tuned(bench, model), data),
+        **judged(context.load_tuned(), context.data),
     }
 
 

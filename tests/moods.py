@@ -8,11 +8,10 @@ from rich.progress import Progress
 
 from instil.config.recipe import Recipe, load_recipe
 from instil.pipeline import run_recipe
+from instil.stages.context import prepare
 from instil.stages.directory import Run
-from instil.stages.fitting import fit_context
-from instil.stages.opening import Look
+from instil.stages.judge import Look
 from instil.stages.preflight import preflight
-from instil.stages.untuned import Bench, find_model, split_rows
 
 GOOD = ["good", "great", "lovely", "fast", "happy"]
 BAD = ["bad", "poor", "awful", "slow", "sad"]
@@ -113,9 +112,6 @@ def run(
 
 
 def ready(recipe: Recipe, folder: Path):
-    """Go through the stages that training needs: the run, its model, rows and encoded training."""
-    bench = Bench(Run(folder, recipe), Progress(disable=True))
-    rows = split_rows(bench)
-    model = find_model(bench, rows)
-    data = fit_context(recipe, model, rows)
-    return bench, model, data, preflight(recipe, model, data)
+    """Go through the stages that training needs: the run and its encoded training."""
+    context = prepare(recipe, run=Run(folder))
+    return context, preflight(context)

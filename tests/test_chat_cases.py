@@ -15,7 +15,7 @@ from chat_templates import BLANK, CHATML, GEMMA, NO_SYSTEM, PARTS, QWEN3, THINK_
 from instil.cli.main import app
 from instil.config.recipe import load_recipe
 from instil.ship.serve import load_run_model, predict_text
-from instil.stages import untuned as stages
+from instil.stages import context as stages
 from instil.stages.check import check_recipe
 from instil.stages.directory import load_manifest
 from instil.stages.preview import preview

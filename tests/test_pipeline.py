@@ -19,7 +19,7 @@ from instil.errors import DataError, RunError, TaskError
 from instil.pipeline import compare_runs, rebuild_report
 from instil.ship.serve import chat, export, predict_file, predict_text
 from instil.stages import training
-from instil.stages import untuned as stages
+from instil.stages.context import prepare_use
 from instil.stages.directory import load_manifest, load_scores, load_steps, load_summary
 from moods import lay_out, make_recipe, run
 
@@ -361,5 +361,5 @@ def test_several_tasks_few_shot_prompts_and_held_out_phrasings(
 
 
 def trained_through(recipe: Recipe) -> set[tuple[str, str]]:
-    data = [stages.prepare_use(recipe, use) for use in recipe.tasks]
+    data = [prepare_use(recipe, use) for use in recipe.tasks]
     return {(t.id, d.task.id) for d in data for t in d.templates}

@@ -280,7 +280,6 @@ forgetting: {tasks: none}
 """,
         encoding="utf-8",
     )
-    bench, folder, data, encoded = ready(load_recipe(path), tmp_path / "run")
-    (alarm,) = training.train(bench, folder, data, encoded).summary.alarms
+    (alarm,) = training.train(*ready(load_recipe(path), tmp_path / "run")).summary.alarms
     assert alarm.step <= alarm.of_steps / 2 + 3
     assert alarm.causes

@@ -20,8 +20,8 @@ from instil.pipeline import compare_runs, rebuild_report
 from instil.ship.serve import export, predict_text
 from instil.stages import training
 from instil.stages.directory import load_manifest, load_scores, load_summary, open_run
+from instil.stages.judge import Look
 from instil.stages.ledger import file_differences, load_ledger, record, release
-from instil.stages.opening import Look
 from instil.stages.origins import chat_origins
 from moods import lay_out, make_recipe, run
 

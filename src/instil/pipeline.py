@@ -1,11 +1,11 @@
 """The story of a run: one recipe in, one run directory out.
 
-`run_recipe` is the whole product, a line a stage; `stages`, `training` and `judge` hold what each
-line does.
+`run_recipe` is the whole product, a line a stage; `instil.stages` holds what each line does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,11 @@ from instil.files import write_whole
 from instil.report.build import build_report
 from instil.report.card import model_card
 from instil.report.html import to_html
+from instil.report.sections.keeping import methods_lines
+from instil.report.sections.mix import mix_text
+from instil.report.sections.stages import forecast_lines
 from instil.stages.auto_method import pick_method
+from instil.stages.context import RunContext, keep_splits, note_chat, prepare
 from instil.stages.directory import (
     load_manifest,
     load_scores,
@@ -26,23 +30,13 @@ from instil.stages.directory import (
     save_summary,
 )
 from instil.stages.durations import foretell
-from instil.stages.fitting import fit_context
-from instil.stages.judge import GUARD_SCORES, compare_guard, sum_up, test
+from instil.stages.guard import GUARD_SCORES, compare_guard, guard_after, guard_before
+from instil.stages.judge import Look, prepare_look, sum_up, test
 from instil.stages.keeping import how_far, settle
-from instil.stages.opening import Look, prepare_look
+from instil.stages.ladder import climb_ladders
 from instil.stages.preflight import preflight
 from instil.stages.replaying import add_replay
-from instil.stages.training import show_mix, train
-from instil.stages.untuned import (
-    Bench,
-    climb_ladders,
-    find_model,
-    guard_after,
-    guard_before,
-    keep_splits,
-    note_chat,
-    split_rows,
-)
+from instil.stages.training import train
 from instil.types import Comparison
 
 if TYPE_CHECKING:
@@ -82,29 +76,34 @@ def run_recipe(
         again=look is Look.AGAIN,
     ) as run:
         prepare_look(run, look=look)
-        bench = Bench(run, progress)
-        rows = split_rows(bench)
-        model = find_model(bench, rows)
-        data = fit_context(recipe, model, rows)
-        keep_splits(bench, model, data)
-        note_chat(bench, model, data)
-        encoded = add_replay(bench, model, data, preflight(recipe, model, data))
-        show_mix(bench, encoded)
-        foretell(bench, model, data, encoded)
-        ladders = climb_ladders(bench, model, data)
-        guard, before = guard_before(bench, model, data)
-        bench, encoded, methods = pick_method(bench, model, data, guard, encoded)
-        trained = train(bench, model, data, encoded)
-        interpolation = settle(bench, model, data, guard)
-        moved = how_far(bench, model, data)
-        after = guard_after(bench, model, guard)
-        results = test(bench, model, data, ladders, trained.summary, look=look)
-        forgotten = compare_guard(bench, guard, before, after)
-        summary = sum_up(bench, model, data, results, forgotten, trained, encoded.mix)
-        found = replace(summary, moved=moved, interpolation=interpolation, methods=methods)
-        save_summary(run, found, files=[GUARD_SCORES])
+        context = prepare(recipe, run=run, progress=progress, say=progress.console.print)
+        keep_splits(context)
+        note_chat(context)
+        encoded = add_replay(context, preflight(context))
+        if len(encoded.mix) > 1 or any(line.few_shot for line in encoded.mix):
+            _say(context, mix_text(encoded.mix))
+        foretold = foretell(context, encoded)
+        _say(context, forecast_lines(foretold) if foretold is not None else ())
+        ladders = climb_ladders(context)
+        before = guard_before(context)
+        context, encoded, methods = pick_method(context, encoded)
+        _say(context, methods_lines(methods))
+        trained = train(context, encoded)
+        interpolation = settle(context)
+        moved = how_far(context)
+        after = guard_after(context)
+        results = test(context, ladders, trained.summary, look=look)
+        forgotten = compare_guard(context, before, after)
+        summary = sum_up(context, trained, results, forgotten, encoded.mix)
+        summary = replace(summary, moved=moved, interpolation=interpolation, methods=methods)
+        save_summary(run, summary, files=[GUARD_SCORES])
         rebuild_report(folder)
     return folder
+
+
+def _say(context: RunContext, lines: Iterable[str]) -> None:
+    for line in lines:
+        context.say(line)
 
 
 def rebuild_report(folder: Path) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from instil.compare import contest, halving
 from instil.compare.ladder import Prompting, best_rung, climb
 from instil.evaluate.choices import RAW
-from instil.stages.untuned import prepare_all
+from instil.stages.context import prepare_rows
 from moods import lay_out, make_recipe
 
 
@@ -16,7 +16,7 @@ def data(tmp_path, tiny_folder):
     recipe = make_recipe(
         lay_out(tmp_path), tiny_folder, "forgetting.tasks=none", "tasks.0.templates=all"
     )
-    (prepared,) = prepare_all(recipe)
+    (prepared,) = prepare_rows(recipe)
     return prepared
 
 

@@ -211,7 +211,7 @@ def test_training_rows_of_the_guard_are_taken_out(monkeypatch):
     from instil.compare import forgetting
     from instil.config.recipe import Recipe
     from instil.errors import DataError
-    from instil.stages import untuned as stages
+    from instil.stages import context as stages
 
     recipe = Recipe.model_validate(
         {"model": "m", "tasks": [{"use": "x"}], "forgetting": {"tasks": ["quartz"]}}

@@ -42,13 +42,13 @@ def alpha(done: Path) -> float:
 @pytest.mark.slow
 def test_all_ways_are_tried_and_the_one_taken_is_the_run(folder, tiny_folder, monkeypatch):
     # Half of the way is made to be the least forgotten at an equal score.
-    original = autopilot._Ladder._measure
+    original = autopilot._try
 
-    def as_good(self, arm, way, chosen_on, began):
-        found = original(self, arm, way, chosen_on, began)
+    def as_good(context, arm, way, encoded):
+        found = original(context, arm, way, encoded)
         return TriedMethod(way, 0.0, found.loss, found.points, 9.0, found.seconds)
 
-    monkeypatch.setattr(autopilot._Ladder, "_measure", as_good)
+    monkeypatch.setattr(autopilot, "_try", as_good)
     recipe = make_recipe(folder, tiny_folder, *QUICK)
     done = run(recipe, folder / "run")
     summary = load_summary(done)
@@ -72,10 +72,9 @@ def test_all_ways_are_tried_and_the_one_taken_is_the_run(folder, tiny_folder, mo
 
 
 def trained(recipe: Recipe, folder: Path) -> TrainingSummary:
-    bench, model, data, encoded = ready(recipe, folder)
-    bench, encoded, methods = autopilot.pick_method(bench, model, data, (), encoded)
+    context, encoded, methods = autopilot.pick_method(*ready(recipe, folder))
     assert (methods is None) == (recipe.method == "lora")
-    return training.train(bench, model, data, encoded).summary
+    return training.train(context, encoded).summary
 
 
 def test_where_nothing_tells_what_was_forgotten_it_is_the_plain_run(

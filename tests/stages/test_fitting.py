@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from instil.config.recipe import Recipe
 from instil.data.prepare import TaskData, prepare
 from instil.errors import DataError
 from instil.model.load import ModelFolder
+from instil.stages.context import RunContext
 from instil.stages.fitting import fit_context
 from instil.stages.preflight import preflight
 from instil.tasks.task import load_task
@@ -25,10 +27,16 @@ def data(tmp_path: Path) -> TaskData:
 
 def fitted(tmp_path: Path, tiny_folder: Path, data: TaskData, policy: str) -> TaskData:
     recipe = make_recipe(tmp_path, tiny_folder, f"train.too_long={policy}", "forgetting.tasks=none")
-    folder = ModelFolder("tiny", tiny_folder, "")
-    (found,) = fit_context(recipe, folder, [data])
-    preflight(recipe, folder, [found])
-    return found
+    context = fit(recipe, tiny_folder, data)
+    preflight(context)
+    return context.data[0]
+
+
+def fit(recipe: Recipe, tiny_folder: Path, data: TaskData) -> RunContext:
+    context = RunContext(recipe)
+    context.model = ModelFolder("tiny", tiny_folder, "")
+    context.data = fit_context(recipe, [data], chat=context.chat, longest=context.longest)
+    return context
 
 
 def test_error_names_the_row_and_the_policies(tmp_path, tiny_folder, data):
@@ -93,14 +101,13 @@ def test_a_long_conversation_loses_its_oldest_turns(tmp_path, tiny_folder):
         "forgetting.tasks=none",
         "baselines.shots=[0]",
     )
-    folder = ModelFolder("tiny", tiny_folder, "")
-    (found,) = fit_context(recipe, folder, [made])
-    for row, before in zip(found.test, made.test, strict=True):
+    context = fit(recipe, tiny_folder, made)
+    for row, before in zip(context.data[0].test, made.test, strict=True):
         kept, whole = row.fields["history"], before.fields["history"]
         assert 0 < len(kept) < len(whole)
         assert whole[-len(kept) :] == kept
         assert kept[0]["role"] == "user"
         assert row.fields["last_message"] == before.fields["last_message"]
-    training = preflight(recipe, folder, [found])
+    training = preflight(context)
     assert set(training.fates) == {"truncated"}
     assert all(sum(pack.mask) > 50 for batch in training.batches for pack in batch)

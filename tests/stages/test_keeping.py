@@ -13,7 +13,7 @@ from instil.encode.chat_format import ChatFormat
 from instil.errors import RunError
 from instil.report.sections.keeping import keeping_lines
 from instil.stages.directory import load_manifest, load_scores, load_summary
-from instil.stages.opening import Look
+from instil.stages.judge import Look
 from moods import lay_out, make_recipe, run
 
 QUICK = (

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from instil.config.recipe import Recipe, TaskUse
 from instil.errors import RunError
 from instil.stages.directory import Run, load_manifest
-from instil.stages.opening import Look, looks_sentence, open_test, prepare_look
+from instil.stages.judge import Look, looks_sentence, open_test, prepare_look
 
 
 @pytest.fixture
 def a_run(tmp_path: Path) -> Run:
-    run = Run(tmp_path, Recipe(model="tiny", tasks=(TaskUse(use="trivia"),)))
+    run = Run(tmp_path)
     run.model.mkdir()
     (run.model / "adapter_model.safetensors").write_bytes(b"weights")
     (run.model / "adapter_config.json").write_text('{"lora_alpha": 8}', encoding="utf-8")

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.progress import Progress
 
 from instil.compare import forgetting
 from instil.config.recipe import load_recipe
@@ -19,11 +18,10 @@ from instil.errors import RecipeError
 from instil.evaluate.sample import sample_texts
 from instil.model.load import ModelFolder
 from instil.stages import replaying
+from instil.stages.context import RunContext, prepare
 from instil.stages.directory import Run, load_steps, load_summary
-from instil.stages.fitting import fit_context
 from instil.stages.preflight import preflight
-from instil.stages.replaying import own_texts, planned_replay, replay_pools
-from instil.stages.untuned import Bench, choosing_guard, prepare_all, reported_guard
+from instil.stages.replaying import add_replay, own_texts, replay_pools
 from instil.tasks.task import load_task
 from moods import lay_out, make_recipe, run
 
@@ -106,11 +104,6 @@ def test_a_base_models_texts_end_where_it_ends_them(tiny_base_folder, monkeypatc
     assert sample_texts(base, 3, max_new_tokens=9, seed=0) == [(1, 2)] * 3
 
 
-def prepared(recipe, tiny_folder):
-    model = ModelFolder("tiny", tiny_folder, "none")
-    return model, fit_context(recipe, model, prepare_all(recipe))
-
-
 def test_no_row_that_is_judged_by_is_replayed(folder, tiny_folder, monkeypatch) -> None:
     """The guard asks about the very texts that validation, test and the replay are drawn from."""
     text = (folder / "echo.yaml").read_text(encoding="utf-8")
@@ -121,17 +114,15 @@ def test_no_row_that_is_judged_by_is_replayed(folder, tiny_folder, monkeypatch) 
     recipe = make_recipe(
         folder, tiny_folder, *QUICK, "keep.replay={share: 0.2, of: guard}", "forgetting.rows=4"
     )
-    model, data = prepared(recipe, tiny_folder)
-    (pool,) = replay_pools(recipe, model, data, needed=500)
-    reported = reported_guard(recipe, model, data)
-    choosing = choosing_guard(recipe, model, data, reported)
-    guard = {e.group for item in (*reported, *choosing) for e in item.examples}
+    context = prepare(recipe)
+    (pool,) = replay_pools(context, needed=500)
+    guard = {e.group for item in (*context.guard, *context.choosing_guard) for e in item.examples}
     assert len(guard) >= 10
     groups = {row.group for row in load_rows(load_task(str(folder / "echo.yaml"))).rows}
     replayed = {row.group for row in pool.rows}
     assert replayed
     assert not replayed & guard
-    judged = {row.fields["text"] for d in data for row in (*d.validation, *d.test)}
+    judged = {row.fields["text"] for d in context.data for row in (*d.validation, *d.test)}
     assert not judged & {row.fields["text"] for row in pool.rows}
     assert replayed < groups
 
@@ -140,8 +131,8 @@ def test_check_counts_what_would_be_replayed(folder, tiny_folder) -> None:
     for of, name in (("own", "own"), ("guard", "echo")):
         changes = (f"keep.replay={{share: 0.25, of: {of}}}", "forgetting.text=false")
         recipe = make_recipe(folder, tiny_folder, *QUICK, *changes)
-        model, data = prepared(recipe, tiny_folder)
-        own, again = planned_replay(recipe, model, data, preflight(recipe, model, data)).mix
+        context = prepare(recipe)
+        own, again = add_replay(context, preflight(context)).mix
         assert again.task == f"replay: {name}"
         assert again.examples == replay_count(own.examples, share=0.25)
         if of == "own":
@@ -178,8 +169,7 @@ def test_own_texts_in_a_run(folder, tiny_folder, monkeypatch) -> None:
 
     # A run that goes on takes the texts as they are.
     monkeypatch.setattr("instil.evaluate.sample.sample_texts", None)
-    bench = Bench(Run(done, recipe), Progress(disable=True))
-    kept = own_texts(bench, ModelFolder("tiny", tiny_folder, "none"), needed=99)
+    kept = own_texts(RunContext(recipe, Run(done)), needed=99)
     assert [list(text.ids) for text in kept] == [text["ids"] for text in texts]
 
 

@@ -10,9 +10,8 @@ import pytest
 from instil.report.sections.learning import alarm_text
 from instil.stages import training
 from instil.stages.directory import load_steps
-from instil.stages.untuned import Bench
 from instil.stages.watching import Watch, answer_share, answer_words
-from instil.types import Estimate, Step, TaskLook
+from instil.types import Estimate, LossOver, Step, TaskLook
 from moods import lay_out, make_recipe, ready, write_rows
 
 
@@ -27,21 +26,21 @@ def shuffle_labels(path: Path) -> None:
         out.writerows({**row, "mood": mood} for row, mood in zip(rows, moods, strict=True))
 
 
-def train(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, *changes: str):
+def train(folder: Path, model: Path, *changes: str):
     said: list[str] = []
-    monkeypatch.setattr(Bench, "say", lambda self, text: said.append(text))
     recipe = make_recipe(folder, model, "dtype=float32", *changes)
-    bench, base, data, encoded = ready(recipe, folder / "run")
-    trained = training.train(bench, base, data, encoded)
+    context, encoded = ready(recipe, folder / "run")
+    context.say = said.append
+    trained = training.train(context, encoded)
     return trained.summary, load_steps(folder / "run"), said
 
 
 @pytest.mark.slow
-def test_shuffled_labels_sound_the_alarm_half_way(tmp_path, tiny_folder, monkeypatch):
+def test_shuffled_labels_sound_the_alarm_half_way(tmp_path, tiny_folder):
     folder = lay_out(tmp_path)
     shuffle_labels(folder / "moods.csv")
     summary, steps, said = train(
-        folder, tiny_folder, monkeypatch, "train.num_train_epochs=6", "train.eval_steps=auto",
+        folder, tiny_folder, "train.num_train_epochs=6", "train.eval_steps=auto",
         "train.learning_rate=0.01", "train.tokens_per_batch=256", "validation=40",
     )  # fmt: skip
     (alarm,) = summary.alarms
@@ -81,17 +80,18 @@ def followed(watch: Watch, looks: dict[int, TaskLook], said: list[str]) -> list[
     return told
 
 
-def watch_of(folder: Path, model: Path, *changes: str) -> Watch:
+def watch_of(folder: Path, model: Path, *changes: str, said: list[str] | None = None) -> Watch:
     recipe = make_recipe(folder, model, "train.num_train_epochs=1", *changes)
-    bench, _, data, encoded = ready(recipe, folder / "run")
-    asked = [training.validation_examples(d) for d in data]
-    return Watch(bench, data, asked, encoded, rate=0.02, rule=0.02)
+    context, encoded = ready(recipe, folder / "run")
+    context.say = ([] if said is None else said).append
+    asked = [training.validation_examples(d) for d in context.data]
+    return Watch(context, asked, encoded, rate=0.02, rule=0.02)
 
 
-def test_the_alarm_sounds_once_and_what_comes_after_is_said(tmp_path, tiny_folder, monkeypatch):
+def test_the_alarm_sounds_once_and_what_comes_after_is_said(tmp_path, tiny_folder):
     said: list[str] = []
-    monkeypatch.setattr(Bench, "say", lambda self, text: said.append(text))
-    watch = watch_of(lay_out(tmp_path), tiny_folder, "train.tokens_per_batch=128", "validation=48")
+    changes = ("train.tokens_per_batch=128", "validation=48")
+    watch = watch_of(lay_out(tmp_path), tiny_folder, *changes, said=said)
     half = len(watch.encoded.batches) // 2 + 1
     looks = {
         1: NOTHING, half: NOTHING, half + 1: NOTHING,
@@ -104,15 +104,14 @@ def test_the_alarm_sounds_once_and_what_comes_after_is_said(tmp_path, tiny_folde
     assert watch.alarms["moods"].over == half + 3
 
 
-def test_an_early_look_says_what_is_wrong_with_the_rows_alone(tmp_path, tiny_folder, monkeypatch):
+def test_an_early_look_says_what_is_wrong_with_the_rows_alone(tmp_path, tiny_folder):
     said: list[str] = []
-    monkeypatch.setattr(Bench, "say", lambda self, text: said.append(text))
     folder = lay_out(tmp_path)
     lines = (folder / "moods.csv").read_text(encoding="utf-8").splitlines()
     again = [line.replace("positive", "NEGATIVE") for line in lines[1::2]]  # every second row
     contradicting = [line.replace("NEGATIVE", "negative") for line in again]
     (folder / "moods.csv").write_text("\n".join([*lines, *contradicting]) + "\n", encoding="utf-8")
-    watch = watch_of(folder, tiny_folder)
+    watch = watch_of(folder, tiny_folder, said=said)
     notice, silent = followed(watch, {1: NOTHING, 2: NOTHING}, said)
     assert len(notice) == 1
     assert "nothing is shown to be learnt yet; training goes on" in notice[0]
@@ -124,20 +123,19 @@ def test_answers_are_a_small_part_of_what_is_trained_on(tmp_path, tiny_folder):
     watch = watch_of(
         lay_out(tmp_path), tiny_folder, "tasks.0.templates=all", "train.loss_over=tokens"
     )
-    (data,) = watch.data
+    (data,) = watch.context.data
     assert answer_words(data) == ("positive", "negative", "good", "bad")
-    share = answer_share(watch.bench.recipe, watch.encoded, data)
+    share = answer_share(LossOver.TOKENS, watch.encoded, data)
     assert 0 < share < 0.5, "write a review: its tokens are many more"
-    by_example = make_recipe(tmp_path, tiny_folder, "train.loss_over=examples")
-    assert answer_share(by_example, watch.encoded, data) is None
+    assert answer_share(LossOver.EXAMPLES, watch.encoded, data) is None
 
 
 @pytest.mark.slow
-def test_a_slow_learner_does_not(tmp_path, tiny_folder, monkeypatch):
+def test_a_slow_learner_does_not(tmp_path, tiny_folder):
     folder = lay_out(tmp_path)
     write_rows(folder / "moods.csv", rows=320)
     changes = ("validation=60", "train.eval_steps=auto", "train.learning_rate=0.001")
-    summary, steps, _ = train(folder, tiny_folder, monkeypatch, *changes)
+    summary, steps, _ = train(folder, tiny_folder, *changes)
     assert summary.alarms == ()
     looks = [step.looks[0] for step in steps if step.looks]
     assert looks[0].above.low <= 0 < looks[-1].above.low

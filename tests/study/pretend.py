@@ -33,7 +33,7 @@ def pretend(score: Score) -> Callable[[StudyFolder, Sequence[Sequence[Job]]], No
 
 
 def _write(folder: StudyFolder, job: Job, score: Score) -> None:
-    run = Run(folder.arm(job.name), job.recipe)
+    run = Run(folder.arm(job.name))
     write_whole(run.folder / "recipe.yaml", to_yaml(job.recipe).encode())
     run.note(format_version=1)  # without a ledger: no run has written what follows
     results = []

@@ -6,19 +6,34 @@ from test_loop import encoded
 
 from instil.encode.pack import batches
 from instil.errors import DivergedError
-from instil.model.adapter import add_lora, snapshot, train_all
+from instil.model.adapter import add_lora, snapshot, train_all, trainable
 from instil.model.load import ModelFolder, load_model
-from instil.train import sweep as module
+from instil.train import loop as module
 from instil.train.loop import Schedule, mean_loss
-from instil.train.sweep import Slice, best, mean, sweep
+from instil.train.optim import adamw
+from instil.train.sweep import best, mean, sweep
 
-PART = Slice(
-    batches(encoded([12] * 16), tokens_per_batch=24, micro_batch_tokens=24, seed=0, epoch=0)[:4],
-    Schedule(1.0, 0.1, "linear", 1.0),
-    2.0,
-    0.0,
-    0,
-)
+BATCHES = batches(encoded([12] * 16), tokens_per_batch=24, micro_batch_tokens=24, seed=0, epoch=0)[
+    :4
+]
+
+
+def training(loaded, on_step=lambda rate, step: None):
+    """Return what trains at a rate; a try runs at twice the rate that it stands for."""
+
+    def train(rate):
+        steps = module.train_steps(
+            loaded,
+            BATCHES,
+            optimizer=adamw(trainable(loaded.model), learning_rate=2 * rate, weight_decay=0.0),
+            schedule=Schedule(2 * rate, 0.1, "linear", 1.0),
+            steps_per_epoch=len(BATCHES),
+        )
+        for step in steps:
+            on_step(rate, step)
+            yield step
+
+    return train
 
 
 @pytest.fixture
@@ -47,13 +62,14 @@ def tried(loaded, losses, *, above=(3.0,), below=(1 / 3, 1 / 9), halfway=None) -
 
     trials = sweep(
         loaded,
-        PART,
+        training(loaded, lambda rate, step: current.append((rate, step.step))),
+        steps=len(BATCHES),
         rule=1.0,
         above=above,
         below=below,
         look=look,
         worse=lambda a, b: mean(a) > mean(b) + 0.1,
-        on_step=lambda rate, step: current.append((rate, step.step)),
+        seed=0,
     )
     return {trial.rate: trial for trial in trials}
 
@@ -113,13 +129,14 @@ def test_an_interrupt_puts_the_weights_back(fresh):
     with pytest.raises(KeyboardInterrupt):
         sweep(
             loaded,
-            PART,
+            training(loaded, stop),
+            steps=len(BATCHES),
             rule=1.0,
             above=(3.0,),
             below=(),
             look=lambda: {"a": 1.0},
             worse=lambda a, b: False,
-            on_step=stop,
+            seed=0,
         )
     now = snapshot(loaded.model)
     assert all(torch.equal(now[name], before[name]) for name in before)
@@ -130,7 +147,7 @@ def test_tries_differ_in_nothing_but_the_rate(fresh):
     loaded, losses, rates = fresh(), [], []
 
     def look():
-        return {"a": mean_loss(loaded, PART.batches[0])}
+        return {"a": mean_loss(loaded, BATCHES[0])}
 
     def note(rate, step):
         losses.append(step.loss)
@@ -138,13 +155,14 @@ def test_tries_differ_in_nothing_but_the_rate(fresh):
 
     sweep(
         loaded,
-        PART,
+        training(loaded, note),
+        steps=len(BATCHES),
         rule=0.01,
         above=(0.01,),
         below=(),
         look=look,
         worse=lambda a, b: False,
-        on_step=note,
+        seed=0,
     )
     assert losses[:4] == losses[4:]
     assert rates[:4] == pytest.approx([0.02, 0.015, 0.01, 0.005])

@@ -36,14 +36,11 @@ def talk(partner: Chat) -> None:
             continue
         if line in _LEAVE:
             return
-        if line:
-            _print_answer(partner, line)
-
-
-def _print_answer(partner: Chat, line: str) -> None:
-    try:
-        for piece in partner.reply(line):
-            say_answer(piece, nl=False)
-    except KeyboardInterrupt:
-        say(" [stopped]", nl=False)
-    say()
+        if not line:
+            continue
+        try:
+            for piece in partner.reply(line):
+                say_answer(piece, nl=False)
+        except KeyboardInterrupt:
+            say(" [stopped]", nl=False)
+        say()

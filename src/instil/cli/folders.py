@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,16 +52,8 @@ def place_again(recipe: Recipe, *, folder: Path) -> RunPlace:
         place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         if is_vacant(place):
             return RunPlace(place)
-        if _holds(recipe, place):
-            finished = is_finished(place)
-            return RunPlace(place, finished=finished, begun=not finished)
+        with contextlib.suppress(RecipeError):  # of another version of instil, or not a run at all
+            if (place / RECIPE).is_file() and load_recipe(place / RECIPE) == recipe:
+                finished = is_finished(place)
+                return RunPlace(place, finished=finished, begun=not finished)
     raise AssertionError("counting does not end")
-
-
-def _holds(recipe: Recipe, folder: Path) -> bool:
-    if not (folder / RECIPE).is_file():
-        return False
-    try:
-        return load_recipe(folder / RECIPE) == recipe
-    except RecipeError:
-        return False  # of another version of instil, or not a run at all

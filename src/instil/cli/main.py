@@ -20,17 +20,15 @@ from instil.cli import (
     chat,
     check,
     compare,
-    curve,
     export,
     init_,
-    methods,
     models,
     predict,
     preview,
     report,
     run_,
-    sequence,
     status,
+    studies,
     tasks,
 )
 from instil.cli.failures import is_failure, told, wants_traceback
@@ -122,37 +120,26 @@ def _with_torch(command: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
-app.command("init", epilog="Example: `instil init reviews.csv --label stars`")(init_.init)
-app.command("check", epilog="Example: `instil check reviews.recipe.yaml`")(_with_torch(check.check))
-app.command("preview", epilog="Example: `instil preview reviews.recipe.yaml --html seen.html`")(
-    _with_torch(preview.preview)
+_COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
+    (init_.init, "init reviews.csv --label stars"),
+    (_with_torch(check.check), "check reviews.recipe.yaml"),
+    (_with_torch(preview.preview), "preview reviews.recipe.yaml --html seen.html"),
+    (_with_torch(run_.run), "run reviews.recipe.yaml --set train.learning_rate=2e-4"),
+    (report.report, "report runs/reviews"),
+    (status.status, "status runs/reviews"),
+    (compare.compare, "compare runs/reviews runs/reviews-2"),
+    (_with_torch(studies.methods), "methods reviews.recipe.yaml --arms lora,full --seeds 0,1,2"),
+    (_with_torch(studies.curve), "curve reviews.recipe.yaml --sizes 50,200,800"),
+    (_with_torch(studies.sequence), "sequence a.recipe.yaml b.recipe.yaml"),
+    (_with_torch(predict.predict), "predict runs/reviews --rows new.csv"),
+    (_with_torch(chat.chat), "chat runs/reviews"),
+    (_with_torch(export.export), "export runs/reviews my-model --merge"),
+    (models.models, "models"),
+    (tasks.tasks, "tasks show amazon_reviews"),
 )
-app.command(
-    "run", epilog="Example: `instil run reviews.recipe.yaml --set train.learning_rate=2e-4`"
-)(_with_torch(run_.run))
-app.command("report", epilog="Example: `instil report runs/reviews`")(report.report)
-app.command("status", epilog="Example: `instil status runs/reviews`")(status.status)
-app.command("compare", epilog="Example: `instil compare runs/reviews runs/reviews-2`")(
-    compare.compare
-)
-app.command(
-    "methods", epilog="Example: `instil methods reviews.recipe.yaml --arms lora,full --seeds 0,1,2`"
-)(_with_torch(methods.methods))
-app.command("curve", epilog="Example: `instil curve reviews.recipe.yaml --sizes 50,200,800`")(
-    _with_torch(curve.curve)
-)
-app.command("sequence", epilog="Example: `instil sequence a.recipe.yaml b.recipe.yaml`")(
-    _with_torch(sequence.sequence)
-)
-app.command("predict", epilog="Example: `instil predict runs/reviews --rows new.csv`")(
-    _with_torch(predict.predict)
-)
-app.command("chat", epilog="Example: `instil chat runs/reviews`")(_with_torch(chat.chat))
-app.command("export", epilog="Example: `instil export runs/reviews my-model --merge`")(
-    _with_torch(export.export)
-)
-app.command("models", epilog="Example: `instil models`")(models.models)
-app.command("tasks", epilog="Example: `instil tasks show amazon_reviews`")(tasks.tasks)
+"""In the order of `instil --help`, each with an example."""
+for _command, _example in _COMMANDS:
+    app.command(_example.split()[0], epilog=f"Example: `instil {_example}`")(_command)
 
 
 def main() -> None:

@@ -56,7 +56,9 @@ def predict(
     from instil.ship import serve
 
     if rows is None:
-        asked = _read_stdin() if text == "-" else text or ""
+        asked = text or ""
+        if text == "-":  # bytes that are not UTF-8 become halves of pairs
+            asked = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")
         made = serve.predict_text(run, asked, template=template, raw=raw)
         say_answer(made.text)
         return
@@ -67,11 +69,6 @@ def predict(
     refuse_existing(out, force=force)
     written = serve.predict_file(run, rows=rows, out=out, template=template, encoding=encoding)
     show_predicted(written)
-
-
-def _read_stdin() -> str:
-    """Read a text from the standard input; bytes that are not UTF-8 become halves of pairs."""
-    return sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")
 
 
 def show_predicted(written: Predicted) -> None:

@@ -78,39 +78,34 @@ def run(
     with several_processes() as first:
         if not first:
             return
-        if resume is not None:
-            _refuse_beside_resume(recipe, changes, folder, again)
-            _resume(resume, look_again=look_again, restart_from=restart_from or "")
+        if resume is None:
+            for option, given in (("--look-again", look_again), ("--restart-from", restart_from)):
+                if given:
+                    raise typer.BadParameter("goes with --resume DIR", param_hint=option)
+            if recipe is None:
+                raise typer.BadParameter("give a recipe, or --resume DIR", param_hint="RECIPE")
+            _start(recipe, changes=changes, folder=folder, again=again)
             return
-        for option, given in (("--look-again", look_again), ("--restart-from", restart_from)):
-            if given:
-                raise typer.BadParameter("goes with --resume DIR", param_hint=option)
-        if recipe is None:
-            raise typer.BadParameter("give a recipe, or --resume DIR", param_hint="RECIPE")
-        _start(recipe, changes=changes, folder=folder, again=again)
-
-
-def _refuse_beside_resume(*others: object) -> None:
-    if any(others):
-        raise typer.BadParameter(
-            "goes on with the recipe in the run directory; nothing else can be given",
-            param_hint="--resume",
-        )
+        if recipe or changes or folder or again:
+            raise typer.BadParameter(
+                "goes on with the recipe in the run directory; nothing else can be given",
+                param_hint="--resume",
+            )
+        _resume(resume, look_again=look_again, restart_from=restart_from or "")
 
 
 def _start(path: Path, *, changes: list[str], folder: Path | None, again: bool) -> None:
     from instil.cli.folders import place_run
-    from instil.cli.show import make_console
     from instil.config.recipe import load_recipe
 
     recipe = load_recipe(path, overrides=changes)
     place = place_run(path, recipe, folder=folder, again=again)
     if place.finished:
-        make_console(stderr=True).print(f"this recipe has been run before, in {place.folder}:")
+        say(f"this recipe has been run before, in {place.folder}:", err=True)
         _show(place.folder)
         return
     if place.begun:
-        make_console(stderr=True).print(f"going on with the run in {place.folder}")
+        say(f"going on with the run in {place.folder}", err=True)
     _run(recipe, folder=place.folder, resume=place.begun)
 
 
@@ -120,20 +115,11 @@ def _resume(folder: Path, *, look_again: bool, restart_from: str) -> None:
     from instil.stages.directory import RECIPE
 
     if not (folder / RECIPE).is_file():
-        raise RunError(
-            Problem(
-                "this is not a run directory: it holds no recipe.yaml",
-                where=str(folder),
-                fix="give the directory that `instil run` made, such as runs/reviews",
-            )
-        )
-    _run(
-        load_recipe(folder / RECIPE),
-        folder=folder,
-        resume=True,
-        look_again=look_again,
-        restart_from=restart_from,
-    )
+        what = "this is not a run directory: it holds no recipe.yaml"
+        fix = "give the directory that `instil run` made, such as runs/reviews"
+        raise RunError(Problem(what, where=str(folder), fix=fix))
+    recipe = load_recipe(folder / RECIPE)
+    _run(recipe, folder=folder, resume=True, look_again=look_again, restart_from=restart_from)
 
 
 def _run(
@@ -149,10 +135,10 @@ def _run(
     from instil.errors import InstilError, Problem, RefusedError
     from instil.signals import ENDING, interrupt, on_signals
     from instil.stages.directory import is_vacant
-    from instil.stages.opening import Look
+    from instil.stages.judge import Look
 
-    look = Look.AGAIN if look_again else Look.ONCE
     ours = resume or is_vacant(folder)
+    go_on = f"instil run --resume {shlex.quote(str(folder))}"
     try:
         with on_signals(interrupt, *ENDING), make_progress() as progress:
             done = pipeline.run_recipe(
@@ -160,24 +146,23 @@ def _run(
                 folder=folder,
                 resume=resume,
                 progress=progress,
-                look=look,
+                look=Look.AGAIN if look_again else Look.ONCE,
                 restart_from=restart_from,
             )
     except KeyboardInterrupt:
         say("\nstopped", err=True)
         if folder.exists():
-            say(f"  to go on: instil run --resume {shlex.quote(str(folder))}", err=True)
+            say(f"  to go on: {go_on}", err=True)
         raise typer.Exit(130) from None
     except RefusedError:
         raise
     except InstilError as error:
         if not ours or not (folder / "state").exists():
             raise
-        again = f"instil run --resume {shlex.quote(str(folder))}"
         kept = Problem(
             "what was finished is kept",
             where=str(folder),
-            fix=f"{again}   (after a change of the recipe begin a new run)",
+            fix=f"{go_on}   (after a change of the recipe begin a new run)",
         )
         raise type(error)(*error.problems, kept) from error
     _show(done)

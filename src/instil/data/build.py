@@ -99,7 +99,7 @@ class _Turn:
         self.prompt = render(template.prompt, scope, where=self.where)
         self.target = render(template.target, scope, where=self.where)
         self.asked = prompt_turn(task, template, row.fields, self.prompt)
-        value = row.fields.get(task.calls) if task.calls and template.role is Role.ANSWER else None
+        value = _own(template, row.fields, task.calls)
         self.calls = read_calls(value, where=self.where) if value else ()
         spelt = Message("assistant", "", tool_calls=self.calls).shown
         if not self.target.endswith(spelt):
@@ -152,9 +152,7 @@ def history(
     Raises:
         DataError: The field is not a list of turns, each with a role and a text.
     """
-    if not task.history or template.role is not Role.ANSWER:
-        return ()
-    turns = fields.get(task.history) or []
+    turns = _own(template, fields, task.history) or []
     if not isinstance(turns, list | tuple) or not all(map(_is_turn, turns)):
         raise DataError(
             f"{task.history!r} is not a list of turns",
@@ -184,7 +182,7 @@ def prompt_turn(
         fields: Of the row.
         prompt: The turn's text.
     """
-    turns = fields.get(task.history) if template.role is Role.ANSWER and task.history else None
+    turns = _own(template, fields, task.history)
     if isinstance(turns, list | tuple) and turns and _is_open(turns[-1]):
         return Message("tool", prompt, name=str(turns[-1].get("name") or ""))
     return Message("user", prompt)
@@ -198,9 +196,12 @@ def tools(
     Raises:
         DataError: The field is no list of JSON schemas.
     """
-    if not task.tools or template.role is not Role.ANSWER:
-        return ()
-    return read_tools(fields.get(task.tools), where=where)
+    return read_tools(_own(template, fields, task.tools), where=where)
+
+
+def _own(template: Template, fields: Mapping[str, object], name: str) -> object:
+    """A field that belongs to the task's own question; None for other templates, or no name."""
+    return fields.get(name) if name and template.role is Role.ANSWER else None
 
 
 def _is_open(turn: Mapping[str, object]) -> bool:
@@ -216,9 +217,7 @@ def _is_turn(turn: object) -> bool:
 
 def _asked(task: Task, template: Template, row: Row, *, name: str) -> tuple[str, ...]:
     """Return the texts in a row's list that belongs to the task's own question; else none."""
-    if template.role is not Role.ANSWER or not name:
-        return ()
-    values = row.fields.get(name) or []
+    values = _own(template, row.fields, name) or []
     listed = values if isinstance(values, list | tuple) else [values]
     nested = [value for value in listed if isinstance(value, list | tuple | Mapping)]
     if nested:

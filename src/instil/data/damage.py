@@ -38,9 +38,7 @@ _FEWEST_PHONE_DIGITS, _MOST_PHONE_DIGITS = 9, 15
 
 def mojibake(text: str) -> str:
     """Find UTF-8 that was read as Windows-1252 or Latin-1 (`cafÃ©`)."""
-    if "Ã" not in text and "Â" not in text and "â" not in text:
-        return ""
-    found = _MOJIBAKE.search(text)
+    found = _MOJIBAKE.search(text) if any(sign in text for sign in "ÃÂâ") else None
     return found[0][:40] if found else ""
 
 

@@ -95,28 +95,21 @@ class _Draft:
             for label, n in group.labels.items()
         )
 
-    def add(self, group: _Group) -> None:
+    def take(self, group: _Group, pool: _Pool) -> None:
         """Take the group; of one that is larger than the need, the rows that balance best."""
+        pool.remove(group)
         rows = group.rows
         if len(rows) > self.need:
             room = Counter(self.quotas)
             room.subtract(self.counts)
-            rows = _trim(rows, self.need, room=room, label_of=self.label_of)
+            wanted, others = list[Row](), list[Row]()
+            for row in rows:  # first those whose label has room left
+                label = self.label_of(row)
+                (wanted if room[label] > 0 else others).append(row)
+                room[label] -= 1
+            rows = tuple((wanted + others)[: self.need])
         self.rows.extend(rows)
         self.counts.update(self.label_of(row) for row in rows)
-
-
-def _trim(
-    rows: Sequence[Row], n: int, *, room: Counter[str], label_of: Callable[[Row], str]
-) -> tuple[Row, ...]:
-    """Choose n rows: first those whose label has room left, in order, then the others."""
-    wanted: list[Row] = []
-    others: list[Row] = []
-    for row in rows:
-        label = label_of(row)
-        (wanted if room[label] > 0 else others).append(row)
-        room[label] -= 1
-    return tuple((wanted + others)[:n])
 
 
 def split_rows(
@@ -227,22 +220,19 @@ def _cover_classes(draft: _Draft, pool: _Pool) -> None:
     """Give train one group of every class before anything else."""
     for group in pool:
         if len(group.rows) <= draft.need and group.labels.keys() - draft.counts.keys():
-            pool.remove(group)
-            draft.add(group)
+            draft.take(group, pool)
 
 
 def _fill(draft: _Draft, pool: _Pool) -> None:
     """Fill a part: groups that keep every quota, then those that stray least, then part of one."""
     for group in pool:
         if _fits(draft, pool, group) and not draft.excess(group):
-            pool.remove(group)
-            draft.add(group)
+            draft.take(group, pool)
     _fill_nearest(draft, pool)
     allowed = [group for group in pool if pool.allows(group)]
     if draft.need and allowed:
         group = min(allowed, key=lambda group: (len(group.rows), draft.excess(group)))
-        pool.remove(group)
-        draft.add(group)
+        draft.take(group, pool)
 
 
 def _fits(draft: _Draft, pool: _Pool, group: _Group) -> bool:
@@ -263,8 +253,7 @@ def _fill_nearest(draft: _Draft, pool: _Pool) -> None:
             return
         best = min(window, key=draft.excess)
         window.remove(best)
-        pool.remove(best)
-        draft.add(best)
+        draft.take(best, pool)
 
 
 def _check_sizes(

@@ -12,6 +12,7 @@ No address is built in: a machine on which none of these says one gets told to s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -49,8 +50,16 @@ def read_npm_settings(
         list_config: Returns what `npm config list --json` prints; injectable for tests.
     """
     environ = os.environ if environ is None else environ
-    values = _from_json((list_config or _npm_config_list)()) or _from_npmrc(environ)
-    values |= _from_environ(environ)
+    values: dict[str, str] = {}
+    with contextlib.suppress(ValueError):  # where npm is not there, it prints no JSON
+        printed = json.loads((list_config or _npm_config_list)())
+        items = printed.items() if isinstance(printed, dict) else ()
+        values = {key: value for key, value in items if isinstance(value, str)}
+    values = values or _from_npmrc(environ)
+    for name, value in environ.items():  # `npm_config_registry=x`, in any case, as npm reads them
+        if name.lower().startswith("npm_config_") and value:
+            key = name[len("npm_config_") :]
+            values[key if key.startswith("@") else key.lower().replace("_", "-")] = value
     return NpmSettings(
         registry=values.get("registry", ""),
         scopes={
@@ -89,26 +98,6 @@ class NpmRegistry(SimpleIndex):
         name = f"{path.project.rpartition('/')[2]}-{path.version}.tgz"
         url = f"{self.url.rstrip('/')}/{path.project}/-/{name}"
         return [Listing(name, path.version, "sdist", url)]
-
-
-def _from_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """`npm_config_registry=x` -> `registry: x`, in any case, as npm reads them."""
-    found = {}
-    for name, value in environ.items():
-        if name.lower().startswith("npm_config_") and value:
-            key = name[len("npm_config_") :]
-            found[key if key.startswith("@") else key.lower().replace("_", "-")] = value
-    return found
-
-
-def _from_json(printed: str) -> dict[str, str]:
-    """The settings that are texts, out of what npm prints; none where it printed no JSON."""
-    try:
-        values = json.loads(printed)
-    except ValueError:
-        return {}
-    items = values.items() if isinstance(values, dict) else ()
-    return {key: value for key, value in items if isinstance(value, str)}
 
 
 def _from_npmrc(environ: Mapping[str, str]) -> dict[str, str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import cycle
 
 from instil.config.recipe import Recipe
 from instil.data.build import render_example
@@ -15,17 +15,13 @@ from instil.data.templatecheck import check_templates
 from instil.encode.alike import label_findings
 from instil.encode.chat_findings import chat_findings
 from instil.results import LeftOut, MixLine
+from instil.stages.context import RunContext, Say, prepare, silent
 from instil.stages.durations import stage_seconds
-from instil.stages.fitting import fit_context
 from instil.stages.footprint import memory_line, memory_needed, sizes_of
 from instil.stages.preflight import TRIED, preflight, without_adapter
-from instil.stages.replaying import planned_replay
-from instil.stages.untuned import base_proof, chat_rules, find_base, prepare_all
+from instil.stages.replaying import add_replay
 from instil.stats.paired import planned_detectable
 from instil.types import Part, Piece
-
-if TYPE_CHECKING:
-    from instil.encode.chat_format import ChatFormat
 
 PREVIEWS = 3
 FEW_ROWS = 100
@@ -84,46 +80,33 @@ class Forecast:
         return sum(self.stages.values())
 
 
-def check_recipe(recipe: Recipe, *, say: Callable[[str], None] = lambda _: None) -> Forecast:
+def check_recipe(recipe: Recipe, *, say: Say = silent) -> Forecast:
     """Look at everything a run would use; fetches what is not here yet, trains nothing.
 
     Raises:
         InstilError: Whatever would stop the run.
     """
-    from instil.model.load import load_tokenizer
-
-    rows = prepare_all(recipe)
-    folder = find_base(recipe, chat_rules(recipe, rows), say=say)
-    chat = load_tokenizer(folder)
-    data = fit_context(recipe, folder, rows)
-    training = planned_replay(recipe, folder, data, preflight(recipe, folder, data))
-    needed = memory_needed(recipe, sizes_of(folder))
+    context = prepare(recipe, say=say)
+    training = add_replay(context, preflight(context))
+    needed = memory_needed(recipe, sizes_of(context.model))
     return Forecast(
-        tuple(_forecast(recipe, d, chat, training.fates) for d in data),
-        stage_seconds(recipe, folder, data, training, chat=chat),
+        tuple(_forecast(context, d, training.fates) for d in context.data),
+        stage_seconds(context, training),
         needed,
         memory_line(needed, device=recipe.device),
         training.mix,
-        str(base_proof(recipe, folder)),
-        without_adapter(recipe, folder),
+        str(context.build),
+        without_adapter(context),
     )
 
 
-def _forecast(
-    recipe: Recipe, data: TaskData, chat: ChatFormat, fates: Mapping[str, int]
-) -> TaskForecast:
+def _forecast(context: RunContext, data: TaskData, fates: Mapping[str, int]) -> TaskForecast:
     from instil.encode.mask import encode_all, token_view
 
-    examples = [
-        render_example(data.task, data.templates[n % len(data.templates)], row)
-        for n, row in enumerate(data.train)
-    ]
-    encoded = encode_all(
-        examples,
-        chat,
-        max_length=recipe.train.max_length,
-        too_long=recipe.train.too_long,
-    )
+    chat, train = context.chat, context.recipe.train
+    templates = cycle(data.templates)
+    examples = [render_example(data.task, next(templates), row) for row in data.train]
+    encoded = encode_all(examples, chat, max_length=train.max_length, too_long=train.too_long)
     lengths = sorted(len(e.ids) for e in encoded if e.ids)
     shown = [e for e in encoded if e.ids][:PREVIEWS]
     groups = Counter(row.group for row in data.test)

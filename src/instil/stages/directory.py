@@ -64,8 +64,6 @@ class Run:
 
     folder: Path
     """Where it lies."""
-    recipe: Recipe
-    """As resolved when it was begun."""
     shared: Path | None = None
     """Where runs of one study keep what is the same for several of them; None: nowhere."""
 
@@ -327,7 +325,7 @@ def open_run(
                 require_whole(folder)
             else:
                 _begin(folder, recipe)
-            run = Run(folder, recipe, shared)
+            run = Run(folder, shared)
             if resume:
                 run.note(resumed=[*load_manifest(folder).get("resumed", []), now()])
             yield run

@@ -17,29 +17,23 @@ from typing import TYPE_CHECKING
 from instil.compare.halving import planned
 from instil.compare.interpolation import SHARES
 from instil.compare.rates import ROWS, SHARE, try_steps
-from instil.config.recipe import Method, Recipe
+from instil.config.recipe import Method
 from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData
-from instil.report.sections.stages import forecast_lines
 from instil.results import LORA, REPLAY
+from instil.stages.context import RunContext
 from instil.stages.directory import load_manifest
 from instil.stages.footprint import Sizes, sizes_of
+from instil.stages.judge import ROBUSTNESS_ROWS
+from instil.stages.ladder import ladder_templates
 from instil.stages.learning_rate import LOOKING
 from instil.stages.replaying import OWN_TEXTS, replay_needed
 from instil.stages.training import eval_steps, validation_examples
-from instil.stages.untuned import (
-    ROBUSTNESS_ROWS,
-    Bench,
-    base_proof,
-    ladder_templates,
-    reported_guard,
-)
 from instil.types import Example, Row, Template
 
 if TYPE_CHECKING:
     from instil.encode.chat_format import ChatFormat
     from instil.encode.plan import TrainingData
-    from instil.model.load import ModelFolder
 
 SAMPLE = 20
 """Prompts of a kind that are counted."""
@@ -64,9 +58,9 @@ class Pace:
     """Reading all weights once."""
 
 
-def pace_of(recipe: Recipe, sizes: Sizes) -> Pace:
+def pace_of(sizes: Sizes, *, device: str, dtype: str) -> Pace:
     """Measure this machine."""
-    operations = sizes.multiplied / matrix_speed(recipe)
+    operations = sizes.multiplied / matrix_speed(device=device, dtype=dtype)
     return Pace(
         2 * operations / SCORING_EFFICIENCY,
         operations / TRAINING_EFFICIENCY,
@@ -103,51 +97,34 @@ def seconds_to_ask(pace: Pace, prompts: Prompts, rows: int) -> float:
     return computed + batches * prompts.new * pace.step
 
 
-def foretell(
-    bench: Bench, folder: ModelFolder, data: Sequence[TaskData], encoded: TrainingData
-) -> Mapping[str, float]:
-    """Say what each stage will take, and note it; a resumed run keeps what was said at first."""
-    from instil.model.load import load_tokenizer
-
-    known: dict[str, float] | None = load_manifest(bench.run.folder).get("forecast_seconds")
-    if known is None:
-        whole = stage_seconds(bench.recipe, folder, data, encoded, chat=load_tokenizer(folder))
-        known = {name: each for name, each in whole.items() if name not in bench.seconds}
-        bench.run.note(forecast_seconds=known)
-        for line in forecast_lines(known):
-            bench.say(line)
+def foretell(context: RunContext, encoded: TrainingData) -> Mapping[str, float] | None:
+    """Return what each stage to come will take, and note it; None where a run was told before."""
+    if "forecast_seconds" in load_manifest(context.run.folder):
+        return None
+    whole = stage_seconds(context, encoded)
+    known = {name: each for name, each in whole.items() if name not in context.seconds}
+    context.run.note(forecast_seconds=known)
     return known
 
 
-def stage_seconds(
-    recipe: Recipe,
-    folder: ModelFolder,
-    data: Sequence[TaskData],
-    encoded: TrainingData,
-    *,
-    chat: ChatFormat,
-) -> dict[str, float]:
+def stage_seconds(context: RunContext, encoded: TrainingData) -> dict[str, float]:
     """Return stage -> seconds, in the run's order; what comes before the first prompt is left out.
 
     Args:
-        recipe: What is to be done.
-        folder: The base model.
-        data: The recipe's tasks, split.
+        context: What is to be done.
         encoded: The training, with what is replayed.
-        chat: The model's chat format.
     """
-    sizes = sizes_of(folder)
-    pace = pace_of(recipe, sizes)
-    tasks = {d.task.id: _Task(recipe, d, chat, pace) for d in data}
-    guard = _guard(recipe, folder, data, chat, pace)
+    recipe = context.recipe
+    pace = pace_of(sizes_of(context.model), device=recipe.device, dtype=recipe.dtype)
+    tasks = {d.task.id: _Task(context, d, pace) for d in context.data}
+    guard = _guard(context, pace)
     look = sum(task.look for task in tasks.values())
     auto = recipe.method is Method.AUTO
-    interpolates = auto or recipe.keep.interpolate == "auto"
-    training = _training(recipe, folder, encoded, pace, look=look)
+    training = _training(context, encoded, pace, look=look)
     stages: dict[str, float] = {}
     if recipe.keep.replay.share is not None:
         if recipe.keep.replay.of == "own":
-            texts = min(replay_needed(recipe, encoded), OWN_TEXTS)
+            texts = min(replay_needed(recipe.keep.replay, encoded), OWN_TEXTS)
             written = Prompts(1, 0, recipe.train.max_length)
             stages["own texts"] = seconds_to_ask(pace, written, texts)
         else:
@@ -160,7 +137,7 @@ def stage_seconds(
         stages |= {f"trying {way}": once for way in (LORA, REPLAY)}
     else:
         stages |= training
-    if interpolates:
+    if auto or recipe.keep.interpolate == "auto":
         # Guard rows to choose on are half as many, and of most of them likelihoods alone.
         stages["interpolating"] = (1 + len(SHARES)) * (look + guard / 2)
     stages["distance from base"] = 2 * look
@@ -176,16 +153,23 @@ def stage_seconds(
 class _Task:
     """What the stages of one task take, in seconds."""
 
-    def __init__(self, recipe: Recipe, data: TaskData, chat: ChatFormat, pace: Pace) -> None:
-        count = partial(_count, data, chat)
-        templates, shots = ladder_templates(recipe, data), recipe.baselines.shots
-        rows = len(data.validation[: recipe.baselines.validation_rows])
-        ways = [count(t, data.validation, recipe, shots=n) for t in templates for n in shots]
+    def __init__(self, context: RunContext, data: TaskData, pace: Pace) -> None:
+        recipe, wanted, test = context.recipe, context.recipe.baselines, len(data.test)
+
+        def count(template: Template, rows: Sequence[Row], shots: int = 0) -> Prompts:
+            pick = partial(pick_exemplars, data.task, data.train, seed=recipe.seed)
+            shown = pick(shots=shots) if shots else ()
+            some = [render_example(data.task, template, r, exemplars=shown) for r in rows[:SAMPLE]]
+            return _prompts(some, context.chat, new=data.task.max_new_tokens)
+
+        templates, shots = ladder_templates(wanted, data), wanted.shots
+        rows = len(data.validation[: wanted.validation_rows])
+        ways = [count(t, data.validation, n) for t in templates for n in shots]
         self.ladder = sum(
             asked / len(ways) * sum(seconds_to_ask(pace, way, more) for way in ways)
             for asked, more in planned(shots * len(templates), rows=rows)
         )
-        plain = {t.id: count(t, data.test, recipe) for t in (*data.answering, *data.held_out)}
+        plain = {t.id: count(t, data.test) for t in (*data.answering, *data.held_out)}
         first = plain[data.answering[0].id]
         self.look = sum(
             seconds_to_ask(pace, plain[part[0].template], len(part))
@@ -196,10 +180,9 @@ class _Task:
             for asked, more in planned([0] * len(data.answering), rows=len(data.validation))
             if asked > 1
         )
-        test = len(data.test)
         self.test = 2 * seconds_to_ask(pace, first, test)
         self.test += sum(seconds_to_ask(pace, way, test) for way in ways) / len(ways)
-        if data.task.choices and recipe.baselines.probe:
+        if data.task.choices and wanted.probe:
             from instil.compare.contest import PROBE_ROWS
 
             read = min(len(data.train), PROBE_ROWS) + test
@@ -209,20 +192,6 @@ class _Task:
         # The template of the test is not asked again.
         share = (len(plain) - 1) / len(plain)
         self.wordings = 2 * share * sum(seconds_to_ask(pace, each, few) for each in plain.values())
-
-
-def _count(
-    data: TaskData,
-    chat: ChatFormat,
-    template: Template,
-    rows: Sequence[Row],
-    recipe: Recipe,
-    *,
-    shots: int = 0,
-) -> Prompts:
-    shown = pick_exemplars(data.task, data.train, shots=shots, seed=recipe.seed) if shots else ()
-    examples = [render_example(data.task, template, row, exemplars=shown) for row in rows[:SAMPLE]]
-    return _prompts(examples, chat, new=data.task.max_new_tokens)
 
 
 def _prompts(examples: Sequence[Example], chat: ChatFormat, *, new: int = 0) -> Prompts:
@@ -242,32 +211,27 @@ def _prompts(examples: Sequence[Example], chat: ChatFormat, *, new: int = 0) -> 
     return Prompts(sum(tokens) / len(tokens) - shared, shared, 0 if choices else new)
 
 
-def _guard(
-    recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData], chat: ChatFormat, pace: Pace
-) -> float:
+def _guard(context: RunContext, pace: Pace) -> float:
     from instil.compare.forgetting import TEXT_TOKENS
     from instil.results import TEXT
 
-    seconds = 0.0
-    for item in reported_guard(recipe, folder, data):
-        rows = len(item.examples)
+    seconds, chat = 0.0, context.chat
+    for item in context.guard:
+        rows, some = len(item.examples), item.examples[:SAMPLE]
         if item.id == TEXT:
             seconds += seconds_to_ask(pace, Prompts(TEXT_TOKENS, 0), rows)
             continue
-        some = item.examples[:SAMPLE]
         seconds += seconds_to_ask(pace, _prompts(some, chat, new=item.max_new_tokens), rows)
         seconds += seconds_to_ask(pace, _prompts(some, chat), rows)
     return seconds
 
 
 def _training(
-    recipe: Recipe, folder: ModelFolder, encoded: TrainingData, pace: Pace, *, look: float
+    context: RunContext, encoded: TrainingData, pace: Pace, *, look: float
 ) -> dict[str, float]:
-    prefix = base_proof(recipe, folder).prefix
-    steps = len(encoded.batches)
-    tokens = sum(
-        len(pack.ids) if prefix else pack.tokens for batch in encoded.batches for pack in batch
-    )
+    recipe, steps = context.recipe, len(encoded.batches)
+    packs = [pack for batch in encoded.batches for pack in batch]
+    tokens = sum(len(pack.ids) if context.build.prefix else pack.tokens for pack in packs)
     # Forward, and backward to the activations; to the weights too where they are trained.
     operations = (6 if recipe.method is Method.FULL else 4) + (2 if recipe.keep.kl else 0)
     computed = tokens * operations * pace.trained
@@ -282,15 +246,15 @@ def _training(
     return {**stages, "training": computed + looks * look}
 
 
-def matrix_speed(recipe: Recipe) -> float:
+def matrix_speed(*, device: str, dtype: str) -> float:
     """Measure this machine's matrix products in the compute type, operations a second."""
     import torch
 
     from instil.model.load import pick_device, pick_dtype
 
-    device = pick_device(recipe.device)
-    size = 4096 if device.type == "cuda" else 1024
-    a = torch.rand(size, size, device=device, dtype=pick_dtype(recipe.dtype, device))
+    where = pick_device(device)
+    size = 4096 if where.type == "cuda" else 1024
+    a = torch.rand(size, size, device=where, dtype=pick_dtype(dtype, where))
     speeds = []
     for _ in range(5):
         began = time.perf_counter()

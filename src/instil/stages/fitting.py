@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from instil.config.recipe import Recipe
@@ -21,35 +20,47 @@ from instil.types import Part, Row, Template, TooLong
 
 if TYPE_CHECKING:
     from instil.encode.chat_format import ChatFormat
-    from instil.model.load import ModelFolder
 
 DROPPED = "longer than the model's context: dropped from {part}"
 SHORTENED = "longer than the model's context: shortened in {part}, not left out"
 
 
 def fit_context(
-    recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]
+    recipe: Recipe, data: Sequence[TaskData], *, chat: ChatFormat, longest: int
 ) -> tuple[TaskData, ...]:
-    """Apply the length policy to validation and test rows; what became of them is counted."""
-    from instil.model.load import load_tokenizer
-    from instil.model.soundness import context_length
+    """Apply the length policy to validation and test rows; what became of them is counted.
 
-    longest, _ = context_length(folder.path)
+    Args:
+        recipe: Its policy, worked examples and seed.
+        data: The tasks, split.
+        chat: The model's chat format.
+        longest: Tokens that the model takes; 0: nothing says, and all rows stay.
+
+    Raises:
+        DataError: No row of a part is left.
+    """
     if not longest or recipe.train.too_long is TooLong.ERROR:
         return tuple(data)
-    chat = load_tokenizer(folder)
     return tuple(_fit(recipe, d, chat, longest) for d in data)
 
 
 def _fit(recipe: Recipe, data: TaskData, chat: ChatFormat, longest: int) -> TaskData:
+    def fits(shown: Sequence[Row]) -> dict[str, Row | None]:
+        """Return each row, shortened until it fits every template; None where nothing helps."""
+        found: dict[str, Row | None] = {}
+        for row in (*data.validation, *data.test):
+            fitted: Row | None = row
+            for template in (*data.answering, *data.held_out):
+                if fitted is not None:
+                    fitted = _fit_template(data, template, fitted, shown, chat, longest)
+            found[row.id] = fitted
+        return found
+
     shots = max(recipe.baselines.shots)
     shown = pick_exemplars(data.task, data.train, shots=shots, seed=recipe.seed) if shots else ()
-    fits = partial(_fit_row, data, chat=chat, longest=longest)
-    asked = [*data.validation, *data.test]
-    found = {row.id: fits(row, shown=shown) for row in asked}
+    found = fits(shown)
     if shown and None in found.values():
-        # The worked examples alone take the room: preflight says so.
-        found = {row.id: fits(row, shown=()) for row in asked}
+        found = fits(())  # the worked examples alone take the room: preflight says so
     drop = recipe.train.too_long is TooLong.DROP
     counts: Counter[str] = Counter()
     parts: dict[Part, tuple[Row, ...]] = {}
@@ -63,7 +74,14 @@ def _fit(recipe: Recipe, data: TaskData, chat: ChatFormat, longest: int) -> Task
             rows.append(fitted)
             counts[SHORTENED.format(part=part)] += fitted is not row
         parts[part] = tuple(rows)
-        _check_left(data, part, rows)
+        if not rows:
+            raise DataError(
+                Problem(
+                    f"every {part} row of {data.task.id} is longer than the model's context",
+                    where=f"task {data.task.id}",
+                    fix="set train.too_long: shorten, or take a model with a longer context",
+                )
+            )
     split = replace(
         data.split,
         skipped={**data.split.skipped, **+counts},
@@ -71,28 +89,6 @@ def _fit(recipe: Recipe, data: TaskData, chat: ChatFormat, longest: int) -> Task
         test=tuple(row.id for row in parts[Part.TEST]),
     )
     return replace(data, split=split, validation=parts[Part.VALIDATION], test=parts[Part.TEST])
-
-
-def _check_left(data: TaskData, part: Part, rows: Sequence[Row]) -> None:
-    if not rows:
-        raise DataError(
-            Problem(
-                f"every {part} row of {data.task.id} is longer than the model's context",
-                where=f"task {data.task.id}",
-                fix="set train.too_long: shorten, or take a model with a longer context",
-            )
-        )
-
-
-def _fit_row(
-    data: TaskData, row: Row, *, shown: Sequence[Row], chat: ChatFormat, longest: int
-) -> Row | None:
-    """Return the row, shortened until it fits every template; None where nothing helps."""
-    fitted: Row | None = row
-    for template in (*data.answering, *data.held_out):
-        if fitted is not None:
-            fitted = _fit_template(data, template, fitted, shown, chat, longest)
-    return fitted
 
 
 def _fit_template(

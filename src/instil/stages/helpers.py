@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from instil.config.recipe import Recipe
 from instil.errors import TrainError
+from instil.stages.context import RunContext, silent
 from instil.stages.training import adapted, objective, training_plan
 
 if TYPE_CHECKING:
@@ -58,12 +59,13 @@ def help_train(
     """
     from instil.train.fit import fit
 
-    loaded = adapted(recipe, folder)
-    plan = training_plan(recipe, encoded, rate=rate, checkpoint=checkpoint, run=run)
-    wanted = objective(recipe, folder)
+    context = RunContext(recipe)
+    context.model = folder
+    loaded, wanted = adapted(context), objective(context)
+    plan = training_plan(recipe.train, encoded, rate=rate, checkpoint=checkpoint, run=run)
     # Whatever ends the training ends it in the first process too, which tells of it.
     with contextlib.suppress(KeyboardInterrupt, TrainError):
-        fit(loaded, plan, validate=_never, on_step=lambda step: None, objective=wanted)
+        fit(loaded, plan, validate=_never, on_step=silent, objective=wanted)
 
 
 def _never() -> NoReturn:

@@ -1,9 +1,16 @@
-"""The last stages: the test, and everything that was found in one summary."""
+"""The test: opened once a run, every arm judged on its rows, and all figures in one summary.
+
+Figures of the test stay honest only as long as nobody has chosen anything by them. So a run that
+has seen its test is not judged again, unless that is asked for; then the manifest has the time of
+every look, and the report says how many there were. A judging that was stopped half-way is gone on
+with by `--resume`: no report has shown any of it, and the same model is asked.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -14,46 +21,116 @@ from instil.compare.learning import learnt
 from instil.compare.verdict import budget_sentence, check_budget, not_learnt, verdict
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
+from instil.errors import Problem, RunError
 from instil.results import (
     PROBE,
     PROMPTING,
     TUNED,
     ZERO_SHOT,
-    Arm,
     Costs,
     GuardResult,
-    Learnt,
-    Mistake,
     MixLine,
-    Phrasings,
-    Rung,
     RunSummary,
     TaskResult,
-    TemplateScore,
     TrainingSummary,
     Turn,
 )
-from instil.stages.directory import SUMMED_UP, load_manifest
-from instil.stages.opening import OPENED, TEST, Look, looks_sentence, open_test
+from instil.stages.context import RunContext
+from instil.stages.directory import SUMMARY, Run, load_manifest, now
+from instil.stages.ladder import Ladder
 from instil.stages.training import Trained
-from instil.stages.untuned import ROBUSTNESS_ROWS, Bench, Ladder, load_base, load_tuned, score_files
-from instil.types import Comparison, Message, Part, Row, Template
+from instil.types import Message, Part
 
 if TYPE_CHECKING:
-    from instil.compare.forgetting import GuardScores, GuardTask
-    from instil.model.load import LoadedModel, ModelFolder
+    from instil.model.load import LoadedModel
 
-GUARD_SCORES = "scores/guard.jsonl"
+OPENED, MODEL, GONE_ON = "test_opened", "test_model_sha256", "test_gone_on_with"
+TEST = "test"
+"""The stage that opens it."""
+ROBUSTNESS_ROWS = 60
+"""Test rows (at most) on which every template is tried."""
+
+
+class Look(StrEnum):
+    """Whether the test may be opened where it has been before."""
+
+    ONCE = "once"
+    AGAIN = "again"
+
+
+def prepare_look(run: Run, *, look: Look) -> None:
+    """Drop the finished test of a run that is to be judged again.
+
+    Raises:
+        RunError: There has been no look yet that another could follow.
+    """
+    if look is Look.ONCE:
+        return
+    if not load_manifest(run.folder).get(OPENED):
+        raise RunError(
+            Problem(
+                "the test of this run has not been opened yet: there is no look to repeat",
+                where=str(run.folder),
+                fix="leave --look-again out",
+            )
+        )
+    run.forget(TEST)
+
+
+def open_test(run: Run, *, look: Look) -> None:
+    """Note in the manifest that the test is opened, before any of its rows is asked.
+
+    Raises:
+        RunError: It has been opened before, by a judging that was finished or of another model, and
+            another look was not asked for.
+    """
+    from instil.model.load import fingerprint  # torch comes with it
+
+    manifest = load_manifest(run.folder)
+    opened, model = list(manifest.get(OPENED, [])), fingerprint(run.model)
+    if opened and look is Look.ONCE:
+        judged = (run.folder / SUMMARY).exists()
+        if judged or manifest.get(MODEL, model) != model:
+            why = "this run has been judged" if judged else "the model has been changed since"
+            raise RunError(
+                Problem(
+                    f"the test of this run has been opened before, and {why}: it is not opened "
+                    "again",
+                    where=str(run.folder),
+                    found=", ".join(opened),
+                    fix="begin a new run; or, to look again and have the report say so: instil run "
+                    f"--resume {run.folder} --look-again",
+                )
+            )
+        run.note(**{GONE_ON: [*manifest.get(GONE_ON, []), now()]})
+        return
+    run.note(**{OPENED: [*opened, now()], MODEL: model})
+
+
+def looks_sentence(looks: int) -> str:
+    """Say what figures of a test are worth that was opened before; empty for a first look.
+
+    >>> looks_sentence(1)
+    ''
+    """
+    if looks < 2:
+        return ""
+    return (
+        f"The test was opened {looks} times: its figures are no first look, and whatever was "
+        "chosen after an earlier one makes them flatter."
+    )
+
+
+# --- judging -----------------------------------------------------------------------------------
+
+
+def score_files(data: Sequence[TaskData]) -> list[str]:
+    """Name the files of the test's scores within a run directory."""
+    return [f"scores/test-{d.task.id}.jsonl" for d in data]
 
 
 def test(
-    bench: Bench,
-    folder: ModelFolder,
-    data: Sequence[TaskData],
-    ladders: Mapping[str, Ladder],
-    training: TrainingSummary,
-    *,
-    look: Look,
+    context: RunContext, ladders: Mapping[str, Ladder], training: TrainingSummary, *, look: Look
 ) -> tuple[TaskResult, ...]:
     """Judge every arm on the test rows: once, at the end.
 
@@ -62,18 +139,21 @@ def test(
     """
 
     def judge() -> tuple[TaskResult, ...]:
-        open_test(bench.run, look=look)
-        base, tuned = load_base(bench.recipe, folder), load_tuned(bench, folder)
-        return tuple(_judge_task(bench, base, tuned, d, ladders[d.task.id], training) for d in data)
+        open_test(context.run, look=look)
+        base, tuned = context.load_base(), context.load_tuned()
+        return tuple(
+            _judge_task(context, d, base, tuned, ladders[d.task.id], training) for d in context.data
+        )
 
-    return bench.run.kept(TEST, tuple[TaskResult, ...], judge, files=score_files(data))
+    files = score_files(context.data)
+    return context.run.kept(TEST, tuple[TaskResult, ...], judge, files=files)
 
 
 def _judge_task(
-    bench: Bench,
+    context: RunContext,
+    data: TaskData,
     base: LoadedModel,
     tuned: LoadedModel,
-    data: TaskData,
     ladder: Ladder,
     training: TrainingSummary,
 ) -> TaskResult:
@@ -82,120 +162,72 @@ def _judge_task(
     from instil.evaluate.choices import RAW
     from instil.evaluate.suite import GENERATED
 
-    seed, name = bench.recipe.seed, data.task.id
-    with bench.stage(f"choosing a template for {name}") as done:
+    seed, task, baselines = context.recipe.seed, data.task, context.recipe.baselines
+
+    def of_base(
+        name: str, ask: Callable[[], contest.Contender], *inputs: object
+    ) -> contest.Contender:
+        return context.of_base(name, contest.Contender, ask, inputs=(task, *inputs))
+
+    with context.stage(f"choosing a template for {task.id}") as done:
         template = contest.best_template(tuned, data, data.validation, seed=seed, on_done=done)
-    way = Prompting(template)
-    # Held-out phrasings are a question of their own, so they are asked on every test row.
-    whole = data.held_out and not data.few_rows
-    few = data.test if whole else data.test[:ROBUSTNESS_ROWS]
-    scoring = RAW if data.task.choices else GENERATED
-    with bench.stage(f"test {name}") as done:
+    way, scoring = Prompting(template), RAW if task.choices else GENERATED
+    with context.stage(f"test {task.id}") as done:
         ask = partial(contest.ask, way=way, scoring=scoring, rows=data.test, on_done=done)
         best = ask(tuned, data, name=TUNED)
         rung = best_rung(ladder.rungs)
         shown = prompting(data, template=rung.template, shots=rung.shots, seed=seed)
-        zero = bench.of_base(
-            ZERO_SHOT,
-            contest.Contender,
-            partial(ask, base, data, name=ZERO_SHOT),
-            inputs=(data.task, way, scoring, data.test),
-        )
-        others = [
-            bench.of_base(
-                PROMPTING,
-                contest.Contender,
-                partial(contest.ask_rung, base, data, rung, seed=seed, on_done=done),
-                inputs=(data.task, shown, rung.scoring, data.test),
-            ),
-            zero,
-        ]
-        if data.task.choices and bench.recipe.baselines.tfidf:
+        ask_zero = partial(ask, base, data, name=ZERO_SHOT)
+        zero = of_base(ZERO_SHOT, ask_zero, way, scoring, data.test)
+        ask_rung = partial(contest.ask_rung, base, data, rung, seed=seed, on_done=done)
+        others = [of_base(PROMPTING, ask_rung, shown, rung.scoring, data.test), zero]
+        if task.choices and baselines.tfidf:
             others.append(contest.ask_words(data, template))
-        if data.task.choices and bench.recipe.baselines.probe:
+        if task.choices and baselines.probe:
             # Its template does not depend on the training, so that a study asks once.
             first = data.answering[0]
-            others.append(
-                bench.of_base(
-                    PROBE,
-                    contest.Contender,
-                    partial(contest.ask_states, base, data, first, seed=seed, on_done=done),
-                    inputs=(data.task, first, data.train, data.test),
-                )
-            )
-    with bench.stage(f"wordings of {name}") as done:
+            probe = partial(contest.ask_states, base, data, first, seed=seed, on_done=done)
+            others.append(of_base(PROBE, probe, first, data.train, data.test))
+    # Held-out phrasings are a question of their own, so they are asked on every test row.
+    whole = data.held_out and not data.few_rows
+    few = data.test if whole else data.test[:ROBUSTNESS_ROWS]
+    with context.stage(f"wordings of {task.id}") as done:
         reword = partial(contest.over_templates, data=data, rows=few, on_done=done)
-        wordings = [
-            reword(tuned, asked=best),
-            bench.of_base(
-                "wordings",
-                contest.Wordings,
-                partial(reword, base, asked=zero),
-                inputs=(data.task, data.answering, data.held_out, few),
-            ),
-        ]
-    everyone = [best, *others]
-    bench.run.write_scores(f"test-{name}", contest.score_lines(everyone))
-    costs = arm_costs(bench, ladder, training)
-    return task_result(
-        data,
-        ladder=ladder.rungs,
-        arms=tuple(contest.to_arm(c, data, costs=costs.get(c.name, Costs())) for c in everyone),
-        comparisons=tuple(contest.against(other, best, seed=seed) for other in others),
-        rivals=tuple(contest.against(a, b, seed=seed) for a, b in combinations(others, 2)),
-        templates=tuple(score for each in wordings for score in each.scores),
-        mistakes=contest.worst_mistakes(best),
-        phrasings=tuple(w.phrasings(seed=seed) for w in wordings) if data.held_out else (),
-        learnt=learnt(
-            best.marked.examples,
-            best.marked.predictions,
-            labels=data.task.choices,
-            counts=data.balance.get(Part.TRAIN),
-            seed=seed,
-        ),
-    )
-
-
-def task_result(
-    data: TaskData,
-    *,
-    ladder: tuple[Rung, ...],
-    arms: tuple[Arm, ...],
-    comparisons: tuple[Comparison, ...],
-    templates: tuple[TemplateScore, ...],
-    mistakes: tuple[Mistake, ...],
-    phrasings: tuple[Phrasings, ...] = (),
-    learnt: Learnt | None = None,
-    rivals: tuple[Comparison, ...] = (),
-) -> TaskResult:
-    """Put a task's findings beside what is known of its rows."""
+        of_tuned, inputs = reword(tuned, asked=best), (task, data.answering, data.held_out, few)
+        ask_base = partial(reword, base, asked=zero)
+        of_untouched = context.of_base("wordings", contest.Wordings, ask_base, inputs=inputs)
+    everyone, wordings = [best, *others], (of_tuned, of_untouched)
+    context.run.write_scores(f"test-{task.id}", contest.score_lines(everyone))
+    costs = _costs(context, ladder, training)
     parts = {str(part): data.part(part) for part in Part}
     return TaskResult(
-        task=data.task.id,
-        kind=data.task.kind,
-        metric=data.task.metric,
+        task=task.id,
+        kind=task.kind,
+        metric=task.metric,
         rows={part: len(rows) for part, rows in parts.items()},
-        groups={part: _groups(rows) for part, rows in parts.items()},
+        groups={part: len({row.group for row in rows}) for part, rows in parts.items()},
         removed=Counter(removed.why for removed in data.split.removed),
         skipped=data.split.skipped,
         balance=data.balance,
-        ladder=ladder,
-        arms=arms,
-        comparisons=comparisons,
-        templates=templates,
-        mistakes=mistakes,
-        phrasings=phrasings,
-        labels=data.task.labels,
-        learnt=learnt,
-        rivals=rivals,
+        ladder=ladder.rungs,
+        arms=tuple(contest.to_arm(c, data, costs=costs.get(c.name, Costs())) for c in everyone),
+        comparisons=tuple(contest.against(other, best, seed=seed) for other in others),
+        templates=tuple(score for each in wordings for score in each.scores),
+        mistakes=contest.worst_mistakes(best),
+        phrasings=tuple(w.phrasings(seed=seed) for w in wordings) if data.held_out else (),
+        labels=task.labels,
+        learnt=learnt(
+            best.marked.examples,
+            best.marked.predictions,
+            labels=task.choices,
+            counts=data.balance.get(Part.TRAIN),
+            seed=seed,
+        ),
+        rivals=tuple(contest.against(a, b, seed=seed) for a, b in combinations(others, 2)),
     )
 
 
-def _groups(rows: Sequence[Row]) -> int:
-    return len({row.group for row in rows})
-
-
-def arm_costs(bench: Bench, ladder: Ladder, training: TrainingSummary) -> dict[str, Costs]:
+def _costs(context: RunContext, ladder: Ladder, training: TrainingSummary) -> dict[str, Costs]:
     """What choosing or training each arm took; speed and tokens are added from the test."""
     from instil.model.load import folder_bytes
 
@@ -207,85 +239,62 @@ def arm_costs(bench: Bench, ladder: Ladder, training: TrainingSummary) -> dict[s
             trainable_share=training.trainable_share,
             seconds=training.seconds,
             peak_memory_bytes=training.peak_memory_bytes,
-            bytes_on_disk=folder_bytes(bench.run.model),
+            bytes_on_disk=folder_bytes(context.run.model),
         ),
     }
 
 
-def compare_guard(
-    bench: Bench,
-    guard: Sequence[GuardTask],
-    before: Sequence[GuardScores],
-    after: Sequence[GuardScores],
-) -> tuple[GuardResult, ...]:
-    """Pair the guard's scores before and after training; `scores/guard.jsonl` has every row."""
-    from instil.compare.forgetting import guard_lines, ledger
-
-    # A run that was finished and is gone on with writes these and the summary anew.
-    bench.run.forget(SUMMED_UP)
-    bench.run.write_scores("guard", guard_lines(guard, before, after))
-    return ledger(guard, before, after)
-
-
 def sum_up(
-    bench: Bench,
-    folder: ModelFolder,
-    data: Sequence[TaskData],
+    context: RunContext,
+    trained: Trained,
     results: Sequence[TaskResult],
     forgotten: Sequence[GuardResult],
-    trained: Trained,
     mix: Sequence[MixLine],
 ) -> RunSummary:
     """Gather every figure of the run."""
     from instil.model.load import folder_bytes
 
-    manifest = load_manifest(bench.run.folder)
-    budget = check_budget(forgotten, budget=bench.recipe.forgetting.budget)
-    opened = manifest[OPENED]
-    stored = folder_bytes(folder.path)
+    manifest = load_manifest(context.run.folder)
+    budget = check_budget(forgotten, budget=context.recipe.forgetting.budget)
+    opened, stored = manifest[OPENED], folder_bytes(context.model.path)
     bought, *rest = verdict(results, forgotten, training=trained.summary)
-    use = use_sentence(results, model_bytes=stored)
-    sentences = (bought, *([use] if use else []), *rest)
-    if len(opened) > 1:
-        sentences = (looks_sentence(len(opened)), *sentences)
-    nothing = not_learnt(results, training=trained.summary)
-    if nothing:
-        sentences = (nothing, *sentences)
+    sentences = (
+        not_learnt(results, training=trained.summary),
+        looks_sentence(len(opened)),
+        bought,
+        use_sentence(results, model_bytes=stored),
+        *rest,
+        budget_sentence(budget) if budget else "",
+    )
     return RunSummary(
-        name=bench.run.name,
-        model=folder.name,
+        name=context.run.name,
+        model=context.model.name,
         model_parameters=trained.base_parameters,
         model_bytes=stored,
-        model_licence=folder.licence,
+        model_licence=context.model.licence,
         tasks=tuple(results),
         training=trained.summary,
         forgetting=tuple(forgotten),
-        verdict=(*sentences, budget_sentence(budget)) if budget else sentences,
+        verdict=tuple(sentence for sentence in sentences if sentence),
         budget=budget,
-        turns=tuple(turn for d in data for turn in rendered(d)),
+        turns=tuple(turn for d in context.data for turn in _rendered(d)),
         token_view=trained.token_view,
         stage_seconds=manifest["stage_seconds"],
         processor_seconds=manifest["stage_processor_seconds"],
         forecast_seconds=manifest["forecast_seconds"],
         test_opened=opened[-1],
         looks=len(opened),
-        seed=bench.recipe.seed,
+        seed=context.recipe.seed,
         mix=tuple(mix),
         averages=averages(results),
         sweep=trained.sweep,
     )
 
 
-def rendered(data: TaskData) -> list[Turn]:
+def _rendered(data: TaskData) -> Iterator[Turn]:
     """Render one training row through every template, for people to read."""
-    templates = (*data.templates, *data.held_out)
-    examples = [(t, render_example(data.task, t, data.train[0])) for t in templates]
-    return [
-        Turn(t.id, t.role, example.messages, example.answer.shown, _wording(t))
-        for t, example in examples
-    ]
-
-
-def _wording(template: Template) -> tuple[Message, ...]:
-    turns = (Message("system", template.system), Message("user", template.prompt))
-    return tuple(turn for turn in turns if turn.content)
+    for t in (*data.templates, *data.held_out):
+        example = render_example(data.task, t, data.train[0])
+        turns = (Message("system", t.system), Message("user", t.prompt))
+        wording = tuple(turn for turn in turns if turn.content)
+        yield Turn(t.id, t.role, example.messages, example.answer.shown, wording)

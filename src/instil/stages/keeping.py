@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.config.recipe import Method
-from instil.data.prepare import TaskData
 from instil.results import Interpolation, Moved, Tried
+from instil.stages.context import RunContext
 from instil.stages.ledger import MODEL
 from instil.stages.training import validation_examples, validation_of
-from instil.stages.untuned import Bench, choosing_guard, load_base, load_tuned
 from instil.types import Example, Score, Summary
 
 if TYPE_CHECKING:
-    from instil.compare.forgetting import GuardScores, GuardTask
+    from instil.compare.forgetting import GuardScores
     from instil.model.engine.divergence import States
-    from instil.model.load import ModelFolder
 
 _ADAPTER = f"{MODEL}/adapter_config.json"
 
@@ -33,41 +31,41 @@ _ADAPTER = f"{MODEL}/adapter_config.json"
 # --- how much of the tuning is handed over -------------------------------------------------------
 
 
-def settle(
-    bench: Bench, folder: ModelFolder, data: Sequence[TaskData], guard: Sequence[GuardTask]
-) -> Interpolation | None:
+def settle(context: RunContext) -> Interpolation | None:
     """Choose how far to go from base to tuned, and hand that model over; None: all the way."""
-    wanted = bench.recipe.keep.interpolate
+    wanted = context.recipe.keep.interpolate
     if wanted is None:
         return None
 
     def choice() -> Interpolation:
         if isinstance(wanted, float):
             return Interpolation(wanted, "as the recipe says")
-        return _choose(bench, folder, data, guard)
+        return _choose(context)
 
-    found = bench.run.kept("interpolation", Interpolation, choice)
+    found = context.run.kept("interpolation", Interpolation, choice)
     if found.chosen != 1:
-        _hand_over(bench, folder, found.chosen)
+        adapter = _has_adapter(context)
+        hand_over, file = (_scale, _ADAPTER) if adapter else (_mix_weights, MODEL)
+        context.run.kept(
+            "handed-over", float, lambda: hand_over(context, found.chosen), files=[file]
+        )
+        shutil.rmtree(_aside(context), ignore_errors=True)
     return found
 
 
-def _choose(
-    bench: Bench, folder: ModelFolder, data: Sequence[TaskData], reported: Sequence[GuardTask]
-) -> Interpolation:
+def _choose(context: RunContext) -> Interpolation:
     from instil.compare.forgetting import mean_changes, measure_to_choose
     from instil.compare.interpolation import SHARES, choose
     from instil.model.interpolate import blend
 
-    budget = bench.recipe.forgetting.budget
-    guard = choosing_guard(bench.recipe, folder, data, reported)
-    tuned = load_tuned(bench, folder)
-    put = blend(tuned, base=None if _has_adapter(bench) else load_base(bench.recipe, folder))
-    validate = validation_of(bench.recipe, tuned, data)
+    budget, guard = context.recipe.forgetting.budget, context.choosing_guard
+    tuned = context.load_tuned()
+    put = blend(tuned, base=None if _has_adapter(context) else context.load_base())
+    validate = validation_of(context, tuned)
     tried: list[Tried] = []
     measured: list[tuple[GuardScores, ...]] = []
     shares = (0.0, *SHARES)
-    with bench.stage("interpolating", len(shares)) as done:
+    with context.stage("interpolating", len(shares)) as done:
         for share in shares:
             put(share)
             measured.append(measure_to_choose(tuned, guard, budget=budget))
@@ -76,84 +74,81 @@ def _choose(
             tried.append(Tried(share, seen.score, seen.loss, points, nats))
             done(1)
     found = choose(tried, budget=budget)
-    rows = {item.id: 0 for item in reported} | {item.id: len(item.examples) for item in guard}
+    rows = {item.id: 0 for item in context.guard} | {item.id: len(item.examples) for item in guard}
     return replace(found, tried=tuple(tried), guard_rows=rows)
 
 
-def _hand_over(bench: Bench, folder: ModelFolder, share: float) -> None:
-    """Put the model at a share of the way into `model/`; doing it again after a stop is no harm."""
-    if _has_adapter(bench):
-        bench.run.kept("handed-over", float, lambda: _scale(bench, share), files=[_ADAPTER])
-        return
-    bench.run.kept("handed-over", float, lambda: _mix_weights(bench, folder, share), files=[MODEL])
-    shutil.rmtree(_aside(bench), ignore_errors=True)
-
-
-def _scale(bench: Bench, share: float) -> float:
-    """Scale the adapter, counted from the recipe's scale."""
+def _scale(context: RunContext, share: float) -> float:
+    """Scale the adapter, counted from the recipe's scale; done twice it is the same."""
     from instil.model.interpolate import scale_adapter
 
-    bench.run.release(_ADAPTER)
-    scale_adapter(bench.run.model, lora_alpha=share * bench.recipe.lora.lora_alpha)
+    context.run.release(_ADAPTER)
+    scale_adapter(context.run.model, lora_alpha=share * context.recipe.lora.lora_alpha)
     return share
 
 
-def _mix_weights(bench: Bench, folder: ModelFolder, share: float) -> float:
+def _mix_weights(context: RunContext, share: float) -> float:
     """Replace the tuned weights in `model/`; until that is done they lie aside."""
-    from instil.model.adapter import load_shipped
     from instil.model.export import save_model
     from instil.model.interpolate import blend
 
-    recipe, aside = bench.recipe, _aside(bench)
-    bench.run.release(MODEL)
+    aside = _aside(context)
+    context.run.release(MODEL)
     if not aside.exists():
-        os.replace(bench.run.model, aside)
-    tuned = load_shipped(aside, base=folder, device=recipe.device, dtype=recipe.dtype)
-    blend(tuned, base=load_base(recipe, folder))(share)
-    save_model(tuned, bench.run.model)
+        os.replace(context.run.model, aside)
+    tuned = context.load_tuned(aside)
+    blend(tuned, base=context.load_base())(share)
+    save_model(tuned, context.run.model)
     return share
 
 
-def _aside(bench: Bench) -> Path:
-    return bench.run.folder / "checkpoints" / "tuned"
+def _aside(context: RunContext) -> Path:
+    return context.run.folder / "checkpoints" / "tuned"
 
 
-def _has_adapter(bench: Bench) -> bool:
-    return bench.recipe.method is Method.LORA
+def _has_adapter(context: RunContext) -> bool:
+    return context.recipe.method is Method.LORA
 
 
 # --- how far it moved ----------------------------------------------------------------------------
 
 
-def how_far(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> Moved:
+def how_far(context: RunContext) -> Moved:
     """Measure KL(base || handed over) on the validation inputs of every task."""
-    return bench.run.kept("moved", Moved, lambda: _how_far(bench, folder, data))
+    return context.run.kept("moved", Moved, lambda: _how_far(context))
 
 
-def _how_far(bench: Bench, folder: ModelFolder, data: Sequence[TaskData]) -> Moved:
+def _how_far(context: RunContext) -> Moved:
     from instil.evaluate.drift import base_states, drift
+    from instil.evaluate.metrics import summarise
+    from instil.scoring.metrics import NATS
 
-    asked = [examples for d in data for examples in validation_examples(d)]
-    with bench.stage("distance from base", sum(map(len, asked))) as done:
-        kept = [] if _has_adapter(bench) else _untouched(bench, folder, asked)
-        tuned = load_tuned(bench, folder)
+    asked = [examples for d in context.data for examples in validation_examples(d)]
+    with context.stage("distance from base", sum(map(len, asked))) as done:
+        kept = [] if _has_adapter(context) else _untouched(context, asked)
+        tuned = context.load_tuned()
         scores: list[Score] = []
         for n, examples in enumerate(asked):
             base = kept[n] if kept else base_states(tuned, examples)  # the adapter switched off
             scores += drift(tuned, examples, base=base)
             done(len(examples))
     everyone = [example for examples in asked for example in examples]
-    tasks = {d.task.id: [e for e in everyone if e.task == d.task.id] for d in data}
-    by_id = {score.example_id: score for score in scores}
+    groups = {e.id: f"{e.task}/{e.group}" for e in everyone}
+    tasks = {e.id: e.task for e in everyone}
+
+    def summary(of: Sequence[Score]) -> Summary:
+        return summarise(of, groups=groups, metric=NATS.name)
+
     return Moved(
-        _summary(everyone, by_id),
-        {name: _summary(examples, by_id) for name, examples in tasks.items()},
+        summary(scores),
+        {
+            d.task.id: summary([s for s in scores if tasks[s.example_id] == d.task.id])
+            for d in context.data
+        },
     )
 
 
-def _untouched(
-    bench: Bench, folder: ModelFolder, asked: Sequence[Sequence[Example]]
-) -> list[Iterable[States]]:
+def _untouched(context: RunContext, asked: Sequence[Sequence[Example]]) -> list[Iterable[States]]:
     """Return the base model's states, and let go of the model but for its head.
 
     A build that only its own forward pass is right for has logits in place of states, rows x
@@ -161,15 +156,7 @@ def _untouched(
     """
     from instil.evaluate.drift import base_states
 
-    base = load_base(bench.recipe, folder)
+    base = context.load_base()
     if base.build.own_head:
         return [list(base_states(base, examples)) for examples in asked]
     return [base_states(base, examples) for examples in asked]
-
-
-def _summary(examples: Sequence[Example], scores: Mapping[str, Score]) -> Summary:
-    from instil.evaluate.metrics import summarise
-    from instil.scoring.metrics import NATS
-
-    groups = {e.id: f"{e.task}/{e.group}" for e in examples}
-    return summarise([scores[e.id] for e in examples], groups=groups, metric=NATS.name)

@@ -8,32 +8,48 @@ too short for that keeps the rule's.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING
 
 from instil import format as fmt
 from instil.config.recipe import Method, resolve_learning_rate
+from instil.config.sections import ByRule, Train
 from instil.data.split import seeded_key
 from instil.report.sections.sweep import rate_text, sweep_sentence
 from instil.results import Sweep, TriedRate
-from instil.stages.untuned import Bench
+from instil.stages.context import RunContext
 from instil.types import Example, Step
 
 if TYPE_CHECKING:
     from instil.encode.plan import TrainingData
     from instil.model.load import LoadedModel
+    from instil.train.loop import Schedule
     from instil.train.objective import Objective
     from instil.train.room import Room
-    from instil.train.sweep import Nats, Slice, Trial
+    from instil.train.sweep import Trial
 
 LOOKING = {Method.LORA: 1 / 2, Method.FULL: 1 / 3}
 """What a token costs without a backward pass: of 4 products a weight, or of 6, it takes 2."""
 
 
+def rule_rate(context: RunContext, loaded: LoadedModel, wanted: float | ByRule) -> float:
+    """Return a learning rate as a recipe has it, or the rule's for this model."""
+    from instil.model.load import hidden_width
+
+    width = hidden_width(loaded.model)
+    return resolve_learning_rate(wanted, method=context.recipe.method, width=width)
+
+
+def schedule_of(train: Train, *, rate: float) -> Schedule:
+    """Return the learning rate over the steps, `rate` at its peak."""
+    from instil.train.loop import Schedule
+
+    return Schedule(rate, train.warmup_ratio, train.lr_scheduler_type, train.max_grad_norm)
+
+
 def find_rate(
-    bench: Bench,
+    context: RunContext,
     loaded: LoadedModel,
     encoded: TrainingData,
     asked: Sequence[Sequence[Example]],
@@ -44,147 +60,115 @@ def find_rate(
     """Choose the learning rate; None where the recipe says it.
 
     Args:
-        bench: The run.
+        context: The run.
         loaded: The model, ready to train; it is left as it was.
         encoded: What it will be trained on.
         asked: The validation rows, rendered; a list holds examples of one template.
         room: How much is computed at once.
         objective: What is minimised; None: plain cross-entropy.
     """
-    if bench.recipe.train.learning_rate != "auto":
+    if context.recipe.train.learning_rate != "auto":
         return None
-    work = _Work(loaded, encoded, some_rows(asked, seed=bench.recipe.seed), room, objective)
-    found = bench.run.kept("sweep", Sweep, lambda: _find(bench, work))
-    bench.say(sweep_sentence(found))
+    rows = some_rows(asked, seed=context.recipe.seed)
+    found = context.run.kept(
+        "sweep", Sweep, lambda: _find(context, loaded, encoded, rows, room, objective)
+    )
+    context.say(sweep_sentence(found))
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What is trained on and looked at."""
-
-    loaded: LoadedModel
-    encoded: TrainingData
-    rows: Sequence[Sequence[Example]]
-    room: Room
-    objective: Objective | None
-
-    @property
-    def groups(self) -> dict[str, str]:
-        return {e.id: f"{e.task}/{e.group}" for examples in self.rows for e in examples}
-
-    def look(self) -> Nats:
-        from instil.evaluate.suite import target_loss
-
-        found: dict[str, float] = {}
-        for examples in self.rows:
-            found |= target_loss(self.loaded, examples).values
-        return found
-
-    @property
-    def look_tokens(self) -> int:
-        from instil.evaluate.choices import common_prefix, target_request
-
-        total = 0
-        for examples in self.rows:
-            requests = [target_request(e, self.loaded.chat) for e in examples]
-            shared = common_prefix([r.prompt for r in requests])
-            total += shared + sum(r.tokens - shared for r in requests)
-        return total
-
-    @property
-    def step_tokens(self) -> float:
-        """Computed in a step, over the first ones."""
-        from instil.compare.rates import LEAST_STEPS
-
-        first = self.encoded.batches[:LEAST_STEPS]
-        return sum(len(pack.ids) for batch in first for pack in batch) / len(first)
-
-
-def rule_rate(bench: Bench, loaded: LoadedModel) -> float:
-    """Return the recipe's learning rate, or the rule's."""
-    from instil.model.load import hidden_width
-
-    return resolve_learning_rate(
-        bench.recipe.train.learning_rate,
-        method=bench.recipe.method,
-        width=hidden_width(loaded.model),
-    )
-
-
-def _find(bench: Bench, work: _Work) -> Sweep:
+def _find(
+    context: RunContext,
+    loaded: LoadedModel,
+    encoded: TrainingData,
+    rows: Sequence[Sequence[Example]],
+    room: Room,
+    objective: Objective | None,
+) -> Sweep:
     from instil.compare import rates
+    from instil.evaluate.suite import target_loss
+    from instil.model.adapter import trainable
+    from instil.train.loop import train_steps
+    from instil.train.optim import adamw
+    from instil.train.ranks import alone
+    from instil.train.sweep import sweep
 
-    rule, total = rule_rate(bench, work.loaded), len(work.encoded.batches)
-    look_cost = LOOKING[bench.recipe.method] * work.look_tokens
-    steps = rates.try_steps(steps=total, step_cost=work.step_tokens, look_cost=look_cost)
+    recipe, wanted = context.recipe, context.recipe.train
+    rule, total = rule_rate(context, loaded, "rule"), len(encoded.batches)
+    first = encoded.batches[: rates.LEAST_STEPS]
+    step_cost = sum(len(pack.ids) for batch in first for pack in batch) / len(first)
+    look_cost = LOOKING[recipe.method] * _look_tokens(loaded, rows)
+    steps = rates.try_steps(steps=total, step_cost=step_cost, look_cost=look_cost)
     if not steps:
-        enough = rates.enough_steps(step_cost=work.step_tokens, look_cost=look_cost)
+        enough = rates.enough_steps(step_cost=step_cost, look_cost=look_cost)
         why = (
             f"by the rule, for {fmt.plural(total, 'step')} are too few to try others on a slice of "
             f"them (from {fmt.count(enough)} on)"
         )
         return Sweep(rule, rule, why, of_steps=total)
-    return _tried(bench, work, _Try(rule, steps, total))
+    began, stretch = time.perf_counter(), rates.stretch(steps=steps, of_steps=total)
+    groups = {e.id: f"{e.task}/{e.group}" for examples in rows for e in examples}
+    most = steps * (1 + len(rates.ABOVE) + len(rates.BELOW))
+    with context.stage("learning rates", most) as done, alone():
+        shown = context.progress.tasks[-1].id
 
-
-@dataclass(frozen=True, slots=True)
-class _Try:
-    rule: float
-    steps: int
-    of_steps: int
-
-
-def _tried(bench: Bench, work: _Work, plan: _Try) -> Sweep:
-    from instil.compare import rates
-    from instil.train.ranks import alone
-    from instil.train.sweep import sweep
-
-    groups, part = work.groups, _slice(bench, work, plan)
-    began = time.perf_counter()
-    most = plan.steps * (1 + len(rates.ABOVE) + len(rates.BELOW))
-    with bench.stage("learning rates", most) as done, alone():
-        shown = bench.progress.tasks[-1].id
-
-        def on_step(rate: float, step: Step) -> None:
-            bench.progress.update(shown, note=f"{rate_text(rate)}: loss {step.loss:.3f}")
-            done(1)
+        def train(rate: float) -> Iterator[Step]:
+            weights, peak = trainable(loaded.model), rate * stretch
+            for step in train_steps(
+                loaded,
+                encoded.batches[:steps],
+                optimizer=adamw(weights, learning_rate=peak, weight_decay=wanted.weight_decay),
+                schedule=schedule_of(wanted, rate=peak),
+                steps_per_epoch=steps,
+                room=room,
+                objective=objective,
+            ):
+                note = f"{rate_text(rate)}: loss {step.loss:.3f}"
+                context.progress.update(shown, note=note)
+                done(1)
+                yield step
 
         trials = sweep(
-            work.loaded,
-            part,
-            rule=plan.rule,
-            above=[factor * plan.rule for factor in rates.ABOVE],
-            below=[factor * plan.rule for factor in rates.BELOW],
-            look=work.look,
+            loaded,
+            train,
+            steps=steps,
+            rule=rule,
+            above=[factor * rule for factor in rates.ABOVE],
+            below=[factor * rule for factor in rates.BELOW],
+            look=lambda: {k: v for r in rows for k, v in target_loss(loaded, r).values.items()},
             worse=lambda a, b: rates.is_worse(rates.difference(a, b, groups=groups)),
-            on_step=on_step,
-            room=work.room,
+            seed=recipe.seed,
         )
-    return _summed_up(trials, groups, plan, stretch=part.stretch, began=began)
-
-
-def _slice(bench: Bench, work: _Work, plan: _Try) -> Slice:
-    from instil.compare.rates import stretch
-    from instil.train.loop import Schedule
-    from instil.train.sweep import Slice
-
-    wanted = bench.recipe.train
-    return Slice(
-        batches=work.encoded.batches[: plan.steps],
-        schedule=Schedule(
-            plan.rule, wanted.warmup_ratio, wanted.lr_scheduler_type, wanted.max_grad_norm
-        ),
-        stretch=stretch(steps=plan.steps, of_steps=plan.of_steps),
-        weight_decay=wanted.weight_decay,
-        seed=bench.recipe.seed,
-        objective=work.objective,
+    chosen, why, tried = _choice(trials, groups, rule)
+    return Sweep(
+        rule,
+        chosen,
+        why,
+        tried,
+        steps=steps,
+        of_steps=total,
+        rows=len(groups),
+        stretch=stretch,
+        seconds=time.perf_counter() - began,
     )
 
 
-def _summed_up(
-    trials: Sequence[Trial], groups: dict[str, str], plan: _Try, *, stretch: float, began: float
-) -> Sweep:
+def _look_tokens(loaded: LoadedModel, rows: Sequence[Sequence[Example]]) -> int:
+    """Count the tokens that one look at the validation rows computes."""
+    from instil.evaluate.choices import common_prefix, target_request
+
+    total = 0
+    for examples in rows:
+        requests = [target_request(e, loaded.chat) for e in examples]
+        shared = common_prefix([r.prompt for r in requests])
+        total += shared + sum(r.tokens - shared for r in requests)
+    return total
+
+
+def _choice(
+    trials: Sequence[Trial], groups: dict[str, str], rule: float
+) -> tuple[float, str, tuple[TriedRate, ...]]:
+    """Return the rate to take, why, and what is to be told of each that was tried."""
     from instil.compare import rates
     from instil.train.sweep import best, mean
 
@@ -194,7 +178,6 @@ def _summed_up(
         for trial in trials
         if trial.end and leader and leader.end
     }
-    chosen, why = rates.choose(behind, rule=plan.rule)
     tried = []
     for trial in trials:
         seen, gap = trial.end or trial.halfway, behind.get(trial.rate)
@@ -209,17 +192,7 @@ def _summed_up(
                 high=gap.high if gap and known else None,
             )
         )
-    return Sweep(
-        plan.rule,
-        chosen,
-        why,
-        tuple(tried),
-        steps=plan.steps,
-        of_steps=plan.of_steps,
-        rows=len(groups),
-        stretch=stretch,
-        seconds=time.perf_counter() - began,
-    )
+    return *rates.choose(behind, rule=rule), tuple(tried)
 
 
 def some_rows(asked: Sequence[Sequence[Example]], *, seed: int) -> list[list[Example]]:

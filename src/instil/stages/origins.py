@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instil.config.recipe import Recipe
 from instil.data.prepare import TaskData
 from instil.data.sources.uri import is_public
 from instil.files import file_sha256
 from instil.stages.directory import versions
-from instil.types import Part, Row, Task
+from instil.types import Part, Task
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardTask
@@ -25,20 +24,27 @@ _NOT_SETTINGS = frozenset({"source", "templates", "description", "licence", "row
 """Fields of a task that are noted by themselves, or change no figure."""
 
 
-def origins(recipe: Recipe, folder: ModelFolder, data: Sequence[TaskData]) -> dict[str, str]:
+def origins(
+    data: Sequence[TaskData], folder: ModelFolder, *, device: str, dtype: str
+) -> dict[str, str]:
     """Return all that a run is made from beside its recipe.
 
     Args:
-        recipe: The run's.
-        folder: The base model, with the rules of the chat format.
         data: The tasks, split.
+        folder: The base model, with the rules of the chat format.
+        device: auto, cpu or cuda.
+        dtype: auto, bfloat16 or float32.
     """
+    from instil.model.load import pick_device, pick_dtype
+
+    where = pick_device(device)
+    computed = str(pick_dtype(dtype, where)).removeprefix("torch.")
     return {
         **{name: each for d in data for name, each in _of_task(d).items()},
         **base_files(folder.path),
         **chat_origins(folder),
         **{f"version of {name}": each for name, each in versions().items()},
-        "computing": _computing(recipe),
+        "computing": f"{where.type}, {computed}",
     }
 
 
@@ -46,11 +52,15 @@ def _of_task(data: TaskData) -> dict[str, str]:
     task = data.task
     rows = [row for part in Part for row in data.part(part)]
     split = (data.split.train, data.split.validation, data.split.test)
-    where = f"{task.id} in {_source(task)}"
+    uri = task.source.uri
+    where = f"{task.id} in {uri if is_public(uri) else Path(uri).name}"  # not the user's folders
     settings = {name: getattr(task, name) for name in task.__slots__ if name not in _NOT_SETTINGS}
     return {
         f"labels of {where}": _digest((row.id, row.fields.get(task.target)) for row in rows),
-        f"rows of {where}": _digest((row.id, _unlabelled(row, task)) for row in rows),
+        f"rows of {where}": _digest(
+            (row.id, sorted(field for field in row.fields.items() if field[0] != task.target))
+            for row in rows
+        ),
         f"split of {task.id}": _digest(split),
         **template_origins(task),
         f"settings of {task.id}": _digest(sorted(settings.items())),
@@ -60,16 +70,6 @@ def _of_task(data: TaskData) -> dict[str, str]:
 def template_origins(task: Task) -> dict[str, str]:
     """Return what a task's templates are, as `origins` has it."""
     return {f"templates of {task.id}": _digest(task.templates)}
-
-
-def _source(task: Task) -> str:
-    """Name the file of rows without the user's folders."""
-    uri = task.source.uri
-    return uri if is_public(uri) else Path(uri).name
-
-
-def _unlabelled(row: Row, task: Task) -> list[tuple[str, object]]:
-    return sorted((name, value) for name, value in row.fields.items() if name != task.target)
 
 
 def base_files(path: Path) -> dict[str, str]:
@@ -92,12 +92,15 @@ def chat_origins(folder: ModelFolder) -> dict[str, str]:
     return {}
 
 
-def _computing(recipe: Recipe) -> str:
-    from instil.model.load import pick_device, pick_dtype
-
-    device = pick_device(recipe.device)
-    dtype = str(pick_dtype(recipe.dtype, device)).removeprefix("torch.")
-    return f"{device.type}, {dtype}"
+def data_fingerprint(data: TaskData) -> Mapping[str, str]:
+    """Return SHA-256 of the rows in use and of the templates."""
+    rows = repr([(r.id, sorted(r.fields.items())) for part in Part for r in data.part(part)])
+    return {
+        "rows": hashlib.sha256(rows.encode()).hexdigest(),
+        "templates": hashlib.sha256(repr(data.templates).encode()).hexdigest(),
+        "licence": data.task.licence,
+        "source": data.task.source.uri if is_public(data.task.source.uri) else "local",
+    }
 
 
 def guard_origins(guard: Sequence[GuardTask]) -> Mapping[str, str]:

@@ -6,17 +6,17 @@ policy and the chat template included. Nothing is trained, and no weights are lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from instil.config.recipe import Recipe
-from instil.data.mix import Pool, mixed_examples
+from instil.data.mix import mixed_examples
 from instil.data.split import seeded_key
 from instil.report.html import to_html
 from instil.report.page import Block, Heading, Note, Report, Section, Tokens
 from instil.report.sections.origin import token_runs
-from instil.stages.training import mix_rules
-from instil.stages.untuned import chat_rules, prepare_all
+from instil.stages.context import Say, chat_rules, prepare_rows, silent
+from instil.stages.training import mix_pools, mix_rules
 from instil.types import Example, Fate, Piece, Role
 
 
@@ -54,15 +54,13 @@ class Preview:
         return sum(piece.trained for piece in self.pieces), len(self.pieces)
 
 
-def preview(
-    recipe: Recipe, *, each: int, say: Callable[[str], None] = lambda _: None
-) -> tuple[Preview, ...]:
+def preview(recipe: Recipe, *, each: int, say: Say = silent) -> tuple[Preview, ...]:
     """Return examples of the first epoch, `each` a template, few-shot ones among them.
 
     Args:
         recipe: Whose training is looked at.
         each: Examples a template; where an epoch holds fewer of one, those.
-        say: Is told what is fetched.
+        say: Shows one line.
 
     Raises:
         InstilError: Whatever would stop the run at this point.
@@ -70,12 +68,12 @@ def preview(
     from instil.encode.mask import encode_turns, token_view
     from instil.model.load import load_tokenizer, resolve_model
 
-    data = prepare_all(recipe)
+    data = prepare_rows(recipe)
     folder = resolve_model(recipe.model, say=say)
     chat = load_tokenizer(replace(folder, chat=chat_rules(recipe, data)))
     roles = {(d.task.id, t.id): t.role for d in data for t in d.templates}
-    pools = [Pool(d.task, d.train, d.templates, d.weight) for d in data]
-    examples = tuple(mixed_examples(pools, mix_rules(recipe), epoch=0))
+    examples = tuple(mixed_examples(mix_pools(data), mix_rules(recipe), epoch=0))
+    train = recipe.train
     return tuple(
         Preview(
             example.task,
@@ -87,17 +85,17 @@ def preview(
             encoded.fate,
             encoded.why,
         )
-        for example in _chosen(examples, recipe, each)
+        for example in _chosen(examples, each, seed=recipe.seed)
         for encoded in encode_turns(
-            example, chat, max_length=recipe.train.max_length, too_long=recipe.train.too_long
+            example, chat, max_length=train.max_length, too_long=train.too_long
         )
     )
 
 
-def _chosen(examples: Sequence[Example], recipe: Recipe, each: int) -> list[Example]:
+def _chosen(examples: Sequence[Example], each: int, *, seed: int) -> list[Example]:
     """Draw `each` examples a template, and a few-shot one more a task that would show none."""
     by_template: dict[tuple[str, str], list[Example]] = {}
-    for example in sorted(examples, key=lambda e: seeded_key(recipe.seed, "preview", e.id)):
+    for example in sorted(examples, key=lambda e: seeded_key(seed, "preview", e.id)):
         by_template.setdefault((example.task, example.template), []).append(example)
     order = dict.fromkeys((e.task, e.template) for e in examples)
     chosen = [example for key in order for example in by_template[key][:each]]

@@ -7,31 +7,30 @@ validating as it goes. torch is imported only by what needs it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil import format as fmt
-from instil.config.recipe import Recipe, resolve_learning_rate
+from instil.config.recipe import Method, Recipe
+from instil.config.sections import Keep, Train
 from instil.data.mix import MixRules, Pool, mixed_examples
 from instil.data.prepare import TaskData
 from instil.errors import Problem, RecipeError
-from instil.report.sections.mix import mix_text
 from instil.results import LeftOut, Means, Sweep, TrainingSummary
+from instil.stages.context import RunContext
 from instil.stages.directory import STEPS, TRAINING, load_steps
-from instil.stages.learning_rate import find_rate, rule_rate
+from instil.stages.learning_rate import find_rate, rule_rate, schedule_of
 from instil.stages.ledger import MODEL
-from instil.stages.untuned import Bench, load_base
 from instil.stages.watching import Watch
 from instil.types import Example, Part, Piece, Step, TaskLook
 
 if TYPE_CHECKING:
-    from instil.encode.chat_format import ChatFormat
     from instil.encode.plan import Replay, TrainingData
     from instil.evaluate.suite import Marked
-    from instil.model.load import LoadedModel, ModelFolder
-    from instil.train.fit import Fitted, Plan, Validation
+    from instil.model.load import LoadedModel
+    from instil.train.fit import Plan, Validation
     from instil.train.objective import Objective
     from instil.train.room import Room
 
@@ -41,15 +40,10 @@ VALIDATIONS = 6
 """Looks at validation in a run, where the recipe leaves it to us."""
 
 
-def train(
-    bench: Bench, folder: ModelFolder, data: Sequence[TaskData], encoded: TrainingData
-) -> Trained:
+def train(context: RunContext, encoded: TrainingData) -> Trained:
     """Fine-tune, keep the best weights by validation, and write them to `model/`."""
-    return bench.run.kept(
-        TRAINING,
-        Trained,
-        lambda: _train(bench, folder, data, encoded),
-        files=(STEPS, MODEL),
+    return context.run.kept(
+        TRAINING, Trained, lambda: _train(context, encoded), files=(STEPS, MODEL)
     )
 
 
@@ -67,66 +61,75 @@ class Trained:
     """How the learning rate was chosen; None where the recipe says it."""
 
 
-def _train(
-    bench: Bench, folder: ModelFolder, data: Sequence[TaskData], encoded: TrainingData
-) -> Trained:
+def _train(context: RunContext, encoded: TrainingData) -> Trained:
     from instil.encode.mask import token_view
-    from instil.model.adapter import base_parameters
+    from instil.model.adapter import base_parameters, trainable_share
     from instil.model.export import save_model
-    from instil.model.load import hidden_width
     from instil.train.checkpoint import read_progress
     from instil.train.fit import fit
     from instil.train.ranks import send_job
     from instil.train.room import Room
 
-    kept = read_progress(bench.run.checkpoint, run=bench.run.id)
-    already = kept.step
-    loaded = adapted(bench.recipe, folder)
-    for left in _left_out(bench.recipe, loaded):
-        bench.say(fmt.without_adapter(left))
-    if not already and load_steps(bench.run.folder):
-        bench.say("steps were taken, but there is no checkpoint of them: training begins anew")
-    bench.run.begin_steps(up_to=already, digest=kept.steps)
-    before = load_steps(bench.run.folder)
+    run, recipe, room = context.run, context.recipe, Room()
+    kept = read_progress(run.checkpoint, run=run.id)
+    loaded = adapted(context)
+    missing = _left_out(context, loaded)
+    for left in missing:
+        context.say(fmt.without_adapter(left))
+    if not kept.step and load_steps(run.folder):
+        context.say("steps were taken, but there is no checkpoint of them: training begins anew")
+    run.begin_steps(up_to=kept.step, digest=kept.steps)
+    before = load_steps(run.folder)
     looks = next((step.looks for step in reversed(before) if step.looks), ())
-    validate = validation_of(bench.recipe, loaded, data, before=looks)
-    room = Room()
-    wanted = objective(bench.recipe, folder)
-    expected = None
-    if not already:
-        expected = expect(bench, loaded, encoded, room=room, objective=wanted)
-    each = [validation_examples(d) for d in data]
-    asked = [examples for parts in each for examples in parts]
-    found = find_rate(bench, loaded, encoded, asked, room=room, objective=wanted)
-    rate = found.chosen if found else rule_rate(bench, loaded)
-    plan = training_plan(
-        bench.recipe, encoded, rate=rate, checkpoint=bench.run.checkpoint, run=bench.run.id
-    )
-    send_job((bench.recipe, folder, encoded, rate, plan.checkpoint, plan.run))
-    by_rule = resolve_learning_rate(
-        "rule", method=bench.recipe.method, width=hidden_width(loaded.model)
-    )
-    watch = Watch(bench, data, each, encoded, rate=rate, rule=by_rule)
+    validate = validation_of(context, loaded, before=looks)
+    wanted = objective(context)
+    expected = None if kept.step else expect(context, loaded, encoded, room=room, objective=wanted)
+    asked = [validation_examples(d) for d in context.data]
+    flat = [examples for parts in asked for examples in parts]
+    found = find_rate(context, loaded, encoded, flat, room=room, objective=wanted)
+    by_rule = rule_rate(context, loaded, "rule")
+    rate = found.chosen if found else rule_rate(context, loaded, recipe.train.learning_rate)
+    plan = training_plan(recipe.train, encoded, rate=rate, checkpoint=run.checkpoint, run=run.id)
+    send_job((recipe, context.model, encoded, rate, run.checkpoint, run.id))
+    watch = Watch(context, asked, encoded, rate=rate, rule=by_rule)
     for step in before:
         watch.follow(step, aloud=False)
-    with bench.stage("training", len(plan.batches)) as done:
-        shown = bench.progress.tasks[-1].id
-        done(already)
+    with context.stage("training", len(plan.batches)) as done:
+        shown = context.progress.tasks[-1].id
+        done(kept.step)
 
         def on_step(step: Step) -> None:
-            bench.run.add_step(step)
+            run.add_step(step)
             watch.follow(step)
-            bench.progress.update(shown, note=_step_note(step))
+            context.progress.update(shown, note=_step_note(step))
             done(1)
 
         fitted = fit(loaded, plan, validate=validate, on_step=on_step, room=room, objective=wanted)
+    steps = load_steps(run.folder)
     if expected:
-        bench.say(as_expected(expected, load_steps(bench.run.folder)))
-    save_model(loaded, bench.run.model)
-    summary = training_summary(bench, loaded, encoded, fitted, rate=rate)
-    summary = replace(summary, alarms=tuple(watch.alarms.values()))
-    if found:
-        summary = replace(summary, seconds=summary.seconds + found.seconds)
+        context.say(as_expected(expected, steps))
+    save_model(loaded, run.model)
+    count, share = trainable_share(loaded.model)
+    summary = TrainingSummary(
+        method=str(recipe.method),
+        steps=len(steps),
+        best_step=fitted.progress.best_step,
+        epochs=steps[-1].epoch,
+        stopped_early=fitted.stopped_early,
+        learning_rate=rate,
+        seconds=fitted.progress.seconds + (found.seconds if found else 0),
+        tokens_per_second=sum(s.tokens for s in steps) / sum(s.seconds for s in steps),
+        supervised_tokens=sum(s.supervised_tokens for s in steps),
+        fates=encoded.fates,
+        trainable_parameters=count,
+        trainable_share=share,
+        peak_memory_bytes=max(s.memory_bytes for s in steps),
+        dtype=str(loaded.dtype).removeprefix("torch."),
+        quantize=recipe.quantize,
+        left_out=missing,
+        means=means_of(recipe.keep, steps, replayed=encoded.replayed),
+        alarms=tuple(watch.alarms.values()),
+    )
     view = token_view(encoded.sample, loaded.chat)
     return Trained(summary, view, base_parameters(loaded.model), found)
 
@@ -144,26 +147,26 @@ class Expected:
 
 
 def expect(
-    bench: Bench,
+    context: RunContext,
     loaded: LoadedModel,
     encoded: TrainingData,
     *,
     room: Room,
-    objective: Objective | None = None,
+    objective: Objective,
 ) -> Expected:
     """Try the largest pack, and say what that lets us expect; `room` gets tighter if need be."""
     from instil.train.loop import probe
 
-    with bench.stage("largest pack"):
+    with context.stage("largest pack"):
         found = probe(loaded, encoded.batches, room=room, objective=objective)
     tokens = found.step_tokens
     each = found.seconds / found.tokens
-    bench.say(
+    context.say(
         f"training: {len(tokens)} steps, about {fmt.seconds(each * sum(tokens))} without the looks "
         f"at validation, {fmt.size(found.memory_bytes)} of memory"
     )
     if room.tightened:
-        bench.say("memory ran out: packs are smaller than train.micro_batch_tokens allows")
+        context.say("memory ran out: packs are smaller than train.micro_batch_tokens allows")
     return Expected(each, tokens, found.memory_bytes)
 
 
@@ -181,16 +184,16 @@ def as_expected(expected: Expected, steps: Sequence[Step]) -> str:
     )
 
 
-def adapted(recipe: Recipe, folder: ModelFolder) -> LoadedModel:
+def adapted(context: RunContext) -> LoadedModel:
     """Load the base model, ready to train: in a fresh adapter, or with every weight trainable."""
     from instil.model.adapter import add_lora, train_all
 
-    if recipe.method == "full":
-        return train_all(load_base(recipe, folder, masters=True))
-    lora = recipe.lora
+    recipe, lora = context.recipe, context.recipe.lora
+    if recipe.method is Method.FULL:
+        return train_all(context.load_base(masters=True))
     modules = lora.target_modules
     return add_lora(
-        load_base(recipe, folder),
+        context.load_base(),
         r=lora.r,
         lora_alpha=lora.lora_alpha,
         lora_dropout=lora.lora_dropout,
@@ -199,57 +202,53 @@ def adapted(recipe: Recipe, folder: ModelFolder) -> LoadedModel:
     )
 
 
-def asks_for_all(recipe: Recipe) -> bool:
+def asks_for_all(context: RunContext) -> bool:
     """Whether every linear layer is to have an adapter."""
-    return recipe.method != "full" and recipe.lora.target_modules == "all-linear"
+    recipe = context.recipe
+    return recipe.method is not Method.FULL and recipe.lora.target_modules == "all-linear"
 
 
-def _left_out(recipe: Recipe, loaded: LoadedModel) -> tuple[LeftOut, ...]:
+def _left_out(context: RunContext, loaded: LoadedModel) -> tuple[LeftOut, ...]:
     from instil.model.adapter import left_out
 
-    return left_out(loaded.model) if asks_for_all(recipe) else ()
+    return left_out(loaded.model) if asks_for_all(context) else ()
 
 
-def objective(recipe: Recipe, folder: ModelFolder) -> Objective:
+def objective(context: RunContext) -> Objective:
     """Turn the recipe's `keep` section into what is minimised.
 
     With full fine-tuning and a weight of KL, a second, frozen copy of the base model is loaded.
     """
     from instil.train.objective import Objective
 
-    keep = recipe.keep
-    apart = keep.kl and recipe.method == "full"
+    recipe, keep = context.recipe, context.recipe.keep
+    apart = keep.kl and recipe.method is Method.FULL
     return Objective(
         over_what=recipe.train.loss_over,
         entropy_weighted=keep.entropy_weighted,
         kl=keep.kl or 0.0,
         kl_on=keep.kl_on,
-        base=load_base(recipe, folder) if apart else None,
+        base=context.load_base() if apart else None,
         seed=recipe.seed,
     )
 
 
-def encoded_training(
-    recipe: Recipe, data: Sequence[TaskData], chat: ChatFormat, *, replay: Replay | None = None
-) -> TrainingData:
+def encoded_training(context: RunContext, *, replay: Replay | None = None) -> TrainingData:
     """Render, encode and pack every epoch of the mix of all tasks, and of what is replayed."""
     from instil.encode.plan import plan_training
 
-    pools = [Pool(d.task, d.train, d.templates, d.weight) for d in data]
-    rules, epochs = mix_rules(recipe), recipe.train.num_train_epochs
-    _refuse_endless(pools, rules, epochs=1.0 if epochs == "auto" else epochs)
-
-    def examples_of(epoch: int) -> Iterable[Example]:
-        return mixed_examples(pools, rules, epoch=epoch)
-
+    recipe, wanted = context.recipe, context.recipe.train
+    pools, rules = mix_pools(context.data), mix_rules(recipe)
+    epochs = None if wanted.num_train_epochs == "auto" else wanted.num_train_epochs
+    _refuse_endless(pools, rules, epochs=epochs or 1.0)
     return plan_training(
-        examples_of,
-        chat,
-        epochs=None if epochs == "auto" else epochs,
-        max_length=recipe.train.max_length,
-        too_long=recipe.train.too_long,
-        tokens_per_batch=recipe.train.tokens_per_batch,
-        micro_batch_tokens=recipe.train.micro_batch_tokens,
+        lambda epoch: mixed_examples(pools, rules, epoch=epoch),
+        context.chat,
+        epochs=epochs,
+        max_length=wanted.max_length,
+        too_long=wanted.too_long,
+        tokens_per_batch=wanted.tokens_per_batch,
+        micro_batch_tokens=wanted.micro_batch_tokens,
         seed=recipe.seed,
         replay=replay,
     )
@@ -272,6 +271,11 @@ def _refuse_endless(pools: Sequence[Pool], rules: MixRules, *, epochs: float) ->
     )
 
 
+def mix_pools(data: Sequence[TaskData]) -> list[Pool]:
+    """Return what each task brings to the mix."""
+    return [Pool(d.task, d.train, d.templates, d.weight) for d in data]
+
+
 def mix_rules(recipe: Recipe) -> MixRules:
     """Turn the recipe's `mix` section, and what else bears on it, into the mixer's terms."""
     mix = recipe.mix
@@ -286,31 +290,19 @@ def mix_rules(recipe: Recipe) -> MixRules:
     )
 
 
-def show_mix(bench: Bench, encoded: TrainingData) -> None:
-    """Say what an epoch holds, where there is a mix: several tasks, or few-shot prompts."""
-    if len(encoded.mix) > 1 or any(line.few_shot for line in encoded.mix):
-        for line in mix_text(encoded.mix):
-            bench.say(line)
-
-
 def training_plan(
-    recipe: Recipe, encoded: TrainingData, *, rate: float, checkpoint: Path, run: str = ""
+    train: Train, encoded: TrainingData, *, rate: float, checkpoint: Path, run: str = ""
 ) -> Plan:
     """Turn the recipe's `train` section into the loop's own terms; `rate` is the peak."""
     from instil.train.fit import Plan
-    from instil.train.loop import Schedule
 
-    wanted = recipe.train
-    steps = len(encoded.batches)
     return Plan(
         batches=encoded.batches,
         epochs=encoded.epochs,
-        schedule=Schedule(
-            rate, wanted.warmup_ratio, wanted.lr_scheduler_type, wanted.max_grad_norm
-        ),
-        weight_decay=wanted.weight_decay,
-        eval_steps=eval_steps(wanted.eval_steps, steps=steps),
-        patience=wanted.early_stopping_patience or 0,
+        schedule=schedule_of(train, rate=rate),
+        weight_decay=train.weight_decay,
+        eval_steps=eval_steps(train.eval_steps, steps=len(encoded.batches)),
+        patience=train.early_stopping_patience or 0,
         checkpoint=checkpoint,
         run=run,
     )
@@ -326,11 +318,7 @@ def eval_steps(wanted: int | str, *, steps: int) -> int:
 
 
 def validation_of(
-    recipe: Recipe,
-    loaded: LoadedModel,
-    data: Sequence[TaskData],
-    *,
-    before: Sequence[TaskLook] = (),
+    context: RunContext, loaded: LoadedModel, *, before: Sequence[TaskLook] = ()
 ) -> Callable[[], Validation]:
     """Return what looks at the validation rows: their loss, and the metric on real answers.
 
@@ -338,21 +326,20 @@ def validation_of(
     The score is the mean over tasks.
 
     Args:
-        recipe: The run's.
+        context: The run.
         loaded: The model.
-        data: The tasks, split.
         before: What the last look before these showed, one a task; empty: there was none.
     """
     from instil.compare.learning import is_shown, task_look
     from instil.evaluate.suite import look, mark
     from instil.train.fit import Validation
 
-    asked = {d.task.id: validation_examples(d) for d in data}
+    asked = {d.task.id: validation_examples(d) for d in context.data}
     known = {seen.task: seen for seen in before}
 
     def validate() -> Validation:
         means, nats, tokens = [], 0.0, 0
-        for d in data:
+        for d in context.data:
             marked: list[Marked] = []
             likely: list[float] = []
             for examples in asked[d.task.id]:
@@ -370,7 +357,7 @@ def validation_of(
                 counts=d.balance.get(Part.TRAIN),
                 before=known.get(d.task.id),
             )
-        looks = tuple(known[d.task.id] for d in data)
+        looks = tuple(known[d.task.id] for d in context.data)
         shown = all(is_shown(seen) for seen in looks)
         return Validation(nats / tokens, sum(means) / len(means), looks, shown)
 
@@ -394,62 +381,33 @@ def validation_examples(data: TaskData) -> list[list[Example]]:
     return [examples for examples in dealt if examples]
 
 
-def training_summary(
-    bench: Bench, loaded: LoadedModel, encoded: TrainingData, fitted: Fitted, *, rate: float
-) -> TrainingSummary:
-    """Sum the training up from its steps."""
-    from instil.model.adapter import trainable_share
-
-    steps = load_steps(bench.run.folder)
-    count, share = trainable_share(loaded.model)
-    return TrainingSummary(
-        method=str(bench.recipe.method),
-        steps=len(steps),
-        best_step=fitted.progress.best_step,
-        epochs=steps[-1].epoch,
-        stopped_early=fitted.stopped_early,
-        learning_rate=rate,
-        seconds=fitted.progress.seconds,
-        tokens_per_second=sum(s.tokens for s in steps) / sum(s.seconds for s in steps),
-        supervised_tokens=sum(s.supervised_tokens for s in steps),
-        fates=encoded.fates,
-        trainable_parameters=count,
-        trainable_share=share,
-        peak_memory_bytes=max(s.memory_bytes for s in steps),
-        dtype=str(loaded.dtype).removeprefix("torch."),
-        quantize=bench.recipe.quantize,
-        left_out=_left_out(bench.recipe, loaded),
-        means=means_of(bench.recipe, steps, replayed=encoded.replayed),
-    )
-
-
-def means_of(recipe: Recipe, steps: Sequence[Step], *, replayed: Sequence[str]) -> Means | None:
+def means_of(keep: Keep, steps: Sequence[Step], *, replayed: Sequence[str]) -> Means | None:
     """Sum up what was done to keep what the model knew; None: nothing was.
 
     Args:
-        recipe: What was asked for.
+        keep: What was asked for.
         steps: Of the training.
         replayed: Ids of the tasks of which rows were replayed.
     """
-    keep = recipe.keep
     if keep.replay.share is None and keep.kl is None and not keep.entropy_weighted:
         return None
+
+    def mean(name: str) -> float | None:
+        values = [value for step in steps if (value := getattr(step, name)) is not None]
+        return sum(values) / len(values) if values else None
+
     of = keep.replay.of
     return Means(
         replay_share=keep.replay.share,
         replay_of="" if keep.replay.share is None else of if isinstance(of, str) else "tasks",
         replayed=tuple(replayed),
-        replay_loss=_mean([s.replay_loss for s in steps if s.replay_loss is not None]),
+        replay_loss=mean("replay_loss"),
         kl=keep.kl,
         kl_on=str(keep.kl_on) if keep.kl else "",
-        mean_kl=_mean([s.kl for s in steps if s.kl is not None]),
+        mean_kl=mean("kl"),
         entropy_weighted=keep.entropy_weighted,
-        mean_weight=_mean([s.entropy_weight for s in steps if s.entropy_weight is not None]),
+        mean_weight=mean("entropy_weight"),
     )
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def _step_note(step: Step) -> str:

@@ -21,12 +21,11 @@ from instil.compare.learning import (
     sounds,
     state,
 )
-from instil.config.recipe import Recipe
 from instil.data.audit import conflicting_labels
 from instil.data.prepare import TaskData
 from instil.report.sections.learning import alarm_text, notice_text
 from instil.results import Alarm
-from instil.stages.untuned import Bench
+from instil.stages.context import RunContext
 from instil.types import Estimate, Example, Fate, LossOver, Step, TaskLook
 
 if TYPE_CHECKING:
@@ -42,10 +41,8 @@ CLASSIFIER_ROWS = 2000
 class Watch:
     """Follows the looks of one training."""
 
-    bench: Bench
+    context: RunContext
     """The run."""
-    data: Sequence[TaskData]
-    """Its tasks, split."""
     asked: Sequence[Sequence[Sequence[Example]]]
     """The validation rows of each task, rendered; an innermost list has one template."""
     encoded: TrainingData
@@ -72,7 +69,7 @@ class Watch:
         for place, look in enumerate(step.looks):
             said = self._judge(place, look, step)
             if said and aloud:
-                self.bench.say(said)
+                self.context.say(said)
 
     def _judge(self, place: int, look: TaskLook, step: Step) -> str:
         looks = [seen.looks[place] for seen in self.steps if seen.looks]
@@ -104,7 +101,7 @@ class Watch:
         return ""
 
     def _facts(self, place: int) -> Facts:
-        data, recipe, encoded = self.data[place], self.bench.recipe, self.encoded
+        data, train, encoded = self.context.data[place], self.context.recipe.train, self.encoded
         return Facts(
             rate=self.rate,
             rule=self.rule,
@@ -116,15 +113,15 @@ class Watch:
             conflicts=len(conflicting_labels(data.train, data.task)),
             examples=sum(encoded.fates.values()),
             cut=encoded.fates.get(Fate.TRUNCATED, 0),
-            max_length=recipe.train.max_length,
-            answer_share=answer_share(recipe, encoded, data),
+            max_length=train.max_length,
+            answer_share=answer_share(train.loss_over, encoded, data),
         )
 
     def _classifier(self, place: int) -> Estimate | None:
         """Ask TF-IDF whether the labels can be learnt at all."""
         from instil.evaluate.baseline import ask_tfidf, train_tfidf
 
-        data = self.data[place]
+        data = self.context.data[place]
         examples = [example for part in self.asked[place] for example in part]
         if not data.task.choices or not all(example.choices for example in examples):
             return None
@@ -147,14 +144,14 @@ def answer_words(data: TaskData) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))
 
 
-def answer_share(recipe: Recipe, encoded: TrainingData, data: TaskData) -> float | None:
+def answer_share(over: LossOver, encoded: TrainingData, data: TaskData) -> float | None:
     """Return the share of the tokens trained on that answer the task's own question.
 
     Counted in the first batches; None where examples count alike, or none is of the task.
     """
     from instil.train.objective import trained_tokens
 
-    if recipe.train.loss_over is LossOver.EXAMPLES:
+    if over is LossOver.EXAMPLES:
         return None
     asking, counts = {template.id for template in data.answering}, Counter[bool]()
     batches = [encoded.batches[n] for n in range(min(COUNTED_BATCHES, len(encoded.batches)))]

@@ -15,8 +15,8 @@ from instil.config.recipe import Recipe, load_recipe
 from instil.errors import Problem, RecipeError
 from instil.results import PROMPTING, TUNED
 from instil.scoring.metrics import NATS
+from instil.stages.context import prepare_rows
 from instil.stages.directory import load_summary
-from instil.stages.untuned import prepare_all
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder
 from instil.studyresults import CurvePoint, CurveStudy
@@ -68,7 +68,7 @@ def plan_curve(
     judged = f"split.seed={load_recipe(path, overrides=changes).judging_seed}"
     recipe = load_recipe(path, overrides=[*changes, judged])
     every = tuple(use.model_copy(update={"train": None}) for use in recipe.tasks)
-    data = prepare_all(recipe.model_copy(update={"tasks": every}))
+    data = prepare_rows(recipe.model_copy(update={"tasks": every}))
     # A few go as duplicates of rows that are judged, so that what is left is what can be asked for.
     most = min(len(d.train) for d in data)
     wanted = sorted(set(sizes or SIZES))

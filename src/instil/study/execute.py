@@ -13,13 +13,15 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from instil.config.recipe import Device, Recipe
+from instil.errors import Problem, RunError
+from instil.format import seconds
 from instil.signals import ENDING, interrupt, on_signals
-from instil.study.folder import Job, StudyFolder, failed
+from instil.study.folder import Job, StudyFolder
 
 Say = Callable[[str], None]
 Chain = Sequence[Job]
@@ -50,21 +52,33 @@ def run_apart(
         InstilError: Some did not finish: what they said stands above, or in their logs.
         KeyboardInterrupt: Stopped; every job has been let stop in order.
     """
-    left = ([job for job in chain if not folder.finished(job)] for chain in chains)
-    waiting = deque(deque(jobs) for jobs in left if jobs)
+    left = [deque(job for job in chain if not folder.finished(job)) for chain in chains]
+    waiting = deque(chain for chain in left if chain)
     slots: dict[str, _Running | None] = dict.fromkeys(gpus or ("",))
     lost: list[str] = []
-    with _ending_in_order(slots):
-        while waiting or any(slots.values()):
-            for slot, running in slots.items():
-                if running is not None and running.process.poll() is not None:
-                    lost += _ended(folder, running, waiting, say=say)
-                    slots[slot] = running = None
-                if running is None and waiting:
-                    slots[slot] = _start(folder, waiting.popleft(), gpu=slot, say=say, of=slots)
-            _pause(_POLL_SECONDS)
+    with on_signals(interrupt, *ENDING):  # SIGTERM and SIGHUP end it as Ctrl-C does
+        try:
+            while waiting or any(slots.values()):
+                for slot, running in slots.items():
+                    if running is not None and running.process.poll() is not None:
+                        lost += _ended(folder, running, waiting, say=say)
+                        slots[slot] = running = None
+                    if running is None and waiting:
+                        chain, logged = waiting.popleft(), len(slots) > 1
+                        slots[slot] = _start(folder, chain, gpu=slot, logged=logged, say=say)
+                _pause(_POLL_SECONDS)
+        finally:
+            _stop([running for running in slots.values() if running is not None])
     if lost:
-        raise failed(lost, where=folder.path)
+        raise RunError(
+            Problem(
+                f"{len(lost)} of the arms did not finish",
+                where=str(folder.path),
+                found=", ".join(lost),
+                fix="mend what the messages above say; the same command goes on with what is "
+                "missing",
+            )
+        )
 
 
 @dataclass(slots=True)
@@ -73,7 +87,7 @@ class _Running:
 
     job: Job
     process: subprocess.Popen[bytes]
-    rest: deque[Job]
+    chain: deque[Job]
     began: float = field(default_factory=time.perf_counter)
 
 
@@ -83,19 +97,19 @@ def command_of(folder: StudyFolder, job: Job) -> list[str]:
     return [*command, "merge"] if job.merge else command
 
 
-def _start(
-    folder: StudyFolder, chain: deque[Job], *, gpu: str, say: Say, of: dict[str, _Running | None]
-) -> _Running:
+def _start(folder: StudyFolder, chain: deque[Job], *, gpu: str, logged: bool, say: Say) -> _Running:
     job = chain.popleft()
     folder.lay_out([job])
-    command = command_of(folder, job)
-    environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}
-    on = f" on GPU {gpu}" if gpu else ""
-    if len(of) < 2:
-        say(f"arm {job.name}{on}")
+    command, environment = command_of(folder, job), dict(os.environ)
+    told = f"arm {job.name}"
+    if gpu:
+        environment["CUDA_VISIBLE_DEVICES"] = gpu
+        told += f" on GPU {gpu}"
+    if not logged:
+        say(told)
         return _Running(job, subprocess.Popen(command, env=environment), chain)
     log = folder.log(job.name)
-    say(f"arm {job.name}{on}: {log}")
+    say(f"{told}: {log}")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
@@ -106,31 +120,18 @@ def _ended(
     folder: StudyFolder, running: _Running, waiting: deque[deque[Job]], *, say: Say
 ) -> list[str]:
     """Put what follows a finished job in line; return the jobs that are lost by a failed one."""
-    from instil.format import seconds
-
-    took, job = seconds(time.perf_counter() - running.began), running.job
+    job, log = running.job, folder.log(running.job.name)
     if running.process.returncode == 0:
-        say(f"arm {job.name} done in {took}")
-        if running.rest:
-            waiting.appendleft(running.rest)
+        say(f"arm {job.name} done in {seconds(time.perf_counter() - running.began)}")
+        if running.chain:
+            waiting.appendleft(running.chain)
         return []
-    where = f"; see {folder.log(job.name)}" if folder.log(job.name).exists() else ""
-    say(f"arm {job.name} did not finish{where}")
-    return [job.name, *(later.name for later in running.rest)]
-
-
-@contextmanager
-def _ending_in_order(slots: Mapping[str, _Running | None]) -> Iterator[None]:
-    """Leave no arm behind, whatever ends the study; on SIGTERM and SIGHUP as on Ctrl-C."""
-    with on_signals(interrupt, *ENDING):
-        try:
-            yield
-        finally:
-            _stop([running for running in slots.values() if running is not None])
+    say(f"arm {job.name} did not finish{f'; see {log}' if log.exists() else ''}")
+    return [job.name, *(later.name for later in running.chain)]
 
 
 def _stop(running: Sequence[_Running]) -> None:
-    """Let every job stop as Ctrl-C does, so that it can be gone on with."""
+    """Let every job stop as Ctrl-C does, so that it can be gone on with; none is left behind."""
     # Ctrl-C on a terminal reaches them by itself, a signal sent to this process alone does not.
     for each in _still(running, within=_GRACE_SECONDS):
         each.process.send_signal(signal.SIGINT)

@@ -19,12 +19,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter
 
 from instil.config.recipe import Recipe, load_recipe, to_yaml
-from instil.errors import InstilError, Problem, RecipeError, RunError
+from instil.errors import Problem, RecipeError, RunError
 from instil.files import write_whole
 from instil.stages.directory import RECIPE
 from instil.stages.lock import HOLDER, LOCK
@@ -145,20 +142,3 @@ class StudyFolder:
         """Write the recipes of jobs."""
         for job in jobs:
             write_whole(self.recipe(job.name), to_yaml(job.recipe).encode())
-
-    def save(self, found: object) -> None:
-        """Write `study.json`."""
-        adapter: TypeAdapter[Any] = TypeAdapter(type(found))
-        write_whole(self.path / STUDY, adapter.dump_json(found, indent=1))
-
-
-def failed(names: Sequence[str], *, where: Path) -> InstilError:
-    """Return the error of a study of which some arms did not end well."""
-    return RunError(
-        Problem(
-            f"{len(names)} of the arms did not finish",
-            where=str(where),
-            found=", ".join(names),
-            fix="mend what the messages above say; the same command goes on with what is missing",
-        )
-    )

@@ -17,7 +17,7 @@ from instil.config.recipe import Recipe, load_recipe
 from instil.errors import Problem, RecipeError, nearest
 from instil.results import MEAN_SCORE, PROMPTING, TUNED, Arm
 from instil.scoring.metrics import NATS
-from instil.stages.directory import Run, load_summary
+from instil.stages.directory import load_summary
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work
 from instil.study.untrained import load_prompted
@@ -243,7 +243,7 @@ def sum_up_methods(
     for method in methods:
         paths, model = runs[method.name], method.recipe.model
         if method.work is Work.PROMPT:
-            prompted = [load_prompted(Run(path, method.recipe)) for path in paths]
+            prompted = [load_prompted(path) for path in paths]
             found = [each[task] for each in prompted for task in own]
             made = arm(method.name, paths, PROMPTING, found)
             label = f"{model}, prompted ({found[0].label})"

@@ -18,9 +18,9 @@ from instil.data.mix import Pool, mix_counts
 from instil.errors import Problem, RecipeError
 from instil.results import MEAN_SCORE, TUNED
 from instil.scoring.metrics import NATS
+from instil.stages.context import prepare_rows
 from instil.stages.directory import load_summary
 from instil.stages.training import mix_rules
-from instil.stages.untuned import prepare_all
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work
 from instil.studyresults import SequenceArm, SequenceStudy
@@ -91,8 +91,8 @@ def plan_sequence(
         raise RecipeError(*problems)
     stages = [_judged(stage, stages[0], tasks) for stage in stages]
     everything = stages[0].model_copy(update={"tasks": tuple(s.tasks[0] for s in stages)})
-    together = prepare_all(everything)
-    alone = [d for stage in stages for d in prepare_all(stage)]
+    together = prepare_rows(everything)
+    alone = [d for stage in stages for d in prepare_rows(stage)]
     examples = {}
     for data, stage in zip(alone, stages, strict=True):
         pool = Pool(data.task, data.train, data.templates)

@@ -132,7 +132,7 @@ def sequence_study(
 
 
 def _reported(study: StudyFolder, found: Study) -> Study:
-    study.save(found)
+    write_whole(study.path / STUDY, TypeAdapter(type(found)).dump_json(found, indent=1))
     rebuild_study(study.path)
     return found
 

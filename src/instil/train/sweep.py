@@ -10,42 +10,20 @@ What "clearly worse" means is the caller's to say, in nats of validation example
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from instil.errors import DivergedError
-from instil.model.adapter import restore, snapshot, trainable
+from instil.model.adapter import restore, snapshot
 from instil.model.load import LoadedModel
-from instil.train.loop import Schedule, train_steps
-from instil.train.objective import Objective
-from instil.train.optim import adamw
-from instil.train.room import Room
-from instil.types import Pack, Step
+from instil.types import Step
 
 Nats = Mapping[str, float]
 """Example id -> cross-entropy of its target, nats per token."""
 Worse = Callable[[Nats, Nats], bool]
 """Whether the first is clearly worse than the second."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """What every try is trained on, and how."""
-
-    batches: Sequence[Sequence[Pack]]
-    """The first batches of the training."""
-    schedule: Schedule
-    """Its shape; the peak is each try's own."""
-    stretch: float
-    """A try runs at so many times the rate that it stands for."""
-    weight_decay: float
-    """AdamW's, on matrices."""
-    seed: int
-    """Of what is random in a step (dropout), the same in every try."""
-    objective: Objective | None = None
-    """What is minimised; None: plain cross-entropy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,56 +42,54 @@ class Trial:
 
 def sweep(
     loaded: LoadedModel,
-    part: Slice,
+    train: Callable[[float], Iterable[Step]],
     *,
+    steps: int,
     rule: float,
     above: Sequence[float],
     below: Sequence[float],
     look: Callable[[], Nats],
     worse: Worse,
-    on_step: Callable[[float, Step], None] = lambda rate, step: None,
-    room: Room | None = None,
+    seed: int,
 ) -> tuple[Trial, ...]:
     """Try learning rates, and leave weights and random state as they were, bit for bit.
 
     Args:
         loaded: The model, ready to train.
-        part: What to train on.
+        train: Trains at a rate, step by step.
+        steps: How many these are.
         rule: Tried first.
         above: Higher ones, from the nearest on.
         below: Lower ones, from the nearest on.
         look: Looks at the validation examples.
         worse: Ends a try at its middle, and a direction.
-        on_step: Told of each step, with the rate.
-        room: How much is computed at once.
+        seed: Of what is random in a step (dropout), the same in every try.
     """
     start, trials = snapshot(loaded.model), list[Trial]()
 
     def attempt(rate: float) -> Trial:
         restore(loaded.model, start)
-        leader = best(trials)
-        trials.append(
-            _attempt(
-                loaded,
-                part,
-                rate,
-                look=look,
-                hopeless=lambda seen: bool(
-                    leader and leader.halfway and worse(seen, leader.halfway)
-                ),
-                on_step=on_step,
-                room=room,
-            )
-        )
-        return trials[-1]
+        torch.manual_seed(seed)
+        leader, taken, halfway = best(trials), 0, None
+        try:
+            for step in train(rate):
+                taken = step.step
+                if taken == max(1, steps // 2):
+                    halfway = look()
+                    if leader and leader.halfway and worse(halfway, leader.halfway):
+                        return Trial(rate, taken, halfway, None)
+        except DivergedError:
+            return Trial(rate, taken, halfway, None)
+        return Trial(rate, taken, halfway, look())
 
     try:
         with torch.random.fork_rng():
-            held = attempt(rule).end
-            for direction in (above if held else (), below):
+            trials.append(attempt(rule))
+            for direction in (above if trials[0].end else (), below):
                 for rate in direction:
-                    trial, leader = attempt(rate), best(trials)
-                    if leader and (trial.end is None or worse(trial.end, leader.end or {})):
+                    trials.append(attempt(rate))
+                    end, leader = trials[-1].end, best(trials)
+                    if leader and (end is None or worse(end, leader.end or {})):
                         break
     finally:
         restore(loaded.model, start)
@@ -130,40 +106,3 @@ def best(trials: Sequence[Trial]) -> Trial | None:
 def mean(nats: Nats) -> float:
     """Return the mean over examples, in nats per token."""
     return sum(nats.values()) / len(nats)
-
-
-def _attempt(
-    loaded: LoadedModel,
-    part: Slice,
-    rate: float,
-    *,
-    look: Callable[[], Nats],
-    hopeless: Callable[[Nats], bool],
-    on_step: Callable[[float, Step], None],
-    room: Room | None,
-) -> Trial:
-    torch.manual_seed(part.seed)
-    peak = rate * part.stretch
-    steps = train_steps(
-        loaded,
-        part.batches,
-        optimizer=adamw(
-            trainable(loaded.model), learning_rate=peak, weight_decay=part.weight_decay
-        ),
-        schedule=replace(part.schedule, learning_rate=peak),
-        steps_per_epoch=len(part.batches),
-        room=room,
-        objective=part.objective,
-    )
-    taken, halfway = 0, None
-    try:
-        for step in steps:
-            taken = step.step
-            on_step(rate, step)
-            if taken == max(1, len(part.batches) // 2):
-                halfway = look()
-                if hopeless(halfway):
-                    return Trial(rate, taken, halfway, None)
-    except DivergedError:
-        return Trial(rate, taken, halfway, None)
-    return Trial(rate, taken, halfway, look())

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 
 from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, excerpt
-from instil.data.readers.textfile import text_of
+from instil.data.readers.textfile import reading_text
 from instil.errors import DataError, Problem
 
 
@@ -20,7 +20,7 @@ def read_natural(file: RowFile) -> Iterator[PlacedRow]:
     Raises:
         DataError: for a file that is no such JSON, and for instances without input or output.
     """
-    with text_of(file) as stream:
+    with reading_text(file.path, encoding=file.encoding, place=file.place) as stream:
         text = stream.read()
     try:
         content = json.loads(text)

@@ -63,7 +63,12 @@ def read_pip_settings(
         The settings; the defaults where pip says nothing or is not installed.
     """
     values = _from_config((list_config or _pip_config_list)())
-    values |= _from_environ(os.environ if environ is None else environ)
+    for name, value in (os.environ if environ is None else environ).items():
+        if name.startswith("PIP_") and value:  # an empty variable counts as unset, as for pip
+            values[name[4:].lower().replace("_", "-")] = value
+    timeout = _TIMEOUT
+    with contextlib.suppress(ValueError):
+        timeout = max(1.0, float(values.get("timeout") or values.get("default-timeout", "")))
     return PipSettings(
         index=values.get("index-url", "").strip(),
         extra_indexes=tuple(values.get("extra-index-url", "").split()),
@@ -73,7 +78,7 @@ def read_pip_settings(
         client_cert=values.get("client-cert", ""),
         proxy=values.get("proxy", ""),
         trusted_hosts=tuple(values.get("trusted-host", "").split()),
-        timeout=_seconds(values.get("timeout") or values.get("default-timeout", "")),
+        timeout=timeout,
     )
 
 
@@ -87,14 +92,8 @@ def without_password(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def _from_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """`PIP_INDEX_URL=x` -> `index-url: x`; an empty variable counts as unset, as for pip."""
-    found = {k: v for k, v in environ.items() if k.startswith("PIP_") and v}
-    return {name[4:].lower().replace("_", "-"): value for name, value in found.items()}
-
-
 def _from_config(printed: str) -> dict[str, str]:
-    """Parse `section.key='value'` lines; environment lines are left to `_from_environ`."""
+    """Parse `section.key='value'` lines; lines of the environment are no such section."""
     found: dict[tuple[int, str], str] = {}
     for line in printed.splitlines():
         left, equals, right = line.partition("=")
@@ -118,10 +117,3 @@ def printed_by(command: Sequence[str]) -> str:
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return ""
     return done.stdout if done.returncode == 0 else ""
-
-
-def _seconds(text: str) -> float:
-    try:
-        return max(1.0, float(text))
-    except ValueError:
-        return _TIMEOUT

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from string import Formatter
 
@@ -122,18 +122,16 @@ def _to_jinja(text: str, *, where: str) -> str:
     >>> _to_jinja("{text}\nGood {{or}} bad?", where="")
     '{{ text }}{{ "\\nGood {or} bad?" }}'
     """
+    parts = list[str]()
     try:
-        return "".join(_parts(text))
+        for plain, field, spec, conversion in Formatter().parse(text):
+            parts.append(literal(plain))
+            if field is None:
+                continue
+            if not field.isidentifier() or spec or conversion:
+                raise ValueError(f"{{{field}}} is no plain field name")
+            parts.append(_OPTIONS if field == OPTIONS else "{{ " + field + " }}")
     except ValueError as bad:
         fix = "write a brace that is none of a field twice: {{ or }}"
         raise TaskError(f"braces: {bad}", where=where, found=text, fix=fix) from None
-
-
-def _parts(text: str) -> Iterator[str]:
-    for plain, field, spec, conversion in Formatter().parse(text):
-        yield literal(plain)
-        if field is None:
-            continue
-        if not field.isidentifier() or spec or conversion:
-            raise ValueError(f"{{{field}}} is no plain field name")
-        yield _OPTIONS if field == OPTIONS else "{{ " + field + " }}"
+    return "".join(parts)

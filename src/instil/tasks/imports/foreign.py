@@ -153,13 +153,10 @@ class _Fit:
         elif not wording.prompt.strip() or not self._target().strip():
             what = f"{name} has no answer: there is no `{SEPARATOR}` in it"
             yield Problem(what, where=self.where, fix=leave_out)
-        else:
-            yield from self._order_problems(name)
+        elif (fixed := None if self.told else self._fixed()) is not None:
+            yield from self._order_problems(name, fixed)
 
-    def _order_problems(self, name: str) -> Iterator[Problem]:
-        fixed = self._fixed()
-        if fixed is None or self.told or self.question.choices != self.labels:
-            return
+    def _order_problems(self, name: str, fixed: Sequence[str]) -> Iterator[Problem]:
         own = [choice.casefold() for choice in self.question.choices]
         theirs = [answer.casefold() for answer in fixed]
         if sorted(own) == sorted(theirs) and own != theirs:

@@ -18,13 +18,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from jinja2 import TemplateSyntaxError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode
 
 from instil.config.yamlfile import BoundedComposer, read_text
 from instil.errors import TaskError
@@ -45,12 +43,8 @@ class _Plain(SafeConstructor):
     """Makes mappings of promptsource's two tags, and refuses all others."""
 
 
-def _mapping(constructor: SafeConstructor, node: MappingNode) -> dict[Any, Any]:
-    return dict(constructor.construct_mapping(node, deep=True))
-
-
 for _tag in ("!Template", "!TemplateMetadata"):
-    _Plain.add_constructor(_tag, _mapping)
+    _Plain.add_constructor(_tag, lambda own, node: dict(own.construct_mapping(node, deep=True)))
 
 
 def read_promptsource(path: Path, *, name: str) -> list[Wording]:

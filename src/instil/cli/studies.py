@@ -1,0 +1,230 @@
+"""`instil methods`, `curve` and `sequence`: several runs that differ in one thing, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from instil.cli import terminal
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from instil.studyresults import CurveStudy, MethodsStudy, SequenceStudy
+
+
+def _to_set(what: str) -> Any:
+    return typer.Option("--set", metavar="KEY=VALUE", help=f"Change a key for all {what}.")
+
+
+def _study_dir(kind: str) -> Any:
+    return typer.Option(help=f"The study's folder. [default: runs/NAME-{kind}]")
+
+
+def methods(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    seeds: Annotated[str, typer.Option(help="Seeds of every arm, with commas.")] = "0",
+    arms: Annotated[
+        str | None,
+        typer.Option(help="Arms, with commas; the first is compared with. [default: all]"),
+    ] = None,
+    own: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arm",
+            metavar="NAME=KEY=VALUE,...",
+            help="An arm of your own: what it changes in the recipe; may be repeated.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Another model, prompted beside the tuned one. [default: none]"),
+    ] = None,
+    changes: Annotated[list[str] | None, _to_set("arms")] = None,
+    folder: Annotated[Path | None, _study_dir("methods")] = None,
+) -> None:
+    """Compare prompting, LoRA, full fine-tuning, multi-task and mitigations on the same rows.
+
+    Shows score against forgetting, with time, memory and bytes. The same command again goes on
+    where it was stopped.
+    """
+    from instil.study.methods import choose_arms
+    from instil.study.studies import methods_study
+
+    wanted = None if arms is None else [a.strip() for a in arms.split(",") if a.strip()]
+    where = study_folder(recipe, changes=changes or [], folder=folder, kind="methods")
+    found = methods_study(
+        recipe,
+        changes=changes or [],
+        arms=choose_arms(wanted, own=own or []),
+        seeds=numbers(seeds, option="--seeds"),
+        folder=where,
+        model=model,
+        say=say,
+    )
+    from instil.report.methods import methods_verdict
+
+    _show([methods_table(found)], methods_verdict(found), where)
+
+
+def curve(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows of each task, with commas. [default: 50,100,250,500,1000 as far as they go]"
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of every size, with commas.")] = "0,1,2",
+    guard: Annotated[
+        bool,
+        typer.Option("--guard", help="Also measure forgetting in every run, as the recipe says."),
+    ] = False,
+    changes: Annotated[list[str] | None, _to_set("runs")] = None,
+    folder: Annotated[Path | None, _study_dir("curve")] = None,
+) -> None:
+    """Train on 50, 100, 250 ... rows with several seeds: would more data pay?
+
+    The same command again goes on where it was stopped, and may name more sizes and seeds.
+    """
+    from instil.study.studies import curve_study
+
+    changed = [*(changes or []), *([] if guard else ["forgetting.tasks=none"])]
+    where = study_folder(recipe, changes=changed, folder=folder, kind="curve")
+    found = curve_study(
+        recipe,
+        changes=changed,
+        sizes=None if sizes is None else numbers(sizes, option="--sizes", least=1),
+        seeds=numbers(seeds, option="--seeds"),
+        folder=where,
+        say=say,
+    )
+    from instil.report.curve import curve_verdict
+
+    _show([curve_table(found)], curve_verdict(found), where)
+
+
+def sequence(
+    recipes: Annotated[
+        list[Path],
+        typer.Argument(help="One recipe with several tasks, or several recipes of one task each."),
+    ],
+    replay: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.5, help="Share of earlier tasks' rows, in the arm with replay; 0: no arm."
+        ),
+    ] = 0.05,
+    seeds: Annotated[str, typer.Option(help="Seeds of every arm, with commas.")] = "0",
+    changes: Annotated[list[str] | None, _to_set("stages")] = None,
+    folder: Annotated[Path | None, _study_dir("sequence")] = None,
+) -> None:
+    """Train tasks one after another: what does a later one do to an earlier one?
+
+    Shows the matrix of stages by tasks and backward transfer, with and without replay. The same
+    command again goes on where it was stopped.
+    """
+    from instil.study.studies import sequence_study
+
+    where = study_folder(recipes[0], changes=changes or [], folder=folder, kind="sequence")
+    found = sequence_study(
+        recipes,
+        changes=changes or [],
+        seeds=numbers(seeds, option="--seeds"),
+        replay=replay,
+        folder=where,
+        say=say,
+    )
+    from instil.report.sequence import sequence_verdict
+
+    _show(sequence_tables(found), sequence_verdict(found), where)
+
+
+def numbers(text: str, *, option: str, least: int = 0) -> tuple[int, ...]:
+    """Read whole numbers from `least` on with commas, each once and in the order given."""
+    try:
+        found = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        found = []
+    if not found or min(found) < least:
+        example = ",".join(str(least + n) for n in range(3))
+        raise typer.BadParameter(
+            f"{text!r}: give whole numbers such as {example}", param_hint=option
+        )
+    return tuple(dict.fromkeys(found))
+
+
+def study_folder(recipe: Path, *, changes: Sequence[str], folder: Path | None, kind: str) -> Path:
+    """Return where a study goes, unless the user says: beside the runs of its recipe."""
+    from instil.config.recipe import load_recipe, run_name
+
+    if folder is not None:
+        return folder
+    return Path(load_recipe(recipe, overrides=changes).output) / f"{run_name(recipe)}-{kind}"
+
+
+def say(text: str) -> None:
+    """Show a line beside the result: on stderr, as progress is."""
+    terminal.say(text, err=True)
+
+
+def _show(tables: Iterable[Table], verdict: Iterable[str], folder: Path) -> None:
+    from instil.cli.show import make_console
+
+    console = make_console()
+    for each in (*tables, *verdict):
+        console.print(each)
+    console.print(f"\nreport: {folder / 'report.html'}")
+
+
+def methods_table(study: MethodsStudy) -> Table:
+    """Lay out the arms: score, what was forgotten, and the price."""
+    from instil import format as fmt
+    from instil.cli.show import filled_table
+    from instil.report.parts import axis_name
+
+    rows = []
+    for arm in study.arms:
+        changed = [fmt.change_figure(c) if c else fmt.MISSING for c in (arm.text, arm.points)]
+        costs = fmt.seconds(arm.costs.seconds), fmt.size(arm.costs.bytes_on_disk)
+        rows.append((arm.label, fmt.interval(arm.score), *changed, *costs))
+    headings = (axis_name(study.metric), "general text, nats", "guard, points", "time", "to store")
+    return filled_table(_title(study.tasks), ("", *headings), rows)
+
+
+def curve_table(study: CurveStudy) -> Table:
+    """Lay out the sizes: score, seed by seed and against prompting."""
+    from instil import format as fmt
+    from instil.cli.show import filled_table
+    from instil.report.parts import axis_name
+
+    rows = []
+    for point in study.points:
+        seeds = ", ".join(fmt.figure(each, study.metric) for each in point.by_seed)
+        change = fmt.change_with_interval(point.against_prompting)
+        figures = fmt.interval(point.score), seeds, change, fmt.seconds(point.seconds)
+        rows.append((fmt.count(point.asked), *figures))
+    headings = ("rows", axis_name(study.metric), "seed by seed", "minus prompting", "training")
+    return filled_table(_title(study.tasks), headings, rows)
+
+
+def sequence_tables(study: SequenceStudy) -> list[Table]:
+    """Lay out each arm's matrix of stages by tasks."""
+    from instil import format as fmt
+    from instil.cli.show import filled_table
+    from instil.report.sequence import stage_names
+
+    tables = []
+    for arm in study.arms:
+        lines = zip(stage_names(study), arm.matrix, strict=True)
+        rows = [(name, *(fmt.interval(cell) for cell in line)) for name, line in lines]
+        title = f"{arm.label}: mean (95 % interval)"
+        tables.append(filled_table(title, ("", *study.tasks), rows))
+    return tables
+
+
+def _title(tasks: Sequence[str]) -> str:
+    return f"{', '.join(tasks)}: mean (95 % interval)"

@@ -1,0 +1,418 @@
+"""What every stage of a run works with: its recipe, tasks and base model, and its run directory.
+
+`prepare` makes a `RunContext`: it reads and parts the rows, takes those out of train that anything
+is judged on, finds the base model and applies the length policy to what is only asked. A run, a
+check and the studies all begin so. What a stage needs of it beside (tokenizer, guard rows) is
+loaded when it is first asked for, and once.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rich.progress import Progress
+
+from instil.config.recipe import Method, Recipe, TaskUse
+from instil.data import prepare as rows
+from instil.data.audit import read_text, repeats_of
+from instil.data.prepare import TaskData, keep_apart, without_train
+from instil.data.split import save_splits
+from instil.files import write_whole
+from instil.memory_limits import COMPUTE_LESS, READ_LESS, within_memory
+from instil.stages.directory import SPLITS, Run, load_manifest, now
+from instil.stages.fitting import fit_context
+from instil.stages.footprint import memory_line, memory_needed, sizes_of
+from instil.stages.origins import chat_origins, data_fingerprint, origins
+from instil.tasks.task import load_task
+from instil.types import Part, Removed, Row, Task, Thinking
+
+if TYPE_CHECKING:
+    from instil.compare.forgetting import GuardTask
+    from instil.encode.chat_format import ChatFormat
+    from instil.encode.chat_template import ChatRules
+    from instil.model.engine.packed import Build
+    from instil.model.load import LoadedModel, ModelFolder
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+OnDone = Callable[[int], None]
+ROWS, SPLIT = "rows", "split"
+"""The stages that read them, and that keep who trains, validates and tests."""
+
+
+def silent(_: object) -> None:
+    """Show nothing."""
+
+
+@dataclass
+class RunContext:
+    """What every stage works with."""
+
+    recipe: Recipe
+    """What is done; of one of the ways that `method: auto` tries, that way's own."""
+    directory: Run | None = None
+    """Where results are kept; None: nowhere, as in a check."""
+    progress: Progress = field(default_factory=partial(Progress, disable=True))
+    """Where work is shown."""
+    say: Say = silent
+    """Shows one line."""
+    data: tuple[TaskData, ...] = ()
+    """The recipe's tasks, split."""
+    model: ModelFolder = field(init=False)
+    """The base model, with the rules of the chat format."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """stage -> wall time."""
+    processor: dict[str, float] = field(default_factory=dict)
+    """stage -> processor time of all threads, which other work on the machine stretches less."""
+
+    @property
+    def run(self) -> Run:
+        """The run directory."""
+        assert self.directory is not None, "a check keeps nothing"
+        return self.directory
+
+    def part(self, recipe: Recipe, *, folder: Path | None = None) -> RunContext:
+        """Return the same with another recipe for the same tasks and model, and its own times.
+
+        Args:
+            recipe: It differs in how is trained.
+            folder: A run directory within this one; None: this one, and its times.
+        """
+        other = copy.copy(self)
+        other.recipe = recipe
+        if folder is not None:
+            other.directory = replace(self.run, folder=folder)
+            other.seconds, other.processor = {}, {}
+        return other
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[OnDone]:
+        """Show a stage's progress and note how long it took; yields `on_done`.
+
+        Raises:
+            OutOfMemoryError: Memory ran out meanwhile.
+        """
+        began, worked = time.perf_counter(), time.process_time()
+        shown = self.progress.add_task(name, total=total, note="")
+        fix = READ_LESS if name == ROWS else COMPUTE_LESS
+        with within_memory(f"in the stage {name!r}", fix=fix):
+            yield lambda count: self.progress.update(shown, advance=count)
+        self.progress.update(shown, total=total or 1, completed=total or 1)
+        if self.directory is None:
+            return
+        took = time.perf_counter() - began, time.process_time() - worked
+        for each, here in zip(took, (self.seconds, self.processor), strict=True):
+            here[name] = here.get(name, 0.0) + each
+        noted = load_manifest(self.run.folder)
+        self.run.note(
+            stage_seconds={**noted.get("stage_seconds", {}), **self.seconds},
+            stage_processor_seconds={**noted.get("stage_processor_seconds", {}), **self.processor},
+        )
+
+    def of_base(
+        self, name: str, kind: Any, compute: Callable[[], T], *, inputs: Sequence[object]
+    ) -> T:
+        """Return what the untouched model says: it says the same in every run of a study.
+
+        Args:
+            name: Of the result.
+            kind: Its type, as pydantic takes it.
+            compute: Called where no run of the study has asked the same yet.
+            inputs: All that is asked, and how.
+        """
+        facts, recipe = load_manifest(self.run.folder), self.recipe
+        model = facts["model"]["sha256"], facts["chat"], facts["chat_template"], facts["versions"]
+        computed = recipe.device, recipe.dtype, *([recipe.quantize] if recipe.quantize else [])
+        return self.run.shared_or(name, kind, compute, inputs=(*model, *computed, *inputs))
+
+    # --- the base model ----------------------------------------------------------------------
+
+    @cached_property
+    def chat(self) -> ChatFormat:
+        """The base model's tokenizer and chat format."""
+        from instil.model.load import load_tokenizer
+
+        return load_tokenizer(self.model)
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens that the base model takes at most; 0: its config does not say."""
+        from instil.model.soundness import context_length
+
+        return context_length(self.model.path)[0]
+
+    @cached_property
+    def build(self) -> Build:
+        """Which short cuts give the base model's own figures."""
+        from instil.model.load import proof_of
+
+        recipe = self.recipe
+        return proof_of(
+            self.model, device=recipe.device, dtype=recipe.dtype, quantize=recipe.quantize
+        )
+
+    def load_base(self, *, masters: bool = False) -> LoadedModel:
+        """Load the untouched model; with `masters` in float32, to train every weight."""
+        from instil.model.load import load_model
+
+        recipe = self.recipe
+        return load_model(
+            self.model,
+            device=recipe.device,
+            dtype=recipe.dtype,
+            quantize=recipe.quantize,
+            masters=masters,
+        )
+
+    def load_tuned(self, path: Path | None = None) -> LoadedModel:
+        """Load what was handed over, from where it was saved: what is judged is what is shipped.
+
+        Args:
+            path: A folder of weights; None: the run's own.
+        """
+        from instil.model.adapter import load_shipped
+
+        recipe = self.recipe
+        return load_shipped(
+            path or self.run.model,
+            base=self.model,
+            device=recipe.device,
+            dtype=recipe.dtype,
+            quantize=recipe.quantize,
+        )
+
+    # --- the guard ---------------------------------------------------------------------------
+
+    @cached_property
+    def guard_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The guard tasks to watch, and those left out as relatives of what is trained."""
+        return guard_names(self.recipe, self.data)
+
+    @cached_property
+    def guard(self) -> tuple[GuardTask, ...]:
+        """The guard's rows that are reported on."""
+        return self._draw(self.recipe.forgetting.rows)
+
+    @cached_property
+    def choosing_guard(self) -> tuple[GuardTask, ...]:
+        """Guard rows to choose on, of which no group is reported on."""
+        from instil.compare.forgetting import choosing_rows
+
+        return self._draw(choosing_rows(self.recipe.forgetting.rows), apart_from=self.guard)
+
+    def _draw(self, rows: int, apart_from: Sequence[GuardTask] = ()) -> tuple[GuardTask, ...]:
+        from instil.compare.forgetting import load_guard
+
+        wanted = self.recipe.forgetting
+        return load_guard(
+            self.guard_names[0],
+            rows=rows,
+            text=wanted.text and wanted.tasks != "none",
+            chat=self.chat,
+            seed=self.recipe.judging_seed,
+            apart_from=apart_from,
+        )
+
+
+def prepare(
+    recipe: Recipe,
+    *,
+    run: Run | None = None,
+    progress: Progress | None = None,
+    say: Say = silent,
+) -> RunContext:
+    """Load and part the rows of every task, and find the base model, whose context they then fit.
+
+    How turns are written is settled here, and noted: the day too, for all that goes on with the run
+    or uses it later.
+
+    Args:
+        recipe: What is to be done.
+        run: The open run directory; None: nothing is noted.
+        progress: Where work is shown; None: nowhere.
+        say: Shows one line.
+
+    Raises:
+        DataError: Rows cannot be had, or none is left to train on.
+        TaskError: A task or its templates cannot be used.
+        ModelError: There is no such model, or it cannot be loaded.
+    """
+    from instil.model.load import fingerprint, folder_bytes, require_loadable, resolve_model
+
+    context = RunContext(recipe, run, progress or Progress(disable=True), say)
+    with context.stage(ROWS, len(recipe.tasks)) as done:
+        context.data = prepare_rows(recipe, on_done=done)
+    rules = chat_rules(recipe, context.data, date=_day(run) if run else "")
+    with context.stage("model"):
+        model = replace(resolve_model(recipe.model, say=say), chat=rules)
+        require_loadable(model, say=say)
+        context.model = model
+        if run:
+            say(memory_line(memory_needed(recipe, sizes_of(model)), device=recipe.device))
+            computed = str(context.build)
+    if run:
+        facts = {
+            "name": model.name,
+            "licence": model.licence,
+            "sha256": fingerprint(model.path),
+            "bytes": folder_bytes(model.path),
+            "computed": computed,
+        }
+        # A template's name and digest, but not where the file lies: manifests are passed on.
+        chat = {**asdict(rules), "template": Path(rules.template).name}
+        run.note(model=facts, chat=chat, chat_template=chat_origins(model))
+    context.data = fit_context(recipe, context.data, chat=context.chat, longest=context.longest)
+    return context
+
+
+def _day(run: Run) -> str:
+    """The day that a run began, ISO 8601; of a study, the day that its first run began."""
+    known = load_manifest(run.folder).get("chat")
+    if known:
+        return str(known["date"])
+    if run.shared is None:
+        return now()
+    path = run.shared / "begun.txt"
+    if not path.is_file():
+        write_whole(path, now().encode())
+    return path.read_text(encoding="utf-8")
+
+
+def chat_rules(recipe: Recipe, data: Sequence[TaskData], *, date: str = "") -> ChatRules:
+    """Settle what a recipe decides about the chat format.
+
+    Args:
+        recipe: The recipe.
+        data: Its tasks: a model thinks, unless the recipe says otherwise, where answers have
+            thoughts.
+        date: The day that a chat template writes, ISO 8601; empty: today.
+    """
+    from instil.encode.chat_template import ChatRules
+    from instil.encode.chat_turns import has_thoughts
+
+    thinking = recipe.thinking
+    if thinking is Thinking.AUTO:
+        thoughtful = any(has_thoughts(row, d.task) for d in data for row in d.train)
+        thinking = Thinking.ON if thoughtful else Thinking.OFF
+    return ChatRules(recipe.chat_template or "", recipe.system, thinking, date or now())
+
+
+# --- rows ------------------------------------------------------------------------------------
+
+
+def prepare_rows(recipe: Recipe, *, on_done: OnDone = silent) -> tuple[TaskData, ...]:
+    """Load and part the rows of every task; none is trained on that any task is judged on.
+
+    Args:
+        recipe: Names the tasks.
+        on_done: Called with 1 after each task.
+
+    Raises:
+        DataError: Rows cannot be had, or none is left to train on.
+        TaskError: A task or its templates cannot be used.
+    """
+    data = []
+    for use in recipe.tasks:
+        data.append(prepare_use(recipe, use))
+        on_done(1)
+    return apart_from_guard(recipe, keep_apart(data))
+
+
+def prepare_use(recipe: Recipe, use: TaskUse) -> TaskData:
+    """Load and part the rows of one task of the recipe."""
+    return rows.prepare(
+        load_task(use.use),
+        train=use.train,
+        validation=recipe.validation,
+        test=recipe.test,
+        seed=recipe.judging_seed,
+        train_seed=recipe.seed,
+        near_duplicates=recipe.split.near_duplicates,
+        templates="all" if use.templates == "auto" and len(recipe.tasks) > 1 else use.templates,
+        held_out=use.held_out_templates,
+        weight=use.weight,
+    )
+
+
+def apart_from_guard(recipe: Recipe, data: Sequence[TaskData]) -> tuple[TaskData, ...]:
+    """Take rows out of train that repeat a guard's: learned by heart, they would hide forgetting.
+
+    Raises:
+        DataError: A guard task's rows cannot be had, or no training row is left.
+    """
+    from instil.compare.forgetting import choosing_rows, guard_rows
+
+    names, _ = guard_names(recipe, data)
+    if not names:
+        return tuple(data)
+    count = recipe.forgetting.rows
+    if recipe.keep.interpolate == "auto" or recipe.method is Method.AUTO:
+        count += choosing_rows(count)
+    asked = guard_rows(names, rows=count, seed=recipe.judging_seed)
+    threshold = recipe.split.near_duplicates
+    fix = "name other guard tasks: forgetting.tasks"
+    return tuple(without_train(d, list(_in_guard(d, asked, threshold)), fix=fix) for d in data)
+
+
+def guard_names(
+    recipe: Recipe, data: Sequence[TaskData]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the guard tasks to watch, and those left out as relatives of what is trained."""
+    from instil.compare.forgetting import choose_guard
+
+    return choose_guard(
+        recipe.forgetting.tasks,
+        clusters=[d.task.cluster for d in data],
+        trained=[d.task.id for d in data],
+    )
+
+
+def _in_guard(
+    data: TaskData, asked: Sequence[tuple[Task, Row]], threshold: float
+) -> Iterator[Removed]:
+    """Yield the training rows that a guard asks about: of the same text, or the same record."""
+    texts = {f"{task.id}/{row.id}": read_text(task, row.fields) for task, row in asked}
+    places = {(task.source.uri, row.place): f"{task.id}/{row.id}" for task, row in asked}
+    alike = repeats_of(data.train, texts, task=data.task, threshold=threshold)
+    yield from (replace(entry, why=f"{entry.why} of a row of the guard") for entry in alike)
+    known = {entry.row for entry in alike}
+    for row in data.train:
+        same = places.get((data.task.source.uri, row.place))
+        if same and row.id not in known:
+            yield Removed(row.id, Part.TRAIN, "asked about by the guard", same, similarity=1.0)
+
+
+# --- what is kept of it ------------------------------------------------------------------------
+
+
+def keep_splits(context: RunContext) -> None:
+    """Save who trains, validates and tests, before anything is asked; with all that is used.
+
+    Raises:
+        RefusedError: The run goes on, and something is not what it was when it began.
+    """
+    run, recipe = context.run, context.recipe
+    inputs = origins(context.data, context.model, device=recipe.device, dtype=recipe.dtype)
+    if not run.finished(SPLIT, inputs=inputs):
+        save_splits([d.split for d in context.data], run.folder / SPLITS)
+        run.note(data={d.task.id: data_fingerprint(d) for d in context.data})
+        run.record(SPLIT, [SPLITS], inputs=inputs)
+
+
+def note_chat(context: RunContext) -> None:
+    """Show and note what the chat format does to the rows: turns left out or joined."""
+    from instil.encode.chat_findings import chat_findings
+
+    found = {d.task.id: [f.what for f in chat_findings(d, context.chat)] for d in context.data}
+    found = {task: told for task, told in found.items() if told}
+    for task, told in found.items():
+        context.say("\n".join(f"{task}: {what}" for what in told))
+    if found:
+        context.run.note(chat_findings=found)
