@@ -14,7 +14,8 @@ from typer.testing import CliRunner, Result
 from chat_templates import BLANK, CHATML, GEMMA, NO_SYSTEM, PARTS, QWEN3, THINK_OPEN
 from instil.cli.main import app
 from instil.config.recipe import load_recipe
-from instil.ship.serve import load_run_model, predict_text
+from instil.ship.predict import predict_text
+from instil.ship.shipped import load_run_model
 from instil.stages import context as stages
 from instil.stages.check import check_recipe
 from instil.stages.directory import load_manifest
@@ -264,7 +265,7 @@ def test_the_day_and_the_prompt_of_a_run_are_kept_wherever_its_model_is_used(
 
 
 def _asked(done: Path) -> str:
-    from instil.ship.serve import _ask, _asking
+    from instil.ship.predict import _ask, _asking
 
     asked = _asking(done, "")
     return _ask(asked, {"text": "the phone is good"}, 1, where="").messages[-1].content

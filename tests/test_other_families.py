@@ -17,7 +17,9 @@ from transformers import (
 from instil.compare import forgetting
 from instil.errors import RecipeError
 from instil.model.load import quiet
-from instil.ship.serve import chat, export, predict_text
+from instil.ship.chat import chat
+from instil.ship.export import export
+from instil.ship.predict import predict_text
 from instil.stages.directory import load_manifest, load_scores, load_summary
 from moods import lay_out, make_recipe, run
 

@@ -17,7 +17,9 @@ from instil.compare import forgetting
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import DataError, RunError, TaskError
 from instil.pipeline import compare_runs, rebuild_report
-from instil.ship.serve import chat, export, predict_file, predict_text
+from instil.ship.chat import chat
+from instil.ship.export import export
+from instil.ship.predict import predict_file, predict_text
 from instil.stages import training
 from instil.stages.context import prepare_use
 from instil.stages.directory import load_manifest, load_scores, load_steps, load_summary

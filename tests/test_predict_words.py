@@ -10,7 +10,7 @@ import pytest
 
 from instil.errors import DataError, RunError
 from instil.evaluate import suite
-from instil.ship import serve
+from instil.ship import predict as module
 from instil.tasks.task import find_template, parse_task
 from instil.types import Prediction
 
@@ -42,16 +42,16 @@ def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ]
 
     monkeypatch.setattr(suite, "answer", answer)
-    monkeypatch.setattr(serve, "load_run_model", lambda folder: None)
-    monkeypatch.setattr(serve, "require_room", lambda loaded, asked: None)
+    monkeypatch.setattr(module, "load_run_model", lambda folder: None)
+    monkeypatch.setattr(module, "require_room", lambda loaded, asked: None)
 
     def made(template: str, *, data: bytes = ROWS, own: str = "utf-8", encoding: str = ""):
         source = replace(task.source, encoding=own)
-        asking = serve._Asking(replace(task, source=source), find_template(task, template))
-        monkeypatch.setattr(serve, "_asking", lambda folder, wanted: asking)
+        asking = module._Asking(replace(task, source=source), find_template(task, template))
+        monkeypatch.setattr(module, "_asking", lambda folder, wanted: asking)
         rows, out = tmp_path / "new.csv", tmp_path / "out.jsonl"
         rows.write_bytes(data)
-        serve.predict_file(tmp_path, rows=rows, out=out, encoding=encoding)
+        module.predict_file(tmp_path, rows=rows, out=out, encoding=encoding)
         return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()], asked
 
     return made
@@ -112,4 +112,4 @@ def test_what_a_table_holds_is_written_as_it_is(predict):
 
 def test_a_text_that_is_not_utf_8_is_refused(tmp_path: Path):
     with pytest.raises(RunError, match="not UTF-8"):
-        serve.predict_text(tmp_path, b"caf\xe9".decode("utf-8", "surrogateescape"))
+        module.predict_text(tmp_path, b"caf\xe9".decode("utf-8", "surrogateescape"))

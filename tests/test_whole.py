@@ -17,7 +17,8 @@ from instil.encode.chat_template import ChatRules
 from instil.errors import InstilError, RunError
 from instil.model.load import ModelFolder
 from instil.pipeline import compare_runs, rebuild_report
-from instil.ship.serve import export, predict_text
+from instil.ship.export import export
+from instil.ship.predict import predict_text
 from instil.stages import training
 from instil.stages.directory import load_manifest, load_scores, load_summary, open_run
 from instil.stages.judge import Look

@@ -10,6 +10,8 @@
     run.compare(instil.load("runs/other"))
 
 The package offers them without importing anything until they are used.
+
+Tests: `tests/test_pipeline.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from instil import format as fmt
 from instil.config.recipe import load_recipe
 from instil.pipeline import compare_runs, run_recipe
 from instil.results import RunSummary
-from instil.ship.serve import load_run_model, predict_rows
+from instil.ship.predict import predict_rows
+from instil.ship.shipped import load_run_model
 from instil.stages.check import Forecast, check_recipe
 from instil.stages.directory import load_summary
 from instil.types import Comparison

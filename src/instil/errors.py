@@ -22,6 +22,8 @@ An error carries one or more `Problem`s, so that a user reads all mistakes at on
 
 An error of one problem takes its parts itself: `DataError("there are no rows", where="a.csv")`.
 `raise` one of these for a user's mistake; `assert` is for our own.
+
+Tests: `tests/config/test_yamlfile.py`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 A file is written under a temporary name (`.NAME.PID.tmp`) and renamed, a folder likewise
 (`.checkpoint-*`, `.model-*`, `.model.part`). A process that is killed meanwhile leaves these
 behind; `sweep` removes them.
+
+Tests: `tests/test_faults.py`.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ Shares are shown in percent, overlap metrics in points of 100, cross-entropy in 
     '3 min 12 s'
     >>> size(19_570_000) == f"19.6{NBSP}MB"
     True
+
+Tests: `tests/report/test_build.py`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 `RunSummary` holds one `TaskResult` a trained task (its prompting ladder on validation, its arms on
 test, their comparisons) and one `GuardResult` a task that the model should not forget.
+
+Tests: `tests/compare/test_verdict.py`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A study is several runs that differ in one thing; an arm is what they are compared by, and has one
 run a seed. Differences between arms are paired by test row and by seed (`compare.seeds`).
+
+Tests: `tests/study/test_curve.py`.
 """
 
 from __future__ import annotations

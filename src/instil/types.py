@@ -6,6 +6,8 @@
 A worked example: row `amazon_reviews/17_3` holds a sentence and its sentiment. The template
 `is_it_positive` turns it into the example `amazon_reviews/17_3/is_it_positive`: one user message,
 the target `positive` and the choices `(positive, negative)`.
+
+Tests: `tests/data/test_build.py`.
 """
 
 from __future__ import annotations

@@ -43,7 +43,9 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     modules = {
         "pipeline": ("run_recipe", "rebuild_report", "compare_runs"),
         "stages.check": ("check_recipe",),
-        "ship.serve": ("predict_text", "predict_file", "chat", "export"),
+        "ship.predict": ("predict_text", "predict_file"),
+        "ship.chat": ("chat",),
+        "ship.export": ("export",),
     }
     for name, functions in modules.items():
         module = ModuleType(f"instil.{name}")

@@ -10,16 +10,16 @@ import typer
 from instil.cli.terminal import say, say_answer
 
 if TYPE_CHECKING:
-    from instil.ship.serve import Chat
+    from instil.ship.chat import Chat
 
 _LEAVE = frozenset({"/quit", "/exit", "/q"})
 
 
 def chat(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]) -> None:
     """Talk to a run's tuned model; /quit or Ctrl-D ends it, Ctrl-C stops an answer."""
-    from instil.ship import serve
+    from instil.ship.chat import chat as begin
 
-    talk(serve.chat(run))
+    talk(begin(run))
 
 
 def talk(partner: Chat) -> None:

@@ -1,4 +1,7 @@
-"""`instil check`: everything that can be found out before a run."""
+"""`instil check`: everything that can be found out before a run.
+
+Tests: `tests/cli/test_commands.py`.
+"""
 
 from __future__ import annotations
 

@@ -23,6 +23,6 @@ def export(
 
     refuse_existing(out, force=False, fix="name a folder that does not exist yet")
 
-    from instil.ship import serve
+    from instil.ship.export import export as write
 
-    say(f"model: {serve.export(run, out=out, merge=merge)}")
+    say(f"model: {write(run, out=out, merge=merge)}")

@@ -4,6 +4,8 @@ A user's mistake is an `InstilError` and says all itself (exit code 2). What the
 (a full disk, no permission, no network) is told in one line (2). Anything else is a mistake of
 instil's own or too much for this machine: one line too, and the traceback goes to a file (1).
 `INSTIL_DEBUG=1` shows the traceback instead.
+
+Tests: `tests/cli/test_main.py`.
 """
 
 from __future__ import annotations

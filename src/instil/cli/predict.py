@@ -11,7 +11,7 @@ import typer
 from instil.cli.terminal import say, say_answer
 
 if TYPE_CHECKING:
-    from instil.ship.serve import Predicted
+    from instil.ship.predict import Predicted
 
 
 def predict(
@@ -53,13 +53,13 @@ def predict(
             raise typer.BadParameter("it goes with --rows", param_hint=option)
     if raw and (rows or template):
         raise typer.BadParameter("it goes with TEXT, and no template", param_hint="--raw")
-    from instil.ship import serve
+    from instil.ship.predict import predict_file, predict_text
 
     if rows is None:
         asked = text or ""
         if text == "-":  # bytes that are not UTF-8 become halves of pairs
             asked = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")
-        made = serve.predict_text(run, asked, template=template, raw=raw)
+        made = predict_text(run, asked, template=template, raw=raw)
         say_answer(made.text)
         return
     out = out or rows.with_name(f"{rows.stem}.predictions.jsonl")
@@ -67,7 +67,7 @@ def predict(
         wanted = f"predictions are JSON Lines or a table: {out.with_suffix('.jsonl')} (or .csv)"
         raise typer.BadParameter(wanted, param_hint="--out")
     refuse_existing(out, force=force)
-    written = serve.predict_file(run, rows=rows, out=out, template=template, encoding=encoding)
+    written = predict_file(run, rows=rows, out=out, template=template, encoding=encoding)
     show_predicted(written)
 
 

@@ -1,4 +1,7 @@
-"""Printing what a run found: the verdict, a table of the arms, and where the report lies."""
+"""Printing what a run found: the verdict, a table of the arms, and where the report lies.
+
+Tests: `tests/cli/test_main.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`instil tasks`: the task library."""
+"""`instil tasks`: the task library.
+
+Tests: `tests/cli/test_commands.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The test: every contender on the same rows, once, and the tuned one against each other."""
+"""The test: every contender on the same rows, once, and the tuned one against each other.
+
+Tests: `tests/compare/test_ladder.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Sections of the recipe that stand by themselves, and what all sections share."""
+"""Sections of the recipe that stand by themselves, and what all sections share.
+
+Tests: `tests/config/test_recipe.py`.
+"""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ spelling, that is the answer; else the prompt may still ask for what can be comp
 
 Only the task's own question is looked at. What a task of free text asks about (`text`) may be made
 from the answer: a text without its capitals, or with a gap in it.
+
+Tests: `tests/data/test_audit.py`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 `Column` keeps counts, not rows, so that a large file can be looked at: how many cells are filled,
 how long the texts are, which short values there are and how often, and what the values look like
 (numbers, dates, e-mail addresses).
+
+Tests: `tests/init/test_labels.py`.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ a list of parts, or leave a turn out without a word. All of that is found out on
 format is made, on turns like these::
 
     user: instilmarkA   assistant: instilmarkB   user: instilmarkC   assistant: instilmarkD
+
+Tests: `tests/encode/test_chat_marks.py`.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ template, so that it stands in the exported tokenizer too, and serving renders a
     {%- macro strftime_now(format) -%}...{%- endmacro %}
     {%- set enable_thinking = false %}
     <the model's own template>
+
+Tests: `tests/encode/test_chat_format.py`.
 """
 
 from __future__ import annotations

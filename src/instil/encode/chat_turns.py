@@ -3,6 +3,8 @@
 A system message goes before the user's first text where the recipe says `system: merge`. Where the
 template raises, neighbours of one role are joined and an opening of the assistant is left out; both
 are counted by `chat_findings`.
+
+Tests: `tests/encode/test_chat_format.py`.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ looked at. What differs between the two classifiers (`baseline`, `probe`) is a `
 A worked example: 600 training reviews and a task with the choices (bad, good) give a classifier
 that finds the test row 17_3 bad with probability .2 and good with .8. The example of that row words
 its choices as (no, yes), so that the prediction's text is `yes`.
+
+Tests: `tests/evaluate/test_probe.py`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 A column's name speaks first, read as words (`reviewText`, `review-text` and `Review Text` are
 `review`, `text`), then what it holds. Counters, ids, dates and links are never taken for text or
 label.
+
+Tests: `tests/init/test_inspect.py`.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ target nor choices: the task's own stand in. `$text` and `$answer` below become 
 A column with a name for a quality (`sarcastic`, `is_spam`) has no value that is "the sarcastic of a
 text". Its questions are of the form that is right for its name: `Is this text sarcastic?`, `Is this
 text a duplicate?` or, for whatever else, `Does the label "has refund" fit this text?`.
+
+Tests: `tests/init/test_phrasing.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Base models, by catalogue name, local folder or hub id, with tokenizer and chat format."""
+"""Base models, by catalogue name, local folder or hub id, with tokenizer and chat format.
+
+Tests: `tests/model/test_families.py`.
+"""
 
 from __future__ import annotations
 

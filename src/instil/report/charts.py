@@ -2,6 +2,8 @@
 
 Colours are those of the light theme; `assets/report.css` maps the same values to the dark one.
 Lengths are CSS pixels at the plot's natural size, which matplotlib takes for points.
+
+Tests: `tests/report/test_build.py`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A `Report` holds `Section`s, a section holds blocks (tables, plots, facts ...), and every text in
 them is plain: `html.py` escapes it, `charts.py` draws the plots. `build.py` makes it from a run.
+
+Tests: `tests/report/test_build.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What the parts of a report share: cells, marks, axes, and words for a comparison."""
+"""What the parts of a report share: cells, marks, axes, and words for a comparison.
+
+Tests: `tests/report/test_build.py`.
+"""
 
 from __future__ import annotations
 

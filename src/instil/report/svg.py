@@ -3,6 +3,8 @@
 matplotlib's own SVG names its parts by identifiers, which clash on a page of many plots, and has
 its colours in `style`, which a theme cannot change. Here colours are attributes, text stays text
 that can be selected, and a label can never bring markup with it.
+
+Tests: `tests/report/test_build.py`.
 """
 
 from __future__ import annotations

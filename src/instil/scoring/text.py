@@ -1,4 +1,7 @@
-"""Text as the metrics compare it: normalised answers, their words, and which choice they name."""
+"""Text as the metrics compare it: normalised answers, their words, and which choice they name.
+
+Tests: `tests/evaluate/test_metrics.py`.
+"""
 
 from __future__ import annotations
 

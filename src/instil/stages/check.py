@@ -1,4 +1,7 @@
-"""`instil check`: everything that can be known before a run, and nothing trained."""
+"""`instil check`: everything that can be known before a run, and nothing trained.
+
+Tests: `tests/test_chat_cases.py`.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@
 is judged on, finds the base model and applies the length policy to what is only asked. A run, a
 check and the studies all begin so. What a stage needs of it beside (tokenizer, guard rows) is
 loaded when it is first asked for, and once.
+
+Tests: `tests/test_pipeline.py`.
 """
 
 from __future__ import annotations

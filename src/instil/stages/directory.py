@@ -18,6 +18,8 @@ Every file is written under a temporary name and renamed, so that what is there 
 process at a time works in the folder (`instil.stages.lock`), and what it finds there is checked by
 the ledger (`instil.stages.ledger`). recipe.yaml is written last of what a run begins with: where it
 is, a run is.
+
+Tests: `tests/stages/test_lock.py`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The prompts that a stage asks are rendered (some of each kind) and counted in tokens through the
 model's layers; this machine's speed at matrix products turns tokens into seconds. How near that
 comes is in docs/001. Stages have the names under which the run notes what they took.
+
+Tests: `tests/test_pipeline.py`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ compare, predict, chat, export) checks it first::
 A stage that is not in the ledger is not finished, whatever files of it lie there: it is done again.
 So a stage first writes its files, then its entry; and whoever changes a file says so first
 (`release`).
+
+Tests: `tests/test_whole.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What a run is made from, as its ledger has it: a name for people -> a fingerprint."""
+"""What a run is made from, as its ledger has it: a name for people -> a fingerprint.
+
+Tests: `tests/test_whole.py`.
+"""
 
 from __future__ import annotations
 

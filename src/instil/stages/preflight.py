@@ -3,6 +3,8 @@
 The ladder of a real model takes minutes; a template that cannot be rendered, a row that is too long
 or a layer that does not exist must not wait for its end. `check_recipe` and `run_recipe` both come
 through here.
+
+Tests: `tests/stages/test_fitting.py`.
 """
 
 from __future__ import annotations

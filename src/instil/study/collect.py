@@ -1,4 +1,7 @@
-"""What the finished arms of a study hold, with all seeds of an arm put together."""
+"""What the finished arms of a study hold, with all seeds of an arm put together.
+
+Tests: `tests/study/test_methods.py`.
+"""
 
 from __future__ import annotations
 

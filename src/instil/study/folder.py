@@ -11,6 +11,8 @@
 
 Finished arms are taken as they are: the same command again goes on where a study was stopped, and
 may name more seeds, sizes or arms.
+
+Tests: `tests/study/test_execute.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Models that are asked alone, and not trained: prompted as well as they can be, or plainly.
 
 The run directory is that of a run up to there: recipe, manifest, split and `scores/`.
+
+Tests: `tests/study/test_methods.py`.
 """
 
 from __future__ import annotations

@@ -29,6 +29,6 @@ def do(folder: StudyFolder, job: Job, *, progress: Progress | None = None) -> No
             shared=folder.shared,
         )
     if job.merge and not folder.merged(job.name).is_dir():
-        from instil.ship.serve import export
+        from instil.ship.export import export
 
         export(arm, out=folder.merged(job.name), merge=True)

@@ -10,6 +10,8 @@ The keys are those of `Task`, `Template` and `SourceSpec`; a source may also be 
     templates:
       - {id: plain, prompt: "Good or bad? {{ review }}"}
       - {from: flan_pairs.json, format: flan}       # see `foreign`
+
+Tests: `tests/tasks/test_task.py`.
 """
 
 from __future__ import annotations

@@ -25,6 +25,8 @@ Own filters::
     {{ {"a": [1, 2]} | tojson }}           {"a": [1, 2]}
     {{ ["a", "b"] | choice }}              a or b, for the same row always the same
     {{ ["a", "b", "a"] | most_frequent }}  ["a"]
+
+Tests: `tests/tasks/test_template.py`.
 """
 
 from __future__ import annotations

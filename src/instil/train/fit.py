@@ -1,4 +1,7 @@
-"""From packs to the best weights: validation, early stopping and checkpoints around the loop."""
+"""From packs to the best weights: validation, early stopping and checkpoints around the loop.
+
+Tests: `tests/train/test_checkpoint.py`.
+"""
 
 from __future__ import annotations
 

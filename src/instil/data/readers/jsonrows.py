@@ -1,4 +1,7 @@
-"""Readers of JSON: a list of objects, or one object a line."""
+"""Readers of JSON: a list of objects, or one object a line.
+
+Tests: `tests/data/test_readers.py`.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ A reader takes a `RowFile` and yields `(place, columns)` row by row, `place` bei
 `file row 3`. After a first bad row it yields nothing more and reads on only to tell of all bad
 rows at once, so that no row is dropped in silence; with `on_bad_row: skip` it goes on, and the bad
 rows are kept in `BadRows`, each with its place.
+
+Tests: `tests/data/test_readers.py`.
 """
 
 from __future__ import annotations

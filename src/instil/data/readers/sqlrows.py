@@ -2,6 +2,8 @@
 
 The query may come from a task file that somebody else wrote, so nothing but reading is allowed: no
 writing, no attaching of other files, no loading of extensions.
+
+Tests: `tests/data/test_readers.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Readers of tables: csv, tsv, parquet and arrow files."""
+"""Readers of tables: csv, tsv, parquet and arrow files.
+
+Tests: `tests/data/test_readers.py`.
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ A text that is not in the encoding it is said to be in ends in an error such as:
 
 `encoding: utf-8, latin-1` reads each file in the first of the two that all its bytes fit: some
 published folders hold a few Latin-1 files among UTF-8 ones.
+
+Tests: `tests/data/test_readers.py`.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ prints::
 
     global.index-url='https://mirror.example/simple'    ->  index-url
     install.extra-index-url='file:///srv/simple'        ->  extra-index-url
+
+Tests: `tests/data/sources/test_fetch.py`.
 """
 
 from __future__ import annotations

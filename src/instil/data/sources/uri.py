@@ -8,6 +8,8 @@ Worked examples, an archive within an archive, and a folder (its path ends in `/
         project                        version path
     hub:stanfordnlp/imdb@main?config=plain_text&split=train
         data set         revision, configuration and split may be left out
+
+Tests: `tests/data/sources/test_fetch.py`.
 """
 
 from __future__ import annotations

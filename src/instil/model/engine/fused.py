@@ -15,6 +15,8 @@ in the type of the base weights, with float32 adapter weights and gradients. The
 gradient; 4-bit ones (`model.nf4`) are made whole in each pass. PEFT's modules stay what they are
 (saving, merging and switching off are its own); only their forward pass is taken over, and left to
 PEFT wherever the case is not this plain one.
+
+Tests: `tests/model/engine/test_packed.py`.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ For models of llama's build (Llama, SmolLM2, Mistral, Qwen2, Qwen3)::
 The modules and weights are transformers' own (with PEFT's adapters in them); only the operations
 between the matrix products are fewer, and keep less for the backward pass. The last layer's output
 is computed only at the places that are asked for. Other builds go through transformers' own code.
+
+Tests: `tests/model/engine/test_packed.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """How a pack's segments are laid out for attention: groups of round sizes, and who may look where.
 
 Few and round sizes, since every new shape costs oneDNN some milliseconds (docs/002).
+
+Tests: `tests/model/engine/test_packed.py`.
 """
 
 from __future__ import annotations

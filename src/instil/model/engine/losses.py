@@ -3,6 +3,8 @@
 Both are summed over places; the vocabulary projection and what follows from it are computed a few
 rows at a time, and the gradients are ready when the sum is. So no tensor of the vocabulary's size
 lives longer than one block of rows, whatever the number of places.
+
+Tests: `tests/model/engine/test_packed.py`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ transformers' caches hold one block a row, the prefix in each, and copy it for e
 
 `Memory.read` and `Memory.step` are attention functions: a forward pass is given one of them as
 `memory` (see `model.attention`), and calls it in every layer.
+
+Tests: `tests/model/engine/test_packed.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The contenders of one task as tables and plots: test, classes, costs."""
+"""The contenders of one task as tables and plots: test, classes, costs.
+
+Tests: `tests/report/test_build.py`.
+"""
 
 from __future__ import annotations
 

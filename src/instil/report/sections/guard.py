@@ -1,4 +1,7 @@
-"""The forgetting section: guard tasks before and after training."""
+"""The forgetting section: guard tasks before and after training.
+
+Tests: `tests/report/test_build.py`.
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ A pair holds two texts with `{field}` in them, as Python's `str.format` takes th
 pairs, or sets of them by name (`rte: [...]`), as JSON, JSONL or YAML; a pair is a list of two or a
 mapping (`inputs` and `targets`, `prompt` and `completion` ...). FLAN's own `templates.py` is read
 too, without running it: `PATTERNS` must be a plain literal.
+
+Tests: `tests/tasks/imports/test_foreign.py`.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ The tags are PyYAML's, which would make objects of them; here they are read as p
 every other tag is refused. `jinja` is one text that is rendered and then split at `|||`; it is
 split before rendering here, through conditions where it stands inside them, so that a prompt can be
 told from its answer without any row.
+
+Tests: `tests/tasks/imports/test_foreign.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Using what a run handed over: predictions for new rows, a conversation, an export."""
+"""Predictions of a run's model for a text, or for new rows of its task.
+
+Tests: `tests/test_pipeline.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,10 @@ import io
 import json
 import math
 import re
-import shutil
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from pydantic import TypeAdapter
 
 from instil.config.recipe import Recipe, load_recipe
 from instil.data.build import history, prompt_turn, tools
@@ -23,58 +22,21 @@ from instil.data.sources.source import read_table
 from instil.errors import DataError, Problem, RunError, TaskError
 from instil.files import write_whole
 from instil.results import TaskResult
-from instil.stages.directory import RECIPE, load_manifest, load_summary, require_same, require_whole
-from instil.stages.origins import base_files, is_base_file, template_origins
+from instil.ship.shipped import load_run_model
+from instil.stages.directory import RECIPE, load_summary, require_same
+from instil.stages.origins import template_origins
 from instil.tasks.task import find_template, load_task
 from instil.tasks.template import OverBudgetError, evaluate, render
 from instil.types import Example, Message, Prediction, Role, SourceSpec, Task, Template
 
 if TYPE_CHECKING:
-    from instil.encode.chat_template import ChatRules
     from instil.model.load import LoadedModel
 
 _AS_FILE = "write it to a file of rows: --rows FILE --encoding NAME"
 SHOWN = 5
 """Mistakes of one kind that a message lists."""
-CHAT_TEMPLATE = "chat_template.jinja"
-"""Beside the model, in transformers' own name."""
 ANSWER_TOKENS = 256
 """Longest answer to a prompt or in a conversation, in tokens."""
-
-
-def load_run_model(folder: Path) -> LoadedModel:
-    """Load a finished run's tuned model, from its `model/` folder.
-
-    Raises:
-        RunError: The folder is no finished run, or is not what was written.
-        ModelError: The base model or the adapter cannot be loaded.
-    """
-    from instil.model.adapter import load_shipped
-    from instil.model.load import resolve_model
-
-    load_summary(folder)
-    require_whole(folder)
-    recipe = load_recipe(folder / RECIPE)
-    base = replace(resolve_model(recipe.model), chat=_judged_chat(folder))
-    if (folder / "model" / "adapter_config.json").is_file():
-        require_same(folder, base_files(base.path), which=is_base_file)
-    return load_shipped(
-        folder / "model",
-        base=base,
-        device=recipe.device,
-        dtype=recipe.dtype,
-        quantize=recipe.quantize,
-    )
-
-
-def _judged_chat(folder: Path) -> ChatRules:
-    """Return the rules that the run was judged by, with the template that it exported."""
-    from instil.encode.chat_template import ChatRules
-
-    known = load_manifest(folder).get("chat")
-    rules = TypeAdapter(ChatRules).validate_python(known) if known else ChatRules()
-    shipped = folder / "model" / CHAT_TEMPLATE
-    return replace(rules, template=str(shipped) if shipped.is_file() else rules.template)
 
 
 def predict_text(folder: Path, text: str, *, template: str = "", raw: bool = False) -> Prediction:
@@ -414,111 +376,3 @@ def softmax(scores: Sequence[float]) -> list[float]:
     top = max(scores)
     weights = [math.exp(score - top) for score in scores]
     return [weight / sum(weights) for weight in weights]
-
-
-@dataclass(slots=True)
-class Chat:
-    """A conversation with a tuned model; `reply` remembers the turns."""
-
-    loaded: LoadedModel
-    """The model."""
-    messages: list[Message] = field(default_factory=list)
-    """The turns so far."""
-
-    def reply(self, text: str) -> Iterator[str]:
-        """Answer greedily, piece by piece; a broken-off answer is kept as far as it got."""
-        require_room(self.loaded, {"the conversation": [*self.messages, Message("user", text)]})
-        self.messages.append(Message("user", text))
-        said: list[str] = []
-        try:
-            for piece in stream(self.loaded, self.messages):
-                said.append(piece)
-                yield piece
-        finally:
-            self.messages.append(Message("assistant", "".join(said).strip()))
-
-
-def stream(loaded: LoadedModel, messages: Sequence[Message]) -> Iterator[str]:
-    """Yield the answer to a conversation as it is generated."""
-    import torch
-    from transformers import TextIteratorStreamer
-
-    from instil.evaluate.generate import continue_ids
-    from instil.model.export import generation_config
-
-    config = generation_config(loaded)
-    config.max_new_tokens = ANSWER_TOKENS
-    ids = torch.tensor([loaded.chat.prompt(messages)], device=loaded.device)
-    streamer = TextIteratorStreamer(
-        loaded.chat.tokenizer, skip_prompt=True, skip_special_tokens=True
-    )
-    left = threading.Event()
-
-    def write() -> None:
-        try:
-            continue_ids(loaded, ids, config=config, streamer=streamer, until=lambda: left.is_set())
-        finally:  # without an end, who reads would wait for ever
-            streamer.end()
-
-    writer = threading.Thread(target=write, daemon=True)
-    writer.start()
-    try:
-        yield from streamer
-    finally:
-        left.set()
-        writer.join()
-
-
-def chat(folder: Path) -> Chat:
-    """Begin a conversation with a run's tuned model.
-
-    Raises:
-        RunError: The folder is no finished run.
-    """
-    return Chat(load_run_model(folder))
-
-
-def export(folder: Path, *, out: Path, merge: bool) -> Path:
-    """Write a run's model for use without instil.
-
-    Args:
-        folder: A finished run.
-        out: The folder to make.
-        merge: Fold the adapter into the base weights: one plain transformers model.
-
-    Raises:
-        RunError: The folder is no finished run, or its model holds links.
-    """
-    load_summary(folder)
-    if not (folder / "model").is_dir():
-        raise RunError(
-            Problem(f"{folder / 'model'} is gone", fix="bring it back, or make the run anew")
-        )
-    _refuse_links(folder / "model")
-    require_whole(folder)
-    if not merge:
-        shutil.copytree(folder / "model", out)
-        return out
-    from instil.model.adapter import merged
-    from instil.model.export import save_model
-
-    save_model(merged(load_run_model(folder)), out)
-    shutil.copy(folder / "model" / "README.md", out / "README.md")
-    return out
-
-
-def _refuse_links(model: Path) -> None:
-    """Refuse links in a model's folder: what they lead to would be copied, whatever it is."""
-    links = [path for path in sorted(model.rglob("*")) if path.is_symlink()]
-    if links:
-        raise RunError(
-            *(
-                Problem(
-                    "a link in a run's model is not exported",
-                    where=str(link),
-                    found=f"it leads to {link.readlink()}",
-                    fix="put the file itself there, or take the link out",
-                )
-                for link in links[:3]
-            )
-        )

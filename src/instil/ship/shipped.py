@@ -1,0 +1,55 @@
+"""The model of a finished run, as it was judged: from its `model/` folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
+
+from instil.config.recipe import load_recipe
+from instil.stages.directory import RECIPE, load_manifest, load_summary, require_same, require_whole
+from instil.stages.origins import base_files, is_base_file
+
+if TYPE_CHECKING:
+    from instil.encode.chat_template import ChatRules
+    from instil.model.load import LoadedModel
+
+CHAT_TEMPLATE = "chat_template.jinja"
+"""Beside the model, in transformers' own name."""
+
+
+def load_run_model(folder: Path) -> LoadedModel:
+    """Load a finished run's tuned model, from its `model/` folder.
+
+    Raises:
+        RunError: The folder is no finished run, or is not what was written.
+        ModelError: The base model or the adapter cannot be loaded.
+    """
+    from instil.model.adapter import load_shipped
+    from instil.model.load import resolve_model
+
+    load_summary(folder)
+    require_whole(folder)
+    recipe = load_recipe(folder / RECIPE)
+    base = replace(resolve_model(recipe.model), chat=_judged_chat(folder))
+    if (folder / "model" / "adapter_config.json").is_file():
+        require_same(folder, base_files(base.path), which=is_base_file)
+    return load_shipped(
+        folder / "model",
+        base=base,
+        device=recipe.device,
+        dtype=recipe.dtype,
+        quantize=recipe.quantize,
+    )
+
+
+def _judged_chat(folder: Path) -> ChatRules:
+    """Return the rules that the run was judged by, with the template that it exported."""
+    from instil.encode.chat_template import ChatRules
+
+    known = load_manifest(folder).get("chat")
+    rules = TypeAdapter(ChatRules).validate_python(known) if known else ChatRules()
+    shipped = folder / "model" / CHAT_TEMPLATE
+    return replace(rules, template=str(shipped) if shipped.is_file() else rules.template)
