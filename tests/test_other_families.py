@@ -19,6 +19,7 @@ from instil.errors import RecipeError
 from instil.model.load import quiet
 from instil.ship.chat import chat
 from instil.ship.export import export
+from instil.ship.formats import Format
 from instil.ship.predict import predict_text
 from instil.stages.directory import load_manifest, load_scores, load_summary
 from moods import lay_out, make_recipe, run
@@ -110,8 +111,8 @@ def test_it_answers_talks_and_is_exported(done, tmp_path):
     said = predict_text(done, "phone 3: it is good and lovely").text
     assert said in ("positive", "negative", "good", "bad")
     assert isinstance("".join(chat(done).reply("Hello")), str)
-    whole = export(done, out=tmp_path / "whole", merge=True)
-    shipped = export(done, out=tmp_path / "shipped", merge=False)
+    whole = export(done, out=tmp_path / "whole", form=Format.MERGED).path
+    shipped = export(done, out=tmp_path / "shipped").path
     base, ids = done.parent / "base", torch.arange(3, 13)[None]
     inputs, kind = {"input_ids": ids}, AutoModelForCausalLM
     if AutoConfig.from_pretrained(base).is_encoder_decoder:

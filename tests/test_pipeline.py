@@ -19,6 +19,7 @@ from instil.errors import DataError, RunError, TaskError
 from instil.pipeline import compare_runs, rebuild_report
 from instil.ship.chat import chat
 from instil.ship.export import export
+from instil.ship.formats import Format
 from instil.ship.predict import predict_file, predict_text
 from instil.stages import training
 from instil.stages.context import prepare_use
@@ -268,7 +269,7 @@ def test_predict_chat_and_export(done, tmp_path):
     )
     assert [m.role for m in talk.messages] == ["user", "assistant"]
 
-    merged = export(done, out=tmp_path / "merged", merge=True)
+    merged = export(done, out=tmp_path / "merged", form=Format.MERGED).path
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     plain = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32)
@@ -277,7 +278,7 @@ def test_predict_chat_and_export(done, tmp_path):
         plain(input_ids=ids).logits, talk.loaded.model(input_ids=ids).logits, atol=1e-4, rtol=1e-4
     )
     assert AutoTokenizer.from_pretrained(merged).chat_template
-    copied = export(done, out=tmp_path / "adapter", merge=False)
+    copied = export(done, out=tmp_path / "adapter").path
     assert (copied / "adapter_config.json").exists()
 
 

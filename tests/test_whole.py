@@ -329,7 +329,7 @@ def readers(place: Path, folder: Path) -> dict[str, Callable[[], object]]:
         "report": lambda: rebuild_report(folder),
         "compare": lambda: compare_runs(place / "stopped" / "finished", folder),
         "predict": lambda: predict_text(folder, "phone 1: it is good"),
-        "export": lambda: export(folder, out=folder / "out", merge=False),
+        "export": lambda: export(folder, out=folder / "out"),
     }
 
 

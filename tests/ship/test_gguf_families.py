@@ -12,12 +12,16 @@ import requests
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from chat_templates import FAMILIES as CHATS
+from chat_templates import byte_level, sentencepiece
 from families import ALIKE, GEMMA, VOCABULARY
 from instil.model.adapter import add_lora
 from instil.model.load import ModelFolder, load_model
 from instil.ship.gguf.families import FAMILIES
 from instil.ship.gguf.write import write_adapter, write_model
 from instil.ship.llamacpp import llama_server
+from instil.ship.targets import ServerTarget
+from instil.types import Message
 
 pytest.importorskip("xllamacpp")
 
@@ -172,3 +176,27 @@ def worst(address: str, loaded) -> float:
 
 def test_every_family_is_tried():
     assert {kind for kind, _ in MODELS.values()} == set(FAMILIES)
+
+
+KINDS = {"byte_level": byte_level, "sentencepiece": sentencepiece}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", CHATS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_llama_cpp_writes_turns_as_the_run_did(family, kind, tmp_path: Path, tiny_folder: Path):
+    tokenizer = KINDS[kind](family)
+    settings = {**SIZES, "vocab_size": len(tokenizer), "pad_token_id": None}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **settings))
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    loaded = load_model(ModelFolder("x", tmp_path / "model", "none"), device="cpu", dtype="float32")
+    file = tmp_path / "small.gguf"
+    write_model(loaded, file, kind="f16", name="small", certificate={})
+    talk = [("user", "is it  good?\n 123"), ("assistant", "yes, it is"), ("user", "and größer 漢?")]
+    with llama_server(file, threads=1) as address:
+        target = ServerTarget(address, vocabulary=len(tokenizer))
+        for turns in (talk[:1], talk):
+            prompt = loaded.chat.prompt([Message(role, text) for role, text in turns])
+            asked = [{"role": role, "content": text} for role, text in turns]
+            assert target.tokens(asked) == tuple(prompt)

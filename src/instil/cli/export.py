@@ -1,28 +1,119 @@
-"""`instil export`: a run's model in a folder of its own."""
+"""`instil export`: a run's model in a folder of its own, held against the run."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from instil.cli.terminal import say
+from instil.ship.formats import Format, Quantization
+
+if TYPE_CHECKING:
+    from instil.ship.verify import Verified
+
+NOT_SOUND = 4
+"""The exit code where a model does not answer as the run's."""
 
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that does not exist yet.")],
-    merge: Annotated[
-        bool,
-        typer.Option("--merge", help="Merge the adapter into the weights: one model, no PEFT."),
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="hf: as the run saved it. merged: one transformers model. gguf: one file for "
+            "llama.cpp. gguf-lora: the adapter for llama.cpp. ollama: gguf with a Modelfile.",
+        ),
+    ] = Format.HF,
+    quantize: Annotated[
+        Quantization, typer.Option(help="How a GGUF file keeps matrices.")
+    ] = Quantization.F16,
+    merge: Annotated[bool, typer.Option("--merge", help="The same as --format merged.")] = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Do not ask the exported model anything.")
     ] = False,
 ) -> None:
-    """Write a run's model for use without instil: weights or adapter, tokenizer, template, card."""
+    """Write a run's model for use without instil, and hold it against the run's own.
+
+    With a card and a certificate: base model and adapter by their hashes, the test's figures, what
+    was forgotten. The exported model is asked the run's validation rows again (`instil verify`);
+    exit code 4: it does not answer as the run's model does.
+    """
     from instil.cli.predict import refuse_existing
 
     refuse_existing(out, force=False, fix="name a folder that does not exist yet")
+    if merge and form not in (Format.HF, Format.MERGED):
+        raise typer.BadParameter("it goes with no other --format", param_hint="--merge")
+    form = Format.MERGED if merge else form
+    if quantize is not Quantization.F16 and form in (Format.HF, Format.MERGED):
+        raise typer.BadParameter("it goes with --format gguf or ollama", param_hint="--quantize")
 
+    from instil import format as fmt
     from instil.ship.export import export as write
 
-    say(f"model: {write(run, out=out, merge=merge)}")
+    made = write(run, out=out, form=form, quantize=quantize)
+    for note in made.notes:
+        say(note)
+    say(f"model: {made.path} ({fmt.size(made.bytes)})")
+    if no_verify:
+        return
+    from importlib.util import find_spec
+
+    from instil.ship.verify import verify as hold
+
+    if made.weights.suffix == ".gguf" and find_spec("xllamacpp") is None:
+        say('not verified: llama.cpp is not installed (pip install "instil[gguf]")', err=True)
+        return
+    show_verified(hold(str(made.weights), run=run, say=lambda line: say(line, err=True)))
+
+
+def verify(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="An exported folder, a .gguf file, or the address of a server (llama.cpp, Ollama, "
+            "vLLM or another OpenAI-compatible one).",
+        ),
+    ],
+    run: Annotated[Path, typer.Option(help="The run directory that it came from.")],
+    rows: Annotated[int, typer.Option(min=2, help="Validation rows to ask.")] = 50,
+    model: Annotated[
+        str, typer.Option(help="Which of a server's models. [default: its only one]")
+    ] = "",
+) -> None:
+    """Ask a model, wherever it runs, the run's validation rows again, and say what became of it.
+
+    A server's token is read from the environment variable INSTIL_KEY. Exit code 4: the model does
+    not answer as the run's model does (adapter not applied, template differs, BOS doubled, stop
+    token missing, other weights, or worse beyond doubt).
+    """
+    import os
+
+    from instil.ship.verify import verify as hold
+
+    key = os.environ.get("INSTIL_KEY", "")
+    found = hold(
+        target, run=run, rows=rows, model=model, key=key, say=lambda line: say(line, err=True)
+    )
+    show_verified(found)
+
+
+def show_verified(found: Verified) -> None:
+    """Print what was found, and exit with 4 where the model is not the run's.
+
+    Raises:
+        typer.Exit: It is not.
+    """
+    from instil import format as fmt
+
+    say(f"verified: {found.finding}: {found.detail}")
+    line = f"{found.same} of {fmt.plural(found.rows, 'answer')} the same"
+    if found.largest is not None:
+        line += f", log-probabilities differ by {found.largest:.2g} at most"
+    say("; ".join([line, *found.notes]))
+    if not found.finding.sound:
+        raise typer.Exit(NOT_SOUND)

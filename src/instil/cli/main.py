@@ -1,6 +1,7 @@
 """The `instil` command: its subcommands, and how errors end it.
 
-Exit codes: 0 done; 2 a mistake that the user can mend (told as `Problem`s, without a traceback);
+Exit codes: 0 done; 3 more forgotten than the budget allows; 4 an exported model does not answer as
+the run's; 2 a mistake that the user can mend (told as `Problem`s, without a traceback);
 130 stopped with Ctrl-C; 1 a mistake of instil's own, whose traceback is in a log file (see
 `failures`).
 """
@@ -133,7 +134,8 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (_with_torch(studies.sequence), "sequence a.recipe.yaml b.recipe.yaml"),
     (_with_torch(predict.predict), "predict runs/reviews --rows new.csv"),
     (_with_torch(chat.chat), "chat runs/reviews"),
-    (_with_torch(export.export), "export runs/reviews my-model --merge"),
+    (_with_torch(export.export), "export runs/reviews my-model --format gguf"),
+    (_with_torch(export.verify), "verify my-model --run runs/reviews"),
     (models.models, "models"),
     (tasks.tasks, "tasks show amazon_reviews"),
 )

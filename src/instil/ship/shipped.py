@@ -20,8 +20,12 @@ CHAT_TEMPLATE = "chat_template.jinja"
 """Beside the model, in transformers' own name."""
 
 
-def load_run_model(folder: Path) -> LoadedModel:
+def load_run_model(folder: Path, *, dtype: str = "") -> LoadedModel:
     """Load a finished run's tuned model, from its `model/` folder.
+
+    Args:
+        folder: A finished run.
+        dtype: What to compute in; empty: as the recipe says.
 
     Raises:
         RunError: The folder is no finished run, or is not what was written.
@@ -33,19 +37,19 @@ def load_run_model(folder: Path) -> LoadedModel:
     load_summary(folder)
     require_whole(folder)
     recipe = load_recipe(folder / RECIPE)
-    base = replace(resolve_model(recipe.model), chat=_judged_chat(folder))
+    base = replace(resolve_model(recipe.model), chat=judged_chat(folder))
     if (folder / "model" / "adapter_config.json").is_file():
         require_same(folder, base_files(base.path), which=is_base_file)
     return load_shipped(
         folder / "model",
         base=base,
         device=recipe.device,
-        dtype=recipe.dtype,
+        dtype=dtype or recipe.dtype,
         quantize=recipe.quantize,
     )
 
 
-def _judged_chat(folder: Path) -> ChatRules:
+def judged_chat(folder: Path) -> ChatRules:
     """Return the rules that the run was judged by, with the template that it exported."""
     from instil.encode.chat_template import ChatRules
 

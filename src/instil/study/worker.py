@@ -30,5 +30,6 @@ def do(folder: StudyFolder, job: Job, *, progress: Progress | None = None) -> No
         )
     if job.merge and not folder.merged(job.name).is_dir():
         from instil.ship.export import export
+        from instil.ship.formats import Format
 
-        export(arm, out=folder.merged(job.name), merge=True)
+        export(arm, out=folder.merged(job.name), form=Format.MERGED)

@@ -21,6 +21,7 @@ from gguf import (
     GGML_QUANT_VERSION,
     MODEL_ARCH_NAMES,
     GGMLQuantizationType,
+    GGUFReader,
     GGUFWriter,
     Keys,
     LlamaFileType,
@@ -29,16 +30,16 @@ from gguf import (
 from gguf.quants import quantize
 from peft.tuners.lora import LoraLayer
 
-from instil.errors import ModelError, Problem
+from instil.errors import ModelError, Problem, RunError
 from instil.model.load import LoadedModel
+from instil.ship.formats import Quantization
 from instil.ship.gguf.families import FAMILIES, Family, in_pairs, of_query_or_key
 from instil.ship.gguf.vocabulary import vocabulary, write_vocabulary
 
 TYPES: Mapping[str, GGMLQuantizationType] = {
-    name: GGMLQuantizationType[name.upper()]
-    for name in ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+    str(each): GGMLQuantizationType[each.name] for each in Quantization
 }
-"""How weights may be kept: those that the `gguf` package writes by itself."""
+"""How weights may be kept."""
 _ROUGH = {"q5_1", "q5_0", "q4_1", "q4_0"}
 _OTHERWISE = GGMLQuantizationType.Q8_0
 """Of embeddings where the rest is kept in 4 or 5 bits: all else is computed from them."""
@@ -92,7 +93,7 @@ def write_model(
     Args:
         loaded: Without an adapter; see `model.adapter.merged`.
         out: The file; appears whole or not at all.
-        kind: One of `TYPES`. Vectors stay in 32 bits, and a matrix whose rows do not fill
+        kind: How matrices are kept. Vectors stay in 32 bits, and a matrix whose rows do not fill
             blocks in 16.
         name: What people call the model.
         certificate: Goes along under `instil.certificate`, as JSON.
@@ -147,6 +148,26 @@ def write_adapter(
     writer.add_float32(Keys.Adapter.LORA_ALPHA, alpha)
     _finish(writer, out, tensors, dict.fromkeys(tensors, GGMLQuantizationType.F32))
     return len(tensors) // 2
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a GGUF file holds an adapter and no model.
+
+    Raises:
+        RunError: It is no GGUF file.
+    """
+    try:
+        kind = GGUFReader(path).get_field(Keys.General.TYPE)
+    except (ValueError, OSError, IndexError) as error:
+        raise RunError(
+            Problem(
+                "this is no whole GGUF file",
+                where=str(path),
+                found=str(error),
+                fix="export it anew",
+            )
+        ) from error
+    return kind is not None and kind.contents() == "adapter"
 
 
 def _alpha(loaded: LoadedModel) -> float:

@@ -1,0 +1,108 @@
+"""The certificate that travels with an exported model: what it is made from, and what was proved.
+
+It goes into the model card and into a GGUF file's metadata, and names no path of the user's and no
+row. Whoever has the run can hold it against its directory; whoever has the model can tell by the
+hashes which base model and which adapter it is.
+
+Tests: `tests/ship/test_export.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from instil import format as fmt
+from instil.files import file_sha256
+from instil.results import RunSummary
+from instil.stages.directory import load_manifest, load_summary
+from instil.types import Comparison, Summary
+
+VERSION = 1
+
+
+def certificate(folder: Path) -> dict[str, object]:
+    """Return a run's certificate, as JSON has it.
+
+    Args:
+        folder: A finished run.
+
+    Raises:
+        RunError: It is none.
+    """
+    summary, manifest = load_summary(folder), load_manifest(folder)
+    weights = sorted((folder / "model").glob("*.safetensors"))
+    base = manifest["model"]
+    return {
+        "certificate": VERSION,
+        "run": manifest["run_id"],
+        "begun": manifest["begun"],
+        "made_with": manifest["versions"],
+        "base_model": {name: base[name] for name in ("name", "sha256", "licence")},
+        "method": summary.training.method,
+        "weights": {each.name: file_sha256(each) for each in weights},
+        "recipe_sha256": manifest["recipe_sha256"],
+        "data": manifest["data"],
+        "test_opened": manifest["test_opened"],
+        "test": [_test(summary, place) for place in range(len(summary.tasks))],
+        "forgetting": [
+            {
+                "task": guard.task,
+                "before": _figure(guard.before),
+                "after": _figure(guard.after),
+                "difference": _difference(guard.comparison),
+            }
+            for guard in summary.forgetting
+        ],
+        "verdict": list(summary.verdict),
+    }
+
+
+def _test(summary: RunSummary, place: int) -> dict[str, object]:
+    task = summary.tasks[place]
+    return {
+        "task": task.task,
+        "rows": {str(part): count for part, count in task.rows.items()},
+        "arms": {
+            arm.name: {name: _figure(each) for name, each in arm.summaries.items()}
+            for arm in task.arms
+        },
+        "tuned_minus": {
+            arm.name: _difference(found)
+            for arm in task.arms
+            if (found := task.against(arm.name)) is not None
+        },
+    }
+
+
+def _figure(summary: Summary) -> dict[str, object]:
+    """A mean with its 95 % interval."""
+    return {
+        "metric": summary.metric,
+        "mean": summary.mean,
+        "low": summary.low,
+        "high": summary.high,
+    }
+
+
+def _difference(comparison: Comparison) -> dict[str, object]:
+    return {
+        "metric": comparison.metric,
+        "difference": comparison.difference,
+        "low": comparison.low,
+        "high": comparison.high,
+        "pairs": comparison.n,
+    }
+
+
+def card_section(known: dict[str, object]) -> str:
+    """Return the certificate as a section of the model card."""
+    opened = known["test_opened"]
+    times = fmt.plural(len(opened), "time") if isinstance(opened, list) else "once"
+    text = json.dumps(known, indent=1, ensure_ascii=True)
+    return (
+        "\n## Certificate\n\n"
+        f"What this model is made from and what was proved of it; the test was opened {times}. "
+        "`instil verify` asks a model the run's validation rows again.\n\n"
+        f"```json\n{text}\n```\n"
+    )
