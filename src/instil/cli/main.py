@@ -28,6 +28,7 @@ from instil.cli import (
     preview,
     report,
     run_,
+    serve,
     status,
     studies,
     tasks,
@@ -136,6 +137,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (_with_torch(chat.chat), "chat runs/reviews"),
     (_with_torch(export.export), "export runs/reviews my-model --format gguf"),
     (_with_torch(export.verify), "verify my-model --run runs/reviews"),
+    (_with_torch(serve.serve), "serve runs/reviews"),
     (models.models, "models"),
     (tasks.tasks, "tasks show amazon_reviews"),
 )

@@ -1,0 +1,481 @@
+"""The HTTP side of `instil serve`: OpenAI's addresses, and `/v1/classify`.
+
+Every answer of an error has OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`.
+
+Tests: `tests/ship/test_server.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from instil.errors import InstilError
+from instil.model.soundness import context_length
+from instil.ship.predict import predict_rows
+from instil.ship.server.engine import Engine, Job, Piece, Request, Told
+from instil.ship.server.schema import ChatAsked, ClassifyAsked, TextAsked
+from instil.types import Message
+
+A = TypeVar("A", bound=BaseModel)
+_DEFAULT_TOKENS = 256
+"""Longest answer, where a request does not say."""
+_LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a server takes."""
+
+    body: int = 1 << 20
+    """Bytes of a request."""
+    queue: int = 256
+    """Requests that wait or are computed; more are turned away with 429."""
+    tokens: int = 1024
+    """Longest answer, in tokens."""
+
+
+class HttpError(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: int, message: str, *, param: str = "", code: str = "") -> None:
+        super().__init__(message)
+        self.status, self.param, self.code = status, param, code
+
+    def response(self) -> JSONResponse:
+        """Return it in OpenAI's shape."""
+        kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+        kind = kinds.get(self.status, "invalid_request_error")
+        body = {
+            "message": str(self),
+            "type": kind if self.status < 500 else "server_error",
+            "param": self.param or None,
+            "code": self.code or None,
+        }
+        headers = {"Retry-After": "1"} if self.status in (429, 503) else {}
+        return JSONResponse({"error": body}, self.status, headers)
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the addresses work with."""
+
+    engine: Engine
+    """Computes."""
+    run: Path
+    """The run directory."""
+    tuned: str
+    """The tuned model's name; the other is the base model's."""
+    limits: Limits = field(default_factory=Limits)
+    """What is taken."""
+    begun: int = field(default_factory=lambda: int(time.time()))
+    """When it began, in seconds since 1970."""
+
+    # --- addresses -------------------------------------------------------------------------------
+
+    async def models(self, request: HttpRequest) -> Response:
+        """`GET /v1/models`."""
+        found = [
+            {"id": name, "object": "model", "created": self.begun, "owned_by": "instil"}
+            for name in self.engine.models
+        ]
+        return JSONResponse({"object": "list", "data": found})
+
+    async def model(self, request: HttpRequest) -> Response:
+        """`GET /v1/models/{name}`."""
+        name = self._name(request.path_params["name"])
+        return JSONResponse(
+            {"id": name, "object": "model", "created": self.begun, "owned_by": "instil"}
+        )
+
+    async def health(self, request: HttpRequest) -> Response:
+        """`GET /health`."""
+        return JSONResponse({"status": "ok", "requests": self.engine.load})
+
+    async def chat(self, request: HttpRequest) -> Response:
+        """`POST /v1/chat/completions`."""
+        asked = await self._read(request, ChatAsked)
+        name = self._name(asked.model)
+        chat = self.engine.models[name].chat
+        roles = {"developer": "system"}
+        turns = [Message(roles.get(t.role, t.role), t.content) for t in asked.messages]
+        try:
+            prompt = tuple(chat.prompt(turns))
+        except InstilError as error:
+            raise HttpError(400, str(error), param="messages") from error
+        wanted = asked.max_completion_tokens or asked.max_tokens
+        top = (asked.top_logprobs or 0) if asked.logprobs else None
+        made = self._request(asked, prompt, name, wanted, top=top, stripped=True)
+        return await self._answered(request, asked, made, _ChatShape(chat.tokenizer))
+
+    async def completions(self, request: HttpRequest) -> Response:
+        """`POST /v1/completions`."""
+        asked = await self._read(request, TextAsked)
+        name = self._name(asked.model)
+        tokenizer = self.engine.models[name].chat.tokenizer
+        given = asked.prompt
+        if isinstance(given, list) and given and isinstance(given[0], str):
+            given = given[0]
+        if isinstance(given, str):
+            prompt = tuple(tokenizer(given)["input_ids"])
+        else:
+            prompt = tuple(int(each) for each in given)
+        rows = self.engine.models[name].model.get_input_embeddings().weight.shape[0]
+        if not prompt or not all(0 <= token < rows for token in prompt):
+            raise HttpError(400, "the prompt has no tokens, or unknown ones", param="prompt")
+        made = self._request(
+            asked, prompt, name, asked.max_tokens or 16, top=asked.logprobs, stripped=False
+        )
+        return await self._answered(request, asked, made, _TextShape(tokenizer))
+
+    async def classify(self, request: HttpRequest) -> Response:
+        """`POST /v1/classify`: a row through the run's own template."""
+        asked = await self._read(request, ClassifyAsked)
+        self._require_room()
+        row = asked.row if asked.row is not None else asked.text or ""
+        loaded = self.engine.models[self.tuned]
+        future = self.engine.call(
+            lambda: predict_rows(self.run, [row], template=asked.template, loaded=loaded)
+        )
+        try:
+            (found,) = await asyncio.wrap_future(future)
+        except InstilError as error:
+            raise HttpError(400, str(error), param="row") from error
+        shares = found.get("probabilities")
+        if not isinstance(shares, dict):
+            raise HttpError(400, "this task has no labels: use /v1/chat/completions")
+        sure = max(shares.values())
+        abstains = sure < asked.threshold
+        label = found.get("prediction_value", found["prediction"])
+        return JSONResponse(
+            {
+                "label": None if abstains else label,
+                "abstained": abstains,
+                "probability": sure,
+                "probabilities": shares,
+                "model": self.tuned,
+            }
+        )
+
+    # --- what they share -------------------------------------------------------------------------
+
+    async def _read(self, request: HttpRequest, kind: type[A]) -> A:
+        """Read a body, as far as it may be long."""
+        if not request.headers.get("content-type", "").startswith("application/json"):
+            raise HttpError(415, "send JSON: Content-Type: application/json")
+        body = bytearray()
+        try:
+            async for block in request.stream():
+                body += block
+                if len(body) > self.limits.body:
+                    raise HttpError(413, f"more than {self.limits.body:,} bytes")
+        except ClientDisconnect as error:
+            raise HttpError(400, "the request broke off") from error
+        try:
+            return kind.model_validate_json(bytes(body))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            said = first["msg"].removeprefix("Value error, ")
+            raise HttpError(400, f"{place}: {said}" if place else said, param=place) from error
+
+    def _name(self, name: str) -> str:
+        known = self.engine.models
+        if name and name not in known:
+            raise HttpError(
+                404,
+                f"there is no model {name[:100]!r}; there are: {', '.join(known)}",
+                param="model",
+                code="model_not_found",
+            )
+        return name or self.tuned
+
+    def _require_room(self) -> None:
+        if self.engine.load >= self.limits.queue:
+            raise HttpError(429, f"{self.limits.queue} requests are under way: try again soon")
+
+    def _request(
+        self,
+        asked: ChatAsked | TextAsked,
+        prompt: tuple[int, ...],
+        name: str,
+        wanted: int | None,
+        *,
+        top: int | None,
+        stripped: bool,
+    ) -> Request:
+        """Hold a request against the limits, and put it into the engine's words."""
+        longest, _ = context_length(self.engine.models[name].folder.path)
+        room = longest - len(prompt) if longest else self.limits.tokens
+        if room < 1 or (wanted or 1) > room:
+            raise HttpError(
+                400,
+                f"{len(prompt):,} tokens of prompt and {wanted or 1:,} of answer: the model takes "
+                f"{longest:,} together",
+                code="context_length_exceeded",
+            )
+        if (wanted or 0) > self.limits.tokens:
+            raise HttpError(
+                400, f"answers here have at most {self.limits.tokens:,} tokens", param="max_tokens"
+            )
+        self._require_room()
+        return Request(
+            prompt,
+            wanted or min(_DEFAULT_TOKENS, self.limits.tokens, room),
+            name,
+            temperature=asked.temperature,
+            top_p=asked.top_p,
+            seed=asked.seed,
+            stops=asked.stops,
+            top_logprobs=top,
+            stripped=stripped,
+        )
+
+    async def _answered(
+        self, http: HttpRequest, asked: ChatAsked | TextAsked, request: Request, shape: _Shape
+    ) -> Response:
+        """Have a request computed, and answer it whole or piece by piece."""
+        pieces: asyncio.Queue[Piece] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def put(piece: Piece) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody reads
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        job = Job(request, put)
+        self.engine.submit(job)
+        shape.begin(request)
+        if asked.stream:
+            events = _events(job, pieces, shape, with_usage=asked.with_usage)
+            return StreamingResponse(events, media_type="text/event-stream")
+        left = asyncio.create_task(_disconnected(http))
+        try:
+            found: list[Piece] = []
+            while not found or not found[-1].finish:
+                came = asyncio.create_task(pieces.get())
+                await asyncio.wait({came, left}, return_when=asyncio.FIRST_COMPLETED)
+                if left.done() and not came.done():
+                    came.cancel()
+                    return Response(status_code=499)
+                found.append(await came)
+        finally:
+            job.gone.set()
+            left.cancel()
+        if found[-1].finish == "error":
+            raise HttpError(503, f"the answer cannot be computed: {found[-1].text}")
+        return JSONResponse(shape.whole(found))
+
+
+async def _disconnected(http: HttpRequest) -> None:
+    """Return when the client goes away."""
+    while not await http.is_disconnected():
+        await asyncio.sleep(0.1)
+
+
+async def _events(
+    job: Job, pieces: asyncio.Queue[Piece], shape: _Shape, *, with_usage: bool
+) -> AsyncIterator[str]:
+    """Yield server-sent events; whoever goes away ends the generator, which frees the place."""
+    tokens = 0
+    try:
+        for event in shape.opening():
+            yield _event(event)
+        while True:
+            piece = await pieces.get()
+            tokens += piece.tokens
+            if piece.finish == "error":
+                error = HttpError(503, f"the answer cannot be computed: {piece.text}")
+                yield f"data: {bytes(error.response().body).decode()}\n\n"
+                return
+            if piece.text or piece.told or piece.finish:
+                yield _event(shape.part(piece))
+            if piece.finish:
+                break
+        if with_usage:
+            yield _event({**shape.head(stream=True), "choices": [], "usage": shape.usage(tokens)})
+        yield "data: [DONE]\n\n"
+    finally:
+        job.gone.set()
+
+
+def _event(body: Mapping[str, Any]) -> str:
+    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
+
+
+class _Shape:
+    """How answers are written; the two kinds differ in this alone."""
+
+    kind, part_kind, prefix = "", "", ""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.id, self.created = f"{self.prefix}-{uuid.uuid4().hex}", int(time.time())
+
+    def begin(self, request: Request) -> None:
+        """Note what was asked."""
+        self.request = request
+
+    def head(self, *, stream: bool) -> dict[str, Any]:
+        """What every object begins with."""
+        return {
+            "id": self.id,
+            "object": self.part_kind if stream else self.kind,
+            "created": self.created,
+            "model": self.request.model,
+        }
+
+    def usage(self, tokens: int) -> dict[str, int]:
+        """Tokens that were read and written."""
+        prompt = len(self.request.prompt)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": tokens,
+            "total_tokens": prompt + tokens,
+        }
+
+    def opening(self) -> Sequence[dict[str, Any]]:
+        """Events before the first piece."""
+        return ()
+
+    def part(self, piece: Piece) -> dict[str, Any]:
+        """Return one event."""
+        choice = self.choice(piece.text, piece.told, piece.finish or None, stream=True)
+        return {**self.head(stream=True), "choices": [choice]}
+
+    def whole(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+        """Return the whole answer."""
+        told = tuple(each for piece in pieces for each in piece.told)
+        text = "".join(piece.text for piece in pieces)
+        choice = self.choice(text, told, pieces[-1].finish, stream=False)
+        usage = self.usage(sum(piece.tokens for piece in pieces))
+        return {**self.head(stream=False), "choices": [choice], "usage": usage}
+
+    def choice(
+        self, text: str, told: Sequence[Told], finish: str | None, *, stream: bool
+    ) -> dict[str, Any]:
+        """Return the one choice."""
+        raise NotImplementedError
+
+    def word(self, token: int) -> str:
+        """Return a token's text."""
+        return str(self.tokenizer.decode([token]))
+
+
+class _ChatShape(_Shape):
+    kind, part_kind, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+
+    def opening(self) -> Sequence[dict[str, Any]]:
+        delta = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+        return ({**self.head(stream=True), "choices": [delta]},)
+
+    def choice(
+        self, text: str, told: Sequence[Told], finish: str | None, *, stream: bool
+    ) -> dict[str, Any]:
+        said: dict[str, Any] = {"content": text} if text or not stream else {}
+        message = {"delta": said} if stream else {"message": {"role": "assistant", **said}}
+        asked = self.request.top_logprobs is not None
+        logprobs = {"content": [self._told(each) for each in told]} if asked else None
+        return {"index": 0, **message, "logprobs": logprobs, "finish_reason": finish}
+
+    def _told(self, told: Told) -> dict[str, Any]:
+        return {
+            **self._one(told.token, told.logprob),
+            "top_logprobs": [self._one(token, each) for token, each in told.top],
+        }
+
+    def _one(self, token: int, logprob: float) -> dict[str, Any]:
+        word = self.word(token)
+        return {"token": word, "logprob": logprob, "bytes": list(word.encode())}
+
+
+class _TextShape(_Shape):
+    kind, part_kind, prefix = "text_completion", "text_completion", "cmpl"
+
+    def choice(
+        self, text: str, told: Sequence[Told], finish: str | None, *, stream: bool
+    ) -> dict[str, Any]:
+        logprobs = None
+        if self.request.top_logprobs is not None:
+            words = [self.word(each.token) for each in told]
+            logprobs = {
+                "tokens": words,
+                "token_logprobs": [each.logprob for each in told],
+                "top_logprobs": [{self.word(t): p for t, p in each.top} for each in told],
+                "text_offset": [len("".join(words[:n])) for n in range(len(words))],
+            }
+        return {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish}
+
+
+class Guard:
+    """Lets in who may: with the token, or from this machine under its own name.
+
+    Without a token the `Host` header must be a loopback name: a page of another site, whose name
+    leads here by a trick, sends its own.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: str) -> None:
+        self.app, self.token = app, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or turn it away."""
+        if scope["type"] == "http" and (error := self._refused(HttpRequest(scope))):
+            await error.response()(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _refused(self, request: HttpRequest) -> HttpError | None:
+        if self.token:
+            given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
+            right = hmac.compare_digest(given, self.token.encode())
+            return None if right else HttpError(401, "a wrong token", code="invalid_api_key")
+        host = request.headers.get("host", "").rsplit(":", 1)[0]
+        return None if host in _LOOPBACK else HttpError(403, "ask under the name localhost")
+
+
+async def _on_error(request: HttpRequest, error: Exception) -> Response:
+    assert isinstance(error, HttpError)
+    return error.response()
+
+
+async def _no_address(request: HttpRequest, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    return HttpError(status, f"there is no {request.method} {request.url.path}").response()
+
+
+def make_app(service: Service, *, token: str = "") -> Starlette:
+    """Return the application.
+
+    Args:
+        service: What it works with.
+        token: Who gives it is let in; empty: who comes from this machine.
+    """
+    routes = [
+        Route("/v1/models", service.models),
+        Route("/v1/models/{name:path}", service.model),
+        Route("/v1/chat/completions", service.chat, methods=["POST"]),
+        Route("/v1/completions", service.completions, methods=["POST"]),
+        Route("/v1/classify", service.classify, methods=["POST"]),
+        Route("/health", service.health),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, token=token)],
+        exception_handlers={HttpError: _on_error, 404: _no_address, 405: _no_address},
+    )

@@ -1,0 +1,134 @@
+"""Starting the server: models, engine, address, and an end that lets requests finish.
+
+Tests: `tests/ship/test_server.py`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from instil.config.recipe import load_recipe
+from instil.errors import Problem, RunError
+from instil.model.load import load_model, resolve_model
+from instil.ship.server.app import Limits, Service, make_app
+from instil.ship.server.engine import Engine
+from instil.ship.shipped import judged_chat, load_run_model
+from instil.stages.directory import RECIPE, load_summary
+
+if TYPE_CHECKING:
+    from instil.model.load import LoadedModel
+
+
+def make_service(run: Path, *, base: bool = True, limits: Limits | None = None) -> Service:
+    """Load a run's model, and its base model beside it; the engine begins.
+
+    Args:
+        run: A finished run.
+        base: Whether the base model is served too. Where the run trained an adapter it takes no
+            more memory: its adapter is switched off.
+        limits: What the server takes.
+
+    Raises:
+        RunError: The folder is no finished run, or the model has an encoder.
+        ModelError: The base model or the adapter cannot be loaded.
+    """
+    name, loaded = load_summary(run).name, load_run_model(run)
+    if loaded.model.config.is_encoder_decoder:
+        raise RunError(
+            Problem(
+                "models with an encoder are not served: their prompts are no conversations",
+                where=str(run),
+                fix="instil predict RUN --rows FILE answers rows of the run's task",
+            )
+        )
+    loaded.model.eval()
+    models: dict[str, LoadedModel] = {name: loaded}
+    bases: list[str] = []
+    if base:
+        recipe = load_recipe(run / RECIPE)
+        known = Path(recipe.model).name if Path(recipe.model).exists() else recipe.model
+        other = known if known != name else f"{known}-base"
+        adapted = hasattr(loaded.model, "peft_config")
+        folder = replace(resolve_model(recipe.model), chat=judged_chat(run))
+        models[other] = (
+            loaded
+            if adapted
+            else load_model(
+                folder, device=recipe.device, dtype=recipe.dtype, quantize=recipe.quantize
+            )
+        )
+        bases = [other] if adapted else []
+    return Service(Engine(models, bases=bases), run, name, limits or Limits())
+
+
+def serve(
+    service: Service, *, host: str, port: int, token: str, on_ready: Callable[[str], None]
+) -> None:
+    """Serve until SIGINT or SIGTERM; what is under way is finished first.
+
+    Args:
+        service: As `make_service` returned it.
+        host: The address to listen on.
+        port: 0: any that is free.
+        token: What clients must send; empty only on loopback.
+        on_ready: Called with the server's address.
+
+    Raises:
+        RunError: There is no token for an address that others can reach, or the address is taken.
+    """
+    require_token(host, token)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+        except OSError as error:
+            raise RunError(
+                Problem(
+                    f"cannot listen on {host}, port {port}",
+                    found=error.strerror or "",
+                    fix="--port 0 takes a free one",
+                )
+            ) from error
+        name = f"[{host}]" if ":" in host else host
+        config = uvicorn.Config(
+            make_app(service, token=token),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=5,
+        )
+        on_ready(f"http://{name}:{listening.getsockname()[1]}/v1")
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        finally:
+            service.engine.close()
+
+
+def require_token(host: str, token: str) -> None:
+    """Refuse to serve others without a token.
+
+    Raises:
+        RunError: The address is not of this machine alone, and there is no token.
+    """
+    try:
+        own = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        own = host == "localhost"
+    if not own and len(token) < 16:
+        raise RunError(
+            Problem(
+                f"{host} can be reached from other machines, and there is no token",
+                where="--host",
+                found="INSTIL_TOKEN "
+                + ("is shorter than 16 characters" if token else "is not set"),
+                fix="set INSTIL_TOKEN to a long random text, which clients send as their API key",
+            )
+        )
