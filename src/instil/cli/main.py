@@ -1,9 +1,9 @@
 """The `instil` command: its subcommands, and how errors end it.
 
-Exit codes: 0 done; 3 more forgotten than the budget allows; 4 an exported model does not answer as
-the run's; 2 a mistake that the user can mend (told as `Problem`s, without a traceback);
-130 stopped with Ctrl-C; 1 a mistake of instil's own, whose traceback is in a log file (see
-`failures`).
+Exit codes: 0 done; 2 a mistake that the user can mend (told as `Problem`s, without a traceback);
+3 more forgotten than the budget allows; 4 an exported model does not answer as the run's, or a gate
+is not passed; 130 stopped with Ctrl-C; 1 a mistake of instil's own, whose traceback is in a log
+file (see `failures`).
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from instil.cli import (
     check,
     compare,
     export,
+    gate,
     init_,
     models,
     predict,
     preview,
+    push,
     report,
     run_,
     serve,
@@ -138,6 +140,8 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (_with_torch(export.export), "export runs/reviews my-model --format gguf"),
     (_with_torch(export.verify), "verify my-model --run runs/reviews"),
     (_with_torch(serve.serve), "serve runs/reviews"),
+    (gate.gate, "gate runs/reviews --min accuracy=0.85 --beats prompting"),
+    (push.push, "push runs/reviews me/reviews --dry-run"),
     (models.models, "models"),
     (tasks.tasks, "tasks show amazon_reviews"),
 )

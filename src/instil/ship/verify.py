@@ -33,6 +33,7 @@ from instil import format as fmt
 from instil.config.recipe import load_recipe
 from instil.data.build import Asked, render_all
 from instil.errors import Problem, RunError
+from instil.results import TUNED
 from instil.ship.llamacpp import llama_server
 from instil.ship.shipped import judged_chat, load_run_model
 from instil.ship.targets import (
@@ -221,7 +222,7 @@ def _validation(run: Path, loaded: LoadedModel, *, rows: int) -> Iterator[tuple[
     longest, _ = context_length(loaded.folder.path)
     for each in fit_context(recipe, data, chat=loaded.chat, longest=longest):
         result = results[each.task.id]
-        name = next(arm.template for arm in result.arms if arm.name == "tuned")
+        name = next(arm.template for arm in result.arms if arm.name == TUNED)
         template = find_template(each.task, name)
         taken = each.validation[: max(2, rows // len(data))]
         for example in render_all(Asked(each.task, template, row) for row in taken):

@@ -362,7 +362,7 @@ def _begin(folder: Path, recipe: Recipe) -> None:
         "machine": machine(),
         "git_revision": _git_revision(),
         "seed": recipe.seed,
-        "recipe_sha256": _fingerprint(recipe),
+        "recipe_sha256": recipe_fingerprint(recipe),
     }
     save_ledger(folder, Ledger(str(facts["run_id"])))
     write_sealed(folder / MANIFEST, facts)
@@ -376,7 +376,7 @@ def _check_resumable(folder: Path, recipe: Recipe) -> None:
         raise RefusedError(_gone(folder, MANIFEST))
     manifest = load_manifest(folder)
     run_ledger(folder)  # else another run's manifest would read as a change of the recipe
-    if manifest.get("recipe_sha256", _fingerprint(recipe)) != _fingerprint(recipe):
+    if manifest.get("recipe_sha256", recipe_fingerprint(recipe)) != recipe_fingerprint(recipe):
         raise RunError(
             Problem(
                 "the recipe has been changed since the run began",
@@ -576,7 +576,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _fingerprint(recipe: Recipe) -> str:
+def recipe_fingerprint(recipe: Recipe) -> str:
+    """Return what two recipes share that say the same, whatever their layout."""
     return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
 
 

@@ -1,0 +1,192 @@
+"""`instil gate`: may this run's model go out? Decided on the run's own intervals, for CI.
+
+A check passes where its interval says so; what is not shown does not pass. Forgetting is held as a
+recipe's budget is: a model is kept back for a loss that is shown, beyond the points allowed.
+
+    --min accuracy=0.85   the tuned model's lower end of the 95 % interval is 0.85 or more
+    --beats prompting     tuned minus that arm lies above 0 as a whole
+    --forgets 2           the mean change over the guard tasks does not lie below -2 as a whole
+    --against OTHER       tuned minus the other run's tuned model does not lie below 0 as a whole
+
+Tests: `tests/ship/test_gate.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from instil import format as fmt
+from instil.compare.verdict import check_budget
+from instil.config.recipe import load_recipe
+from instil.errors import Problem, RunError, nearest
+from instil.pipeline import compare_runs
+from instil.results import TUNED, TaskResult
+from instil.stages.directory import load_manifest, load_summary, recipe_fingerprint, require_whole
+from instil.types import Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was asked of a run."""
+
+    asked: str
+    """As on the command line."""
+    task: str
+    """Of which task; empty: of all."""
+    passed: bool
+    """Whether it may go out, as far as this goes."""
+    low: float
+    """Lower end of the 95 % interval of what was found, in the metric's own unit or in points."""
+    value: float
+    """What was found."""
+    high: float
+    """Upper end."""
+    said: str
+    """The same in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a gate says of a run."""
+
+    run: str
+    """The run's id."""
+    recipe_sha256: str
+    """The fingerprint of the recipe that made it."""
+    test_opened: tuple[str, ...]
+    """When its test was opened."""
+    checks: tuple[Check, ...]
+    """In the order they were asked for."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether all are."""
+        return all(check.passed for check in self.checks)
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as JSON has it."""
+        return {"passed": self.passed, **asdict(self)}
+
+
+def gate(
+    run: Path,
+    *,
+    least: Mapping[str, float] | None = None,
+    beats: Sequence[str] = (),
+    forgets: float | None = None,
+    against: Path | None = None,
+    recipe: Path | None = None,
+) -> Gate:
+    """Hold a run against what is asked of a model that goes out.
+
+    Args:
+        run: A finished run.
+        least: Metric -> what the tuned model must reach, in the metric's own unit.
+        beats: Arms that it must be shown to beat.
+        forgets: Points of 100 that the guard tasks may lose on average.
+        against: Another run of the same test rows, which it must not be shown to be worse than.
+        recipe: A recipe that the run must be made from.
+
+    Raises:
+        RunError: Nothing is asked, the run is not finished or not what was written, it is not of
+            this recipe, or it has no such metric, arm or guard.
+    """
+    least = least or {}
+    if not (least or beats or forgets is not None or against):
+        raise RunError(
+            Problem(
+                "nothing is asked of the run",
+                where=str(run),
+                fix="--min METRIC=VALUE, --beats ARM, --forgets POINTS or --against RUN",
+            )
+        )
+    require_whole(run)
+    summary, manifest = load_summary(run), load_manifest(run)
+    if recipe is not None and recipe_fingerprint(load_recipe(recipe)) != manifest["recipe_sha256"]:
+        raise RunError(
+            Problem(
+                "the run was not made from this recipe",
+                where=str(recipe),
+                found=f"{run} has the recipe {manifest['recipe_sha256'][:12]}...",
+                fix="make the run anew, or name the recipe.yaml of the run",
+            )
+        )
+    checks = [*_least(summary.tasks, least), *_beats(summary.tasks, beats)]
+    if forgets is not None:
+        kept = check_budget(summary.forgetting, budget=forgets)
+        if kept is None:
+            raise RunError(
+                Problem(
+                    "the run watched no guard task",
+                    where="--forgets",
+                    fix="name some in the recipe: forgetting.tasks",
+                )
+            )
+        said = (
+            f"{kept.change:+.1f} points over the guard tasks ({kept.low:+.1f} to {kept.high:+.1f})"
+        )
+        asked = f"--forgets {forgets:g}"
+        checks.append(Check(asked, "", not kept.broken, kept.low, kept.change, kept.high, said))
+    if against is not None:
+        for pair in compare_runs(against, run):
+            bad = pair.high < 0 if pair.higher_is_better else pair.low > 0
+            checks.append(_paired(f"--against {against.name}", "", pair, passed=not bad))
+    return Gate(
+        manifest["run_id"], manifest["recipe_sha256"], tuple(manifest["test_opened"]), tuple(checks)
+    )
+
+
+def _least(tasks: Sequence[TaskResult], least: Mapping[str, float]) -> Iterator[Check]:
+    for metric, wanted in least.items():
+        found = [
+            (task, arm.summaries[metric])
+            for task in tasks
+            for arm in task.arms
+            if arm.name == TUNED and metric in arm.summaries
+        ]
+        if not found:
+            known = {name for task in tasks for arm in task.arms for name in arm.summaries}
+            raise RunError(
+                Problem(
+                    f"the run has no metric {metric!r}",
+                    where="--min",
+                    allowed=", ".join(sorted(known)),
+                    nearest=nearest(metric, known),
+                )
+            )
+        for task, each in found:
+            passed = each.low >= wanted if each.higher_is_better else each.high <= wanted
+            yield Check(
+                f"--min {metric}={wanted:g}",
+                task.task,
+                passed,
+                each.low,
+                each.mean,
+                each.high,
+                f"{fmt.style(metric).label} {fmt.interval(each)}",
+            )
+
+
+def _beats(tasks: Sequence[TaskResult], arms: Sequence[str]) -> Iterator[Check]:
+    for arm in arms:
+        for task in tasks:
+            pair = task.against(arm)
+            if pair is None:
+                known = [each.name for each in task.arms if each.name != TUNED]
+                raise RunError(
+                    Problem(
+                        f"{task.task} has no arm {arm!r}",
+                        where="--beats",
+                        allowed=", ".join(known),
+                        nearest=nearest(arm, known),
+                    )
+                )
+            good = pair.low > 0 if pair.higher_is_better else pair.high < 0
+            yield _paired(f"--beats {arm}", task.task, pair, passed=good)
+
+
+def _paired(asked: str, task: str, pair: Comparison, *, passed: bool) -> Check:
+    said = f"{fmt.style(pair.metric).label} {fmt.change_with_interval(pair)}"
+    return Check(asked, task, passed, pair.low, pair.difference, pair.high, said)

@@ -1,0 +1,90 @@
+"""Gates decide on intervals, not on means."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from instil.cli.main import app
+from instil.errors import RunError
+from instil.results import TUNED
+from instil.ship import gate as module
+from instil.ship.gate import gate
+from instil.stages.directory import load_manifest, load_summary
+
+
+def tuned(run: Path):
+    (task,) = load_summary(run).tasks
+    return task, next(arm for arm in task.arms if arm.name == TUNED).summaries["accuracy"]
+
+
+def test_a_mean_is_not_enough(done: Path):
+    _, found = tuned(done)
+    assert found.low < found.mean
+    assert gate(done, least={"accuracy": found.low}).passed
+    assert not gate(done, least={"accuracy": found.mean}).passed
+    (check,) = gate(done, least={"accuracy": found.mean}).checks
+    assert (check.low, check.value, check.high) == (found.low, found.mean, found.high)
+
+
+def test_an_arm_is_beaten_where_the_whole_interval_says_so(done: Path, monkeypatch):
+    task, _ = tuned(done)
+    pair = task.against("tfidf")
+    for low, passed in ((0.01, True), (0.0, False), (-0.2, False)):
+        moved = replace(pair, low=low, difference=0.2, high=0.4)
+        comparisons = tuple(moved if c.a == "tfidf" else c for c in task.comparisons)
+        summary = replace(load_summary(done), tasks=(replace(task, comparisons=comparisons),))
+        monkeypatch.setattr(module, "load_summary", lambda folder, summary=summary: summary)
+        assert gate(done, beats=["tfidf"]).passed == passed
+
+
+def test_forgetting_is_held_as_a_budget_is(done: Path):
+    (check,) = gate(done, forgets=0).checks
+    assert check.passed == (check.high >= 0)
+    assert gate(done, forgets=100).passed
+
+
+def test_a_run_is_not_worse_than_itself(done: Path, done_lora: Path):
+    assert gate(done, against=done).passed
+    (check,) = gate(done, against=done_lora).checks
+    assert check.passed == (check.high >= 0)
+
+
+def test_the_recipe_that_made_it(done: Path, done_lora: Path):
+    assert gate(done, forgets=100, recipe=done / "recipe.yaml").passed
+    with pytest.raises(RunError, match="not made from this recipe"):
+        gate(done, forgets=100, recipe=done_lora / "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({}, "nothing is asked"),
+        ({"least": {"acuracy": 0.5}}, "no metric"),
+        ({"beats": ["promptng"]}, "no arm"),
+    ],
+)
+def test_what_cannot_be_asked(asked, told, done: Path):
+    with pytest.raises(RunError, match=told):
+        gate(done, **asked)
+
+
+def test_the_command_and_its_file(done: Path, tmp_path: Path):
+    run = CliRunner().invoke
+    file = tmp_path / "gate.json"
+    arguments = ["gate", str(done), "--min", "accuracy=0.0", "--forgets", "100"]
+    found = run(app, [*arguments, "--json", str(file)])
+    assert found.exit_code == 0, found.output
+    known = json.loads(file.read_text())
+    assert known["passed"] is True
+    assert known["recipe_sha256"] == load_manifest(done)["recipe_sha256"]
+    assert [check["asked"] for check in known["checks"]] == ["--min accuracy=0", "--forgets 100"]
+    found = run(app, ["gate", str(done), "--min", "accuracy=1.01", "--json", str(file)])
+    assert found.exit_code == 4
+    assert json.loads(file.read_text())["passed"] is False
+    for wrong in ("accuracy", "accuracy=much", "=3", "accuracy=nan"):
+        assert run(app, ["gate", str(done), "--min", wrong]).exit_code == 2
