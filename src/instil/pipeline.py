@@ -86,9 +86,11 @@ def run_recipe(
         _say(context, forecast_lines(foretold) if foretold is not None else ())
         ladders = climb_ladders(context)
         before = guard_before(context)
+        tracker = context.tracker
         context, encoded, methods = pick_method(context, encoded)
         _say(context, methods_lines(methods))
         trained = train(context, encoded)
+        tracker.steps(load_steps(run.folder))
         interpolation = settle(context)
         moved = how_far(context)
         after = guard_after(context)
@@ -97,6 +99,7 @@ def run_recipe(
         summary = sum_up(context, trained, results, forgotten, encoded.mix)
         summary = replace(summary, moved=moved, interpolation=interpolation, methods=methods)
         save_summary(run, summary, files=[GUARD_SCORES])
+        tracker.finish(summary)
         rebuild_report(folder)
     return folder
 

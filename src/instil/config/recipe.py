@@ -61,6 +61,15 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class Track(StrEnum):
+    """A tracker."""
+
+    TENSORBOARD = "tensorboard"
+    MLFLOW = "mlflow"
+    WANDB = "wandb"
+    TRACKIO = "trackio"
+
+
 class Dtype(StrEnum):
     """The number format of matrix products."""
 
@@ -155,6 +164,11 @@ class Recipe(Section):
         None,
         description="nf4: the frozen base in 4 bits (QLoRA), for models that do not fit otherwise; "
         "needs instil[qlora]. null: as it is.",
+    )
+    track: Track | None = Field(
+        None,
+        description="Where steps and final figures go beside the run directory: tensorboard, "
+        "mlflow, wandb or trackio, each a package of its own; null: nowhere.",
     )
     output: Name = Field(
         "runs", description="The folder that run directories are made in, from where you are."

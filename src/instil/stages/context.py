@@ -32,6 +32,7 @@ from instil.stages.directory import SPLITS, Run, load_manifest, now
 from instil.stages.fitting import fit_context
 from instil.stages.footprint import memory_line, memory_needed, sizes_of
 from instil.stages.origins import chat_origins, data_fingerprint, origins
+from instil.stages.tracking import Tracker, open_tracker, require_tracker
 from instil.tasks.task import load_task
 from instil.types import Part, Removed, Row, Task, Thinking
 
@@ -92,6 +93,7 @@ class RunContext:
         if folder is not None:
             other.directory = replace(self.run, folder=folder)
             other.seconds, other.processor = {}, {}
+            other.tracker = Tracker(self.say)  # a trial's steps are none of the run's
         return other
 
     @contextmanager
@@ -159,6 +161,11 @@ class RunContext:
         return proof_of(
             self.model, device=recipe.device, dtype=recipe.dtype, quantize=recipe.quantize
         )
+
+    @cached_property
+    def tracker(self) -> Tracker:
+        """Where steps and final figures go beside the run directory."""
+        return open_tracker(self.recipe, folder=self.run.folder, run_id=self.run.id, say=self.say)
 
     def load_base(self, *, masters: bool = False) -> LoadedModel:
         """Load the untouched model; with `masters` in float32, to train every weight."""
@@ -248,6 +255,7 @@ def prepare(
     """
     from instil.model.load import fingerprint, folder_bytes, require_loadable, resolve_model
 
+    require_tracker(recipe)
     context = RunContext(recipe, run, progress or Progress(disable=True), say)
     with context.stage(ROWS, len(recipe.tasks)) as done:
         context.data = prepare_rows(recipe, on_done=done)

@@ -92,6 +92,7 @@ def _train(context: RunContext, encoded: TrainingData) -> Trained:
     plan = training_plan(recipe.train, encoded, rate=rate, checkpoint=run.checkpoint, run=run.id)
     send_job((recipe, context.model, encoded, rate, run.checkpoint, run.id))
     watch = Watch(context, asked, encoded, rate=rate, rule=by_rule)
+    context.tracker.steps(before)
     for step in before:
         watch.follow(step, aloud=False)
     with context.stage("training", len(plan.batches)) as done:
@@ -101,6 +102,7 @@ def _train(context: RunContext, encoded: TrainingData) -> Trained:
         def on_step(step: Step) -> None:
             run.add_step(step)
             watch.follow(step)
+            context.tracker.steps([step])
             context.progress.update(shown, note=_step_note(step))
             done(1)
 

@@ -1,0 +1,214 @@
+"""`track:` in the recipe: steps, looks at validation and final figures go to a tracker too.
+
+The run directory stays what counts: a tracker is told what is written there, and one that fails is
+let go of with a line, never the run. Each is a few lines over its own client, an extra to install::
+
+    tensorboard   files in RUN/tensorboard           pip install tensorboard
+    mlflow        MLFLOW_TRACKING_URI, or RUN/mlflow.db  pip install mlflow-skinny sqlalchemy
+    wandb         its own login, or WANDB_MODE=offline   pip install wandb
+    trackio       its own folder                     pip install trackio
+
+Tests: `tests/stages/test_tracking.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from instil.config.recipe import Recipe, Track
+from instil.errors import Problem, RunError
+from instil.results import TUNED, RunSummary
+from instil.types import Step
+
+Figures = Mapping[str, float]
+Log = Callable[[Figures, int], None]
+"""Called with figures by name and the step they belong to."""
+Close = Callable[[], None]
+
+_PACKAGES = {Track.TENSORBOARD: "tensorboard", Track.MLFLOW: "mlflow"}
+
+
+@dataclass
+class Tracker:
+    """Tells a tracker what the run directory holds."""
+
+    say: Callable[[str], None]
+    """Shows one line."""
+    log: Log | None = None
+    """None: nothing is tracked, or the tracker failed."""
+    end: Close = lambda: None
+    """Called at the end."""
+    told: int = 0
+    """The last step that was told."""
+
+    def steps(self, steps: Sequence[Step]) -> None:
+        """Tell steps that have not been told yet."""
+        for step in steps:
+            if step.step > self.told:
+                self._tell(step_figures(step), step.step)
+                self.told = step.step
+
+    def finish(self, summary: RunSummary) -> None:
+        """Tell the final figures, and end."""
+        self._tell(final_figures(summary), summary.training.steps, last=True)
+
+    def _tell(self, figures: Figures, step: int, *, last: bool = False) -> None:
+        if self.log is None:
+            return
+        try:
+            self.log(figures, step)
+            if last:
+                self.end()
+        except Exception as error:
+            self.log = None
+            self.say(f"tracking has ended: {type(error).__name__}; the run goes on")
+
+
+def step_figures(step: Step) -> dict[str, float]:
+    """Return a step's figures, in Hugging Face's names: `train/...` and `eval/...`."""
+    found = {}
+    for field in fields(step):
+        value = getattr(step, field.name)
+        if isinstance(value, int | float) and field.name != "step" and math.isfinite(value):
+            part, name = "train", field.name
+            if name.startswith("validation_"):
+                part, name = "eval", name.removeprefix("validation_")
+            found[f"{part}/{name}"] = float(value)
+    return found
+
+
+def final_figures(summary: RunSummary) -> dict[str, float]:
+    """Return the test's figures of every arm, and what the guard lost."""
+    found = {}
+    for task in summary.tasks:
+        for arm in task.arms:
+            for name, each in arm.summaries.items():
+                found[f"test/{task.task}/{arm.name}/{name}"] = each.mean
+                if arm.name == TUNED:
+                    found[f"test/{task.task}/{arm.name}/{name}/low"] = each.low
+                    found[f"test/{task.task}/{arm.name}/{name}/high"] = each.high
+    for guard in summary.forgetting:
+        metric = guard.comparison.metric
+        found[f"forgetting/{guard.task}/{metric}"] = guard.comparison.difference
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def require_tracker(recipe: Recipe) -> None:
+    """Refuse a tracker that is not installed, before anything is computed.
+
+    Raises:
+        RunError: Its package is not installed.
+    """
+    if recipe.track is None:
+        return
+    package = _PACKAGES.get(recipe.track, str(recipe.track))
+    if find_spec(package) is None:
+        raise RunError(
+            Problem(
+                f"track: {recipe.track} needs a package that is not installed",
+                where="track",
+                fix=f"pip install {package}, or take the line out of the recipe",
+            )
+        )
+
+
+def open_tracker(
+    recipe: Recipe, *, folder: Path, run_id: str, say: Callable[[str], None]
+) -> Tracker:
+    """Open what the recipe asks for; a run that goes on goes on there too.
+
+    Args:
+        recipe: Its `track`.
+        folder: The run directory.
+        run_id: The run's id, by which a tracker finds it again.
+        say: Shows one line.
+    """
+    tracker = Tracker(say)
+    if recipe.track is None:
+        return tracker
+    try:
+        tracker.log, tracker.end = TRACKERS[recipe.track](recipe, folder, run_id)
+    except Exception as error:
+        say(f"tracking cannot begin: {type(error).__name__}; the run goes on")
+    return tracker
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """The recipe without the user's paths."""
+    known = recipe.model_dump(mode="json", exclude={"output", "chat_template"})
+    known["model"] = Path(recipe.model).name if Path(recipe.model).exists() else recipe.model
+    known["tasks"] = [Path(use.use).stem for use in recipe.tasks]
+    return known
+
+
+def _tensorboard(recipe: Recipe, folder: Path, run_id: str) -> tuple[Log, Close]:
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def log(figures: Figures, step: int) -> None:
+        for name, value in figures.items():
+            writer.add_scalar(name, value, step)
+        writer.flush()
+
+    return log, writer.close
+
+
+def _mlflow(recipe: Recipe, folder: Path, run_id: str) -> tuple[Log, Close]:
+    import os
+
+    import mlflow
+
+    where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
+    client = mlflow.MlflowClient(where)
+    experiment = client.get_experiment_by_name("instil")
+    number = experiment.experiment_id if experiment else client.create_experiment("instil")
+    known = client.search_runs([number], f"tags.`instil.run` = '{run_id}'")
+    run = known[0] if known else client.create_run(number, tags={"instil.run": run_id})
+    place = run.info.run_id
+    if not known:
+        for name, value in _settings(recipe).items():
+            client.log_param(place, name, str(value)[:500])
+
+    def log(figures: Figures, step: int) -> None:
+        now = time.time_ns() // 1_000_000
+        metrics = [mlflow.entities.Metric(n, v, now, step) for n, v in figures.items()]
+        client.log_batch(place, metrics=metrics)
+
+    return log, lambda: client.set_terminated(place)
+
+
+def _wandb(recipe: Recipe, folder: Path, run_id: str) -> tuple[Log, Close]:
+    import wandb
+
+    run = wandb.init(
+        project="instil",
+        id=run_id,
+        name=folder.name,
+        resume="allow",
+        dir=str(folder),
+        config=_settings(recipe),
+    )
+    return lambda figures, step: run.log(dict(figures), step=step), run.finish
+
+
+def _trackio(recipe: Recipe, folder: Path, run_id: str) -> tuple[Log, Close]:
+    import trackio
+
+    name = f"{folder.name}-{run_id[:8]}"
+    trackio.init(project="instil", name=name, resume="allow", config=_settings(recipe))
+    return lambda figures, step: trackio.log(dict(figures), step=step), trackio.finish
+
+
+TRACKERS: Mapping[Track, Callable[[Recipe, Path, str], tuple[Log, Close]]] = {
+    Track.TENSORBOARD: _tensorboard,
+    Track.MLFLOW: _mlflow,
+    Track.WANDB: _wandb,
+    Track.TRACKIO: _trackio,
+}
