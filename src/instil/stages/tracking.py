@@ -140,11 +140,17 @@ def open_tracker(
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
-    """The recipe without the user's paths."""
-    known = recipe.model_dump(mode="json", exclude={"output", "chat_template"})
-    known["model"] = Path(recipe.model).name if Path(recipe.model).exists() else recipe.model
-    known["tasks"] = [Path(use.use).stem for use in recipe.tasks]
-    return known
+    """The recipe, of the user's paths only the files' names."""
+
+    def named(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: named(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [named(each) for each in value]
+        return Path(value).name if isinstance(value, str) and Path(value).exists() else value
+
+    known = recipe.model_dump(mode="json", exclude={"output"})
+    return {name: named(value) for name, value in known.items()}
 
 
 def _tensorboard(recipe: Recipe, folder: Path, run_id: str) -> tuple[Log, Close]:
