@@ -114,6 +114,8 @@ def show_verified(found: Verified) -> None:
     line = f"{found.same} of {fmt.plural(found.rows, 'answer')} the same"
     if found.largest is not None:
         line += f", log-probabilities differ by {found.largest:.2g} at most"
+    if found.distance is not None:
+        line += f", the next token's by {100 * found.distance:.2g} % on average (total variation)"
     say("; ".join([line, *found.notes]))
     if not found.finding.sound:
         raise typer.Exit(NOT_SOUND)

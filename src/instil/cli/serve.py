@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from instil.cli.terminal import say
+from instil.config.recipe import Dtype
 
 
 def serve(
@@ -21,6 +22,13 @@ def serve(
     no_base: Annotated[
         bool, typer.Option("--no-base", help="Serve the tuned model alone.")
     ] = False,
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(
+            help="What to compute in: float32 gives every request the answer that it gets alone. "
+            "[default: as the recipe says]"
+        ),
+    ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 1024,
     queue: Annotated[
         int, typer.Option(min=1, help="Requests under way; more are turned away.")
@@ -44,7 +52,7 @@ def serve(
     token = os.environ.get("INSTIL_TOKEN", "")
     require_token(host, token)
     limits = Limits(queue=queue, tokens=max_tokens)
-    service = make_service(run, base=not no_base, limits=limits)
+    service = make_service(run, base=not no_base, dtype=dtype or "", limits=limits)
     say(f"models: {', '.join(service.engine.models)}", err=True)
 
     def ready(address: str) -> None:

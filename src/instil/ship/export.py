@@ -19,6 +19,7 @@ from instil.ship.certificate import card_section, certificate
 from instil.ship.formats import Format, Quantization
 from instil.ship.shipped import load_run_model
 from instil.stages.directory import load_summary, require_whole
+from instil.types import Role
 
 if TYPE_CHECKING:
     from instil.model.load import LoadedModel
@@ -114,7 +115,9 @@ def _written(
         file = made / f"{name}-lora.gguf"
         write_adapter(loaded, file, name=name, certificate=known)
         return file, ["llama.cpp takes it beside a GGUF file of the base model: --lora FILE"]
-    modelfile = _modelfile(loaded, f"{name}-{quantize}.gguf") if form is Format.OLLAMA else ""
+    modelfile = ""
+    if form is Format.OLLAMA:
+        modelfile = _modelfile(loaded, f"{name}-{quantize}.gguf", system=_system_text(folder))
     file = made / f"{name}-{quantize}.gguf"
     counts = write_model(merged(loaded), file, kind=quantize, name=name, certificate=known)
     kept = ", ".join(f"{count} tensors in {kind}" for kind, count in counts.items())
@@ -125,7 +128,20 @@ def _written(
     return file, notes
 
 
-def _modelfile(loaded: LoadedModel, file: str) -> str:
+def _system_text(folder: Path) -> str:
+    """Return the system text that every prompt of the run begins with; empty where there is none.
+
+    Of several tasks, or where it holds a part of the row, there is no such text.
+    """
+    turns = [turn for turn in load_summary(folder).turns if turn.role is Role.ANSWER]
+    first = {
+        next((each.content for each in turn.wording if each.role == "system"), "") for turn in turns
+    }
+    text = first.pop() if len(first) == 1 else ""
+    return "" if any(mark in text for mark in ("{{", "{%", '"""')) else text
+
+
+def _modelfile(loaded: LoadedModel, file: str, *, system: str) -> str:
     """Return what Ollama needs to know: greedy answers that stop where the model was taught to.
 
     Raises:
@@ -139,6 +155,7 @@ def _modelfile(loaded: LoadedModel, file: str) -> str:
     lines = [
         f"FROM ./{file}",
         f'TEMPLATE """{frame(loaded.chat).template()}"""',
+        *([f'SYSTEM """{system}"""'] if system else []),
         "PARAMETER temperature 0",
         "PARAMETER repeat_penalty 1",
         *([f"PARAMETER num_ctx {longest}"] if longest else []),

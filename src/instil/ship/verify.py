@@ -131,6 +131,8 @@ class Verified:
     """Answers that are the run's, word for word."""
     largest: float | None = None
     """Largest difference of two log-probabilities, in nats; None where they are not told."""
+    distance: float | None = None
+    """Mean total variation distance of the next token's probabilities from the run's, in 0 to 1."""
     comparisons: tuple[Comparison, ...] = ()
     """Target minus the run's model, a task each."""
     notes: tuple[str, ...] = field(default=())
@@ -340,11 +342,13 @@ def judge(
         for a, b in zip(known.tuned.answers, said.answers, strict=True)
     )
     comparisons = _compared(known, said)
-    largest = _largest(known.tuned, said)
+    largest, distance = _largest(known.tuned, said), _distance(known.tuned, said)
     notes = () if largest is not None else ("the target tells no probabilities",)
 
     def found(finding: Finding, detail: str) -> Verified:
-        return Verified(finding, detail, len(said.answers), same, largest, comparisons, notes)
+        return Verified(
+            finding, detail, len(said.answers), same, largest, distance, comparisons, notes
+        )
 
     wrong = _prompts(known, said, tokens) or _ends(known, said) or _weights(known, said)
     if wrong:

@@ -26,20 +26,24 @@ if TYPE_CHECKING:
     from instil.model.load import LoadedModel
 
 
-def make_service(run: Path, *, base: bool = True, limits: Limits | None = None) -> Service:
+def make_service(
+    run: Path, *, base: bool = True, dtype: str = "", limits: Limits | None = None
+) -> Service:
     """Load a run's model, and its base model beside it; the engine begins.
 
     Args:
         run: A finished run.
         base: Whether the base model is served too. Where the run trained an adapter it takes no
             more memory: its adapter is switched off.
+        dtype: What to compute in; empty: as the recipe says. In bfloat16 an answer may depend on
+            what else is computed with it, as in every batch.
         limits: What the server takes.
 
     Raises:
         RunError: The folder is no finished run, or the model has an encoder.
         ModelError: The base model or the adapter cannot be loaded.
     """
-    name, loaded = load_summary(run).name, load_run_model(run)
+    name, loaded = load_summary(run).name, load_run_model(run, dtype=dtype)
     if loaded.model.config.is_encoder_decoder:
         raise RunError(
             Problem(
@@ -61,7 +65,7 @@ def make_service(run: Path, *, base: bool = True, limits: Limits | None = None) 
             loaded
             if adapted
             else load_model(
-                folder, device=recipe.device, dtype=recipe.dtype, quantize=recipe.quantize
+                folder, device=recipe.device, dtype=dtype or recipe.dtype, quantize=recipe.quantize
             )
         )
         bases = [other] if adapted else []
@@ -89,6 +93,7 @@ def serve(
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
+            listening.listen(2048)  # whoever comes from here on waits, and is not refused
         except OSError as error:
             raise RunError(
                 Problem(
