@@ -319,7 +319,7 @@ class Thinking(StrEnum):
 
 
 class KlOn(StrEnum):
-    """Where a tuned model is held to the untouched one."""
+    """Where a tuned model is held to the base model."""
 
     PROMPT = "prompt"
     """Where tokens of a prompt are predicted."""

@@ -36,7 +36,7 @@ def test_check_shows_everything_and_the_next_command(
     report = SimpleNamespace(
         tasks=[task],
         stages={"guard before": 61.0, "training": 360.0},
-        memory="memory: about 1.9 GB (an estimate); 12 GB can be had",
+        memory="memory: about 1.9 GB (an estimate); 12 GB is free",
         mix=mix,
         computed="row by row",
         left_out=left_out,

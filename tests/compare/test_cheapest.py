@@ -15,7 +15,7 @@ BASE = 270_000_000
 LABELS = {
     "tuned": "tuned, zero-shot",
     "prompting": "5-shot prompting, calibrated",
-    "zero_shot": "untouched model, zero-shot prompting",
+    "zero_shot": "base model, zero-shot prompting",
     "tfidf": "TF-IDF + logistic regression",
     "probe": "linear probe",
 }
@@ -100,7 +100,7 @@ def test_a_probe_that_beats_the_tuned_model_is_said_plainly() -> None:
 
 def test_prompting_where_it_is_enough() -> None:
     task = make_task(tuned=0.8, prompting=0.82, zero_shot=0.8, tfidf=0.5, probe=0.6)
-    assert say(task).startswith("Use the untouched model, zero-shot: no arm is shown to beat it")
+    assert say(task).startswith("Use the base model, zero-shot: no arm is shown to beat it")
     assert "It stores nothing beside the base model's 270 MB and answers in 28 ms" in say(task)
     shots = make_task(tuned=0.5, prompting=0.9, zero_shot=0.5, tfidf=0.5, probe=0.5)
     assert say(shots).startswith("Use 5-shot prompting, calibrated: no arm is shown to beat it")
@@ -139,7 +139,7 @@ def test_few_rows_say_what_they_could_have_shown() -> None:
     wide = tuple(replace(c, smallest_detectable=0.261) for c in task.comparisons)
     text = say(replace(task, comparisons=wide))
     assert text.startswith("The test rows do not settle which arm to use: the highest mean may be ")
-    assert "until then, use the untouched model, zero-shot: no arm is shown to beat it" in text
+    assert "until then, use the base model, zero-shot: no arm is shown to beat it" in text
     assert (
         "the tuned model (+19.0 points, -11.0 to +49.0: no difference shown, 300 rows could show "
         "26.1 points) took" in text

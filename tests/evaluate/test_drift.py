@@ -1,4 +1,4 @@
-"""The distance from the untouched model: zero at the start, and what brute force says."""
+"""The distance from the base model: zero at the start, and what brute force says."""
 
 from dataclasses import replace
 

@@ -164,7 +164,7 @@ def test_own_texts_in_a_run(folder, tiny_folder, monkeypatch) -> None:
         "prompt",
     )
     page = (done / "report.html").read_text(encoding="utf-8").replace("\u00a0", " ")
-    for said in ("wrote by itself, 10 % of the examples", "Held to the untouched model", "unsure"):
+    for said in ("wrote by itself, 10 % of the examples", "Held to the base model", "unsure"):
         assert said in page, said
 
     # A run that goes on takes the texts as they are.

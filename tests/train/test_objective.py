@@ -1,4 +1,4 @@
-"""KL to the untouched model and entropy weights: what brute force says, however a batch is cut."""
+"""KL to the base model and entropy weights: what brute force says, however a batch is cut."""
 
 import math
 import os

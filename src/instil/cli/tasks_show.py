@@ -16,7 +16,7 @@ LOOKED_AT = 20_000
 def show_rendered(console: Console, task: Task, *, rows: int) -> None:
     """Print a task and `rows` rows through each template, other rows for each.
 
-    Where the rows cannot be had, the reason is told and the templates are shown as written.
+    Where the rows cannot be read, the reason is told and the templates are shown as written.
 
     Raises:
         InstilError: A template fails on a row.
@@ -34,7 +34,7 @@ def show_rendered(console: Console, task: Task, *, rows: int) -> None:
             found = load_rows(task, limit=LOOKED_AT).rows
     except DataError as error:
         show_task(console, task)
-        console.print(f"\nThe rows cannot be had here, so that none is rendered:\n{error}")
+        console.print(f"\nThe rows cannot be read here, so that none is rendered:\n{error}")
         return
     order = sorted(found, key=lambda row: seeded_key(0, "show", row.task, row.id))
     drawn = order[: rows * len(task.templates)]

@@ -191,7 +191,7 @@ def _difference(comparison: Comparison) -> str:
 
 
 def _name(arm: Arm) -> str:
-    known = {**CLASSIFIERS, TUNED: "the tuned model", ZERO_SHOT: "the untouched model, zero-shot"}
+    known = {**CLASSIFIERS, TUNED: "the tuned model", ZERO_SHOT: "the base model, zero-shot"}
     return known.get(arm.name, arm.label)
 
 

@@ -92,7 +92,7 @@ def ask(
     seconds = time.perf_counter() - began
     shots = len(way.exemplars)
     rule = "" if scoring in (RAW, GENERATED) else f", {scoring}"
-    prefix = "untouched model, " if name == ZERO_SHOT else ""
+    prefix = "base model, " if name == ZERO_SHOT else ""
     label = f"{prefix}{shots or 'zero'}-shot prompting{rule}"
     # The worked examples stand in front of the question.
     shown = sum(len(message.content.encode()) for message in examples[0].messages[:-1])

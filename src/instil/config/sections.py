@@ -84,7 +84,7 @@ class Replay(Section):
     )
     of: Literal["own", "guard"] | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
         "own",
-        description="own: texts that the untouched model writes; guard: rows of the guard tasks "
+        description="own: texts that the base model writes; guard: rows of the guard tasks "
         "that are not reported on; or a list of tasks.",
     )
 
@@ -104,7 +104,7 @@ class Keep(Section):
         None,
         gt=0,
         le=1000,
-        description="Weight of KL(untouched || tuned), nats per place, in the loss; null: none.",
+        description="Weight of KL(base || tuned), nats per place, in the loss; null: none.",
     )
     kl_on: KlOn = Field(
         KlOn.PROMPT,
@@ -119,7 +119,7 @@ class Keep(Section):
 
     interpolate: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] | None = Field(
         None,
-        description="How far to go from the untouched model (0) to the tuned one (1), after "
+        description="How far to go from the base model (0) to the tuned one (1), after "
         "training; auto: chosen on validation and on guard rows that are not reported; null: 1.",
     )
 

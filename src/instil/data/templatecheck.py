@@ -4,7 +4,7 @@
 places and what to do:
 
 - *errors* stop a run: a row that a template cannot render (an unknown field, an empty prompt or
-  answer, a target outside the choices), an answer that is handed over as a field of the prompt, or
+  answer, a target outside the choices), an answer that stands as a field of the prompt, or
   that the prompt shows in another way (`answer_shown`);
 - *warnings* are for people to judge: an answer that stands word for word in most prompts (as it
   should in extractive questions), two templates that render alike, prompts that do not depend on
@@ -161,7 +161,7 @@ _LEAKS = {
         "if the label is to be told without it, take it out of the prompt",
     ),
     "field": (
-        "the answer is handed over in the prompt, as the whole of another field",
+        "the answer stands in the prompt, as the whole of another field",
         "take that field out of the prompt",
     ),
     "choice": (

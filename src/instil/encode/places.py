@@ -1,4 +1,4 @@
-"""At which places of a pack a tuned model is held to the untouched one.
+"""At which places of a pack a tuned model is held to the base model.
 
 A place is that of a token from which the next one is predicted. Which ones are chosen depends on
 the examples, the seed and the step alone, never on how the examples of a batch are packed.

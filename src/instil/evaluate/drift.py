@@ -1,4 +1,4 @@
-"""How far tuning moved a model: forward KL from the untouched model, on the new task's inputs.
+"""How far tuning moved a model: forward KL from the base model, on the new task's inputs.
 
 KL(base || tuned) over the whole vocabulary at every place where a token of the right answer (its
 stop token included) is predicted, behind prompt and answer so far; the mean over an example's
@@ -25,7 +25,7 @@ from instil.types import Example, Score
 
 
 def base_states(loaded: LoadedModel, examples: Sequence[Example]) -> Iterator[States]:
-    """Yield the untouched model's states, a pack at a time; of a LoRA model with its adapter off.
+    """Yield the base model's states, a pack at a time; of a LoRA model with its adapter off.
 
     With the adapter's own model, hand the iterator to `drift` as it is: base and tuned are then
     computed pack by pack. To let go of the base model first, keep its states in a list.
@@ -44,7 +44,7 @@ def drift(
     Args:
         loaded: The tuned model.
         examples: With targets; those of one template share their prefix.
-        base: The untouched model's, of the same examples (`base_states`).
+        base: The base model's, of the same examples (`base_states`).
     """
     scores: list[Score] = []
     names = iter(example.id for example in examples)

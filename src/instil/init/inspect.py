@@ -251,7 +251,7 @@ def _shape(row: Mapping[str, object]) -> Shape:
 
 
 def _check(table: Table, wishes: Wishes) -> None:
-    """Raise for a file that is too small and for wishes that cannot be had."""
+    """Raise for a file that is too small and for wishes that cannot be met."""
     named = {"text": wishes.text, "label": wishes.label, "target": wishes.target}
     named["group"] = "" if wishes.group == NO_GROUP else wishes.group
     flags = {name: f"--{flag} {name}" for flag, name in named.items() if name}

@@ -353,7 +353,7 @@ def adapter_off(model: Any) -> Iterator[None]:
 def load_shipped(
     path: Path, *, base: ModelFolder, device: str, dtype: str, quantize: str | None = None
 ) -> LoadedModel:
-    """Load what a run handed over: an adapter on its base model, or full weights.
+    """Load what a run exported: an adapter on its base model, or full weights.
 
     Args:
         path: The run's `model/` folder.

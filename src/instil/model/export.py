@@ -1,4 +1,4 @@
-"""What is handed over: an adapter in PEFT's format or full weights, with all that serving needs."""
+"""What is exported: an adapter in PEFT's format or full weights, with all that serving needs."""
 
 from __future__ import annotations
 

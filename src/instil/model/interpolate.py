@@ -1,6 +1,6 @@
 """Models between base and tuned: W = (1 - s) base + s tuned, for a share s of the way.
 
-For LoRA that is the adapter's scale, W + s (alpha / r) B A, and what is handed over is the same
+For LoRA that is the adapter's scale, W + s (alpha / r) B A, and what is exported is the same
 adapter with s lora_alpha in its config: PEFT loads it as it is.
 """
 
@@ -27,7 +27,7 @@ def blend(tuned: LoadedModel, *, base: LoadedModel | None = None) -> Blend:
 
     Args:
         tuned: Its weights change in place, or the scale of its adapter.
-        base: The untouched model, where there is no adapter. Then a copy of the tuned weights is
+        base: The base model, where there is no adapter. Then a copy of the tuned weights is
             kept as well: three models in memory.
     """
     if isinstance(tuned.model, PeftModel):

@@ -198,7 +198,7 @@ def _from_hub(ref: str, say: Say) -> ModelFolder:
         why = _HUB.get(kind, f"it cannot be reached ({kind})")
         raise ModelError(
             Problem(
-                f"the hub model {ref!r} cannot be had: {why}",
+                f"the hub model {ref!r} cannot be loaded: {why}",
                 where="model",
                 nearest=nearest(ref, CATALOGUE),
                 allowed=_OTHER_WAYS,

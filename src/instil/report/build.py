@@ -102,7 +102,7 @@ def _result_sections(summary: RunSummary, steps: Sequence[Step]) -> list[Section
             "ladder",
             "The prompting ladder on validation",
             "Ladder",
-            "What the untouched model does with prompting alone: every template, number of "
+            "What the base model does with prompting alone: every template, number of "
             "worked examples and scoring rule. The ringed dot sets the bar for tuning.",
             _each_task(summary, ladder_blocks),
         )

@@ -97,7 +97,7 @@ def methods_report(study: MethodsStudy) -> Report:
                 "Costs",
                 "Costs",
                 "Time to make is training (or choosing the prompt); a thousand predictions take "
-                "what was measured on the test rows. What the untouched model said was asked once "
+                "what was measured on the test rows. What the base model said was asked once "
                 "for all arms.",
                 (_cost_table(study),),
             ),

@@ -75,7 +75,7 @@ def sequence_report(study: SequenceStudy) -> Report:
                 "forgetting",
                 "What was forgotten of other things",
                 "Forgetting",
-                "The guard after the last stage minus the untouched model, on the same rows.",
+                "The guard after the last stage minus the base model, on the same rows.",
                 (_guard_table(study),),
             ),
         ],
@@ -85,7 +85,7 @@ def sequence_report(study: SequenceStudy) -> Report:
 
 def stage_names(study: SequenceStudy) -> tuple[str, ...]:
     """Return what the lines of the matrix are called."""
-    return ("untouched model", *(f"after {task}" for task in study.tasks))
+    return ("base model", *(f"after {task}" for task in study.tasks))
 
 
 def sequence_verdict(study: SequenceStudy) -> tuple[str, ...]:
@@ -216,4 +216,4 @@ def _guard_table(study: SequenceStudy) -> Block:
         (arm.label, *(difference_cell(found, words=_PLAIN) for found in (arm.text, arm.points)))
         for arm in study.arms
     ]
-    return table("After the last stage minus the untouched model", titles, rows)
+    return table("After the last stage minus the base model", titles, rows)

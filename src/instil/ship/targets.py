@@ -1,7 +1,7 @@
 """Where a model can be asked: a folder of transformers, or a server over HTTP.
 
 A target answers a conversation as its users would be answered, greedily. What else it tells is
-used where it can be had: the tokens that it makes of a conversation, and the probabilities of the
+used where it is told: the tokens that it makes of a conversation, and the probabilities of the
 next token. llama.cpp's server tells both, an OpenAI-compatible one the number of prompt tokens.
 
 Tests: `tests/ship/test_verify.py`.

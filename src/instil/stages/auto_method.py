@@ -1,7 +1,7 @@
 """`method: auto`: one cheap way to tune after another, until one will do, and the pick among them.
 
 LoRA with the learning rate that `train.learning_rate` finds comes first; then LoRA that replays
-texts of the untouched model; then a part of the way from the untouched model to the best of those.
+texts of the base model; then interpolation between the base model and the best of those.
 All are measured on validation rows and on guard rows that are not reported. What is picked becomes
 the run's own training, as if the recipe had said so.
 """
@@ -53,7 +53,7 @@ class _Kept:
     way: str
     """The way whose weights are taken."""
     interpolated: bool
-    """Whether a part of the way is handed over."""
+    """Whether the exported model is interpolated."""
 
 
 def pick_method(context: RunContext, encoded: TrainingData) -> Picked:
@@ -135,7 +135,7 @@ def _try(context: RunContext, arm: RunContext, way: str, encoded: TrainingData) 
 
 
 def _try_part(arm: RunContext, way: str) -> TriedMethod:
-    """Try a part of the way to a trained model; the best part speaks for all of them."""
+    """Try interpolation weights of a trained model; the best stands for all of them."""
     began = time.perf_counter()
     found = settle(arm)
     assert isinstance(found, Interpolation), "the recipe of this arm interpolates"
@@ -165,7 +165,7 @@ def _adopt(arm: RunContext, into: RunContext, interpolated: bool) -> str:
     if not interpolated:
         from instil.model.interpolate import scale_adapter
 
-        # A part of the way may have been tried, and handed over to the arm.
+        # Interpolation may have been tried, and given to the arm.
         scale_adapter(target / MODEL, lora_alpha=into.recipe.lora.lora_alpha)
     _copy_states(arm, into, states)
     return str(source.name)

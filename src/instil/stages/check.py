@@ -69,7 +69,7 @@ class Forecast:
     memory_bytes: int
     """Estimated peak memory."""
     memory: str
-    """The same in words, beside what can be had."""
+    """The same in words, beside what is free."""
     mix: tuple[MixLine, ...] = ()
     """What the first epoch of training holds, a line a task."""
     computed: str = ""

@@ -123,7 +123,7 @@ class RunContext:
     def of_base(
         self, name: str, kind: Any, compute: Callable[[], T], *, inputs: Sequence[object]
     ) -> T:
-        """Return what the untouched model says: it says the same in every run of a study.
+        """Return what the base model says: it says the same in every run of a study.
 
         Args:
             name: Of the result.
@@ -168,7 +168,7 @@ class RunContext:
         return open_tracker(self.recipe, folder=self.run.folder, run_id=self.run.id, say=self.say)
 
     def load_base(self, *, masters: bool = False) -> LoadedModel:
-        """Load the untouched model; with `masters` in float32, to train every weight."""
+        """Load the base model; with `masters` in float32, to train every weight."""
         from instil.model.load import load_model
 
         recipe = self.recipe
@@ -181,7 +181,7 @@ class RunContext:
         )
 
     def load_tuned(self, path: Path | None = None) -> LoadedModel:
-        """Load what was handed over, from where it was saved: what is judged is what is shipped.
+        """Load the exported model, from where it was saved: what is judged is what is shipped.
 
         Args:
             path: A folder of weights; None: the run's own.
@@ -249,7 +249,7 @@ def prepare(
         say: Shows one line.
 
     Raises:
-        DataError: Rows cannot be had, or none is left to train on.
+        DataError: Rows cannot be read, or none is left to train on.
         TaskError: A task or its templates cannot be used.
         ModelError: There is no such model, or it cannot be loaded.
     """
@@ -325,7 +325,7 @@ def prepare_rows(recipe: Recipe, *, on_done: OnDone = silent) -> tuple[TaskData,
         on_done: Called with 1 after each task.
 
     Raises:
-        DataError: Rows cannot be had, or none is left to train on.
+        DataError: Rows cannot be read, or none is left to train on.
         TaskError: A task or its templates cannot be used.
     """
     data = []
@@ -355,7 +355,7 @@ def apart_from_guard(recipe: Recipe, data: Sequence[TaskData]) -> tuple[TaskData
     """Take rows out of train that repeat a guard's: learned by heart, they would hide forgetting.
 
     Raises:
-        DataError: A guard task's rows cannot be had, or no training row is left.
+        DataError: A guard task's rows cannot be read, or no training row is left.
     """
     from instil.compare.forgetting import choosing_rows, guard_rows
 

@@ -81,7 +81,7 @@ class Run:
 
     @property
     def model(self) -> Path:
-        """What is handed over."""
+        """The exported model."""
         return self.folder / "model"
 
     @property

@@ -56,7 +56,7 @@ def memory_needed(recipe: Recipe, sizes: Sizes) -> int:
     """Estimate the bytes that a run holds at most."""
     weights = sizes.parameters
     # LoRA: the base in bfloat16, and little else; full: float32 weights, gradients, two moments,
-    # and the untouched model where the trained one is held to it.
+    # and the base model where the trained one is held to it.
     full = 18 if recipe.keep.kl else 16
     held = weights * (full if recipe.method is Method.FULL else 2.5)
     if recipe.quantize:  # half a byte a packed weight and its share of the scales; one layer whole
@@ -75,16 +75,16 @@ def memory_line(needed: int, *, device: str) -> str:
     free, held = _free(device)
     line = f"memory: about {fmt.size(needed)} (an estimate)"
     if needed <= held + free.bytes:
-        return f"{line}; {fmt.size(held + free.bytes)} can be had"
+        return f"{line}; {fmt.size(held + free.bytes)} is free"
     return (
-        f"{line}, but {fmt.size(held + free.bytes)} can be had, by {free.limit}; a run that gets "
+        f"{line}, but {fmt.size(held + free.bytes)} is free, by {free.limit}; a run that gets "
         "no more may be killed without a word. Take a smaller model, method: lora, a lower "
         f"train.micro_batch_tokens or quantize: nf4, {MORE}."
     )
 
 
 def _free(device: str) -> tuple[Free, int]:
-    """Return what can be had on top of what is held, and what is held."""
+    """Return the memory that is free beside what is held, and what is held."""
     from instil.model.load import pick_device
 
     if (where := pick_device(device)).type == "cuda":

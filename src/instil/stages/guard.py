@@ -21,7 +21,7 @@ GUARD_SCORES = "scores/guard.jsonl"
 
 
 def guard_before(context: RunContext) -> tuple[GuardScores, ...]:
-    """Score the untouched model on the guard's rows."""
+    """Score the base model on the guard's rows."""
     from instil.compare.forgetting import GuardScores
 
     told = dict(zip(("watched", "left_out_as_related"), context.guard_names, strict=True))

@@ -1,7 +1,7 @@
-"""Between training and judging: how much of the tuning is handed over, and how far it moved.
+"""Between training and judging: the interpolation weight of what is exported, and how far it moved.
 
-`settle` puts the model that is handed over between base and tuned, where the recipe wants that;
-`how_far` measures what was handed over. Both look at validation and at guard rows that are not
+`settle` puts the exported model between base and tuned, where the recipe wants that;
+`how_far` measures the exported model. Both look at validation and at guard rows that are not
 reported on, never at test.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _ADAPTER = f"{MODEL}/adapter_config.json"
 
 
-# --- how much of the tuning is handed over -------------------------------------------------------
+# --- the interpolation weight of the exported model ----------------------------------------------
 
 
 def settle(context: RunContext) -> Interpolation | None:
@@ -114,7 +114,7 @@ def _has_adapter(context: RunContext) -> bool:
 
 
 def how_far(context: RunContext) -> Moved:
-    """Measure KL(base || handed over) on the validation inputs of every task."""
+    """Measure KL(base || exported) on the validation inputs of every task."""
     return context.run.kept("moved", Moved, lambda: _how_far(context))
 
 

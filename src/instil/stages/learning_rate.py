@@ -168,7 +168,7 @@ def _look_tokens(loaded: LoadedModel, rows: Sequence[Sequence[Example]]) -> int:
 def _choice(
     trials: Sequence[Trial], groups: dict[str, str], rule: float
 ) -> tuple[float, str, tuple[TriedRate, ...]]:
-    """Return the rate to take, why, and what is to be told of each that was tried."""
+    """Return the rate to take, why, and what is said of each that was tried."""
     from instil.compare import rates
     from instil.train.sweep import best, mean
 

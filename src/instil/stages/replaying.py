@@ -1,6 +1,6 @@
 """Replay: what is trained on beside the tasks, so that the model keeps what it knew.
 
-Either texts that the untouched model writes by itself, or rows of other tasks. They are added to
+Either texts that the base model writes by itself, or rows of other tasks. They are added to
 every epoch of the encoded training (`add_replay`), before anything is asked or trained.
 """
 
@@ -40,7 +40,7 @@ OWN_LINE = "replay: own"
 
 @dataclass(frozen=True, slots=True)
 class OwnText:
-    """A text that the untouched model wrote, kept with the run."""
+    """A text that the base model wrote, kept with the run."""
 
     ids: tuple[int, ...]
     """Its tokens, the beginning-of-text token first."""
@@ -84,7 +84,7 @@ def replay_needed(replay: ReplaySection, encoded: TrainingData) -> int:
 
 
 def own_texts(context: RunContext, *, needed: int) -> tuple[OwnText, ...]:
-    """Let the untouched model write texts; a resumed run takes those that it has."""
+    """Let the base model write texts; a resumed run takes those that it has."""
     longest = min(OWN_TOKENS, context.recipe.train.max_length - 1)
 
     def write() -> tuple[OwnText, ...]:

@@ -1,8 +1,8 @@
 """While training: the looks at validation are followed, and a model that learns nothing is said so.
 
-`Watch` is told of each look. It says so once a task, as soon as `compare.learning` finds reason to,
-with what the run knows of the causes (`compare.causes`); in the first half of the steps only where
-something is wrong with the rows or the recipe.
+`Watch.follow` is called with each look. It says so once a task, as soon as `compare.learning` finds
+reason to, with what the run knows of the causes (`compare.causes`); in the first half of the steps
+only where something is wrong with the rows or the recipe.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def plan_curve(
 
     Raises:
         RecipeError: Mistakes in the recipe, or more rows asked for than there are.
-        DataError: The rows cannot be had.
+        DataError: The rows cannot be read.
     """
     judged = f"split.seed={load_recipe(path, overrides=changes).judging_seed}"
     recipe = load_recipe(path, overrides=[*changes, judged])

@@ -1,7 +1,7 @@
 """`instil methods`: ways of tuning on the same rows and seeds, score against forgetting.
 
 An arm is a name and what it changes in the recipe. Prompting comes along for free: every run asks
-the untouched model too.
+the base model too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LABELS = {
     MULTITASK: "LoRA + other tasks",
     "interpolate": "LoRA + interpolation",
     "replay": "LoRA + replay of own texts",
-    "kl": "LoRA + KL to the untouched model",
+    "kl": "LoRA + KL to the base model",
     "entropy": "LoRA + entropy-weighted loss",
 }
 COMPANIONS = ("social_iqa", "arithmetic", "sarcasm", "spelling")
@@ -238,7 +238,7 @@ def sum_up_methods(
         tasks = [task for path in paths for task in collect.tasks_of(path, names=own)]
         return [arm for task in tasks for arm in task.arms if arm.name == name]
 
-    # The untouched model at its best rung: every run asked it.
+    # The base model at its best rung: every run asked it.
     arms = [arm(PROMPTING, first, PROMPTING, tested(first, PROMPTING))]
     for method in methods:
         paths, model = runs[method.name], method.recipe.model

@@ -275,7 +275,7 @@ class _Arm:
         first, last = (collect.guard_scores(self.runs(n), metric=metric) for n in stages)
         if first is None or last is None:
             return None
-        names = ("untouched", "after the last stage")
+        names = ("base model", "after the last stage")
         return stats.difference(first.before, last.after, names=names, metric=metric)
 
     def backward_by_seed(self) -> tuple[float, ...]:

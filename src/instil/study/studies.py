@@ -172,7 +172,7 @@ def _do(
     say: Say,
     execute: Execute | None,
 ) -> None:
-    """Run what is not finished, phase by phase; a second process is told of this one."""
+    """Run what is not finished, phase by phase; a second process is refused."""
     jobs = [job for chains in phases for chain in chains for job in chain]
     study.check(jobs)
     study.path.mkdir(parents=True, exist_ok=True)

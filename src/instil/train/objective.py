@@ -7,7 +7,7 @@
 over the *whole* batch, so that cutting it into more packs changes nothing. `w` is a token's share,
 times its weight by entropy where that is asked for. The share is 1 where the loss is over tokens,
 and one over the tokens trained on of the token's example where it is over examples: a batch's
-shares sum to its supervised tokens, or to its examples. The untouched model is the same one with
+shares sum to its supervised tokens, or to its examples. The base model is the same one with
 its adapter switched off, or a frozen copy; it is run without gradient.
 """
 
@@ -41,11 +41,11 @@ class Objective:
     entropy_weighted: bool = False
     """Whether a token's cross-entropy counts by how unsure the model is there."""
     kl: float = 0.0
-    """Weight of the distance from the untouched model; 0: none."""
+    """Weight of the distance from the base model; 0: none."""
     kl_on: KlOn = KlOn.PROMPT
     """At which places that is taken."""
     base: LoadedModel | None = None
-    """The untouched model; None: the trained one with its adapter switched off."""
+    """The base model; None: the trained one with its adapter switched off."""
     seed: int = 0
     """Of the places that are drawn."""
 
@@ -74,7 +74,7 @@ class Terms:
     examples: int = 0
     """Examples with any of these."""
     places: int = 0
-    """Places at which the model is held to the untouched one."""
+    """Places at which the model is held to the base model."""
     skip: int = 0
     """Tokens that all prompts begin with."""
     step: int = 0
@@ -99,7 +99,7 @@ class Terms:
         return places(pack, wanted.kl_on, seed=wanted.seed, step=self.step, skip=self.skip)
 
     def anchor(self, loaded: LoadedModel, pack: Pack, batch: Batch) -> Anchor | None:
-        """Ask the untouched model at the chosen places; None where there is none.
+        """Ask the base model at the chosen places; None where there is none.
 
         It computes the supervised places too, as the trained one does: rows of matrix products may
         round otherwise among fewer, and a model that has not moved would not be at zero.

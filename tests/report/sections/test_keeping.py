@@ -1,4 +1,4 @@
-"""How far the model moved, and how much of the tuning is handed over, in words."""
+"""How far the model moved, and the interpolation weight of the exported model, in words."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ def test_one_line_says_how_far_it_moved(sample):
     one = replace(sample.run(), moved=Moved(NEAR, {"amazon_reviews": NEAR}))
     (line,) = keeping_lines(one)
     assert line.startswith(
-        "Moved 0.123 nats per token (0.103 to 0.143) from the untouched model on the new task's"
+        "Moved 0.123 nats per token (0.103 to 0.143) from the base model on the new task's"
     )
     assert line in page(sample, one).replace("&#39;", "'")
     two = replace(one, moved=Moved(NEAR, {"amazon_reviews": NEAR, "<b>": NEAR}))
@@ -85,9 +85,9 @@ def test_what_was_done_to_keep_what_it_knew_is_said(sample):
     kept = replace(run, training=replace(run.training, means=means))
     lines = [line.replace("\u00a0", " ") for line in keeping_lines(kept)[:3]]
     assert lines == [
-        "Replayed: texts that the untouched model wrote by itself, 5 % of the examples; 3.400 "
+        "Replayed: texts that the base model wrote by itself, 5 % of the examples; 3.400 "
         "nats per token on average.",
-        "Held to the untouched model where tokens of the prompts are predicted: forward KL with a "
+        "Held to the base model where tokens of the prompts are predicted: forward KL with a "
         "weight of 0.1; 0.0123 nats on average.",
         "Each token's loss was weighted by how unsure the model was there, 0.500 on average.",
     ]

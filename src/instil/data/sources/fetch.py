@@ -51,7 +51,7 @@ def fetch_member(uri: str, *, sha256: str, filename: str = "") -> Path:
         The cached file or folder; not to be changed.
 
     Raises:
-        DataError: for a wrong address, an archive that cannot be had, a sha256 that does not match
+        DataError: for a wrong address, an archive that is not there, a sha256 that does not match
             or is missing (the message shows the true one), an unsafe or damaged archive.
     """
     path = parse_uri(uri)

@@ -57,7 +57,7 @@ def hub_files(uri: str) -> list[tuple[str, Path]]:
         (what to call the file in messages, the file), in the order of the names.
 
     Raises:
-        DataError: the data set cannot be had or has no file of rows, or it has no configuration or
+        DataError: the data set is not there or has no file of rows, or it has no configuration or
             part of this name, or several and none is named.
     """
     path, _, options = uri.removeprefix(HUB).partition("?")

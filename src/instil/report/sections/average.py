@@ -14,7 +14,7 @@ from instil.types import Comparison, Summary
 _ARMS = {
     TUNED: "tuned",
     PROMPTING: "best prompting",
-    ZERO_SHOT: "untouched, zero-shot",
+    ZERO_SHOT: "base model, zero-shot",
     TFIDF: "TF-IDF",
     PROBE: "linear probe",
 }

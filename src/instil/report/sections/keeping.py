@@ -40,7 +40,7 @@ def keeping_blocks(summary: RunSummary) -> tuple[Block, ...]:
             "on another. What was chosen is what everything else on this page is measured with; "
             "the learning curves are of the tuned model."
         )
-        names = {0.0: "untouched model", 1.0: "tuned model"}
+        names = {0.0: "base model", 1.0: "tuned model"}
         steps = []
         for each in interpolation.tried:
             chosen = each.share == interpolation.chosen
@@ -72,10 +72,10 @@ def keeping_lines(summary: RunSummary) -> list[str]:
     if summary.moved is not None:
         lines.append(_moved_line(summary.moved))
     if (found := summary.interpolation) is not None:
-        share = f"{_share(found.chosen)} of the way from the untouched model to the tuned one"
+        share = f"{_share(found.chosen)} of the way from the base model to the tuned one"
         if found.chosen == 1 and found.tried:
             share = "all of the tuning"
-        lines.append(f"Handed over: {share}; {found.why}.")
+        lines.append(f"Exported: {share}; {found.why}.")
     return lines
 
 
@@ -99,14 +99,14 @@ def _means_lines(means: Means) -> list[str]:
 
     lines = []
     if means.replay_share is not None:
-        what = "texts that the untouched model wrote by itself"
+        what = "texts that the base model wrote by itself"
         if means.replayed:
             what = f"rows of {', '.join(means.replayed)}, none of which is judged by"
         loss = mean(means.replay_loss, "; {} nats per token on average", 3)
         lines.append(f"Replayed: {what}, {_share(means.replay_share)} of the examples{loss}.")
     if means.kl is not None:
         lines.append(
-            f"Held to the untouched model {_PLACES[means.kl_on]}: forward KL with a weight of "
+            f"Held to the base model {_PLACES[means.kl_on]}: forward KL with a weight of "
             f"{means.kl:g}{mean(means.mean_kl, '; {} nats on average', 4)}."
         )
     if means.entropy_weighted:
@@ -123,7 +123,7 @@ def _moved_line(moved: Moved) -> str:
     found = moved.overall
     mean, low, high = (fmt.fixed(value, 3) for value in (found.mean, found.low, found.high))
     return (
-        f"Moved {mean} nats per token ({low} to {high}) from the untouched model on {where}: "
+        f"Moved {mean} nats per token ({low} to {high}) from the base model on {where}: "
         f"forward KL, on {fmt.plural(found.scored, 'validation example')}."
     )
 

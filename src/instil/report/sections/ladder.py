@@ -1,4 +1,4 @@
-"""The prompting ladder: what the untouched model does with prompting alone, on validation."""
+"""The prompting ladder: what the base model does with prompting alone, on validation."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ Tests: `tests/ship/test_server.py`.
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -26,11 +25,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from instil.encode.chat_format import ChatFormat
 from instil.evaluate.choices import common_prefix
 from instil.memory_limits import is_out_of_memory
-from instil.model.adapter import adapter_off
 from instil.model.engine.layout import rounded_count
 from instil.model.engine.memory import Memory, read_batch, step_batch
 from instil.model.engine.packed import next_logits
@@ -322,7 +321,14 @@ class Engine:
         self._jobs: queue.SimpleQueue[Job | Callable[[], None] | None] = queue.SimpleQueue()
         self._waiting: list[Job] = []
         self._waves: list[_Wave] = []
-        self._ending = False
+        self._ending = self._off = False
+        adapted = (each.model for name, each in self.models.items() if name in self._bases)
+        self._adapters = [
+            module
+            for model in adapted
+            for module in model.modules()
+            if isinstance(module, BaseTunerLayer)
+        ]
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -359,11 +365,15 @@ class Engine:
             while not (self._ending and not self._waves and not self._waiting):
                 self._take_in()
                 self._begin()
+                self._waves.sort(key=lambda wave: wave.model in self._bases)  # one switch a turn
                 self._waves = [wave for wave in self._waves if self._advanced(wave)]
+            self._switch()
 
     def _take_in(self) -> None:
         """Fetch what has come; wait where there is nothing to compute."""
         idle = not self._waves and not self._waiting
+        if idle:
+            self._switch()
         while idle or not self._jobs.empty():
             came = self._jobs.get()
             idle = False
@@ -372,6 +382,7 @@ class Engine:
             elif isinstance(came, Job):
                 self._waiting.append(came)
             else:
+                self._switch()
                 came()
 
     def _begin(self) -> None:
@@ -384,26 +395,27 @@ class Engine:
             jobs = [job for job in self._waiting if job.request.model == model][:most]
             self._waiting = [job for job in self._waiting if job not in jobs]
             try:
-                with self._as(model):
-                    self._waves.append(_Wave(loaded, jobs, model))
+                self._switch(model)
+                self._waves.append(_Wave(loaded, jobs, model))
             except Exception as error:
                 _fail(jobs, error)
 
     def _advanced(self, wave: _Wave) -> bool:
         """Take a token in a wave; return whether it goes on."""
         try:
-            with self._as(wave.model):
-                return wave.advance()
+            self._switch(wave.model)
+            return wave.advance()
         except Exception as error:
             _fail([row.job for row in wave.rows], error)
             return False
 
-    def _as(self, model: str) -> contextlib.AbstractContextManager[None]:
-        """Within the block a base model's adapter is off."""
-        return adapter_off(self.models[model].model) if model in self._bases else _NOTHING
-
-
-_NOTHING = contextlib.nullcontext()
+    def _switch(self, model: str = "") -> None:
+        """Switch the adapter off for a base model and on for all else, where it is otherwise."""
+        off = model in self._bases
+        if off != self._off:
+            self._off = off
+            for layer in self._adapters:
+                layer.enable_adapters(enabled=not off)
 
 
 def _fail(jobs: Sequence[Job], error: Exception) -> None:
