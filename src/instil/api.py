@@ -27,8 +27,13 @@ from instil import format as fmt
 from instil.config.recipe import load_recipe
 from instil.pipeline import compare_runs, run_recipe
 from instil.results import RunSummary
+from instil.ship.export import Exported
+from instil.ship.export import export as write_export
+from instil.ship.formats import Format, Quantization
 from instil.ship.predict import predict_rows
 from instil.ship.shipped import load_run_model
+from instil.ship.verify import Verified
+from instil.ship.verify import verify as hold
 from instil.stages.check import Forecast, check_recipe
 from instil.stages.directory import load_summary
 from instil.types import Comparison
@@ -95,6 +100,33 @@ class Run:
             RunError: A run is not what was written, or the two share no test rows of a task.
         """
         return compare_runs(self.folder, other.folder)
+
+    def export(self, out: Path | str, *, format: str = "hf", quantize: str = "f16") -> Exported:
+        """Write the model for use without instil, as `instil export` does.
+
+        Args:
+            out: The folder to make.
+            format: hf, merged, gguf, gguf-lora or ollama.
+            quantize: How a GGUF file keeps matrices.
+
+        Raises:
+            RunError, ModelError: As `ship.export.export`.
+        """
+        return write_export(
+            self.folder, out=Path(out), form=Format(format), quantize=Quantization(quantize)
+        )
+
+    def verify(self, target: Path | str, *, rows: int = 50) -> Verified:
+        """Hold a model, wherever it runs, against the run's own, as `instil verify` does.
+
+        Args:
+            target: An exported folder, a GGUF file, or the address of a server.
+            rows: Validation rows to ask.
+
+        Raises:
+            RunError: As `ship.verify.verify`.
+        """
+        return hold(str(target), run=self.folder, rows=rows)
 
     def _repr_html_(self) -> str:
         """Show the verdict and the contenders in a notebook."""

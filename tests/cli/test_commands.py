@@ -12,6 +12,7 @@ import pytest
 from instil.cli.check import mask_text
 from instil.data.findings import Finding
 from instil.results import LeftOut, MixLine
+from instil.ship.formats import Format, Quantization
 from instil.types import Comparison, Piece, Prediction
 
 
@@ -208,12 +209,15 @@ def test_chat_ends_with_the_input(instil_command, library) -> None:
 
 
 def test_export_hands_on_and_refuses_what_exists(instil_command, library, tmp_path: Path) -> None:
-    library.answers["export"] = lambda run, *, out, merge: out
-    result = instil_command("export", "runs/x", "mine", "--merge")
-    assert result.stdout == "model: mine\n"
-    assert library.calls == [("export", (Path("runs/x"),), {"out": Path("mine"), "merge": True})]
+    library.answers["export"] = lambda run, *, out, form, quantize: SimpleNamespace(
+        path=out, weights=out, bytes=2_000_000, notes=("a note",)
+    )
+    result = instil_command("export", "runs/x", "mine", "--merge", "--no-verify")
+    assert result.stdout == "a note\nmodel: mine (2.0\u00a0MB)\n"
+    asked = {"out": Path("mine"), "form": Format.MERGED, "quantize": Quantization.F16}
+    assert library.calls == [("export", (Path("runs/x"),), asked)]
     (tmp_path / "there").mkdir()
-    assert instil_command("export", "runs/x", "there").exit_code == 2
+    assert instil_command("export", "runs/x", "there", "--no-verify").exit_code == 2
     assert len(library.calls) == 1
 
 

@@ -66,7 +66,7 @@ def test_auto_tries_some_shares_and_hands_the_chosen_one_over(
     page = (done / "report.html").read_text(encoding="utf-8")
     assert "How far to go: what was tried" in page
     assert ("metrics were not asked for" in page) != asked
-    assert all(line.startswith(("Moved", "Handed over")) for line in keeping_lines(summary))
+    assert all(line.startswith(("Moved", "Exported")) for line in keeping_lines(summary))
 
 
 def test_guard_rows_to_choose_on_are_not_those_reported_on(

@@ -61,7 +61,7 @@ def test_the_model_card_says_the_same(sample):
     one = replace(sample.run(), moved=Moved(NEAR, {"t": NEAR}), interpolation=found)
     card = model_card(one, manifest=sample.manifest())
     assert "\n\nMoved 0.123 nats per token" in card
-    assert "\n\nHanded over: 50 % of the way" in card
+    assert "\n\nExported: 50 % of the way" in card
 
 
 def test_a_second_look_is_marked(sample):
