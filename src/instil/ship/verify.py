@@ -38,7 +38,6 @@ from instil.ship.llamacpp import llama_server
 from instil.ship.shipped import judged_chat, load_run_model
 from instil.ship.targets import (
     Answer,
-    FolderTarget,
     ServerTarget,
     Target,
     folder_target,
@@ -265,6 +264,8 @@ def opened(target: str, *, run: Path, model: str, key: str, known: Reference) ->
     Raises:
         RunError: It is neither a folder nor a GGUF file nor an address, or it cannot be run.
     """
+    from instil.model.load import resolve_model
+
     width = len(known.tuned.log_probs[0]) if known.tuned.log_probs[0] is not None else 0
     if target.startswith(("http://", "https://")):
         there = ServerTarget(target, model, key)
@@ -293,13 +294,7 @@ def opened(target: str, *, run: Path, model: str, key: str, known: Reference) ->
                 allowed="a folder that was exported, a .gguf file, http://HOST:PORT",
             )
         )
-    yield _folder(path, run=run)
-
-
-def _folder(path: Path, *, run: Path) -> FolderTarget:
-    from instil.model.load import resolve_model
-
-    return folder_target(path, base=resolve_model(load_recipe(run / RECIPE).model).path)
+    yield folder_target(path, base=resolve_model(load_recipe(run / RECIPE).model).path)
 
 
 @contextmanager

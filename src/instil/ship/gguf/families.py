@@ -80,13 +80,6 @@ def _rope(config: Any) -> Mapping[str, Any]:
     return rope.get("full_attention", rope) if rope else {}
 
 
-def _context(config: Any) -> int:
-    """Return the tokens that a model takes; no more than a window that llama.cpp has not."""
-    window = getattr(config, "sliding_window", None)
-    longest = int(config.max_position_embeddings)
-    return min(longest, int(window)) if window else longest
-
-
 def _decoder(config: Any) -> Settings:
     rope = _rope(config)
     settings = {
@@ -117,7 +110,9 @@ def _decoder(config: Any) -> Settings:
 
 def _windowless(config: Any) -> Settings:
     """A family whose window llama.cpp does not know: exact for as long as the window is."""
-    return {**_decoder(config), "context_length": _context(config)}
+    longest = config.max_position_embeddings
+    window = getattr(config, "sliding_window", None) or longest
+    return {**_decoder(config), "context_length": min(longest, window)}
 
 
 def _rope_factors(config: Any) -> Weights:

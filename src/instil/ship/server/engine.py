@@ -39,6 +39,10 @@ WAVES = 4
 """Batches that are computed at the same time."""
 ROWS = 64
 """Requests of a wave."""
+TOKENS = 16_384
+"""Tokens of a wave, the prompts' and the longest answers', of more than one request."""
+_COLD = 1e-4
+"""Temperatures below it are 0: the likeliest token."""
 _UNFINISHED = "\ufffd"
 """What a tokenizer writes for half a character."""
 
@@ -228,14 +232,15 @@ class _Row:
 
     job: Job
     speech: Speech
-    draws: torch.Generator | None
+    draws: torch.Generator
     tokens: int = 0
+    """Taken so far."""
 
     def choose(self, logits: torch.Tensor) -> tuple[int, tuple[Told, ...]]:
         """Take the next token; with its probabilities, where they are asked for."""
         request = self.job.request
         scores = logits.float()
-        if request.temperature <= 0:
+        if request.temperature < _COLD:
             token = int(scores.argmax())
         else:
             shares = (scores / request.temperature).softmax(-1)
@@ -259,13 +264,15 @@ class _Wave:
         self.stops = frozenset(loaded.chat.stop_ids)
         self.rows = []
         for job in jobs:
-            draws = torch.Generator()
-            draws.seed() if job.request.seed is None else draws.manual_seed(job.request.seed)
-            how = job.request
+            how, draws = job.request, torch.Generator()
+            if how.seed is None:
+                draws.seed()
+            else:
+                draws.manual_seed(how.seed)
             speech = Speech(loaded.chat, stops=how.stops, stripped=how.stripped)
             self.rows.append(_Row(job, speech, draws))
         room = max(job.request.max_tokens for job in jobs)
-        kind = _Packed if loaded.build.own_memory else _Plain
+        kind = _Packed if _fits(loaded, jobs[0].request) else _Plain
         self.source: Source = kind(loaded, [job.request.prompt for job in jobs], room)
 
     def advance(self) -> bool:
@@ -291,7 +298,11 @@ class _Wave:
         job = row.job
         if job.gone.is_set():
             return None
-        token, told = row.choose(logits)
+        try:
+            token, told = row.choose(logits)
+        except RuntimeError as error:  # no probabilities, where a model says what is no number
+            _fail([job], error)
+            return None
         row.tokens += 1
         if token in self.stops:
             job.put(Piece(row.speech.end(), 1, told, "stop"))
@@ -391,8 +402,15 @@ class Engine:
         while self._waiting and len(self._waves) < WAVES:
             model = self._waiting[0].request.model
             loaded = self.models[model]
-            most = ROWS if loaded.build.own_memory else 1
-            jobs = [job for job in self._waiting if job.request.model == model][:most]
+            packed = _fits(loaded, self._waiting[0].request)
+            jobs, tokens = [], 0
+            for job in self._waiting:
+                if job.request.model != model or _fits(loaded, job.request) != packed:
+                    continue
+                tokens += len(job.request.prompt) + job.request.max_tokens
+                if jobs and (tokens > TOKENS or len(jobs) == (ROWS if packed else 1)):
+                    break
+                jobs.append(job)
             self._waiting = [job for job in self._waiting if job not in jobs]
             try:
                 self._switch(model)
@@ -416,6 +434,13 @@ class Engine:
             self._off = off
             for layer in self._adapters:
                 layer.enable_adapters(enabled=not off)
+
+
+def _fits(loaded: LoadedModel, request: Request) -> bool:
+    """Whether instil's memory is proved to give the model's own figures for so many tokens."""
+    longest = loaded.build.longest
+    within = longest is None or len(request.prompt) + request.max_tokens < longest
+    return loaded.build.own_memory and within
 
 
 def _fail(jobs: Sequence[Job], error: Exception) -> None:

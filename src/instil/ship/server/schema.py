@@ -27,7 +27,7 @@ class _Asked(BaseModel):
     """0, the default here: what the run was judged by."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of probability that tokens are drawn from."""
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     """Of the draws."""
     stop: Stop = None
     """Texts that end the answer."""
