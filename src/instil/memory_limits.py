@@ -99,12 +99,10 @@ def require_libraries() -> None:
     most = address_space_limit()
     if most is not None and most < LIBRARIES:
         raise OutOfMemoryError(
-            Problem(
-                "the address space that this process may have is too small to load torch in",
-                found=f"{gigabytes(most)} (ulimit -v {most // 1024})",
-                allowed=f"at least {gigabytes(LIBRARIES)}, and more for the model",
-                fix="ulimit -v unlimited, or a larger number",
-            )
+            "the address space that this process may have is too small to load torch in",
+            found=f"{gigabytes(most)} (ulimit -v {most // 1024})",
+            allowed=f"at least {gigabytes(LIBRARIES)}, and more for the model",
+            fix="ulimit -v unlimited, or a larger number",
         )
 
 

@@ -35,7 +35,14 @@ def fitted(tmp_path: Path, tiny_folder: Path, data: TaskData, policy: str) -> Ta
 def fit(recipe: Recipe, tiny_folder: Path, data: TaskData) -> RunContext:
     context = RunContext(recipe)
     context.model = ModelFolder("tiny", tiny_folder, "")
-    context.data = fit_context(recipe, [data], chat=context.chat, longest=context.longest)
+    context.data = fit_context(
+        [data],
+        chat=context.chat,
+        longest=context.longest,
+        too_long=recipe.train.too_long,
+        shots=max(recipe.baselines.shots),
+        seed=recipe.seed,
+    )
     return context
 
 

@@ -171,7 +171,7 @@ def test_multitask_adds_tasks_that_are_no_relatives(tmp_path: Path):
     path = tmp_path / "r.yaml"
     path.write_text("model: m\ntasks: [{use: sarcasm, train: 100}]\n", encoding="utf-8")
     recipe = load_recipe(path)
-    more = load_recipe(path, overrides=other_tasks(recipe))
+    more = load_recipe(path, overrides=other_tasks(recipe.tasks, guard=recipe.forgetting.tasks))
     assert [(use.use, use.train) for use in more.tasks] == [
         ("sarcasm", 100),
         ("social_iqa", 50),

@@ -91,9 +91,9 @@ def show_predicted(written: Predicted) -> None:
 
 def refuse_existing(path: Path, *, force: bool, fix: str = "add --force to write over it") -> None:
     """Raise where a file would be written over without `--force`."""
-    from instil.errors import Problem, RunError
+    from instil.errors import RunError
 
     if path.is_dir() and force:
-        raise RunError(Problem("this is a folder", where=str(path), fix="name a file"))
+        raise RunError("this is a folder", where=str(path), fix="name a file")
     if path.exists() and not force:
-        raise RunError(Problem("this exists already", where=str(path), fix=fix))
+        raise RunError("this exists already", where=str(path), fix=fix)

@@ -111,13 +111,13 @@ def _start(path: Path, *, changes: list[str], folder: Path | None, again: bool) 
 
 def _resume(folder: Path, *, look_again: bool, restart_from: str) -> None:
     from instil.config.recipe import load_recipe
-    from instil.errors import Problem, RunError
+    from instil.errors import RunError
     from instil.stages.directory import RECIPE
 
     if not (folder / RECIPE).is_file():
         what = "this is not a run directory: it holds no recipe.yaml"
         fix = "give the directory that `instil run` made, such as runs/reviews"
-        raise RunError(Problem(what, where=str(folder), fix=fix))
+        raise RunError(what, where=str(folder), fix=fix)
     recipe = load_recipe(folder / RECIPE)
     _run(recipe, folder=folder, resume=True, look_again=look_again, restart_from=restart_from)
 

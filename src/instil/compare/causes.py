@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from instil.results import Cause
@@ -86,10 +86,34 @@ def wrong(facts: Facts) -> tuple[Cause, ...]:
 
 def causes(facts: Facts) -> tuple[Cause, ...]:
     """Return what the facts point to, then what is left to think of."""
-    known = (*wrong(facts), *_likely(facts))
+    known, classifier = [*wrong(facts)], facts.classifier
+    if classifier and classifier.low <= 0 and classifier.mean < LITTLE:
+        what = (
+            "labels that do not follow from the texts: TF-IDF with logistic regression, trained on "
+            f"the same rows, is no better either ({100 * classifier.mean:+.1f} points)"
+        )
+        known.append(_known(what, READ))
+    far = FAR * (1 - 1e-9)
+    if facts.rate * far <= facts.rule or facts.rate >= far * facts.rule:
+        low_high = "low" if facts.rate < facts.rule else "high"
+        what = f"a learning rate too {low_high}: {facts.rate:.2g}, where the rule gives"
+        known.append(_known(f"{what} {facts.rule:.2g}", f"{RATE} {facts.rule:.2g}"))
+    if facts.answer_share is not None and facts.answer_share < FEW_ANSWERS:
+        what = f"{100 * facts.answer_share:.0f} % of the tokens trained on are answers"
+        known.append(_known(what, "train.loss_over: examples"))
+    epochs = "train.num_train_epochs:"
+    if facts.steps < ENOUGH_STEPS:
+        enough = math.ceil(ENOUGH_STEPS / facts.steps * facts.epochs)
+        known.append(_known(f"few steps: {facts.steps}", f"{epochs} {enough}"))
+    others = []
+    if classifier is None or classifier.low <= 0:
+        what = "labels that do not follow from the texts, or contradict one another"
+        others.append(Cause(what, READ))
+    rates = f"{FAR * facts.rate:.2g}, or {facts.rate / FAR:.2g}"
+    others.append(Cause("a learning rate too low or too high", f"{RATE} {rates}"))
+    others.append(Cause("too few steps", f"{epochs} {math.ceil(2 * facts.epochs)}"))
     keys = {cause.fix.partition(":")[0] for cause in known}
-    rest = [cause for cause in _others(facts) if cause.fix.partition(":")[0] not in keys]
-    return (*known, *rest)
+    return (*known, *(cause for cause in others if cause.fix.partition(":")[0] not in keys))
 
 
 def _known(what: str, fix: str) -> Cause:
@@ -108,35 +132,3 @@ def say_nothing(words: Sequence[str]) -> bool:
     bare = [word.lower().removeprefix("label_").removeprefix("class_") for word in words]
     numbers = [word.lstrip("+-").replace(".", "", 1).isdigit() for word in bare]
     return bool(words) and all(numbers) and not rating
-
-
-def _likely(facts: Facts) -> Iterator[Cause]:
-    classifier = facts.classifier
-    if classifier and classifier.low <= 0 and classifier.mean < LITTLE:
-        what = (
-            "labels that do not follow from the texts: TF-IDF with logistic regression, trained on "
-            f"the same rows, is no better either ({100 * classifier.mean:+.1f} points)"
-        )
-        yield _known(what, READ)
-    far = FAR * (1 - 1e-9)
-    if facts.rate * far <= facts.rule or facts.rate >= far * facts.rule:
-        low_high = "low" if facts.rate < facts.rule else "high"
-        what = f"a learning rate too {low_high}: {facts.rate:.2g}, where the rule gives"
-        yield _known(f"{what} {facts.rule:.2g}", f"{RATE} {facts.rule:.2g}")
-    if facts.answer_share is not None and facts.answer_share < FEW_ANSWERS:
-        what = f"{100 * facts.answer_share:.0f} % of the tokens trained on are answers"
-        yield _known(what, "train.loss_over: examples")
-    if facts.steps < ENOUGH_STEPS:
-        yield _known(f"few steps: {facts.steps}", _epochs(facts, ENOUGH_STEPS / facts.steps))
-
-
-def _others(facts: Facts) -> Iterator[Cause]:
-    if facts.classifier is None or facts.classifier.low <= 0:
-        yield Cause("labels that do not follow from the texts, or contradict one another", READ)
-    higher, lower = f"{FAR * facts.rate:.2g}", f"{facts.rate / FAR:.2g}"
-    yield Cause("a learning rate too low or too high", f"{RATE} {higher}, or {lower}")
-    yield Cause("too few steps", _epochs(facts, 2))
-
-
-def _epochs(facts: Facts, factor: float) -> str:
-    return f"train.num_train_epochs: {math.ceil(factor * facts.epochs)}"

@@ -103,19 +103,26 @@ def climb(
         return max(map(standing, answers[n].values()), key=lambda each: each.mean)
 
     whole = race(ask, kinds=[len(way.exemplars) for way in ways], rows=len(rows))
-    rungs = [
-        Rung(
-            way.template.id,
-            len(way.exemplars),
-            rule,
-            _in_order(marked, rows).summary(),
-            fmean(p.prompt_tokens for p in marked.predictions),
-            _exemplar_tokens(loaded, data, way, rows[0]),
-            asked_all=n in whole,
-        )
-        for n, way in enumerate(ways)
-        for rule, marked in answers[n].items()
-    ]
+    place = {row.id: n for n, row in enumerate(rows)}
+    rungs = []
+    for n, way in enumerate(ways):
+        # Tokens of a prompt's worked examples, which are the same whatever the row.
+        prompts = [each.examples(data, rows[:1])[0] for each in (way, Prompting(way.template))]
+        shown, bare = (len(loaded.chat.prompt(e.messages, tools=e.tools)) for e in prompts)
+        for rule, marked in answers[n].items():
+            # One answer a row at most, back in the order of the rows.
+            lines = sorted(marked.lines, key=lambda line: place[line[0].row])
+            rungs.append(
+                Rung(
+                    way.template.id,
+                    len(way.exemplars),
+                    rule,
+                    Marked(*zip(*lines, strict=True)).summary(),
+                    fmean(p.prompt_tokens for p in marked.predictions),
+                    max(0.0, shown - bare),
+                    asked_all=n in whole,
+                )
+            )
     best = max(
         (n for n, rung in enumerate(rungs) if rung.asked_all),
         key=lambda n: (rungs[n].summary.mean, -rungs[n].shots, -n),
@@ -132,19 +139,6 @@ def standing(marked: Marked) -> Standing:
     """Sum up what the answers so far are worth."""
     values = marked.values
     return Standing(sum(values.values()), len(values), len(marked.scores) - len(values))
-
-
-def _in_order(marked: Marked, rows: Sequence[Row]) -> Marked:
-    """Put answers, one a row at most, back into the order of the rows."""
-    place = {row.id: n for n, row in enumerate(rows)}
-    return Marked(*zip(*sorted(marked.lines, key=lambda line: place[line[0].row]), strict=True))
-
-
-def _exemplar_tokens(loaded: LoadedModel, data: TaskData, way: Prompting, row: Row) -> float:
-    """Tokens of a prompt's worked examples, which are the same whatever the row."""
-    prompts = [each.examples(data, [row])[0] for each in (way, Prompting(way.template))]
-    shown, bare = (len(loaded.chat.prompt(e.messages, tools=e.tools)) for e in prompts)
-    return max(0.0, shown - bare)
 
 
 def best_rung(rungs: Sequence[Rung]) -> Rung:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from instil.errors import Problem, RunError
+from instil.errors import RunError
 from instil.evaluate.metrics import group_list
 from instil.results import TUNED
 from instil.scoring.metrics import Scale, find_metric
@@ -58,18 +58,16 @@ def compare(
     shared = sorted(a_scores.keys() & b_scores.keys())
     if len(shared) < 2:
         raise RunError(
-            Problem(
-                f"'{a}' and '{b}' share {len(shared)} scored examples; a comparison needs 2",
-                found=f"{len(a_scores)} scores of '{a}', {len(b_scores)} of '{b}'",
-                fix="compare arms that were scored on the same test rows",
-            )
+            f"'{a}' and '{b}' share {len(shared)} scored examples; a comparison needs 2",
+            found=f"{len(a_scores)} scores of '{a}', {len(b_scores)} of '{b}'",
+            fix="compare arms that were scored on the same test rows",
         )
     left = np.array([a_scores[key] for key in shared], dtype=np.float64)
     right = np.array([b_scores[key] for key in shared], dtype=np.float64)
     gaps = right - left
     if broken := [key for key, gap in zip(shared, gaps, strict=True) if not np.isfinite(gap)]:
         what = f"{len(broken)} of {len(shared)} {metric} scores are not finite numbers"
-        raise RunError(Problem(what, found=", ".join(broken[:3])))
+        raise RunError(what, found=", ".join(broken[:3]))
     clusters = group_list(shared, groups=groups)
     span = None if kind.scale is Scale.OPEN else DIFFERENCE
     interval = paired_bootstrap(left, right, groups=clusters, seed=seed, span=span)
@@ -140,7 +138,7 @@ def by_row(scores: Mapping[str, float], examples: Iterable[Example]) -> dict[str
     strangers = sorted(scores.keys() - known)
     if strangers:
         what = f"{len(strangers)} of {len(scores)} scores belong to no example of this run"
-        raise RunError(Problem(what, found=", ".join(strangers[:3])))
+        raise RunError(what, found=", ".join(strangers[:3]))
     return {row: sum(values) / len(values) for row, values in rows.items()}
 
 
@@ -172,7 +170,7 @@ def compare_scores(
     shared = [task for task in a_tasks if task in b_tasks]
     if not shared:
         found = f"{', '.join(a_tasks)} and {', '.join(b_tasks)}"
-        raise RunError(Problem(f"{a} and {b} have no task in common", found=found))
+        raise RunError(f"{a} and {b} have no task in common", found=found)
     comparisons = []
     for task in shared:
         left, right = (
@@ -181,7 +179,7 @@ def compare_scores(
         )
         metrics = {line["metric"] for line in (*left, *right)}
         if len(metrics) > 1:
-            raise RunError(Problem(f"the runs judge {task} differently", found=", ".join(metrics)))
+            raise RunError(f"the runs judge {task} differently", found=", ".join(metrics))
         comparisons.append(
             compare(
                 *(

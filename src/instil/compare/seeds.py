@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from instil.compare.average import mean_of
-from instil.errors import Problem, RunError
+from instil.errors import RunError
 from instil.results import MEAN_SCORE
 from instil.scoring.metrics import NATS, find_metric
 from instil.stats.intervals import (
@@ -205,10 +205,8 @@ def difference(a: Scores, b: Scores, *, names: tuple[str, str], metric: str) -> 
     shared = _shared(apart)
     if not shared or min(map(len, shared.values())) < 2:
         raise RunError(
-            Problem(
-                f"{names[0]} and {names[1]} share fewer than two scored rows of a task",
-                fix="compare what was judged on the same test rows",
-            )
+            f"{names[0]} and {names[1]} share fewer than two scored rows of a task",
+            fix="compare what was judged on the same test rows",
         )
     span = None if metric == NATS.name else DIFFERENCE
     found = crossed([_stratum(apart, keys) for keys in shared.values()], span=span)
@@ -234,7 +232,7 @@ def minus(b: Scores, a: Scores) -> Scores:
     seeds = max(len(a.by_seed), len(b.by_seed))
     if {len(a.by_seed), len(b.by_seed)} - {1, seeds}:
         found = f"{len(a.by_seed)} and {len(b.by_seed)}"
-        raise RunError(Problem("two arms have different numbers of seeds", found=found))
+        raise RunError("two arms have different numbers of seeds", found=found)
     left, right = (s.by_seed * (seeds // len(s.by_seed)) for s in (a, b))
     by_seed = tuple(
         {key: after[key] - before[key] for key in before.keys() & after.keys()}

@@ -29,7 +29,6 @@ from instil.results import (
     ZERO_SHOT,
     BudgetResult,
     GuardResult,
-    Learnt,
     TaskResult,
     TrainingSummary,
 )
@@ -91,7 +90,28 @@ def verdict(
         guard: The guard tasks and general text; empty if forgetting was not measured.
         training: How the training went.
     """
-    return (_gain(tasks), _forgetting(guard), _price(tasks, training))
+    bars = [(task, task.against(PROMPTING) or task.against(ZERO_SHOT)) for task in tasks]
+    pairs = [(task, bar) for task, bar in bars if bar is not None]
+    shown = outcomes([bar for _, bar in pairs])
+    gain = "Tuning was not compared with prompting, so what it bought is not known."
+    if pairs and len(tasks) == 1:
+        gain = _one_task(*pairs[0], shown[0])
+    elif pairs:
+        gain = _several_tasks(
+            tasks, [(*pair, each) for pair, each in zip(pairs, shown, strict=True)]
+        )
+    arms = [arm for task in tasks for arm in task.arms if arm.name == TUNED]
+    stored = max((arm.costs.bytes_on_disk for arm in arms), default=0)
+    store = f"{fmt.stored(stored)} to store, " if stored else ""
+    method = {"lora": "LoRA", "full": "full fine-tuning"}.get(training.method, training.method)
+    # Two figures that count: 0.09 %, 1.4 %, 100 %.
+    share = training.trainable_share
+    percent = f"{100 * share:.2g} %" if share < 0.995 else "100 %"
+    price = (
+        f"The price: {fmt.duration(training.seconds)} of training, {store}{percent} of the "
+        f"parameters trained ({method})."
+    )
+    return (gain, _forgetting(guard), price)
 
 
 def could_show(comparison: Comparison, *, rows: str) -> str:
@@ -127,31 +147,28 @@ def not_learnt(tasks: Sequence[TaskResult], *, training: TrainingSummary) -> str
     shown = iter(outcomes([learnt.comparison for _, learnt in known if learnt.comparison]))
     parts = []
     for name, learnt in known:
-        found = next(shown) if learnt.comparison else Outcome.BETTER
+        comparison, apart = learnt.comparison, learnt.apart
+        found = next(shown) if comparison else Outcome.BETTER
         if learnt.answers == 1 < learnt.wanted:
             same = f"gives every test row the same answer, “{learnt.answer}”"
             parts.append(f"on {name}, the tuned model {same}")
-        elif learnt.comparison and found is not Outcome.BETTER:
-            parts.append(f"on {name}, {_no_better(learnt, learnt.comparison, found)}")
+        elif comparison and found is not Outcome.BETTER:
+            worse = "worse than" if found is Outcome.WORSE else "not shown to be better than"
+            always = f"always answering “{learnt.always}”" if learnt.always else "guessing"
+            right = learnt.right or 0.0
+            text = (
+                f"on {name}, the tuned model is {worse} {always}: accuracy {100 * right:.1f} "
+                f"against {100 * (right - comparison.difference):.1f}, "
+                f"{_with_interval(comparison)} on {comparison.n} test rows"
+            )
+            if apart is not None and apart.low > 0.5:
+                text += f", though it tells the classes apart in {apart.mean:.2f} of the pairs"
+            parts.append(text)
     if not parts:
         return ""
     text = "; ".join(parts)
     causes = "; the report says under Learning curves what to try" if training.alarms else ""
     return f"{text[:1].upper()}{text[1:]}{causes}."
-
-
-def _no_better(learnt: Learnt, comparison: Comparison, shown: Outcome) -> str:
-    worse = "worse than" if shown is Outcome.WORSE else "not shown to be better than"
-    always = f"always answering “{learnt.always}”" if learnt.always else "guessing"
-    right = learnt.right or 0.0
-    text = (
-        f"the tuned model is {worse} {always}: accuracy {100 * right:.1f} against "
-        f"{100 * (right - comparison.difference):.1f}, {_with_interval(comparison)} on "
-        f"{comparison.n} test rows"
-    )
-    if learnt.apart is None or learnt.apart.low <= 0.5:
-        return text
-    return f"{text}, though it tells the classes apart in {learnt.apart.mean:.2f} of the pairs"
 
 
 def _with_interval(comparison: Comparison) -> str:
@@ -160,21 +177,6 @@ def _with_interval(comparison: Comparison) -> str:
 
 
 # What tuning bought.
-
-
-def _gain(tasks: Sequence[TaskResult]) -> str:
-    bars = [(task, task.against(PROMPTING) or task.against(ZERO_SHOT)) for task in tasks]
-    pairs = [(task, bar) for task, bar in bars if bar is not None]
-    if not pairs:
-        return "Tuning was not compared with prompting, so what it bought is not known."
-    shown = outcomes([bar for _, bar in pairs])
-    if len(tasks) == 1:
-        others = "".join(_one_classifier(tasks[0], arm) for arm in CLASSIFIERS)
-        return f"{_one_task(*pairs[0], shown[0])}{others}."
-    text = _several_tasks([(*pair, each) for pair, each in zip(pairs, shown, strict=True)])
-    if rest := [task.task for task, bar in bars if bar is None]:
-        text += f"; not compared on {len(rest)} ({', '.join(rest)})"
-    return f"{text}{''.join(_several_classifiers(tasks, arm) for arm in CLASSIFIERS)}."
 
 
 def level(task: TaskResult, name: str) -> str:
@@ -194,13 +196,27 @@ def _one_task(task: TaskResult, comparison: Comparison, shown: Outcome) -> str:
     bar = f"the best prompting ({bar})" if comparison.a == PROMPTING else bar
     levels = f"{level(task, TUNED)} against {level(task, comparison.a)}"
     could = could_show(comparison, rows="which") if shown is Outcome.NOT_SHOWN else ""
-    return (
+    text = (
         f"On {task.task}, {did} {bar}: {fmt.style(task.metric).label} {levels}, "
         f"{_with_interval(comparison)} on {comparison.n} test rows{could}"
     )
+    for arm, name in CLASSIFIERS.items():
+        found = task.against(arm)
+        if found is None:
+            continue
+        text += f"; {name} reached {level(task, arm)}"
+        beside, ends = outcome(found), fmt.plain_interval(found)
+        if beside is Outcome.NOT_SHOWN:
+            text += f", no difference from the tuned model shown ({ends})"
+        else:
+            size = fmt.plain_change(found).lstrip("+-")
+            text += f", and the tuned model is {beside} by {size} ({ends})"
+    return f"{text}."
 
 
-def _several_tasks(duels: Sequence[tuple[TaskResult, Comparison, Outcome]]) -> str:
+def _several_tasks(
+    tasks: Sequence[TaskResult], duels: Sequence[tuple[TaskResult, Comparison, Outcome]]
+) -> str:
     phrases = {
         Outcome.BETTER: "Tuning beat the best prompting on",
         Outcome.WORSE: "it did worse on",
@@ -221,31 +237,19 @@ def _several_tasks(duels: Sequence[tuple[TaskResult, Comparison, Outcome]]) -> s
         if named or kind is Outcome.BETTER:
             count = f"{len(named)}" if parts else f"{len(named)} of {len(duels)} tasks"
             parts.append(f"{phrase} {count}" + (f" ({', '.join(named)})" if named else ""))
-    return "; ".join(parts)
-
-
-def _one_classifier(task: TaskResult, arm: str) -> str:
-    comparison = task.against(arm)
-    if comparison is None:
-        return ""
-    reached = f"; {CLASSIFIERS[arm]} reached {level(task, arm)}"
-    shown, ends = outcome(comparison), fmt.plain_interval(comparison)
-    if shown is Outcome.NOT_SHOWN:
-        return f"{reached}, no difference from the tuned model shown ({ends})"
-    size = fmt.plain_change(comparison).lstrip("+-")
-    return f"{reached}, and the tuned model is {shown} by {size} ({ends})"
-
-
-def _several_classifiers(tasks: Sequence[TaskResult], arm: str) -> str:
-    found = {task.task: task.against(arm) for task in tasks}
-    known = {name: comparison for name, comparison in found.items() if comparison is not None}
-    if not known:
-        return ""
-    shown = zip(known, outcomes([*known.values()]), strict=True)
-    if left := [name for name, each in shown if each is not Outcome.BETTER]:
-        return f"; {CLASSIFIERS[arm]} was not beaten on {', '.join(left)}"
-    where = "the one task" if len(known) == 1 else f"all {len(known)} tasks"
-    return f"; it beat {CLASSIFIERS[arm]} on {where} where it ran"
+    compared = {task.task for task, _, _ in duels}
+    if rest := [task.task for task in tasks if task.task not in compared]:
+        parts.append(f"not compared on {len(rest)} ({', '.join(rest)})")
+    for arm, name in CLASSIFIERS.items():
+        found = {task.task: task.against(arm) for task in tasks}
+        known = {task: comparison for task, comparison in found.items() if comparison is not None}
+        beside = zip(known, outcomes([*known.values()]), strict=True)
+        if left := [task for task, each in beside if each is not Outcome.BETTER]:
+            parts.append(f"{name} was not beaten on {', '.join(left)}")
+        elif known:
+            where = "the one task" if len(known) == 1 else f"all {len(known)} tasks"
+            parts.append(f"it beat {name} on {where} where it ran")
+    return f"{'; '.join(parts)}."
 
 
 # What was forgotten.
@@ -296,23 +300,6 @@ def _sharpness(results: Sequence[GuardResult]) -> str:
             low, high = f"{min(sizes):.{digits}f}", f"{max(sizes):.{digits}f}"
             parts.append(f"{low if low == high else f'{low} to {high}'} {unit}")
     return f" (the smallest loss that would have shown: {', '.join(parts)})" if parts else ""
-
-
-# At what price.
-
-
-def _price(tasks: Sequence[TaskResult], training: TrainingSummary) -> str:
-    arms = [arm for task in tasks for arm in task.arms if arm.name == TUNED]
-    stored = max((arm.costs.bytes_on_disk for arm in arms), default=0)
-    method = {"lora": "LoRA", "full": "full fine-tuning"}.get(training.method, training.method)
-    # Two figures that count: 0.09 %, 1.4 %, 100 %.
-    share = training.trainable_share
-    percent = f"{100 * share:.2g} %" if share < 0.995 else "100 %"
-    store = f"{fmt.stored(stored)} to store, " if stored else ""
-    return (
-        f"The price: {fmt.duration(training.seconds)} of training, {store}{percent} of the "
-        f"parameters trained ({method})."
-    )
 
 
 # Whether more was forgotten than the recipe allows.

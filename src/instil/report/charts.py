@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 import unicodedata
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +77,11 @@ def draw(plot: Plot, *, ident: str) -> str:
         plot: What to draw; its texts are escaped here.
         ident: A word unique on the page; the ids of title and description begin with it.
     """
-    with _quiet():
+    # matplotlib's log is kept off the screen: a reader need not know where its caches are.
+    log = logging.getLogger("matplotlib")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
         import matplotlib
 
         from instil.report.svg import to_svg
@@ -88,6 +91,8 @@ def draw(plot: Plot, *, ident: str) -> str:
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(_STYLE)
             root = to_svg(_figure(plot))
+    finally:
+        log.setLevel(before)
     root.attrib |= {"class": "chart", "role": "img"}
     root.set("aria-labelledby", f"{ident}-title {ident}-desc")
     for index, (tag, text) in enumerate((("title", plot.title), ("desc", plot.description))):
@@ -95,18 +100,6 @@ def draw(plot: Plot, *, ident: str) -> str:
         element.text = visible(text)
         root.insert(index, element)
     return ET.tostring(root, encoding="unicode")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep matplotlib's log off the screen: a reader need not know where its caches are."""
-    log = logging.getLogger("matplotlib")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
 
 
 def _figure(plot: Plot) -> Figure:
@@ -198,6 +191,7 @@ def text_width(text: str, *, size: float) -> float:
 def _new_axes(plot: Plot, entries: Sequence[_Entry], *, height: float) -> Axes:
     """Return the axes of a new figure, with the legend above: a lone entry needs none."""
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     legend = _lay_out(entries) if len(entries) > 1 else []
     # The name of an upright line stands between the legend and the plot.
@@ -213,8 +207,15 @@ def _new_axes(plot: Plot, entries: Sequence[_Entry], *, height: float) -> Axes:
     axes.tick_params(which="both", length=0, pad=6, labelcolor=_SOFT)
     axes.set_xlabel(short([plot.x.title])[plot.x.title], color=_SOFT, labelpad=4)
     for n, line in enumerate(legend):
-        for x, entry in line:
-            _show_entry(figure, entry, x, total - _TITLE * (n + 0.5))
+        y = total - _TITLE * (n + 0.5)
+        for x, entry in line:  # a line or marker from x on, its name beside it
+            name, look = entry
+            is_line = _is_line(entry)
+            reach = (x, x + _LINE - 6) if is_line else (x + 5, x + 5)
+            look = {key: value for key, value in look.items() if not is_line or key != "marker"}
+            figure.add_artist(Line2D([end / _WIDTH for end in reach], [y / total] * 2, **look))
+            words = x + (_LINE if is_line else _POINT)
+            figure.text(words / _WIDTH, (y - 4) / total, name, color=_INK)
     return axes
 
 
@@ -238,20 +239,6 @@ def _lay_out(entries: Sequence[_Entry]) -> list[list[tuple[float, _Entry]]]:
 
 def _is_line(entry: _Entry) -> bool:
     return entry[1].get("ls") != "none"
-
-
-def _show_entry(figure: Figure, entry: _Entry, x: float, y: float) -> None:
-    """Draw a legend's line or marker from x on, at the height y, and its name beside it."""
-    from matplotlib.lines import Line2D
-
-    width, height = 72 * figure.get_size_inches()
-    name, look = entry
-    line = _is_line(entry)
-    reach = (x, x + _LINE - 6) if line else (x + 5, x + 5)
-    look = {key: value for key, value in look.items() if not line or key != "marker"}
-    figure.add_artist(Line2D([end / width for end in reach], [y / height] * 2, **look))
-    words = x + (_LINE if line else _POINT)
-    figure.text(words / width, (y - 4) / height, name, color=_INK)
 
 
 def _set_axis(axes: Axes, name: str, axis: Axis) -> None:

@@ -73,58 +73,43 @@ def curve_report(study: CurveStudy) -> Report:
 
 def curve_verdict(study: CurveStudy) -> tuple[str, ...]:
     """Return what the curve shows, and whether more rows would pay."""
-    return (_against_prompting(study), _more(study))
+    shown = dict(zip(study.points, _outcomes(study), strict=True))
+    level, last = fmt.figure(study.prompting.mean, study.metric), study.points[-1]
+    figures = f"{fmt.figure(last.score.mean, study.metric)} with {fmt.count(last.asked)} rows"
+    corrected = f"corrected for {fmt.plural(len(shown), 'comparison')}"
+    bar = f"No size is shown to be better than prompting ({level}; tuned {figures}), {corrected}."
+    first = next((point for point in study.points if shown[point] is Outcome.BETTER), None)
+    if first is not None:
+        larger = [point for point in study.points if point.asked >= first.asked]
+        from_there = all(shown[point] is Outcome.BETTER for point in larger)
+        where = "from" if from_there else "with"
+        rest = " on" if from_there and first is not last else ""
+        bar = (
+            f"Tuning is better than prompting ({level}) {where} {fmt.count(first.asked)} "
+            f"rows{rest}: {fmt.change(first.against_prompting)} there "
+            f"({fmt.change_interval(first.against_prompting)}), {figures}; {corrected}."
+        )
+    found = study.last_step
+    if found is None:
+        return (bar, "Would more rows pay? One size cannot tell: give two or more.")
+    small, large = study.points[-2:]
+    sizes = f"from {fmt.count(small.asked)} to {fmt.count(large.asked)} rows"
+    change = fmt.change_with_interval(found)
+    size = fmt.size_of_change(found.smallest_detectable, found.metric)
+    could = f", which could show {size}" if found.smallest_detectable else ""
+    more = {
+        Outcome.BETTER: f"The last step did: {sizes} the score got better by {change}; the curve "
+        "was still rising.",
+        Outcome.WORSE: f"The last step did not: {sizes} it got worse, {change}.",
+        Outcome.NOT_SHOWN: f"No difference shown: {sizes} the score changed by {change}, on "
+        f"{fmt.plural(found.n, 'test row')}{could}.",
+    }[outcome(found)]
+    return (bar, f"Would more rows pay? {more}")
 
 
 def _outcomes(study: CurveStudy) -> tuple[Outcome, ...]:
     """Return what each size against prompting shows, corrected over all sizes."""
     return outcomes([point.against_prompting for point in study.points])
-
-
-def _against_prompting(study: CurveStudy) -> str:
-    shown = dict(zip(study.points, _outcomes(study), strict=True))
-    level = fmt.figure(study.prompting.mean, study.metric)
-    last = study.points[-1]
-    figures = f"{fmt.figure(last.score.mean, study.metric)} with {fmt.count(last.asked)} rows"
-    corrected = f"corrected for {fmt.plural(len(shown), 'comparison')}"
-    first = next((point for point in study.points if shown[point] is Outcome.BETTER), None)
-    if first is None:
-        return (
-            f"No size is shown to be better than prompting ({level}; tuned {figures}), {corrected}."
-        )
-    from_there = all(
-        shown[point] is Outcome.BETTER for point in study.points if point.asked >= first.asked
-    )
-    where = "from" if from_there else "with"
-    rest = " on" if from_there and first is not last else ""
-    return (
-        f"Tuning is better than prompting ({level}) {where} {fmt.count(first.asked)} rows{rest}: "
-        f"{fmt.change(first.against_prompting)} there "
-        f"({fmt.change_interval(first.against_prompting)}), {figures}; {corrected}."
-    )
-
-
-def _more(study: CurveStudy) -> str:
-    found = study.last_step
-    if found is None:
-        return "Would more rows pay? One size cannot tell: give two or more."
-    small, large = study.points[-2:]
-    sizes = f"from {fmt.count(small.asked)} to {fmt.count(large.asked)} rows"
-    change = fmt.change_with_interval(found)
-    shown = outcome(found)
-    if shown is Outcome.BETTER:
-        return (
-            f"Would more rows pay? The last step did: {sizes} the score got better by {change}; "
-            "the curve was still rising."
-        )
-    if shown is Outcome.WORSE:
-        return f"Would more rows pay? The last step did not: {sizes} it got worse, {change}."
-    size = fmt.size_of_change(found.smallest_detectable, found.metric)
-    could = f", which could show {size}" if found.smallest_detectable else ""
-    return (
-        f"Would more rows pay? No difference shown: {sizes} the score changed by {change}, on "
-        f"{fmt.plural(found.n, 'test row')}{could}."
-    )
 
 
 def _plot(study: CurveStudy) -> Plot:

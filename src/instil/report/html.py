@@ -30,23 +30,15 @@ def to_html(report: Report) -> str:
             # `draw` builds its SVG of elements of ours and escapes every text itself.
             return Markup(draw(drawn, ident=f"chart-{next(numbers)}"))
         except Exception as error:  # no plot is worth the report, nor the run that made it
-            return _in_words(drawn, error)
+            text = '<p class="aside">This plot could not be drawn ({}). In words: {}</p>'
+            reason = shortened(f"{type(error).__name__}: {error}".rstrip(": "))
+            return Markup(text).format(visible(reason), visible(drawn.description))
 
     assert environment.loader is not None
     css, _, _ = environment.loader.get_source(environment, "report.css")
     template = environment.get_template("report.html.jinja")
     page = template.render(report=report, plot=plot, css=Markup(css))
     return page.lstrip()  # what the macros leave before the document
-
-
-def _in_words(plot: Plot, error: Exception) -> Markup:
-    """Return what stands in the place of a plot that could not be drawn."""
-    from markupsafe import Markup
-
-    reason = shortened(f"{type(error).__name__}: {error}".rstrip(": "))
-    return Markup('<p class="aside">This plot could not be drawn ({}). In words: {}</p>').format(
-        visible(reason), visible(plot.description)
-    )
 
 
 @cache

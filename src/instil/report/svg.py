@@ -67,12 +67,22 @@ class _Renderer(RendererBase):
     ) -> None:
         flipped = transform + Affine2D().scale(1, -1).translate(0, self._size[1])
         segments = path.iter_segments(flipped, remove_nans=True, simplify=False)
-        parts = [_segment(vertices, code) for vertices, code in segments]
+        parts = [
+            _VERB[code] + ("" if code == Path.CLOSEPOLY else " ".join(map(_number, vertices)))
+            for vertices, code in segments
+        ]
         attributes = {"d": "".join(parts), "fill": "none"}
         if rgbFace is not None and (opacity := _opacity(gc, rgbFace)):
             attributes["fill"] = to_hex(rgbFace[:3])
             attributes |= {"fill-opacity": _number(opacity)} if opacity < 1 else {}
-        ET.SubElement(self._open[-1], "path", attributes | _stroke(gc))
+        width, opacity = gc.get_linewidth(), _opacity(gc, gc.get_rgb())
+        if width and opacity:
+            attributes |= {"stroke": to_hex(gc.get_rgb()[:3]), "stroke-width": _number(width)}
+            attributes |= {"stroke-opacity": _number(opacity)} if opacity < 1 else {}
+            dashes: Any = gc.get_dashes()[1]
+            if dashes is not None:
+                attributes["stroke-dasharray"] = " ".join(map(_number, dashes))
+        ET.SubElement(self._open[-1], "path", attributes)
 
     def draw_text(
         self,
@@ -120,22 +130,6 @@ def _anchored(
         height - anchor_y + off * across[1],
         _ANCHOR.get(text.get_horizontalalignment(), ""),
     )
-
-
-def _segment(vertices: Any, code: Any) -> str:
-    return _VERB[code] + ("" if code == Path.CLOSEPOLY else " ".join(map(_number, vertices)))
-
-
-def _stroke(gc: GraphicsContextBase) -> dict[str, str]:
-    width, opacity = gc.get_linewidth(), _opacity(gc, gc.get_rgb())
-    if not width or not opacity:
-        return {}
-    stroke = {"stroke": to_hex(gc.get_rgb()[:3]), "stroke-width": _number(width)}
-    stroke |= {"stroke-opacity": _number(opacity)} if opacity < 1 else {}
-    dashes: Any = gc.get_dashes()[1]
-    if dashes is not None:
-        stroke["stroke-dasharray"] = " ".join(map(_number, dashes))
-    return stroke
 
 
 def _opacity(gc: GraphicsContextBase, colour: Any) -> float:

@@ -43,9 +43,8 @@ from instil.ship.targets import (
     folder_target,
     next_log_probs,
 )
-from instil.stages.context import Say, prepare_rows, silent
+from instil.stages.context import Say, fit_rows, prepare_rows, silent
 from instil.stages.directory import RECIPE, load_manifest, load_summary, require_whole
-from instil.stages.fitting import fit_context
 from instil.stages.origins import data_fingerprint
 from instil.tasks.task import find_template
 from instil.types import Comparison, Example, Prediction
@@ -221,7 +220,7 @@ def _validation(run: Path, loaded: LoadedModel, *, rows: int) -> Iterator[tuple[
                 )
             )
     longest, _ = context_length(loaded.folder.path)
-    for each in fit_context(recipe, data, chat=loaded.chat, longest=longest):
+    for each in fit_rows(recipe, data, chat=loaded.chat, longest=longest):
         result = results[each.task.id]
         name = next(arm.template for arm in result.arms if arm.name == TUNED)
         template = find_template(each.task, name)

@@ -14,9 +14,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from instil.config.recipe import Method, Recipe
+from instil.config.recipe import Method
 from instil.files import write_whole
 from instil.results import LORA, PART, REPLAY, Interpolation, Methods, TriedMethod
 from instil.stages.context import RunContext
@@ -66,28 +67,31 @@ def pick_method(context: RunContext, encoded: TrainingData) -> Picked:
     if context.recipe.method is not Method.AUTO:
         return Picked(context, encoded, None)
     kept = context.run.kept("methods", _Kept, lambda: _climb(context, encoded))
-    taken = context.part(way_recipe(context.recipe, kept.way, interpolate=kept.interpolated))
+    taken = _part(context, kept.way, interpolate=kept.interpolated)
     adopt = partial(_adopt, _arm(context, kept.way), taken, kept.interpolated)
     context.run.kept("adopted", str, adopt)
     return Picked(taken, add_replay(taken, encoded), kept.methods)
 
 
-def way_recipe(recipe: Recipe, way: str, *, interpolate: bool = False) -> Recipe:
-    """Return the recipe that one of the ways is."""
-    keep = recipe.keep
+def _part(
+    context: RunContext, way: str, *, interpolate: bool = False, folder: Path | None = None
+) -> RunContext:
+    """Return the run with the recipe that one of the ways is."""
+    keep = context.recipe.keep
     if way == REPLAY:
         replay = keep.replay.model_copy(update={"share": REPLAYED})
         keep = keep.model_copy(update={"replay": replay})
     if interpolate:
         keep = keep.model_copy(update={"interpolate": "auto"})
-    return recipe.model_copy(update={"method": Method.LORA, "keep": keep})
+    recipe = context.recipe.model_copy(update={"method": Method.LORA, "keep": keep})
+    return context.part(recipe, folder=folder)
 
 
 def _arm(context: RunContext, way: str, *, interpolate: bool = False) -> RunContext:
     """Return a run directory of its own for a way, within the run's."""
     folder = context.run.folder / "arms" / _FOLDERS[way]
     folder.mkdir(parents=True, exist_ok=True)
-    return context.part(way_recipe(context.recipe, way, interpolate=interpolate), folder=folder)
+    return _part(context, way, interpolate=interpolate, folder=folder)
 
 
 def _climb(context: RunContext, encoded: TrainingData) -> _Kept:
@@ -107,7 +111,13 @@ def _climb(context: RunContext, encoded: TrainingData) -> _Kept:
     best, why = pick(tried, budget=budget)
     way, interpolated = ways[best], False
     if chosen_on and not enough(tried, budget=budget):
-        tried.append(_try_part(_arm(context, way, interpolate=True), way))
+        began = time.perf_counter()
+        found = settle(_arm(context, way, interpolate=True))
+        assert isinstance(found, Interpolation), "the recipe of this arm interpolates"
+        # The best interpolation weight stands for all of them.
+        part = next(each for each in found.tried if each.share == found.chosen)
+        name, took = f"{way} + {PART} ({100 * found.chosen:g} %)", time.perf_counter() - began
+        tried.append(TriedMethod(name, part.score, part.loss, part.points, part.nats, took))
         best, why = pick(tried, budget=budget)
         interpolated = best == len(ways)
         way = way if interpolated else ways[best]
@@ -132,22 +142,6 @@ def _try(context: RunContext, arm: RunContext, way: str, encoded: TrainingData) 
         points, nats = mean_changes(before, ask(tuned))
         seen = validation_of(arm, tuned)()
     return TriedMethod(way, seen.score, seen.loss, points, nats, time.perf_counter() - began)
-
-
-def _try_part(arm: RunContext, way: str) -> TriedMethod:
-    """Try interpolation weights of a trained model; the best stands for all of them."""
-    began = time.perf_counter()
-    found = settle(arm)
-    assert isinstance(found, Interpolation), "the recipe of this arm interpolates"
-    taken = next(each for each in found.tried if each.share == found.chosen)
-    return TriedMethod(
-        f"{way} + {PART} ({100 * found.chosen:g} %)",
-        taken.score,
-        taken.loss,
-        taken.points,
-        taken.nats,
-        time.perf_counter() - began,
-    )
 
 
 def _adopt(arm: RunContext, into: RunContext, interpolated: bool) -> str:

@@ -6,7 +6,7 @@ Tests: `tests/test_chat_cases.py`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import cycle
 
@@ -20,7 +20,7 @@ from instil.encode.chat_findings import chat_findings
 from instil.results import LeftOut, MixLine
 from instil.stages.context import RunContext, Say, prepare, silent
 from instil.stages.durations import stage_seconds
-from instil.stages.footprint import memory_line, memory_needed, sizes_of
+from instil.stages.footprint import memory_line
 from instil.stages.preflight import TRIED, preflight, without_adapter
 from instil.stages.replaying import add_replay
 from instil.stats.paired import planned_detectable
@@ -91,7 +91,7 @@ def check_recipe(recipe: Recipe, *, say: Say = silent) -> Forecast:
     """
     context = prepare(recipe, say=say)
     training = add_replay(context, preflight(context))
-    needed = memory_needed(recipe, sizes_of(context.model))
+    needed = context.memory_needed
     return Forecast(
         tuple(_forecast(context, d, training.fates) for d in context.data),
         stage_seconds(context, training),
@@ -113,6 +113,32 @@ def _forecast(context: RunContext, data: TaskData, fates: Mapping[str, int]) -> 
     lengths = sorted(len(e.ids) for e in encoded if e.ids)
     shown = [e for e in encoded if e.ids][:PREVIEWS]
     groups = Counter(row.group for row in data.test)
+    warnings = [
+        f"{fates[fate]} training examples are {fate}: longer than train.max_length"
+        for fate in ("truncated", "dropped")
+        if fates.get(fate)
+    ]
+    if len(data.test) < FEW_ROWS:
+        warnings.append(f"{len(data.test)} test rows show large differences alone")
+    notes = {what: f"{what}: {count} rows" for what, count in data.notes.items()}
+    # Many labels that are read alike (6.0 as 6) share one line.
+    labels = [what for what in notes if what.startswith("label ")]
+    if len(labels) > 2:
+        total = sum(data.notes[what] for what in labels)
+        alike = f"and {len(labels) - 1} other labels likewise: {total} rows"
+        notes = {what: line for what, line in notes.items() if what not in labels}
+        notes[labels[0]] = f"{labels[0]}, {alike}"
+    # All templates of the run, held-out ones too, are tried on some training rows.
+    tried = replace(data.task, templates=(*data.templates, *data.held_out))
+    of_templates = [
+        Finding(
+            f"template {found.template!r}: {found.what} ({found.count} of {found.of} rows)",
+            found.count,
+            found.examples,
+            found.fix,
+        )
+        for found in check_templates(tried, data.train[:TRIED])
+    ]
     return TaskForecast(
         task=data.task.id,
         metric=data.task.metric,
@@ -123,43 +149,11 @@ def _forecast(context: RunContext, data: TaskData, fates: Mapping[str, int]) -> 
         lengths=(lengths[len(lengths) // 2], lengths[int(0.95 * len(lengths))], lengths[-1]),
         previews=tuple(token_view(e, chat) for e in shown),
         smallest_difference=planned_detectable(list(groups.values())),
-        warnings=tuple(_warnings(data, fates)),
+        warnings=(*warnings, *notes.values()),
         findings=(
             *audit_rows(data),
             *label_findings(data.task, chat),
             *chat_findings(data, chat),
-            *_template_findings(data),
+            *of_templates,
         ),
     )
-
-
-def _warnings(data: TaskData, fates: Mapping[str, int]) -> list[str]:
-    found = []
-    for fate in ("truncated", "dropped"):
-        if fates.get(fate):
-            found.append(
-                f"{fates[fate]} training examples are {fate}: longer than train.max_length"
-            )
-    if len(data.test) < FEW_ROWS:
-        found.append(f"{len(data.test)} test rows show large differences alone")
-    found += _notes(data.notes)
-    return found
-
-
-def _template_findings(data: TaskData) -> Iterator[Finding]:
-    """Try all templates of the run, held-out ones too, on some training rows."""
-    templates = (*data.templates, *data.held_out)
-    rows = data.train[:TRIED]
-    for found in check_templates(replace(data.task, templates=templates), rows):
-        what = f"template {found.template!r}: {found.what} ({found.count} of {found.of} rows)"
-        yield Finding(what, found.count, found.examples, found.fix)
-
-
-def _notes(notes: Mapping[str, int]) -> list[str]:
-    """A line each; many labels that are read alike (6.0 as 6) share one."""
-    labels = [what for what in notes if what.startswith("label ")]
-    if len(labels) < 3:
-        return [f"{what}: {count} rows" for what, count in notes.items()]
-    total = sum(notes[what] for what in labels)
-    others = [f"{what}: {count} rows" for what, count in notes.items() if what not in labels]
-    return [*others, f"{labels[0]}, and {len(labels) - 1} other labels likewise: {total} rows"]

@@ -34,7 +34,7 @@ from instil.stages.footprint import memory_line, memory_needed, sizes_of
 from instil.stages.origins import chat_origins, data_fingerprint, origins
 from instil.stages.tracking import Tracker, open_tracker, require_tracker
 from instil.tasks.task import load_task
-from instil.types import Part, Removed, Row, Task, Thinking
+from instil.types import Part, Removed, Thinking
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardTask
@@ -144,6 +144,18 @@ class RunContext:
         from instil.model.load import load_tokenizer
 
         return load_tokenizer(self.model)
+
+    @property
+    def memory_needed(self) -> int:
+        """Bytes that the run is estimated to hold at most."""
+        recipe = self.recipe
+        return memory_needed(
+            sizes_of(self.model),
+            method=recipe.method,
+            quantize=recipe.quantize,
+            held_to_base=bool(recipe.keep.kl),
+            micro_batch_tokens=recipe.train.micro_batch_tokens,
+        )
 
     @cached_property
     def longest(self) -> int:
@@ -259,13 +271,21 @@ def prepare(
     context = RunContext(recipe, run, progress or Progress(disable=True), say)
     with context.stage(ROWS, len(recipe.tasks)) as done:
         context.data = prepare_rows(recipe, on_done=done)
-    rules = chat_rules(recipe, context.data, date=_day(run) if run else "")
+    day = ""
+    if run and (noted := load_manifest(run.folder).get("chat")):
+        day = str(noted["date"])
+    elif run and run.shared:  # of a study, the day that its first run began
+        path = run.shared / "begun.txt"
+        if not path.is_file():
+            write_whole(path, now().encode())
+        day = path.read_text(encoding="utf-8")
+    rules = chat_rules(recipe, context.data, date=day)
     with context.stage("model"):
         model = replace(resolve_model(recipe.model, say=say), chat=rules)
         require_loadable(model, say=say)
         context.model = model
         if run:
-            say(memory_line(memory_needed(recipe, sizes_of(model)), device=recipe.device))
+            say(memory_line(context.memory_needed, device=recipe.device))
             computed = str(context.build)
     if run:
         facts = {
@@ -278,21 +298,22 @@ def prepare(
         # A template's name and digest, but not where the file lies: manifests are passed on.
         chat = {**asdict(rules), "template": Path(rules.template).name}
         run.note(model=facts, chat=chat, chat_template=chat_origins(model))
-    context.data = fit_context(recipe, context.data, chat=context.chat, longest=context.longest)
+    context.data = fit_rows(recipe, context.data, chat=context.chat, longest=context.longest)
     return context
 
 
-def _day(run: Run) -> str:
-    """The day that a run began, ISO 8601; of a study, the day that its first run began."""
-    known = load_manifest(run.folder).get("chat")
-    if known:
-        return str(known["date"])
-    if run.shared is None:
-        return now()
-    path = run.shared / "begun.txt"
-    if not path.is_file():
-        write_whole(path, now().encode())
-    return path.read_text(encoding="utf-8")
+def fit_rows(
+    recipe: Recipe, data: Sequence[TaskData], *, chat: ChatFormat, longest: int
+) -> tuple[TaskData, ...]:
+    """Apply the recipe's length policy to validation and test rows; see `fit_context`."""
+    return fit_context(
+        data,
+        chat=chat,
+        longest=longest,
+        too_long=recipe.train.too_long,
+        shots=max(recipe.baselines.shots),
+        seed=recipe.seed,
+    )
 
 
 def chat_rules(recipe: Recipe, data: Sequence[TaskData], *, date: str = "") -> ChatRules:
@@ -354,6 +375,8 @@ def prepare_use(recipe: Recipe, use: TaskUse) -> TaskData:
 def apart_from_guard(recipe: Recipe, data: Sequence[TaskData]) -> tuple[TaskData, ...]:
     """Take rows out of train that repeat a guard's: learned by heart, they would hide forgetting.
 
+    Those are of the same text as a row of the guard, or the same record.
+
     Raises:
         DataError: A guard task's rows cannot be read, or no training row is left.
     """
@@ -366,9 +389,20 @@ def apart_from_guard(recipe: Recipe, data: Sequence[TaskData]) -> tuple[TaskData
     if recipe.keep.interpolate == "auto" or recipe.method is Method.AUTO:
         count += choosing_rows(count)
     asked = guard_rows(names, rows=count, seed=recipe.judging_seed)
-    threshold = recipe.split.near_duplicates
-    fix = "name other guard tasks: forgetting.tasks"
-    return tuple(without_train(d, list(_in_guard(d, asked, threshold)), fix=fix) for d in data)
+    texts = {f"{task.id}/{row.id}": read_text(task, row.fields) for task, row in asked}
+    places = {(task.source.uri, row.place): f"{task.id}/{row.id}" for task, row in asked}
+    kept = []
+    for d in data:
+        alike = repeats_of(d.train, texts, task=d.task, threshold=recipe.split.near_duplicates)
+        known = {entry.row for entry in alike}
+        removed = [replace(entry, why=f"{entry.why} of a row of the guard") for entry in alike]
+        for row in d.train:
+            same = places.get((d.task.source.uri, row.place))
+            if same and row.id not in known:
+                why = "asked about by the guard"
+                removed.append(Removed(row.id, Part.TRAIN, why, same, similarity=1.0))
+        kept.append(without_train(d, removed, fix="name other guard tasks: forgetting.tasks"))
+    return tuple(kept)
 
 
 def guard_names(
@@ -382,21 +416,6 @@ def guard_names(
         clusters=[d.task.cluster for d in data],
         trained=[d.task.id for d in data],
     )
-
-
-def _in_guard(
-    data: TaskData, asked: Sequence[tuple[Task, Row]], threshold: float
-) -> Iterator[Removed]:
-    """Yield the training rows that a guard asks about: of the same text, or the same record."""
-    texts = {f"{task.id}/{row.id}": read_text(task, row.fields) for task, row in asked}
-    places = {(task.source.uri, row.place): f"{task.id}/{row.id}" for task, row in asked}
-    alike = repeats_of(data.train, texts, task=data.task, threshold=threshold)
-    yield from (replace(entry, why=f"{entry.why} of a row of the guard") for entry in alike)
-    known = {entry.row for entry in alike}
-    for row in data.train:
-        same = places.get((data.task.source.uri, row.place))
-        if same and row.id not in known:
-            yield Removed(row.id, Part.TRAIN, "asked about by the guard", same, similarity=1.0)
 
 
 # --- what is kept of it ------------------------------------------------------------------------

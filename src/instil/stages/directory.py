@@ -261,12 +261,10 @@ def _validated(adapter: TypeAdapter[T], data: bytes, *, where: str) -> T:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise RunError(
-            Problem(
-                "this file of a run cannot be read",
-                where=where,
-                found=f"{place}: {first['msg']}" if place else first["msg"],
-                fix="it was changed, or written by another version: make the run anew",
-            )
+            "this file of a run cannot be read",
+            where=where,
+            found=f"{place}: {first['msg']}" if place else first["msg"],
+            fix="it was changed, or written by another version: make the run anew",
         ) from error
 
 
@@ -315,9 +313,13 @@ def open_run(
     if not resume:
         _check_vacant(folder)
         folder.mkdir(parents=True, exist_ok=True)
+    digest = recipe_fingerprint(recipe)
     with hold(folder, since=now()):
+        if resume and load_recipe(folder / RECIPE) != recipe:
+            what = f"{folder} holds a run of another recipe"
+            raise RunError(what, fix="begin a new run")
         if resume:
-            _check_resumable(folder, recipe)
+            _check_resumable(folder, digest)
         else:
             _check_vacant(folder)  # another process may have been in it meanwhile
         sweep(folder)
@@ -326,7 +328,7 @@ def open_run(
                 restart(folder, restart_from, again=again)
                 require_whole(folder)
             else:
-                _begin(folder, recipe)
+                _begin(folder, to_yaml(recipe), seed=recipe.seed, digest=digest)
             run = Run(folder, shared)
             if resume:
                 run.note(resumed=[*load_manifest(folder).get("resumed", []), now()])
@@ -341,7 +343,7 @@ def open_run(
 def _check_vacant(folder: Path) -> None:
     if not is_vacant(folder):
         fix = f"give another with --folder, or go on with it: instil run --resume {folder}"
-        raise RunError(Problem(f"{folder} exists", where="run directory", fix=fix))
+        raise RunError(f"{folder} exists", where="run directory", fix=fix)
 
 
 def _not_a_run(folder: Path) -> Problem:
@@ -351,8 +353,13 @@ def _not_a_run(folder: Path) -> Problem:
     return Problem(f"{folder} is not a run directory: it has no recipe.yaml")
 
 
-def _begin(folder: Path, recipe: Recipe) -> None:
+def _begin(folder: Path, recipe: str, *, seed: int, digest: str) -> None:
     """Write what a run begins with."""
+    # Of the folder the command runs in: the recipe's history, where there is one.
+    revision, command = "", ["git", "rev-parse", "--short=12", "HEAD"]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+        revision = done.stdout.strip() if done.returncode == 0 else ""
     facts = {
         "format_version": FORMAT_VERSION,
         "run_id": uuid.uuid4().hex,
@@ -360,40 +367,35 @@ def _begin(folder: Path, recipe: Recipe) -> None:
         "versions": versions(),
         "python": platform.python_version(),
         "machine": machine(),
-        "git_revision": _git_revision(),
-        "seed": recipe.seed,
-        "recipe_sha256": recipe_fingerprint(recipe),
+        "git_revision": revision,
+        "seed": seed,
+        "recipe_sha256": digest,
     }
     save_ledger(folder, Ledger(str(facts["run_id"])))
     write_sealed(folder / MANIFEST, facts)
-    write_whole(folder / RECIPE, to_yaml(recipe).encode())
+    write_whole(folder / RECIPE, recipe.encode())
 
 
-def _check_resumable(folder: Path, recipe: Recipe) -> None:
-    if load_recipe(folder / RECIPE) != recipe:
-        raise RunError(Problem(f"{folder} holds a run of another recipe", fix="begin a new run"))
+def _check_resumable(folder: Path, digest: str) -> None:
+    """See that a run is of this version and of the recipe with this digest."""
     if not (folder / MANIFEST).is_file():
         raise RefusedError(_gone(folder, MANIFEST))
     manifest = load_manifest(folder)
     run_ledger(folder)  # else another run's manifest would read as a change of the recipe
-    if manifest.get("recipe_sha256", recipe_fingerprint(recipe)) != recipe_fingerprint(recipe):
+    if manifest.get("recipe_sha256", digest) != digest:
         raise RunError(
-            Problem(
-                "the recipe has been changed since the run began",
-                where=str(folder / RECIPE),
-                fix="undo the change to go on, or begin a new run with it: instil run "
-                f"{folder / 'recipe.yaml'} --folder ANOTHER",
-            )
+            "the recipe has been changed since the run began",
+            where=str(folder / RECIPE),
+            fix="undo the change to go on, or begin a new run with it: instil run "
+            f"{folder / 'recipe.yaml'} --folder ANOTHER",
         )
     version = manifest.get("format_version")
     if version != FORMAT_VERSION:
         raise RunError(
-            Problem(
-                f"{folder} was written by another version of instil",
-                found=str(version),
-                allowed=str(FORMAT_VERSION),
-                fix="begin a new run",
-            )
+            f"{folder} was written by another version of instil",
+            found=str(version),
+            allowed=str(FORMAT_VERSION),
+            fix="begin a new run",
         )
 
 
@@ -504,7 +506,7 @@ def run_ledger(folder: Path) -> Ledger:
     if kept.run != manifest.get("run_id"):
         what = f"{LEDGER} and {MANIFEST} are not of the same run"
         fix = "bring back the run's own"
-        raise RefusedError(Problem(what, where=str(folder), fix=fix))
+        raise RefusedError(what, where=str(folder), fix=fix)
     return kept
 
 
@@ -534,20 +536,18 @@ def restart(folder: Path, stage: str, *, again: bool) -> None:
         names.append(TRAINING)  # begun
     if stage not in names:
         what = f"this run has no finished stage {stage!r}"
-        raise RunError(Problem(what, where="--restart-from", allowed=", ".join(names)))
+        raise RunError(what, where="--restart-from", allowed=", ".join(names))
     dropped = names[names.index(stage) :]
     trained = names.index(TRAINING) if TRAINING in names else len(names)
     if "handed-over" in dropped and TRAINING not in dropped:
         dropped = names[trained:]  # the weights before it are not kept
     if "test" in dropped and not again:
         raise RunError(
-            Problem(
-                "the test of this run has been opened, and would be opened again",
-                where="--restart-from",
-                found=stage,
-                fix=f"instil run --resume {folder} --restart-from {stage} --look-again, and the "
-                "report says so",
-            )
+            "the test of this run has been opened, and would be opened again",
+            where="--restart-from",
+            found=stage,
+            fix=f"instil run --resume {folder} --restart-from {stage} --look-again, and the "
+            "report says so",
         )
     anew = TRAINING in dropped or TRAINING not in names
     paths = [path for name in dropped if name in stages for path in stages[name].files]
@@ -591,31 +591,17 @@ def machine() -> dict[str, object]:
     """Describe this machine: system, processor, cores, memory in bytes."""
     import psutil
 
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
+    names = [line.partition(":")[2] for line in lines.splitlines() if line.startswith("model name")]
     return {
         "system": platform.system(),
-        "processor": _processor() or platform.machine(),
+        "processor": (names[0].strip() if names else platform.processor()) or platform.machine(),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
     }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
-    names = [line.partition(":")[2] for line in lines.splitlines() if line.startswith("model name")]
-    return names[0].strip() if names else platform.processor()
-
-
-def _git_revision() -> str:
-    """The revision of the folder the command runs in: the recipe's history, where there is one."""
-    command = ["git", "rev-parse", "--short=12", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def load_manifest(folder: Path) -> dict[str, Any]:
@@ -650,9 +636,7 @@ def load_scores(folder: Path, name: str) -> list[dict[str, Any]]:
     """
     path = folder / "scores" / f"{name}.jsonl"
     if not path.is_file():
-        raise RunError(
-            Problem(f"{folder} has no scores of its test", fix="finish it: instil run --resume")
-        )
+        raise RunError(f"{folder} has no scores of its test", fix="finish it: instil run --resume")
     return [
         _validated(_MANIFEST, line, where=f"{path}:{number}")
         for number, line in enumerate(path.read_bytes().splitlines(), start=1)
@@ -689,9 +673,7 @@ def load_summary(folder: Path) -> RunSummary:
     if not is_finished(folder):
         unfinished = (folder / RECIPE).is_file()
         raise RunError(
-            Problem(
-                f"{folder} is {'an unfinished run' if unfinished else 'not a run directory'}",
-                fix=f"instil run --resume {folder}" if unfinished else "give a folder under runs/",
-            )
+            f"{folder} is {'an unfinished run' if unfinished else 'not a run directory'}",
+            fix=f"instil run --resume {folder}" if unfinished else "give a folder under runs/",
         )
     return _validated(_SUMMARY, path.read_bytes(), where=str(path))

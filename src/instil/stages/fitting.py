@@ -8,15 +8,14 @@ prompt of the run fits, and both are counted in the split; `error` leaves it to 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from instil.config.recipe import Recipe
 from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData
-from instil.errors import DataError, Problem
-from instil.types import Part, Row, Template, TooLong
+from instil.errors import DataError
+from instil.types import Part, Row, TooLong
 
 if TYPE_CHECKING:
     from instil.encode.chat_format import ChatFormat
@@ -26,61 +25,91 @@ SHORTENED = "longer than the model's context: shortened in {part}, not left out"
 
 
 def fit_context(
-    recipe: Recipe, data: Sequence[TaskData], *, chat: ChatFormat, longest: int
+    data: Sequence[TaskData],
+    *,
+    chat: ChatFormat,
+    longest: int,
+    too_long: TooLong,
+    shots: int,
+    seed: int,
 ) -> tuple[TaskData, ...]:
     """Apply the length policy to validation and test rows; what became of them is counted.
 
     Args:
-        recipe: Its policy, worked examples and seed.
         data: The tasks, split.
         chat: The model's chat format.
         longest: Tokens that the model takes; 0: nothing says, and all rows stay.
+        too_long: The policy.
+        shots: Worked examples of the longest prompts.
+        seed: Draws them.
 
     Raises:
         DataError: No row of a part is left.
     """
-    if not longest or recipe.train.too_long is TooLong.ERROR:
+    if not longest or too_long is TooLong.ERROR:
         return tuple(data)
-    return tuple(_fit(recipe, d, chat, longest) for d in data)
+    fitted = []
+    for d in data:
+        shown = pick_exemplars(d.task, d.train, shots=shots, seed=seed) if shots else ()
+        rows = _fitted_rows(d, shown, chat, longest)
+        if shown and None in rows.values():
+            # The worked examples alone take the room: preflight says so.
+            rows = _fitted_rows(d, (), chat, longest)
+        fitted.append(_replaced(d, rows, drop=too_long is TooLong.DROP))
+    return tuple(fitted)
 
 
-def _fit(recipe: Recipe, data: TaskData, chat: ChatFormat, longest: int) -> TaskData:
-    def fits(shown: Sequence[Row]) -> dict[str, Row | None]:
-        """Return each row, shortened until it fits every template; None where nothing helps."""
-        found: dict[str, Row | None] = {}
-        for row in (*data.validation, *data.test):
-            fitted: Row | None = row
-            for template in (*data.answering, *data.held_out):
-                if fitted is not None:
-                    fitted = _fit_template(data, template, fitted, shown, chat, longest)
-            found[row.id] = fitted
-        return found
+def _fitted_rows(
+    data: TaskData, shown: Sequence[Row], chat: ChatFormat, longest: int
+) -> dict[str, Row | None]:
+    """Return each row, shortened until it fits every template; None where nothing helps."""
+    from instil.encode.mask import shorten
 
-    shots = max(recipe.baselines.shots)
-    shown = pick_exemplars(data.task, data.train, shots=shots, seed=recipe.seed) if shots else ()
-    found = fits(shown)
-    if shown and None in found.values():
-        found = fits(())  # the worked examples alone take the room: preflight says so
-    drop = recipe.train.too_long is TooLong.DROP
+    fitted: dict[str, Row | None] = {}
+    for row in (*data.validation, *data.test):
+        fitted[row.id] = row
+        for template in (*data.answering, *data.held_out):
+            example = render_example(data.task, template, row, exemplars=shown)
+            prompt, answer = chat.answer_room(example, max_new_tokens=data.task.max_new_tokens)
+            if prompt + answer <= longest:
+                continue
+            shorter = shorten(example, chat, max_tokens=longest - answer)
+            if shorter is None:
+                fitted[row.id] = None
+                break
+            fields = {
+                name: shorter.text
+                if isinstance(value, str) and value.strip() == example.text
+                else value
+                for name, value in row.fields.items()
+            }
+            if lost := len(example.messages) - len(shorter.messages):  # the oldest turns went
+                turns = fields[data.task.history]
+                assert isinstance(turns, list | tuple), "`render_example` has looked"
+                fields[data.task.history] = list(turns[lost:])
+            fitted[row.id] = row = replace(row, fields=fields)
+    return fitted
+
+
+def _replaced(data: TaskData, fitted: Mapping[str, Row | None], *, drop: bool) -> TaskData:
+    """Put the fitted rows in place of the rows asked; what was dropped or shortened is counted."""
     counts: Counter[str] = Counter()
     parts: dict[Part, tuple[Row, ...]] = {}
     for part in (Part.VALIDATION, Part.TEST):
         rows: list[Row] = []
         for row in data.part(part):
-            fitted = found[row.id]
-            if fitted is None or (drop and fitted is not row):
+            shorter = fitted[row.id]
+            if shorter is None or (drop and shorter is not row):
                 counts[DROPPED.format(part=part)] += 1
                 continue
-            rows.append(fitted)
-            counts[SHORTENED.format(part=part)] += fitted is not row
+            rows.append(shorter)
+            counts[SHORTENED.format(part=part)] += shorter is not row
         parts[part] = tuple(rows)
         if not rows:
             raise DataError(
-                Problem(
-                    f"every {part} row of {data.task.id} is longer than the model's context",
-                    where=f"task {data.task.id}",
-                    fix="set train.too_long: shorten, or take a model with a longer context",
-                )
+                f"every {part} row of {data.task.id} is longer than the model's context",
+                where=f"task {data.task.id}",
+                fix="set train.too_long: shorten, or take a model with a longer context",
             )
     split = replace(
         data.split,
@@ -89,32 +118,3 @@ def _fit(recipe: Recipe, data: TaskData, chat: ChatFormat, longest: int) -> Task
         test=tuple(row.id for row in parts[Part.TEST]),
     )
     return replace(data, split=split, validation=parts[Part.VALIDATION], test=parts[Part.TEST])
-
-
-def _fit_template(
-    data: TaskData,
-    template: Template,
-    row: Row,
-    shown: Sequence[Row],
-    chat: ChatFormat,
-    longest: int,
-) -> Row | None:
-    """Return the row, shortened if need be; None where no shortening helps."""
-    from instil.encode.mask import shorten
-
-    example = render_example(data.task, template, row, exemplars=shown)
-    prompt, answer = chat.answer_room(example, max_new_tokens=data.task.max_new_tokens)
-    if prompt + answer <= longest:
-        return row
-    shorter = shorten(example, chat, max_tokens=longest - answer)
-    if shorter is None:
-        return None
-    fields = {
-        name: shorter.text if isinstance(value, str) and value.strip() == example.text else value
-        for name, value in row.fields.items()
-    }
-    if lost := len(example.messages) - len(shorter.messages):  # the oldest turns went
-        turns = fields[data.task.history]
-        assert isinstance(turns, list | tuple), "`render_example` has looked"
-        fields[data.task.history] = list(turns[lost:])
-    return replace(row, fields=fields)

@@ -1,4 +1,7 @@
-"""How much memory a run will take, beside what it can have, before anything large is loaded."""
+"""How much memory a run will take, beside what it can have, before anything large is loaded.
+
+Tests: `tests/test_memory_limits.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from instil import format as fmt
-from instil.config.recipe import Method, Recipe
+from instil.config.recipe import Method, Quantize
 from instil.memory_limits import MORE, Free, free_memory, resident_memory
 
 if TYPE_CHECKING:
@@ -52,16 +55,30 @@ def sizes_of(folder: ModelFolder) -> Sizes:
     )
 
 
-def memory_needed(recipe: Recipe, sizes: Sizes) -> int:
-    """Estimate the bytes that a run holds at most."""
-    weights = sizes.parameters
+def memory_needed(
+    sizes: Sizes,
+    *,
+    method: Method,
+    quantize: Quantize | None,
+    held_to_base: bool,
+    micro_batch_tokens: int,
+) -> int:
+    """Estimate the bytes that a run holds at most.
+
+    Args:
+        sizes: Of the base model.
+        method: Which weights are trained.
+        quantize: How the frozen base is packed; None: it is not.
+        held_to_base: Whether the loss has the KL to the base model.
+        micro_batch_tokens: Tokens computed at a time.
+    """
     # LoRA: the base in bfloat16, and little else; full: float32 weights, gradients, two moments,
     # and the base model where the trained one is held to it.
-    full = 18 if recipe.keep.kl else 16
-    held = weights * (full if recipe.method is Method.FULL else 2.5)
-    if recipe.quantize:  # half a byte a packed weight and its share of the scales; one layer whole
+    full = 18 if held_to_base else 16
+    held = sizes.parameters * (full if method is Method.FULL else 2.5)
+    if quantize:  # half a byte a packed weight and its share of the scales; one layer whole
         held -= sizes.multiplied * (2.5 - 0.6)
-    activations = recipe.train.micro_batch_tokens * sizes.layers * sizes.hidden
+    activations = micro_batch_tokens * sizes.layers * sizes.hidden
     return int(PROCESS_BYTES + held + activations * ACTIVATION_BYTES)
 
 
@@ -72,7 +89,15 @@ def memory_line(needed: int, *, device: str) -> str:
         needed: From `memory_needed`.
         device: auto, cpu or cuda.
     """
-    free, held = _free(device)
+    from instil.model.load import pick_device
+
+    # What can be had on top of what is held, and what is held.
+    if (where := pick_device(device)).type == "cuda":
+        import torch
+
+        free, held = Free(torch.cuda.mem_get_info(where)[0], "the GPU's memory"), 0
+    else:
+        free, held = free_memory(), resident_memory()
     line = f"memory: about {fmt.size(needed)} (an estimate)"
     if needed <= held + free.bytes:
         return f"{line}; {fmt.size(held + free.bytes)} is free"
@@ -81,14 +106,3 @@ def memory_line(needed: int, *, device: str) -> str:
         "no more may be killed without a word. Take a smaller model, method: lora, a lower "
         f"train.micro_batch_tokens or quantize: nf4, {MORE}."
     )
-
-
-def _free(device: str) -> tuple[Free, int]:
-    """Return the memory that is free beside what is held, and what is held."""
-    from instil.model.load import pick_device
-
-    if (where := pick_device(device)).type == "cuda":
-        import torch
-
-        return Free(torch.cuda.mem_get_info(where)[0], "the GPU's memory"), 0
-    return free_memory(), resident_memory()

@@ -11,7 +11,8 @@ Tests: `tests/stages/test_opening.py`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from itertools import combinations
@@ -23,7 +24,7 @@ from instil.compare.learning import learnt
 from instil.compare.verdict import budget_sentence, check_budget, not_learnt, verdict
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
-from instil.errors import Problem, RunError
+from instil.errors import RunError
 from instil.results import (
     PROBE,
     PROMPTING,
@@ -70,11 +71,9 @@ def prepare_look(run: Run, *, look: Look) -> None:
         return
     if not load_manifest(run.folder).get(OPENED):
         raise RunError(
-            Problem(
-                "the test of this run has not been opened yet: there is no look to repeat",
-                where=str(run.folder),
-                fix="leave --look-again out",
-            )
+            "the test of this run has not been opened yet: there is no look to repeat",
+            where=str(run.folder),
+            fix="leave --look-again out",
         )
     run.forget(TEST)
 
@@ -95,14 +94,11 @@ def open_test(run: Run, *, look: Look) -> None:
         if judged or manifest.get(MODEL, model) != model:
             why = "this run has been judged" if judged else "the model has been changed since"
             raise RunError(
-                Problem(
-                    f"the test of this run has been opened before, and {why}: it is not opened "
-                    "again",
-                    where=str(run.folder),
-                    found=", ".join(opened),
-                    fix="begin a new run; or, to look again and have the report say so: instil run "
-                    f"--resume {run.folder} --look-again",
-                )
+                f"the test of this run has been opened before, and {why}: it is not opened again",
+                where=str(run.folder),
+                found=", ".join(opened),
+                fix="begin a new run; or, to look again and have the report say so: instil run "
+                f"--resume {run.folder} --look-again",
             )
         run.note(**{GONE_ON: [*manifest.get(GONE_ON, []), now()]})
         return
@@ -163,6 +159,7 @@ def _judge_task(
     from instil.compare.ladder import Prompting, best_rung, prompting
     from instil.evaluate.choices import RAW
     from instil.evaluate.suite import GENERATED
+    from instil.model.load import folder_bytes
 
     seed, task, baselines = context.recipe.seed, data.task, context.recipe.baselines
 
@@ -200,7 +197,19 @@ def _judge_task(
         of_untouched = context.of_base("wordings", contest.Wordings, ask_base, inputs=inputs)
     everyone, wordings = [best, *others], (of_tuned, of_untouched)
     context.run.write_scores(f"test-{task.id}", contest.score_lines(everyone))
-    costs = _costs(context, ladder, training)
+    # What choosing or training each arm took; speed and tokens are added from the test.
+    prompted = Costs(peak_memory_bytes=ladder.peak_memory_bytes)
+    costs = {
+        PROMPTING: replace(prompted, seconds=ladder.seconds),
+        ZERO_SHOT: prompted,
+        TUNED: Costs(
+            trainable_parameters=training.trainable_parameters,
+            trainable_share=training.trainable_share,
+            seconds=training.seconds,
+            peak_memory_bytes=training.peak_memory_bytes,
+            bytes_on_disk=folder_bytes(context.run.model),
+        ),
+    }
     parts = {str(part): data.part(part) for part in Part}
     return TaskResult(
         task=task.id,
@@ -229,23 +238,6 @@ def _judge_task(
     )
 
 
-def _costs(context: RunContext, ladder: Ladder, training: TrainingSummary) -> dict[str, Costs]:
-    """What choosing or training each arm took; speed and tokens are added from the test."""
-    from instil.model.load import folder_bytes
-
-    return {
-        PROMPTING: Costs(seconds=ladder.seconds, peak_memory_bytes=ladder.peak_memory_bytes),
-        ZERO_SHOT: Costs(peak_memory_bytes=ladder.peak_memory_bytes),
-        TUNED: Costs(
-            trainable_parameters=training.trainable_parameters,
-            trainable_share=training.trainable_share,
-            seconds=training.seconds,
-            peak_memory_bytes=training.peak_memory_bytes,
-            bytes_on_disk=folder_bytes(context.run.model),
-        ),
-    }
-
-
 def sum_up(
     context: RunContext,
     trained: Trained,
@@ -268,6 +260,14 @@ def sum_up(
         *rest,
         budget_sentence(budget) if budget else "",
     )
+    # One training row of each task through every template, for people to read.
+    turns = []
+    for d in context.data:
+        for t in (*d.templates, *d.held_out):
+            example = render_example(d.task, t, d.train[0])
+            parts = (Message("system", t.system), Message("user", t.prompt))
+            wording = tuple(part for part in parts if part.content)
+            turns.append(Turn(t.id, t.role, example.messages, example.answer.shown, wording))
     return RunSummary(
         name=context.run.name,
         model=context.model.name,
@@ -279,7 +279,7 @@ def sum_up(
         forgetting=tuple(forgotten),
         verdict=tuple(sentence for sentence in sentences if sentence),
         budget=budget,
-        turns=tuple(turn for d in context.data for turn in _rendered(d)),
+        turns=tuple(turns),
         token_view=trained.token_view,
         stage_seconds=manifest["stage_seconds"],
         processor_seconds=manifest["stage_processor_seconds"],
@@ -291,12 +291,3 @@ def sum_up(
         averages=averages(results),
         sweep=trained.sweep,
     )
-
-
-def _rendered(data: TaskData) -> Iterator[Turn]:
-    """Render one training row through every template, for people to read."""
-    for t in (*data.templates, *data.held_out):
-        example = render_example(data.task, t, data.train[0])
-        turns = (Message("system", t.system), Message("user", t.prompt))
-        wording = tuple(turn for turn in turns if turn.content)
-        yield Turn(t.id, t.role, example.messages, example.answer.shown, wording)

@@ -11,7 +11,6 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.config.recipe import Method
@@ -19,7 +18,7 @@ from instil.results import Interpolation, Moved, Tried
 from instil.stages.context import RunContext
 from instil.stages.ledger import MODEL
 from instil.stages.training import validation_examples, validation_of
-from instil.types import Example, Score, Summary
+from instil.types import Score, Summary
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores
@@ -43,13 +42,28 @@ def settle(context: RunContext) -> Interpolation | None:
         return _choose(context)
 
     found = context.run.kept("interpolation", Interpolation, choice)
+    run, file = context.run, _ADAPTER if _has_adapter(context) else MODEL
+    aside = run.folder / "checkpoints" / "tuned"
+
+    def hand_over() -> float:
+        from instil.model.export import save_model
+        from instil.model.interpolate import blend, scale_adapter
+
+        run.release(file)
+        if file == _ADAPTER:  # counted from the recipe's scale: done twice it is the same
+            scale_adapter(run.model, lora_alpha=found.chosen * context.recipe.lora.lora_alpha)
+            return found.chosen
+        # Until the tuned weights in `model/` are replaced they lie aside.
+        if not aside.exists():
+            os.replace(run.model, aside)
+        tuned = context.load_tuned(aside)
+        blend(tuned, base=context.load_base())(found.chosen)
+        save_model(tuned, run.model)
+        return found.chosen
+
     if found.chosen != 1:
-        adapter = _has_adapter(context)
-        hand_over, file = (_scale, _ADAPTER) if adapter else (_mix_weights, MODEL)
-        context.run.kept(
-            "handed-over", float, lambda: hand_over(context, found.chosen), files=[file]
-        )
-        shutil.rmtree(_aside(context), ignore_errors=True)
+        run.kept("handed-over", float, hand_over, files=[file])
+        shutil.rmtree(aside, ignore_errors=True)
     return found
 
 
@@ -78,34 +92,6 @@ def _choose(context: RunContext) -> Interpolation:
     return replace(found, tried=tuple(tried), guard_rows=rows)
 
 
-def _scale(context: RunContext, share: float) -> float:
-    """Scale the adapter, counted from the recipe's scale; done twice it is the same."""
-    from instil.model.interpolate import scale_adapter
-
-    context.run.release(_ADAPTER)
-    scale_adapter(context.run.model, lora_alpha=share * context.recipe.lora.lora_alpha)
-    return share
-
-
-def _mix_weights(context: RunContext, share: float) -> float:
-    """Replace the tuned weights in `model/`; until that is done they lie aside."""
-    from instil.model.export import save_model
-    from instil.model.interpolate import blend
-
-    aside = _aside(context)
-    context.run.release(MODEL)
-    if not aside.exists():
-        os.replace(context.run.model, aside)
-    tuned = context.load_tuned(aside)
-    blend(tuned, base=context.load_base())(share)
-    save_model(tuned, context.run.model)
-    return share
-
-
-def _aside(context: RunContext) -> Path:
-    return context.run.folder / "checkpoints" / "tuned"
-
-
 def _has_adapter(context: RunContext) -> bool:
     return context.recipe.method is Method.LORA
 
@@ -125,12 +111,21 @@ def _how_far(context: RunContext) -> Moved:
 
     asked = [examples for d in context.data for examples in validation_examples(d)]
     with context.stage("distance from base", sum(map(len, asked))) as done:
-        kept = [] if _has_adapter(context) else _untouched(context, asked)
+        kept: list[Iterable[States]] = []
+        if not _has_adapter(context):
+            # The base model's states are kept, and of the model its head alone. A build that only
+            # its own forward pass is right for has logits in place of states, rows x vocabulary of
+            # them: then it is the model that is kept, and asked pack by pack.
+            base = context.load_base()
+            whole = base.build.own_head
+            states = [base_states(base, examples) for examples in asked]
+            kept = [list(each) if whole else each for each in states]
+            del base, states
         tuned = context.load_tuned()
         scores: list[Score] = []
         for n, examples in enumerate(asked):
-            base = kept[n] if kept else base_states(tuned, examples)  # the adapter switched off
-            scores += drift(tuned, examples, base=base)
+            before = kept[n] if kept else base_states(tuned, examples)  # the adapter switched off
+            scores += drift(tuned, examples, base=before)
             done(len(examples))
     everyone = [example for examples in asked for example in examples]
     groups = {e.id: f"{e.task}/{e.group}" for e in everyone}
@@ -146,17 +141,3 @@ def _how_far(context: RunContext) -> Moved:
             for d in context.data
         },
     )
-
-
-def _untouched(context: RunContext, asked: Sequence[Sequence[Example]]) -> list[Iterable[States]]:
-    """Return the base model's states, and let go of the model but for its head.
-
-    A build that only its own forward pass is right for has logits in place of states, rows x
-    vocabulary of them: then it is the model that is kept, and asked pack by pack.
-    """
-    from instil.evaluate.drift import base_states
-
-    base = context.load_base()
-    if base.build.own_head:
-        return [list(base_states(base, examples)) for examples in asked]
-    return [base_states(base, examples) for examples in asked]

@@ -86,6 +86,7 @@ def _find(
     objective: Objective | None,
 ) -> Sweep:
     from instil.compare import rates
+    from instil.evaluate.choices import common_prefix, target_request
     from instil.evaluate.suite import target_loss
     from instil.model.adapter import trainable
     from instil.train.loop import train_steps
@@ -97,7 +98,12 @@ def _find(
     rule, total = rule_rate(context, loaded, "rule"), len(encoded.batches)
     first = encoded.batches[: rates.LEAST_STEPS]
     step_cost = sum(len(pack.ids) for batch in first for pack in batch) / len(first)
-    look_cost = LOOKING[recipe.method] * _look_tokens(loaded, rows)
+    look_tokens = 0
+    for examples in rows:
+        requests = [target_request(e, loaded.chat) for e in examples]
+        shared = common_prefix([r.prompt for r in requests])
+        look_tokens += shared + sum(r.tokens - shared for r in requests)
+    look_cost = LOOKING[recipe.method] * look_tokens
     steps = rates.try_steps(steps=total, step_cost=step_cost, look_cost=look_cost)
     if not steps:
         enough = rates.enough_steps(step_cost=step_cost, look_cost=look_cost)
@@ -151,18 +157,6 @@ def _find(
         stretch=stretch,
         seconds=time.perf_counter() - began,
     )
-
-
-def _look_tokens(loaded: LoadedModel, rows: Sequence[Sequence[Example]]) -> int:
-    """Count the tokens that one look at the validation rows computes."""
-    from instil.evaluate.choices import common_prefix, target_request
-
-    total = 0
-    for examples in rows:
-        requests = [target_request(e, loaded.chat) for e in examples]
-        shared = common_prefix([r.prompt for r in requests])
-        total += shared + sum(r.tokens - shared for r in requests)
-    return total
 
 
 def _choice(

@@ -89,7 +89,7 @@ def read_sealed(path: Path, *, fix: str = "bring it back, or begin a new run") -
         whole = False
     if not whole:
         what = f"{path.name} is not what was written"
-        raise RefusedError(Problem(what, where=str(path), fix=fix))
+        raise RefusedError(what, where=str(path), fix=fix)
     return dict(content)
 
 

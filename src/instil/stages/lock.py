@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from instil.errors import Problem, RefusedError
+from instil.errors import RefusedError
 from instil.files import write_whole
 
 LOCK, HOLDER = ".lock", ".lock.json"
@@ -37,12 +37,10 @@ def hold(folder: Path, *, since: str) -> Iterator[None]:
         lock = FileLock(folder / LOCK, timeout=0).acquire()
     except Timeout:
         raise RefusedError(
-            Problem(
-                "another process is at work in this folder",
-                where=str(folder),
-                found=_who(folder),
-                fix="wait for its end, or stop it (kill -INT), then run the same command again",
-            )
+            "another process is at work in this folder",
+            where=str(folder),
+            found=_who(folder),
+            fix="wait for its end, or stop it (kill -INT), then run the same command again",
         ) from None
     with lock:
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}

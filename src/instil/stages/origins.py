@@ -40,33 +40,33 @@ def origins(
     """
     from instil.model.load import pick_device, pick_dtype
 
-    where = pick_device(device)
-    computed = str(pick_dtype(dtype, where)).removeprefix("torch.")
+    processor = pick_device(device)
+    computed = str(pick_dtype(dtype, processor)).removeprefix("torch.")
+    found: dict[str, str] = {}
+    for d in data:
+        task, uri = d.task, d.task.source.uri
+        rows = [row for part in Part for row in d.part(part)]
+        split = (d.split.train, d.split.validation, d.split.test)
+        # A path without the user's folders.
+        where = f"{task.id} in {uri if is_public(uri) else Path(uri).name}"
+        noted = (name for name in task.__slots__ if name not in _NOT_SETTINGS)
+        settings = sorted((name, getattr(task, name)) for name in noted)
+        found |= {
+            f"labels of {where}": _digest((row.id, row.fields.get(task.target)) for row in rows),
+            f"rows of {where}": _digest(
+                (row.id, sorted(field for field in row.fields.items() if field[0] != task.target))
+                for row in rows
+            ),
+            f"split of {task.id}": _digest(split),
+            **template_origins(task),
+            f"settings of {task.id}": _digest(settings),
+        }
     return {
-        **{name: each for d in data for name, each in _of_task(d).items()},
+        **found,
         **base_files(folder.path),
         **chat_origins(folder),
         **{f"version of {name}": each for name, each in versions().items()},
-        "computing": f"{where.type}, {computed}",
-    }
-
-
-def _of_task(data: TaskData) -> dict[str, str]:
-    task = data.task
-    rows = [row for part in Part for row in data.part(part)]
-    split = (data.split.train, data.split.validation, data.split.test)
-    uri = task.source.uri
-    where = f"{task.id} in {uri if is_public(uri) else Path(uri).name}"  # not the user's folders
-    settings = {name: getattr(task, name) for name in task.__slots__ if name not in _NOT_SETTINGS}
-    return {
-        f"labels of {where}": _digest((row.id, row.fields.get(task.target)) for row in rows),
-        f"rows of {where}": _digest(
-            (row.id, sorted(field for field in row.fields.items() if field[0] != task.target))
-            for row in rows
-        ),
-        f"split of {task.id}": _digest(split),
-        **template_origins(task),
-        f"settings of {task.id}": _digest(sorted(settings.items())),
+        "computing": f"{processor.type}, {computed}",
     }
 
 

@@ -10,13 +10,14 @@ Tests: `tests/stages/test_fitting.py`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
 from instil.config.recipe import Method
+from instil.config.sections import Lora
 from instil.data.answer_shown import can_show
 from instil.data.build import pick_exemplars, render_example
 from instil.data.findings import Level
@@ -31,8 +32,8 @@ from instil.tasks.task import library, load_task
 from instil.types import KlOn, Row
 
 if TYPE_CHECKING:
-    from instil.encode.chat_format import ChatFormat
     from instil.encode.plan import TrainingData
+    from instil.model.load import ModelFolder
 
 TRIED = 200
 """Training rows whose prompts are looked at for the answer."""
@@ -49,39 +50,75 @@ def preflight(context: RunContext) -> TrainingData:
     Raises:
         InstilError: All that would stop the run later, of the class of the first problem.
     """
-    checks = (
-        _tasks,
-        _guard_tasks,
-        _replayed_tasks,
-        _four_bits,
-        _encoder_decoder,
-        _own_tokenizer,
-        _layers,
-        _max_length,
-    )
-    data = context.data
-    _all(
-        *(partial(check, context) for check in checks), *(partial(_hidden_answers, d) for d in data)
-    )
+    from instil.model.adapter import skeleton
+    from instil.model.nf4 import require_nf4
+    from instil.model.soundness import require_own_tokenizer
+
+    recipe, data, errors = context.recipe, context.data, list[InstilError]()
+    guard, replay = recipe.forgetting.tasks, recipe.keep.replay
+    with _noting(errors):
+        _check_names(context)
+    for name in () if isinstance(guard, str) else guard:
+        with _noting(errors):
+            task = load_task(name)
+            if name not in library():  # the rows of a library task are known to be sound
+                load_rows(task)
+    for name in replay.of if replay.share and not isinstance(replay.of, str) else ():
+        with _noting(errors):
+            task = load_task(name)
+            if task.id in {d.task.id for d in data}:
+                what = f"{task.id} is trained on: there is nothing to replay"
+                fix = "name other tasks, or leave it out"
+                raise RecipeError(what, where="keep.replay.of", found=name, fix=fix)
+    with _noting(errors):
+        if recipe.quantize:
+            require_nf4()
+    with _noting(errors):
+        _check_encoder_decoder(context)
+    with _noting(errors):
+        rows = skeleton(context.model).get_input_embeddings().weight.shape[0]
+        require_own_tokenizer(context.model.path, context.chat, rows=rows)
+    with _noting(errors):
+        if recipe.method is not Method.FULL:
+            _check_layers(context.model, recipe.lora)
+    with _noting(errors):
+        _check_max_length(context)
+    for d in data:
+        with _noting(errors):
+            _check_hidden_answers(d)
+    _raise(errors)
     training = encoded_training(context)
-    _all(*(partial(_rows_shown, d, context.chat) for d in data))
-    _all(*(partial(_prompts_fit, context, d) for d in data))
+    for d in data:
+        with _noting(
+            errors
+        ):  # the longest row, written by each template, is looked for in the text
+            row = max(d.train, key=_size)
+            for template in (*d.templates, *d.held_out):
+                context.chat.require_shown(render_example(d.task, template, row))
+    _raise(errors)
+    for d in data:
+        with _noting(errors):
+            _check_prompts(context, d)
+    _raise(errors)
     return training
 
 
-def _all(*checks: Callable[[], object]) -> None:
-    """Make every check, then raise what they found at once."""
-    errors: list[InstilError] = []
-    for check in checks:
-        try:
-            check()
-        except InstilError as error:
-            errors.append(error)
+@contextmanager
+def _noting(errors: list[InstilError]) -> Iterator[None]:
+    """Note the error that ends a check, so that all checks are made."""
+    try:
+        yield
+    except InstilError as error:
+        errors.append(error)
+
+
+def _raise(errors: Sequence[InstilError]) -> None:
+    """Raise what all checks found at once."""
     if errors:
         raise type(errors[0])(*(problem for error in errors for problem in error.problems))
 
 
-def _tasks(context: RunContext) -> None:
+def _check_names(context: RunContext) -> None:
     """Refuse a task's id that comes twice, and templates to prompt with that no task has."""
     data, wanted = context.data, context.recipe.baselines.templates
     twice = [name for name, count in Counter(d.task.id for d in data).items() if count > 1]
@@ -105,39 +142,7 @@ def _tasks(context: RunContext) -> None:
         raise RecipeError(*problems)
 
 
-def _guard_tasks(context: RunContext) -> None:
-    def readable(name: str) -> None:
-        task = load_task(name)
-        if name not in library():  # the rows of a library task are known to be sound
-            load_rows(task)
-
-    wanted = context.recipe.forgetting.tasks
-    _all(*(partial(readable, name) for name in (() if isinstance(wanted, str) else wanted)))
-
-
-def _replayed_tasks(context: RunContext) -> None:
-    trained = {d.task.id for d in context.data}
-
-    def other(name: str) -> None:
-        task = load_task(name)
-        if task.id in trained:
-            what = f"{task.id} is trained on: there is nothing to replay"
-            fix = "name other tasks, or leave it out"
-            raise RecipeError(Problem(what, where="keep.replay.of", found=name, fix=fix))
-
-    wanted = context.recipe.keep.replay
-    names = wanted.of if wanted.share and not isinstance(wanted.of, str) else ()
-    _all(*(partial(other, name) for name in names))
-
-
-def _four_bits(context: RunContext) -> None:
-    from instil.model.nf4 import require_nf4
-
-    if context.recipe.quantize:
-        require_nf4()
-
-
-def _encoder_decoder(context: RunContext) -> None:
+def _check_encoder_decoder(context: RunContext) -> None:
     """Refuse what a model with an encoder cannot do."""
     recipe, problems = context.recipe, []
     if not context.chat.encoder_decoder:
@@ -153,22 +158,11 @@ def _encoder_decoder(context: RunContext) -> None:
         raise RecipeError(*problems)
 
 
-def _own_tokenizer(context: RunContext) -> None:
-    from instil.model.adapter import skeleton
-    from instil.model.soundness import require_own_tokenizer
-
-    rows = skeleton(context.model).get_input_embeddings().weight.shape[0]
-    require_own_tokenizer(context.model.path, context.chat, rows=rows)
-
-
-def _layers(context: RunContext) -> None:
+def _check_layers(model: ModelFolder, lora: Lora) -> None:
     from instil.model.adapter import linear_layers, planned_lora, skeleton
 
-    if context.recipe.method is Method.FULL:
-        return
-    lora = context.recipe.lora
     targets = lora.target_modules
-    layers = () if isinstance(targets, str) else linear_layers(skeleton(context.model))
+    layers = () if isinstance(targets, str) else linear_layers(skeleton(model))
     short = list(dict.fromkeys(name.rpartition(".")[2] for name in layers))
     problems = [
         Problem(
@@ -183,26 +177,24 @@ def _layers(context: RunContext) -> None:
     if problems:
         raise RecipeError(*problems)
     wanted = targets if isinstance(targets, str) else list(targets)
-    planned_lora(context.model, lora_dropout=lora.lora_dropout, target_modules=wanted)
+    planned_lora(model, lora_dropout=lora.lora_dropout, target_modules=wanted)
 
 
-def _max_length(context: RunContext) -> None:
+def _check_max_length(context: RunContext) -> None:
     from instil.model.soundness import context_length
 
     wanted, (longest, key) = context.recipe.train.max_length, context_length(context.model.path)
     if longest and wanted > longest:
         raise ModelError(
-            Problem(
-                f"{wanted} tokens are more than the model can take: its {key} is {longest}",
-                where="train.max_length",
-                found=str(wanted),
-                allowed=f"at most {longest}",
-                fix=f"train.max_length: {longest}",
-            )
+            f"{wanted} tokens are more than the model can take: its {key} is {longest}",
+            where="train.max_length",
+            found=str(wanted),
+            allowed=f"at most {longest}",
+            fix=f"train.max_length: {longest}",
         )
 
 
-def _hidden_answers(data: TaskData) -> None:
+def _check_hidden_answers(data: TaskData) -> None:
     """Refuse templates whose prompts show the answer."""
     rows, task = data.train[:TRIED], data.task
     shown = [t for t in (*data.templates, *data.held_out) if can_show(task, t)]
@@ -219,14 +211,7 @@ def _hidden_answers(data: TaskData) -> None:
         raise DataError(*problems)
 
 
-def _rows_shown(data: TaskData, chat: ChatFormat) -> None:
-    """Write the longest training row by each template of the task, and look for it in the text."""
-    row = max(data.train, key=_size)
-    for template in (*data.templates, *data.held_out):
-        chat.require_shown(render_example(data.task, template, row))
-
-
-def _prompts_fit(context: RunContext, data: TaskData) -> None:
+def _check_prompts(context: RunContext, data: TaskData) -> None:
     """Measure the longest prompts that validation, ladder and test will ask."""
     longest, shots, seed = context.longest, context.recipe.baselines.shots, context.recipe.seed
     exemplars = {
@@ -245,20 +230,16 @@ def _prompts_fit(context: RunContext, data: TaskData) -> None:
             tokens = f"{sum(room):,} tokens, but the model takes {longest}"
             if not count:
                 raise DataError(
-                    Problem(
-                        f"template {template.id} and its answer take {tokens}",
-                        where=row.place,
-                        fix="set train.too_long to shorten or drop, or leave such rows out in the "
-                        "task file, as in where: text | length < 5000",
-                    )
+                    f"template {template.id} and its answer take {tokens}",
+                    where=row.place,
+                    fix="set train.too_long to shorten or drop, or leave such rows out in the "
+                    "task file, as in where: text | length < 5000",
                 )
             fewer = ", ".join(str(each) for each in shots if each < count) or "0"
             raise DataError(
-                Problem(
-                    f"a {count}-shot prompt of template {template.id} takes {tokens}",
-                    where="baselines.shots",
-                    fix=f"baselines: {{shots: [{fewer}]}}",
-                )
+                f"a {count}-shot prompt of template {template.id} takes {tokens}",
+                where="baselines.shots",
+                fix=f"baselines: {{shots: [{fewer}]}}",
             )
 
 

@@ -72,8 +72,9 @@ def preview(recipe: Recipe, *, each: int, say: Say = silent) -> tuple[Preview, .
     folder = resolve_model(recipe.model, say=say)
     chat = load_tokenizer(replace(folder, chat=chat_rules(recipe, data)))
     roles = {(d.task.id, t.id): t.role for d in data for t in d.templates}
-    examples = tuple(mixed_examples(mix_pools(data), mix_rules(recipe), epoch=0))
-    train = recipe.train
+    train, pools = recipe.train, mix_pools(data)
+    rules = mix_rules(recipe.mix, per_row=train.templates_per_row, seed=recipe.seed)
+    examples = tuple(mixed_examples(pools, rules, epoch=0))
     return tuple(
         Preview(
             example.task,
@@ -107,16 +108,18 @@ def _chosen(examples: Sequence[Example], each: int, *, seed: int) -> list[Exampl
 
 def preview_page(previews: Sequence[Preview], *, name: str) -> str:
     """Return the previews as one HTML page without any network access; every text is escaped."""
-    tasks = list(dict.fromkeys(each.task for each in previews))
+    blocks: dict[str, list[Block]] = {}
+    for each in previews:
+        trained, count = each.counts
+        shown: tuple[Block, ...] = (Note("Nothing of it is left to train on."),)
+        if each.pieces:
+            note = Note(f"{trained} of {count} tokens are trained on.")
+            shown = (note, Tokens(token_runs(each.pieces)))
+        blocks.setdefault(each.task, []).extend((Heading(each.title), *shown))
+    intro = "Marked tokens are trained on; the others are only read."
     sections = tuple(
-        Section(
-            f"task-{number}",
-            task,
-            task,
-            "Marked tokens are trained on; the others are only read.",
-            tuple(block for each in previews if each.task == task for block in _blocks(each)),
-        )
-        for number, task in enumerate(tasks)
+        Section(f"task-{number}", task, task, intro, tuple(blocks[task]))
+        for number, task in enumerate(blocks)
     )
     report = Report(
         title=f"{name}: what training sees",
@@ -127,11 +130,3 @@ def preview_page(previews: Sequence[Preview], *, name: str) -> str:
         footer="instil preview",
     )
     return to_html(report)
-
-
-def _blocks(each: Preview) -> tuple[Block, ...]:
-    trained, count = each.counts
-    if not each.pieces:
-        return (Heading(each.title), Note("Nothing of it is left to train on."))
-    note = Note(f"{trained} of {count} tokens are trained on.")
-    return (Heading(each.title), note, Tokens(token_runs(each.pieces)))

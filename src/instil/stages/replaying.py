@@ -7,10 +7,10 @@ every epoch of the encoded training (`add_replay`), before anything is asked or 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
+from itertools import count, cycle
 from typing import TYPE_CHECKING
 
 from instil.config.sections import Replay as ReplaySection
@@ -21,11 +21,11 @@ from instil.data.prepare import identities
 from instil.data.registry import load_rows
 from instil.data.split import seeded_key
 from instil.encode.plan import Replay, Replayed, replay_count
-from instil.errors import DataError, Problem
+from instil.errors import DataError
 from instil.stages.context import RunContext
 from instil.stages.training import encoded_training
 from instil.tasks.task import load_task
-from instil.types import REPLAY, Encoded, PerRow, Role, Row, Task, TooLong
+from instil.types import REPLAY, Encoded, PerRow, Role, TooLong
 
 if TYPE_CHECKING:
     from instil.encode.plan import TrainingData
@@ -63,12 +63,15 @@ def add_replay(context: RunContext, encoded: TrainingData) -> TrainingData:
         return encoded
     needed = replay_needed(wanted, encoded)
     if wanted.of == "own":
-        stream = _own_stream(own_texts(context, needed=min(needed, OWN_TEXTS)))
-        return encoded_training(context, replay=Replay(wanted.share, stream))
+        own = []
+        for n, text in enumerate(own_texts(context, needed=min(needed, OWN_TEXTS))):
+            mask = (False, *[True] * (len(text.ids) - 1))  # all but the first are trained on
+            own.append(Replayed(OWN_LINE, str(n), Encoded(f"{REPLAY}own/{n}", text.ids, mask)))
+        return encoded_training(context, replay=Replay(wanted.share, cycle(own)))
     with context.stage("replay"):
         pools = replay_pools(context, needed=needed)
         tasks = tuple(pool.task.id for pool in pools)
-        stream = _task_stream(pools, context)
+        stream = map(next, cycle([_task_stream(pool, context) for pool in pools]))
         return encoded_training(context, replay=Replay(wanted.share, stream, tasks))
 
 
@@ -106,14 +109,6 @@ def own_texts(context: RunContext, *, needed: int) -> tuple[OwnText, ...]:
     return context.run.kept("replay-own", tuple[OwnText, ...], write)
 
 
-def _own_stream(texts: Sequence[OwnText]) -> Iterator[Replayed]:
-    """Yield the texts over and over; every token but the first is trained on."""
-    for n in count():
-        ids, name = texts[n % len(texts)].ids, str(n % len(texts))
-        mask = (False, *[True] * (len(ids) - 1))
-        yield Replayed(OWN_LINE, name, Encoded(f"{REPLAY}own/{name}", ids, mask))
-
-
 # --- rows of other tasks -------------------------------------------------------------------------
 
 
@@ -134,55 +129,38 @@ def replay_pools(context: RunContext, *, needed: int) -> tuple[Pool, ...]:
     names = guard_names if recipe.keep.replay.of == "guard" else recipe.keep.replay.of
     if not names:
         raise DataError(
-            Problem(
-                "there is no guard task whose rows could be replayed",
-                where="keep.replay.of",
-                found="guard",
-                fix="name the tasks to replay, or set forgetting.tasks",
-            )
+            "there is no guard task whose rows could be replayed",
+            where="keep.replay.of",
+            found="guard",
+            fix="name the tasks to replay, or set forgetting.tasks",
         )
     judged = [(d.task, row) for d in context.data for row in (*d.validation, *d.test)]
     judged += guard_sources((*context.guard, *context.choosing_guard), guard_names)
-    each = -(-needed // len(names))
-    threshold = recipe.split.near_duplicates
-    return tuple(
-        _pool(load_task(name), judged, each, seed=recipe.seed, threshold=threshold)
-        for name in names
-    )
-
-
-def _pool(
-    task: Task, judged: Sequence[tuple[Task, Row]], needed: int, *, seed: int, threshold: float
-) -> Pool:
-    """Draw a task's rows, in the order in which they are replayed."""
     taken = {key for other, row in judged for key in identities(other, row)}
-    free = [row for row in load_rows(task).rows if not taken & set(identities(task, row))]
-    free.sort(key=lambda row: seeded_key(seed, "replay", task.id, row.id))
     texts = {f"{other.id}/{row.id}": read_text(other, row.fields) for other, row in judged}
-    drawn = free[: needed + needed // 4 + 1]
-    repeats = {r.row for r in repeats_of(drawn, texts, task=task, threshold=threshold)}
-    rows = tuple(row for row in drawn if row.id not in repeats)[:needed]
-    if not rows:
-        raise DataError(
-            Problem(
+    each, threshold = -(-needed // len(names)), recipe.split.near_duplicates
+    pools = []
+    for task in map(load_task, names):
+        free = [row for row in load_rows(task).rows if not taken & set(identities(task, row))]
+        free.sort(key=lambda row: seeded_key(recipe.seed, "replay", row.task, row.id))
+        drawn = free[: each + each // 4 + 1]
+        repeats = {r.row for r in repeats_of(drawn, texts, task=task, threshold=threshold)}
+        rows = tuple(row for row in drawn if row.id not in repeats)[:each]
+        if not rows:
+            raise DataError(
                 f"no row of {task.id} is left to replay: the run judges by all of them",
                 where="keep.replay.of",
                 fix="lower forgetting.rows, or name another task",
             )
-        )
-    return Pool(task, rows, tuple(t for t in task.templates if t.role is Role.ANSWER))
+        asking = tuple(t for t in task.templates if t.role is Role.ANSWER)
+        pools.append(Pool(task, rows, asking))
+    return tuple(pools)
 
 
-def _task_stream(pools: Sequence[Pool], context: RunContext) -> Iterator[Replayed]:
-    """Yield the tasks in turn, each through its rows over and over, in templates drawn anew."""
-    turns = [_rows_of(pool, context) for pool in pools]
-    while True:
-        for turn in turns:
-            yield next(turn)
+def _task_stream(pool: Pool, context: RunContext) -> Iterator[Replayed]:
+    """Yield a task's rows over and over, in templates drawn anew.
 
-
-def _rows_of(pool: Pool, context: RunContext) -> Iterator[Replayed]:
-    """Yield a task's rows; those that do not fit and cannot be shortened are passed over.
+    Those that do not fit and cannot be shortened are passed over.
 
     Raises:
         DataError: None of them fits.
@@ -204,9 +182,7 @@ def _rows_of(pool: Pool, context: RunContext) -> Iterator[Replayed]:
                     yield Replayed(f"replay: {task.id}", row.id, again)
         if not fitted:
             raise DataError(
-                Problem(
-                    f"no row of {task.id} fits into train.max_length",
-                    where="keep.replay.of",
-                    fix="raise train.max_length, or name another task",
-                )
+                f"no row of {task.id} fits into train.max_length",
+                where="keep.replay.of",
+                fix="raise train.max_length, or name another task",
             )

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil import format as fmt
-from instil.config.recipe import Method, Recipe
-from instil.config.sections import Keep, Train
+from instil.config.recipe import Method
+from instil.config.sections import Keep, Mix, Train
 from instil.data.mix import MixRules, Pool, mixed_examples
 from instil.data.prepare import TaskData
-from instil.errors import Problem, RecipeError
-from instil.results import LeftOut, Means, Sweep, TrainingSummary
+from instil.errors import RecipeError
+from instil.results import Means, Sweep, TrainingSummary
 from instil.stages.context import RunContext
 from instil.stages.directory import STEPS, TRAINING, load_steps
 from instil.stages.learning_rate import find_rate, rule_rate, schedule_of
 from instil.stages.ledger import MODEL
 from instil.stages.watching import Watch
-from instil.types import Example, Part, Piece, Step, TaskLook
+from instil.types import Example, Part, PerRow, Piece, Step, TaskLook
 
 if TYPE_CHECKING:
     from instil.encode.plan import Replay, TrainingData
@@ -63,7 +63,7 @@ class Trained:
 
 def _train(context: RunContext, encoded: TrainingData) -> Trained:
     from instil.encode.mask import token_view
-    from instil.model.adapter import base_parameters, trainable_share
+    from instil.model.adapter import base_parameters, left_out, trainable_share
     from instil.model.export import save_model
     from instil.train.checkpoint import read_progress
     from instil.train.fit import fit
@@ -73,7 +73,7 @@ def _train(context: RunContext, encoded: TrainingData) -> Trained:
     run, recipe, room = context.run, context.recipe, Room()
     kept = read_progress(run.checkpoint, run=run.id)
     loaded = adapted(context)
-    missing = _left_out(context, loaded)
+    missing = left_out(loaded.model) if asks_for_all(context) else ()
     for left in missing:
         context.say(fmt.without_adapter(left))
     if not kept.step and load_steps(run.folder):
@@ -210,12 +210,6 @@ def asks_for_all(context: RunContext) -> bool:
     return recipe.method is not Method.FULL and recipe.lora.target_modules == "all-linear"
 
 
-def _left_out(context: RunContext, loaded: LoadedModel) -> tuple[LeftOut, ...]:
-    from instil.model.adapter import left_out
-
-    return left_out(loaded.model) if asks_for_all(context) else ()
-
-
 def objective(context: RunContext) -> Objective:
     """Turn the recipe's `keep` section into what is minimised.
 
@@ -240,9 +234,21 @@ def encoded_training(context: RunContext, *, replay: Replay | None = None) -> Tr
     from instil.encode.plan import plan_training
 
     recipe, wanted = context.recipe, context.recipe.train
-    pools, rules = mix_pools(context.data), mix_rules(recipe)
+    pools = mix_pools(context.data)
+    rules = mix_rules(recipe.mix, per_row=wanted.templates_per_row, seed=recipe.seed)
     epochs = None if wanted.num_train_epochs == "auto" else wanted.num_train_epochs
-    _refuse_endless(pools, rules, epochs=epochs or 1.0)
+    each = rules.examples or sum(pool.size(rules.per_row) for pool in pools)
+    # A plan that is not done being made within hours is refused before it is begun. The number is
+    # compared first, since one of any size may be too large for a float.
+    planned = each * (epochs or 1.0) if each < 2 * MOST_EXAMPLES else math.inf
+    if planned > MOST_EXAMPLES:
+        raise RecipeError(
+            "the plan is too large: to encode it alone would take hours or years",
+            where="mix.examples" if rules.examples else "train.num_train_epochs",
+            found=f"{each:,} examples an epoch, {epochs or 1:g} epochs",
+            allowed=f"{MOST_EXAMPLES:,} examples in all",
+            fix="fewer epochs, or fewer examples: mix.cap, mix.examples, or `train:` of a task",
+        )
     return plan_training(
         lambda epoch: mixed_examples(pools, rules, epoch=epoch),
         context.chat,
@@ -256,34 +262,16 @@ def encoded_training(context: RunContext, *, replay: Replay | None = None) -> Tr
     )
 
 
-def _refuse_endless(pools: Sequence[Pool], rules: MixRules, *, epochs: float) -> None:
-    """Refuse a plan that is not done being made within hours, before it is begun."""
-    each = rules.examples or sum(pool.size(rules.per_row) for pool in pools)
-    count = each * epochs if each < 2 * MOST_EXAMPLES else math.inf
-    if count <= MOST_EXAMPLES:
-        return
-    raise RecipeError(
-        Problem(
-            "the plan is too large: to encode it alone would take hours or years",
-            where="mix.examples" if rules.examples else "train.num_train_epochs",
-            found=f"{each:,} examples an epoch, {epochs:g} epochs",
-            allowed=f"{MOST_EXAMPLES:,} examples in all",
-            fix="fewer epochs, or fewer examples: mix.cap, mix.examples, or `train:` of a task",
-        )
-    )
-
-
 def mix_pools(data: Sequence[TaskData]) -> list[Pool]:
     """Return what each task brings to the mix."""
     return [Pool(d.task, d.train, d.templates, d.weight) for d in data]
 
 
-def mix_rules(recipe: Recipe) -> MixRules:
+def mix_rules(mix: Mix, *, per_row: PerRow, seed: int) -> MixRules:
     """Turn the recipe's `mix` section, and what else bears on it, into the mixer's terms."""
-    mix = recipe.mix
     return MixRules(
-        per_row=recipe.train.templates_per_row,
-        seed=recipe.seed,
+        per_row=per_row,
+        seed=seed,
         examples=mix.examples,
         cap=mix.cap,
         temperature=mix.temperature,

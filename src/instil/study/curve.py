@@ -12,7 +12,7 @@ from pathlib import Path
 
 from instil.compare import seeds as stats
 from instil.config.recipe import Recipe, load_recipe
-from instil.errors import Problem, RecipeError
+from instil.errors import RecipeError
 from instil.results import PROMPTING, TUNED
 from instil.scoring.metrics import NATS
 from instil.stages.context import prepare_rows
@@ -75,14 +75,11 @@ def plan_curve(
     fits = tuple(size for size in wanted if size <= most)
     if not fits or (sizes and len(fits) < len(wanted)):
         raise RecipeError(
-            Problem(
-                "there are not as many rows to train on",
-                where="--sizes",
-                found=", ".join(str(size) for size in wanted if size > most),
-                allowed=f"up to {most}, with validation: {recipe.validation} and test: "
-                f"{recipe.test}",
-                fix=f"--sizes {','.join(map(str, fits or (most,)))}",
-            )
+            "there are not as many rows to train on",
+            where="--sizes",
+            found=", ".join(str(size) for size in wanted if size > most),
+            allowed=f"up to {most}, with validation: {recipe.validation} and test: {recipe.test}",
+            fix=f"--sizes {','.join(map(str, fits or (most,)))}",
         )
     return CurvePlan(recipe, fits, tuple(seeds), tuple(s for s in wanted if s > most))
 

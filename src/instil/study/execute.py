@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from instil.config.recipe import Device
-from instil.errors import Problem, RunError
+from instil.errors import RunError
 from instil.format import seconds
 from instil.signals import ENDING, interrupt, on_signals
 from instil.study.folder import Job, StudyFolder
@@ -68,16 +68,21 @@ def run_apart(
                         slots[slot] = _start(folder, chain, gpu=slot, logged=logged, say=say)
                 _pause(_POLL_SECONDS)
         finally:
-            _stop([running for running in slots.values() if running is not None])
+            # Every job stops as Ctrl-C lets it, so that it can be gone on with; none is left
+            # behind. Ctrl-C on a terminal reaches them by itself, a signal sent to this process
+            # alone does not.
+            under_way = [running for running in slots.values() if running is not None]
+            for each in _still(under_way, within=_GRACE_SECONDS):
+                each.process.send_signal(signal.SIGINT)
+            for each in _still(under_way, within=_STOP_SECONDS):
+                each.process.kill()
+                each.process.wait()
     if lost:
         raise RunError(
-            Problem(
-                f"{len(lost)} of the arms did not finish",
-                where=str(folder.path),
-                found=", ".join(lost),
-                fix="mend what the messages above say; the same command goes on with what is "
-                "missing",
-            )
+            f"{len(lost)} of the arms did not finish",
+            where=str(folder.path),
+            found=", ".join(lost),
+            fix="mend what the messages above say; the same command goes on with what is missing",
         )
 
 
@@ -128,16 +133,6 @@ def _ended(
         return []
     say(f"arm {job.name} did not finish{f'; see {log}' if log.exists() else ''}")
     return [job.name, *(later.name for later in running.chain)]
-
-
-def _stop(running: Sequence[_Running]) -> None:
-    """Let every job stop as Ctrl-C does, so that it can be gone on with; none is left behind."""
-    # Ctrl-C on a terminal reaches them by itself, a signal sent to this process alone does not.
-    for each in _still(running, within=_GRACE_SECONDS):
-        each.process.send_signal(signal.SIGINT)
-    for each in _still(running, within=_STOP_SECONDS):
-        each.process.kill()
-        each.process.wait()
 
 
 def _still(running: Sequence[_Running], *, within: float) -> list[_Running]:

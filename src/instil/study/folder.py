@@ -18,12 +18,13 @@ Tests: `tests/study/test_execute.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from instil.config.recipe import Recipe, load_recipe, to_yaml
-from instil.errors import Problem, RecipeError, RunError
+from instil.errors import RecipeError, RunError
 from instil.files import write_whole
 from instil.stages.directory import RECIPE
 from instil.stages.lock import HOLDER, LOCK
@@ -114,31 +115,23 @@ class StudyFolder:
         there = {path.name for path in self.path.glob("*")} - {LOCK, HOLDER}
         if there and "recipes" not in there:
             raise RunError(
-                Problem(
-                    f"{self.path} exists and is not a study",
-                    fix="give another folder with --folder",
-                )
+                f"{self.path} exists and is not a study", fix="give another folder with --folder"
             )
-        others = [job.name for job in jobs if self._differs(job)]
+        others = []
+        for job in jobs:
+            path, known = self.arm(job.name) / RECIPE, None
+            with suppress(RecipeError):  # of another version
+                known = load_recipe(path) if path.is_file() else job.recipe
+            if known != job.recipe:
+                others.append(job.name)
         if others:
             raise RunError(
-                Problem(
-                    "the recipe (or a default of instil's) has changed since these arms were run",
-                    where=str(self.path),
-                    found=", ".join(others),
-                    fix="undo the change to go on; or begin a new study with --folder ANOTHER; or "
-                    f"remove these arms' folders under {self.path / 'arms'} to run them anew",
-                )
+                "the recipe (or a default of instil's) has changed since these arms were run",
+                where=str(self.path),
+                found=", ".join(others),
+                fix="undo the change to go on; or begin a new study with --folder ANOTHER; or "
+                f"remove these arms' folders under {self.path / 'arms'} to run them anew",
             )
-
-    def _differs(self, job: Job) -> bool:
-        path = self.arm(job.name) / RECIPE
-        if not path.is_file():
-            return False
-        try:
-            return load_recipe(path) != job.recipe
-        except RecipeError:
-            return True  # of another version
 
     def lay_out(self, jobs: Iterable[Job]) -> None:
         """Write the recipes of jobs."""

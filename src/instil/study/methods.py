@@ -13,7 +13,7 @@ from pathlib import Path
 
 from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
-from instil.config.recipe import Recipe, load_recipe
+from instil.config.recipe import Recipe, TaskUse, load_recipe
 from instil.errors import Problem, RecipeError, nearest
 from instil.results import MEAN_SCORE, PROMPTING, TUNED, Arm
 from instil.scoring.metrics import NATS
@@ -145,7 +145,8 @@ def plan_methods(
     found: list[Method] = []
     problems: list[Problem] = []
     for name, own in arms.items():
-        own = (*own, *(other_tasks(base) if name == MULTITASK and own == ARMS[name] else ()))
+        if name == MULTITASK and own == ARMS[name]:
+            own = (*own, *other_tasks(base.tasks, guard=base.forgetting.tasks))
         try:
             recipe = load_recipe(path, overrides=[*changes, judged, *own])
         except RecipeError as bad:
@@ -162,28 +163,28 @@ def plan_methods(
     return tuple(found)
 
 
-def other_tasks(recipe: Recipe) -> tuple[str, ...]:
-    """Return overrides that mix the recipe's tasks with others of the library, half and half.
+def other_tasks(uses: Sequence[TaskUse], *, guard: str | Sequence[str]) -> tuple[str, ...]:
+    """Return overrides that mix a recipe's tasks with others of the library, half and half.
 
     Those are no relatives of what is trained or of what the guard watches, so that the guard stays
     the same in all arms.
     """
-    own = [load_task(use.use) for use in recipe.tasks]
+    own = [load_task(use.use) for use in uses]
     watched, _ = choose_guard(
-        recipe.forgetting.tasks,
+        guard,
         clusters=[task.cluster for task in own],
         trained=[task.id for task in own],
     )
     taken = {task.cluster for task in (*own, *map(load_task, watched))}
     company = [name for name in COMPANIONS if load_task(name).cluster not in taken][:COMPANY]
-    uses = [use.model_dump(mode="json", exclude_defaults=True) for use in recipe.tasks]
-    rows = [use.train for use in recipe.tasks if use.train is not None]
+    rows = [use.train for use in uses if use.train is not None]
     each = max(1, sum(rows) // len(company)) if rows and company else COMPANION_ROWS
-    weights = [use.weight for use in recipe.tasks if use.weight is not None]
+    weights = [use.weight for use in uses if use.weight is not None]
     share = {"weight": sum(weights) / len(company)} if weights and company else {}
-    uses += [{"use": name, "train": each, **share} for name in company]
+    tasks = [use.model_dump(mode="json", exclude_defaults=True) for use in uses]
+    tasks += [{"use": name, "train": each, **share} for name in company]
     # The others are judged too, but not reported here: their ladders need no worked examples.
-    return (f"tasks={json.dumps(uses)}", "baselines.shots=[0]")
+    return (f"tasks={json.dumps(tasks)}", "baselines.shots=[0]")
 
 
 def jobs_of(method: Method, *, seeds: Sequence[int]) -> list[Job]:

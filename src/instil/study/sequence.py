@@ -89,14 +89,26 @@ def plan_sequence(
     problems = list(_mistakes(recipes, paths, tasks))
     if problems:
         raise RecipeError(*problems)
-    stages = [_judged(stage, stages[0], tasks) for stage in stages]
+    # All are judged on the first one's rows, and none watches a relative of any task.
+    judged_on, judged = stages[0].judging_seed, []
+    for stage in stages:
+        watched, _ = choose_guard(
+            stage.forgetting.tasks,
+            clusters=[task.cluster for task in tasks],
+            trained=[task.id for task in tasks],
+        )
+        forgetting = stage.forgetting.model_copy(update={"tasks": watched or "none"})
+        split = stage.split.model_copy(update={"seed": judged_on})
+        judged.append(stage.model_copy(update={"forgetting": forgetting, "split": split}))
+    stages = judged
     everything = stages[0].model_copy(update={"tasks": tuple(s.tasks[0] for s in stages)})
     together = prepare_rows(everything)
     alone = [d for stage in stages for d in prepare_rows(stage)]
     examples = {}
     for data, stage in zip(alone, stages, strict=True):
         pool = Pool(data.task, data.train, data.templates)
-        (examples[data.task.id],) = mix_counts([pool], mix_rules(stage))
+        rules = mix_rules(stage.mix, per_row=stage.train.templates_per_row, seed=stage.seed)
+        (examples[data.task.id],) = mix_counts([pool], rules)
     overlap = {
         d.task.id: len({row.id for row in d.train} - {row.id for row in apart.train})
         for d, apart in zip(alone, together, strict=True)
@@ -147,18 +159,6 @@ def _mistakes(
     return found
 
 
-def _judged(stage: Recipe, first: Recipe, tasks: Sequence[Task]) -> Recipe:
-    """Judge a stage on the first one's rows, and watch no relatives of any task in the sequence."""
-    watched, _ = choose_guard(
-        stage.forgetting.tasks,
-        clusters=[task.cluster for task in tasks],
-        trained=[task.id for task in tasks],
-    )
-    forgetting = stage.forgetting.model_copy(update={"tasks": watched or "none"})
-    split = stage.split.model_copy(update={"seed": first.judging_seed})
-    return stage.model_copy(update={"forgetting": forgetting, "split": split})
-
-
 # --- jobs -----------------------------------------------------------------------------------------
 
 
@@ -188,7 +188,19 @@ def _stage(
     name = plan.run_name(arm, stage, seed)
     ahead = plan.stages[stage].model_copy(update={"seed": seed})
     if arm == REPLAY and stage:
-        ahead = _with_replay(plan, ahead, stage)
+        # The rows that earlier stages were trained on are mixed in: an epoch has the stage's own
+        # as without replay, and so many examples of the earlier tasks that they are the share.
+        earlier = [plan.stages[n].tasks[0] for n in range(stage)]
+        uses = (
+            ahead.tasks[0].model_copy(update={"weight": 1 - plan.replay}),
+            *(use.model_copy(update={"weight": plan.replay / stage}) for use in earlier),
+        )
+        examples = round(plan.examples[plan.tasks[stage].id] / (1 - plan.replay))
+        counted = {"examples": examples, "cap": None, "temperature": 1.0}
+        mix = ahead.mix.model_copy(update=counted)
+        # The earlier tasks are judged as well, but not reported: no worked examples for them.
+        baselines = ahead.baselines.model_copy(update={"shots": (0,)})
+        ahead = ahead.model_copy(update={"tasks": uses, "mix": mix, "baselines": baselines})
     before = folder.merged(plan.run_name(arm, stage - 1, seed)).resolve()
     recipe = ahead.model_copy(update={"model": str(before)}) if stage else ahead
     merged = str(folder.merged(name).resolve())
@@ -197,25 +209,6 @@ def _stage(
         Job(name, recipe, merge=True, ahead=ahead),
         Job(plan.ask_name(arm, stage, seed), asked, Work.ASK),
     )
-
-
-def _with_replay(plan: SequencePlan, recipe: Recipe, stage: int) -> Recipe:
-    """Mix the rows that earlier stages were trained on into a stage.
-
-    An epoch has the stage's own rows as without replay, and so many examples of the earlier tasks
-    beside them that these are the share asked for.
-    """
-    earlier = [plan.stages[n].tasks[0] for n in range(stage)]
-    uses = [
-        recipe.tasks[0].model_copy(update={"weight": 1 - plan.replay}),
-        *(use.model_copy(update={"weight": plan.replay / stage}) for use in earlier),
-    ]
-    own = plan.examples[plan.tasks[stage].id]
-    examples = round(own / (1 - plan.replay))
-    mix = recipe.mix.model_copy(update={"examples": examples, "cap": None, "temperature": 1.0})
-    # The earlier tasks are judged as well, but not reported: no worked examples for them.
-    baselines = recipe.baselines.model_copy(update={"shots": (0,)})
-    return recipe.model_copy(update={"tasks": tuple(uses), "mix": mix, "baselines": baselines})
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -278,15 +271,6 @@ class _Arm:
         names = ("base model", "after the last stage")
         return stats.difference(first.before, last.after, names=names, metric=metric)
 
-    def backward_by_seed(self) -> tuple[float, ...]:
-        """Return the backward transfer of each seed's own matrix."""
-        tasks = self.plan.tasks
-        means = [[self.asked(n, task).means for task in tasks] for n in range(len(tasks))]
-        return tuple(
-            backward_transfer([[cell[n] for cell in line] for line in means])
-            for n in range(len(self.plan.seeds))
-        )
-
     def sum_up(self) -> SequenceArm:
         """Return the matrix and what it comes to, against the plain arm where this is another."""
         tasks = self.plan.tasks
@@ -309,9 +293,14 @@ class _Arm:
             )
             for n, task in enumerate(tasks[:last])
         ]
+        asked = [[self.asked(stage, task) for task in tasks] for stage in range(-1, last + 1)]
         matrix = [
-            tuple(stats.level(self.asked(stage, task), metric=task.metric) for task in tasks)
-            for stage in range(-1, last + 1)
+            tuple(stats.level(c, metric=t.metric) for c, t in zip(line, tasks, strict=True))
+            for line in asked
+        ]
+        by_seed = [
+            backward_transfer([[cell.means[n] for cell in line] for line in asked[1:]])
+            for n in range(len(self.plan.seeds))
         ]
         names = ("after its own stage", "after the last stage")
         paths = [path for stage in range(len(tasks)) for path in self.runs(stage)]
@@ -323,7 +312,7 @@ class _Arm:
             matrix=tuple(matrix),
             average=stats.level(end, metric=metric),
             backward=stats.difference(own, end, names=names, metric=metric),
-            backward_by_seed=self.backward_by_seed(),
+            backward_by_seed=tuple(by_seed),
             by_task=tuple(by_task),
             text=self.since_base(NATS.name),
             points=self.since_base(MEAN_SCORE),

@@ -13,7 +13,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from instil import format as fmt
-from instil.errors import Problem, RunError
+from instil.errors import RunError
 from instil.files import sweep, write_whole
 from instil.report.curve import curve_report
 from instil.report.html import to_html
@@ -148,12 +148,10 @@ def rebuild_study(folder: Path) -> Path:
         found = _FOUND.validate_json(path.read_bytes())
     except ValidationError as error:
         raise RunError(
-            Problem(
-                "this file of a study cannot be read",
-                where=str(path),
-                found=error.errors(include_url=False)[0]["msg"],
-                fix="it was changed, or written by another version: give the study's command again",
-            )
+            "this file of a study cannot be read",
+            where=str(path),
+            found=error.errors(include_url=False)[0]["msg"],
+            fix="it was changed, or written by another version: give the study's command again",
         ) from error
     match found:
         case MethodsStudy():

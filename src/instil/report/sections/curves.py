@@ -47,9 +47,15 @@ def curve_plots(steps: Sequence[Step], *, best_step: int, metric: str) -> tuple[
         ),
     ):
         drawn = tuple(line for line in lines if line.points)
-        ends = ". ".join(_ends(line, named) for line in drawn if line.name != RAW)
+        ends = []
+        for name, first, last in ((e.name, e.points[0], e.points[-1]) for e in drawn):
+            was, became = (
+                f"{fmt.figure(point.y, named)} at step {fmt.count(point.x)}"
+                for point in (first, last)
+            )
+            ends += [f"{name}: from {was} to {became}"] if name != RAW else []
         if drawn:
-            plots.append(Plot(title, f"{ends}.", x, y, lines=drawn, upright=kept))
+            plots.append(Plot(title, f"{'. '.join(ends)}.", x, y, lines=drawn, upright=kept))
     return tuple(plots)
 
 
@@ -88,11 +94,3 @@ def thin(points: Sequence[Point], *, at_most: int = MAX_POINTS) -> tuple[Point, 
 def _validation(steps: Sequence[Step], name: str) -> tuple[Point, ...]:
     found = ((step.step, getattr(step, name)) for step in steps)
     return tuple(Point(x, y) for x, y in found if y is not None and math.isfinite(y))
-
-
-def _ends(line: Line, metric: str) -> str:
-    first, last = line.points[0], line.points[-1]
-    return (
-        f"{line.name}: from {fmt.figure(first.y, metric)} at step {fmt.count(first.x)} "
-        f"to {fmt.figure(last.y, metric)} at step {fmt.count(last.x)}"
-    )

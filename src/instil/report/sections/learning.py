@@ -1,13 +1,45 @@
-"""The alarm in words: what a look at validation showed, the likely causes, and what to try."""
+"""How the training went: curves, facts, and the alarm in words.
+
+The alarm says what a look at validation showed, the likely causes, and what to try.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from instil import format as fmt
-from instil.results import Alarm, Cause
+from instil.report.page import Block, Facts, Note, Plots
+from instil.report.sections.curves import curve_plots
+from instil.report.sections.sweep import sweep_blocks
+from instil.results import Alarm, Cause, RunSummary
 from instil.sanitize import shortened, visible
-from instil.types import TaskLook
+from instil.types import Step, TaskLook
+
+
+def learning_blocks(summary: RunSummary, steps: Sequence[Step]) -> tuple[Block, ...]:
+    """Return the alarms, the curves, and how many steps, epochs and tokens there were."""
+    training = summary.training
+    metric = summary.tasks[0].metric if len(summary.tasks) == 1 else ""
+    plots = curve_plots(steps, best_step=training.best_step, metric=metric)
+    blocks: list[Block] = [Note(alarm_text(alarm)) for alarm in training.alarms]
+    blocks.append(Plots(plots) if plots else Note("No steps were recorded."))
+    lost = sum(not math.isfinite(step.loss) for step in steps)
+    if plots and lost:
+        is_are = "is" if lost == 1 else "are"
+        blocks.append(Note(f"{fmt.plural(lost, 'step')} without a finite loss {is_are} not drawn."))
+    ending = "validation ended it" if training.stopped_early else "to the end"
+    fates = ", ".join(f"{name} {fmt.count(number)}" for name, number in training.fates.items())
+    facts = {
+        "Method": f"{training.method}, {training.number_format}",
+        "Steps": f"{fmt.count(training.steps)}, {ending}; kept: {training.best_step}",
+        "Epochs": fmt.fixed(training.epochs, 2),
+        "Peak learning rate": f"{training.learning_rate:.3g}",
+        "Tokens a second": fmt.count(training.tokens_per_second),
+        "Tokens trained on": fmt.count(training.supervised_tokens),
+        "Examples": fates or fmt.MISSING,
+    }
+    return (*blocks, Facts("", facts), *sweep_blocks(summary.sweep))
 
 
 def alarm_text(alarm: Alarm) -> str:

@@ -403,7 +403,8 @@ class Engine:
             model = self._waiting[0].request.model
             loaded = self.models[model]
             packed = _fits(loaded, self._waiting[0].request)
-            jobs, tokens = [], 0
+            tokens = 0
+            jobs: list[Job] = []
             for job in self._waiting:
                 if job.request.model != model or _fits(loaded, job.request) != packed:
                     continue
