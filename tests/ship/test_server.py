@@ -18,6 +18,8 @@ import openai
 import pytest
 import requests
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from instil.errors import RunError
@@ -208,8 +210,8 @@ def test_who_is_let_in(service):
     assert TestClient(app, base_url="http://evil.example").get("/v1/models").status_code == 403
     guarded = TestClient(make_app(service, token="long enough a token"), base_url="http://any")
     assert guarded.get("/v1/models").status_code == 401
-    for given, status in (("long enough a token", 200), ("wrong", 401), ("", 401)):
-        headers = {"Authorization": f"Bearer {given}"}
+    for sent, status in (("long enough a token", 200), ("wrong", 401), ("", 401)):
+        headers = {"Authorization": f"Bearer {sent}"}
         assert guarded.get("/v1/models", headers=headers).status_code == status
     require_token("127.0.0.1", "")
     require_token("::1", "")
@@ -339,6 +341,26 @@ def test_speech_holds_half_characters_and_half_stops_back(stripped, tiny_chat):
             break
     whole = text[: text.index("bed")]
     assert "".join(said) == (whole.strip() if stripped else whole)
+
+
+@given(
+    text=st.text(st.sampled_from("ab \n\u00f6\u6f22"), max_size=25),
+    stops=st.lists(st.text(st.sampled_from("ab \u00f6"), max_size=3), max_size=2),
+    stripped=st.booleans(),
+)
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+def test_pieces_are_the_text_before_the_first_stop(text, stops, stripped, tiny_chat):
+    speech, said = Speech(tiny_chat, stops=stops, stripped=stripped), []
+    for token in tiny_chat.tokenizer(text)["input_ids"]:
+        said.append(speech.add(token))
+        if speech.stopped:
+            break
+    else:
+        said.append(speech.end())
+    ends = [text.index(stop) for stop in stops if stop and stop in text]
+    whole = text[: min(ends)] if ends else text
+    assert "".join(said) == (whole.strip() if stripped else whole)
+    assert speech.stopped == bool(ends)
 
 
 # ---- the process

@@ -99,19 +99,17 @@ def test_a_tracker_that_cannot_begin(tracked, monkeypatch, tmp_path):
     def broken(*_):
         raise ConnectionError
 
-    recipe = load_recipe(tracked["mlflow"] / "recipe.yaml")
     monkeypatch.setattr(tracking, "TRACKERS", dict.fromkeys(Track, broken))
     said: list[str] = []
-    tracker = open_tracker(recipe, folder=tmp_path, run_id="x", say=said.append)
+    tracker = open_tracker(Track.MLFLOW, settings={}, folder=tmp_path, run_id="x", say=said.append)
     tracker.steps(load_steps(tracked["mlflow"]))
     assert said == ["tracking cannot begin: ConnectionError; the run goes on"]
 
 
 def test_a_tracker_that_is_not_installed_is_refused_before_anything(tracked, monkeypatch):
-    recipe = load_recipe(tracked["mlflow"] / "recipe.yaml", overrides=["track=wandb"])
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     with pytest.raises(RunError, match="pip install wandb"):
-        require_tracker(recipe)
+        require_tracker(Track.WANDB)
 
 
 def test_every_tracker_has_its_few_lines():

@@ -177,7 +177,13 @@ class RunContext:
     @cached_property
     def tracker(self) -> Tracker:
         """Where steps and final figures go beside the run directory."""
-        return open_tracker(self.recipe, folder=self.run.folder, run_id=self.run.id, say=self.say)
+        return open_tracker(
+            self.recipe.track,
+            settings=self.recipe.model_dump(mode="json", exclude={"output"}),
+            folder=self.run.folder,
+            run_id=self.run.id,
+            say=self.say,
+        )
 
     def load_base(self, *, masters: bool = False) -> LoadedModel:
         """Load the base model; with `masters` in float32, to train every weight."""
@@ -267,7 +273,7 @@ def prepare(
     """
     from instil.model.load import fingerprint, folder_bytes, require_loadable, resolve_model
 
-    require_tracker(recipe)
+    require_tracker(recipe.track)
     context = RunContext(recipe, run, progress or Progress(disable=True), say)
     with context.stage(ROWS, len(recipe.tasks)) as done:
         context.data = prepare_rows(recipe, on_done=done)

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from instil.config.recipe import Recipe, Track
+from instil.config.recipe import Track
 from instil.errors import Problem, RunError
 from instil.results import TUNED, RunSummary
 from instil.types import Step
@@ -30,6 +30,7 @@ Figures = Mapping[str, float]
 Log = Callable[[Figures, int], None]
 """Called with figures by name and the step they belong to."""
 Close = Callable[[], None]
+Settings = dict[str, Any]
 
 _PACKAGES = {Track.TENSORBOARD: "tensorboard", Track.MLFLOW: "mlflow"}
 
@@ -99,19 +100,19 @@ def final_figures(summary: RunSummary) -> dict[str, float]:
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def require_tracker(recipe: Recipe) -> None:
+def require_tracker(track: Track | None) -> None:
     """Refuse a tracker that is not installed, before anything is computed.
 
     Raises:
         RunError: Its package is not installed.
     """
-    if recipe.track is None:
+    if track is None:
         return
-    package = _PACKAGES.get(recipe.track, str(recipe.track))
+    package = _PACKAGES.get(track, str(track))
     if find_spec(package) is None:
         raise RunError(
             Problem(
-                f"track: {recipe.track} needs a package that is not installed",
+                f"track: {track} needs a package that is not installed",
                 where="track",
                 fix=f"pip install {package}, or take the line out of the recipe",
             )
@@ -119,41 +120,41 @@ def require_tracker(recipe: Recipe) -> None:
 
 
 def open_tracker(
-    recipe: Recipe, *, folder: Path, run_id: str, say: Callable[[str], None]
+    track: Track | None,
+    *,
+    settings: Mapping[str, Any],
+    folder: Path,
+    run_id: str,
+    say: Callable[[str], None],
 ) -> Tracker:
     """Open what the recipe asks for; a run that goes on goes on there too.
 
     Args:
-        recipe: Its `track`.
+        track: Which one; None: none.
+        settings: The recipe; of paths in it only the files' names are told.
         folder: The run directory.
         run_id: The run's id, by which a tracker finds it again.
         say: Shows one line.
     """
     tracker = Tracker(say)
-    if recipe.track is None:
+    if track is None:
         return tracker
     try:
-        tracker.log, tracker.end = TRACKERS[recipe.track](recipe, folder, run_id)
+        tracker.log, tracker.end = TRACKERS[track](_without_paths(settings), folder, run_id)
     except Exception as error:
         say(f"tracking cannot begin: {type(error).__name__}; the run goes on")
     return tracker
 
 
-def _settings(recipe: Recipe) -> dict[str, Any]:
-    """The recipe, of the user's paths only the files' names."""
-
-    def named(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: named(each) for key, each in value.items()}
-        if isinstance(value, list):
-            return [named(each) for each in value]
-        return Path(value).name if isinstance(value, str) and Path(value).exists() else value
-
-    known = recipe.model_dump(mode="json", exclude={"output"})
-    return {name: named(value) for name, value in known.items()}
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_paths(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_paths(each) for each in value]
+    return Path(value).name if isinstance(value, str) and Path(value).exists() else value
 
 
-def _tensorboard(recipe: Recipe, folder: Path, run_id: str) -> tuple[Log, Close]:
+def _tensorboard(settings: Settings, folder: Path, run_id: str) -> tuple[Log, Close]:
     from torch.utils.tensorboard import SummaryWriter
 
     writer = SummaryWriter(str(folder / "tensorboard"))
@@ -166,7 +167,7 @@ def _tensorboard(recipe: Recipe, folder: Path, run_id: str) -> tuple[Log, Close]
     return log, writer.close
 
 
-def _mlflow(recipe: Recipe, folder: Path, run_id: str) -> tuple[Log, Close]:
+def _mlflow(settings: Settings, folder: Path, run_id: str) -> tuple[Log, Close]:
     import os
 
     import mlflow
@@ -179,7 +180,7 @@ def _mlflow(recipe: Recipe, folder: Path, run_id: str) -> tuple[Log, Close]:
     run = known[0] if known else client.create_run(number, tags={"instil.run": run_id})
     place = run.info.run_id
     if not known:
-        for name, value in _settings(recipe).items():
+        for name, value in settings.items():
             client.log_param(place, name, str(value)[:500])
 
     def log(figures: Figures, step: int) -> None:
@@ -190,7 +191,7 @@ def _mlflow(recipe: Recipe, folder: Path, run_id: str) -> tuple[Log, Close]:
     return log, lambda: client.set_terminated(place)
 
 
-def _wandb(recipe: Recipe, folder: Path, run_id: str) -> tuple[Log, Close]:
+def _wandb(settings: Settings, folder: Path, run_id: str) -> tuple[Log, Close]:
     import wandb
 
     run = wandb.init(
@@ -199,20 +200,20 @@ def _wandb(recipe: Recipe, folder: Path, run_id: str) -> tuple[Log, Close]:
         name=folder.name,
         resume="allow",
         dir=str(folder),
-        config=_settings(recipe),
+        config=settings,
     )
     return lambda figures, step: run.log(dict(figures), step=step), run.finish
 
 
-def _trackio(recipe: Recipe, folder: Path, run_id: str) -> tuple[Log, Close]:
+def _trackio(settings: Settings, folder: Path, run_id: str) -> tuple[Log, Close]:
     import trackio
 
     name = f"{folder.name}-{run_id[:8]}"
-    trackio.init(project="instil", name=name, resume="allow", config=_settings(recipe))
+    trackio.init(project="instil", name=name, resume="allow", config=settings)
     return lambda figures, step: trackio.log(dict(figures), step=step), trackio.finish
 
 
-TRACKERS: Mapping[Track, Callable[[Recipe, Path, str], tuple[Log, Close]]] = {
+TRACKERS: Mapping[Track, Callable[[Settings, Path, str], tuple[Log, Close]]] = {
     Track.TENSORBOARD: _tensorboard,
     Track.MLFLOW: _mlflow,
     Track.WANDB: _wandb,
