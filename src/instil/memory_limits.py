@@ -125,8 +125,21 @@ def free_memory(*, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgr
     """
     import psutil
 
-    machine = Free(psutil.virtual_memory().available, "this machine's memory")
-    limits = (machine, *_cgroup_limits(proc, cgroups), *_address_space(proc))
+    limits = [Free(psutil.virtual_memory().available, "this machine's memory")]
+    # What each control group around this process leaves (Linux; cgroups(7)).
+    for line in _text(proc / "self" / "cgroup").splitlines():
+        _, kinds, path = line.split(":", 2)
+        if kinds == "":
+            names = ("memory.max", "memory.current", "inactive_file")
+            limits += _limits_above(cgroups, path, names)
+        elif "memory" in kinds.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            limits += _limits_above(cgroups / "memory", path, names)
+    most = address_space_limit()
+    held = re.search(r"^VmSize:\s+(\d+) kB$", _text(proc / "self" / "status"), re.MULTILINE)
+    if most is not None and held:
+        left = max(0, most - int(held[1]) * 1024)
+        limits.append(Free(left, "the address space's limit (ulimit -v)"))
     return min(limits, key=lambda limit: limit.bytes)
 
 
@@ -144,18 +157,6 @@ def gigabytes(count: float) -> str:
     ('1.2 GB', '56 MB')
     """
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(0, count) / 1e6:.0f} MB"
-
-
-def _cgroup_limits(proc: Path, cgroups: Path) -> Iterator[Free]:
-    """Yield what each control group around this process leaves (Linux; cgroups(7))."""
-    for line in _text(proc / "self" / "cgroup").splitlines():
-        _, kinds, path = line.split(":", 2)
-        if kinds == "":
-            names = ("memory.max", "memory.current", "inactive_file")
-            yield from _limits_above(cgroups, path, names)
-        elif "memory" in kinds.split(","):
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            yield from _limits_above(cgroups / "memory", path, names)
 
 
 def _limits_above(root: Path, path: str, names: tuple[str, str, str]) -> Iterator[Free]:
@@ -180,13 +181,6 @@ def address_space_limit() -> int | None:
         return None
     most = resource.getrlimit(resource.RLIMIT_AS)[0]
     return None if most == resource.RLIM_INFINITY else most
-
-
-def _address_space(proc: Path) -> Iterator[Free]:
-    most = address_space_limit()
-    held = re.search(r"^VmSize:\s+(\d+) kB$", _text(proc / "self" / "status"), re.MULTILINE)
-    if most is not None and held:
-        yield Free(max(0, most - int(held[1]) * 1024), "the address space's limit (ulimit -v)")
 
 
 def _text(path: Path) -> str:

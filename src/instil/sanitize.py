@@ -31,15 +31,16 @@ def visible(text: str) -> str:
     Control characters become their pictures, direction marks and the like their code point, so
     that no text changes how the text around it reads, and all of it is legal in XML.
     """
-    return _UNSEEN.sub(lambda unseen: _picture(ord(unseen.group())), text)
+
+    def picture(unseen: re.Match[str]) -> str:
+        code = ord(unseen.group())
+        if code < 0x20:
+            return chr(0x2400 + code)
+        return "\u2421" if code == 0x7F else f"\u27e8U+{code:04X}\u27e9"
+
+    return _UNSEEN.sub(picture, text)
 
 
 def shortened(text: str, *, most: int = LONGEST_QUOTED) -> str:
     """Return at most `most` characters of a text, with dots where there are more."""
     return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def _picture(code: int) -> str:
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else f"\u27e8U+{code:04X}\u27e9"

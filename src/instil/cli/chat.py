@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
+from instil.cli.options import RunFolder
 from instil.cli.terminal import say, say_answer
 
 if TYPE_CHECKING:
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
 _LEAVE = frozenset({"/quit", "/exit", "/q"})
 
 
-def chat(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]) -> None:
+def chat(run: RunFolder) -> None:
     """Talk to a run's tuned model; /quit or Ctrl-D ends it, Ctrl-C stops an answer."""
     from instil.ship.chat import chat as begin
 

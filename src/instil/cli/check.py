@@ -6,19 +6,17 @@ Tests: `tests/cli/test_commands.py`.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
+from instil.cli.options import Changes, RecipeFile
 from instil.types import Piece
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from instil.data.findings import Finding
     from instil.stages.check import Forecast, TaskForecast
 
 TRAINED_STYLE = "bold green"
@@ -26,13 +24,8 @@ _OPEN, _CLOSE = "\u27e6", "\u27e7"
 
 
 def check(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."
-        ),
-    ] = None,
+    recipe: RecipeFile,
+    changes: Changes = None,
 ) -> None:
     """Check a recipe, its tasks and their data, and train nothing.
 
@@ -77,9 +70,17 @@ def _show_task(console: Console, task: TaskForecast) -> None:
     from rich.text import Text
 
     from instil import format as fmt
+    from instil.sanitize import visible
 
     console.print(Text(task.task, style="bold"))
-    for name, text in _facts(task):
+    facts = [("rows", _counts(task.rows))]
+    facts += [(part, _counts(labels)) for part, labels in task.balance.items()]
+    facts.append(("duplicates", _counts(task.removed) or "none"))
+    if task.skipped:
+        facts.append(("left out", _counts(task.skipped)))
+    median, long, longest = task.lengths
+    facts.append(("tokens", f"median {median}, 95 % up to {long}, longest {longest}"))
+    for name, text in facts:
         console.print(f"  {name:<12}{text}")
     smallest = fmt.size_of_change(task.smallest_difference, task.metric)
     console.print(
@@ -89,35 +90,16 @@ def _show_task(console: Console, task: TaskForecast) -> None:
     for warning in task.warnings:
         console.print(Text(f"  warning: {warning}", style="yellow"))
     for finding in task.findings:
-        _show_finding(console, finding)
+        console.print(Text(f"  warning: {finding.what}", style="yellow"))
+        for example in finding.examples:
+            console.print(Text(f"           {visible(example)}", style="dim"))
+        if finding.fix:
+            console.print(Text(f"           to fix: {finding.fix}"))
     if task.previews:
         console.print(f"\n  examples; {_OPEN}these tokens{_CLOSE} are trained on:")
     for pieces in task.previews:
         console.print(mask_text(pieces))
     console.print()
-
-
-def _show_finding(console: Console, finding: Finding) -> None:
-    from rich.text import Text
-
-    from instil.sanitize import visible
-
-    console.print(Text(f"  warning: {finding.what}", style="yellow"))
-    for example in finding.examples:
-        console.print(Text(f"           {visible(example)}", style="dim"))
-    if finding.fix:
-        console.print(Text(f"           to fix: {finding.fix}"))
-
-
-def _facts(task: TaskForecast) -> Iterator[tuple[str, str]]:
-    yield "rows", _counts(task.rows)
-    for part, labels in task.balance.items():
-        yield part, _counts(labels)
-    yield "duplicates", _counts(task.removed) or "none"
-    if task.skipped:
-        yield "left out", _counts(task.skipped)
-    median, long, longest = task.lengths
-    yield "tokens", f"median {median}, 95 % up to {long}, longest {longest}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

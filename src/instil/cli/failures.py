@@ -48,7 +48,22 @@ def told(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_code
     if not is_out_of_memory(error) and (problem := _refused(error)) is not None:
         return str(problem), InstilError.exit_code
-    return str(_unforeseen(error)), BUG
+    log = _write_log(error)
+    where = f"\n  log: {log}" if log else ""
+    if is_out_of_memory(error):
+        fix = f"use fewer or shorter rows, or a smaller model, {MORE}{where}"
+        return str(ran_out(error, fix=fix)), BUG
+    fix = "this is a mistake in instil, not in your files: please report it with the log"
+    match error:
+        case RecursionError():
+            what = "the text is nested too deeply, or refers to itself"
+            fix = "look for a value within itself, or brackets without an end"
+        case UnicodeError():
+            what = f"a text has characters that its encoding lacks: {_line(error)}"
+            fix = "save the files as UTF-8"
+        case _:
+            what = f"{type(error).__name__}: {_line(error)}"
+    return str(Problem(what, fix=f"{fix}{where}")), BUG
 
 
 def _refused(error: BaseException) -> Problem | None:
@@ -68,24 +83,6 @@ def _refused(error: BaseException) -> Problem | None:
             fix="try again with a network, or name files on this machine",
         )
     return None
-
-
-def _unforeseen(error: BaseException) -> Problem:
-    log = _write_log(error)
-    where = f"\n  log: {log}" if log else ""
-    if is_out_of_memory(error):
-        return ran_out(error, fix=f"use fewer or shorter rows, or a smaller model, {MORE}{where}")
-    report = "this is a mistake in instil, not in your files: please report it with the log"
-    match error:
-        case RecursionError():
-            what = "the text is nested too deeply, or refers to itself"
-            fix = "look for a value within itself, or brackets without an end"
-        case UnicodeError():
-            what = f"a text has characters that its encoding lacks: {_line(error)}"
-            fix = "save the files as UTF-8"
-        case _:
-            what, fix = f"{type(error).__name__}: {_line(error)}", report
-    return Problem(what, fix=f"{fix}{where}")
 
 
 def _line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from instil.cli.options import RunFolder
 from instil.cli.terminal import say, say_answer
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    run: RunFolder,
     text: Annotated[
         str | None,
         typer.Argument(help="The input text of a row; - reads it from stdin.", show_default=False),

@@ -7,20 +7,17 @@ from typing import Annotated
 
 import typer
 
+from instil.cli.options import Changes, RecipeFile
+
 
 def preview(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    recipe: RecipeFile,
     each: Annotated[int, typer.Option("-n", "--each", min=1, help="Examples a template.")] = 1,
     html: Annotated[
         Path | None,
         typer.Option("--html", metavar="FILE", help="Write a page instead."),
     ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."
-        ),
-    ] = None,
+    changes: Changes = None,
 ) -> None:
     """Show training examples as the model reads them, with the trained-on tokens coloured.
 

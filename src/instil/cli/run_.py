@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from instil.cli.options import Changes
 from instil.cli.terminal import say
 
 BUDGET_BROKEN = 3
@@ -21,12 +22,7 @@ def run(
     recipe: Annotated[
         Path | None, typer.Argument(help="The recipe, a YAML file.", show_default=False)
     ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."
-        ),
-    ] = None,
+    changes: Changes = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -72,6 +68,10 @@ def run(
     Prints the verdict and where the report lies. Ctrl-C leaves a run that `--resume` goes on with.
     Several processes train together: `torchrun --nproc-per-node 4 -m instil run RECIPE`.
     """
+    from instil.cli.folders import place_run
+    from instil.config.recipe import load_recipe
+    from instil.errors import RunError
+    from instil.stages.directory import RECIPE
     from instil.stages.helpers import several_processes
 
     changes = [*(changes or []), *([f"method={method}"] if method else [])]
@@ -84,42 +84,34 @@ def run(
                     raise typer.BadParameter("goes with --resume DIR", param_hint=option)
             if recipe is None:
                 raise typer.BadParameter("give a recipe, or --resume DIR", param_hint="RECIPE")
-            _start(recipe, changes=changes, folder=folder, again=again)
+            wanted = load_recipe(recipe, overrides=changes)
+            place = place_run(recipe, wanted, folder=folder, again=again)
+            if place.finished:
+                say(f"this recipe has been run before, in {place.folder}:", err=True)
+                _show(place.folder)
+                return
+            if place.begun:
+                say(f"going on with the run in {place.folder}", err=True)
+            _run(wanted, folder=place.folder, resume=place.begun)
             return
         if recipe or changes or folder or again:
             raise typer.BadParameter(
                 "goes on with the recipe in the run directory; nothing else can be given",
                 param_hint="--resume",
             )
-        _resume(resume, look_again=look_again, restart_from=restart_from or "")
-
-
-def _start(path: Path, *, changes: list[str], folder: Path | None, again: bool) -> None:
-    from instil.cli.folders import place_run
-    from instil.config.recipe import load_recipe
-
-    recipe = load_recipe(path, overrides=changes)
-    place = place_run(path, recipe, folder=folder, again=again)
-    if place.finished:
-        say(f"this recipe has been run before, in {place.folder}:", err=True)
-        _show(place.folder)
-        return
-    if place.begun:
-        say(f"going on with the run in {place.folder}", err=True)
-    _run(recipe, folder=place.folder, resume=place.begun)
-
-
-def _resume(folder: Path, *, look_again: bool, restart_from: str) -> None:
-    from instil.config.recipe import load_recipe
-    from instil.errors import RunError
-    from instil.stages.directory import RECIPE
-
-    if not (folder / RECIPE).is_file():
-        what = "this is not a run directory: it holds no recipe.yaml"
-        fix = "give the directory that `instil run` made, such as runs/reviews"
-        raise RunError(what, where=str(folder), fix=fix)
-    recipe = load_recipe(folder / RECIPE)
-    _run(recipe, folder=folder, resume=True, look_again=look_again, restart_from=restart_from)
+        if not (resume / RECIPE).is_file():
+            raise RunError(
+                "this is not a run directory: it holds no recipe.yaml",
+                where=str(resume),
+                fix="give the directory that `instil run` made, such as runs/reviews",
+            )
+        _run(
+            load_recipe(resume / RECIPE),
+            folder=resume,
+            resume=True,
+            look_again=look_again,
+            restart_from=restart_from or "",
+        )
 
 
 def _run(

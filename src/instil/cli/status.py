@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
+from instil.cli.options import RunFolder
 from instil.cli.terminal import say
 
 
 def status(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    run: RunFolder,
 ) -> None:
     """Say which stages of a run are done, who works in it, and whether its files are whole.
 

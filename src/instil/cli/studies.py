@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from instil.cli import terminal
+from instil.cli.options import RecipeFile
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,7 +26,7 @@ def _study_dir(kind: str) -> Any:
 
 
 def methods(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    recipe: RecipeFile,
     seeds: Annotated[str, typer.Option(help="Seeds of every arm, with commas.")] = "0",
     arms: Annotated[
         str | None,
@@ -71,7 +72,7 @@ def methods(
 
 
 def curve(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    recipe: RecipeFile,
     sizes: Annotated[
         str | None,
         typer.Option(

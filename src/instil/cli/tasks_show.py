@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from instil.types import Example, Task
+    from instil.types import Task
 
 LOOKED_AT = 20_000
 """Rows that are read (at most) for some to be drawn: the first few may all have one label."""
@@ -28,6 +28,7 @@ def show_rendered(console: Console, task: Task, *, rows: int) -> None:
     from instil.data.registry import load_rows
     from instil.data.split import seeded_key
     from instil.errors import DataError
+    from instil.sanitize import visible
 
     try:
         with console.status(f"reading rows of {task.id}"):
@@ -43,26 +44,19 @@ def show_rendered(console: Console, task: Task, *, rows: int) -> None:
         console.print(Text(f"\n{template.id} ({template.role})", style="bold"))
         for turn in range(rows):
             row = drawn[(number * rows + turn) % len(drawn)]
-            _show(console, render_example(task, template, row))
-
-
-def _show(console: Console, example: Example) -> None:
-    from rich.text import Text
-
-    from instil.sanitize import visible
-
-    for message in example.messages:
-        for number, line in enumerate(message.shown.splitlines() or [""]):
-            speaker = f"{message.role}:" if not number else ""
-            console.print(Text(f"  {speaker:<11}{visible(line)}"))
-    for number, line in enumerate(example.answer.shown.splitlines()):
-        console.print(Text(f"  {'->' if not number else '':<11}{visible(line)}", style="green"))
-    others = [choice for choice in example.choices if choice != example.target]
-    others += example.references[1:]
-    if others:
-        console.print(
-            Text(f"  {'or' if example.choices else 'also':<11}{visible(', '.join(others))}")
-        )
-    if example.checks:
-        console.print(Text(f"  {'checks':<11}{visible('; '.join(example.checks))}"))
-    console.print()
+            example = render_example(task, template, row)
+            for message in example.messages:
+                for line_number, line in enumerate(message.shown.splitlines() or [""]):
+                    speaker = "" if line_number else f"{message.role}:"
+                    console.print(Text(f"  {speaker:<11}{visible(line)}"))
+            for line_number, line in enumerate(example.answer.shown.splitlines()):
+                arrow = "" if line_number else "->"
+                console.print(Text(f"  {arrow:<11}{visible(line)}", style="green"))
+            others = [choice for choice in example.choices if choice != example.target]
+            others += example.references[1:]
+            if others:
+                head = "or" if example.choices else "also"
+                console.print(Text(f"  {head:<11}{visible(', '.join(others))}"))
+            if example.checks:
+                console.print(Text(f"  {'checks':<11}{visible('; '.join(example.checks))}"))
+            console.print()

@@ -61,6 +61,17 @@ def methods_report(study: MethodsStudy) -> Report:
         "All runs together": fmt.seconds(study.seconds),
     }
     changes = {arm.label: "; ".join(arm.changes) or "-" for arm in study.arms}
+    costs = [
+        (
+            arm.label,
+            fmt.parameters(arm.costs.trainable_parameters),
+            *use_cells(arm.costs),
+            fmt.tokens(arm.costs.tokens_per_prediction),
+            _thousand(arm),
+        )
+        for arm in study.arms
+    ]
+    titles = ("Arm", "Trained weights", *USE, "Tokens a prediction", "A thousand predictions")
     return study_report(
         study,
         subtitle=f"{study.model}, {', '.join(study.tasks)}, {rows}, {seeds}",
@@ -99,7 +110,7 @@ def methods_report(study: MethodsStudy) -> Report:
                 "Time to make is training (or choosing the prompt); a thousand predictions take "
                 "what was measured on the test rows. What the base model said was asked once "
                 "for all arms.",
-                (_cost_table(study),),
+                (table("What each arm costs; means over seeds", titles, costs),),
             ),
         ],
         made=[Facts("Study", facts), Facts("What each arm changes in the recipe", changes)],
@@ -221,21 +232,6 @@ def _forgetting_block(study: MethodsStudy) -> Block:
     return table("After minus before", titles, rows, note)
 
 
-def _cost_table(study: MethodsStudy) -> Table:
-    rows = [
-        (
-            arm.label,
-            fmt.parameters(arm.costs.trainable_parameters),
-            *use_cells(arm.costs),
-            fmt.tokens(arm.costs.tokens_per_prediction),
-            _thousand(arm),
-        )
-        for arm in study.arms
-    ]
-    titles = ("Arm", "Trained weights", *USE, "Tokens a prediction", "A thousand predictions")
-    return table("What each arm costs; means over seeds", titles, rows)
-
-
 def _thousand(arm: MethodArm) -> str:
     """Return how long a thousand predictions take."""
     speed = arm.costs.predictions_per_second
@@ -258,9 +254,35 @@ def _reference(study: MethodsStudy) -> MethodArm:
 
 def methods_verdict(study: MethodsStudy) -> tuple[str, ...]:
     """Return what the study shows, in a few sentences."""
-    sentences = [_scores_sentence(study), _forgot_sentence(study), *_recovery(study)]
-    size = " ".join(_size(study))
-    return (*sentences, size) if size else tuple(sentences)
+    forgot = "Forgetting was not measured on general text."
+    if arms := {arm.name: arm for arm in study.arms if arm.trained and arm.text is not None}:
+        shown = _shown((name, arm.text) for name, arm in arms.items())
+        parts = [
+            f"{arm.label} lost {fmt.change(arm.text).lstrip('+')} per token "
+            f"({fmt.change_interval(arm.text)})"
+            for name, arm in arms.items()
+            if arm.text and shown[name] is Outcome.WORSE
+        ]
+        if kept := [arm for name, arm in arms.items() if shown[name] is not Outcome.WORSE]:
+            parts.append(f"no loss is shown for {_names(kept)}")
+        forgot = f"General text: {'; '.join(parts)}."
+    # Other models, prompted, beside the tuned one, with what predictions take.
+    shown = _shown((arm.name, arm.score_against) for arm in study.arms)
+    reference, beside = _reference(study), []
+    tuned = f"{study.model} tuned ({reference.label})"
+    for arm in study.arms:
+        if arm.trained or arm.name == PROMPTING:
+            continue
+        found = f"{arm.label} is {shown[arm.name]} than {tuned}"
+        if shown[arm.name] is Outcome.NOT_SHOWN:
+            found = f"no difference is shown between {arm.label} and {tuned}"
+        beside.append(
+            f"{capital(found)}: {fmt.figure(arm.score.mean, study.metric)} against "
+            f"{fmt.figure(reference.score.mean, study.metric)}; a thousand predictions take "
+            f"{_thousand(arm)} against {_thousand(reference)}."
+        )
+    others = [" ".join(beside)] if beside else []
+    return (_scores_sentence(study), forgot, *_recovery(study), *others)
 
 
 def _names(arms: Sequence[MethodArm]) -> str:
@@ -298,22 +320,6 @@ def _scores_sentence(study: MethodsStudy) -> str:
     return f"{'; '.join(parts)}; corrected for {fmt.plural(len(shown), 'comparison')}."
 
 
-def _forgot_sentence(study: MethodsStudy) -> str:
-    arms = {arm.name: arm for arm in study.arms if arm.trained and arm.text is not None}
-    if not arms:
-        return "Forgetting was not measured on general text."
-    shown = _shown((name, arm.text) for name, arm in arms.items())
-    parts = [
-        f"{arm.label} lost {fmt.change(arm.text).lstrip('+')} per token "
-        f"({fmt.change_interval(arm.text)})"
-        for name, arm in arms.items()
-        if arm.text and shown[name] is Outcome.WORSE
-    ]
-    if kept := [arm for name, arm in arms.items() if shown[name] is not Outcome.WORSE]:
-        parts.append(f"no loss is shown for {_names(kept)}")
-    return f"General text: {'; '.join(parts)}."
-
-
 def _recovery(study: MethodsStudy) -> list[str]:
     """Say which arms give back most of what the reference arm lost on general text."""
     reference = _reference(study)
@@ -342,23 +348,3 @@ def _recovery(study: MethodsStudy) -> list[str]:
         "a score within half a point of it."
     )
     return sentences or [none]
-
-
-def _size(study: MethodsStudy) -> list[str]:
-    """Put another model, prompted, beside the tuned one, with what predictions take."""
-    reference = _reference(study)
-    shown = _shown((arm.name, arm.score_against) for arm in study.arms)
-    tuned = f"{study.model} tuned ({reference.label})"
-    sentences = []
-    for arm in study.arms:
-        if arm.trained or arm.name == PROMPTING:
-            continue
-        found = f"{arm.label} is {shown[arm.name]} than {tuned}"
-        if shown[arm.name] is Outcome.NOT_SHOWN:
-            found = f"no difference is shown between {arm.label} and {tuned}"
-        sentences.append(
-            f"{capital(found)}: {fmt.figure(arm.score.mean, study.metric)} against "
-            f"{fmt.figure(reference.score.mean, study.metric)}; a thousand predictions take "
-            f"{_thousand(arm)} against {_thousand(reference)}."
-        )
-    return sentences

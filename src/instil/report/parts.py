@@ -66,11 +66,24 @@ def ordered(names: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
     return tuple([name for name in known if name in found] + [n for n in found if n not in known])
 
 
-def row_mark(row: str, series: str, summary: Summary, *, ringed: bool = False) -> Mark:
-    """Return a summary as a mark with its interval, in a row of a plot."""
-    text = f"{row}, {series}: {fmt.interval(summary)}"
-    ends = (summary.low, summary.high)
-    return Mark(series, summary.mean, text=text, x_ends=ends, row=row, ringed=ringed)
+def row_mark(
+    row: str, series: str, found: Summary | Comparison, *, name: str = "", ringed: bool = False
+) -> Mark:
+    """Return a mean or a difference as a mark with its interval, in a row of a plot.
+
+    Args:
+        row: The row's name.
+        series: The mark's.
+        found: What is drawn.
+        name: What the text says it is of; empty: row and series.
+        ringed: Whether it stands out.
+    """
+    if isinstance(found, Summary):
+        x, text = found.mean, fmt.interval(found)
+    else:
+        x, text = found.difference, fmt.change_with_interval(found)
+    text = f"{name or f'{row}, {series}'}: {text}"
+    return Mark(series, x, text=text, x_ends=(found.low, found.high), row=row, ringed=ringed)
 
 
 USE = ("Time to make", "Peak memory", "To store")

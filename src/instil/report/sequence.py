@@ -49,6 +49,16 @@ def sequence_report(study: SequenceStudy) -> Report:
     facts["Seeds"] = seeds
     facts |= {f"Training, {arm.label}": fmt.seconds(arm.seconds) for arm in study.arms}
     facts["All stages together"] = fmt.seconds(study.seconds)
+    guard: Block = Note(
+        "Not measured: no guard task is unrelated to all tasks, or forgetting is off."
+    )
+    if any(arm.text is not None or arm.points is not None for arm in study.arms):
+        changes = [
+            (arm.label, *(difference_cell(found, words=_PLAIN) for found in (arm.text, arm.points)))
+            for arm in study.arms
+        ]
+        titles = ("Arm", "General text, nats a token", "Guard tasks, points")
+        guard = table("After the last stage minus the base model", titles, changes)
     return study_report(
         study,
         subtitle=f"{study.model}: {', then '.join(study.tasks)}; {seeds}",
@@ -76,7 +86,7 @@ def sequence_report(study: SequenceStudy) -> Report:
                 "What was forgotten of other things",
                 "Forgetting",
                 "The guard after the last stage minus the base model, on the same rows.",
-                (_guard_table(study),),
+                (guard,),
             ),
         ],
         made=[Facts("Study", facts)],
@@ -206,14 +216,3 @@ def _transfer_table(study: SequenceStudy) -> Table:
 
 
 _PLAIN = {each: each.value for each in Outcome}
-
-
-def _guard_table(study: SequenceStudy) -> Block:
-    if all(arm.text is None and arm.points is None for arm in study.arms):
-        return Note("Not measured: no guard task is unrelated to all tasks, or forgetting is off.")
-    titles = ("Arm", "General text, nats a token", "Guard tasks, points")
-    rows = [
-        (arm.label, *(difference_cell(found, words=_PLAIN) for found in (arm.text, arm.points)))
-        for arm in study.arms
-    ]
-    return table("After the last stage minus the base model", titles, rows)

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 
 from instil import format as fmt
 from instil.compare.verdict import Outcome, outcomes
-from instil.report.page import Block, Cell, Mark, Note, Plot, Plots, Table, table
+from instil.report.page import Block, Cell, Note, Plot, Plots, Table, table
 from instil.report.parts import (
     USE,
     capital,
     chosen_cell,
     difference_cell,
     marks_in_words,
+    row_mark,
     score_axis,
     summary_cell,
     use_cells,
@@ -46,30 +47,23 @@ def arm_blocks(task: TaskResult, *, shown: Mapping[tuple[str, str], Outcome]) ->
     if not task.arms:
         return (Note("No arm was scored on test."),)
     metrics = list(dict.fromkeys(metric for arm in task.arms for metric in arm.summaries))
-    plots = tuple(_arm_plot(task, metric) for metric in metrics[:2])
-    return (Plots(plots), _arms_table(task, metrics, shown=shown))
-
-
-def _arm_plot(task: TaskResult, metric: str) -> Plot:
-    found = [(arm, arm.summaries[metric]) for arm in task.arms if metric in arm.summaries]
-    marks = tuple(
-        Mark(
-            arm.name,
-            each.mean,
-            text=f"{arm.label}: {fmt.interval(each)}",
-            x_ends=(each.low, each.high),
-            row=arm.label,
+    plots = []
+    for metric in metrics[:2]:
+        scored = [arm for arm in task.arms if metric in arm.summaries]
+        marks = tuple(
+            row_mark(arm.label, arm.name, arm.summaries[metric], name=arm.label) for arm in scored
         )
-        for arm, each in found
-    )
-    return Plot(
-        f"{capital(fmt.style(metric).label)} on test",
-        marks_in_words(marks),
-        score_axis(metric, (each for _, each in found)),
-        rows=tuple(mark.row for mark in marks),
-        series=tuple(dict.fromkeys(mark.series for mark in marks)),
-        marks=marks,
-    )
+        plots.append(
+            Plot(
+                f"{capital(fmt.style(metric).label)} on test",
+                marks_in_words(marks),
+                score_axis(metric, (arm.summaries[metric] for arm in scored)),
+                rows=tuple(mark.row for mark in marks),
+                series=tuple(dict.fromkeys(mark.series for mark in marks)),
+                marks=marks,
+            )
+        )
+    return (Plots(tuple(plots)), _arms_table(task, metrics, shown=shown))
 
 
 def _arms_table(

@@ -48,12 +48,12 @@ def curve_plots(steps: Sequence[Step], *, best_step: int, metric: str) -> tuple[
     ):
         drawn = tuple(line for line in lines if line.points)
         ends = []
-        for name, first, last in ((e.name, e.points[0], e.points[-1]) for e in drawn):
+        for line in (each for each in drawn if each.name != RAW):
             was, became = (
                 f"{fmt.figure(point.y, named)} at step {fmt.count(point.x)}"
-                for point in (first, last)
+                for point in (line.points[0], line.points[-1])
             )
-            ends += [f"{name}: from {was} to {became}"] if name != RAW else []
+            ends.append(f"{line.name}: from {was} to {became}")
         if drawn:
             plots.append(Plot(title, f"{'. '.join(ends)}.", x, y, lines=drawn, upright=kept))
     return tuple(plots)

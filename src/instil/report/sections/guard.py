@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from instil import format as fmt
 from instil.compare.verdict import Outcome, outcomes
 from instil.format import Unit
-from instil.report.page import Axis, Block, Cell, Mark, Note, Plot, Plots, Reference, Table, table
-from instil.report.parts import difference_cell, extent, marks_in_words
+from instil.report.page import Axis, Block, Cell, Note, Plot, Plots, Reference, Table, table
+from instil.report.parts import difference_cell, extent, marks_in_words, row_mark
 from instil.results import GuardResult
 
 
@@ -32,9 +32,27 @@ def guard_blocks(
             each for each in guards if fmt.style(each.comparison.metric).unit is Unit.NATS
         ],
     }
-    plots = tuple(_plot(found, title) for title, found in parts.items() if found)
+    plots = []
+    for title, found in parts.items():
+        marks = tuple(row_mark(g.task, "difference", g.comparison, name=g.task) for g in found)
+        if not marks:
+            continue
+        unit = fmt.style(found[0].comparison.metric).unit
+        measured = "nats per token" if unit is Unit.NATS else "points"
+        ends = extent([0.0, *(end for mark in marks for end in mark.x_ends or ())])
+        plots.append(
+            Plot(
+                title,
+                marks_in_words(marks),
+                Axis(f"after minus before, {measured}", unit, ends, labels="signed"),
+                rows=tuple(mark.row for mark in marks),
+                series=("difference",),
+                marks=marks,
+                upright=Reference("no change", 0.0),
+            )
+        )
     drawn = _table(guards, replayed)
-    return (Plots(plots), drawn) if plots else (drawn,)
+    return (Plots(tuple(plots)), drawn) if plots else (drawn,)
 
 
 def guard_outcomes(guards: Sequence[GuardResult]) -> tuple[Outcome, ...]:
@@ -55,32 +73,6 @@ def worst_guard(guards: Sequence[GuardResult]) -> GuardResult | None:
 def _in_points(guards: Sequence[GuardResult]) -> list[GuardResult]:
     units = (Unit.PERCENT, Unit.POINTS)
     return [each for each in guards if fmt.style(each.comparison.metric).unit in units]
-
-
-def _plot(guards: Sequence[GuardResult], title: str) -> Plot:
-    marks = tuple(
-        Mark(
-            "difference",
-            found.difference,
-            text=f"{guard.task}: {fmt.change_with_interval(found)}",
-            x_ends=(found.low, found.high),
-            row=guard.task,
-        )
-        for guard in guards
-        for found in [guard.comparison]
-    )
-    unit = fmt.style(guards[0].comparison.metric).unit
-    ends = extent([0.0, *(end for mark in marks for end in mark.x_ends or ())])
-    measured = "nats per token" if unit is Unit.NATS else "points"
-    return Plot(
-        title,
-        marks_in_words(marks),
-        Axis(f"after minus before, {measured}", unit, ends, labels="signed"),
-        rows=tuple(mark.row for mark in marks),
-        series=("difference",),
-        marks=marks,
-        upright=Reference("no change", 0.0),
-    )
 
 
 def _table(guards: Sequence[GuardResult], replayed: Sequence[str]) -> Table:

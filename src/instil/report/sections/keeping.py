@@ -8,7 +8,7 @@ from instil import format as fmt
 from instil.format import NBSP
 from instil.report.page import Block, Note, table
 from instil.report.parts import chosen_cell
-from instil.results import Means, Methods, Moved, RunSummary, Tried, TriedMethod
+from instil.results import Means, Methods, RunSummary, Tried, TriedMethod
 
 
 def keeping_blocks(summary: RunSummary) -> tuple[Block, ...]:
@@ -69,8 +69,16 @@ def methods_lines(found: Methods | None) -> list[str]:
 def keeping_lines(summary: RunSummary) -> list[str]:
     """Return the sentences: by what means it was kept, how far it moved, how much is carried."""
     lines = [] if summary.training.means is None else _means_lines(summary.training.means)
-    if summary.moved is not None:
-        lines.append(_moved_line(summary.moved))
+    if (moved := summary.moved) is not None:
+        where, far = "the new task's inputs", moved.overall
+        if len(moved.tasks) > 1:
+            each = (f"{task} {fmt.interval(on_task)}" for task, on_task in moved.tasks.items())
+            where = f"the new tasks' inputs ({', '.join(each)})"
+        mean, low, high = (fmt.fixed(value, 3) for value in (far.mean, far.low, far.high))
+        lines.append(
+            f"Moved {mean} nats per token ({low} to {high}) from the base model on {where}: "
+            f"forward KL, on {fmt.plural(far.scored, 'validation example')}."
+        )
     if (found := summary.interpolation) is not None:
         share = f"{_share(found.chosen)} of the way from the base model to the tuned one"
         if found.chosen == 1 and found.tried:
@@ -113,19 +121,6 @@ def _means_lines(means: Means) -> list[str]:
         weight = mean(means.mean_weight, ", {} on average", 3)
         lines.append(f"Each token's loss was weighted by how unsure the model was there{weight}.")
     return lines
-
-
-def _moved_line(moved: Moved) -> str:
-    where = "the new task's inputs"
-    if len(moved.tasks) > 1:
-        each = (f"{task} {fmt.interval(found)}" for task, found in moved.tasks.items())
-        where = f"the new tasks' inputs ({', '.join(each)})"
-    found = moved.overall
-    mean, low, high = (fmt.fixed(value, 3) for value in (found.mean, found.low, found.high))
-    return (
-        f"Moved {mean} nats per token ({low} to {high}) from the base model on {where}: "
-        f"forward KL, on {fmt.plural(found.scored, 'validation example')}."
-    )
 
 
 def _share(share: float) -> str:

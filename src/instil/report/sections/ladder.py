@@ -39,30 +39,30 @@ def ladder_blocks(task: TaskResult) -> tuple[Block, ...]:
                 "was asked all rows."
             )
         )
-    shots = sorted({rung.shots for rung in task.ladder})
-    plots = tuple(_ladder_plot(task, each, best=best) for each in shots)
-    return (*notes, Plots(plots), _ladder_table(task))
+    plots = []
+    for count in sorted({rung.shots for rung in task.ladder}):
+        rungs = [rung for rung in task.ladder if rung.shots == count]
+        top = max(rungs, key=lambda rung: (rung.asked_all, rung.summary.mean))
+        plots.append(
+            Plot(
+                f"{count}-shot",
+                f"{len(rungs)} rungs; the highest on all rows is {fmt.interval(top.summary)} with "
+                f"{_rung_name(top)}. The table below the plots gives every figure.",
+                score_axis(top.summary.metric, (rung.summary for rung in task.ladder)),
+                rows=tuple(dict.fromkeys(rung.template for rung in task.ladder)),
+                series=ordered((rung.scoring for rung in task.ladder), _SCORINGS),
+                marks=tuple(
+                    row_mark(rung.template, rung.scoring, rung.summary, ringed=rung.best)
+                    for rung in rungs
+                ),
+                upright=Reference("the bar", best.summary.mean) if best else None,
+            )
+        )
+    return (*notes, Plots(tuple(plots)), _ladder_table(task))
 
 
 def _rung_name(rung: Rung) -> str:
     return f"template {rung.template}, {rung.shots}-shot, {rung.scoring}"
-
-
-def _ladder_plot(task: TaskResult, shots: int, *, best: Rung | None) -> Plot:
-    rungs = [rung for rung in task.ladder if rung.shots == shots]
-    top = max(rungs, key=lambda rung: (rung.asked_all, rung.summary.mean))
-    return Plot(
-        f"{shots}-shot",
-        f"{len(rungs)} rungs; the highest on all rows is {fmt.interval(top.summary)} with "
-        f"{_rung_name(top)}. The table below the plots gives every figure.",
-        score_axis(top.summary.metric, (rung.summary for rung in task.ladder)),
-        rows=tuple(dict.fromkeys(rung.template for rung in task.ladder)),
-        series=ordered((rung.scoring for rung in task.ladder), _SCORINGS),
-        marks=tuple(
-            row_mark(rung.template, rung.scoring, rung.summary, ringed=rung.best) for rung in rungs
-        ),
-        upright=Reference("the bar", best.summary.mean) if best else None,
-    )
 
 
 def _ladder_table(task: TaskResult) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from instil import format as fmt
 from instil.compare.verdict import outcomes
-from instil.report.page import Block, Cell, Note, Plot, Plots, Table, table
+from instil.report.page import Block, Cell, Note, Plot, Plots, table
 from instil.report.parts import (
     capital,
     difference_cell,
@@ -47,16 +47,12 @@ def wording_blocks(task: TaskResult) -> tuple[Block, ...]:
         series=labels,
         marks=tuple(row_mark(s.template, task.label(s.arm), s.summary) for s in task.templates),
     )
-    return (Plots((plot,)), _wording_table(task, arms), *phrasing_blocks(task))
-
-
-def _wording_table(task: TaskResult, arms: Sequence[str]) -> Table:
-    rows = []
+    figures = []
     for arm in arms:
         scores = _scores(task, arm)
         low, high = scores[0].summary, scores[-1].summary
         mean = sum(score.summary.mean for score in scores) / len(scores)
-        rows.append(
+        figures.append(
             (
                 task.label(arm),
                 str(len(scores)),
@@ -68,7 +64,8 @@ def _wording_table(task: TaskResult, arms: Sequence[str]) -> Table:
         )
     titles = ("Arm", "Templates", "Mean over templates", "Highest", "Lowest", "Spread")
     note = "Spread: highest minus lowest."
-    return table("How far the wording matters", titles, rows, note)
+    drawn = table("How far the wording matters", titles, figures, note)
+    return (Plots((plot,)), drawn, *phrasing_blocks(task))
 
 
 def phrasing_blocks(task: TaskResult) -> tuple[Block, ...]:

@@ -20,7 +20,7 @@ from instil.report.page import (
     table,
 )
 from instil.report.parts import chosen_cell
-from instil.results import Sweep, TriedRate
+from instil.results import Sweep
 
 
 def sweep_sentence(found: Sweep) -> str:
@@ -87,7 +87,17 @@ def _table(found: Sweep) -> Table:
         words = ("the rule's" * (each.rate == found.rule), "chosen" * (each.rate == found.chosen))
         head = chosen_cell(rate_text(each.rate), words, chosen=each.rate == found.chosen)
         loss = "diverged" if each.loss is None else fmt.fixed(each.loss, 3)
-        rows.append((head, fmt.count(each.steps), loss, _behind(each)))
+        ends = ""
+        if each.low is not None and each.high is not None:
+            ends = f"{fmt.signed(each.low, 3)} to {fmt.signed(each.high, 3)}"
+        if each.behind is None:
+            stopped = "" if each.loss is None else "stopped, clearly behind"
+            behind = Cell(fmt.MISSING, stopped)
+        elif each.behind == 0:
+            behind = Cell("lowest")
+        else:
+            behind = Cell(fmt.signed(each.behind, 3), ends)
+        rows.append((head, fmt.count(each.steps), loss, behind))
     note = (
         "Tries on the first batches, each with a schedule of its own length, from the same "
         "weights, which were put back. A try is shorter than the training, and ran at "
@@ -98,14 +108,3 @@ def _table(found: Sweep) -> Table:
     )
     titles = ("Learning rate", "Steps", "Validation loss", "Above the lowest (95 % interval)")
     return table("Learning rates that were tried", titles, rows, note)
-
-
-def _behind(each: TriedRate) -> Cell:
-    if each.behind is None:
-        return Cell(fmt.MISSING, "" if each.loss is None else "stopped, clearly behind")
-    if each.behind == 0:
-        return Cell("lowest")
-    ends = ""
-    if each.low is not None and each.high is not None:
-        ends = f"{fmt.signed(each.low, 3)} to {fmt.signed(each.high, 3)}"
-    return Cell(fmt.signed(each.behind, 3), ends)
