@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from instil.cli.options import RunFolder
 from instil.cli.terminal import say
 from instil.ship.formats import Format, Quantization
 
@@ -18,7 +19,7 @@ NOT_SOUND = 4
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    run: RunFolder,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that does not exist yet.")],
     form: Annotated[
         Format,

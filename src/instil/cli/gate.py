@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from instil.cli.options import RunFolder
 from instil.cli.terminal import say
 
 NOT_PASSED = 4
@@ -15,7 +16,7 @@ NOT_PASSED = 4
 
 
 def gate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    run: RunFolder,
     least: Annotated[
         list[str] | None,
         typer.Option(

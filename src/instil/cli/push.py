@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from instil.cli.options import RunFolder
 from instil.cli.terminal import say
 from instil.ship.formats import Format, Quantization
 
 
 def push(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    run: RunFolder,
     name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Its name on the hub.")],
     form: Annotated[Format, typer.Option("--format", help="As in instil export.")] = Format.HF,
     quantize: Annotated[

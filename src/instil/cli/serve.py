@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from instil.cli.options import RunFolder
 from instil.cli.terminal import say
 from instil.config.recipe import Dtype
 
 
 def serve(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    run: RunFolder,
     host: Annotated[
         str, typer.Option(help="Where to listen; others than this machine need INSTIL_TOKEN.")
     ] = "127.0.0.1",
