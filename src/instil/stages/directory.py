@@ -114,7 +114,18 @@ class Run:
         if self.finished(stage, inputs=inputs):
             known: T = self.read(stage, kind)
             return known
-        result = compute()
+        return self.keep(stage, kind, compute(), files=files, inputs=inputs)
+
+    def keep(
+        self,
+        stage: str,
+        kind: Any,
+        result: T,
+        *,
+        files: Sequence[str] = (),
+        inputs: Mapping[str, str] | None = None,
+    ) -> T:
+        """Keep a stage's result in `state/`, and return it; the arguments are those of `kept`."""
         name = f"state/{stage}.json"
         write_whole(self.folder / name, TypeAdapter(kind).dump_json(result, indent=1))
         self.record(stage, [name, *files], inputs=inputs)

@@ -198,10 +198,9 @@ def _judge_task(
     everyone, wordings = [best, *others], (of_tuned, of_untouched)
     context.run.write_scores(f"test-{task.id}", contest.score_lines(everyone))
     # What choosing or training each arm took; speed and tokens are added from the test.
-    prompted = Costs(peak_memory_bytes=ladder.peak_memory_bytes)
     costs = {
-        PROMPTING: replace(prompted, seconds=ladder.seconds),
-        ZERO_SHOT: prompted,
+        PROMPTING: ladder.costs,
+        ZERO_SHOT: replace(ladder.costs, seconds=0.0),
         TUNED: Costs(
             trainable_parameters=training.trainable_parameters,
             trainable_share=training.trainable_share,

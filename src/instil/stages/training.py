@@ -40,13 +40,6 @@ VALIDATIONS = 6
 """Looks at validation in a run, where the recipe leaves it to us."""
 
 
-def train(context: RunContext, encoded: TrainingData) -> Trained:
-    """Fine-tune, keep the best weights by validation, and write them to `model/`."""
-    return context.run.kept(
-        TRAINING, Trained, lambda: _train(context, encoded), files=(STEPS, MODEL)
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Trained:
     """A finished training."""
@@ -61,7 +54,8 @@ class Trained:
     """How the learning rate was chosen; None where the recipe says it."""
 
 
-def _train(context: RunContext, encoded: TrainingData) -> Trained:
+def train(context: RunContext, encoded: TrainingData) -> Trained:
+    """Fine-tune, keep the best weights by validation, and write them to `model/`."""
     from instil.encode.mask import token_view
     from instil.model.adapter import base_parameters, left_out, trainable_share
     from instil.model.export import save_model
@@ -71,6 +65,9 @@ def _train(context: RunContext, encoded: TrainingData) -> Trained:
     from instil.train.room import Room
 
     run, recipe, room = context.run, context.recipe, Room()
+    if run.finished(TRAINING):
+        known: Trained = run.read(TRAINING, Trained)
+        return known
     kept = read_progress(run.checkpoint, run=run.id)
     loaded = adapted(context)
     missing = left_out(loaded.model) if asks_for_all(context) else ()
@@ -131,7 +128,8 @@ def _train(context: RunContext, encoded: TrainingData) -> Trained:
         alarms=tuple(watch.alarms.values()),
     )
     view = token_view(encoded.sample, loaded.chat)
-    return Trained(summary, view, base_parameters(loaded.model), found)
+    trained = Trained(summary, view, base_parameters(loaded.model), found)
+    return run.keep(TRAINING, Trained, trained, files=(STEPS, MODEL))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from instil.config.recipe import Recipe
 from instil.data.prepare import TaskData
-from instil.results import TUNED, Arm, Costs
+from instil.results import TUNED, Arm
 from instil.stages.context import OnDone, RunContext, keep_splits, prepare
 from instil.stages.directory import Run, open_run
 from instil.stages.judge import Look, open_test, score_files
@@ -85,9 +85,7 @@ def _prompt(context: RunContext, ladders: Mapping[str, Ladder]) -> dict[str, Arm
 
     arms = {}
     for d, found in _asked(context, ask):
-        ladder = ladders[d.task.id]
-        costs = Costs(seconds=ladder.seconds, peak_memory_bytes=ladder.peak_memory_bytes)
-        arms[d.task.id] = contest.to_arm(found, d, costs=costs)
+        arms[d.task.id] = contest.to_arm(found, d, costs=ladders[d.task.id].costs)
     return arms
 
 
