@@ -7,15 +7,15 @@ Tests: `tests/study/test_methods.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.config.recipe import Recipe
 from instil.data.prepare import TaskData
-from instil.results import TUNED, Arm
-from instil.stages.context import OnDone, RunContext, keep_splits, prepare
+from instil.results import PROMPTING, TUNED, Arm
+from instil.stages.context import RunContext, keep_splits, prepare
 from instil.stages.directory import Run, open_run
 from instil.stages.judge import Look, open_test, score_files
 from instil.stages.ladder import Ladder, climb_ladders
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from instil.compare.contest import Contender
-    from instil.model.load import LoadedModel
+    from instil.compare.ladder import Prompting
 
 PROMPTED, ASKED = "prompted", "asked"
 """The stages that ask the test rows."""
@@ -77,42 +77,44 @@ def load_prompted(folder: Path) -> Mapping[str, Arm]:
 
 def _prompt(context: RunContext, ladders: Mapping[str, Ladder]) -> dict[str, Arm]:
     from instil.compare import contest
-    from instil.compare.ladder import best_rung
+    from instil.compare.ladder import best_rung, prompting
 
-    def ask(loaded: LoadedModel, data: TaskData, on_done: OnDone) -> contest.Contender:
-        rung, seed = best_rung(ladders[data.task.id].rungs), context.recipe.seed
-        return contest.ask_rung(loaded, data, rung, seed=seed, on_done=on_done)
-
-    arms = {}
-    for d, found in _asked(context, ask):
-        arms[d.task.id] = contest.to_arm(found, d, costs=ladders[d.task.id].costs)
-    return arms
+    ways = {}
+    for d in context.data:
+        rung, seed = best_rung(ladders[d.task.id].rungs), context.recipe.seed
+        way = prompting(d, template=rung.template, shots=rung.shots, seed=seed)
+        ways[d.task.id] = way, rung.scoring
+    return {
+        d.task.id: contest.to_arm(found, d, costs=ladders[d.task.id].costs)
+        for d, found in _asked(context, PROMPTING, ways)
+    }
 
 
 def _ask(context: RunContext) -> dict[str, float]:
-    from instil.compare import contest
     from instil.compare.ladder import Prompting
-    from instil.evaluate.choices import RAW
-    from instil.evaluate.suite import GENERATED
 
-    def ask(loaded: LoadedModel, data: TaskData, on_done: OnDone) -> contest.Contender:
-        way, scoring = Prompting(data.answering[0]), RAW if data.task.choices else GENERATED
-        plainly = partial(contest.ask, loaded, data, name=TUNED, way=way, scoring=scoring)
-        return plainly(rows=data.test, on_done=on_done)
-
-    return {d.task.id: found.marked.summary().mean for d, found in _asked(context, ask)}
+    ways = {d.task.id: (Prompting(d.answering[0]), "") for d in context.data}
+    return {d.task.id: found.marked.summary().mean for d, found in _asked(context, TUNED, ways)}
 
 
 def _asked(
-    context: RunContext, ask: Callable[[LoadedModel, TaskData, OnDone], Contender]
+    context: RunContext, name: str, ways: Mapping[str, tuple[Prompting, str]]
 ) -> Iterator[tuple[TaskData, Contender]]:
-    """Open the test, and yield what a model answers of each task; its scores are written."""
-    from instil.compare.contest import score_lines
+    """Open the test, and yield what a model answers of each task; its scores are written.
+
+    Args:
+        context: The run.
+        name: Of the arm.
+        ways: Task -> the way of asking and the scoring rule, as `contest.ask` takes them.
+    """
+    from instil.compare import contest
 
     open_test(context.run, look=Look.ONCE)
     loaded = context.load_base()
     for d in context.data:
+        way, scoring = ways[d.task.id]
+        ask = partial(contest.ask, loaded, d, name=name, way=way, scoring=scoring)
         with context.stage(f"test {d.task.id}", len(d.test)) as done:
-            found = ask(loaded, d, done)
-        context.run.write_scores(f"test-{d.task.id}", score_lines([found]))
+            found = ask(rows=d.test, on_done=done)
+        context.run.write_scores(f"test-{d.task.id}", contest.score_lines([found]))
         yield d, found
