@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.progress import Progress
 
@@ -119,7 +119,7 @@ class RunContext:
         )
 
     def of_base(
-        self, name: str, kind: Any, compute: Callable[[], T], *, inputs: Sequence[object]
+        self, name: str, kind: type[T], compute: Callable[[], T], *, inputs: Sequence[object]
     ) -> T:
         """Return what the untouched model says: it says the same in every run of a study.
 

@@ -92,7 +92,7 @@ class Run:
     def kept(
         self,
         stage: str,
-        kind: Any,
+        kind: type[T],
         compute: Callable[[], T],
         *,
         files: Sequence[str] = (),
@@ -112,14 +112,13 @@ class Run:
             RefusedError: It was made from something else, or its file was changed.
         """
         if self.finished(stage, inputs=inputs):
-            known: T = self.read(stage, kind)
-            return known
+            return self.read(stage, kind)
         return self.keep(stage, kind, compute(), files=files, inputs=inputs)
 
     def keep(
         self,
         stage: str,
-        kind: Any,
+        kind: type[T],
         result: T,
         *,
         files: Sequence[str] = (),
@@ -131,7 +130,7 @@ class Run:
         self.record(stage, [name, *files], inputs=inputs)
         return result
 
-    def read(self, stage: str, kind: Any) -> Any:
+    def read(self, stage: str, kind: type[T]) -> T:
         """Read a finished stage's result.
 
         Args:
@@ -169,7 +168,7 @@ class Run:
         ledger.release(self.folder, paths)
 
     def shared_or(
-        self, name: str, kind: Any, compute: Callable[[], T], *, inputs: Sequence[object]
+        self, name: str, kind: type[T], compute: Callable[[], T], *, inputs: Sequence[object]
     ) -> T:
         """Take a result over from another run of the study that had the same inputs, or compute it.
 

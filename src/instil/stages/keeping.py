@@ -106,8 +106,7 @@ def how_far(context: RunContext) -> Moved:
     from instil.scoring.metrics import NATS
 
     if context.run.finished("moved"):
-        known: Moved = context.run.read("moved", Moved)
-        return known
+        return context.run.read("moved", Moved)
     asked = [examples for d in context.data for examples in validation_examples(d)]
     with context.stage("distance from base", sum(map(len, asked))) as done:
         kept: list[Iterable[States]] = []

@@ -66,8 +66,7 @@ def train(context: RunContext, encoded: TrainingData) -> Trained:
 
     run, recipe, room = context.run, context.recipe, Room()
     if run.finished(TRAINING):
-        known: Trained = run.read(TRAINING, Trained)
-        return known
+        return run.read(TRAINING, Trained)
     kept = read_progress(run.checkpoint, run=run.id)
     loaded = adapted(context)
     missing = left_out(loaded.model) if asks_for_all(context) else ()

@@ -18,7 +18,7 @@ from instil.results import PROMPTING, TUNED, Arm
 from instil.stages.context import RunContext, keep_splits, prepare
 from instil.stages.directory import Run, open_run
 from instil.stages.judge import Look, open_test, score_files
-from instil.stages.ladder import Ladder, climb_ladders
+from instil.stages.ladder import climb_ladders
 from instil.stages.preflight import preflight
 from instil.study.folder import Work
 
@@ -58,43 +58,38 @@ def ask_untrained(
     Raises:
         InstilError: Whatever the user can mend.
     """
+    from instil.compare import contest
+    from instil.compare.ladder import Prompting, best_rung, prompting
+
     with open_run(recipe, folder=folder, resume=resume, shared=shared) as run:
         context = prepare(recipe, run=run, progress=progress, say=progress.console.print)
         keep_splits(context)
-        keep = partial(run.kept, files=score_files(context.data))
+        files = score_files(context.data)
         if work is Work.PROMPT:
             preflight(context)
-            keep(PROMPTED, dict[str, Arm], partial(_prompt, context, climb_ladders(context)))
-        else:
-            keep(ASKED, dict[str, float], partial(_ask, context))
+            ladders = climb_ladders(context)
+            if run.finished(PROMPTED):
+                return
+            ways = {}
+            for d in context.data:
+                rung = best_rung(ladders[d.task.id].rungs)
+                way = prompting(d, template=rung.template, shots=rung.shots, seed=recipe.seed)
+                ways[d.task.id] = way, rung.scoring
+            arms = {
+                d.task.id: contest.to_arm(found, d, costs=ladders[d.task.id].costs)
+                for d, found in _asked(context, PROMPTING, ways)
+            }
+            run.keep(PROMPTED, dict[str, Arm], arms, files=files)
+        elif not run.finished(ASKED):
+            ways = {d.task.id: (Prompting(d.answering[0]), "") for d in context.data}
+            asked = _asked(context, TUNED, ways)
+            means = {d.task.id: found.marked.summary().mean for d, found in asked}
+            run.keep(ASKED, dict[str, float], means, files=files)
 
 
 def load_prompted(folder: Path) -> Mapping[str, Arm]:
     """Return the arms of a finished one: task -> arm."""
-    arms: Mapping[str, Arm] = Run(folder).read(PROMPTED, dict[str, Arm])
-    return arms
-
-
-def _prompt(context: RunContext, ladders: Mapping[str, Ladder]) -> dict[str, Arm]:
-    from instil.compare import contest
-    from instil.compare.ladder import best_rung, prompting
-
-    ways = {}
-    for d in context.data:
-        rung, seed = best_rung(ladders[d.task.id].rungs), context.recipe.seed
-        way = prompting(d, template=rung.template, shots=rung.shots, seed=seed)
-        ways[d.task.id] = way, rung.scoring
-    return {
-        d.task.id: contest.to_arm(found, d, costs=ladders[d.task.id].costs)
-        for d, found in _asked(context, PROMPTING, ways)
-    }
-
-
-def _ask(context: RunContext) -> dict[str, float]:
-    from instil.compare.ladder import Prompting
-
-    ways = {d.task.id: (Prompting(d.answering[0]), "") for d in context.data}
-    return {d.task.id: found.marked.summary().mean for d, found in _asked(context, TUNED, ways)}
+    return Run(folder).read(PROMPTED, dict[str, Arm])
 
 
 def _asked(
