@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.progress import Progress
 
@@ -162,28 +162,24 @@ class RunContext:
 
         return context_length(self.model.path)[0]
 
+    @property
+    def _computing(self) -> dict[str, Any]:
+        """How a model computes, as the loaders take it."""
+        recipe = self.recipe
+        return {"device": recipe.device, "dtype": recipe.dtype, "quantize": recipe.quantize}
+
     @cached_property
     def build(self) -> Build:
         """Which short cuts give the base model's own figures."""
         from instil.model.load import proof_of
 
-        recipe = self.recipe
-        return proof_of(
-            self.model, device=recipe.device, dtype=recipe.dtype, quantize=recipe.quantize
-        )
+        return proof_of(self.model, **self._computing)
 
     def load_base(self, *, masters: bool = False) -> LoadedModel:
         """Load the untouched model; with `masters` in float32, to train every weight."""
         from instil.model.load import load_model
 
-        recipe = self.recipe
-        return load_model(
-            self.model,
-            device=recipe.device,
-            dtype=recipe.dtype,
-            quantize=recipe.quantize,
-            masters=masters,
-        )
+        return load_model(self.model, masters=masters, **self._computing)
 
     def load_tuned(self, path: Path | None = None) -> LoadedModel:
         """Load what was handed over, from where it was saved: what is judged is what is shipped.
@@ -193,14 +189,7 @@ class RunContext:
         """
         from instil.model.adapter import load_shipped
 
-        recipe = self.recipe
-        return load_shipped(
-            path or self.run.model,
-            base=self.model,
-            device=recipe.device,
-            dtype=recipe.dtype,
-            quantize=recipe.quantize,
-        )
+        return load_shipped(path or self.run.model, base=self.model, **self._computing)
 
     # --- the guard ---------------------------------------------------------------------------
 

@@ -264,15 +264,7 @@ def mix_pools(data: Sequence[TaskData]) -> list[Pool]:
 
 def mix_rules(mix: Mix, *, per_row: PerRow, seed: int) -> MixRules:
     """Turn the recipe's `mix` section, and what else bears on it, into the mixer's terms."""
-    return MixRules(
-        per_row=per_row,
-        seed=seed,
-        examples=mix.examples,
-        cap=mix.cap,
-        temperature=mix.temperature,
-        few_shot_share=mix.few_shot_share,
-        few_shot=mix.few_shot,
-    )
+    return MixRules(per_row=per_row, seed=seed, **mix.model_dump())
 
 
 def training_plan(
