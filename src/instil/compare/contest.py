@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from instil.compare.halving import Standing, race
-from instil.compare.ladder import Prompting, asking_order, prompting, standing
+from instil.compare.ladder import Prompting, asking_order, standing
 from instil.compare.pairing import compare_marked
 from instil.data.prepare import TaskData
 from instil.evaluate.baseline import ask_tfidf, tfidf_file, train_tfidf
@@ -22,7 +22,6 @@ from instil.evaluate.suite import GENERATED, Marked, OnDone, answer, mark, merge
 from instil.model.load import LoadedModel
 from instil.results import (
     PROBE,
-    PROMPTING,
     TFIDF,
     TUNED,
     ZERO_SHOT,
@@ -30,7 +29,6 @@ from instil.results import (
     Costs,
     Mistake,
     Phrasings,
-    Rung,
     TemplateScore,
 )
 from instil.types import Comparison, Row, Template
@@ -73,11 +71,22 @@ def ask(
     *,
     name: str,
     way: Prompting,
-    scoring: str,
+    scoring: str = "",
     rows: Sequence[Row],
     on_done: OnDone = lambda _: None,
 ) -> Contender:
-    """Let a model answer rows in one way of asking."""
+    """Let a model answer rows in one way of asking.
+
+    Args:
+        loaded: The model.
+        data: The task.
+        name: Of the arm.
+        way: Of asking.
+        scoring: The scoring rule; empty: raw, or generated for free text.
+        rows: Rows to answer.
+        on_done: Called with the number of prompts finished.
+    """
+    scoring = scoring or (RAW if data.task.choices else GENERATED)
     examples = way.examples(data, rows)
     blank = way.blank(data, rows[0]) if scoring == CALIBRATED else None
     began = time.perf_counter()
@@ -105,22 +114,6 @@ def ask(
         mark(examples, made, metric=data.task.metric),
         seconds,
         stored=shown if shots else 0,
-    )
-
-
-def ask_rung(
-    loaded: LoadedModel, data: TaskData, rung: Rung, *, seed: int, on_done: OnDone
-) -> Contender:
-    """Let the base model answer the test rows as the best rung of the ladder does."""
-    way = prompting(data, template=rung.template, shots=rung.shots, seed=seed)
-    return ask(
-        loaded,
-        data,
-        name=PROMPTING,
-        way=way,
-        scoring=rung.scoring,
-        rows=data.test,
-        on_done=on_done,
     )
 
 

@@ -61,15 +61,9 @@ class Stratum:
 
 
 @dataclass(frozen=True, slots=True)
-class Crossed:
-    """A mean over seeds and rows, and how well it is known."""
+class Crossed(Estimate):
+    """A mean over rows, then over strata, of all seeds, and how well it is known."""
 
-    mean: float
-    """Over rows, then over strata; all seeds."""
-    low: float
-    """Lower end of the 95 % interval."""
-    high: float
-    """Upper end."""
     error: float
     """Standard error."""
     seed_share: float

@@ -122,7 +122,17 @@ def build_report(
     Returns:
         The page as data; nothing in it is escaped yet.
     """
-    training, of_each = summary.training, partial(_each_task, summary)
+
+    def of_each(blocks: Callable[[TaskResult], tuple[Block, ...]]) -> tuple[Block, ...]:
+        """Return the blocks of every task, under the task's name where there are several."""
+        found: list[Block] = []
+        for task in summary.tasks:
+            if len(summary.tasks) > 1:
+                found.append(Heading(task.task))
+            found.extend(blocks(task))
+        return tuple(found)
+
+    training = summary.training
     tasks = ", ".join(f"{task.task} ({task.kind})" for task in summary.tasks)
     weights = fmt.parameters(summary.model_parameters)
     opened = fmt.moment(summary.test_opened)
@@ -183,18 +193,6 @@ def build_report(
     )
 
 
-def _each_task(
-    summary: RunSummary, blocks: Callable[[TaskResult], tuple[Block, ...]]
-) -> tuple[Block, ...]:
-    """Return the blocks of every task, under the task's name where there are several."""
-    found: list[Block] = []
-    for task in summary.tasks:
-        if len(summary.tasks) > 1:
-            found.append(Heading(task.task))
-        found.extend(blocks(task))
-    return tuple(found)
-
-
 def _key_numbers(summary: RunSummary) -> tuple[KeyNumber, ...]:
     several = len(summary.tasks) > 1
     shown = arms.arm_outcomes(summary.tasks)
@@ -219,15 +217,11 @@ def _key_numbers(summary: RunSummary) -> tuple[KeyNumber, ...]:
         numbers.append(
             difference_number(label, worst.comparison, outcome, subject="after is", of=of)
         )
-    return (*numbers, *_cost_numbers(summary))
-
-
-def _cost_numbers(summary: RunSummary) -> list[KeyNumber]:
     training = summary.training
     share = fmt.percent(training.trainable_share)
     weights = f"{fmt.parameters(training.trainable_parameters)} weights, {share} of the model"
     weights = "; ".join([weights, *map(fmt.without_adapter, training.left_out)])
-    numbers = [KeyNumber("Training", fmt.seconds(training.seconds), weights)]
+    numbers.append(KeyNumber("Training", fmt.seconds(training.seconds), weights))
     first = summary.tasks[0] if summary.tasks else None
     tuned, prompting = (first.arm(name) if first else None for name in (TUNED, PROMPTING))
     if tuned:
@@ -238,4 +232,4 @@ def _cost_numbers(summary: RunSummary) -> list[KeyNumber]:
         each = fmt.tokens(tuned.costs.tokens_per_prediction)
         detail = f"best prompting {fmt.tokens(prompting.costs.tokens_per_prediction)}"
         numbers.append(KeyNumber("Tokens a prediction", each, detail))
-    return numbers
+    return tuple(numbers)

@@ -100,7 +100,28 @@ def stage_names(study: SequenceStudy) -> tuple[str, ...]:
 
 def sequence_verdict(study: SequenceStudy) -> tuple[str, ...]:
     """Return what later tasks did to earlier ones, and what replay changed."""
-    sentences = [_transfer_sentence(study, study.arms[0])]
+    plain = study.arms[0]
+    shown = list(zip(plain.by_task, outcomes(plain.by_task), strict=True))
+    parts = [
+        f"{found.b} {verb} {fmt.change_with_interval(found)}"
+        for kind, verb in ((Outcome.WORSE, "lost"), (Outcome.BETTER, "gained"))
+        for found, each in shown
+        if each is kind
+    ]
+    if level := [found for found, each in shown if each is Outcome.NOT_SHOWN]:
+        most = max(level, key=lambda found: found.smallest_detectable)
+        size = fmt.size_of_change(most.smallest_detectable, most.metric)
+        could = f" (the test rows could show {size})" if most.smallest_detectable else ""
+        parts.append(f"no change is shown for {', '.join(found.b for found in level)}{could}")
+    word = {
+        Outcome.WORSE: "later tasks cost earlier ones",
+        Outcome.BETTER: "later tasks helped earlier ones",
+        Outcome.NOT_SHOWN: "no effect of later tasks on earlier ones is shown",
+    }[outcome(plain.backward)]
+    sentences = [
+        f"Through {', then '.join(study.tasks)}: {word}, backward transfer "
+        f"{fmt.change_with_interval(plain.backward)}; {'; '.join(parts)}."
+    ]
     for arm in study.arms[1:]:
         backward, average = arm.backward_against, arm.average_against
         if backward is not None and average is not None:
@@ -118,30 +139,6 @@ def sequence_verdict(study: SequenceStudy) -> tuple[str, ...]:
             "task did to the other is partly that."
         )
     return tuple(sentences)
-
-
-def _transfer_sentence(study: SequenceStudy, arm: SequenceArm) -> str:
-    shown = list(zip(arm.by_task, outcomes(arm.by_task), strict=True))
-    parts = [
-        f"{found.b} {verb} {fmt.change_with_interval(found)}"
-        for kind, verb in ((Outcome.WORSE, "lost"), (Outcome.BETTER, "gained"))
-        for found, each in shown
-        if each is kind
-    ]
-    if level := [found for found, each in shown if each is Outcome.NOT_SHOWN]:
-        most = max(level, key=lambda found: found.smallest_detectable)
-        size = fmt.size_of_change(most.smallest_detectable, most.metric)
-        could = f" (the test rows could show {size})" if most.smallest_detectable else ""
-        parts.append(f"no change is shown for {', '.join(found.b for found in level)}{could}")
-    word = {
-        Outcome.WORSE: "later tasks cost earlier ones",
-        Outcome.BETTER: "later tasks helped earlier ones",
-        Outcome.NOT_SHOWN: "no effect of later tasks on earlier ones is shown",
-    }[outcome(arm.backward)]
-    return (
-        f"Through {', then '.join(study.tasks)}: {word}, backward transfer "
-        f"{fmt.change_with_interval(arm.backward)}; {'; '.join(parts)}."
-    )
 
 
 def _plot(study: SequenceStudy, arm: SequenceArm) -> Plot:

@@ -121,7 +121,7 @@ class RunContext:
         )
 
     def of_base(
-        self, name: str, kind: Any, compute: Callable[[], T], *, inputs: Sequence[object]
+        self, name: str, kind: type[T], compute: Callable[[], T], *, inputs: Sequence[object]
     ) -> T:
         """Return what the base model says: it says the same in every run of a study.
 
@@ -164,15 +164,18 @@ class RunContext:
 
         return context_length(self.model.path)[0]
 
+    @property
+    def _computing(self) -> dict[str, Any]:
+        """How a model computes, as the loaders take it."""
+        recipe = self.recipe
+        return {"device": recipe.device, "dtype": recipe.dtype, "quantize": recipe.quantize}
+
     @cached_property
     def build(self) -> Build:
         """Which short cuts give the base model's own figures."""
         from instil.model.load import proof_of
 
-        recipe = self.recipe
-        return proof_of(
-            self.model, device=recipe.device, dtype=recipe.dtype, quantize=recipe.quantize
-        )
+        return proof_of(self.model, **self._computing)
 
     @cached_property
     def tracker(self) -> Tracker:
@@ -189,14 +192,7 @@ class RunContext:
         """Load the base model; with `masters` in float32, to train every weight."""
         from instil.model.load import load_model
 
-        recipe = self.recipe
-        return load_model(
-            self.model,
-            device=recipe.device,
-            dtype=recipe.dtype,
-            quantize=recipe.quantize,
-            masters=masters,
-        )
+        return load_model(self.model, masters=masters, **self._computing)
 
     def load_tuned(self, path: Path | None = None) -> LoadedModel:
         """Load the exported model, from where it was saved: what is judged is what is shipped.
@@ -206,14 +202,7 @@ class RunContext:
         """
         from instil.model.adapter import load_shipped
 
-        recipe = self.recipe
-        return load_shipped(
-            path or self.run.model,
-            base=self.model,
-            device=recipe.device,
-            dtype=recipe.dtype,
-            quantize=recipe.quantize,
-        )
+        return load_shipped(path or self.run.model, base=self.model, **self._computing)
 
     # --- the guard ---------------------------------------------------------------------------
 

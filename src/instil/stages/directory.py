@@ -92,7 +92,7 @@ class Run:
     def kept(
         self,
         stage: str,
-        kind: Any,
+        kind: type[T],
         compute: Callable[[], T],
         *,
         files: Sequence[str] = (),
@@ -112,15 +112,25 @@ class Run:
             RefusedError: It was made from something else, or its file was changed.
         """
         if self.finished(stage, inputs=inputs):
-            known: T = self.read(stage, kind)
-            return known
-        result = compute()
+            return self.read(stage, kind)
+        return self.keep(stage, kind, compute(), files=files, inputs=inputs)
+
+    def keep(
+        self,
+        stage: str,
+        kind: type[T],
+        result: T,
+        *,
+        files: Sequence[str] = (),
+        inputs: Mapping[str, str] | None = None,
+    ) -> T:
+        """Keep a stage's result in `state/`, and return it; the arguments are those of `kept`."""
         name = f"state/{stage}.json"
         write_whole(self.folder / name, TypeAdapter(kind).dump_json(result, indent=1))
         self.record(stage, [name, *files], inputs=inputs)
         return result
 
-    def read(self, stage: str, kind: Any) -> Any:
+    def read(self, stage: str, kind: type[T]) -> T:
         """Read a finished stage's result.
 
         Args:
@@ -158,7 +168,7 @@ class Run:
         ledger.release(self.folder, paths)
 
     def shared_or(
-        self, name: str, kind: Any, compute: Callable[[], T], *, inputs: Sequence[object]
+        self, name: str, kind: type[T], compute: Callable[[], T], *, inputs: Sequence[object]
     ) -> T:
         """Take a result over from another run of the study that had the same inputs, or compute it.
 

@@ -157,8 +157,6 @@ def _judge_task(
 ) -> TaskResult:
     from instil.compare import contest
     from instil.compare.ladder import Prompting, best_rung, prompting
-    from instil.evaluate.choices import RAW
-    from instil.evaluate.suite import GENERATED
     from instil.model.load import folder_bytes
 
     seed, task, baselines = context.recipe.seed, data.task, context.recipe.baselines
@@ -170,15 +168,14 @@ def _judge_task(
 
     with context.stage(f"choosing a template for {task.id}") as done:
         template = contest.best_template(tuned, data, data.validation, seed=seed, on_done=done)
-    way, scoring = Prompting(template), RAW if task.choices else GENERATED
+    way = Prompting(template)
     with context.stage(f"test {task.id}") as done:
-        ask = partial(contest.ask, way=way, scoring=scoring, rows=data.test, on_done=done)
-        best = ask(tuned, data, name=TUNED)
-        rung = best_rung(ladder.rungs)
+        ask = partial(contest.ask, data=data, rows=data.test, on_done=done)
+        best, rung = ask(tuned, name=TUNED, way=way), best_rung(ladder.rungs)
         shown = prompting(data, template=rung.template, shots=rung.shots, seed=seed)
-        ask_zero = partial(ask, base, data, name=ZERO_SHOT)
-        zero = of_base(ZERO_SHOT, ask_zero, way, scoring, data.test)
-        ask_rung = partial(contest.ask_rung, base, data, rung, seed=seed, on_done=done)
+        ask_zero = partial(ask, base, name=ZERO_SHOT, way=way)
+        zero = of_base(ZERO_SHOT, ask_zero, way, best.scoring, data.test)
+        ask_rung = partial(ask, base, name=PROMPTING, way=shown, scoring=rung.scoring)
         others = [of_base(PROMPTING, ask_rung, shown, rung.scoring, data.test), zero]
         if task.choices and baselines.tfidf:
             others.append(contest.ask_words(data, template))
@@ -198,10 +195,9 @@ def _judge_task(
     everyone, wordings = [best, *others], (of_tuned, of_untouched)
     context.run.write_scores(f"test-{task.id}", contest.score_lines(everyone))
     # What choosing or training each arm took; speed and tokens are added from the test.
-    prompted = Costs(peak_memory_bytes=ladder.peak_memory_bytes)
     costs = {
-        PROMPTING: replace(prompted, seconds=ladder.seconds),
-        ZERO_SHOT: prompted,
+        PROMPTING: ladder.costs,
+        ZERO_SHOT: replace(ladder.costs, seconds=0.0),
         TUNED: Costs(
             trainable_parameters=training.trainable_parameters,
             trainable_share=training.trainable_share,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from instil.config.sections import Baselines
 from instil.data.prepare import TaskData
-from instil.results import Rung
+from instil.results import Costs, Rung
 from instil.stages.context import RunContext
 from instil.types import Template
 
@@ -28,6 +28,11 @@ class Ladder:
     """To climb it."""
     peak_memory_bytes: int
     """Of the process meanwhile."""
+
+    @property
+    def costs(self) -> Costs:
+        """What choosing its best rung took."""
+        return Costs(seconds=self.seconds, peak_memory_bytes=self.peak_memory_bytes)
 
 
 def climb_ladders(context: RunContext) -> Mapping[str, Ladder]:

@@ -17,7 +17,6 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from instil.config.recipe import Method
-from instil.config.sections import Lora
 from instil.data.answer_shown import can_show
 from instil.data.build import pick_exemplars, render_example
 from instil.data.findings import Level
@@ -33,7 +32,6 @@ from instil.types import KlOn, Row
 
 if TYPE_CHECKING:
     from instil.encode.plan import TrainingData
-    from instil.model.load import ModelFolder
 
 TRIED = 200
 """Training rows whose prompts are looked at for the answer."""
@@ -50,42 +48,23 @@ def preflight(context: RunContext) -> TrainingData:
     Raises:
         InstilError: All that would stop the run later, of the class of the first problem.
     """
-    from instil.model.adapter import skeleton
-    from instil.model.nf4 import require_nf4
-    from instil.model.soundness import require_own_tokenizer
-
-    recipe, data, errors = context.recipe, context.data, list[InstilError]()
-    guard, replay = recipe.forgetting.tasks, recipe.keep.replay
-    with _noting(errors):
-        _check_names(context)
-    for name in () if isinstance(guard, str) else guard:
-        with _noting(errors):
-            task = load_task(name)
-            if name not in library():  # the rows of a library task are known to be sound
-                load_rows(task)
-    for name in replay.of if replay.share and not isinstance(replay.of, str) else ():
-        with _noting(errors):
-            task = load_task(name)
-            if task.id in {d.task.id for d in data}:
-                what = f"{task.id} is trained on: there is nothing to replay"
-                fix = "name other tasks, or leave it out"
-                raise RecipeError(what, where="keep.replay.of", found=name, fix=fix)
-    with _noting(errors):
-        if recipe.quantize:
-            require_nf4()
-    with _noting(errors):
-        _check_encoder_decoder(context)
-    with _noting(errors):
-        rows = skeleton(context.model).get_input_embeddings().weight.shape[0]
-        require_own_tokenizer(context.model.path, context.chat, rows=rows)
-    with _noting(errors):
-        if recipe.method is not Method.FULL:
-            _check_layers(context.model, recipe.lora)
-    with _noting(errors):
-        _check_max_length(context)
+    data, errors = context.data, list[InstilError]()
+    _check_tasks(context, errors)
+    _check_model(context, errors)
     for d in data:
-        with _noting(errors):
-            _check_hidden_answers(d)
+        with _noting(errors):  # prompts that show the answer
+            asked = [t for t in (*d.templates, *d.held_out) if can_show(d.task, t)]
+            errors += [
+                DataError(
+                    f"template {found.template!r}: {found.what} ({found.count} of {found.of} rows)",
+                    where=found.examples[0],
+                    fix=found.fix,
+                )
+                for found in check_templates(
+                    replace(d.task, templates=tuple(asked)), d.train[:TRIED]
+                )
+                if found.level is Level.ERROR and found.examples
+            ]
     _raise(errors)
     training = encoded_training(context)
     for d in data:
@@ -118,97 +97,92 @@ def _raise(errors: Sequence[InstilError]) -> None:
         raise type(errors[0])(*(problem for error in errors for problem in error.problems))
 
 
-def _check_names(context: RunContext) -> None:
-    """Refuse a task's id that comes twice, and templates to prompt with that no task has."""
-    data, wanted = context.data, context.recipe.baselines.templates
+def _check_tasks(context: RunContext, errors: list[InstilError]) -> None:
+    """Note ids that come twice, unknown templates to prompt with, and tasks that cannot be read."""
+    data, recipe = context.data, context.recipe
     twice = [name for name, count in Counter(d.task.id for d in data).items() if count > 1]
-    problems = []
     if twice:
         what = f"two tasks have the id {twice[0]!r}, under which their figures are kept"
         fix = "give one of the task files another `id:`, or leave one of the tasks out"
-        problems.append(Problem(what, where="tasks", fix=fix))
+        errors.append(RecipeError(what, where="tasks", fix=fix))
     known = list(dict.fromkeys(t.id for d in data for t in (*d.answering, *d.held_out)))
-    problems += [
-        Problem(
+    prompts = recipe.baselines.templates
+    errors += [
+        RecipeError(
             f"no task has an answering template {name!r}",
             where="baselines.templates",
             allowed=", ".join(known),
             nearest=nearest(name, known),
         )
-        for name in (() if isinstance(wanted, str) else wanted)
+        for name in (() if isinstance(prompts, str) else prompts)
         if name not in known
     ]
-    if problems:
-        raise RecipeError(*problems)
+    guard, replay = recipe.forgetting.tasks, recipe.keep.replay
+    for name in () if isinstance(guard, str) else guard:
+        with _noting(errors):
+            task = load_task(name)
+            if name not in library():  # the rows of a library task are known to be sound
+                load_rows(task)
+    for name in replay.of if replay.share and not isinstance(replay.of, str) else ():
+        with _noting(errors):
+            task = load_task(name)
+            if task.id in {d.task.id for d in data}:
+                what = f"{task.id} is trained on: there is nothing to replay"
+                fix = "name other tasks, or leave it out"
+                raise RecipeError(what, where="keep.replay.of", found=name, fix=fix)
 
 
-def _check_encoder_decoder(context: RunContext) -> None:
-    """Refuse what a model with an encoder cannot do."""
-    recipe, problems = context.recipe, []
-    if not context.chat.encoder_decoder:
-        return
-    if recipe.chat_template:
+def _check_model(context: RunContext, errors: list[InstilError]) -> None:
+    """Note what the model cannot do: packing, turns, layers, length."""
+    from instil.model.adapter import linear_layers, planned_lora, skeleton
+    from instil.model.nf4 import require_nf4
+    from instil.model.soundness import context_length, require_own_tokenizer
+
+    recipe, model = context.recipe, context.model
+    with _noting(errors):
+        if recipe.quantize:
+            require_nf4()
+    if context.chat.encoder_decoder and recipe.chat_template:
         what = "an encoder-decoder model has no turns, and takes no chat template"
-        problems.append(Problem(what, where="chat_template", fix="leave it out"))
-    if recipe.keep.kl and recipe.keep.kl_on is KlOn.PROMPT:
+        errors.append(RecipeError(what, where="chat_template", fix="leave it out"))
+    held = recipe.keep.kl and recipe.keep.kl_on is KlOn.PROMPT
+    if context.chat.encoder_decoder and held:
         what = "an encoder-decoder model predicts nothing within its prompts"
         fix = "set keep.kl_on: completion"
-        problems.append(Problem(what, where="keep.kl_on", found="prompt", fix=fix))
-    if problems:
-        raise RecipeError(*problems)
-
-
-def _check_layers(model: ModelFolder, lora: Lora) -> None:
-    from instil.model.adapter import linear_layers, planned_lora, skeleton
-
-    targets = lora.target_modules
-    layers = () if isinstance(targets, str) else linear_layers(skeleton(model))
-    short = list(dict.fromkeys(name.rpartition(".")[2] for name in layers))
-    problems = [
-        Problem(
-            f"the model has no linear layer {target!r}",
-            where="lora.target_modules",
-            allowed=f"all-linear, or some of {', '.join(short)}",
-            nearest=nearest(target, short),
+        errors.append(RecipeError(what, where="keep.kl_on", found="prompt", fix=fix))
+    with _noting(errors):
+        rows = skeleton(model).get_input_embeddings().weight.shape[0]
+        require_own_tokenizer(model.path, context.chat, rows=rows)
+    lora, targets = recipe.lora, recipe.lora.target_modules
+    if recipe.method is not Method.FULL:
+        with _noting(errors):
+            layers = () if isinstance(targets, str) else linear_layers(skeleton(model))
+            short = list(dict.fromkeys(name.rpartition(".")[2] for name in layers))
+            unknown = [
+                Problem(
+                    f"the model has no linear layer {target!r}",
+                    where="lora.target_modules",
+                    allowed=f"all-linear, or some of {', '.join(short)}",
+                    nearest=nearest(target, short),
+                )
+                for target in (() if isinstance(targets, str) else targets)
+                if not any(name == target or name.endswith(f".{target}") for name in layers)
+            ]
+            if unknown:
+                raise RecipeError(*unknown)
+            wanted = targets if isinstance(targets, str) else list(targets)
+            planned_lora(model, lora_dropout=lora.lora_dropout, target_modules=wanted)
+    most, (longest, key) = recipe.train.max_length, context_length(model.path)
+    if longest and most > longest:
+        errors.append(
+            ModelError(
+                f"{most} tokens are more than the model can take: its {key} is {longest}",
+                where="train.max_length",
+                found=str(most),
+                allowed=f"at most {longest}",
+                fix=f"train.max_length: {longest}",
+            )
         )
-        for target in (() if isinstance(targets, str) else targets)
-        if not any(name == target or name.endswith(f".{target}") for name in layers)
-    ]
-    if problems:
-        raise RecipeError(*problems)
-    wanted = targets if isinstance(targets, str) else list(targets)
-    planned_lora(model, lora_dropout=lora.lora_dropout, target_modules=wanted)
-
-
-def _check_max_length(context: RunContext) -> None:
-    from instil.model.soundness import context_length
-
-    wanted, (longest, key) = context.recipe.train.max_length, context_length(context.model.path)
-    if longest and wanted > longest:
-        raise ModelError(
-            f"{wanted} tokens are more than the model can take: its {key} is {longest}",
-            where="train.max_length",
-            found=str(wanted),
-            allowed=f"at most {longest}",
-            fix=f"train.max_length: {longest}",
-        )
-
-
-def _check_hidden_answers(data: TaskData) -> None:
-    """Refuse templates whose prompts show the answer."""
-    rows, task = data.train[:TRIED], data.task
-    shown = [t for t in (*data.templates, *data.held_out) if can_show(task, t)]
-    problems = [
-        Problem(
-            f"template {found.template!r}: {found.what} ({found.count} of {found.of} rows)",
-            where=found.examples[0],
-            fix=found.fix,
-        )
-        for found in check_templates(replace(task, templates=tuple(shown)), rows)
-        if found.level is Level.ERROR and found.examples
-    ]
-    if problems:
-        raise DataError(*problems)
 
 
 def _check_prompts(context: RunContext, data: TaskData) -> None:

@@ -75,6 +75,16 @@ def preview(recipe: Recipe, *, each: int, say: Say = silent) -> tuple[Preview, .
     train, pools = recipe.train, mix_pools(data)
     rules = mix_rules(recipe.mix, per_row=train.templates_per_row, seed=recipe.seed)
     examples = tuple(mixed_examples(pools, rules, epoch=0))
+    # `each` a template, and a few-shot one more a task that would show none.
+    by_template: dict[tuple[str, str], list[Example]] = {}
+    for example in sorted(examples, key=lambda e: seeded_key(recipe.seed, "preview", e.id)):
+        by_template.setdefault((example.task, example.template), []).append(example)
+    order = list(dict.fromkeys((e.task, e.template) for e in examples))
+    chosen = [example for key in order for example in by_template[key][:each]]
+    shown = {example.task for example in chosen if example.shots}
+    few = {e.task: e for found in by_template.values() for e in found if e.shots}
+    chosen += [example for task, example in few.items() if task not in shown]
+    chosen.sort(key=lambda e: order.index((e.task, e.template)))
     return tuple(
         Preview(
             example.task,
@@ -86,24 +96,11 @@ def preview(recipe: Recipe, *, each: int, say: Say = silent) -> tuple[Preview, .
             encoded.fate,
             encoded.why,
         )
-        for example in _chosen(examples, each, seed=recipe.seed)
+        for example in chosen
         for encoded in encode_turns(
             example, chat, max_length=train.max_length, too_long=train.too_long
         )
     )
-
-
-def _chosen(examples: Sequence[Example], each: int, *, seed: int) -> list[Example]:
-    """Draw `each` examples a template, and a few-shot one more a task that would show none."""
-    by_template: dict[tuple[str, str], list[Example]] = {}
-    for example in sorted(examples, key=lambda e: seeded_key(seed, "preview", e.id)):
-        by_template.setdefault((example.task, example.template), []).append(example)
-    order = dict.fromkeys((e.task, e.template) for e in examples)
-    chosen = [example for key in order for example in by_template[key][:each]]
-    shown = {example.task for example in chosen if example.shots}
-    few = {e.task: e for found in by_template.values() for e in found if e.shots}
-    chosen += [example for task, example in few.items() if task not in shown]
-    return sorted(chosen, key=lambda e: list(order).index((e.task, e.template)))
 
 
 def preview_page(previews: Sequence[Preview], *, name: str) -> str:

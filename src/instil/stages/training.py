@@ -40,13 +40,6 @@ VALIDATIONS = 6
 """Looks at validation in a run, where the recipe leaves it to us."""
 
 
-def train(context: RunContext, encoded: TrainingData) -> Trained:
-    """Fine-tune, keep the best weights by validation, and write them to `model/`."""
-    return context.run.kept(
-        TRAINING, Trained, lambda: _train(context, encoded), files=(STEPS, MODEL)
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Trained:
     """A finished training."""
@@ -61,7 +54,8 @@ class Trained:
     """How the learning rate was chosen; None where the recipe says it."""
 
 
-def _train(context: RunContext, encoded: TrainingData) -> Trained:
+def train(context: RunContext, encoded: TrainingData) -> Trained:
+    """Fine-tune, keep the best weights by validation, and write them to `model/`."""
     from instil.encode.mask import token_view
     from instil.model.adapter import base_parameters, left_out, trainable_share
     from instil.model.export import save_model
@@ -71,6 +65,8 @@ def _train(context: RunContext, encoded: TrainingData) -> Trained:
     from instil.train.room import Room
 
     run, recipe, room = context.run, context.recipe, Room()
+    if run.finished(TRAINING):
+        return run.read(TRAINING, Trained)
     kept = read_progress(run.checkpoint, run=run.id)
     loaded = adapted(context)
     missing = left_out(loaded.model) if asks_for_all(context) else ()
@@ -133,7 +129,8 @@ def _train(context: RunContext, encoded: TrainingData) -> Trained:
         alarms=tuple(watch.alarms.values()),
     )
     view = token_view(encoded.sample, loaded.chat)
-    return Trained(summary, view, base_parameters(loaded.model), found)
+    trained = Trained(summary, view, base_parameters(loaded.model), found)
+    return run.keep(TRAINING, Trained, trained, files=(STEPS, MODEL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,15 +266,7 @@ def mix_pools(data: Sequence[TaskData]) -> list[Pool]:
 
 def mix_rules(mix: Mix, *, per_row: PerRow, seed: int) -> MixRules:
     """Turn the recipe's `mix` section, and what else bears on it, into the mixer's terms."""
-    return MixRules(
-        per_row=per_row,
-        seed=seed,
-        examples=mix.examples,
-        cap=mix.cap,
-        temperature=mix.temperature,
-        few_shot_share=mix.few_shot_share,
-        few_shot=mix.few_shot,
-    )
+    return MixRules(per_row=per_row, seed=seed, **mix.model_dump())
 
 
 def training_plan(

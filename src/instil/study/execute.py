@@ -61,7 +61,16 @@ def run_apart(
             while waiting or any(slots.values()):
                 for slot, running in slots.items():
                     if running is not None and running.process.poll() is not None:
-                        lost += _ended(folder, running, waiting, say=say)
+                        name, log = running.job.name, folder.log(running.job.name)
+                        if running.process.returncode == 0:
+                            took = seconds(time.perf_counter() - running.began)
+                            say(f"arm {name} done in {took}")
+                            if running.chain:
+                                waiting.appendleft(running.chain)
+                        else:  # the jobs after it are lost too
+                            see = f"; see {log}" if log.exists() else ""
+                            say(f"arm {name} did not finish{see}")
+                            lost += [name, *(later.name for later in running.chain)]
                         slots[slot] = running = None
                     if running is None and waiting:
                         chain, logged = waiting.popleft(), len(slots) > 1
@@ -119,20 +128,6 @@ def _start(folder: StudyFolder, chain: deque[Job], *, gpu: str, logged: bool, sa
     with log.open("ab") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
     return _Running(job, process, chain)
-
-
-def _ended(
-    folder: StudyFolder, running: _Running, waiting: deque[deque[Job]], *, say: Say
-) -> list[str]:
-    """Put what follows a finished job in line; return the jobs that are lost by a failed one."""
-    job, log = running.job, folder.log(running.job.name)
-    if running.process.returncode == 0:
-        say(f"arm {job.name} done in {seconds(time.perf_counter() - running.began)}")
-        if running.chain:
-            waiting.appendleft(running.chain)
-        return []
-    say(f"arm {job.name} did not finish{f'; see {log}' if log.exists() else ''}")
-    return [job.name, *(later.name for later in running.chain)]
 
 
 def _still(running: Sequence[_Running], *, within: float) -> list[_Running]:

@@ -7,18 +7,18 @@ Tests: `tests/study/test_methods.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.config.recipe import Recipe
 from instil.data.prepare import TaskData
-from instil.results import TUNED, Arm, Costs
-from instil.stages.context import OnDone, RunContext, keep_splits, prepare
+from instil.results import PROMPTING, TUNED, Arm
+from instil.stages.context import RunContext, keep_splits, prepare
 from instil.stages.directory import Run, open_run
 from instil.stages.judge import Look, open_test, score_files
-from instil.stages.ladder import Ladder, climb_ladders
+from instil.stages.ladder import climb_ladders
 from instil.stages.preflight import preflight
 from instil.study.folder import Work
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from instil.compare.contest import Contender
-    from instil.model.load import LoadedModel
+    from instil.compare.ladder import Prompting
 
 PROMPTED, ASKED = "prompted", "asked"
 """The stages that ask the test rows."""
@@ -58,63 +58,58 @@ def ask_untrained(
     Raises:
         InstilError: Whatever the user can mend.
     """
+    from instil.compare import contest
+    from instil.compare.ladder import Prompting, best_rung, prompting
+
     with open_run(recipe, folder=folder, resume=resume, shared=shared) as run:
         context = prepare(recipe, run=run, progress=progress, say=progress.console.print)
         keep_splits(context)
-        keep = partial(run.kept, files=score_files(context.data))
+        files = score_files(context.data)
         if work is Work.PROMPT:
             preflight(context)
-            keep(PROMPTED, dict[str, Arm], partial(_prompt, context, climb_ladders(context)))
-        else:
-            keep(ASKED, dict[str, float], partial(_ask, context))
+            ladders = climb_ladders(context)
+            if run.finished(PROMPTED):
+                return
+            ways = {}
+            for d in context.data:
+                rung = best_rung(ladders[d.task.id].rungs)
+                way = prompting(d, template=rung.template, shots=rung.shots, seed=recipe.seed)
+                ways[d.task.id] = way, rung.scoring
+            arms = {
+                d.task.id: contest.to_arm(found, d, costs=ladders[d.task.id].costs)
+                for d, found in _asked(context, PROMPTING, ways)
+            }
+            run.keep(PROMPTED, dict[str, Arm], arms, files=files)
+        elif not run.finished(ASKED):
+            ways = {d.task.id: (Prompting(d.answering[0]), "") for d in context.data}
+            asked = _asked(context, TUNED, ways)
+            means = {d.task.id: found.marked.summary().mean for d, found in asked}
+            run.keep(ASKED, dict[str, float], means, files=files)
 
 
 def load_prompted(folder: Path) -> Mapping[str, Arm]:
     """Return the arms of a finished one: task -> arm."""
-    arms: Mapping[str, Arm] = Run(folder).read(PROMPTED, dict[str, Arm])
-    return arms
-
-
-def _prompt(context: RunContext, ladders: Mapping[str, Ladder]) -> dict[str, Arm]:
-    from instil.compare import contest
-    from instil.compare.ladder import best_rung
-
-    def ask(loaded: LoadedModel, data: TaskData, on_done: OnDone) -> contest.Contender:
-        rung, seed = best_rung(ladders[data.task.id].rungs), context.recipe.seed
-        return contest.ask_rung(loaded, data, rung, seed=seed, on_done=on_done)
-
-    arms = {}
-    for d, found in _asked(context, ask):
-        ladder = ladders[d.task.id]
-        costs = Costs(seconds=ladder.seconds, peak_memory_bytes=ladder.peak_memory_bytes)
-        arms[d.task.id] = contest.to_arm(found, d, costs=costs)
-    return arms
-
-
-def _ask(context: RunContext) -> dict[str, float]:
-    from instil.compare import contest
-    from instil.compare.ladder import Prompting
-    from instil.evaluate.choices import RAW
-    from instil.evaluate.suite import GENERATED
-
-    def ask(loaded: LoadedModel, data: TaskData, on_done: OnDone) -> contest.Contender:
-        way, scoring = Prompting(data.answering[0]), RAW if data.task.choices else GENERATED
-        plainly = partial(contest.ask, loaded, data, name=TUNED, way=way, scoring=scoring)
-        return plainly(rows=data.test, on_done=on_done)
-
-    return {d.task.id: found.marked.summary().mean for d, found in _asked(context, ask)}
+    return Run(folder).read(PROMPTED, dict[str, Arm])
 
 
 def _asked(
-    context: RunContext, ask: Callable[[LoadedModel, TaskData, OnDone], Contender]
+    context: RunContext, name: str, ways: Mapping[str, tuple[Prompting, str]]
 ) -> Iterator[tuple[TaskData, Contender]]:
-    """Open the test, and yield what a model answers of each task; its scores are written."""
-    from instil.compare.contest import score_lines
+    """Open the test, and yield what a model answers of each task; its scores are written.
+
+    Args:
+        context: The run.
+        name: Of the arm.
+        ways: Task -> the way of asking and the scoring rule, as `contest.ask` takes them.
+    """
+    from instil.compare import contest
 
     open_test(context.run, look=Look.ONCE)
     loaded = context.load_base()
     for d in context.data:
+        way, scoring = ways[d.task.id]
+        ask = partial(contest.ask, loaded, d, name=name, way=way, scoring=scoring)
         with context.stage(f"test {d.task.id}", len(d.test)) as done:
-            found = ask(loaded, d, done)
-        context.run.write_scores(f"test-{d.task.id}", score_lines([found]))
+            found = ask(rows=d.test, on_done=done)
+        context.run.write_scores(f"test-{d.task.id}", contest.score_lines([found]))
         yield d, found

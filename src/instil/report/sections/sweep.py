@@ -16,7 +16,6 @@ from instil.report.page import (
     Plots,
     Point,
     Reference,
-    Table,
     table,
 )
 from instil.report.parts import chosen_cell
@@ -49,39 +48,10 @@ def sweep_blocks(found: Sweep | None) -> tuple[Block, ...]:
     """Return the sentence, and where rates were tried their curve and table."""
     if found is None:
         return ()
-    note = Note(sweep_sentence(found))
+    sentence = Note(sweep_sentence(found))
     if not found.tried:
-        return (note,)
+        return (sentence,)
     plot = _plot(found)
-    return (note, *((Plots((plot,)),) if plot else ()), _table(found))
-
-
-def _plot(found: Sweep) -> Plot | None:
-    marks = tuple(
-        Mark("", each.rate, each.loss, hollow=each.behind is None)
-        for each in found.tried
-        if each.loss is not None
-    )
-    if len(marks) < 2:
-        return None
-    names = {mark.x: rate_text(mark.x) for mark in marks}
-    stopped = {True: " where it was stopped, at its middle", False: ""}
-    told = ", ".join(f"{fmt.fixed(m.y, 3)} with {names[m.x]}{stopped[m.hollow]}" for m in marks)
-    chosen = rate_text(found.chosen)
-    ends = (marks[0].x / 1.3, marks[-1].x * 1.3)
-    return Plot(
-        "Validation loss of short tries, by learning rate",
-        f"Nats per token: {told}. Chosen: {chosen}.",
-        Axis("learning rate", extent=ends, ticks=names, is_line=True),
-        Axis("nats per token"),
-        marks=marks,
-        series=("",),
-        lines=(Line(tuple(Point(m.x, m.y) for m in marks if not m.hollow), TRIES),),
-        upright=Reference(f"chosen: {chosen}", found.chosen),
-    )
-
-
-def _table(found: Sweep) -> Table:
     rows = []
     for each in found.tried:
         words = ("the rule's" * (each.rate == found.rule), "chosen" * (each.rate == found.chosen))
@@ -107,4 +77,30 @@ def _table(found: Sweep) -> Table:
         f"rates within {FLOOR:g} nats of it, the nearest to the rule's."
     )
     titles = ("Learning rate", "Steps", "Validation loss", "Above the lowest (95 % interval)")
-    return table("Learning rates that were tried", titles, rows, note)
+    drawn = table("Learning rates that were tried", titles, rows, note)
+    return (sentence, *((Plots((plot,)),) if plot else ()), drawn)
+
+
+def _plot(found: Sweep) -> Plot | None:
+    marks = tuple(
+        Mark("", each.rate, each.loss, hollow=each.behind is None)
+        for each in found.tried
+        if each.loss is not None
+    )
+    if len(marks) < 2:
+        return None
+    names = {mark.x: rate_text(mark.x) for mark in marks}
+    stopped = {True: " where it was stopped, at its middle", False: ""}
+    told = ", ".join(f"{fmt.fixed(m.y, 3)} with {names[m.x]}{stopped[m.hollow]}" for m in marks)
+    chosen = rate_text(found.chosen)
+    ends = (marks[0].x / 1.3, marks[-1].x * 1.3)
+    return Plot(
+        "Validation loss of short tries, by learning rate",
+        f"Nats per token: {told}. Chosen: {chosen}.",
+        Axis("learning rate", extent=ends, ticks=names, is_line=True),
+        Axis("nats per token"),
+        marks=marks,
+        series=("",),
+        lines=(Line(tuple(Point(m.x, m.y) for m in marks if not m.hollow), TRIES),),
+        upright=Reference(f"chosen: {chosen}", found.chosen),
+    )
