@@ -15,7 +15,6 @@ import sys
 import tempfile
 import traceback
 from datetime import datetime
-from pathlib import Path
 
 from instil.errors import InstilError, Problem
 from instil.memory_limits import MORE, is_out_of_memory, ran_out
@@ -46,13 +45,26 @@ def told(error: BaseException) -> tuple[str, int]:
     """
     if isinstance(error, InstilError):
         return str(error), error.exit_code
-    if not is_out_of_memory(error) and (problem := _refused(error)) is not None:
-        return str(problem), InstilError.exit_code
-    log = _write_log(error)
-    where = f"\n  log: {log}" if log else ""
     if is_out_of_memory(error):
-        fix = f"use fewer or shorter rows, or a smaller model, {MORE}{where}"
+        fix = f"use fewer or shorter rows, or a smaller model, {MORE}{_logged(error)}"
         return str(ran_out(error, fix=fix)), BUG
+    problem, network = None, type(error).__module__.startswith(_NETWORK)
+    if isinstance(error, OSError) and not network:
+        problem = Problem(
+            f"this cannot be read or written: {error.strerror or _line(error)}",
+            where=str(error.filename or ""),
+            fix="make room, or name a place that you may read and write",
+        )
+    elif isinstance(error, ValueError) and "embedded null" in str(error):
+        problem = Problem("a name has a zero byte in it", fix="write it without")
+    elif network:
+        problem = Problem(
+            "the network cannot be reached, or refuses",
+            found=f"{type(error).__name__}: {_line(error)}",
+            fix="try again with a network, or name files on this machine",
+        )
+    if problem:
+        return str(problem), InstilError.exit_code
     fix = "this is a mistake in instil, not in your files: please report it with the log"
     match error:
         case RecursionError():
@@ -63,34 +75,15 @@ def told(error: BaseException) -> tuple[str, int]:
             fix = "save the files as UTF-8"
         case _:
             what = f"{type(error).__name__}: {_line(error)}"
-    return str(Problem(what, fix=f"{fix}{where}")), BUG
-
-
-def _refused(error: BaseException) -> Problem | None:
-    """What the surroundings or a user's path refuse; None for anything else."""
-    if isinstance(error, OSError) and not type(error).__module__.startswith(_NETWORK):
-        return Problem(
-            f"this cannot be read or written: {error.strerror or _line(error)}",
-            where=str(error.filename or ""),
-            fix="make room, or name a place that you may read and write",
-        )
-    if isinstance(error, ValueError) and "embedded null" in str(error):
-        return Problem("a name has a zero byte in it", fix="write it without")
-    if type(error).__module__.startswith(_NETWORK):
-        return Problem(
-            "the network cannot be reached, or refuses",
-            found=f"{type(error).__name__}: {_line(error)}",
-            fix="try again with a network, or name files on this machine",
-        )
-    return None
+    return str(Problem(what, fix=f"{fix}{_logged(error)}")), BUG
 
 
 def _line(error: BaseException) -> str:
     return shortened(" ".join(str(error).split()) or "no reason given")
 
 
-def _write_log(error: BaseException) -> Path | None:
-    """Write the traceback to a file among the temporary ones; None where that cannot be done."""
+def _logged(error: BaseException) -> str:
+    """Write the traceback to a temporary file; return a line that names it, or an empty text."""
     text = "".join(traceback.format_exception(error, chain=True))
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     try:
@@ -103,6 +96,6 @@ def _write_log(error: BaseException) -> Path | None:
             delete=False,
         ) as log:
             log.write(f"{' '.join(sys.argv)}\n\n{text}")
-        return Path(log.name)
+        return f"\n  log: {log.name}"
     except OSError:
-        return None
+        return ""
