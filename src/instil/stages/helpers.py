@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from instil.errors import TrainError
 from instil.stages.context import RunContext, silent
@@ -25,21 +25,33 @@ def several_processes() -> Iterator[bool]:
     if os.environ.get(PROCESSES, "1") == "1":
         yield True
         return
-    from instil.train.fit import fit
     from instil.train.ranks import is_first, jobs, joined
+
+    with joined():
+        if not is_first():
+            for job in jobs():
+                _help_train(job)
+        yield is_first()
+
+
+def _help_train(job: tuple[Any, ...]) -> None:
+    """Take this process's share of a training; its models go when it is done.
+
+    Args:
+        job: The recipe, the base model, the encoded examples, the peak learning rate, where the
+            training's state lies, and the run's id, as the first process has them.
+    """
+    from instil.train.fit import fit
+
+    recipe, model, encoded, rate, checkpoint, run = job
+    context = RunContext(recipe)
+    context.model = model
+    loaded, wanted = adapted(context), objective(context)
+    plan = training_plan(recipe.train, encoded, rate=rate, checkpoint=checkpoint, run=run)
 
     def validate() -> NoReturn:
         raise AssertionError("a helper does not validate")
 
-    with joined():
-        # Recipe and base model, encoded examples, peak learning rate, the training's state and the
-        # run's id, as the first process has them.
-        for recipe, model, encoded, rate, checkpoint, run in () if is_first() else jobs():
-            context = RunContext(recipe)
-            context.model = model
-            loaded, wanted = adapted(context), objective(context)
-            plan = training_plan(recipe.train, encoded, rate=rate, checkpoint=checkpoint, run=run)
-            # Whatever ends the training ends it in the first process too, which tells of it.
-            with contextlib.suppress(KeyboardInterrupt, TrainError):
-                fit(loaded, plan, validate=validate, on_step=silent, objective=wanted)
-        yield is_first()
+    # Whatever ends the training ends it in the first process too, which tells of it.
+    with contextlib.suppress(KeyboardInterrupt, TrainError):
+        fit(loaded, plan, validate=validate, on_step=silent, objective=wanted)
