@@ -91,7 +91,7 @@ def memory_line(needed: int, *, device: str) -> str:
     """
     from instil.model.load import pick_device
 
-    # What can be had on top of what is held, and what is held.
+    # What is free beside what is held, and what is held.
     if (where := pick_device(device)).type == "cuda":
         import torch
 
