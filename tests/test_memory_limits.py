@@ -126,9 +126,7 @@ def test_the_forecast_stands_beside_the_limit(monkeypatch: pytest.MonkeyPatch) -
     enough = memory_line(3 * GIGABYTE, device="cpu").replace("\u00a0", " ")
     assert enough == "memory: about 3.0 GB (an estimate); 3.0 GB is free"
     short = memory_line(4 * GIGABYTE, device="cpu").replace("\u00a0", " ")
-    assert (
-        "about 4.0 GB (an estimate), but 3.0 GB is free, by the control group's limit" in short
-    )
+    assert "about 4.0 GB (an estimate), but 3.0 GB is free, by the control group's limit" in short
     assert "killed without a word" in short
 
 
