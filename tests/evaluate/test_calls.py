@@ -28,6 +28,12 @@ BARE = Message("assistant", "", tool_calls=(CALL,)).shown
         ),
         ("We have 3 {mugs} [left].", "We have 3 {mugs} [left]."),
         ('{"colour": "red"}', '{"colour": "red"}'),
+        pytest.param("[" * 50_000, "[" * 50_000, id="nested without end"),
+        pytest.param(
+            '{"name": "f", "arguments": "' + "[" * 50_000 + '"}',
+            '{"name": "f", "arguments": "' + "[" * 50_000 + '"}',
+            id="arguments nested without end",
+        ),
         ('<tool_call>\n{"name": "stock", "argu', '<tool_call>\n{"name": "stock", "argu'),
         ('{"name": "stock", "arguments": 3}', '{"name": "stock", "arguments": 3}'),
         ("[" * 5000, "[" * 5000),

@@ -24,7 +24,7 @@ def read_natural(file: RowFile) -> Iterator[PlacedRow]:
         text = stream.read()
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"this is not JSON: {error}", where=file.place) from error
     instances = content.get("Instances") if isinstance(content, dict) else None
     if not isinstance(instances, list):

@@ -268,7 +268,7 @@ def _schema(tool: object) -> dict[str, object] | None:
 def _json(text: object, what: str, *, where: str) -> object:
     try:
         return json.loads(str(text))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{what} is no JSON: {error}", where=where, found=repr(text)[:80]) from None
 
 

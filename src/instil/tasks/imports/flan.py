@@ -62,7 +62,7 @@ def _load(path: Path) -> object:
             return [json.loads(line) for line in text.splitlines() if line.strip()]
         if path.suffix == ".json":
             return json.loads(text)
-    except ValueError as bad:
+    except (ValueError, RecursionError) as bad:
         raise TaskError(f"this is not JSON: {bad}", where=str(path)) from None
     return parse_yaml(text, where=str(path), error=TaskError).data
 

@@ -52,7 +52,7 @@ def load_instructions(file: Path) -> Mapping[str, object]:
     text = read_text(file, error=TaskError)
     try:
         content = json.loads(text)
-    except ValueError as bad:
+    except (ValueError, RecursionError) as bad:
         raise TaskError(f"this is not JSON: {bad}", where=str(file)) from None
     if not isinstance(content, dict) or not definition(content):
         what = "this is no task of Super-NaturalInstructions: it has no `Definition`"
