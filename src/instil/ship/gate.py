@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from instil import format as fmt
-from instil.compare.verdict import check_budget
+from instil.compare.verdict import Outcome, check_budget, outcome
 from instil.config.recipe import load_recipe
 from instil.errors import Problem, RunError, nearest
 from instil.pipeline import compare_runs
@@ -131,8 +131,8 @@ def gate(
         checks.append(Check(asked, "", not kept.broken, kept.low, kept.change, kept.high, said))
     if against is not None:
         for pair in compare_runs(against, run):
-            bad = pair.high < 0 if pair.higher_is_better else pair.low > 0
-            checks.append(_paired(f"--against {against.name}", "", pair, passed=not bad))
+            passed = outcome(pair) is not Outcome.WORSE
+            checks.append(_paired(f"--against {against.name}", "", pair, passed=passed))
     return Gate(
         manifest["run_id"], manifest["recipe_sha256"], tuple(manifest["test_opened"]), tuple(checks)
     )
@@ -183,8 +183,8 @@ def _beats(tasks: Sequence[TaskResult], arms: Sequence[str]) -> Iterator[Check]:
                         nearest=nearest(arm, known),
                     )
                 )
-            good = pair.low > 0 if pair.higher_is_better else pair.high < 0
-            yield _paired(f"--beats {arm}", task.task, pair, passed=good)
+            passed = outcome(pair) is Outcome.BETTER
+            yield _paired(f"--beats {arm}", task.task, pair, passed=passed)
 
 
 def _paired(asked: str, task: str, pair: Comparison, *, passed: bool) -> Check:

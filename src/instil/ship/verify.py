@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instil import format as fmt
+from instil.compare.verdict import Outcome, outcome
 from instil.config.recipe import load_recipe
 from instil.data.build import Asked, render_all
 from instil.errors import Problem, RunError
@@ -350,7 +351,7 @@ def judge(
     if same == len(said.answers):
         return found(Finding.EQUAL, f"all {same} answers are the run's")
     other = f"{len(said.answers) - same} of {len(said.answers)} answers differ from the run's"
-    worse = [c for c in comparisons if (c.high < 0 if c.higher_is_better else c.low > 0)]
+    worse = [c for c in comparisons if outcome(c) is Outcome.WORSE]
     finding = Finding.WORSE if worse else Finding.NO_DIFFERENCE
     shown = "; ".join(
         f"{fmt.style(c.metric).label} {fmt.change_with_interval(c)}" for c in worse or comparisons

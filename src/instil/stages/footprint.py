@@ -91,7 +91,7 @@ def memory_line(needed: int, *, device: str) -> str:
     """
     from instil.model.load import pick_device
 
-    # What is free beside what is held, and what is held.
+    # Free memory, and the memory that this process holds.
     if (where := pick_device(device)).type == "cuda":
         import torch
 
