@@ -32,8 +32,7 @@ def test_what_broke_it_once(target: str, file: Path, tmp_path: Path) -> None:
 
 
 @FUZZED
-@settings(max_examples=15, deadline=None, derandomize=True, database=None,
-          suppress_health_check=CHECKS)  # fmt: skip
+@settings(max_examples=15, deadline=None, suppress_health_check=CHECKS)
 @given(data=st.data())
 def test_a_few_changed_files(target: str, data: st.DataObject, tmp_path: Path) -> None:
     ends_well(target, data.draw(made(target)), tmp_path)
@@ -42,7 +41,7 @@ def test_a_few_changed_files(target: str, data: st.DataObject, tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @FUZZED
-@settings(max_examples=3000, deadline=None, print_blob=True, suppress_health_check=CHECKS)
+@settings(max_examples=1000, deadline=None, print_blob=True, suppress_health_check=CHECKS)
 @given(data=st.data())
 def test_many_changed_files(target: str, data: st.DataObject, tmp_path: Path) -> None:
     ends_well(target, data.draw(made(target)), tmp_path)

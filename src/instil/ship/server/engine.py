@@ -133,10 +133,11 @@ class Speech:
 
     def _certain(self, new: str) -> str:
         text = self._held + new
-        places = [at for stop in self._stops if (at := text.find(stop)) >= 0]
-        if places:
+        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
             self.stopped, self._held = True, ""
-            return self._out(text[: min(places)], last=True)
+            # The stop text complete first ends the answer, however tokens cut it.
+            return self._out(text[: min(found)[1]], last=True)
         keep = max((_overlap(text, stop) for stop in self._stops), default=0)
         certain = text[: len(text) - keep]
         certain = certain.rstrip() if self._stripped else certain
