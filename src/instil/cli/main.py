@@ -21,6 +21,7 @@ from instil.cli import (
     chat,
     check,
     compare,
+    correct,
     export,
     gate,
     init_,
@@ -34,6 +35,7 @@ from instil.cli import (
     status,
     studies,
     tasks,
+    ui,
 )
 from instil.cli.failures import is_failure, told, wants_traceback
 from instil.cli.terminal import prepare_streams, say
@@ -142,6 +144,8 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (_with_torch(serve.serve), "serve runs/reviews"),
     (gate.gate, "gate runs/reviews --min accuracy=0.85 --beats prompting"),
     (push.push, "push runs/reviews me/reviews --dry-run"),
+    (correct.correct, "correct reviews.task.yaml reviews.labels.jsonl better.csv"),
+    (ui.ui, "ui"),
     (models.models, "models"),
     (tasks.tasks, "tasks show amazon_reviews"),
 )

@@ -9,8 +9,12 @@ Whoever reports it adds a task for a stage and may give it a `note`, which stand
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rich.progress import (
@@ -28,8 +32,11 @@ from rich.text import Text
 
 from instil.cli.show import make_console
 from instil.data.sources.fetch import on_bytes
+from instil.files import write_whole
 
 SECONDS_BETWEEN_LINES = 20.0
+WATCHED = "INSTIL_PROGRESS"
+"""The environment variable that names the file for whoever watches."""
 
 
 class NoteColumn(ProgressColumn):
@@ -41,12 +48,17 @@ class NoteColumn(ProgressColumn):
 
 
 class LineProgress(Progress):
-    """For output that is no terminal: a line when a stage begins, at intervals, and at its end."""
+    """For output that is no terminal: a line when a stage begins, at intervals, and at its end.
+
+    Where the environment variable `INSTIL_PROGRESS` names a file, the stage under way is kept there
+    as JSON, for whoever watches.
+    """
 
     def __init__(self) -> None:
         super().__init__(console=make_console(stderr=True), disable=True)
         self._printed: dict[TaskID, float] = {}
         self._finished: set[TaskID] = set()
+        self._watched, self._told = os.environ.get(WATCHED, ""), 0.0
 
     def add_task(self, description: str, *args: Any, **fields: Any) -> TaskID:
         """Begin a stage."""
@@ -68,6 +80,7 @@ class LineProgress(Progress):
         task = self._tasks.get(task_id)
         if task is None or task_id in self._finished:
             return
+        self._tell(task)
         if task.finished:
             self._finished.add(task_id)
         due = time.monotonic() - self._printed.get(task_id, 0.0) >= SECONDS_BETWEEN_LINES
@@ -77,9 +90,26 @@ class LineProgress(Progress):
     def _print(self, task_id: TaskID) -> None:
         self._printed[task_id] = time.monotonic()
         task = self._tasks[task_id]
+        self._tell(task, now=True)
         done = f"{task.completed:g}/{task.total:g}" if task.total else ""
         note = str(task.fields.get("note", ""))
         self.console.print("  ".join(filter(None, [task.description, done, note])))
+
+    def _tell(self, task: Task, *, now: bool = False) -> None:
+        """Keep the stage under way where it is watched, twice a second at most."""
+        if not self._watched or (not now and time.monotonic() - self._told < 0.5):
+            return
+        self._told = time.monotonic()
+        stage = {
+            "stage": task.description,
+            "done": task.completed,
+            "total": task.total,
+            "note": str(task.fields.get("note", "")),
+            "seconds": task.elapsed,
+            "seconds_left": task.time_remaining,
+        }
+        with contextlib.suppress(OSError):  # a watcher's folder that is gone stops no run
+            write_whole(Path(self._watched), json.dumps(stage).encode())
 
 
 def make_progress() -> Progress:

@@ -40,11 +40,7 @@ def serve(
     asks a row through the run's own template. Where the environment variable INSTIL_TOKEN is set,
     clients send it as their API key. Ctrl-C or SIGTERM ends it when what is under way is done.
     """
-    from instil.errors import Problem, RunError
-
-    if not (find_spec("starlette") and find_spec("uvicorn")):
-        fix = 'pip install "instil[serve]"'
-        raise RunError(Problem("starlette and uvicorn are not installed", fix=fix))
+    require_server()
     from instil.ship.server.app import Limits
     from instil.ship.server.serve import make_service, require_token
     from instil.ship.server.serve import serve as begin
@@ -59,3 +55,16 @@ def serve(
         say(f"serving {address} (Ctrl-C ends it)")
 
     begin(service, host=host, port=port, token=token, on_ready=ready)
+
+
+def require_server() -> None:
+    """See that the extra is installed.
+
+    Raises:
+        RunError: It is not.
+    """
+    from instil.errors import RunError
+
+    if not (find_spec("starlette") and find_spec("uvicorn")):
+        fix = 'pip install "instil[serve]"'
+        raise RunError("starlette and uvicorn are not installed", fix=fix)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 from pydantic import BaseModel
@@ -66,6 +66,18 @@ class _Writer(RoundTripRepresenter):
 
 
 _Writer.add_representer(type(None), _Writer.represent_none)
+
+
+def edited(text: str, change: Callable[[CommentedMap], None]) -> str:
+    r"""Return a YAML mapping with a change made in it; its comments and its order are kept.
+
+    >>> print(edited("a: 1  # one\nb: 2\n", lambda data: data.update(b=3)), end="")
+    a: 1  # one
+    b: 3
+    """
+    data = YAML(typ="rt").load(text)
+    change(data)
+    return dump_yaml(data)
 
 
 def _blocks(value: object) -> object:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import product
 from typing import TypeVar
@@ -28,7 +28,7 @@ from instil.data.readers.rowfile import excerpt
 from instil.data.registry import plain
 from instil.init.labels import FORMS
 from instil.tasks.sandbox import tidied
-from instil.tasks.template import expression_names, names, spelt
+from instil.tasks.template import evaluate, expression_names, names, spelt
 from instil.types import Part, Row, Task
 
 EXAMPLES = 3
@@ -74,6 +74,10 @@ class Finding:
     """The value, from the first of them."""
     allowed: str = ""
     """What would have been allowed."""
+    change: Mapping[str, object] = field(default_factory=dict)
+    """What mends it in the task file: key (`where`, `fields.NAME`) -> its new value."""
+    rows: tuple[str, ...] = ()
+    """The ids of the rows concerned, where leaving them out of the file would mend it."""
 
 
 def audit_rows(data: TaskData) -> tuple[Finding, ...]:
@@ -146,7 +150,9 @@ def _conflicts(data: TaskData) -> Iterator[Finding]:
         count = len(pairs)
         pair = "1 pair of rows has" if count == 1 else f"{count} pairs of rows have"
         fix = "decide on one label each, or leave such rows out with `where`"
-        yield Finding(f"{pair} the same text and different labels", count, examples, fix)
+        both = tuple(dict.fromkeys(row for each in pairs for row in each))
+        what = f"{pair} the same text and different labels"
+        yield Finding(what, count, examples, fix, rows=both)
 
 
 def _labels(data: TaskData) -> Iterator[Finding]:
@@ -158,7 +164,12 @@ def _labels(data: TaskData) -> Iterator[Finding]:
         fix = (
             "bring more rows of it, or take it out of `choices` and leave its rows out with `where`"
         )
-        yield Finding(f"rare in train: {', '.join(rare)}", len(rare), examples[:EXAMPLES], fix)
+        left = [choice for choice in data.task.choices if choice not in rare]
+        target, change = spelt(data.task.target), dict[str, object]()
+        if len(left) > 1 and not data.task.labels:
+            change = {"choices": left, "where": f"({target} | string) not in {[*rare]}"}
+        what = f"rare in train: {', '.join(rare)}"
+        yield Finding(what, len(rare), examples[:EXAMPLES], fix, change=change)
     if total and most / total >= LOPSIDED:
         label = max(counts, key=lambda label: counts[label])
         what = f"{100 * most / total:.0f} % of the training rows are {label!r}"
@@ -192,7 +203,12 @@ def _labels_alike(data: TaskData) -> Iterator[Finding]:
         "and each label once in `choices`"
     )
     what = f"labels that differ in {differences} alone are classes of their own"
-    yield Finding(what, len(alike), examples[:EXAMPLES], fix)
+    change = dict[str, object]()
+    if target.isidentifier() and not data.task.labels:
+        merged = (evaluate(f"{target} | {steps}", {target: label}, where="") for label in counts)
+        left = [*dict.fromkeys(map(str, merged))]
+        change = {f"fields.{target}": f"{before} | {steps}", "choices": left}
+    yield Finding(what, len(alike), examples[:EXAMPLES], fix, change=change)
 
 
 def _fields(data: TaskData) -> Iterator[Finding]:
@@ -250,7 +266,11 @@ def _texts(data: TaskData) -> Iterator[Finding]:
                 fix = f"under `fields` in the task file, {mended}" if mend else fix
             examples = (f"{row.place or f'row {row.id}'}: {text}" for row, text in found[:EXAMPLES])
             what_where = f"{_rows(len(found))} with {what} in {name!r}"
-            yield Finding(what_where, len(found), tuple(examples), fix)
+            before = data.task.fields.get(name, spelt(name))
+            change = (
+                {f"fields.{name}": f"{before} | {mend}"} if mend and name.isidentifier() else {}
+            )
+            yield Finding(what_where, len(found), tuple(examples), fix, change=change)
 
 
 def _read(task: Task) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,18 @@ def to_html(report: Report) -> str:
     """
     from markupsafe import Markup
 
-    environment = _environment()
+    environment = make_environment()
+    assert environment.loader is not None
+    css, _, _ = environment.loader.get_source(environment, "report.css")
+    template = environment.get_template("report.html.jinja")
+    page = template.render(report=report, plot=plotter(), css=Markup(css))
+    return page.lstrip()  # what the macros leave before the document
+
+
+def plotter() -> Callable[[Plot], Markup]:
+    """Return what draws the plots of one page, each under a name of its own."""
+    from markupsafe import Markup
+
     numbers = itertools.count(1)
 
     def plot(drawn: Plot) -> Markup:
@@ -34,24 +46,26 @@ def to_html(report: Report) -> str:
             reason = shortened(f"{type(error).__name__}: {error}".rstrip(": "))
             return Markup(text).format(visible(reason), visible(drawn.description))
 
-    assert environment.loader is not None
-    css, _, _ = environment.loader.get_source(environment, "report.css")
-    template = environment.get_template("report.html.jinja")
-    page = template.render(report=report, plot=plot, css=Markup(css))
-    return page.lstrip()  # what the macros leave before the document
+    return plot
 
 
 @cache
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def make_environment(*packages: str) -> Environment:
+    """Return what renders pages: texts are escaped, and characters that cannot be seen written out.
+
+    Args:
+        packages: Others whose `assets` hold templates, beside the report's.
+    """
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     def seen(value: object) -> object:
         """Write out unseen characters of every text that is printed; markup of ours stays."""
         is_text = isinstance(value, str) and not hasattr(value, "__html__")
         return visible(str(value)) if is_text else value
 
+    folders = [PackageLoader(package, "assets") for package in (*packages, "instil.report")]
     return Environment(
-        loader=PackageLoader("instil.report", "assets"),
+        loader=ChoiceLoader(folders),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=seen,

@@ -6,19 +6,17 @@ Tests: `tests/ship/test_server.py`.
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import uvicorn
 
 from instil.config.recipe import load_recipe
 from instil.errors import Problem, RunError
 from instil.model.load import load_model, resolve_model
 from instil.ship.server.app import Limits, Service, make_app
 from instil.ship.server.engine import Engine
+from instil.ship.server.listen import run_server
 from instil.ship.shipped import judged_chat, load_run_model
 from instil.stages.directory import RECIPE, load_summary
 
@@ -88,33 +86,15 @@ def serve(
         RunError: There is no token for an address that others can reach, or the address is taken.
     """
     require_token(host, token)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((host, port))
-            listening.listen(2048)  # whoever comes from here on waits, and is not refused
-        except OSError as error:
-            raise RunError(
-                Problem(
-                    f"cannot listen on {host}, port {port}",
-                    found=error.strerror or "",
-                    fix="--port 0 takes a free one",
-                )
-            ) from error
-        name = f"[{host}]" if ":" in host else host
-        config = uvicorn.Config(
+    try:
+        run_server(
             make_app(service, token=token),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=5,
+            host=host,
+            port=port,
+            on_ready=lambda address: on_ready(f"{address}/v1"),
         )
-        on_ready(f"http://{name}:{listening.getsockname()[1]}/v1")
-        try:
-            uvicorn.Server(config).run(sockets=[listening])
-        finally:
-            service.engine.close()
+    finally:
+        service.engine.close()
 
 
 def require_token(host: str, token: str) -> None:

@@ -1,0 +1,39 @@
+"""`instil correct`: a file of rows with the labels that a person has corrected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from instil.cli.terminal import say
+
+
+def correct(
+    task: Annotated[Path, typer.Argument(metavar="TASK", help="The task file.")],
+    marks: Annotated[
+        Path, typer.Argument(metavar="MARKS", help="The marked rows: TASK.labels.jsonl.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A file to write: .csv or .jsonl.")],
+    force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
+) -> None:
+    """Write a task's rows anew, with the labels corrected that were marked as wrong.
+
+    Rows are marked on the page of `instil ui`. The file that the task names stays as it is: name
+    the new one as the task's source to train on it.
+    """
+    from instil.cli.predict import refuse_existing
+    from instil.data.correct import corrected, load_marks, write_rows
+    from instil.errors import DataError
+    from instil.tasks.task import load_task
+
+    refuse_existing(out, force=force)
+    found = load_marks(marks)
+    if not found:
+        fix = "mark rows on the page of `instil ui`, under Answers"
+        raise DataError("no row is marked", where=str(marks), fix=fix)
+    rows = list(corrected(load_task(str(task)), found))
+    write_rows(out, rows)
+    gone = sum(mark.now is None for mark in found.values())
+    say(f"{len(rows)} rows: {out} ({len(found) - gone} corrected, {gone} left out)")

@@ -1,0 +1,1 @@
+"""The local page of `instil ui`: a window on the files of one folder."""

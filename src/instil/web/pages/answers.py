@@ -1,0 +1,297 @@
+"""The page of a run's answers: every test row with what each arm said, filtered; wrong labels.
+
+A row whose label is wrong can be marked. The marks go to `TASK.labels.jsonl` beside the task file,
+which `instil correct` turns into a corrected file of rows.
+
+Tests: `tests/web/test_answers.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from instil.config.recipe import load_recipe
+from instil.data.correct import Mark, add_mark, load_marks, marks_file
+from instil.data.registry import load_rows
+from instil.errors import InstilError
+from instil.results import PROMPTING, TUNED, ZERO_SHOT
+from instil.ship.predict import softmax
+from instil.stages.directory import RECIPE, SUMMARY, load_scores, load_summary
+from instil.tasks.task import load_task
+from instil.types import Row, Task
+from instil.web.jobs import command_line
+from instil.web.pages.runs import TABS, run_folder
+from instil.web.site import Site, aside, form, here, number, once, picked, told
+
+ROWS = 20
+"""Rows a page."""
+OUTCOMES = {
+    "": "all answers",
+    "wrong": "wrong",
+    "right": "right",
+    "mended": "right, where prompting was wrong",
+    "broken": "wrong, where prompting was right",
+}
+"""What is shown -> in words."""
+ORDERS = {
+    "": "in the order of the file",
+    "sure": "the surest first",
+    "unsure": "the least sure first",
+}
+GUARD = "guard"
+"""What stands in place of a task for the guard's rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one arm answered."""
+
+    text: str
+    """The answer."""
+    value: float | None
+    """Its score; None: it could not be scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A test row with all answers."""
+
+    row: str
+    """Its id."""
+    target: str
+    """The right answer."""
+    template: str
+    """The one that the tuned model was asked with."""
+    sure: float | None
+    """The tuned model's probability of its answer; None where there are no choices."""
+    said: Mapping[str, Said]
+    """Arm -> what it answered."""
+
+    @property
+    def right(self) -> bool:
+        """Whether the tuned model is right; with scores between 0 and 1, wholly right."""
+        return _right(self.said.get(TUNED))
+
+    @property
+    def right_by_prompting(self) -> bool:
+        """Whether the best prompt is right."""
+        return _right(self.said.get(PROMPTING))
+
+
+def _right(said: Said | None) -> bool:
+    return said is not None and said.value is not None and said.value >= 1
+
+
+def answers(folder: Path, task: str) -> list[Answered]:
+    """Return a task's test rows with all answers, in the order of the file of scores."""
+    rows: dict[str, dict[str, Any]] = {}
+    for line in load_scores(folder, f"test-{task}"):
+        found = rows.setdefault(line["row"], {"said": {}, "target": line["target"]})
+        found["said"].setdefault(line["arm"], Said(line["prediction"], line["value"]))
+        if line["arm"] == TUNED:
+            scores = line["choice_scores"]
+            found |= {"template": line["template"], "target": line["target"]}
+            found["sure"] = max(softmax(scores)) if scores else None
+    return [
+        Answered(row, each["target"], each.get("template", ""), each.get("sure"), each["said"])
+        for row, each in rows.items()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What is shown."""
+
+    outcome: str = ""
+    target: str = ""
+    said: str = ""
+    template: str = ""
+    order: str = ""
+
+    def of(self, found: Sequence[Answered]) -> list[Answered]:
+        """Return the rows that are asked for, in the order that is asked for."""
+        wanted = [
+            each
+            for each in found
+            if self.target in ("", each.target)
+            and self.template in ("", each.template)
+            and (not self.said or self.said == _text(each.said.get(TUNED)))
+            and {
+                "wrong": not each.right,
+                "right": each.right,
+                "mended": each.right and not each.right_by_prompting,
+                "broken": not each.right and each.right_by_prompting,
+            }.get(self.outcome, True)
+        ]
+        if self.order:
+            sign = -1 if self.order == "sure" else 1
+            wanted.sort(key=lambda each: sign * (each.sure if each.sure is not None else 0.5))
+        return wanted
+
+
+def _text(said: Said | None) -> str:
+    return said.text if said else ""
+
+
+def _task(folder: Path, name: str) -> Task | None:
+    """Return a task of the run; None where its file is gone or cannot be read."""
+    for use in load_recipe(folder / RECIPE).tasks:
+        try:
+            task = load_task(use.use)
+        except InstilError:
+            continue
+        if task.id == name:
+            return task
+    return None
+
+
+def _task_file(folder: Path, name: str) -> Path | None:
+    """Return the file of a task that is the user's own."""
+    for use in load_recipe(folder / RECIPE).tasks:
+        path = Path(use.use)
+        if path.is_file():
+            try:
+                if load_task(use.use).id == name:
+                    return path
+            except InstilError:
+                continue
+    return None
+
+
+def _rows(site: Site, folder: Path, task: str) -> Mapping[str, Row]:
+    """Return the task's rows by id, for their texts; none where they cannot be read any more."""
+
+    def read(_: Path) -> Mapping[str, Row]:
+        found = _task(folder, task)
+        try:
+            return {row.id: row for row in load_rows(found).rows} if found else {}
+        except InstilError:
+            return {}
+
+    return once(site, "rows", folder / RECIPE, read, how=task)
+
+
+async def show(request: Request) -> Response:
+    """`GET /answers/{name}`: a page of rows."""
+    site, asked = here(request), request.query_params
+    folder, name = run_folder(request)
+    kept = {
+        each: asked.get(each, "") for each in ("outcome", "target", "said", "template", "order")
+    }
+    first = number(asked.get("from", ""))
+
+    def look() -> Response:
+        summary = once(site, "summary", folder / SUMMARY, lambda _: load_summary(folder), most=500)
+        tasks = {task.task: task for task in summary.tasks}
+        common: dict[str, Any] = {
+            "name": name,
+            "tab": "answers",
+            "tabs": TABS,
+            "page": ROWS,
+            "first": first,
+        }
+        if asked.get("task") == GUARD:
+            return _guard(site, folder, list(tasks), common)
+        task = picked(tasks, asked.get("task", ""))
+        path = folder / "scores" / f"test-{task}.jsonl"
+        found = once(site, "answers", path, lambda _: answers(folder, task))
+        wanted = Filter(**kept).of(found)
+        rows, known = _rows(site, folder, task), _task(folder, task)
+        file = _task_file(folder, task)
+        marked = load_marks(marks_file(file)) if file else {}
+        lines = [
+            (each, _shown(rows.get(each.row), known), marked.get(each.row))
+            for each in wanted[first : first + ROWS]
+        ]
+        command = ""
+        if file and marked:
+            names = [_name(site, path) for path in (file, marks_file(file))]
+            command = command_line(["correct", *names, f"{task}.corrected.csv"])
+        return site.page(
+            "answers.html.jinja",
+            **common,
+            task=task,
+            tasks=[*tasks, *([GUARD] if summary.forgetting else [])],
+            lines=lines,
+            count=len(wanted),
+            all=len(found),
+            kept=kept,
+            outcomes=OUTCOMES,
+            orders=ORDERS,
+            targets=_few(each.target for each in found),
+            saids=_few(_text(each.said.get(TUNED)) for each in found),
+            templates=_few(each.template for each in found),
+            arms=[
+                (ZERO_SHOT, "base, zero-shot"),
+                (PROMPTING, "base, best prompt"),
+                (TUNED, "tuned"),
+            ],
+            choices=known.choices if known else (),
+            can_mark=file is not None,
+            marks=len(marked),
+            line=command,
+        )
+
+    return await aside(look)
+
+
+def _name(site: Site, path: Path) -> str:
+    return site.workplace.name(path) if path.is_relative_to(site.workplace.folder) else str(path)
+
+
+def _few(values: Any) -> list[str]:
+    found = list(dict.fromkeys(values))
+    return sorted(found) if len(found) <= 100 else []
+
+
+def _shown(row: Row | None, task: Task | None) -> str:
+    return str(row.fields.get(task.text, "")) if row and task else ""
+
+
+def _guard(site: Site, folder: Path, tasks: Sequence[str], common: Mapping[str, Any]) -> Response:
+    """Return the guard's rows, those that changed most first."""
+    lines = once(
+        site, "guard", folder / "scores" / "guard.jsonl", lambda _: load_scores(folder, "guard")
+    )
+    changed = sorted(
+        (line for line in lines if None not in (line["before"], line["after"])),
+        key=lambda line: line["after"] - line["before"],
+    )
+    first = common["first"]
+    return site.page(
+        "guard.html.jinja",
+        **common,
+        task=GUARD,
+        tasks=[*tasks, GUARD],
+        lines=changed[first : first + ROWS],
+        count=len(changed),
+    )
+
+
+async def mark(request: Request) -> Response:
+    """`POST /mark/{name}`: note that a row's label is wrong, what is right, or take that back."""
+    site, said = here(request), await form(request)
+    folder, name = run_folder(request)
+
+    def write() -> Response:
+        task, row = said.get("task", ""), said.get("row", "")
+        file, known = _task_file(folder, task), _rows(site, folder, task).get(row)
+        if file is None or known is None:
+            text = "The rows of this run are not here any more, so that none can be marked."
+            return site.page("message.html.jinja", status=400, title="Not marked", text=text)
+        was = str(known.fields[load_task(str(file)).target])
+        now = None if said.get("now") == "leave-out" else said.get("now", "")
+        add_mark(marks_file(file), Mark(row, known.place, was, now))
+        back = {key.removeprefix("back:"): v for key, v in said.items() if key.startswith("back:")}
+        return site.go("answers", name, task=task, **back)
+
+    try:
+        return await aside(write)
+    except InstilError as error:
+        return site.page("message.html.jinja", status=400, title="Not marked", text=told(error)[0])

@@ -1,0 +1,251 @@
+"""The page of a file of rows: its columns, what `init` guesses and why, and the rows themselves.
+
+What the form says goes to `write_starter`, as the options of `instil init` do; the command is
+shown.
+
+Tests: `tests/web/test_data.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from instil.data.columns import Column, count_columns
+from instil.data.readers.rowfile import BadRows, PlacedRow
+from instil.data.registry import plain
+from instil.data.sources.source import read_table
+from instil.errors import InstilError
+from instil.init.inspect import NO_GROUP, Guess, Wishes, inspect_table
+from instil.init.starter import task_id, write_starter
+from instil.sanitize import shortened
+from instil.types import OnBadRow, SourceSpec
+from instil.web.jobs import command_line
+from instil.web.site import Site, aside, form, here, number, once, told
+
+ROWS = 20
+"""Rows a page."""
+MOST_ROWS = 20_000
+"""Rows that are kept for leafing through."""
+EXAMPLES = 3
+"""Values of a column that are shown."""
+_FEW = 24
+"""Values up to which a column's are listed for naming."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file's rows and columns."""
+
+    rows: Sequence[PlacedRow]
+    """The first ones, each with its place."""
+    columns: Mapping[str, Column]
+    """Of these rows."""
+    all: bool
+    """Whether these are all rows."""
+    bad: Sequence[str]
+    """Rows that cannot be used, each with why."""
+
+
+def read(path: Path) -> Table:
+    """Read a file's rows, as many as are leafed through; bad ones are passed over and listed."""
+    columns: dict[str, Column] = {}
+    rows, bad = list[PlacedRow](), BadRows()
+    source = SourceSpec(uri=str(path), on_bad_row=OnBadRow.SKIP)
+    for number_, placed in enumerate(islice(read_table(source, bad=bad), MOST_ROWS + 1)):
+        if number_ == MOST_ROWS:
+            return Table(rows, columns, False, bad.found)
+        rows.append(placed)
+        count_columns(columns, placed[1], seen=number_)
+    return Table(rows, columns, True, bad.found)
+
+
+def kind_of(column: Column) -> str:
+    """Say what a column holds, in a word or two."""
+    filled = max(1, column.filled)
+    if len(column.distinct) <= _FEW and filled >= 4 * len(column.distinct):
+        return f"{len(column.distinct)} values"
+    for count, word in (
+        (column.nested, "lists"),
+        (column.dates, "dates"),
+        (column.links, "links"),
+        (column.codes, "codes"),
+        (column.numbers, "numbers"),
+    ):
+        if 2 * count > filled:
+            return word
+    return "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the form says; empty: as guessed."""
+
+    text: str = ""
+    label: str = ""
+    target: str = ""
+    group: str = ""
+    name: str = ""
+    skip: bool = False
+    names: Mapping[str, str] | None = None
+
+    @property
+    def wishes(self) -> Wishes:
+        """The same for `init`."""
+        return Wishes(self.text, self.label, self.target, self.group, self.names or {})
+
+    def command(self, file: str, *, force: bool) -> list[str]:
+        """Return the command that does the same."""
+        said = {"--text": self.text, "--label": self.label, "--target": self.target}
+        said |= {"--group": self.group, "--name": self.name}
+        words = ["init", file, *(p for option in said.items() if option[1] for p in option)]
+        for value, word in sorted((self.names or {}).items()):
+            words += ["--label-names", f"{value}={word}"]
+        words += ["--on-bad-row", "skip"] if self.skip else []
+        return [*words, *(["--force"] if force else [])]
+
+
+def asked_of(said: Mapping[str, str]) -> Asked:
+    """Read the form; a name of a label counts where it is another than the value."""
+    names = {
+        name.removeprefix("name:"): word.strip()
+        for name, word in said.items()
+        if name.startswith("name:") and word.strip()
+    }
+    free = said.get("kind") == "free"
+    return Asked(
+        text=said.get("text", ""),
+        label="" if free else said.get("label", ""),
+        target=said.get("label", "") if free else "",
+        group=said.get("group", ""),
+        name=said.get("task", "").strip(),
+        skip="skip" in said,
+        names=names if any(value != word for value, word in names.items()) and not free else None,
+    )
+
+
+async def data(request: Request) -> Response:
+    """`GET /data/{name}`: columns, guess and form; `?from=` leafs through the rows."""
+    site, asked = here(request), request.query_params
+    path = site.workplace.path(request.path_params["name"])
+    first = number(asked.get("from", ""))
+    return await aside(lambda: _page(site, path, Asked(), first=first))
+
+
+async def guess(request: Request) -> Response:
+    """`POST /data/{name}/guess`: the guess anew, as the form is changed."""
+    site, said = here(request), await form(request)
+    path = site.workplace.path(request.path_params["name"])
+
+    def look() -> Response:
+        values = _guessed(site, path, asked_of(said))
+        return site.page("guess.part.html.jinja", name=site.workplace.name(path), **values)
+
+    return await aside(look)
+
+
+async def write(request: Request) -> Response:
+    """`POST /data/{name}`: write the task and the recipe, as `instil init` does."""
+    site, said = here(request), await form(request)
+    path = site.workplace.path(request.path_params["name"])
+    asked = asked_of(said)
+
+    def make() -> Response:
+        try:
+            starter = write_starter(
+                path,
+                folder=path.parent,
+                wishes=asked.wishes,
+                name=asked.name or None,
+                model=site.default_model,
+                on_bad_row=OnBadRow.SKIP if asked.skip else OnBadRow.ERROR,
+                overwrite="force" in said,
+            )
+        except InstilError as error:
+            return _page(site, path, asked, first=0, error=error)
+        return site.go("task", site.workplace.name(starter.task_file))
+
+    return await aside(make)
+
+
+def _page(
+    site: Site, path: Path, asked: Asked, *, first: int, error: InstilError | None = None
+) -> Response:
+    try:
+        table = once(site, "table", path, read)
+    except InstilError as bad:
+        name = site.workplace.name(path)
+        return site.page("unreadable.html.jinja", name=name, error=told(bad)[0], status=400)
+    columns = [
+        (
+            column.name,
+            kind_of(column),
+            f"{column.filled:,} of {len(table.rows):,}",
+            _examples(table.rows, column.name),
+        )
+        for column in table.columns.values()
+    ]
+    names = [*table.columns]
+    page = [
+        (place, [_cell(row.get(name)) for name in names])
+        for place, row in table.rows[first : first + ROWS]
+    ]
+    values = _guessed(site, path, asked)
+    if error is not None:
+        values["error"] = told(error)[0]
+    return site.page(
+        "data.html.jinja",
+        status=400 if error else 200,
+        name=site.workplace.name(path),
+        table=table,
+        columns=columns,
+        names=names,
+        rows=page,
+        first=first,
+        page=ROWS,
+        asked=asked,
+        written=(path.parent / f"{asked.name or task_id(path.name)}.task.yaml").exists(),
+        no_group=NO_GROUP,
+        **values,
+    )
+
+
+def _guessed(site: Site, path: Path, asked: Asked) -> dict[str, Any]:
+    """Return what `init` makes of the file, or why it makes nothing."""
+
+    def look(path: Path) -> Guess:
+        bad = OnBadRow.SKIP if asked.skip else OnBadRow.ERROR
+        return inspect_table(SourceSpec(uri=str(path), on_bad_row=bad), wishes=asked.wishes)
+
+    name = site.workplace.name(path)
+    written = (path.parent / f"{asked.name or task_id(path.name)}.task.yaml").exists()
+    line = command_line(asked.command(name, force=written))
+    try:
+        found = once(site, "guess", path, look, how=repr(asked))
+    except InstilError as error:
+        return {"guess": None, "error": told(error)[0], "line": line, "labels": []}
+    labels = found.labels
+    given = dict(labels.words) if labels else {}
+    values = list(given) or (list(labels.choices) if labels else [])
+    shown = [(value, given.get(value, value)) for value in values[:_FEW]]
+    return {"guess": found, "error": "", "line": line, "labels": shown}
+
+
+def _examples(rows: Sequence[PlacedRow], name: str) -> list[str]:
+    found: dict[str, None] = {}
+    for _, row in rows[:500]:
+        if text := plain(row.get(name)):
+            found.setdefault(shortened(text, most=80))
+        if len(found) == EXAMPLES:
+            break
+    return [*found]
+
+
+def _cell(value: object) -> str:
+    return shortened(plain(value), most=300)

@@ -1,0 +1,221 @@
+"""The page of a run: live while it is at work, its report when it is done; stop, resume, compare.
+
+Tests: `tests/web/test_runs.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from instil import format as fmt
+from instil.compare.verdict import outcomes
+from instil.errors import InstilError
+from instil.pipeline import compare_runs
+from instil.report.build import build_report
+from instil.report.page import Plot
+from instil.report.sections.curves import curve_plots
+from instil.stages.directory import (
+    RECIPE,
+    SUMMARY,
+    is_finished,
+    load_manifest,
+    load_steps,
+    load_summary,
+)
+from instil.stages.ledger import load_ledger
+from instil.stages.lock import holder
+from instil.types import Step
+from instil.web.jobs import Job, begin, command_line, find
+from instil.web.pages.start import jobs_of, report_file
+from instil.web.site import Site, aside, events, form, here, once, told
+from instil.web.workplace import NotHereError
+
+TABS = {
+    "": "Report",
+    "answers": "Answers",
+    "try": "Try",
+    "ship": "Ship",
+}
+"""The pages of a finished run: first part of the address -> name."""
+
+
+def newest_job(site: Site, name: str) -> Job | None:
+    """Return the last command that worked on a run's training."""
+    return next(iter(jobs_of(site, name, commands=("run",))), None)
+
+
+def run_folder(request: Request) -> tuple[Path, str]:
+    """Return the run that an address names, and its name in the folder."""
+    site = here(request)
+    folder = site.workplace.path(request.path_params["name"])
+    return folder, site.workplace.name(folder)
+
+
+async def run(request: Request) -> Response:
+    """`GET /run/{name}`: the run as it stands."""
+    site, name = here(request), request.path_params["name"]
+    try:
+        folder, name = run_folder(request)
+    except NotHereError:
+        job = find(site.workplace.folder, request.query_params.get("job", "")) or newest_job(
+            site, name
+        )
+        if job is None or name not in job.command:
+            raise
+        # It has only just begun, or was refused before it began.
+        return await aside(lambda: _live(site, site.workplace.folder / name, name))
+    if not is_run(folder):
+        raise NotHereError(name)
+
+    def look() -> Response:
+        if not is_finished(folder) or holder(folder):
+            return _live(site, folder, name)
+        summary = once(site, "summary", folder / SUMMARY, lambda _: load_summary(folder), most=500)
+        report = build_report(summary, steps=load_steps(folder), manifest=load_manifest(folder))
+        return site.page("result.html.jinja", name=name, report=report, tab="", tabs=TABS)
+
+    return await aside(look)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run directory, or one that is being begun."""
+    return folder.is_dir() and ((folder / RECIPE).is_file() or bool(holder(folder)))
+
+
+def _live(site: Site, folder: Path, name: str) -> Response:
+    return site.page("live.html.jinja", **live_values(site, folder, name))
+
+
+def live_values(site: Site, folder: Path, name: str) -> dict[str, Any]:
+    """Return what the live page shows."""
+    job = newest_job(site, name)
+    begun = (folder / RECIPE).is_file()
+    who = holder(folder) if folder.is_dir() else ""
+    running = bool(who) or bool(job and job.running)
+    stages, steps = list[str](), tuple[Step, ...]()
+    error = ""
+    if begun:
+        try:
+            stages = [*load_ledger(folder).stages]
+            steps = load_steps(folder)
+        except InstilError as bad:
+            error = told(bad)[0]
+    return {
+        "name": name,
+        "job": job,
+        "running": running,
+        "who": who,
+        "begun": begun,
+        "stages": stages,
+        "progress": job.progress if job and job.running else {},
+        "facts": facts(steps),
+        "plots": plots(folder, steps),
+        "alarms": alarms(job.output) if job else [],
+        "error": error,
+        "resume": command_line(["run", "--resume", name]),
+    }
+
+
+def facts(steps: tuple[Step, ...]) -> list[tuple[str, str]]:
+    """Return the figures of the last step, and of all so far."""
+    if not steps:
+        return []
+    last, seconds = steps[-1], sum(step.seconds for step in steps)
+    tokens = sum(step.tokens for step in steps)
+    found = [
+        ("Step", f"{last.step:,} (epoch {last.epoch:.2f})"),
+        ("Loss", f"{fmt.figure(last.loss, 'nats_per_token')} nats per token"),
+        ("Tokens a second", f"{tokens / max(seconds, 1e-9):,.0f}"),
+        ("Memory", fmt.size(last.memory_bytes)),
+    ]
+    scores = [step.validation_score for step in steps if step.validation_score is not None]
+    return [*found, *([("Validation", f"{scores[-1]:.3f}")] if scores else [])]
+
+
+def plots(folder: Path, steps: tuple[Step, ...]) -> tuple[Plot, ...]:
+    """Return the curves so far."""
+    return curve_plots(steps, best_step=0, metric="") if steps else ()
+
+
+def alarms(output: str) -> list[str]:
+    """Return the lines of an output that a user should not miss."""
+    words = ("warning:", "nothing is shown to be learnt", "get the same answer", "not finite")
+    return [line for line in output.splitlines() if any(word in line.lower() for word in words)][
+        -5:
+    ]
+
+
+async def run_events(request: Request) -> Response:
+    """`GET /events/run/{name}`: the live part, as it changes."""
+    site, name = here(request), request.path_params["name"]
+    folder = site.workplace.folder / name
+    with contextlib.suppress(NotHereError):
+        folder = site.workplace.path(name)
+    if newest_job(site, name) is None and not is_run(folder):
+        raise NotHereError(name)
+
+    def look() -> tuple[str, bool]:
+        values = live_values(site, folder, name)
+        return site.render("live.part.html.jinja", **values), not values["running"]
+
+    return StreamingResponse(events(request, look), media_type="text/event-stream")
+
+
+async def stop(request: Request) -> Response:
+    """`POST /stop/{name}`: stop a run as Ctrl-C does; what is finished is kept."""
+    site, name = here(request), request.path_params["name"]
+    await form(request)
+    job = newest_job(site, name)
+    if job is not None:
+        await aside(job.stop)
+    return site.go("run", name)
+
+
+async def resume(request: Request) -> Response:
+    """`POST /resume/{name}`: go on with a run that was stopped."""
+    site = here(request)
+    _, name = run_folder(request)
+    await form(request)
+    job = await aside(lambda: begin(site.workplace.folder, ["run", "--resume", name]))
+    return site.go("run", name, job=job.id)
+
+
+async def report(request: Request) -> Response:
+    """`GET /report/{name}`: the report file itself."""
+    folder, _ = run_folder(request)
+    return report_file(folder)
+
+
+async def compare(request: Request) -> Response:
+    """`GET /compare?a=&b=`: two runs on the rows that both were tested on."""
+    site, asked = here(request), request.query_params
+    names = [asked.get("a", ""), asked.get("b", "")]
+    a, b = (site.workplace.path(name) for name in names)
+
+    def look() -> Response:
+        try:
+            found = compare_runs(a, b)
+        except InstilError as error:
+            return site.page(
+                "compare.html.jinja", names=names, rows=[], error=told(error)[0], line=""
+            )
+        rows = [
+            (
+                fmt.style(each.metric).label,
+                fmt.count(each.n),
+                fmt.change(each),
+                fmt.change_interval(each),
+                fmt.p_value(each.p_value),
+                shown.value,
+            )
+            for each, shown in zip(found, outcomes(found), strict=True)
+        ]
+        command = command_line(["compare", *names])
+        return site.page("compare.html.jinja", names=names, rows=rows, error="", line=command)
+
+    return await aside(look)

@@ -1,0 +1,396 @@
+"""The page of a task file: labels, group, templates beside three rows, and what the audit finds.
+
+Templates are rendered as they are typed, with the tokens that are trained on marked as soon as the
+model's tokenizer is here. Whatever is changed is changed in the task file, whose comments stay.
+
+Tests: `tests/web/test_task.py`.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml.comments import CommentedMap
+from starlette.requests import Request
+from starlette.responses import Response
+
+from instil.config.recipe import load_recipe
+from instil.config.yamlfile import parse_yaml
+from instil.config.yamlwriter import edited
+from instil.data.build import render_example
+from instil.data.correct import Mark, add_mark, load_marks, marks_file
+from instil.data.findings import Finding, audit_rows
+from instil.data.registry import load_rows
+from instil.data.sources.source import read_table
+from instil.data.templatecheck import check_templates
+from instil.errors import InstilError, Problem, TaskError
+from instil.files import write_whole
+from instil.report.page import Run
+from instil.report.sections.origin import token_runs
+from instil.stages.context import prepare_use
+from instil.tasks.task import parse_task
+from instil.types import Part, Piece, Row, Task, Template, TooLong
+from instil.web.jobs import command_line
+from instil.web.site import Site, aside, form, here, told
+
+if TYPE_CHECKING:
+    from instil.encode.chat_format import ChatFormat
+
+ROWS = 3
+"""Rows that each template is shown with."""
+TRIED = 200
+"""Rows that go through every template when the rows are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A template and what it makes of some rows."""
+
+    number: int
+    """Its place in the file, from 0."""
+    id: str
+    """Its id."""
+    role: str
+    """What it asks."""
+    prompt: str
+    """Its text; empty where the file takes it from a collection."""
+    target: str
+    """What it has the model say, where it is its own."""
+    errors: tuple[str, ...] = ()
+    """What is wrong with it."""
+    examples: tuple[tuple[str, tuple[Run, ...]], ...] = ()
+    """A row's place, and the example by tokens or texts."""
+
+
+def trained_runs(
+    task: Task, template: Template, row: Row, chat: ChatFormat | None
+) -> Sequence[Run]:
+    """Return an example by its tokens; by its texts while there is no tokenizer."""
+    example = render_example(task, template, row)
+    if chat is None:
+        pieces = [Piece(f"{m.role}: {m.shown}\n", False) for m in example.messages]
+        return token_runs([*pieces, Piece(example.answer.shown, True)])
+    from instil.encode.mask import encode_turns, token_view
+
+    encoded = next(iter(encode_turns(example, chat, max_length=1024, too_long=TooLong.SHORTEN)))
+    return token_runs(token_view(encoded, chat))
+
+
+def views(site: Site, text: str, path: Path) -> tuple[list[Shown], list[str]]:
+    """Return a task file's templates with examples, and what is wrong with the rest of it."""
+    try:
+        file = parse_yaml(text, where=path.name, error=TaskError)
+    except InstilError as error:
+        return [], [told(error)[0]]
+    data: Any = file.data if isinstance(file.data, dict) else {}
+    entries = data.get("templates")
+    own = [
+        Shown(
+            number,
+            str(entry.get("id", entry.get("from", number))),
+            str(entry.get("role", "answer")),
+            str(entry.get("prompt", "")),
+            str(entry.get("target", "")),
+        )
+        for number, entry in enumerate(entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict)
+    ]
+    try:
+        task = parse_task(text, where=path.name, folder=path.parent)
+        rows = load_rows(task, limit=ROWS).rows
+    except InstilError as error:
+        starts = {n: file.lines.get(("templates", n), 0) for n in range(len(own))}
+        faults: dict[int, list[str]] = {}
+        for problem in error.problems:
+            faults.setdefault(_template_at(problem, starts), []).append(str(problem))
+        marked = [replace(each, errors=tuple(faults.get(each.number, ()))) for each in own]
+        return marked, faults.get(-1, [])
+    chat, known = chat_of(site, path)[0], {template.id: template for template in task.templates}
+    return [replace(each, **_rendered(task, known.get(each.id), rows, chat)) for each in own], []
+
+
+def _template_at(problem: Problem, starts: Mapping[int, int]) -> int:
+    """Return the template in which a problem is, by its line; -1: in none."""
+    found = re.search(r":(\d+)", problem.where)
+    line = int(found[1]) if found else 0
+    before = [n for n, start in starts.items() if 0 < start <= line]
+    return max(before, default=-1)
+
+
+def _rendered(
+    task: Task, template: Template | None, rows: Sequence[Row], chat: ChatFormat | None
+) -> dict[str, Any]:
+    if template is None:
+        return {}
+    examples, errors = [], dict[str, None]()
+    for row in rows:
+        try:
+            runs = trained_runs(task, template, row, chat)
+            examples.append((row.place or f"row {row.id}", tuple(runs)))
+        except InstilError as error:
+            errors[str(error)] = None
+    return {"examples": tuple(examples), "errors": tuple(errors)}
+
+
+def chat_of(site: Site, task_file: Path) -> tuple[ChatFormat | None, str]:
+    """Return the chat format of the model that the task's recipe names, and what to say of it.
+
+    It is loaded in a thread of its own: the first time that may be a download.
+    """
+    recipe, model = recipe_of(task_file), site.default_model
+    try:
+        model = load_recipe(recipe).model if recipe else model
+    except InstilError:
+        pass  # the plan's page says what is wrong with it
+    kept: dict[str, ChatFormat | InstilError | Exception | None] = site.memory.setdefault(
+        "chat", {}
+    )
+    if model not in kept:
+        kept[model] = None
+
+        def load() -> None:
+            from instil.model.load import load_tokenizer, resolve_model
+
+            try:
+                kept[model] = load_tokenizer(resolve_model(model))
+            except Exception as error:
+                kept[model] = error
+
+        threading.Thread(target=load, daemon=True).start()
+    found = kept[model]
+    if found is None:
+        return None, f"The tokenizer of {Path(model).name} is being loaded; until then: texts."
+    if isinstance(found, Exception):
+        return None, told(found)[0]
+    return found, f"Tokens of {Path(model).name}; marked ones are trained on."
+
+
+def recipe_of(task_file: Path) -> Path | None:
+    """Return the recipe that stands beside a task file."""
+    path = task_file.with_name(task_file.name.removesuffix(".task.yaml") + ".recipe.yaml")
+    return path if path.is_file() else None
+
+
+# --- addresses -----------------------------------------------------------------------------------
+
+
+def _task_path(request: Request) -> Path:
+    return here(request).workplace.path(request.path_params["name"])
+
+
+async def task(request: Request) -> Response:
+    """`GET /task/{name}`: the whole page."""
+    site, path = here(request), _task_path(request)
+    return await aside(lambda: _page(site, path, _read(path)))
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8-sig", errors="replace")
+
+
+def _page(site: Site, path: Path, text: str, *, error: str = "", saved: bool = False) -> Response:
+    shown, faults = views(site, text, path)
+    recipe = recipe_of(path)
+    labels, group, columns = {}, "", []
+    try:
+        found = parse_task(text, where=path.name, folder=path.parent)
+        labels = dict(found.labels) or {choice: choice for choice in found.choices}
+        group = found.group
+        columns = [*next(iter(read_table(found.source)))[1]]
+    except (InstilError, StopIteration):
+        pass  # `faults` says it
+    _, note = chat_of(site, path)
+    marks, command = load_marks(marks_file(path)), ""
+    if marks:
+        names = [site.workplace.name(each) for each in (path, marks_file(path))]
+        better = path.stem.removesuffix(".task") + ".corrected.csv"
+        command = command_line(["correct", *names, better])
+    return site.page(
+        "task.html.jinja",
+        marks=len(marks),
+        correct=command,
+        status=400 if error else 200,
+        name=site.workplace.name(path),
+        text=text,
+        templates=shown,
+        faults=[*([error] if error else []), *faults],
+        labels=labels,
+        group=group,
+        columns=columns,
+        note=note,
+        saved=saved,
+        recipe=site.workplace.name(recipe) if recipe else "",
+    )
+
+
+def changed(text: str, said: Mapping[str, str]) -> str:
+    """Return a task file's text with what the form says in it."""
+
+    def change(data: CommentedMap) -> None:
+        for name, value in said.items():
+            kind, _, key = name.partition(":")
+            if kind == "prompt" and key.isdigit():
+                entries = data.get("templates", [])
+                if int(key) < len(entries) and "prompt" in entries[int(key)]:
+                    entries[int(key)]["prompt"] = value
+        words = {n.partition(":")[2]: w.strip() for n, w in said.items() if n.startswith("label:")}
+        _name_labels(data, words)
+        if "group" in said:
+            if said["group"]:
+                data["group"] = said["group"]
+            else:
+                data.pop("group", None)
+
+    return edited(text, change)
+
+
+def _name_labels(data: CommentedMap, words: Mapping[str, str]) -> None:
+    """Give the values of the label other words; `choices` become `labels` where one changes."""
+    if "labels" in data:
+        for value in data["labels"]:
+            if words.get(str(value)):
+                data["labels"][value] = words[str(value)]
+    elif any(word and word != value for value, word in words.items()):
+        place = [*data].index("choices")
+        old = [str(choice) for choice in data["choices"]]
+        del data["choices"]
+        data.insert(place, "labels", {choice: words.get(choice) or choice for choice in old})
+
+
+async def preview(request: Request) -> Response:
+    """`POST /task/{name}/preview`: the templates as they stand in the form."""
+    site, path, said = here(request), _task_path(request), await form(request)
+
+    def look() -> Response:
+        try:
+            text = changed(_read(path), said)
+        except Exception as error:  # a file that is no mapping any more, say
+            return site.page("faults.part.html.jinja", faults=[told(error)[0]], note="")
+        shown, faults = views(site, text, path)
+        _, note = chat_of(site, path)
+        return site.page("templates.part.html.jinja", templates=shown, faults=faults, note=note)
+
+    return await aside(look)
+
+
+async def save(request: Request) -> Response:
+    """`POST /task/{name}`: write the form, or the whole text, into the task file."""
+    site, path, said = here(request), _task_path(request), await form(request)
+
+    def write() -> Response:
+        text = said["text"] if "text" in said else ""
+        try:
+            text = text or changed(_read(path), said)
+            parse_task(text, where=path.name, folder=path.parent)
+        except InstilError as error:
+            return _page(site, path, text or _read(path), error=told(error)[0])
+        write_whole(path, text.encode())
+        return _page(site, path, text, saved=True)
+
+    return await aside(write)
+
+
+async def findings(request: Request) -> Response:
+    """`POST /task/{name}/findings`: look at all rows, as `instil check` does."""
+    site, path = here(request), _task_path(request)
+    await form(request)
+
+    def look() -> Response:
+        try:
+            found, balance, rows = audit(path)
+        except InstilError as error:
+            error_text = told(error)[0]
+            return site.page(
+                "findings.part.html.jinja",
+                error=error_text,
+                findings=[],
+                name="",
+                balance={},
+                rows={},
+            )
+        name = site.workplace.name(path)
+        return site.page(
+            "findings.part.html.jinja",
+            error="",
+            findings=found,
+            name=name,
+            balance=balance,
+            rows=rows,
+        )
+
+    return await aside(look)
+
+
+def audit(
+    path: Path,
+) -> tuple[list[Finding], Mapping[str, Mapping[str, int]], Mapping[str, int]]:
+    """Return what looks wrong with a task's rows and templates, and how its rows are parted."""
+    text = _read(path)
+    task = parse_task(text, where=path.name, folder=path.parent)
+    beside = recipe_of(path)
+    recipe = load_recipe(beside) if beside else None
+    use = (
+        next((u for u in recipe.tasks if Path(u.use) == path.absolute()), None) if recipe else None
+    )
+    if recipe is None or use is None:
+        rows = load_rows(task, limit=TRIED).rows
+        return [*check_templates(task, rows)], {}, {}
+    data = prepare_use(recipe, use)
+    found = [*audit_rows(data), *check_templates(data.task, data.train[:TRIED])]
+    return found, data.balance, {str(part): len(data.part(part)) for part in Part}
+
+
+async def mend(request: Request) -> Response:
+    """`POST /task/{name}/mend`: write what a finding proposes into the task file."""
+    site, path, said = here(request), _task_path(request), await form(request)
+
+    def write() -> Response:
+        text = _read(path)
+        found = next((f for f in audit(path)[0] if f.change and f.what == said.get("what")), None)
+        if found is None:
+            return _page(site, path, text, error="This has been mended, or the file was changed.")
+        text = edited(text, lambda data: _apply(data, found.change))
+        try:
+            parse_task(text, where=path.name, folder=path.parent)
+        except InstilError as error:
+            return _page(site, path, _read(path), error=told(error)[0])
+        write_whole(path, text.encode())
+        return _page(site, path, text, saved=True)
+
+    return await aside(write)
+
+
+async def leave_out(request: Request) -> Response:
+    """`POST /task/{name}/leave-out`: mark the rows of a finding to be left out."""
+    site, path, said = here(request), _task_path(request), await form(request)
+
+    def write() -> Response:
+        text = _read(path)
+        found = next((f for f in audit(path)[0] if f.rows and f.what == said.get("what")), None)
+        if found is None:
+            return _page(site, path, text, error="This has been mended, or the file was changed.")
+        task = parse_task(text, where=path.name, folder=path.parent)
+        rows = {row.id: row for row in load_rows(task).rows}
+        for id in found.rows:
+            was = str(rows[id].fields[task.target])
+            add_mark(marks_file(path), Mark(id, rows[id].place, was, None))
+        return _page(site, path, text, saved=True)
+
+    return await aside(write)
+
+
+def _apply(data: CommentedMap, change: Mapping[str, object]) -> None:
+    """Set keys (`fields.review`); a condition is added to the one that is there."""
+    for name, value in change.items():
+        key, _, inner = name.partition(".")
+        if key == "where" and data.get("where"):
+            data["where"] = f"({data['where']}) and ({value})"
+        elif inner:
+            data[key] = {**(data.get(key) or {}), inner: value}
+        else:
+            data[key] = value
