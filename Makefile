@@ -6,7 +6,7 @@ TORCH  ?= torch==2.13.0
 BIN    := .venv/bin
 STAMP  := .venv/.installed
 
-.PHONY: demo test check check-static slow bench format clean
+.PHONY: demo test test-ui check check-static slow bench format clean
 
 $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -23,6 +23,16 @@ test: $(STAMP)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -n 0 -m slow --force-enable-socket
+
+UI := .venv/.ui-installed
+
+$(UI): tests/web/requirements.txt $(STAMP)
+	command -v chromium || { apt-get update -qq; apt-get install -qq -y --no-install-recommends chromium; }
+	$(BIN)/python -m pip install --quiet -r tests/web/requirements.txt
+	touch $(UI)
+
+test-ui: $(UI)
+	$(BIN)/python -m pytest -n 0 -m browser --force-enable-socket --timeout=900
 
 check: check-static test
 

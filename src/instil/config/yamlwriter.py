@@ -25,6 +25,8 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
+from instil.config.yamlfile import parse_yaml
+from instil.errors import InstilError
 from instil.sanitize import visible
 
 _WIDTH = 98
@@ -68,16 +70,33 @@ class _Writer(RoundTripRepresenter):
 _Writer.add_representer(type(None), _Writer.represent_none)
 
 
-def edited(text: str, change: Callable[[CommentedMap], None]) -> str:
-    r"""Return a YAML mapping with a change made in it; its comments and its order are kept.
+def edited(
+    text: str,
+    change: Callable[[CommentedMap], None],
+    *,
+    where: str,
+    error: type[InstilError],
+) -> str:
+    r"""Return a YAML mapping with a change made in it; comments, order and quotes are kept.
 
-    >>> print(edited("a: 1  # one\nb: 2\n", lambda data: data.update(b=3)), end="")
-    a: 1  # one
-    b: 3
+    Args:
+        text: As it is.
+        change: Changes the mapping in place.
+        where: The file's name, for messages.
+        error: The class to raise.
+
+    >>> text = "a: 1  # one\nb: [x, 'y']\n"
+    >>> print(edited(text, lambda a: a.update(a=2), where="", error=InstilError), end="")
+    a: 2  # one
+    b: [x, 'y']
     """
-    data = YAML(typ="rt").load(text)
+    if not isinstance(parse_yaml(text, where=where, error=error).data, dict):
+        raise error("this file has no keys", where=where, fix="write `key: value`, a line each")
+    yaml = YAML(typ="rt")
+    yaml.preserve_quotes = True
+    before, data = yaml.load(text), yaml.load(text)
     change(data)
-    return dump_yaml(data)
+    return text if data == before else dump_yaml(data)
 
 
 def _blocks(value: object) -> object:
@@ -88,6 +107,9 @@ def _blocks(value: object) -> object:
         return value
     if isinstance(value, Mapping):
         return {_key(key): _blocks(item) for key, item in value.items()}
+    if isinstance(value, CommentedSeq):
+        value[:] = [_blocks(item) for item in value]
+        return value
     if isinstance(value, (list, tuple)):
         listed = CommentedSeq(_blocks(item) for item in value)
         if not any(isinstance(item, (dict, list)) or "\n" in str(item) for item in value):

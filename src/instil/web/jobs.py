@@ -22,6 +22,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -120,11 +121,18 @@ class Job:
         except (OSError, ValueError, TypeError):
             return {}
 
-    def stop(self) -> None:
-        """Stop it as Ctrl-C does; nothing where it has ended."""
+    def stop(self, *, wait: float = 0) -> None:
+        """Stop it as Ctrl-C does; nothing where it has ended.
+
+        Args:
+            wait: Seconds that its end is waited for.
+        """
+        until = time.monotonic() + wait
         if self.running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGINT)
+        while self.running and time.monotonic() < until:
+            time.sleep(0.05)
 
 
 def command_line(command: Sequence[str]) -> str:

@@ -27,6 +27,8 @@ _MOST = 500
 """Entries of each kind that are listed."""
 _DEEPEST = 3
 _NOT_ROWS = {"summary.json", "manifest.json", "ledger.json", "split.json", STUDY, "package.json"}
+_OF_A_MODEL = {"config.json", "adapter_config.json", "tokenizer.json"}
+"""Whose folder holds a model, and no rows."""
 _NAME = re.compile(r"[^/\\\x00-\x1f\x7f]+")
 LARGEST_UPLOAD = 4 << 30
 """Bytes of a file that is dropped."""
@@ -146,7 +148,7 @@ class Workplace:
                 for name in folders
                 if depth + 1 < _DEEPEST and not inside and not name.startswith((".", "_"))
             )
-            if not inside:
+            if not (inside or _OF_A_MODEL.intersection(names)):
                 yield from (Path(place, name) for name in names if not name.startswith("."))
 
     def _within(self, name: str) -> Iterator[Path]:

@@ -3,7 +3,7 @@
 A row whose label is wrong can be marked. The marks go to `TASK.labels.jsonl` beside the task file,
 which `instil correct` turns into a corrected file of rows.
 
-Tests: `tests/web/test_answers.py`.
+Tests: `tests/web/test_runs.py`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ OUTCOMES = {
 }
 """What is shown -> in words."""
 ORDERS = {
-    "": "in the order of the file",
+    "": "as they were tested",
     "sure": "the surest first",
     "unsure": "the least sure first",
 }

@@ -8,6 +8,7 @@ Tests: `tests/web/test_data.py`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -210,7 +211,7 @@ def _page(
         first=first,
         page=ROWS,
         asked=asked,
-        written=(path.parent / f"{asked.name or task_id(path.name)}.task.yaml").exists(),
+        written=_written(path, asked),
         no_group=NO_GROUP,
         **values,
     )
@@ -224,8 +225,7 @@ def _guessed(site: Site, path: Path, asked: Asked) -> dict[str, Any]:
         return inspect_table(SourceSpec(uri=str(path), on_bad_row=bad), wishes=asked.wishes)
 
     name = site.workplace.name(path)
-    written = (path.parent / f"{asked.name or task_id(path.name)}.task.yaml").exists()
-    line = command_line(asked.command(name, force=written))
+    line = command_line(asked.command(name, force=_written(path, asked)))
     try:
         found = once(site, "guess", path, look, how=repr(asked))
     except InstilError as error:
@@ -235,6 +235,11 @@ def _guessed(site: Site, path: Path, asked: Asked) -> dict[str, Any]:
     values = list(given) or (list(labels.choices) if labels else [])
     shown = [(value, given.get(value, value)) for value in values[:_FEW]]
     return {"guess": found, "error": "", "line": line, "labels": shown}
+
+
+def _written(path: Path, asked: Asked) -> bool:
+    """Whether a task of that name is there."""
+    return os.path.exists(path.parent / f"{asked.name or task_id(path.name)}.task.yaml")
 
 
 def _examples(rows: Sequence[PlacedRow], name: str) -> list[str]:

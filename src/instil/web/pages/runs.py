@@ -6,11 +6,12 @@ Tests: `tests/web/test_runs.py`.
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from instil import format as fmt
 from instil.compare.verdict import outcomes
@@ -76,8 +77,12 @@ async def run(request: Request) -> Response:
         if not is_finished(folder) or holder(folder):
             return _live(site, folder, name)
         summary = once(site, "summary", folder / SUMMARY, lambda _: load_summary(folder), most=500)
-        report = build_report(summary, steps=load_steps(folder), manifest=load_manifest(folder))
-        return site.page("result.html.jinja", name=name, report=report, tab="", tabs=TABS)
+
+        def draw(_: Path) -> str:
+            report = build_report(summary, steps=load_steps(folder), manifest=load_manifest(folder))
+            return site.render("result.html.jinja", name=name, report=report, tab="", tabs=TABS)
+
+        return HTMLResponse(once(site, "result", folder / SUMMARY, draw))
 
     return await aside(look)
 
@@ -172,7 +177,7 @@ async def stop(request: Request) -> Response:
     await form(request)
     job = newest_job(site, name)
     if job is not None:
-        await aside(job.stop)
+        await aside(partial(job.stop, wait=3))
     return site.go("run", name)
 
 

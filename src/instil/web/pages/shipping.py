@@ -1,6 +1,6 @@
 """The page that takes a run's model to where it is used: export, verify, serve, with their outcome.
 
-Tests: `tests/web/test_shipping.py`.
+Tests: `tests/web/test_runs.py`.
 """
 
 from __future__ import annotations

@@ -228,7 +228,7 @@ def _page(site: Site, path: Path, text: str, *, error: str = "", saved: bool = F
     )
 
 
-def changed(text: str, said: Mapping[str, str]) -> str:
+def changed(text: str, said: Mapping[str, str], *, where: str) -> str:
     """Return a task file's text with what the form says in it."""
 
     def change(data: CommentedMap) -> None:
@@ -246,7 +246,7 @@ def changed(text: str, said: Mapping[str, str]) -> str:
             else:
                 data.pop("group", None)
 
-    return edited(text, change)
+    return edited(text, change, where=where, error=TaskError)
 
 
 def _name_labels(data: CommentedMap, words: Mapping[str, str]) -> None:
@@ -268,8 +268,8 @@ async def preview(request: Request) -> Response:
 
     def look() -> Response:
         try:
-            text = changed(_read(path), said)
-        except Exception as error:  # a file that is no mapping any more, say
+            text = changed(_read(path), said, where=path.name)
+        except InstilError as error:
             return site.page("faults.part.html.jinja", faults=[told(error)[0]], note="")
         shown, faults = views(site, text, path)
         _, note = chat_of(site, path)
@@ -285,7 +285,7 @@ async def save(request: Request) -> Response:
     def write() -> Response:
         text = said["text"] if "text" in said else ""
         try:
-            text = text or changed(_read(path), said)
+            text = text or changed(_read(path), said, where=path.name)
             parse_task(text, where=path.name, folder=path.parent)
         except InstilError as error:
             return _page(site, path, text or _read(path), error=told(error)[0])
@@ -354,7 +354,9 @@ async def mend(request: Request) -> Response:
         found = next((f for f in audit(path)[0] if f.change and f.what == said.get("what")), None)
         if found is None:
             return _page(site, path, text, error="This has been mended, or the file was changed.")
-        text = edited(text, lambda data: _apply(data, found.change))
+        text = edited(
+            text, lambda data: _apply(data, found.change), where=path.name, error=TaskError
+        )
         try:
             parse_task(text, where=path.name, folder=path.parent)
         except InstilError as error:

@@ -4,7 +4,7 @@ Both are served by `instil serve`, a process of its own on a free port of this m
 secret that it shares with the page alone. A blind round hides which answer is whose until one was
 chosen; the choices are kept in `.instil/votes/`.
 
-Tests: `tests/web/test_trying.py`.
+Tests: `tests/web/test_runs.py`.
 """
 
 from __future__ import annotations
@@ -158,9 +158,13 @@ async def unload(request: Request) -> Response:
     site = here(request)
     _, name = run_folder(request)
     await form(request)
-    job, _ = server_of(site, name)
-    if job is not None:
-        job.stop()
+
+    def stop() -> None:
+        job, _ = server_of(site, name)
+        if job is not None:
+            job.stop(wait=15)
+
+    await aside(stop)
     return site.go("try", name)
 
 
