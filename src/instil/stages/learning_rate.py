@@ -70,11 +70,11 @@ def find_rate(
     if context.recipe.train.learning_rate != "auto":
         return None
     rows = some_rows(asked, seed=context.recipe.seed)
-    found = context.run.kept(
+    chosen = context.run.kept(
         "sweep", Sweep, lambda: _find(context, loaded, encoded, rows, room, objective)
     )
-    context.say(sweep_sentence(found))
-    return found
+    context.say(sweep_sentence(chosen))
+    return chosen
 
 
 def _find(
