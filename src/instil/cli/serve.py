@@ -40,11 +40,11 @@ def serve(
     asks a row through the run's own template. Where the environment variable INSTIL_TOKEN is set,
     clients send it as their API key. Ctrl-C or SIGTERM ends it when what is under way is done.
     """
-    from instil.errors import Problem, RunError
+    from instil.errors import RunError
 
     if not (find_spec("starlette") and find_spec("uvicorn")):
         fix = 'pip install "instil[serve]"'
-        raise RunError(Problem("starlette and uvicorn are not installed", fix=fix))
+        raise RunError("starlette and uvicorn are not installed", fix=fix)
     from instil.ship.server.app import Limits
     from instil.ship.server.serve import make_service, require_token
     from instil.ship.server.serve import serve as begin

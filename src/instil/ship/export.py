@@ -61,18 +61,14 @@ def export(
     """
     summary = load_summary(folder)
     if not (folder / "model").is_dir():
-        raise RunError(
-            Problem(f"{folder / 'model'} is gone", fix="bring it back, or make the run anew")
-        )
+        raise RunError(f"{folder / 'model'} is gone", fix="bring it back, or make the run anew")
     _refuse_links(folder / "model")
     require_whole(folder)
     if form is Format.GGUF_LORA and summary.training.method != "lora":
         raise RunError(
-            Problem(
-                "the run trained all weights: there is no adapter to export",
-                where="--format gguf-lora",
-                fix="--format gguf",
-            )
+            "the run trained all weights: there is no adapter to export",
+            where="--format gguf-lora",
+            fix="--format gguf",
         )
     known = certificate(folder)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from instil import format as fmt
 from instil.compare.verdict import Outcome, check_budget, outcome
 from instil.config.recipe import load_recipe
-from instil.errors import Problem, RunError, nearest
+from instil.errors import RunError, nearest
 from instil.pipeline import compare_runs
 from instil.results import TUNED, TaskResult
 from instil.stages.directory import load_manifest, load_summary, recipe_fingerprint, require_whole
@@ -96,33 +96,27 @@ def gate(
     least = least or {}
     if not (least or beats or forgets is not None or against):
         raise RunError(
-            Problem(
-                "nothing is asked of the run",
-                where=str(run),
-                fix="--min METRIC=VALUE, --beats ARM, --forgets POINTS or --against RUN",
-            )
+            "nothing is asked of the run",
+            where=str(run),
+            fix="--min METRIC=VALUE, --beats ARM, --forgets POINTS or --against RUN",
         )
     require_whole(run)
     summary, manifest = load_summary(run), load_manifest(run)
     if recipe is not None and recipe_fingerprint(load_recipe(recipe)) != manifest["recipe_sha256"]:
         raise RunError(
-            Problem(
-                "the run was not made from this recipe",
-                where=str(recipe),
-                found=f"{run} has the recipe {manifest['recipe_sha256'][:12]}...",
-                fix="make the run anew, or name the recipe.yaml of the run",
-            )
+            "the run was not made from this recipe",
+            where=str(recipe),
+            found=f"{run} has the recipe {manifest['recipe_sha256'][:12]}...",
+            fix="make the run anew, or name the recipe.yaml of the run",
         )
     checks = [*_least(summary.tasks, least), *_beats(summary.tasks, beats)]
     if forgets is not None:
         kept = check_budget(summary.forgetting, budget=forgets)
         if kept is None:
             raise RunError(
-                Problem(
-                    "the run watched no guard task",
-                    where="--forgets",
-                    fix="name some in the recipe: forgetting.tasks",
-                )
+                "the run watched no guard task",
+                where="--forgets",
+                fix="name some in the recipe: forgetting.tasks",
             )
         said = (
             f"{kept.change:+.1f} points over the guard tasks ({kept.low:+.1f} to {kept.high:+.1f})"
@@ -149,12 +143,10 @@ def _least(tasks: Sequence[TaskResult], least: Mapping[str, float]) -> Iterator[
         if not found:
             known = {name for task in tasks for arm in task.arms for name in arm.summaries}
             raise RunError(
-                Problem(
-                    f"the run has no metric {metric!r}",
-                    where="--min",
-                    allowed=", ".join(sorted(known)),
-                    nearest=nearest(metric, known),
-                )
+                f"the run has no metric {metric!r}",
+                where="--min",
+                allowed=", ".join(sorted(known)),
+                nearest=nearest(metric, known),
             )
         for task, each in found:
             passed = each.low >= wanted if each.higher_is_better else each.high <= wanted
@@ -176,12 +168,10 @@ def _beats(tasks: Sequence[TaskResult], arms: Sequence[str]) -> Iterator[Check]:
             if pair is None:
                 known = [each.name for each in task.arms if each.name != TUNED]
                 raise RunError(
-                    Problem(
-                        f"{task.task} has no arm {arm!r}",
-                        where="--beats",
-                        allowed=", ".join(known),
-                        nearest=nearest(arm, known),
-                    )
+                    f"{task.task} has no arm {arm!r}",
+                    where="--beats",
+                    allowed=", ".join(known),
+                    nearest=nearest(arm, known),
                 )
             passed = outcome(pair) is Outcome.BETTER
             yield _paired(f"--beats {arm}", task.task, pair, passed=passed)

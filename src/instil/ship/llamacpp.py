@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from instil.errors import Problem, RunError
+from instil.errors import RunError
 
 _SECONDS = 600
 """Longest time to load a file."""
@@ -32,10 +32,8 @@ def require_llamacpp() -> None:
     """
     if find_spec("xllamacpp") is None:
         raise RunError(
-            Problem(
-                "a GGUF file is run by llama.cpp, and the package xllamacpp is not installed",
-                fix='pip install "instil[gguf]"',
-            )
+            "a GGUF file is run by llama.cpp, and the package xllamacpp is not installed",
+            fix='pip install "instil[gguf]"',
         )
 
 
@@ -90,12 +88,10 @@ def _address(child: subprocess.Popen[str], log, model: Path) -> str:  # type: ig
     said = log.read().decode("utf-8", "replace").strip().splitlines()
     errors = [line for line in said if " E " in line] or said
     raise RunError(
-        Problem(
-            "llama.cpp cannot run this file",
-            where=str(model),
-            found=" ".join(errors[-1].split()) if errors else "it said nothing",
-            fix="export it anew; another version of llama.cpp may not know the family",
-        )
+        "llama.cpp cannot run this file",
+        where=str(model),
+        found=" ".join(errors[-1].split()) if errors else "it said nothing",
+        fix="export it anew; another version of llama.cpp may not know the family",
     )
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from instil.encode.chat_format import ChatFormat
 from instil.encode.chat_proof import SystemHeld, content_of
 from instil.encode.store import common_start
-from instil.errors import ModelError, Problem
+from instil.errors import ModelError
 from instil.ship.gguf.vocabulary import begins_with_bos
 
 _SYSTEM, _ASKED, _ANSWER, _AGAIN = "Qsystem", "Qasked", "Qanswer", "Qagain"
@@ -141,10 +141,8 @@ def _common(one: str, other: str) -> str:
 
 def _no_frame() -> ModelError:
     return ModelError(
-        Problem(
-            "the model's chat template cannot be put into Ollama's words: it writes more than a "
-            "frame around turns",
-            where="--format ollama",
-            fix="--format gguf, and run it with llama.cpp, which takes the template as it is",
-        )
+        "the model's chat template cannot be put into Ollama's words: it writes more than a "
+        "frame around turns",
+        where="--format ollama",
+        fix="--format gguf, and run it with llama.cpp, which takes the template as it is",
     )

@@ -56,9 +56,9 @@ def predict_text(folder: Path, text: str, *, template: str = "", raw: bool = Fal
     from instil.evaluate.suite import answer
 
     if not text.strip():
-        raise RunError(Problem("the text is empty", fix="instil predict RUN 'your text'"))
+        raise RunError("the text is empty", fix="instil predict RUN 'your text'")
     if any("\ud800" <= sign <= "\udfff" for sign in text):
-        raise RunError(Problem("the text is not UTF-8", found=text, fix=_AS_FILE))
+        raise RunError("the text is not UTF-8", found=text, fix=_AS_FILE)
     load_summary(folder)
     if raw:
         example = Example("prompt", "", "", "", "", (Message("user", text.strip()),), "")
@@ -281,15 +281,13 @@ def _asking(folder: Path, wanted: str) -> _Asking:
     name, _, template = wanted.rpartition("/")
     if not name and len(tasks) > 1:
         raise RunError(
-            Problem(
-                "this run has several tasks: say which one the rows belong to",
-                allowed=", ".join(f"{task}/TEMPLATE" for task in tasks),
-                fix="--template TASK/TEMPLATE",
-            )
+            "this run has several tasks: say which one the rows belong to",
+            allowed=", ".join(f"{task}/TEMPLATE" for task in tasks),
+            fix="--template TASK/TEMPLATE",
         )
     name = name or next(iter(tasks))
     if name not in tasks:
-        raise RunError(Problem(f"the run has no task {name!r}", allowed=", ".join(tasks)))
+        raise RunError(f"the run has no task {name!r}", allowed=", ".join(tasks))
     asked = template_origins(tasks[name])
     require_same(folder, asked, which=asked.__contains__)
     judged = next(arm.template for arm in results[name].arms if arm.name == TUNED)
@@ -314,12 +312,10 @@ def _ask(asked: _Asking, fields: Mapping[str, object], number: int, *, where: st
     task, template = asked.task, asked.template
     if template.role is Role.INVERTED and task.target not in fields:
         raise DataError(
-            Problem(
-                f"the template {template.id} asks from the answer",
-                where=where,
-                found=", ".join(fields),
-                fix=f"give the column {task.target!r}",
-            )
+            f"the template {template.id} asks from the answer",
+            where=where,
+            found=", ".join(fields),
+            fix=f"give the column {task.target!r}",
         )
     choices = tuple(render(choice, fields, where=where) for choice in template.choices)
     scope = {"choices": list(choices), **fields}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import requests
 
-from instil.errors import Problem, RunError
+from instil.errors import RunError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,12 +121,10 @@ def folder_target(folder: Path, *, base: Path) -> FolderTarget:
             generation = GenerationConfig.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise RunError(
-            Problem(
-                "transformers cannot load this folder",
-                where=str(folder),
-                found=" ".join(str(error).split()),
-                fix="name an exported folder, a .gguf file, or a server's address",
-            )
+            "transformers cannot load this folder",
+            where=str(folder),
+            found=" ".join(str(error).split()),
+            fix="name an exported folder, a .gguf file, or a server's address",
         ) from error
     return FolderTarget(model.eval(), tokenizer, generation)
 
@@ -211,11 +209,9 @@ class ServerTarget:
 
             why = reason(error) if isinstance(error, requests.RequestException) else "no JSON"
             raise RunError(
-                Problem(
-                    "the server does not answer as an OpenAI-compatible one",
-                    where=f"{root}{path}",
-                    found=why,
-                    fix="check the address, the model's name and the key",
-                )
+                "the server does not answer as an OpenAI-compatible one",
+                where=f"{root}{path}",
+                found=why,
+                fix="check the address, the model's name and the key",
             ) from error
         return found

@@ -33,7 +33,7 @@ from instil import format as fmt
 from instil.compare.verdict import Outcome, outcome
 from instil.config.recipe import load_recipe
 from instil.data.build import Asked, render_all
-from instil.errors import Problem, RunError
+from instil.errors import RunError
 from instil.results import TUNED
 from instil.ship.llamacpp import llama_server
 from instil.ship.shipped import judged_chat, load_run_model
@@ -181,11 +181,9 @@ def reference(run: Path, *, rows: int) -> Reference:
     loaded = load_run_model(run, dtype="float32")
     if loaded.model.config.is_encoder_decoder:
         raise RunError(
-            Problem(
-                "models with an encoder are not verified: their prompts are no conversations",
-                where=str(run),
-                fix="export with --no-verify",
-            )
+            "models with an encoder are not verified: their prompts are no conversations",
+            where=str(run),
+            fix="export with --no-verify",
         )
     examples, limits, metrics = zip(*_validation(run, loaded, rows=rows), strict=True)
     prompts = tuple(tuple(loaded.chat.prompt(e.messages)) for e in examples)
@@ -214,11 +212,9 @@ def _validation(run: Path, loaded: LoadedModel, *, rows: int) -> Iterator[tuple[
         known, now = manifest["data"][each.task.id], data_fingerprint(each)
         if any(known[name] != now[name] for name in ("rows", "templates")):
             raise RunError(
-                Problem(
-                    f"the rows or templates of {each.task.id} are no longer those of the run",
-                    where=str(run),
-                    fix="bring back the data and the task file that it was made from",
-                )
+                f"the rows or templates of {each.task.id} are no longer those of the run",
+                where=str(run),
+                fix="bring back the data and the task file that it was made from",
             )
     longest, _ = context_length(loaded.folder.path)
     for each in fit_rows(recipe, data, chat=loaded.chat, longest=longest):
@@ -288,11 +284,9 @@ def opened(target: str, *, run: Path, model: str, key: str, known: Reference) ->
         return
     if not path.is_dir():
         raise RunError(
-            Problem(
-                "this is no model",
-                where=target,
-                allowed="a folder that was exported, a .gguf file, http://HOST:PORT",
-            )
+            "this is no model",
+            where=target,
+            allowed="a folder that was exported, a .gguf file, http://HOST:PORT",
         )
     yield folder_target(path, base=resolve_model(load_recipe(run / RECIPE).model).path)
 

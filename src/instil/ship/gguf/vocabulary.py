@@ -23,7 +23,7 @@ from typing import Any
 from gguf import GGUFWriter, TokenType
 
 from instil.encode.chat_format import ChatFormat
-from instil.errors import ModelError, Problem
+from instil.errors import ModelError
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -191,9 +191,7 @@ def _prefixed(state: Mapping[str, Any]) -> bool:
 
 def _unknown(what: str) -> ModelError:
     return ModelError(
-        Problem(
-            f"llama.cpp does not have {what}",
-            where="export",
-            fix="export it as `merged`, for transformers and what reads its format",
-        )
+        f"llama.cpp does not have {what}",
+        where="export",
+        fix="export it as `merged`, for transformers and what reads its format",
     )

@@ -62,12 +62,10 @@ def require_known(loaded: LoadedModel) -> Family:
     advice = "export it as `merged`, for transformers and what reads its format"
     if family is None:
         raise ModelError(
-            Problem(
-                f"no GGUF file can be written of the family {config.model_type}",
-                where="export",
-                allowed=", ".join(FAMILIES),
-                fix=advice,
-            )
+            f"no GGUF file can be written of the family {config.model_type}",
+            where="export",
+            allowed=", ".join(FAMILIES),
+            fix=advice,
         )
     limits = list(family.limits(config))
     if limits:
@@ -160,12 +158,10 @@ def is_adapter(path: Path) -> bool:
         kind = GGUFReader(path).get_field(Keys.General.TYPE)
     except (ValueError, OSError, IndexError) as error:
         raise RunError(
-            Problem(
-                "this is no whole GGUF file",
-                where=str(path),
-                found=str(error),
-                fix="export it anew",
-            )
+            "this is no whole GGUF file",
+            where=str(path),
+            found=str(error),
+            fix="export it anew",
         ) from error
     return kind is not None and kind.contents() == "adapter"
 
@@ -189,11 +185,9 @@ def _alpha(loaded: LoadedModel) -> float:
     ]
     if odd:
         raise ModelError(
-            Problem(
-                f"llama.cpp cannot add an adapter {odd[0]}",
-                where="export",
-                fix="export the whole model: --format gguf",
-            )
+            f"llama.cpp cannot add an adapter {odd[0]}",
+            where="export",
+            fix="export the whole model: --format gguf",
         )
     rank = found.r
     scale = found.lora_alpha / (math.sqrt(rank) if found.use_rslora else rank)
@@ -206,11 +200,9 @@ def _adapter_weights(model: Any) -> Iterator[tuple[str, str, torch.Tensor]]:
         if isinstance(module, LoraLayer):
             if "default" in module.lora_embedding_A:
                 raise ModelError(
-                    Problem(
-                        "llama.cpp cannot add an adapter on embeddings",
-                        where="export",
-                        fix="export the whole model: --format gguf",
-                    )
+                    "llama.cpp cannot add an adapter on embeddings",
+                    where="export",
+                    fix="export the whole model: --format gguf",
                 )
             if "default" in module.lora_A:
                 yield name, "a", module.lora_A["default"].weight.detach().float()
@@ -240,11 +232,9 @@ def _gguf_name(name: str, family: Family, config: Any) -> str:
     found = names.get_name(name, try_suffixes=(".weight", ".bias"))
     if found is None:
         raise ModelError(
-            Problem(
-                f"llama.cpp has no name for a weight of {config.model_type}",
-                where=name,
-                fix="export it as `merged`",
-            )
+            f"llama.cpp has no name for a weight of {config.model_type}",
+            where=name,
+            fix="export it as `merged`",
         )
     return str(found)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from instil.config.recipe import load_recipe
-from instil.errors import Problem, RunError
+from instil.errors import RunError
 from instil.model.load import load_model, resolve_model
 from instil.ship.server.app import Limits, Service, make_app
 from instil.ship.server.engine import Engine
@@ -46,11 +46,9 @@ def make_service(
     name, loaded = load_summary(run).name, load_run_model(run, dtype=dtype)
     if loaded.model.config.is_encoder_decoder:
         raise RunError(
-            Problem(
-                "models with an encoder are not served: their prompts are no conversations",
-                where=str(run),
-                fix="instil predict RUN --rows FILE answers rows of the run's task",
-            )
+            "models with an encoder are not served: their prompts are no conversations",
+            where=str(run),
+            fix="instil predict RUN --rows FILE answers rows of the run's task",
         )
     loaded.model.eval()
     models: dict[str, LoadedModel] = {name: loaded}
@@ -96,11 +94,9 @@ def serve(
             listening.listen(2048)  # whoever comes from here on waits, and is not refused
         except OSError as error:
             raise RunError(
-                Problem(
-                    f"cannot listen on {host}, port {port}",
-                    found=error.strerror or "",
-                    fix="--port 0 takes a free one",
-                )
+                f"cannot listen on {host}, port {port}",
+                found=error.strerror or "",
+                fix="--port 0 takes a free one",
             ) from error
         name = f"[{host}]" if ":" in host else host
         config = uvicorn.Config(
@@ -129,11 +125,8 @@ def require_token(host: str, token: str) -> None:
         own = host == "localhost"
     if not own and len(token) < 16:
         raise RunError(
-            Problem(
-                f"{host} can be reached from other machines, and there is no token",
-                where="--host",
-                found="INSTIL_TOKEN "
-                + ("is shorter than 16 characters" if token else "is not set"),
-                fix="set INSTIL_TOKEN to a long random text, which clients send as their API key",
-            )
+            f"{host} can be reached from other machines, and there is no token",
+            where="--host",
+            found="INSTIL_TOKEN " + ("is shorter than 16 characters" if token else "is not set"),
+            fix="set INSTIL_TOKEN to a long random text, which clients send as their API key",
         )
