@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from instil.data.build import render_all
 from instil.errors import RunError
 from instil.ship.export import export
 from instil.ship.formats import Format
@@ -127,6 +128,15 @@ def test_gguf_files_are_run_by_llama_cpp(done, done_lora, tmp_path):
     assert found.finding.sound, found.detail
     assert found.largest is not None
     assert found.largest < 1e-4
+
+
+def test_a_run_of_which_every_row_has_tools(done, monkeypatch):
+    def with_tools(asked):
+        return [replace(e, tools=({"name": "look"},)) for e in render_all(asked)]
+
+    monkeypatch.setattr("instil.ship.verify.render_all", with_tools)
+    with pytest.raises(RunError, match="all of them have tools"):
+        reference(done, rows=2)
 
 
 def test_what_is_no_model(done, tmp_path):

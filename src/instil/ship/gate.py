@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 from instil import format as fmt
@@ -109,7 +110,19 @@ def gate(
             found=f"{run} has the recipe {manifest['recipe_sha256'][:12]}...",
             fix="make the run anew, or name the recipe.yaml of the run",
         )
-    checks = [*_least(summary.tasks, least), *_beats(summary.tasks, beats)]
+    checks = [*_least(summary.tasks, least)]
+    for arm, task in product(beats, summary.tasks):
+        pair = task.against(arm)
+        if pair is None:
+            known = [other.name for other in task.arms if other.name != TUNED]
+            raise RunError(
+                f"{task.task} has no arm {arm!r}",
+                where="--beats",
+                allowed=", ".join(known),
+                nearest=nearest(arm, known),
+            )
+        passed = outcome(pair) is Outcome.BETTER
+        checks.append(_paired(f"--beats {arm}", task.task, pair, passed=passed))
     if forgets is not None:
         kept = check_budget(summary.forgetting, budget=forgets)
         if kept is None:
@@ -134,13 +147,13 @@ def gate(
 
 def _least(tasks: Sequence[TaskResult], least: Mapping[str, float]) -> Iterator[Check]:
     for metric, wanted in least.items():
-        found = [
+        figures = [
             (task, arm.summaries[metric])
             for task in tasks
             for arm in task.arms
             if arm.name == TUNED and metric in arm.summaries
         ]
-        if not found:
+        if not figures:
             known = {name for task in tasks for arm in task.arms for name in arm.summaries}
             raise RunError(
                 f"the run has no metric {metric!r}",
@@ -148,33 +161,12 @@ def _least(tasks: Sequence[TaskResult], least: Mapping[str, float]) -> Iterator[
                 allowed=", ".join(sorted(known)),
                 nearest=nearest(metric, known),
             )
-        for task, each in found:
-            passed = each.low >= wanted if each.higher_is_better else each.high <= wanted
-            yield Check(
-                f"--min {metric}={wanted:g}",
-                task.task,
-                passed,
-                each.low,
-                each.mean,
-                each.high,
-                f"{fmt.style(metric).label} {fmt.interval(each)}",
-            )
-
-
-def _beats(tasks: Sequence[TaskResult], arms: Sequence[str]) -> Iterator[Check]:
-    for arm in arms:
-        for task in tasks:
-            pair = task.against(arm)
-            if pair is None:
-                known = [each.name for each in task.arms if each.name != TUNED]
-                raise RunError(
-                    f"{task.task} has no arm {arm!r}",
-                    where="--beats",
-                    allowed=", ".join(known),
-                    nearest=nearest(arm, known),
-                )
-            passed = outcome(pair) is Outcome.BETTER
-            yield _paired(f"--beats {arm}", task.task, pair, passed=passed)
+        for task, figure in figures:
+            low, high = figure.low, figure.high
+            passed = low >= wanted if figure.higher_is_better else high <= wanted
+            said = f"{fmt.style(metric).label} {fmt.interval(figure)}"
+            asked = f"--min {metric}={wanted:g}"
+            yield Check(asked, task.task, passed, low, figure.mean, high, said)
 
 
 def _paired(asked: str, task: str, pair: Comparison, *, passed: bool) -> Check:

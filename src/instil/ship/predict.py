@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -144,13 +143,32 @@ def predict_file(
     usual = own if own.lower().startswith("utf") else f"utf-8, {own}"
     source = SourceSpec(str(rows), encoding=encoding or usual)
     places, columns = zip(*read_table(source), strict=True)
-    _refuse_columns(columns[0], where=str(rows))
+    names = {name for row in columns for name in row}
+    taken = sorted(names & {"prediction", "prediction_value", "probabilities", "stopped"})
+    if taken:
+        raise DataError(
+            *(
+                Problem(
+                    f"the rows have a column {name!r} already, which a prediction would replace",
+                    where=str(rows),
+                    fix="rename the column, or take it out",
+                )
+                for name in taken
+            )
+        )
     answered = _answered(folder, asked, columns, places=places)
     lines = [{**c, **a.answer} for c, a in zip(columns, answered, strict=True)]
-    write_whole(out, _written(lines, out.suffix.lower()).encode())
     empty = tuple(a.place for a in answered if a.is_empty)
-    table = out.suffix.lower() in _DELIMITERS
-    return Predicted(out, len(lines), empty, _formulas(lines) if table else 0)
+    delimiter = _DELIMITERS.get(out.suffix.lower())
+    if delimiter is None:
+        text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in lines)
+        write_whole(out, text.encode())
+        return Predicted(out, len(lines), empty)
+    write_whole(out, _as_table(lines, delimiter).encode())
+    # What a spreadsheet takes for a formula; a number with a sign is none.
+    texts = (value for row in lines for value in row.values() if isinstance(value, str))
+    formulas = sum(bool(_FORMULA.match(text)) for text in texts)
+    return Predicted(out, len(lines), empty, formulas)
 
 
 def predict_rows(
@@ -221,49 +239,25 @@ def _answered(
     ]
 
 
-def _refuse_columns(columns: Mapping[str, object], *, where: str) -> None:
-    """Refuse rows with a column that a prediction would take the place of."""
-    taken = sorted({"prediction", "prediction_value", "probabilities", "stopped"} & columns.keys())
-    if taken:
-        raise DataError(
-            *(
-                Problem(
-                    f"the rows have a column {name!r} already, which a prediction would replace",
-                    where=where,
-                    fix="rename the column, or take it out",
-                )
-                for name in taken
-            )
-        )
-
-
-def _formulas(rows: Sequence[Mapping[str, object]]) -> int:
-    """Count the texts that a spreadsheet takes for formulas; a number with a sign is none."""
-    texts = (value for row in rows for value in row.values() if isinstance(value, str))
-    return sum(bool(_FORMULA.match(text)) for text in texts)
-
-
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,]+\s*%?\Z)")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
-def _written(rows: Sequence[Mapping[str, object]], ending: str) -> str:
-    """Write rows as JSON Lines or, by the ending of the file's name, as a table."""
-    if ending not in _DELIMITERS:
-        return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
-    names = list(dict.fromkeys(name for row in rows for name in row))
+def _as_table(rows: Sequence[Mapping[str, object]], delimiter: str) -> str:
+    """Write rows as CSV; a list or a mapping (the probabilities of choices) goes in as JSON."""
     text = io.StringIO(newline="")
-    table = csv.writer(text, delimiter=_DELIMITERS[ending], lineterminator="\n")
-    table.writerow(names)
-    table.writerows([_cell(row.get(name)) for name in names] for row in rows)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = csv.DictWriter(text, names, delimiter=delimiter, lineterminator="\n")
+    table.writeheader()
+    for row in rows:
+        cells = {
+            name: json.dumps(value, ensure_ascii=False, default=str)
+            if isinstance(value, list | dict)
+            else value
+            for name, value in row.items()
+        }
+        table.writerow(cells)
     return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    """A list or a mapping goes into a cell as JSON; the probabilities of choices, for one."""
-    if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return "" if value is None else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,9 +332,11 @@ def _ask(asked: _Asking, fields: Mapping[str, object], number: int, *, where: st
 
 
 def _answer_fields(task: Task, example: Example, made: Prediction) -> dict[str, object]:
+    import torch
+
     if not example.choices:
         return {"prediction": made.text, "stopped": made.stopped}
-    shares = softmax(made.choice_scores)
+    shares = torch.tensor(made.choice_scores, dtype=torch.float64).softmax(0).tolist()
     values = {word: value for value, word in task.labels.items()}
     own = task.labels and len(example.choices) == len(task.choices)
     word = task.choices[example.choices.index(made.text)] if own else ""
@@ -351,14 +347,3 @@ def _answer_fields(task: Task, example: Example, made: Prediction) -> dict[str, 
             choice: round(share, 4) for choice, share in zip(example.choices, shares, strict=True)
         },
     }
-
-
-def softmax(scores: Sequence[float]) -> list[float]:
-    """Turn log-likelihoods into shares that sum to 1.
-
-    >>> softmax([0.0, 0.0])
-    [0.5, 0.5]
-    """
-    top = max(scores)
-    weights = [math.exp(score - top) for score in scores]
-    return [weight / sum(weights) for weight in weights]

@@ -71,9 +71,7 @@ def push(
         folder = Path(scratch) / "model"
         export(run, out=folder, form=form, quantize=quantize)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        on_files(
-            tuple(Sent(str(f.relative_to(folder).as_posix()), f.stat().st_size) for f in files)
-        )
+        on_files(tuple(Sent(f.relative_to(folder).as_posix(), f.stat().st_size) for f in files))
         if dry_run:
             return ""
         api = HfApi()

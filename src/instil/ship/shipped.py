@@ -49,6 +49,15 @@ def load_run_model(folder: Path, *, dtype: str = "") -> LoadedModel:
     )
 
 
+def load_run_base(folder: Path, *, dtype: str = "") -> LoadedModel:
+    """Load a finished run's base model, its weights not packed, with the chat rules of the run."""
+    from instil.model.load import load_model, resolve_model
+
+    recipe = load_recipe(folder / RECIPE)
+    base = replace(resolve_model(recipe.model), chat=judged_chat(folder))
+    return load_model(base, device=recipe.device, dtype=dtype or recipe.dtype)
+
+
 def judged_chat(folder: Path) -> ChatRules:
     """Return the rules that the run was judged by, with the template that it exported."""
     from instil.encode.chat_template import ChatRules

@@ -84,10 +84,10 @@ class FolderTarget:
 
     def tokens(self, turns: Turns) -> tuple[int, ...]:
         """Tokenize by the folder's chat template."""
-        found = self.tokenizer.apply_chat_template(
+        encoded = self.tokenizer.apply_chat_template(
             list(turns), add_generation_prompt=True, return_dict=True
         )
-        return tuple(found["input_ids"])
+        return tuple(encoded["input_ids"])
 
     def log_probs(self, ids: Sequence[int]) -> np.ndarray[Any, Any]:
         """Compute them in float32."""
@@ -135,8 +135,8 @@ def next_log_probs(model: Any, ids: Sequence[int]) -> np.ndarray[Any, Any]:
 
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([list(ids)], device=model.device)).logits[0, -1]
-    found: np.ndarray[Any, Any] = logits.float().log_softmax(-1).cpu().numpy()
-    return found
+    log_probs: np.ndarray[Any, Any] = logits.float().log_softmax(-1).cpu().numpy()
+    return log_probs
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +161,9 @@ class ServerTarget:
             **({"model": self.model} if self.model else {}),
             **({"cache_prompt": False} if self.vocabulary else {}),
         }
-        found = self._post("/v1/chat/completions", asked)
-        (choice,) = found["choices"]
-        usage = found.get("usage") or {}
+        reply = self._post("/v1/chat/completions", asked)
+        (choice,) = reply["choices"]
+        usage = reply.get("usage") or {}
         text = choice["message"].get("content") or ""
         stopped = choice.get("finish_reason") != "length"
         return Answer(text.strip(), stopped, usage.get("prompt_tokens"))
@@ -192,10 +192,10 @@ class ServerTarget:
         said = self._post("/completion", asked).get("completion_probabilities")
         if not said:
             return None
-        found = np.full(self.vocabulary, -np.inf)
-        for each in said[0]["top_logprobs"]:
-            found[each["id"]] = each["logprob"]
-        return found
+        log_probs = np.full(self.vocabulary, -np.inf)
+        for token in said[0]["top_logprobs"]:
+            log_probs[token["id"]] = token["logprob"]
+        return log_probs
 
     def _post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         root = self.address.rstrip("/").removesuffix("/v1")
@@ -203,7 +203,7 @@ class ServerTarget:
         try:
             said = requests.post(f"{root}{path}", json=body, headers=headers, timeout=_SECONDS)
             said.raise_for_status()
-            found: dict[str, Any] = said.json()
+            reply: dict[str, Any] = said.json()
         except (requests.RequestException, ValueError) as error:
             from instil.data.sources.index import reason
 
@@ -214,4 +214,4 @@ class ServerTarget:
                 found=why,
                 fix="check the address, the model's name and the key",
             ) from error
-        return found
+        return reply

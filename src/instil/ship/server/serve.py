@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +15,9 @@ import uvicorn
 
 from instil.config.recipe import load_recipe
 from instil.errors import RunError
-from instil.model.load import load_model, resolve_model
 from instil.ship.server.app import Limits, Service, make_app
 from instil.ship.server.engine import Engine
-from instil.ship.shipped import judged_chat, load_run_model
+from instil.ship.shipped import load_run_base, load_run_model
 from instil.stages.directory import RECIPE, load_summary
 
 if TYPE_CHECKING:
@@ -57,16 +55,10 @@ def make_service(
         recipe = load_recipe(run / RECIPE)
         known = Path(recipe.model).name if Path(recipe.model).exists() else recipe.model
         other = known if known != name else f"{known}-base"
-        adapted = hasattr(loaded.model, "peft_config")
-        folder = replace(resolve_model(recipe.model), chat=judged_chat(run))
-        models[other] = (
-            loaded
-            if adapted
-            else load_model(
-                folder, device=recipe.device, dtype=dtype or recipe.dtype, quantize=recipe.quantize
-            )
-        )
-        bases = [other] if adapted else []
+        if hasattr(loaded.model, "peft_config"):
+            models[other], bases = loaded, [other]
+        else:
+            models[other] = load_run_base(run, dtype=dtype)
     return Service(Engine(models, bases=bases), run, name, limits or Limits())
 
 
