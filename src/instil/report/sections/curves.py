@@ -92,5 +92,5 @@ def thin(points: Sequence[Point], *, at_most: int = MAX_POINTS) -> tuple[Point, 
 
 
 def _validation(steps: Sequence[Step], name: str) -> tuple[Point, ...]:
-    found = ((step.step, getattr(step, name)) for step in steps)
-    return tuple(Point(x, y) for x, y in found if y is not None and math.isfinite(y))
+    values = ((step.step, getattr(step, name)) for step in steps)
+    return tuple(Point(x, y) for x, y in values if y is not None and math.isfinite(y))
