@@ -97,13 +97,12 @@ def verify(
     from instil.ship.verify import verify as hold
 
     key = os.environ.get("INSTIL_KEY", "")
-    found = hold(
-        target, run=run, rows=rows, model=model, key=key, say=lambda line: say(line, err=True)
+    show_verified(
+        hold(target, run=run, rows=rows, model=model, key=key, say=lambda line: say(line, err=True))
     )
-    show_verified(found)
 
 
-def show_verified(found: Verified) -> None:
+def show_verified(verified: Verified) -> None:
     """Print what was found, and exit with 4 where the model is not the run's.
 
     Raises:
@@ -111,12 +110,14 @@ def show_verified(found: Verified) -> None:
     """
     from instil import format as fmt
 
-    say(f"verified: {found.finding}: {found.detail}")
-    line = f"{found.same} of {fmt.plural(found.rows, 'answer')} the same"
-    if found.largest is not None:
-        line += f", log-probabilities differ by {found.largest:.2g} at most"
-    if found.distance is not None:
-        line += f", the next token's by {100 * found.distance:.2g} % on average (total variation)"
-    say("; ".join([line, *found.notes]))
-    if not found.finding.sound:
+    say(f"verified: {verified.finding}: {verified.detail}")
+    line = f"{verified.same} of {fmt.plural(verified.rows, 'answer')} the same"
+    if verified.largest is not None:
+        line += f", log-probabilities differ by {verified.largest:.2g} at most"
+    if verified.distance is not None:
+        line += (
+            f", the next token's by {100 * verified.distance:.2g} % on average (total variation)"
+        )
+    say("; ".join([line, *verified.notes]))
+    if not verified.finding.sound:
         raise typer.Exit(NOT_SOUND)
