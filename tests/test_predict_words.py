@@ -118,6 +118,12 @@ def test_no_column_that_only_a_later_row_has_is_replaced(predict, tmp_path: Path
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_no_rows_have_no_answers(predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    predict("plain")
+    monkeypatch.setattr(module, "load_run_model", None)  # nothing is loaded for them
+    assert module.predict_rows(tmp_path, []) == []
+
+
 def test_what_a_table_holds_is_written_as_it_is(predict):
     escapes = "\x1b[31m\u202e[red]"
     lines, _ = predict("plain", data=f"headline,note\n{escapes},{escapes}\n".encode())

@@ -194,6 +194,8 @@ def predict_rows(
         RunError, DataError, TaskError: As `predict_file`.
     """
     asked = _asking(folder, template)
+    if not rows:
+        return []
     columns = [{asked.task.text: row} if isinstance(row, str) else row for row in rows]
     places = [f"row {number}" for number in range(1, len(rows) + 1)]
     return [a.answer for a in _answered(folder, asked, columns, places=places, loaded=loaded)]

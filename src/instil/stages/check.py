@@ -46,7 +46,7 @@ class TaskForecast:
     skipped: Mapping[str, int]
     """Reason -> rows left out before the split."""
     lengths: tuple[int, int, int]
-    """Tokens of a training example: median, 95th percentile, longest."""
+    """Tokens of a training example: median, 95th percentile, longest; 0 where none is left."""
     previews: tuple[tuple[Piece, ...], ...]
     """A few training examples, token by token."""
     smallest_difference: float
@@ -109,7 +109,7 @@ def _forecast(context: RunContext, data: TaskData, fates: Mapping[str, int]) -> 
     templates = cycle(data.templates)
     examples = [render_example(data.task, next(templates), row) for row in data.train]
     encoded = encode_all(examples, chat, max_length=train.max_length, too_long=train.too_long)
-    lengths = sorted(len(e.ids) for e in encoded if e.ids)
+    lengths = sorted(len(e.ids) for e in encoded if e.ids) or [0]  # `train.too_long: drop`
     shown = [e for e in encoded if e.ids][:PREVIEWS]
     groups = Counter(row.group for row in data.test)
     warnings = [

@@ -14,6 +14,7 @@ Tests: `tests/stages/test_tracking.py`.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -146,7 +147,8 @@ def _without_paths(value: Any) -> Any:
         return {key: _without_paths(each) for key, each in value.items()}
     if isinstance(value, list):
         return [_without_paths(each) for each in value]
-    return Path(value).name if isinstance(value, str) and Path(value).exists() else value
+    # `Path.exists` raises for a text that is too long for a name.
+    return Path(value).name if isinstance(value, str) and os.path.exists(value) else value
 
 
 def _tensorboard(settings: Settings, folder: Path, run_id: str) -> tuple[Log, Close]:
@@ -163,8 +165,6 @@ def _tensorboard(settings: Settings, folder: Path, run_id: str) -> tuple[Log, Cl
 
 
 def _mlflow(settings: Settings, folder: Path, run_id: str) -> tuple[Log, Close]:
-    import os
-
     import mlflow
 
     where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
