@@ -55,20 +55,20 @@ def export(
     from instil import format as fmt
     from instil.ship.export import export as write
 
-    made = write(run, out=out, form=form, quantize=quantize)
-    for note in made.notes:
+    exported = write(run, out=out, form=form, quantize=quantize)
+    for note in exported.notes:
         say(note)
-    say(f"model: {made.path} ({fmt.size(made.bytes)})")
+    say(f"model: {exported.path} ({fmt.size(exported.bytes)})")
     if no_verify:
         return
     from importlib.util import find_spec
 
     from instil.ship.verify import verify as hold
 
-    if made.weights.suffix == ".gguf" and find_spec("xllamacpp") is None:
+    if exported.weights.suffix == ".gguf" and find_spec("xllamacpp") is None:
         say('not verified: llama.cpp is not installed (pip install "instil[gguf]")', err=True)
         return
-    show_verified(hold(str(made.weights), run=run, say=lambda line: say(line, err=True)))
+    show_verified(hold(str(exported.weights), run=run, say=lambda line: say(line, err=True)))
 
 
 def verify(

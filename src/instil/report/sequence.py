@@ -54,7 +54,7 @@ def sequence_report(study: SequenceStudy) -> Report:
     )
     if any(arm.text is not None or arm.points is not None for arm in study.arms):
         changes = [
-            (arm.label, *(difference_cell(found, words=_PLAIN) for found in (arm.text, arm.points)))
+            (arm.label, *(difference_cell(c, words=_PLAIN) for c in (arm.text, arm.points)))
             for arm in study.arms
         ]
         titles = ("Arm", "General text, nats a token", "Guard tasks, points")
@@ -194,8 +194,8 @@ def _transfer_table(study: SequenceStudy) -> Table:
             difference_cell(arm.backward, words=_PLAIN),
             ", ".join(fmt.signed(100 * each, 1) for each in arm.backward_by_seed),
             *(
-                difference_cell(found, shown, words=CHANGES)
-                for found, shown in zip(arm.by_task, outcomes(arm.by_task), strict=True)
+                difference_cell(change, shown, words=CHANGES)
+                for change, shown in zip(arm.by_task, outcomes(arm.by_task), strict=True)
             ),
             difference_cell(arm.backward_against, words=_PLAIN),
             fmt.interval(arm.average),

@@ -15,7 +15,8 @@ from typing import Any
 
 from instil import format as fmt
 from instil.files import file_sha256
-from instil.stages.directory import load_manifest, load_summary
+from instil.ship.shipped import proven_manifest
+from instil.stages.directory import load_summary
 from instil.types import Comparison, Summary
 
 VERSION = 1
@@ -28,9 +29,9 @@ def certificate(folder: Path) -> dict[str, Any]:
         folder: A finished run.
 
     Raises:
-        RunError: It is none.
+        RunError: It is none, or one of an earlier version of instil.
     """
-    summary, manifest = load_summary(folder), load_manifest(folder)
+    summary, manifest = load_summary(folder), proven_manifest(folder)
     weights = sorted((folder / "model").glob("*.safetensors"))
     base = manifest["model"]
     return {

@@ -62,6 +62,8 @@ def export(
         ModelError: llama.cpp does not know the model's family.
     """
     summary = load_summary(folder)
+    if out.resolve().is_relative_to((folder / "model").resolve()):
+        raise RunError("a model is not exported into itself", where=str(out), fix="name another")
     if not (folder / "model").is_dir():
         raise RunError(f"{folder / 'model'} is gone", fix="bring it back, or make the run anew")
     # What links lead to would be copied, whatever it is.

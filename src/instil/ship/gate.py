@@ -24,7 +24,8 @@ from instil.config.recipe import load_recipe
 from instil.errors import RunError, nearest
 from instil.pipeline import compare_runs
 from instil.results import TUNED, TaskResult
-from instil.stages.directory import load_manifest, load_summary, recipe_fingerprint, require_whole
+from instil.ship.shipped import proven_manifest
+from instil.stages.directory import load_summary, recipe_fingerprint, require_whole
 from instil.types import Comparison
 
 
@@ -102,7 +103,7 @@ def gate(
             fix="--min METRIC=VALUE, --beats ARM, --forgets POINTS or --against RUN",
         )
     require_whole(run)
-    summary, manifest = load_summary(run), load_manifest(run)
+    summary, manifest = load_summary(run), proven_manifest(run)
     if recipe is not None and recipe_fingerprint(load_recipe(recipe)) != manifest["recipe_sha256"]:
         raise RunError(
             "the run was not made from this recipe",

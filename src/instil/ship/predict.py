@@ -229,15 +229,11 @@ def _answered(
     ]
     loaded = loaded or load_run_model(folder)
     require_room(loaded, {place: e.messages for place, e in zip(places, examples, strict=True)})
-    made = answer(loaded, examples, max_new_tokens=asked.task.max_new_tokens)
+    predictions = answer(loaded, examples, max_new_tokens=asked.task.max_new_tokens)
     text = asked.task.text
     return [
-        _Answered(
-            place,
-            _answer_fields(asked.task, example, prediction),
-            text in each and not plain(each[text]),
-        )
-        for place, each, example, prediction in zip(places, fields, examples, made, strict=True)
+        _Answered(place, _answer_fields(asked.task, e, p), text in own and not plain(own[text]))
+        for place, own, e, p in zip(places, fields, examples, predictions, strict=True)
     ]
 
 
@@ -333,17 +329,17 @@ def _ask(asked: _Asking, fields: Mapping[str, object], number: int, *, where: st
     )
 
 
-def _answer_fields(task: Task, example: Example, made: Prediction) -> dict[str, object]:
+def _answer_fields(task: Task, example: Example, prediction: Prediction) -> dict[str, object]:
     import torch
 
     if not example.choices:
-        return {"prediction": made.text, "stopped": made.stopped}
-    shares = torch.tensor(made.choice_scores, dtype=torch.float64).softmax(0).tolist()
+        return {"prediction": prediction.text, "stopped": prediction.stopped}
+    shares = torch.tensor(prediction.choice_scores, dtype=torch.float64).softmax(0).tolist()
     values = {word: value for value, word in task.labels.items()}
     own = task.labels and len(example.choices) == len(task.choices)
-    word = task.choices[example.choices.index(made.text)] if own else ""
+    word = task.choices[example.choices.index(prediction.text)] if own else ""
     return {
-        "prediction": made.text,
+        "prediction": prediction.text,
         **({"prediction_value": values[word]} if word else {}),
         "probabilities": {
             choice: round(share, 4) for choice, share in zip(example.choices, shares, strict=True)

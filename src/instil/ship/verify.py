@@ -36,7 +36,7 @@ from instil.data.build import Asked, render_all
 from instil.errors import RunError
 from instil.results import TUNED
 from instil.ship.llamacpp import llama_server
-from instil.ship.shipped import load_run_base, load_run_model
+from instil.ship.shipped import load_run_base, load_run_model, proven_manifest
 from instil.ship.targets import (
     Answer,
     ServerTarget,
@@ -45,7 +45,7 @@ from instil.ship.targets import (
     next_log_probs,
 )
 from instil.stages.context import Say, fit_rows, prepare_rows, silent
-from instil.stages.directory import RECIPE, load_manifest, load_summary, require_whole
+from instil.stages.directory import RECIPE, load_summary, require_whole
 from instil.stages.origins import data_fingerprint
 from instil.tasks.task import find_template
 from instil.types import Comparison, Example, Prediction
@@ -187,7 +187,7 @@ def reference(run: Path, *, rows: int) -> Reference:
             where=str(run),
             fix="export with --no-verify",
         )
-    recipe, manifest = load_recipe(run / RECIPE), load_manifest(run)
+    recipe, manifest = load_recipe(run / RECIPE), proven_manifest(run)
     results = {result.task: result for result in load_summary(run).tasks}
     data = prepare_rows(recipe)
     for d in data:

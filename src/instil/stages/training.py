@@ -330,7 +330,7 @@ def validation_of(
             means.append(sum(values) / max(1, len(values)))
             known[d.task.id] = task_look(
                 [example for part in marked for example in part.examples],
-                [made for part in marked for made in part.predictions],
+                [answer for part in marked for answer in part.predictions],
                 likely,
                 labels=d.task.choices,
                 counts=d.balance.get(Part.TRAIN),

@@ -117,8 +117,8 @@ def phrasing_sentence(task: TaskResult, phrasings: Phrasings) -> str:
 
 def _scores(task: TaskResult, arm: str, *, held_out: bool | None = None) -> list[TemplateScore]:
     """Return an arm's scores, the lowest first; of held-out phrasings alone, or of seen ones."""
-    found = [s for s in task.templates if s.arm == arm and held_out in (None, s.held_out)]
-    return sorted(found, key=lambda score: score.summary.mean)
+    own = [s for s in task.templates if s.arm == arm and held_out in (None, s.held_out)]
+    return sorted(own, key=lambda score: score.summary.mean)
 
 
 def _worst(task: TaskResult, arm: str) -> Cell:

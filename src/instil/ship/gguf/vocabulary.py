@@ -95,8 +95,16 @@ def vocabulary(tokenizer: Any, *, rows: int) -> Vocabulary:
             kinds[token["id"]] = special
     pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in words["merges"]]
     if not by_bytes:
+        if state.get("normalizer") not in (None, {"type": "NFC"}):
+            raise _unknown(f"a tokenizer that rewrites texts first: {state['normalizer']['type']}")
+        parts = tuple(_parts(state["pre_tokenizer"]))
+        if parts not in _RULES:
+            raise _unknown(f"a tokenizer that splits words by {' then '.join(parts) or 'no rule'}")
+        rule = _RULES[parts]
+        if not words.get("ignore_merges"):
+            rule = _KEEPS_MERGES.get(rule, rule)
         merges = [" ".join(pair) for pair in pairs]
-        return Vocabulary("gpt2", _rule(state), tokens, kinds, merges=merges)
+        return Vocabulary("gpt2", rule, tokens, kinds, merges=merges)
     if words.get("unk_token") in words["vocab"]:
         kinds[words["vocab"][words["unk_token"]]] = TokenType.UNKNOWN
     ranks: dict[str, int] = {}
@@ -150,21 +158,6 @@ def begins_with_bos(chat: ChatFormat) -> bool:
     """
     bos = chat.tokenizer.bos_token_id
     return bos is not None and chat.tokenizer("a")["input_ids"][:1] == [bos]
-
-
-def _rule(state: Mapping[str, Any]) -> str:
-    """Return llama.cpp's name for how words are split.
-
-    Raises:
-        ModelError: It has no such rule.
-    """
-    if state.get("normalizer") not in (None, {"type": "NFC"}):
-        raise _unknown(f"a tokenizer that rewrites texts first: {state['normalizer']['type']}")
-    parts = tuple(_parts(state["pre_tokenizer"]))
-    if parts not in _RULES:
-        raise _unknown(f"a tokenizer that splits words by {' then '.join(parts) or 'no rule'}")
-    rule = _RULES[parts]
-    return rule if state["model"].get("ignore_merges") else _KEEPS_MERGES.get(rule, rule)
 
 
 def _parts(step: Mapping[str, Any] | None) -> Iterator[str]:

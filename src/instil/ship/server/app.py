@@ -117,8 +117,8 @@ class Service:
             raise HttpError(400, str(error), param="messages") from error
         wanted = asked.max_completion_tokens or asked.max_tokens
         top = (asked.top_logprobs or 0) if asked.logprobs else None
-        made = self._request(asked, prompt, name, wanted, top=top, stripped=True)
-        return await self._answered(request, asked, _chat_shape(made, chat.tokenizer))
+        to_do = self._request(asked, prompt, name, wanted, top=top, stripped=True)
+        return await self._answered(request, asked, _chat_shape(to_do, chat.tokenizer))
 
     async def completions(self, request: HttpRequest) -> Response:
         """`POST /v1/completions`."""
@@ -135,10 +135,10 @@ class Service:
         rows = self.engine.models[name].model.get_input_embeddings().weight.shape[0]
         if not prompt or not all(0 <= token < rows for token in prompt):
             raise HttpError(400, "the prompt has no tokens, or unknown ones", param="prompt")
-        made = self._request(
+        to_do = self._request(
             asked, prompt, name, asked.max_tokens or 16, top=asked.logprobs, stripped=False
         )
-        return await self._answered(request, asked, _text_shape(made, tokenizer))
+        return await self._answered(request, asked, _text_shape(to_do, tokenizer))
 
     async def classify(self, request: HttpRequest) -> Response:
         """`POST /v1/classify`: a row through the run's own template."""
