@@ -13,7 +13,7 @@ Tests: `tests/ship/test_gate.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -23,7 +23,7 @@ from instil.compare.verdict import Outcome, check_budget, outcome
 from instil.config.recipe import load_recipe
 from instil.errors import RunError, nearest
 from instil.pipeline import compare_runs
-from instil.results import TUNED, TaskResult
+from instil.results import TUNED
 from instil.ship.shipped import proven_manifest
 from instil.stages.directory import load_summary, recipe_fingerprint, require_whole
 from instil.types import Comparison
@@ -111,19 +111,36 @@ def gate(
             found=f"{run} has the recipe {manifest['recipe_sha256'][:12]}...",
             fix="make the run anew, or name the recipe.yaml of the run",
         )
-    checks = [*_least(summary.tasks, least)]
-    for arm, task in product(beats, summary.tasks):
-        pair = task.against(arm)
-        if pair is None:
-            known = [other.name for other in task.arms if other.name != TUNED]
+    checks: list[Check] = []
+    tuned = [(task, arm.summaries) for task in summary.tasks if (arm := task.arm(TUNED))]
+    for metric, wanted in least.items():
+        figures = [(task, means[metric]) for task, means in tuned if metric in means]
+        if not figures:
+            known = {name for task in summary.tasks for arm in task.arms for name in arm.summaries}
             raise RunError(
-                f"{task.task} has no arm {arm!r}",
+                f"the run has no metric {metric!r}",
+                where="--min",
+                allowed=", ".join(sorted(known)),
+                nearest=nearest(metric, known),
+            )
+        for task, figure in figures:
+            low, high = figure.low, figure.high
+            passed = low >= wanted if figure.higher_is_better else high <= wanted
+            said = f"{fmt.style(metric).label} {fmt.interval(figure)}"
+            asked = f"--min {metric}={wanted:g}"
+            checks.append(Check(asked, task.task, passed, low, figure.mean, high, said))
+    for name, task in product(beats, summary.tasks):
+        pair = task.against(name)
+        if pair is None:
+            others = [other.name for other in task.arms if other.name != TUNED]
+            raise RunError(
+                f"{task.task} has no arm {name!r}",
                 where="--beats",
-                allowed=", ".join(known),
-                nearest=nearest(arm, known),
+                allowed=", ".join(others),
+                nearest=nearest(name, others),
             )
         passed = outcome(pair) is Outcome.BETTER
-        checks.append(_paired(f"--beats {arm}", task.task, pair, passed=passed))
+        checks.append(_paired(f"--beats {name}", task.task, pair, passed=passed))
     if forgets is not None:
         kept = check_budget(summary.forgetting, budget=forgets)
         if kept is None:
@@ -144,30 +161,6 @@ def gate(
     return Gate(
         manifest["run_id"], manifest["recipe_sha256"], tuple(manifest["test_opened"]), tuple(checks)
     )
-
-
-def _least(tasks: Sequence[TaskResult], least: Mapping[str, float]) -> Iterator[Check]:
-    for metric, wanted in least.items():
-        figures = [
-            (task, arm.summaries[metric])
-            for task in tasks
-            for arm in task.arms
-            if arm.name == TUNED and metric in arm.summaries
-        ]
-        if not figures:
-            known = {name for task in tasks for arm in task.arms for name in arm.summaries}
-            raise RunError(
-                f"the run has no metric {metric!r}",
-                where="--min",
-                allowed=", ".join(sorted(known)),
-                nearest=nearest(metric, known),
-            )
-        for task, figure in figures:
-            low, high = figure.low, figure.high
-            passed = low >= wanted if figure.higher_is_better else high <= wanted
-            said = f"{fmt.style(metric).label} {fmt.interval(figure)}"
-            asked = f"--min {metric}={wanted:g}"
-            yield Check(asked, task.task, passed, low, figure.mean, high, said)
 
 
 def _paired(asked: str, task: str, pair: Comparison, *, passed: bool) -> Check:
