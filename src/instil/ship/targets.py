@@ -10,10 +10,10 @@ Tests: `tests/ship/test_verify.py`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import requests
 
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 Turns = Sequence[Mapping[str, str]]
 """A conversation: mappings of `role` and `content`."""
+T = TypeVar("T")
 _SECONDS = 300
 """Longest time for one answer."""
+_OTHER_FORM = (ValueError, LookupError, TypeError, AttributeError)
+"""What reading a reply raises that is not as it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,20 +164,24 @@ class ServerTarget:
             **({"model": self.model} if self.model else {}),
             **({"cache_prompt": False} if self.vocabulary else {}),
         }
-        reply = self._post("/v1/chat/completions", asked)
-        (choice,) = reply["choices"]
-        usage = reply.get("usage") or {}
-        text = choice["message"].get("content") or ""
-        stopped = choice.get("finish_reason") != "length"
-        return Answer(text.strip(), stopped, usage.get("prompt_tokens"))
+
+        def read(reply: Any) -> Answer:
+            (choice,) = reply["choices"]
+            text = choice["message"].get("content") or ""
+            stopped = choice.get("finish_reason") != "length"
+            usage = reply.get("usage") or {}
+            return Answer(text.strip(), stopped, usage.get("prompt_tokens"))
+
+        return self._post("/v1/chat/completions", asked, read)
 
     def tokens(self, turns: Turns) -> tuple[int, ...] | None:
         """Ask llama.cpp for its rendering, and for the tokens of that, as its chat does."""
         if not self.vocabulary:
             return None
-        text = self._post("/apply-template", {"messages": list(turns)})["prompt"]
+        messages = {"messages": list(turns)}
+        text = self._post("/apply-template", messages, lambda reply: reply["prompt"])
         asked = {"content": text, "add_special": True, "parse_special": True}
-        return tuple(self._post("/tokenize", asked)["tokens"])
+        return self._post("/tokenize", asked, lambda reply: tuple(reply["tokens"]))
 
     def log_probs(self, ids: Sequence[int]) -> np.ndarray[Any, Any] | None:
         """Ask llama.cpp for all of them; None where half a character holds them back."""
@@ -189,29 +196,38 @@ class ServerTarget:
             "temperature": 0,
             "cache_prompt": False,
         }
-        said = self._post("/completion", asked).get("completion_probabilities")
-        if not said:
-            return None
-        log_probs = np.full(self.vocabulary, -np.inf)
-        for token in said[0]["top_logprobs"]:
-            log_probs[token["id"]] = token["logprob"]
-        return log_probs
 
-    def _post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
+        def read(reply: Any) -> np.ndarray[Any, Any] | None:
+            said = reply.get("completion_probabilities")
+            if not said:
+                return None
+            log_probs = np.full(self.vocabulary, -np.inf)
+            for token in said[0]["top_logprobs"]:
+                if token["id"] < self.vocabulary:  # another model may have more
+                    log_probs[token["id"]] = token["logprob"]
+            return log_probs
+
+        return self._post("/completion", asked, read)
+
+    def _post(self, path: str, body: Mapping[str, object], read: Callable[[Any], T]) -> T:
+        """Ask, and read what it wants of the reply.
+
+        Raises:
+            RunError: There is no reply, or one of another form.
+        """
         root = self.address.rstrip("/").removesuffix("/v1")
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         try:
             said = requests.post(f"{root}{path}", json=body, headers=headers, timeout=_SECONDS)
             said.raise_for_status()
-            reply: dict[str, Any] = said.json()
-        except (requests.RequestException, ValueError) as error:
+            return read(said.json())
+        except (requests.RequestException, *_OTHER_FORM) as error:
             from instil.data.sources.index import reason
 
-            why = reason(error) if isinstance(error, requests.RequestException) else "no JSON"
+            known = isinstance(error, requests.RequestException)
             raise RunError(
                 "the server does not answer as an OpenAI-compatible one",
                 where=f"{root}{path}",
-                found=why,
+                found=reason(error) if known else "a reply of another form",
                 fix="check the address, the model's name and the key",
             ) from error
-        return reply

@@ -285,8 +285,13 @@ def opened(target: str, *, run: Path, model: str, key: str, known: Reference) ->
             if is_adapter(path):  # beside a GGUF file of the base model, made for that
                 scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="instil-verify-"))
                 adapter, path = path, Path(scratch) / "base.gguf"
-                base = load_run_base(run, dtype="float32")
-                write_model(base, path, kind="f32", name="base", certificate={})
+                write_model(
+                    load_run_base(run, dtype="float32"),
+                    path,
+                    kind="f32",
+                    name="base",
+                    certificate={},
+                )
             server = llama_server(path, adapter=adapter, context=longest + _ROOM)
             yield ServerTarget(stack.enter_context(server), vocabulary=width)
         return
