@@ -45,11 +45,18 @@ def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "load_run_model", lambda folder: None)
     monkeypatch.setattr(module, "require_room", lambda loaded, asked: None)
 
-    def made(template: str, *, data: bytes = ROWS, own: str = "utf-8", encoding: str = ""):
+    def made(
+        template: str,
+        *,
+        data: bytes = ROWS,
+        own: str = "utf-8",
+        encoding: str = "",
+        name: str = "new.csv",
+    ):
         source = replace(task.source, encoding=own)
         asking = module._Asking(replace(task, source=source), find_template(task, template))
         monkeypatch.setattr(module, "_asking", lambda folder, wanted: asking)
-        rows, out = tmp_path / "new.csv", tmp_path / "out.jsonl"
+        rows, out = tmp_path / name, tmp_path / "out.jsonl"
         rows.write_bytes(data)
         module.predict_file(tmp_path, rows=rows, out=out, encoding=encoding)
         return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()], asked
@@ -102,6 +109,19 @@ def test_no_column_of_the_rows_is_replaced(predict, name: str, tmp_path: Path):
     with pytest.raises(DataError, match=f"a column '{name}' already"):
         predict("plain", data=f"headline,{name}\nMan bites dog,mine\n".encode())
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_no_column_that_only_a_later_row_has_is_replaced(predict, tmp_path: Path):
+    data = b'{"headline": "Man bites dog"}\n{"headline": "Dog bites man", "prediction": "mine"}\n'
+    with pytest.raises(DataError, match="a column 'prediction' already"):
+        predict("plain", data=data, name="new.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_no_rows_have_no_answers(predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    predict("plain")
+    monkeypatch.setattr(module, "load_run_model", None)  # nothing is loaded for them
+    assert module.predict_rows(tmp_path, []) == []
 
 
 def test_what_a_table_holds_is_written_as_it_is(predict):

@@ -35,7 +35,7 @@ from instil.ship.shipped import load_run_model
 from instil.ship.verify import Verified
 from instil.ship.verify import verify as hold
 from instil.stages.check import Forecast, check_recipe
-from instil.stages.directory import load_summary
+from instil.stages.directory import REPORT, load_summary
 from instil.types import Comparison
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Run:
     @property
     def report(self) -> Path:
         """The report, one HTML file."""
-        return self.folder / "report.html"
+        return self.folder / REPORT
 
     @cached_property
     def _model(self) -> LoadedModel:

@@ -141,5 +141,5 @@ def nearest(value: str, allowed: Iterable[str]) -> str:
     names = {name.lower(): name for name in islice(allowed, _MOST_COMPARED)}
     if len(value) > LONGEST_QUOTED:
         return ""
-    found = difflib.get_close_matches(value.lower(), names, n=1, cutoff=0.6)
-    return names[found[0]] if found else ""
+    near = difflib.get_close_matches(value.lower(), names, n=1, cutoff=0.6)
+    return names[near[0]] if near else ""

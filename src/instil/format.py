@@ -270,9 +270,9 @@ def plural(number: int, noun: str) -> str:
     return f"{count(number)} {noun if number == 1 else noun + 's'}"
 
 
-def seeds(found: Sequence[int]) -> str:
+def seeds(used: Sequence[int]) -> str:
     """Return how many seeds there were, and which: `2 seeds (0, 1)`."""
-    return f"{plural(len(found), 'seed')} ({', '.join(map(str, found))})"
+    return f"{plural(len(used), 'seed')} ({', '.join(map(str, used))})"
 
 
 _NAMES = {Unit.PERCENT: "points", Unit.POINTS: "points", Unit.NATS: "nats", Unit.PLAIN: ""}

@@ -21,6 +21,7 @@ from instil.report.sections.stages import forecast_lines
 from instil.stages.auto_method import pick_method
 from instil.stages.context import RunContext, keep_splits, note_chat, prepare
 from instil.stages.directory import (
+    REPORT,
     load_manifest,
     load_scores,
     load_steps,
@@ -34,6 +35,7 @@ from instil.stages.guard import GUARD_SCORES, compare_guard, guard_after, guard_
 from instil.stages.judge import Look, prepare_look, sum_up, test
 from instil.stages.keeping import how_far, settle
 from instil.stages.ladder import climb_ladders
+from instil.stages.ledger import CARD, MODEL
 from instil.stages.preflight import preflight
 from instil.stages.replaying import add_replay
 from instil.stages.training import train
@@ -118,11 +120,10 @@ def rebuild_report(folder: Path) -> Path:
     require_whole(folder)
     summary, manifest = load_summary(folder), load_manifest(folder)
     report = build_report(summary, steps=load_steps(folder), manifest=manifest)
-    write_whole(folder / "report.html", to_html(report).encode())
-    if (folder / "model").is_dir():
-        card = model_card(summary, manifest=manifest)
-        write_whole(folder / "model" / "README.md", card.encode())
-    return folder / "report.html"
+    write_whole(folder / REPORT, to_html(report).encode())
+    if (folder / MODEL).is_dir():
+        write_whole(folder / CARD, model_card(summary, manifest=manifest).encode())
+    return folder / REPORT
 
 
 def compare_runs(a: Path, b: Path) -> list[Comparison]:
@@ -136,7 +137,6 @@ def compare_runs(a: Path, b: Path) -> list[Comparison]:
 
     require_whole(a)
     require_whole(b)
-
     return compare_scores(
         {task.task: load_scores(a, f"test-{task.task}") for task in load_summary(a).tasks},
         {task.task: load_scores(b, f"test-{task.task}") for task in load_summary(b).tasks},

@@ -80,6 +80,8 @@ def test_an_ollama_folder_is_whole(done_lora: Path, tmp_path: Path):
 def test_what_cannot_be_exported(done: Path, done_lora: Path, tmp_path: Path, monkeypatch):
     with pytest.raises(RunError, match="no adapter"):
         export(done, out=tmp_path / "out", form=Format.GGUF_LORA)
+    with pytest.raises(RunError, match="into itself"):
+        export(done, out=done / "model" / "copy")
     from instil.ship.gguf import write
 
     monkeypatch.setattr(write, "FAMILIES", {"qwen2": write.FAMILIES["qwen2"]})

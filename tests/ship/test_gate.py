@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from instil.cli.main import app
 from instil.errors import RunError
 from instil.results import TUNED
 from instil.ship import gate as module
+from instil.ship.certificate import certificate
 from instil.ship.gate import gate
 from instil.stages.directory import load_manifest, load_summary
 
@@ -52,6 +54,14 @@ def test_a_run_is_not_worse_than_itself(done: Path, done_lora: Path):
     assert gate(done, against=done).passed
     (check,) = gate(done, against=done_lora).checks
     assert check.passed == (check.high >= 0)
+
+
+def test_a_run_of_format_1_has_nothing_to_be_held_against(done: Path, tmp_path: Path):
+    old = Path(shutil.copytree(done, tmp_path / "old"))
+    (old / "manifest.json").write_text('{"format_version": 1, "test_opened": ["2026-01-01"]}')
+    for ask in (lambda: gate(old, forgets=0), lambda: certificate(old)):
+        with pytest.raises(RunError, match="earlier version"):
+            ask()
 
 
 def test_the_recipe_that_made_it(done: Path, done_lora: Path):

@@ -207,6 +207,9 @@ def test_bodies_that_are_none(http, service):
 def test_who_is_let_in(service):
     app = make_app(service)
     assert TestClient(app, base_url="http://127.0.0.1:80").get("/health").status_code == 200
+    for host in ("localhost", "localhost:8000", "[::1]", "[::1]:8000"):
+        found = TestClient(app).get("/health", headers={"Host": host})
+        assert found.status_code == 200, host
     assert TestClient(app, base_url="http://evil.example").get("/v1/models").status_code == 403
     guarded = TestClient(make_app(service, token="long enough a token"), base_url="http://any")
     assert guarded.get("/v1/models").status_code == 401

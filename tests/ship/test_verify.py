@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from instil.data.build import render_all
 from instil.errors import RunError
 from instil.ship.export import export
 from instil.ship.formats import Format
@@ -129,6 +131,15 @@ def test_gguf_files_are_run_by_llama_cpp(done, done_lora, tmp_path):
     assert found.largest < 1e-4
 
 
+def test_a_run_of_which_every_row_has_tools(done, monkeypatch):
+    def with_tools(asked):
+        return [replace(e, tools=({"name": "look"},)) for e in render_all(asked)]
+
+    monkeypatch.setattr("instil.ship.verify.render_all", with_tools)
+    with pytest.raises(RunError, match="all of them have tools"):
+        reference(done, rows=2)
+
+
 def test_what_is_no_model(done, tmp_path):
     with pytest.raises(RunError, match="no model"):
         verify(str(tmp_path / "nothing"), run=done, rows=2)
@@ -138,6 +149,33 @@ def test_what_is_no_model(done, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="cannot load"):
         verify(str(tmp_path / "empty"), run=done, rows=2)
+
+
+class Said200:
+    """What `requests.post` returns of a server that answers 200."""
+
+    def __init__(self, body: object) -> None:
+        self.json = lambda: body
+
+    def raise_for_status(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("body", [{}, [], {"choices": []}, {"choices": [{"message": None}]}])
+def test_a_server_that_answers_in_another_form(monkeypatch, body):
+    monkeypatch.setattr("requests.post", lambda *_, **__: Said200(body))
+    with pytest.raises(RunError, match="does not answer"):
+        ServerTarget("http://host").answer([], max_tokens=1)
+    with pytest.raises(RunError, match="does not answer"):
+        ServerTarget("http://host", vocabulary=4).tokens([])
+
+
+def test_a_server_whose_model_has_more_tokens(monkeypatch):
+    top = [{"id": 7, "logprob": -0.1}, {"id": 2, "logprob": -2.0}]
+    body = {"completion_probabilities": [{"top_logprobs": top}]}
+    monkeypatch.setattr("requests.post", lambda *_, **__: Said200(body))
+    log_probs = ServerTarget("http://host", vocabulary=4).log_probs([1])
+    assert log_probs.tolist() == [-math.inf, -math.inf, -2.0, -math.inf]
 
 
 @pytest.mark.enable_socket

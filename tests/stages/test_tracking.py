@@ -106,6 +106,21 @@ def test_a_tracker_that_cannot_begin(tracked, monkeypatch, tmp_path):
     assert said == ["tracking cannot begin: ConnectionError; the run goes on"]
 
 
+def test_of_paths_the_names_are_told_and_of_long_texts_all(monkeypatch, tmp_path):
+    told = []
+
+    def opened(settings, folder, run_id):
+        told.append(settings)
+        return (lambda figures, step: None), (lambda: None)
+
+    monkeypatch.setattr(tracking, "TRACKERS", dict.fromkeys(Track, opened))
+    settings = {"model": str(tmp_path), "tasks": [{"where": "x" * 5000}]}
+    said: list[str] = []
+    open_tracker(Track.MLFLOW, settings=settings, folder=tmp_path, run_id="x", say=said.append)
+    assert told == [{"model": tmp_path.name, "tasks": [{"where": "x" * 5000}]}]
+    assert not said
+
+
 def test_a_tracker_that_is_not_installed_is_refused_before_anything(tracked, monkeypatch):
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     with pytest.raises(RunError, match="pip install wandb"):

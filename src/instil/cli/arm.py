@@ -6,11 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-INTERRUPTED = 130
-
 
 def main(arguments: Sequence[str]) -> int:
     """Do the job that the arguments name; return the exit code."""
+    from instil.cli.failures import INTERRUPTED
     from instil.cli.progress import make_progress
     from instil.cli.terminal import say
     from instil.config.recipe import load_recipe

@@ -55,20 +55,20 @@ def export(
     from instil import format as fmt
     from instil.ship.export import export as write
 
-    made = write(run, out=out, form=form, quantize=quantize)
-    for note in made.notes:
+    exported = write(run, out=out, form=form, quantize=quantize)
+    for note in exported.notes:
         say(note)
-    say(f"model: {made.path} ({fmt.size(made.bytes)})")
+    say(f"model: {exported.path} ({fmt.size(exported.bytes)})")
     if no_verify:
         return
     from importlib.util import find_spec
 
     from instil.ship.verify import verify as hold
 
-    if made.weights.suffix == ".gguf" and find_spec("xllamacpp") is None:
+    if exported.weights.suffix == ".gguf" and find_spec("xllamacpp") is None:
         say('not verified: llama.cpp is not installed (pip install "instil[gguf]")', err=True)
         return
-    show_verified(hold(str(made.weights), run=run, say=lambda line: say(line, err=True)))
+    show_verified(hold(str(exported.weights), run=run, say=lambda line: say(line, err=True)))
 
 
 def verify(
@@ -97,13 +97,12 @@ def verify(
     from instil.ship.verify import verify as hold
 
     key = os.environ.get("INSTIL_KEY", "")
-    found = hold(
-        target, run=run, rows=rows, model=model, key=key, say=lambda line: say(line, err=True)
+    show_verified(
+        hold(target, run=run, rows=rows, model=model, key=key, say=lambda line: say(line, err=True))
     )
-    show_verified(found)
 
 
-def show_verified(found: Verified) -> None:
+def show_verified(verified: Verified) -> None:
     """Print what was found, and exit with 4 where the model is not the run's.
 
     Raises:
@@ -111,12 +110,14 @@ def show_verified(found: Verified) -> None:
     """
     from instil import format as fmt
 
-    say(f"verified: {found.finding}: {found.detail}")
-    line = f"{found.same} of {fmt.plural(found.rows, 'answer')} the same"
-    if found.largest is not None:
-        line += f", log-probabilities differ by {found.largest:.2g} at most"
-    if found.distance is not None:
-        line += f", the next token's by {100 * found.distance:.2g} % on average (total variation)"
-    say("; ".join([line, *found.notes]))
-    if not found.finding.sound:
+    say(f"verified: {verified.finding}: {verified.detail}")
+    line = f"{verified.same} of {fmt.plural(verified.rows, 'answer')} the same"
+    if verified.largest is not None:
+        line += f", log-probabilities differ by {verified.largest:.2g} at most"
+    if verified.distance is not None:
+        line += (
+            f", the next token's by {100 * verified.distance:.2g} % on average (total variation)"
+        )
+    say("; ".join([line, *verified.notes]))
+    if not verified.finding.sound:
         raise typer.Exit(NOT_SOUND)

@@ -24,6 +24,8 @@ DEBUG = "INSTIL_DEBUG"
 """The environment variable that shows tracebacks."""
 BUG = 1
 """The exit code where it is no mistake of the user's."""
+INTERRUPTED = 130
+"""The exit code after Ctrl-C or SIGTERM, as shells have it."""
 
 _NETWORK = ("httpx", "httpcore", "requests", "urllib3", "huggingface_hub", "ssl")
 

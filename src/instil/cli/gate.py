@@ -61,10 +61,10 @@ def gate(
             wanted[name] = math.nan
         if not (equals and name and math.isfinite(wanted[name])):
             raise typer.BadParameter(f"{text!r} is not METRIC=VALUE", param_hint="--min")
-    found = hold(
+    decided = hold(
         run, least=wanted, beats=beats or (), forgets=forgets, against=against, recipe=recipe
     )
-    for check in found.checks:
+    for check in decided.checks:
         task = f"{check.task}: " if check.task else ""
         say(f"{'passed' if check.passed else 'failed'}  {check.asked}  {task}{check.said}")
     if json_file is not None:
@@ -72,7 +72,7 @@ def gate(
 
         from instil.files import write_whole
 
-        write_whole(json_file, json.dumps(found.as_json(), indent=1).encode())
-    say("the gate is passed" if found.passed else "the gate is not passed")
-    if not found.passed:
+        write_whole(json_file, json.dumps(decided.as_json(), indent=1).encode())
+    say("the gate is passed" if decided.passed else "the gate is not passed")
+    if not decided.passed:
         raise typer.Exit(NOT_PASSED)

@@ -37,13 +37,12 @@ from instil.cli import (
     tasks,
     ui,
 )
-from instil.cli.failures import is_failure, told, wants_traceback
+from instil.cli.failures import INTERRUPTED, is_failure, told, wants_traceback
 from instil.cli.terminal import prepare_streams, say
 from instil.errors import InstilError
 from instil.memory_limits import require_libraries
 from instil.sanitize import shortened, visible
 
-INTERRUPTED = 130
 _Usage: Any = typer.BadParameter.__mro__[1]  # what typer raises for a wrong command line
 
 

@@ -60,8 +60,7 @@ def predict(
         asked = text or ""
         if text == "-":  # bytes that are not UTF-8 become halves of pairs
             asked = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape")
-        made = predict_text(run, asked, template=template, raw=raw)
-        say_answer(made.text)
+        say_answer(predict_text(run, asked, template=template, raw=raw).text)
         return
     out = out or rows.with_name(f"{rows.stem}.predictions.jsonl")
     if out.suffix.lower() in (".parquet", ".json", ".arrow"):

@@ -33,17 +33,17 @@ def preview(
     from instil.files import write_whole
     from instil.stages import preview as look
 
-    found = look.preview(loaded, each=each, say=make_console(stderr=True).print)
+    examples = look.preview(loaded, each=each, say=make_console(stderr=True).print)
     console = make_console()
     if html is not None:
-        page = look.preview_page(found, name=run_name(recipe))
+        page = look.preview_page(examples, name=run_name(recipe))
         write_whole(html, page.encode())
-        console.print(f"{len(found)} examples: {html}")
+        console.print(f"{len(examples)} examples: {html}")
         return
     from rich.text import Text
 
-    for shown in found:
-        trained, count = shown.counts
-        console.print(Text(shown.title, style="bold"))
-        console.print(mask_text(shown.pieces))
+    for example in examples:
+        trained, count = example.counts
+        console.print(Text(example.title, style="bold"))
+        console.print(mask_text(example.pieces))
         console.print(f"  {trained} of {count} tokens are trained on\n")

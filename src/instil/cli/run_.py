@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from instil.cli.failures import INTERRUPTED
 from instil.cli.options import Changes
 from instil.cli.terminal import say
 
@@ -145,7 +146,7 @@ def _run(
         say("\nstopped", err=True)
         if folder.exists():
             say(f"  to go on: {go_on}", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     except RefusedError:
         raise
     except InstilError as error:

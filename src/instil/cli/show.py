@@ -37,8 +37,8 @@ def show_run(summary: RunSummary, *, folder: Path) -> None:
     console = make_console()
     for task in summary.tasks:
         console.print(arms_table(task))
-        for found in task.phrasings:
-            console.print(phrasing_sentence(task, found))
+        for phrasings in task.phrasings:
+            console.print(phrasing_sentence(task, phrasings))
     if summary.averages:
         console.print(average_table(summary))
     tried = methods_lines(summary.methods)
@@ -54,10 +54,10 @@ def arms_table(task: TaskResult) -> Table:
     metrics = list(dict.fromkeys(metric for arm in task.arms for metric in arm.summaries))[:2]
     rows = []
     for arm in task.arms:
-        found = (arm.summaries.get(metric) for metric in metrics)
+        means = (arm.summaries.get(metric) for metric in metrics)
+        figures = [fmt.interval(mean) if mean else fmt.MISSING for mean in means]
         against = task.against(arm.name)
-        means = [fmt.interval(each) if each else fmt.MISSING for each in found]
-        rows.append([arm.label, *means, fmt.change_with_interval(against) if against else ""])
+        rows.append([arm.label, *figures, fmt.change_with_interval(against) if against else ""])
     count = fmt.plural(task.rows.get(Part.TEST, 0), "test row")
     return filled_table(
         f"{task.task}: {count}, mean (95 % interval)",
@@ -70,9 +70,9 @@ def average_table(summary: RunSummary) -> Table:
     """Lay out every task and the averages over them, an arm a column."""
     from instil.report.sections import average
 
-    found = average.average_table(summary)
-    rows = ([cell.text for cell in row] for row in found.rows)
-    return filled_table("all tasks, mean (95 % interval)", found.titles, rows, words=["Task"])
+    table = average.average_table(summary)
+    rows = ([cell.text for cell in row] for row in table.rows)
+    return filled_table("all tasks, mean (95 % interval)", table.titles, rows, words=["Task"])
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
@@ -82,15 +82,15 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
 
     rows = [
         (
-            f"{found.b} - {found.a}",
-            fmt.style(found.metric).label,
-            fmt.count(found.n),
-            fmt.change(found),
-            fmt.change_interval(found),
-            fmt.p_value(found.p_value),
+            f"{pair.b} - {pair.a}",
+            fmt.style(pair.metric).label,
+            fmt.count(pair.n),
+            fmt.change(pair),
+            fmt.change_interval(pair),
+            fmt.p_value(pair.p_value),
             outcome.value,
         )
-        for found, outcome in zip(comparisons, outcomes(comparisons), strict=True)
+        for pair, outcome in zip(comparisons, outcomes(comparisons), strict=True)
     ]
     titles = ("", "metric", "examples", "difference", "interval", "p", "shown")
     title = "second run minus first, paired by example (95 % interval)"
@@ -115,9 +115,9 @@ def filled_table(
     from rich.text import Text
 
     table = plain_table(title=title)
-    for each in titles:
-        side: Literal["left", "right"] = "left" if each in words else "right"
-        table.add_column(Text(each), justify=side, min_width=len(each))
+    for heading in titles:
+        side: Literal["left", "right"] = "left" if heading in words else "right"
+        table.add_column(Text(heading), justify=side, min_width=len(heading))
     for row in rows:
         table.add_row(*map(Text, row))
     return table

@@ -57,7 +57,7 @@ def methods(
 
     wanted = None if arms is None else [a.strip() for a in arms.split(",") if a.strip()]
     where = study_folder(recipe, changes=changes or [], folder=folder, kind="methods")
-    found = methods_study(
+    study = methods_study(
         recipe,
         changes=changes or [],
         arms=choose_arms(wanted, own=own or []),
@@ -68,7 +68,7 @@ def methods(
     )
     from instil.report.methods import methods_verdict
 
-    _show([methods_table(found)], methods_verdict(found), where)
+    _show([methods_table(study)], methods_verdict(study), where)
 
 
 def curve(
@@ -95,7 +95,7 @@ def curve(
 
     changed = [*(changes or []), *([] if guard else ["forgetting.tasks=none"])]
     where = study_folder(recipe, changes=changed, folder=folder, kind="curve")
-    found = curve_study(
+    study = curve_study(
         recipe,
         changes=changed,
         sizes=None if sizes is None else numbers(sizes, option="--sizes", least=1),
@@ -105,7 +105,7 @@ def curve(
     )
     from instil.report.curve import curve_verdict
 
-    _show([curve_table(found)], curve_verdict(found), where)
+    _show([curve_table(study)], curve_verdict(study), where)
 
 
 def sequence(
@@ -131,7 +131,7 @@ def sequence(
     from instil.study.studies import sequence_study
 
     where = study_folder(recipes[0], changes=changes or [], folder=folder, kind="sequence")
-    found = sequence_study(
+    study = sequence_study(
         recipes,
         changes=changes or [],
         seeds=numbers(seeds, option="--seeds"),
@@ -141,21 +141,21 @@ def sequence(
     )
     from instil.report.sequence import sequence_verdict
 
-    _show(sequence_tables(found), sequence_verdict(found), where)
+    _show(sequence_tables(study), sequence_verdict(study), where)
 
 
 def numbers(text: str, *, option: str, least: int = 0) -> tuple[int, ...]:
     """Read whole numbers from `least` on with commas, each once and in the order given."""
     try:
-        found = [int(part) for part in text.split(",") if part.strip()]
+        given = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        found = []
-    if not found or min(found) < least:
+        given = []
+    if not given or min(given) < least:
         example = ",".join(str(least + n) for n in range(3))
         raise typer.BadParameter(
             f"{text!r}: give whole numbers such as {example}", param_hint=option
         )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(given))
 
 
 def study_folder(recipe: Path, *, changes: Sequence[str], folder: Path | None, kind: str) -> Path:
@@ -176,8 +176,8 @@ def _show(tables: Iterable[Table], verdict: Iterable[str], folder: Path) -> None
     from instil.cli.show import make_console
 
     console = make_console()
-    for each in (*tables, *verdict):
-        console.print(each)
+    for part in (*tables, *verdict):
+        console.print(part)
     console.print(f"\nreport: {folder / 'report.html'}")
 
 

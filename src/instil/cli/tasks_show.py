@@ -32,12 +32,12 @@ def show_rendered(console: Console, task: Task, *, rows: int) -> None:
 
     try:
         with console.status(f"reading rows of {task.id}"):
-            found = load_rows(task, limit=LOOKED_AT).rows
+            known = load_rows(task, limit=LOOKED_AT).rows
     except DataError as error:
         show_task(console, task)
         console.print(f"\nThe rows cannot be read here, so that none is rendered:\n{error}")
         return
-    order = sorted(found, key=lambda row: seeded_key(0, "show", row.task, row.id))
+    order = sorted(known, key=lambda row: seeded_key(0, "show", row.task, row.id))
     drawn = order[: rows * len(task.templates)]
     show_facts(console, task)
     for number, template in enumerate(task.templates):

@@ -30,14 +30,14 @@ def test_task(ref: str) -> int:
     loaded = load_rows(task)
     console = make_console()
     with console.status(f"{len(loaded.rows):,} rows through {len(task.templates)} templates"):
-        found = check_templates(task, loaded.rows)
+        findings = check_templates(task, loaded.rows)
     console.print(
         f"{task.id}: {fmt.plural(len(loaded.rows), 'row')} through "
         f"{fmt.plural(len(task.templates), 'template')}"
     )
     for reason, count in loaded.skipped.items():
         console.print(f"  left out by the task: {fmt.plural(count, 'row')} ({reason})")
-    for finding in found:
+    for finding in findings:
         style = {Level.ERROR: "bold red", Level.WARNING: "yellow"}[finding.level]
         head = f"{finding.level}: template {finding.template!r}: {finding.what}"
         console.print(Text(visible(head), style=style))
@@ -51,8 +51,8 @@ def test_task(ref: str) -> int:
         for name, text in details:
             if text:
                 console.print(f"  {name}: {visible(text)}")
-    errors = sum(finding.level is Level.ERROR for finding in found)
-    warnings = len(found) - errors
+    errors = sum(finding.level is Level.ERROR for finding in findings)
+    warnings = len(findings) - errors
     console.print(f"{fmt.plural(errors, 'error')}, {fmt.plural(warnings, 'warning')}")
     # Templates that come from elsewhere, and under whose licence.
     origins = Counter((t.origin, t.licence) for t in task.templates if t.origin != "instil")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from instil import format as fmt
+from instil.compare.verdict import Outcome
 from instil.report.page import (
     Block,
     Facts,
@@ -125,12 +126,12 @@ def build_report(
 
     def of_each(blocks: Callable[[TaskResult], tuple[Block, ...]]) -> tuple[Block, ...]:
         """Return the blocks of every task, under the task's name where there are several."""
-        found: list[Block] = []
+        all_blocks: list[Block] = []
         for task in summary.tasks:
             if len(summary.tasks) > 1:
-                found.append(Heading(task.task))
-            found.extend(blocks(task))
-        return tuple(found)
+                all_blocks.append(Heading(task.task))
+            all_blocks.extend(blocks(task))
+        return tuple(all_blocks)
 
     training = summary.training
     tasks = ", ".join(f"{task.task} ({task.kind})" for task in summary.tasks)
@@ -183,7 +184,7 @@ def build_report(
         title=summary.name,
         subtitle=f"{summary.model}, {weights} weights, {training.method}, trained on {tasks}",
         verdict=summary.verdict,
-        key_numbers=_key_numbers(summary),
+        key_numbers=_key_numbers(summary, shown),
         sections=tuple(
             Section(name, title, short, intros.get(name, intro), blocks[name])
             for name, (title, short, intro) in SECTIONS.items()
@@ -193,9 +194,10 @@ def build_report(
     )
 
 
-def _key_numbers(summary: RunSummary) -> tuple[KeyNumber, ...]:
+def _key_numbers(
+    summary: RunSummary, shown: Mapping[tuple[str, str], Outcome]
+) -> tuple[KeyNumber, ...]:
     several = len(summary.tasks) > 1
-    shown = arms.arm_outcomes(summary.tasks)
     numbers = average_numbers(summary)
     for task in () if numbers and len(summary.tasks) > FEW_TASKS else summary.tasks:
         for name, title in () if several else NUMBERED.items():
@@ -205,11 +207,11 @@ def _key_numbers(summary: RunSummary) -> tuple[KeyNumber, ...]:
                 what = f"{fmt.style(task.metric).label} on test" if name == TUNED else arm.label
                 figure = fmt.figure(score.mean, score.metric)
                 numbers.append(KeyNumber(title, figure, f"{fmt.ends(score)}, {what}"))
-        found = task.against(PROMPTING)
-        if found is not None:
+        gain = task.against(PROMPTING)
+        if gain is not None:
             label = f"{task.task}: tuned minus prompting" if several else "Tuned minus prompting"
             outcome = shown[task.task, PROMPTING]
-            numbers.append(difference_number(label, found, outcome, subject="tuned is"))
+            numbers.append(difference_number(label, gain, outcome, subject="tuned is"))
     worst = worst_guard(summary.forgetting)
     if worst is not None:
         outcome = guard_outcomes(summary.forgetting)[summary.forgetting.index(worst)]

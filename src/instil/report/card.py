@@ -116,8 +116,8 @@ def _results(tasks: Sequence[TaskResult]) -> list[str]:
         head = ["Arm", *(fmt.style(metric).label for metric in metrics), "Tuned minus this arm"]
         rows = []
         for arm in task.arms:
-            found = (arm.summaries.get(metric) for metric in metrics)
-            figures = [fmt.interval(each) if each else fmt.MISSING for each in found]
+            means = (arm.summaries.get(metric) for metric in metrics)
+            figures = [fmt.interval(mean) if mean else fmt.MISSING for mean in means]
             against = task.against(arm.name)
             change = fmt.change_with_interval(against) if against else fmt.MISSING
             rows.append([arm.label, *figures, change])

@@ -110,7 +110,18 @@ def _figure(plot: Plot) -> Figure:
     """
     alone = bool(plot.rows) and len({mark.row for mark in plot.marks}) == len(plot.marks)
     band = _SLOT * (2 if alone else 1 + len(plot.series))
-    looks = {name: _marker(name, n) for n, name in enumerate(plot.series)}
+    looks: dict[str, dict[str, Any]] = {}
+    for n, name in enumerate(plot.series):
+        turns, colour = divmod(n, len(_CYCLE))
+        # Another turn of the colours comes with other shapes, so that no two series look alike.
+        shape, size = _SHAPES[(n + turns) % len(_SHAPES)]
+        looks[name] = {
+            "color": _COLOURS.get(name, _CYCLE[colour]),
+            "ls": "none",
+            "marker": shape,
+            "ms": size,
+            "mew": 0,
+        }
     entries = [(line.name, _LINES[line.name]) for line in plot.lines if line.name]
     entries += [] if alone else [(name, looks[each]) for each, name in short(plot.series).items()]
     axes = _new_axes(plot, entries, height=band * len(plot.rows) if plot.rows else plot.height)
@@ -148,16 +159,16 @@ def _figure(plot: Plot) -> Figure:
     figure = axes.get_figure(root=True)
     assert figure is not None, "_new_axes makes one"
     if plot.y:
-        _show_title(figure, axes, plot.y.title)
+        # What stands beside the vertical axis; room is made for it and for the tick labels.
+        low, high = axes.get_ylim()
+        ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+        labels = axes.yaxis.get_major_formatter().format_ticks(ticks)
+        left = _TITLE + 10 + max((text_width(label, size=_SIZE) for label in labels), default=0)
+        box, title = axes.get_position(), plot.y.title
+        axes.set_position((left / _WIDTH, box.y0, 1 - (left + _SIDE) / _WIDTH, box.height))
+        place: Any = {"rotation": 90, "rotation_mode": "anchor", "ha": "center", "color": _SOFT}
+        figure.text(12 / _WIDTH, box.y0 + box.height / 2, short([title])[title], **place)
     return figure
-
-
-def _marker(series: str, index: int) -> dict[str, Any]:
-    turn = len(_CYCLE)
-    # Another turn of the colours comes with other shapes, so that no two series look alike.
-    shape, size = _SHAPES[(index + index // turn) % len(_SHAPES)]
-    colour = _COLOURS.get(series, _CYCLE[index % turn])
-    return {"color": colour, "ls": "none", "marker": shape, "ms": size, "mew": 0}
 
 
 def short(names: Sequence[str]) -> dict[str, str]:
@@ -295,15 +306,3 @@ def _show_references(axes: Axes, plot: Plot, *, across: float, up: float) -> Non
         axes.axhline(up * plot.level.at, **dashed)
         name, anchor = short([plot.level.name])[plot.level.name], ("axes fraction", "data")
         axes.annotate(name, (0, up * plot.level.at), (3, 4), xycoords=anchor, **words)
-
-
-def _show_title(figure: Figure, axes: Axes, title: str) -> None:
-    """Write what stands beside the vertical axis, and make room for it and for the tick labels."""
-    low, high = axes.get_ylim()
-    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
-    labels = axes.yaxis.get_major_formatter().format_ticks(ticks)
-    left = _TITLE + 10 + max((text_width(label, size=_SIZE) for label in labels), default=0)
-    box = axes.get_position()
-    axes.set_position((left / _WIDTH, box.y0, 1 - (left + _SIDE) / _WIDTH, box.height))
-    place: Any = {"rotation": 90, "rotation_mode": "anchor", "ha": "center", "color": _SOFT}
-    figure.text(12 / _WIDTH, box.y0 + box.height / 2, short([title])[title], **place)

@@ -89,21 +89,21 @@ def curve_verdict(study: CurveStudy) -> tuple[str, ...]:
             f"rows{rest}: {fmt.change(first.against_prompting)} there "
             f"({fmt.change_interval(first.against_prompting)}), {figures}; {corrected}."
         )
-    found = study.last_step
-    if found is None:
+    step = study.last_step
+    if step is None:
         return (bar, "Would more rows pay? One size cannot tell: give two or more.")
     small, large = study.points[-2:]
     sizes = f"from {fmt.count(small.asked)} to {fmt.count(large.asked)} rows"
-    change = fmt.change_with_interval(found)
-    size = fmt.size_of_change(found.smallest_detectable, found.metric)
-    could = f", which could show {size}" if found.smallest_detectable else ""
+    change = fmt.change_with_interval(step)
+    size = fmt.size_of_change(step.smallest_detectable, step.metric)
+    could = f", which could show {size}" if step.smallest_detectable else ""
     more = {
         Outcome.BETTER: f"The last step did: {sizes} the score got better by {change}; the curve "
         "was still rising.",
         Outcome.WORSE: f"The last step did not: {sizes} it got worse, {change}.",
         Outcome.NOT_SHOWN: f"No difference shown: {sizes} the score changed by {change}, on "
-        f"{fmt.plural(found.n, 'test row')}{could}.",
-    }[outcome(found)]
+        f"{fmt.plural(step.n, 'test row')}{could}.",
+    }[outcome(step)]
     return (bar, f"Would more rows pay? {more}")
 
 

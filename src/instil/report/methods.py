@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from instil import format as fmt
 from instil.compare.interpolation import TOLERANCE
-from instil.compare.verdict import Outcome, outcome, outcomes
+from instil.compare.verdict import Outcome, outcome
 from instil.format import NBSP, Unit
 from instil.report.page import (
     Axis,
@@ -34,6 +34,7 @@ from instil.report.parts import (
     difference_cell,
     extent,
     marks_in_words,
+    outcomes_by,
     score_axis,
     study_report,
     use_cells,
@@ -122,19 +123,19 @@ def _pareto(study: MethodsStudy, which: Literal["text", "points"]) -> Plot | Non
     sign = -1 if which == "points" else 1
     marks = []
     for arm in study.arms:
-        found = arm.text if which == "text" else arm.points
-        if arm.trained and found is None:
+        change = arm.text if which == "text" else arm.points
+        if arm.trained and change is None:
             return None
         # Prompting changes nothing, so that it has no interval along x.
-        low, *_, high = sorted((sign * found.low, sign * found.high)) if found else (0.0, 0.0)
-        forgot = fmt.change_with_interval(found) if found else "nothing changed"
+        low, high = sorted((sign * change.low, sign * change.high)) if change else (0.0, 0.0)
+        forgot = fmt.change_with_interval(change) if change else "nothing changed"
         marks.append(
             Mark(
                 arm.label,
-                sign * found.difference if found else 0.0,
+                sign * change.difference if change else 0.0,
                 arm.score.mean,
                 f"{arm.label}: {fmt.interval(arm.score)}, {forgot}",
-                x_ends=(low, high) if found else None,
+                x_ends=(low, high) if change else None,
                 y_ends=(arm.score.low, arm.score.high),
             )
         )
@@ -164,28 +165,28 @@ def front(marks: Sequence[Mark]) -> tuple[Point, ...]:
     >>> [point.x for point in front([a, b, c])]
     [0.0, 0.1]
     """
-    found: list[Point] = []
+    points: list[Point] = []
     for mark in sorted(marks, key=lambda m: (m.x, -m.y)):
-        if not found or mark.y > found[-1].y:
-            found.append(Point(mark.x, mark.y))
-    return tuple(found)
+        if not points or mark.y > points[-1].y:
+            points.append(Point(mark.x, mark.y))
+    return tuple(points)
 
 
 def _score_table(study: MethodsStudy) -> Table:
-    shown = _shown((arm.name, arm.score_against) for arm in study.arms)
+    shown = outcomes_by({arm.name: arm.score_against for arm in study.arms})
     rows = []
     for arm in study.arms:
-        found = arm.score_against
+        against = arm.score_against
         could = fmt.MISSING
-        if found and found.smallest_detectable:
-            could = fmt.size_of_change(found.smallest_detectable, found.metric)
+        if against and against.smallest_detectable:
+            could = fmt.size_of_change(against.smallest_detectable, against.metric)
         is_reference = arm.name == study.reference
         rows.append(
             (
                 chosen_cell(arm.label, ["; ".join(arm.changes)[:120]], chosen=is_reference),
                 fmt.interval(arm.score),
                 ", ".join(fmt.figure(each, study.metric) for each in arm.by_seed),
-                difference_cell(found, shown.get(arm.name), words="it is"),
+                difference_cell(against, shown.get(arm.name), words="it is"),
                 could,
             )
         )
@@ -202,13 +203,13 @@ def _forgetting_block(study: MethodsStudy) -> Block:
     arms = [arm for arm in study.arms if arm.trained and (arm.text or arm.points)]
     if not arms:
         return Note("Not measured.")
-    text = _shown((arm.name, arm.text) for arm in arms)
-    points = _shown((arm.name, arm.points) for arm in arms)
-    text_against = _shown((arm.name, arm.text_against) for arm in arms)
-    points_against = _shown((arm.name, arm.points_against) for arm in arms)
+    text = outcomes_by({arm.name: arm.text for arm in arms})
+    points = outcomes_by({arm.name: arm.points for arm in arms})
+    text_against = outcomes_by({arm.name: arm.text_against for arm in arms})
+    points_against = outcomes_by({arm.name: arm.points_against for arm in arms})
 
-    def change(found: Comparison | None, shown: Outcome | None) -> Cell:
-        return difference_cell(found, shown, words=CHANGES, has_unit=False)
+    def change(of_arm: Comparison | None, shown: Outcome | None) -> Cell:
+        return difference_cell(of_arm, shown, words=CHANGES, has_unit=False)
 
     rows = []
     for arm in arms:
@@ -238,12 +239,6 @@ def _thousand(arm: MethodArm) -> str:
     return fmt.seconds(1000 / speed) if speed else fmt.MISSING
 
 
-def _shown(found: Iterable[tuple[str, Comparison | None]]) -> dict[str, Outcome]:
-    """Arm -> what its comparison shows, corrected over all that are given (Holm)."""
-    known = {name: each for name, each in found if each is not None}
-    return dict(zip(known, outcomes([*known.values()]), strict=True))
-
-
 def _reference(study: MethodsStudy) -> MethodArm:
     """Return the arm that the others are compared with."""
     return next(arm for arm in study.arms if arm.name == study.reference)
@@ -256,7 +251,7 @@ def methods_verdict(study: MethodsStudy) -> tuple[str, ...]:
     """Return what the study shows, in a few sentences."""
     forgot = "Forgetting was not measured on general text."
     if arms := {arm.name: arm for arm in study.arms if arm.trained and arm.text is not None}:
-        shown = _shown((name, arm.text) for name, arm in arms.items())
+        shown = outcomes_by({name: arm.text for name, arm in arms.items()})
         parts = [
             f"{arm.label} lost {fmt.change(arm.text).lstrip('+')} per token "
             f"({fmt.change_interval(arm.text)})"
@@ -267,17 +262,17 @@ def methods_verdict(study: MethodsStudy) -> tuple[str, ...]:
             parts.append(f"no loss is shown for {_names(kept)}")
         forgot = f"General text: {'; '.join(parts)}."
     # Other models, prompted, beside the tuned one, with what predictions take.
-    shown = _shown((arm.name, arm.score_against) for arm in study.arms)
+    shown = outcomes_by({arm.name: arm.score_against for arm in study.arms})
     reference, beside = _reference(study), []
     tuned = f"{study.model} tuned ({reference.label})"
     for arm in study.arms:
         if arm.trained or arm.name == PROMPTING:
             continue
-        found = f"{arm.label} is {shown[arm.name]} than {tuned}"
+        what = f"{arm.label} is {shown[arm.name]} than {tuned}"
         if shown[arm.name] is Outcome.NOT_SHOWN:
-            found = f"no difference is shown between {arm.label} and {tuned}"
+            what = f"no difference is shown between {arm.label} and {tuned}"
         beside.append(
-            f"{capital(found)}: {fmt.figure(arm.score.mean, study.metric)} against "
+            f"{capital(what)}: {fmt.figure(arm.score.mean, study.metric)} against "
             f"{fmt.figure(reference.score.mean, study.metric)}; a thousand predictions take "
             f"{_thousand(arm)} against {_thousand(reference)}."
         )
@@ -290,24 +285,23 @@ def _names(arms: Sequence[MethodArm]) -> str:
 
 
 def _scores_sentence(study: MethodsStudy) -> str:
-    compared = {arm.name: arm.score_against for arm in study.arms}
-    shown = _shown(compared.items())
+    shown = outcomes_by({arm.name: arm.score_against for arm in study.arms})
     reference = _reference(study)
     parts = [
         f"On {', '.join(study.tasks)}, {reference.label} reached {fmt.interval(reference.score)}"
     ]
     level = []
     for arm in study.arms:
-        found = arm.score_against
-        if found is None:
+        against = arm.score_against
+        if against is None:
             continue
         if shown[arm.name] is Outcome.NOT_SHOWN:
-            level.append((arm, found))
+            level.append((arm, against))
         else:
-            size = fmt.change(found).lstrip("+" + fmt.MINUS)
+            size = fmt.change(against).lstrip("+" + fmt.MINUS)
             parts.append(
                 f"{arm.label} is {shown[arm.name]} than that by {size} "
-                f"({fmt.change_interval(found)})"
+                f"({fmt.change_interval(against)})"
             )
     if level:
         could = "no more than its rows had in common"
@@ -328,7 +322,7 @@ def _recovery(study: MethodsStudy) -> list[str]:
         return []
     if outcome(reference.text) is not Outcome.WORSE:
         return [f"{reference.label} shows no loss on general text that others could give back."]
-    shown = _shown((arm.name, arm.text_against) for arm in others)
+    shown = outcomes_by({arm.name: arm.text_against for arm in others})
     sentences = []
     for arm in others:
         text, score = arm.text_against, arm.score_against

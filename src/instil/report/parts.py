@@ -5,16 +5,18 @@ Tests: `tests/report/test_build.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from instil import format as fmt
-from instil.compare.verdict import Outcome, outcome
+from instil.compare.verdict import Outcome, outcome, outcomes
 from instil.format import Unit
 from instil.report.page import Axis, Block, Cell, KeyNumber, Mark, Report, Section, Tone
 from instil.results import Costs
 from instil.studyresults import CurveStudy, MethodsStudy, SequenceStudy
 from instil.types import Comparison, Summary
 
+K = TypeVar("K", bound=Hashable)
 TONES = {Outcome.BETTER: Tone.GOOD, Outcome.WORSE: Tone.BAD, Outcome.NOT_SHOWN: Tone.MUTED}
 CHANGES = {Outcome.BETTER: "a gain", Outcome.WORSE: "a loss", Outcome.NOT_SHOWN: "no change shown"}
 """What a change of one arm between before and after shows, in words."""
@@ -30,8 +32,8 @@ def extent(
         air: Share of the range to leave free on both sides.
         within: What the axis does not go beyond.
     """
-    found = list(ends)
-    low, high = min(found), max(found)
+    places = list(ends)
+    low, high = min(places), max(places)
     room = (high - low) * air or 0.02
     least, most = within or (low - room, high + room)
     return max(least, low - room), min(most, high + room)
@@ -62,28 +64,29 @@ def capital(text: str) -> str:
 
 def ordered(names: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
     """Return the distinct names, known ones first and in their order."""
-    found = dict.fromkeys(names)
-    return tuple([name for name in known if name in found] + [n for n in found if n not in known])
+    distinct = dict.fromkeys(names)
+    rest = [name for name in distinct if name not in known]
+    return (*(name for name in known if name in distinct), *rest)
 
 
 def row_mark(
-    row: str, series: str, found: Summary | Comparison, *, name: str = "", ringed: bool = False
+    row: str, series: str, figure: Summary | Comparison, *, name: str = "", ringed: bool = False
 ) -> Mark:
     """Return a mean or a difference as a mark with its interval, in a row of a plot.
 
     Args:
         row: The row's name.
         series: The mark's.
-        found: What is drawn.
+        figure: The mean or the difference.
         name: What the text says it is of; empty: row and series.
         ringed: Whether it stands out.
     """
-    if isinstance(found, Summary):
-        x, text = found.mean, fmt.interval(found)
+    if isinstance(figure, Summary):
+        x, text = figure.mean, fmt.interval(figure)
     else:
-        x, text = found.difference, fmt.change_with_interval(found)
+        x, text = figure.difference, fmt.change_with_interval(figure)
     text = f"{name or f'{row}, {series}'}: {text}"
-    return Mark(series, x, text=text, x_ends=(found.low, found.high), row=row, ringed=ringed)
+    return Mark(series, x, text=text, x_ends=(figure.low, figure.high), row=row, ringed=ringed)
 
 
 USE = ("Time to make", "Peak memory", "To store")
@@ -109,13 +112,19 @@ def chosen_cell(text: str, words: Iterable[str], *, chosen: bool) -> Cell:
     return Cell(text, ", ".join(filter(None, words)), Tone.CHOSEN if chosen else Tone.PLAIN)
 
 
+def outcomes_by(compared: Mapping[K, Comparison | None]) -> dict[K, Outcome]:
+    """Return what each comparison shows, corrected over all that are given (Holm); None is none."""
+    known = {key: comparison for key, comparison in compared.items() if comparison is not None}
+    return dict(zip(known, outcomes([*known.values()]), strict=True))
+
+
 def verdict_word(shown: Outcome, *, subject: str) -> str:
     """Say what a comparison shows of `subject`, its second arm: better, worse, or nothing."""
     return shown.value if shown is Outcome.NOT_SHOWN else f"{subject} {shown.value}"
 
 
 def difference_cell(
-    found: Comparison | None,
+    difference: Comparison | None,
     shown: Outcome | None = None,
     *,
     words: str | Mapping[Outcome, str],
@@ -124,25 +133,27 @@ def difference_cell(
     """Return a difference with its interval as a cell, and what it shows; a dash for none.
 
     Args:
-        found: The difference.
+        difference: The difference.
         shown: What it shows among others; None: what it shows by itself.
         words: What each outcome is called, or who is better or worse.
         has_unit: Whether the cell names the unit; else its column does.
     """
-    if found is None:
+    if difference is None:
         return Cell(fmt.MISSING)
-    shown = shown or outcome(found)
+    shown = shown or outcome(difference)
     word = verdict_word(shown, subject=words) if isinstance(words, str) else words[shown]
-    text = fmt.change_with_interval(found) if has_unit else fmt.figures_with_interval(found)
+    text = (
+        fmt.change_with_interval(difference) if has_unit else fmt.figures_with_interval(difference)
+    )
     return Cell(text, word, TONES[shown])
 
 
 def difference_number(
-    label: str, found: Comparison, shown: Outcome, *, subject: str, of: str = ""
+    label: str, difference: Comparison, shown: Outcome, *, subject: str, of: str = ""
 ) -> KeyNumber:
     """Return a difference as a key number, its interval and what it shows beneath."""
-    detail = f"{of}{fmt.change_interval(found)}, {verdict_word(shown, subject=subject)}"
-    return KeyNumber(label, fmt.change(found), detail, TONES[shown])
+    detail = f"{of}{fmt.change_interval(difference)}, {verdict_word(shown, subject=subject)}"
+    return KeyNumber(label, fmt.change(difference), detail, TONES[shown])
 
 
 def study_report(

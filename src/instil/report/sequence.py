@@ -54,7 +54,7 @@ def sequence_report(study: SequenceStudy) -> Report:
     )
     if any(arm.text is not None or arm.points is not None for arm in study.arms):
         changes = [
-            (arm.label, *(difference_cell(found, words=_PLAIN) for found in (arm.text, arm.points)))
+            (arm.label, *(difference_cell(c, words=_PLAIN) for c in (arm.text, arm.points)))
             for arm in study.arms
         ]
         titles = ("Arm", "General text, nats a token", "Guard tasks, points")
@@ -103,16 +103,16 @@ def sequence_verdict(study: SequenceStudy) -> tuple[str, ...]:
     plain = study.arms[0]
     shown = list(zip(plain.by_task, outcomes(plain.by_task), strict=True))
     parts = [
-        f"{found.b} {verb} {fmt.change_with_interval(found)}"
+        f"{change.b} {verb} {fmt.change_with_interval(change)}"
         for kind, verb in ((Outcome.WORSE, "lost"), (Outcome.BETTER, "gained"))
-        for found, each in shown
+        for change, each in shown
         if each is kind
     ]
-    if level := [found for found, each in shown if each is Outcome.NOT_SHOWN]:
-        most = max(level, key=lambda found: found.smallest_detectable)
+    if level := [change for change, each in shown if each is Outcome.NOT_SHOWN]:
+        most = max(level, key=lambda change: change.smallest_detectable)
         size = fmt.size_of_change(most.smallest_detectable, most.metric)
         could = f" (the test rows could show {size})" if most.smallest_detectable else ""
-        parts.append(f"no change is shown for {', '.join(found.b for found in level)}{could}")
+        parts.append(f"no change is shown for {', '.join(change.b for change in level)}{could}")
     word = {
         Outcome.WORSE: "later tasks cost earlier ones",
         Outcome.BETTER: "later tasks helped earlier ones",
@@ -146,19 +146,19 @@ def _plot(study: SequenceStudy, arm: SequenceArm) -> Plot:
         Mark(
             task,
             stage,
-            found.mean,
-            f"{task}, {name}: {fmt.interval(found)}",
-            y_ends=(found.low, found.high),
+            score.mean,
+            f"{task}, {name}: {fmt.interval(score)}",
+            y_ends=(score.low, score.high),
         )
         for stage, (name, line) in enumerate(zip(stage_names(study), arm.matrix, strict=True))
-        for task, found in zip(study.tasks, line, strict=True)
+        for task, score in zip(study.tasks, line, strict=True)
     )
     metric = study.metrics[0] if len(set(study.metrics)) == 1 else MEAN_SCORE
     return Plot(
         f"Score on test by stage, {arm.label}",
         marks_in_words(marks),
         Axis("stages done", extent=extent(mark.x for mark in marks)),
-        score_axis(metric, (found for line in arm.matrix for found in line)),
+        score_axis(metric, (score for line in arm.matrix for score in line)),
         marks=marks,
         series=study.tasks,
         lines=tuple(
@@ -194,8 +194,8 @@ def _transfer_table(study: SequenceStudy) -> Table:
             difference_cell(arm.backward, words=_PLAIN),
             ", ".join(fmt.signed(100 * each, 1) for each in arm.backward_by_seed),
             *(
-                difference_cell(found, shown, words=CHANGES)
-                for found, shown in zip(arm.by_task, outcomes(arm.by_task), strict=True)
+                difference_cell(change, shown, words=CHANGES)
+                for change, shown in zip(arm.by_task, outcomes(arm.by_task), strict=True)
             ),
             difference_cell(arm.backward_against, words=_PLAIN),
             fmt.interval(arm.average),

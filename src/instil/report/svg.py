@@ -100,7 +100,14 @@ class _Renderer(RendererBase):
             "font-size": _number(prop.get_size_in_points()),
         }
         if mtext is not None:
-            x, y, anchor = _anchored(mtext, x, y, angle, height=self._size[1])
+            # Anchored: the browser knows how wide the text is, not we. The baseline is
+            # matplotlib's; along it the text stands at its own position.
+            place = mtext.get_transform().transform(mtext.get_unitless_position())
+            own_x, own_y = place[0], self._size[1] - place[1]
+            down, right = math.sin(math.radians(angle)), math.cos(math.radians(angle))
+            off = down * (x - own_x) + right * (y - own_y)
+            x, y = own_x + off * down, own_y + off * right
+            anchor = _ANCHOR.get(mtext.get_horizontalalignment())
             attributes |= {"text-anchor": anchor} if anchor else {}
         turn = f" rotate({_number(-angle)})" if angle else ""
         attributes["transform"] = f"translate({_number(x)} {_number(y)}){turn}"
@@ -112,24 +119,6 @@ class _Renderer(RendererBase):
         # No font is asked: one that lacks a script would warn, and readers have other fonts.
         size = prop.get_size_in_points()
         return text_width(s, size=size), 0.95 * size, 0.2 * size
-
-
-def _anchored(
-    text: Any, x: float, y: float, angle: float, *, height: float
-) -> tuple[float, float, str]:
-    """Return where a text is anchored, and how: the browser knows how wide it is, not we.
-
-    The baseline is matplotlib's; along it the text stands at its own position.
-    """
-    anchor_x, anchor_y = text.get_transform().transform(text.get_unitless_position())
-    turn = math.radians(angle)
-    across = math.sin(turn), math.cos(turn)
-    off = across[0] * (x - anchor_x) + across[1] * (y - (height - anchor_y))
-    return (
-        anchor_x + off * across[0],
-        height - anchor_y + off * across[1],
-        _ANCHOR.get(text.get_horizontalalignment(), ""),
-    )
 
 
 def _opacity(gc: GraphicsContextBase, colour: Any) -> float:

@@ -11,26 +11,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from instil import format as fmt
 from instil.files import file_sha256
-from instil.results import RunSummary
-from instil.stages.directory import load_manifest, load_summary
+from instil.ship.shipped import proven_manifest
+from instil.stages.directory import load_summary
 from instil.types import Comparison, Summary
 
 VERSION = 1
 
 
-def certificate(folder: Path) -> dict[str, object]:
+def certificate(folder: Path) -> dict[str, Any]:
     """Return a run's certificate, as JSON has it.
 
     Args:
         folder: A finished run.
 
     Raises:
-        RunError: It is none.
+        RunError: It is none, or one of an earlier version of instil.
     """
-    summary, manifest = load_summary(folder), load_manifest(folder)
+    summary, manifest = load_summary(folder), proven_manifest(folder)
     weights = sorted((folder / "model").glob("*.safetensors"))
     base = manifest["model"]
     return {
@@ -44,7 +45,22 @@ def certificate(folder: Path) -> dict[str, object]:
         "recipe_sha256": manifest["recipe_sha256"],
         "data": manifest["data"],
         "test_opened": manifest["test_opened"],
-        "test": [_test(summary, place) for place in range(len(summary.tasks))],
+        "test": [
+            {
+                "task": task.task,
+                "rows": {str(part): count for part, count in task.rows.items()},
+                "arms": {
+                    arm.name: {name: _figure(each) for name, each in arm.summaries.items()}
+                    for arm in task.arms
+                },
+                "tuned_minus": {
+                    arm.name: _difference(pair)
+                    for arm in task.arms
+                    if (pair := task.against(arm.name)) is not None
+                },
+            }
+            for task in summary.tasks
+        ],
         "forgetting": [
             {
                 "task": guard.task,
@@ -55,23 +71,6 @@ def certificate(folder: Path) -> dict[str, object]:
             for guard in summary.forgetting
         ],
         "verdict": list(summary.verdict),
-    }
-
-
-def _test(summary: RunSummary, place: int) -> dict[str, object]:
-    task = summary.tasks[place]
-    return {
-        "task": task.task,
-        "rows": {str(part): count for part, count in task.rows.items()},
-        "arms": {
-            arm.name: {name: _figure(each) for name, each in arm.summaries.items()}
-            for arm in task.arms
-        },
-        "tuned_minus": {
-            arm.name: _difference(found)
-            for arm in task.arms
-            if (found := task.against(arm.name)) is not None
-        },
     }
 
 
@@ -95,10 +94,9 @@ def _difference(comparison: Comparison) -> dict[str, object]:
     }
 
 
-def card_section(known: dict[str, object]) -> str:
+def card_section(known: dict[str, Any]) -> str:
     """Return the certificate as a section of the model card."""
-    opened = known["test_opened"]
-    times = fmt.plural(len(opened), "time") if isinstance(opened, list) else "once"
+    times = fmt.plural(len(known["test_opened"]), "time")
     text = json.dumps(known, indent=1, ensure_ascii=True)
     return (
         "\n## Certificate\n\n"

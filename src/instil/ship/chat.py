@@ -39,7 +39,7 @@ class Chat:
 
 
 def stream(loaded: LoadedModel, messages: Sequence[Message]) -> Iterator[str]:
-    """Yield the answer to a conversation as it is generated."""
+    """Yield the answer to a conversation as it is generated; what ends that early is raised."""
     import torch
     from transformers import TextIteratorStreamer
 
@@ -53,10 +53,13 @@ def stream(loaded: LoadedModel, messages: Sequence[Message]) -> Iterator[str]:
         loaded.chat.tokenizer, skip_prompt=True, skip_special_tokens=True
     )
     left = threading.Event()
+    failed: list[BaseException] = []
 
     def write() -> None:
         try:
-            continue_ids(loaded, ids, config=config, streamer=streamer, until=lambda: left.is_set())
+            continue_ids(loaded, ids, config=config, streamer=streamer, until=left.is_set)
+        except BaseException as error:  # raised where the answer is read
+            failed.append(error)
         finally:  # without an end, who reads would wait for ever
             streamer.end()
 
@@ -67,6 +70,8 @@ def stream(loaded: LoadedModel, messages: Sequence[Message]) -> Iterator[str]:
     finally:
         left.set()
         writer.join()
+    if failed:
+        raise failed[0]
 
 
 def chat(folder: Path) -> Chat:

@@ -9,12 +9,14 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from instil.errors import Problem, RunError
 from instil.files import write_whole
+from instil.results import RunSummary, Turn
 from instil.ship.certificate import card_section, certificate
 from instil.ship.formats import Format, Quantization
 from instil.ship.shipped import load_run_model
@@ -60,88 +62,84 @@ def export(
         ModelError: llama.cpp does not know the model's family.
     """
     summary = load_summary(folder)
+    if out.resolve().is_relative_to((folder / "model").resolve()):
+        raise RunError("a model is not exported into itself", where=str(out), fix="name another")
     if not (folder / "model").is_dir():
+        raise RunError(f"{folder / 'model'} is gone", fix="bring it back, or make the run anew")
+    # What links lead to would be copied, whatever it is.
+    links = [path for path in sorted((folder / "model").rglob("*")) if path.is_symlink()]
+    if links:
         raise RunError(
-            Problem(f"{folder / 'model'} is gone", fix="bring it back, or make the run anew")
+            *(
+                Problem(
+                    "a link in a run's model is not exported",
+                    where=str(link),
+                    found=f"it leads to {link.readlink()}",
+                    fix="put the file itself there, or take the link out",
+                )
+                for link in links[:3]
+            )
         )
-    _refuse_links(folder / "model")
     require_whole(folder)
     if form is Format.GGUF_LORA and summary.training.method != "lora":
         raise RunError(
-            Problem(
-                "the run trained all weights: there is no adapter to export",
-                where="--format gguf-lora",
-                fix="--format gguf",
-            )
+            "the run trained all weights: there is no adapter to export",
+            where="--format gguf-lora",
+            fix="--format gguf",
         )
     known = certificate(folder)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        made = Path(scratch) / out.name
-        weights, notes = made, []
+        part = Path(scratch) / out.name
         if form is Format.HF:
-            shutil.copytree(folder / "model", made)
-            notes += _served_by_vllm(made)
+            shutil.copytree(folder / "model", part)
+            weights, notes = part, _served_by_vllm(part)
         else:
-            weights, notes = _written(folder, made, form, quantize, summary.name, known)
+            loaded = load_run_model(folder)
+            weights, notes = _convert(loaded, part, form, quantize, summary, known)
         card = (folder / "model" / CARD).read_text(encoding="utf-8")
-        write_whole(made / CARD, (card + card_section(known)).encode())
-        write_whole(made / CERTIFICATE, json.dumps(known, indent=1).encode())
-        os.replace(made, out)
+        write_whole(part / CARD, (card + card_section(known)).encode())
+        write_whole(part / CERTIFICATE, json.dumps(known, indent=1).encode())
+        os.replace(part, out)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-    return Exported(out, out / weights.relative_to(made), size, tuple(notes))
+    return Exported(out, out / weights.relative_to(part), size, tuple(notes))
 
 
-def _written(
-    folder: Path,
-    made: Path,
+def _convert(
+    loaded: LoadedModel,
+    out: Path,
     form: Format,
     quantize: Quantization,
-    name: str,
-    known: dict[str, object],
+    summary: RunSummary,
+    known: dict[str, Any],
 ) -> tuple[Path, list[str]]:
     """Write all formats but `hf`; returns what `verify` takes, and notes."""
     from instil.model.adapter import merged
     from instil.model.export import save_model
 
-    loaded = load_run_model(folder)
     if form is Format.MERGED:
-        save_model(merged(loaded), made)
-        return made, []
+        save_model(merged(loaded), out)
+        return out, []
     from instil.ship.gguf.write import require_known, write_adapter, write_model
 
     require_known(loaded)
+    name = summary.name
     if form is Format.GGUF_LORA:
-        file = made / f"{name}-lora.gguf"
+        file = out / f"{name}-lora.gguf"
         write_adapter(loaded, file, name=name, certificate=known)
         return file, ["llama.cpp takes it beside a GGUF file of the base model: --lora FILE"]
-    modelfile = ""
-    if form is Format.OLLAMA:
-        modelfile = _modelfile(loaded, f"{name}-{quantize}.gguf", system=_system_text(folder))
-    file = made / f"{name}-{quantize}.gguf"
+    file = out / f"{name}-{quantize}.gguf"
+    # Before the weights are merged: it may be refused.
+    modelfile = _modelfile(loaded, file.name, summary.turns) if form is Format.OLLAMA else ""
     counts = write_model(merged(loaded), file, kind=quantize, name=name, certificate=known)
-    kept = ", ".join(f"{count} tensors in {kind}" for kind, count in counts.items())
-    notes = [kept]
+    notes = [", ".join(f"{count} tensors in {kind}" for kind, count in counts.items())]
     if modelfile:
-        write_whole(made / "Modelfile", modelfile.encode())
-        notes.append(f"ollama create {name} -f {made.name}/Modelfile && ollama run {name}")
+        write_whole(out / "Modelfile", modelfile.encode())
+        notes.append(f"ollama create {name} -f {out.name}/Modelfile && ollama run {name}")
     return file, notes
 
 
-def _system_text(folder: Path) -> str:
-    """Return the system text that every prompt of the run begins with; empty where there is none.
-
-    Of several tasks, or where it holds a part of the row, there is no such text.
-    """
-    turns = [turn for turn in load_summary(folder).turns if turn.role is Role.ANSWER]
-    first = {
-        next((each.content for each in turn.wording if each.role == "system"), "") for turn in turns
-    }
-    text = first.pop() if len(first) == 1 else ""
-    return "" if any(mark in text for mark in ("{{", "{%", '"""')) else text
-
-
-def _modelfile(loaded: LoadedModel, file: str, *, system: str) -> str:
+def _modelfile(loaded: LoadedModel, file: str, turns: Sequence[Turn]) -> str:
     """Return what Ollama needs to know: greedy answers that stop where the model was taught to.
 
     Raises:
@@ -150,8 +148,18 @@ def _modelfile(loaded: LoadedModel, file: str, *, system: str) -> str:
     from instil.model.soundness import context_length
     from instil.ship.ollama import frame
 
+    # The system text that every prompt begins with: none where they differ (by template or task),
+    # or where it holds a part of the row.
+    texts = {
+        next((part.content for part in turn.wording if part.role == "system"), "")
+        for turn in turns
+        if turn.role is Role.ANSWER
+    }
+    system = texts.pop() if len(texts) == 1 else ""
+    if any(mark in system for mark in ("{{", "{%", '"""')):
+        system = ""
     longest, _ = context_length(loaded.folder.path)
-    stops = [loaded.chat.tokenizer.convert_ids_to_tokens(each) for each in loaded.chat.stop_ids]
+    stops = [loaded.chat.tokenizer.convert_ids_to_tokens(token) for token in loaded.chat.stop_ids]
     lines = [
         f"FROM ./{file}",
         f'TEMPLATE """{frame(loaded.chat).template()}"""',
@@ -164,9 +172,9 @@ def _modelfile(loaded: LoadedModel, file: str, *, system: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _served_by_vllm(made: Path) -> list[str]:
+def _served_by_vllm(model: Path) -> list[str]:
     """Say what vLLM will not take of an adapter: its documented limits on rank and modules."""
-    path = made / "adapter_config.json"
+    path = model / "adapter_config.json"
     if not path.is_file():
         return []
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -180,20 +188,3 @@ def _served_by_vllm(made: Path) -> list[str]:
     if config.get("use_dora") or config.get("modules_to_save"):
         notes.append("vLLM does not load DoRA or modules_to_save: --format merged")
     return notes
-
-
-def _refuse_links(model: Path) -> None:
-    """Refuse links in a model's folder: what they lead to would be copied, whatever it is."""
-    links = [path for path in sorted(model.rglob("*")) if path.is_symlink()]
-    if links:
-        raise RunError(
-            *(
-                Problem(
-                    "a link in a run's model is not exported",
-                    where=str(link),
-                    found=f"it leads to {link.readlink()}",
-                    fix="put the file itself there, or take the link out",
-                )
-                for link in links[:3]
-            )
-        )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+USE_MERGED = "export it as `merged`, for transformers and what reads its format"
+"""What to do where a model cannot be written as a GGUF file."""
+
 
 class Format(StrEnum):
     """What a model is exported as."""

@@ -13,17 +13,19 @@ Tests: `tests/ship/test_gate.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 from instil import format as fmt
 from instil.compare.verdict import Outcome, check_budget, outcome
 from instil.config.recipe import load_recipe
-from instil.errors import Problem, RunError, nearest
+from instil.errors import RunError, nearest
 from instil.pipeline import compare_runs
-from instil.results import TUNED, TaskResult
-from instil.stages.directory import load_manifest, load_summary, recipe_fingerprint, require_whole
+from instil.results import TUNED
+from instil.ship.shipped import proven_manifest
+from instil.stages.directory import load_summary, recipe_fingerprint, require_whole
 from instil.types import Comparison
 
 
@@ -96,33 +98,56 @@ def gate(
     least = least or {}
     if not (least or beats or forgets is not None or against):
         raise RunError(
-            Problem(
-                "nothing is asked of the run",
-                where=str(run),
-                fix="--min METRIC=VALUE, --beats ARM, --forgets POINTS or --against RUN",
-            )
+            "nothing is asked of the run",
+            where=str(run),
+            fix="--min METRIC=VALUE, --beats ARM, --forgets POINTS or --against RUN",
         )
     require_whole(run)
-    summary, manifest = load_summary(run), load_manifest(run)
+    summary, manifest = load_summary(run), proven_manifest(run)
     if recipe is not None and recipe_fingerprint(load_recipe(recipe)) != manifest["recipe_sha256"]:
         raise RunError(
-            Problem(
-                "the run was not made from this recipe",
-                where=str(recipe),
-                found=f"{run} has the recipe {manifest['recipe_sha256'][:12]}...",
-                fix="make the run anew, or name the recipe.yaml of the run",
-            )
+            "the run was not made from this recipe",
+            where=str(recipe),
+            found=f"{run} has the recipe {manifest['recipe_sha256'][:12]}...",
+            fix="make the run anew, or name the recipe.yaml of the run",
         )
-    checks = [*_least(summary.tasks, least), *_beats(summary.tasks, beats)]
+    checks: list[Check] = []
+    tuned = [(task, arm.summaries) for task in summary.tasks if (arm := task.arm(TUNED))]
+    for metric, wanted in least.items():
+        figures = [(task, means[metric]) for task, means in tuned if metric in means]
+        if not figures:
+            known = {name for task in summary.tasks for arm in task.arms for name in arm.summaries}
+            raise RunError(
+                f"the run has no metric {metric!r}",
+                where="--min",
+                allowed=", ".join(sorted(known)),
+                nearest=nearest(metric, known),
+            )
+        for task, figure in figures:
+            low, high = figure.low, figure.high
+            passed = low >= wanted if figure.higher_is_better else high <= wanted
+            said = f"{fmt.style(metric).label} {fmt.interval(figure)}"
+            asked = f"--min {metric}={wanted:g}"
+            checks.append(Check(asked, task.task, passed, low, figure.mean, high, said))
+    for name, task in product(beats, summary.tasks):
+        pair = task.against(name)
+        if pair is None:
+            others = [other.name for other in task.arms if other.name != TUNED]
+            raise RunError(
+                f"{task.task} has no arm {name!r}",
+                where="--beats",
+                allowed=", ".join(others),
+                nearest=nearest(name, others),
+            )
+        passed = outcome(pair) is Outcome.BETTER
+        checks.append(_paired(f"--beats {name}", task.task, pair, passed=passed))
     if forgets is not None:
         kept = check_budget(summary.forgetting, budget=forgets)
         if kept is None:
             raise RunError(
-                Problem(
-                    "the run watched no guard task",
-                    where="--forgets",
-                    fix="name some in the recipe: forgetting.tasks",
-                )
+                "the run watched no guard task",
+                where="--forgets",
+                fix="name some in the recipe: forgetting.tasks",
             )
         said = (
             f"{kept.change:+.1f} points over the guard tasks ({kept.low:+.1f} to {kept.high:+.1f})"
@@ -136,55 +161,6 @@ def gate(
     return Gate(
         manifest["run_id"], manifest["recipe_sha256"], tuple(manifest["test_opened"]), tuple(checks)
     )
-
-
-def _least(tasks: Sequence[TaskResult], least: Mapping[str, float]) -> Iterator[Check]:
-    for metric, wanted in least.items():
-        found = [
-            (task, arm.summaries[metric])
-            for task in tasks
-            for arm in task.arms
-            if arm.name == TUNED and metric in arm.summaries
-        ]
-        if not found:
-            known = {name for task in tasks for arm in task.arms for name in arm.summaries}
-            raise RunError(
-                Problem(
-                    f"the run has no metric {metric!r}",
-                    where="--min",
-                    allowed=", ".join(sorted(known)),
-                    nearest=nearest(metric, known),
-                )
-            )
-        for task, each in found:
-            passed = each.low >= wanted if each.higher_is_better else each.high <= wanted
-            yield Check(
-                f"--min {metric}={wanted:g}",
-                task.task,
-                passed,
-                each.low,
-                each.mean,
-                each.high,
-                f"{fmt.style(metric).label} {fmt.interval(each)}",
-            )
-
-
-def _beats(tasks: Sequence[TaskResult], arms: Sequence[str]) -> Iterator[Check]:
-    for arm in arms:
-        for task in tasks:
-            pair = task.against(arm)
-            if pair is None:
-                known = [each.name for each in task.arms if each.name != TUNED]
-                raise RunError(
-                    Problem(
-                        f"{task.task} has no arm {arm!r}",
-                        where="--beats",
-                        allowed=", ".join(known),
-                        nearest=nearest(arm, known),
-                    )
-                )
-            passed = outcome(pair) is Outcome.BETTER
-            yield _paired(f"--beats {arm}", task.task, pair, passed=passed)
 
 
 def _paired(asked: str, task: str, pair: Comparison, *, passed: bool) -> Check:

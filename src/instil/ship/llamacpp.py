@@ -17,26 +17,11 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from instil.errors import Problem, RunError
+from instil.errors import RunError
 
 _SECONDS = 600
 """Longest time to load a file."""
 _SEPARATOR = "\x1e"
-
-
-def require_llamacpp() -> None:
-    """Raise where `xllamacpp` is not installed.
-
-    Raises:
-        RunError: It is not.
-    """
-    if find_spec("xllamacpp") is None:
-        raise RunError(
-            Problem(
-                "a GGUF file is run by llama.cpp, and the package xllamacpp is not installed",
-                fix='pip install "instil[gguf]"',
-            )
-        )
 
 
 @contextmanager
@@ -54,7 +39,11 @@ def llama_server(
     Raises:
         RunError: xllamacpp is not installed, or llama.cpp cannot load the file.
     """
-    require_llamacpp()
+    if find_spec("xllamacpp") is None:
+        raise RunError(
+            "a GGUF file is run by llama.cpp, and the package xllamacpp is not installed",
+            fix='pip install "instil[gguf]"',
+        )
     asked = {
         "model": str(model.resolve()),
         "adapter": str(adapter.resolve()) if adapter else "",
@@ -66,18 +55,30 @@ def llama_server(
         child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
         )
+        assert child.stdin is not None
+        assert child.stdout is not None
         try:
-            yield _address(child, log, model)
+            lines = (line for line in child.stdout if line.startswith(_SEPARATOR))
+            address = next(lines, "").strip().removeprefix(_SEPARATOR)
+            if not address:
+                log.seek(0)
+                said = log.read().decode("utf-8", "replace").strip().splitlines()
+                errors = [line for line in said if " E " in line] or said
+                raise RunError(
+                    "llama.cpp cannot run this file",
+                    where=str(model),
+                    found=" ".join(errors[-1].split()) if errors else "it said nothing",
+                    fix="export it anew; another version of llama.cpp may not know the family",
+                )
+            yield address
         finally:
-            if child.stdin:
-                child.stdin.close()  # its signal to end
+            child.stdin.close()  # its signal to end
             try:
                 child.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
-            if child.stdout:
-                child.stdout.close()
+            child.stdout.close()
 
 
 def _address(child: subprocess.Popen[str], log, model: Path) -> str:  # type: ignore[no-untyped-def]
@@ -90,12 +91,10 @@ def _address(child: subprocess.Popen[str], log, model: Path) -> str:  # type: ig
     said = log.read().decode("utf-8", "replace").strip().splitlines()
     errors = [line for line in said if " E " in line] or said
     raise RunError(
-        Problem(
-            "llama.cpp cannot run this file",
-            where=str(model),
-            found=" ".join(errors[-1].split()) if errors else "it said nothing",
-            fix="export it anew; another version of llama.cpp may not know the family",
-        )
+        "llama.cpp cannot run this file",
+        where=str(model),
+        found=" ".join(errors[-1].split()) if errors else "it said nothing",
+        fix="export it anew; another version of llama.cpp may not know the family",
     )
 
 

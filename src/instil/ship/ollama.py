@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from instil.encode.chat_format import ChatFormat
 from instil.encode.chat_proof import SystemHeld, content_of
 from instil.encode.store import common_start
-from instil.errors import ModelError, Problem
+from instil.errors import ModelError
 from instil.ship.gguf.vocabulary import begins_with_bos
 
 _SYSTEM, _ASKED, _ANSWER, _AGAIN = "Qsystem", "Qasked", "Qanswer", "Qagain"
@@ -64,11 +64,8 @@ class Frame:
 
 
 def _if(condition: str, then: str, *, other: str = "") -> str:
-    return (
-        f"{{{{ if {condition} }}}}{then}"
-        + (f"{{{{ else }}}}{other}" if other else "")
-        + ("{{ end }}")
-    )
+    otherwise = f"{{{{ else }}}}{other}" if other else ""
+    return f"{{{{ if {condition} }}}}{then}{otherwise}{{{{ end }}}}"
 
 
 def _said(around: tuple[str, str], name: str) -> str:
@@ -108,30 +105,28 @@ def frame(chat: ChatFormat) -> Frame:
         answer_suffix = between.split(_AGAIN)[0]
         user_prefix = _common(head[::-1], answer_suffix[::-1])[::-1]
         user_suffix = _common(tail, answer_prefix)
-        found = Frame(
-            head.removesuffix(user_prefix),
-            ("", ""),
-            (user_prefix, user_suffix),
-            (
+        around = Frame(
+            begin=head.removesuffix(user_prefix),
+            system=("", ""),
+            user=(user_prefix, user_suffix),
+            answer=(
                 answer_prefix.removeprefix(user_suffix),
                 answer_suffix.removesuffix(user_prefix),
             ),
-            tail.removeprefix(user_suffix),
+            generation=tail.removeprefix(user_suffix),
         )
         if chat.holds.system is SystemHeld.KEPT:
             opening, rest = rendered(system, user).split(_SYSTEM)
             between = rest.split(_ASKED)[0].removesuffix(user_prefix)
-            found = Frame(
-                found.begin, (opening, between), found.user, found.answer, found.generation
-            )
+            around = replace(around, system=(opening, between))
     except ValueError:
         raise _no_frame() from None
     tried = [[user], talk, [("user", "a\n b")]]
-    if found.system != ("", ""):
+    if around.system != ("", ""):
         tried += [[system, *turns] for turns in tried]
-    if any(found.render(turns) != rendered(*turns) for turns in tried):
+    if any(around.render(turns) != rendered(*turns) for turns in tried):
         raise _no_frame()
-    return found
+    return around
 
 
 def _common(one: str, other: str) -> str:
@@ -141,10 +136,8 @@ def _common(one: str, other: str) -> str:
 
 def _no_frame() -> ModelError:
     return ModelError(
-        Problem(
-            "the model's chat template cannot be put into Ollama's words: it writes more than a "
-            "frame around turns",
-            where="--format ollama",
-            fix="--format gguf, and run it with llama.cpp, which takes the template as it is",
-        )
+        "the model's chat template cannot be put into Ollama's words: it writes more than a "
+        "frame around turns",
+        where="--format ollama",
+        fix="--format gguf, and run it with llama.cpp, which takes the template as it is",
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,9 +55,9 @@ def predict_text(folder: Path, text: str, *, template: str = "", raw: bool = Fal
     from instil.evaluate.suite import answer
 
     if not text.strip():
-        raise RunError(Problem("the text is empty", fix="instil predict RUN 'your text'"))
+        raise RunError("the text is empty", fix="instil predict RUN 'your text'")
     if any("\ud800" <= sign <= "\udfff" for sign in text):
-        raise RunError(Problem("the text is not UTF-8", found=text, fix=_AS_FILE))
+        raise RunError("the text is not UTF-8", found=text, fix=_AS_FILE)
     load_summary(folder)
     if raw:
         example = Example("prompt", "", "", "", "", (Message("user", text.strip()),), "")
@@ -144,13 +143,32 @@ def predict_file(
     usual = own if own.lower().startswith("utf") else f"utf-8, {own}"
     source = SourceSpec(str(rows), encoding=encoding or usual)
     places, columns = zip(*read_table(source), strict=True)
-    _refuse_columns(columns[0], where=str(rows))
+    names = {name for row in columns for name in row}
+    taken = sorted(names & {"prediction", "prediction_value", "probabilities", "stopped"})
+    if taken:
+        raise DataError(
+            *(
+                Problem(
+                    f"the rows have a column {name!r} already, which a prediction would replace",
+                    where=str(rows),
+                    fix="rename the column, or take it out",
+                )
+                for name in taken
+            )
+        )
     answered = _answered(folder, asked, columns, places=places)
     lines = [{**c, **a.answer} for c, a in zip(columns, answered, strict=True)]
-    write_whole(out, _written(lines, out.suffix.lower()).encode())
     empty = tuple(a.place for a in answered if a.is_empty)
-    table = out.suffix.lower() in _DELIMITERS
-    return Predicted(out, len(lines), empty, _formulas(lines) if table else 0)
+    delimiter = _DELIMITERS.get(out.suffix.lower())
+    if delimiter is None:
+        text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in lines)
+        write_whole(out, text.encode())
+        return Predicted(out, len(lines), empty)
+    write_whole(out, _as_table(lines, delimiter).encode())
+    # What a spreadsheet takes for a formula; a number with a sign is none.
+    texts = (value for row in lines for value in row.values() if isinstance(value, str))
+    formulas = sum(bool(_FORMULA.match(text)) for text in texts)
+    return Predicted(out, len(lines), empty, formulas)
 
 
 def predict_rows(
@@ -176,6 +194,8 @@ def predict_rows(
         RunError, DataError, TaskError: As `predict_file`.
     """
     asked = _asking(folder, template)
+    if not rows:
+        return []
     columns = [{asked.task.text: row} if isinstance(row, str) else row for row in rows]
     places = [f"row {number}" for number in range(1, len(rows) + 1)]
     return [a.answer for a in _answered(folder, asked, columns, places=places, loaded=loaded)]
@@ -209,61 +229,33 @@ def _answered(
     ]
     loaded = loaded or load_run_model(folder)
     require_room(loaded, {place: e.messages for place, e in zip(places, examples, strict=True)})
-    made = answer(loaded, examples, max_new_tokens=asked.task.max_new_tokens)
+    predictions = answer(loaded, examples, max_new_tokens=asked.task.max_new_tokens)
     text = asked.task.text
     return [
-        _Answered(
-            place,
-            _answer_fields(asked.task, example, prediction),
-            text in each and not plain(each[text]),
-        )
-        for place, each, example, prediction in zip(places, fields, examples, made, strict=True)
+        _Answered(place, _answer_fields(asked.task, e, p), text in own and not plain(own[text]))
+        for place, own, e, p in zip(places, fields, examples, predictions, strict=True)
     ]
-
-
-def _refuse_columns(columns: Mapping[str, object], *, where: str) -> None:
-    """Refuse rows with a column that a prediction would take the place of."""
-    taken = sorted({"prediction", "prediction_value", "probabilities", "stopped"} & columns.keys())
-    if taken:
-        raise DataError(
-            *(
-                Problem(
-                    f"the rows have a column {name!r} already, which a prediction would replace",
-                    where=where,
-                    fix="rename the column, or take it out",
-                )
-                for name in taken
-            )
-        )
-
-
-def _formulas(rows: Sequence[Mapping[str, object]]) -> int:
-    """Count the texts that a spreadsheet takes for formulas; a number with a sign is none."""
-    texts = (value for row in rows for value in row.values() if isinstance(value, str))
-    return sum(bool(_FORMULA.match(text)) for text in texts)
 
 
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,]+\s*%?\Z)")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
-def _written(rows: Sequence[Mapping[str, object]], ending: str) -> str:
-    """Write rows as JSON Lines or, by the ending of the file's name, as a table."""
-    if ending not in _DELIMITERS:
-        return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
-    names = list(dict.fromkeys(name for row in rows for name in row))
+def _as_table(rows: Sequence[Mapping[str, object]], delimiter: str) -> str:
+    """Write rows as CSV; a list or a mapping (the probabilities of choices) goes in as JSON."""
     text = io.StringIO(newline="")
-    table = csv.writer(text, delimiter=_DELIMITERS[ending], lineterminator="\n")
-    table.writerow(names)
-    table.writerows([_cell(row.get(name)) for name in names] for row in rows)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = csv.DictWriter(text, names, delimiter=delimiter, lineterminator="\n")
+    table.writeheader()
+    for row in rows:
+        cells = {
+            name: json.dumps(value, ensure_ascii=False, default=str)
+            if isinstance(value, list | dict)
+            else value
+            for name, value in row.items()
+        }
+        table.writerow(cells)
     return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    """A list or a mapping goes into a cell as JSON; the probabilities of choices, for one."""
-    if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return "" if value is None else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,15 +273,13 @@ def _asking(folder: Path, wanted: str) -> _Asking:
     name, _, template = wanted.rpartition("/")
     if not name and len(tasks) > 1:
         raise RunError(
-            Problem(
-                "this run has several tasks: say which one the rows belong to",
-                allowed=", ".join(f"{task}/TEMPLATE" for task in tasks),
-                fix="--template TASK/TEMPLATE",
-            )
+            "this run has several tasks: say which one the rows belong to",
+            allowed=", ".join(f"{task}/TEMPLATE" for task in tasks),
+            fix="--template TASK/TEMPLATE",
         )
     name = name or next(iter(tasks))
     if name not in tasks:
-        raise RunError(Problem(f"the run has no task {name!r}", allowed=", ".join(tasks)))
+        raise RunError(f"the run has no task {name!r}", allowed=", ".join(tasks))
     asked = template_origins(tasks[name])
     require_same(folder, asked, which=asked.__contains__)
     judged = next(arm.template for arm in results[name].arms if arm.name == TUNED)
@@ -314,12 +304,10 @@ def _ask(asked: _Asking, fields: Mapping[str, object], number: int, *, where: st
     task, template = asked.task, asked.template
     if template.role is Role.INVERTED and task.target not in fields:
         raise DataError(
-            Problem(
-                f"the template {template.id} asks from the answer",
-                where=where,
-                found=", ".join(fields),
-                fix=f"give the column {task.target!r}",
-            )
+            f"the template {template.id} asks from the answer",
+            where=where,
+            found=", ".join(fields),
+            fix=f"give the column {task.target!r}",
         )
     choices = tuple(render(choice, fields, where=where) for choice in template.choices)
     scope = {"choices": list(choices), **fields}
@@ -341,28 +329,19 @@ def _ask(asked: _Asking, fields: Mapping[str, object], number: int, *, where: st
     )
 
 
-def _answer_fields(task: Task, example: Example, made: Prediction) -> dict[str, object]:
+def _answer_fields(task: Task, example: Example, prediction: Prediction) -> dict[str, object]:
+    import torch
+
     if not example.choices:
-        return {"prediction": made.text, "stopped": made.stopped}
-    shares = softmax(made.choice_scores)
+        return {"prediction": prediction.text, "stopped": prediction.stopped}
+    shares = torch.tensor(prediction.choice_scores, dtype=torch.float64).softmax(0).tolist()
     values = {word: value for value, word in task.labels.items()}
     own = task.labels and len(example.choices) == len(task.choices)
-    word = task.choices[example.choices.index(made.text)] if own else ""
+    word = task.choices[example.choices.index(prediction.text)] if own else ""
     return {
-        "prediction": made.text,
+        "prediction": prediction.text,
         **({"prediction_value": values[word]} if word else {}),
         "probabilities": {
             choice: round(share, 4) for choice, share in zip(example.choices, shares, strict=True)
         },
     }
-
-
-def softmax(scores: Sequence[float]) -> list[float]:
-    """Turn log-likelihoods into shares that sum to 1.
-
-    >>> softmax([0.0, 0.0])
-    [0.5, 0.5]
-    """
-    top = max(scores)
-    weights = [math.exp(score - top) for score in scores]
-    return [weight / sum(weights) for weight in weights]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from instil.errors import Problem, RunError
+from instil.errors import RunError
 from instil.ship.export import export
 from instil.ship.formats import Format, Quantization
 
@@ -65,15 +65,13 @@ def push(
             raise HFValidationError("OWNER/NAME")
     except HFValidationError as error:
         raise RunError(
-            Problem("this cannot be a name on the hub", found=name, allowed="OWNER/NAME")
+            "this cannot be a name on the hub", found=name, allowed="OWNER/NAME"
         ) from error
     with tempfile.TemporaryDirectory(prefix="instil-push-") as scratch:
         folder = Path(scratch) / "model"
         export(run, out=folder, form=form, quantize=quantize)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        on_files(
-            tuple(Sent(str(f.relative_to(folder).as_posix()), f.stat().st_size) for f in files)
-        )
+        on_files(tuple(Sent(f.relative_to(folder).as_posix(), f.stat().st_size) for f in files))
         if dry_run:
             return ""
         api = HfApi()
@@ -86,13 +84,11 @@ def push(
             status = getattr(getattr(error, "response", None), "status_code", None)
             refused = isinstance(error, HfHubHTTPError) and status is not None
             raise RunError(
-                Problem(
-                    "the model could not be sent",
-                    where=name,
-                    found=f"the hub answered {status}" if refused else type(error).__name__,
-                    fix="log in with a token that may write: hf auth login"
-                    if status in (401, 403)
-                    else "try again: files that have arrived are not sent twice",
-                )
+                "the model could not be sent",
+                where=name,
+                found=f"the hub answered {status}" if refused else type(error).__name__,
+                fix="log in with a token that may write: hf auth login"
+                if status in (401, 403)
+                else "try again: files that have arrived are not sent twice",
             ) from error
     return str(getattr(done, "commit_url", "") or name)

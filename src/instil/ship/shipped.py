@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
 from instil.config.recipe import load_recipe
+from instil.errors import RunError
 from instil.stages.directory import RECIPE, load_manifest, load_summary, require_same, require_whole
 from instil.stages.origins import base_files, is_base_file
 
@@ -47,6 +48,31 @@ def load_run_model(folder: Path, *, dtype: str = "") -> LoadedModel:
         dtype=dtype or recipe.dtype,
         quantize=recipe.quantize,
     )
+
+
+def proven_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a run that noted its id and fingerprints, as runs from format 2 on do.
+
+    Raises:
+        RunError: The run is older.
+    """
+    manifest = load_manifest(folder)
+    if manifest.get("format_version", 1) == 1:
+        raise RunError(
+            "this run was made by an earlier version of instil, which kept no fingerprints",
+            where=str(folder),
+            fix="make the run anew",
+        )
+    return manifest
+
+
+def load_run_base(folder: Path, *, dtype: str = "") -> LoadedModel:
+    """Load a finished run's base model, its weights not packed, with the chat rules of the run."""
+    from instil.model.load import load_model, resolve_model
+
+    recipe = load_recipe(folder / RECIPE)
+    base = replace(resolve_model(recipe.model), chat=judged_chat(folder))
+    return load_model(base, device=recipe.device, dtype=dtype or recipe.dtype)
 
 
 def judged_chat(folder: Path) -> ChatRules:

@@ -10,22 +10,25 @@ Tests: `tests/ship/test_verify.py`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import requests
 
-from instil.errors import Problem, RunError
+from instil.errors import RunError
 
 if TYPE_CHECKING:
     import numpy as np
 
 Turns = Sequence[Mapping[str, str]]
 """A conversation: mappings of `role` and `content`."""
+T = TypeVar("T")
 _SECONDS = 300
 """Longest time for one answer."""
+_OTHER_FORM = (ValueError, LookupError, TypeError, AttributeError)
+"""What reading a reply raises that is not as it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,10 @@ class FolderTarget:
 
     def tokens(self, turns: Turns) -> tuple[int, ...]:
         """Tokenize by the folder's chat template."""
-        found = self.tokenizer.apply_chat_template(
+        encoded = self.tokenizer.apply_chat_template(
             list(turns), add_generation_prompt=True, return_dict=True
         )
-        return tuple(found["input_ids"])
+        return tuple(encoded["input_ids"])
 
     def log_probs(self, ids: Sequence[int]) -> np.ndarray[Any, Any]:
         """Compute them in float32."""
@@ -121,12 +124,10 @@ def folder_target(folder: Path, *, base: Path) -> FolderTarget:
             generation = GenerationConfig.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise RunError(
-            Problem(
-                "transformers cannot load this folder",
-                where=str(folder),
-                found=" ".join(str(error).split()),
-                fix="name an exported folder, a .gguf file, or a server's address",
-            )
+            "transformers cannot load this folder",
+            where=str(folder),
+            found=" ".join(str(error).split()),
+            fix="name an exported folder, a .gguf file, or a server's address",
         ) from error
     return FolderTarget(model.eval(), tokenizer, generation)
 
@@ -137,8 +138,8 @@ def next_log_probs(model: Any, ids: Sequence[int]) -> np.ndarray[Any, Any]:
 
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([list(ids)], device=model.device)).logits[0, -1]
-    found: np.ndarray[Any, Any] = logits.float().log_softmax(-1).cpu().numpy()
-    return found
+    log_probs: np.ndarray[Any, Any] = logits.float().log_softmax(-1).cpu().numpy()
+    return log_probs
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,20 +164,24 @@ class ServerTarget:
             **({"model": self.model} if self.model else {}),
             **({"cache_prompt": False} if self.vocabulary else {}),
         }
-        found = self._post("/v1/chat/completions", asked)
-        (choice,) = found["choices"]
-        usage = found.get("usage") or {}
-        text = choice["message"].get("content") or ""
-        stopped = choice.get("finish_reason") != "length"
-        return Answer(text.strip(), stopped, usage.get("prompt_tokens"))
+
+        def read(reply: Any) -> Answer:
+            (choice,) = reply["choices"]
+            text = choice["message"].get("content") or ""
+            stopped = choice.get("finish_reason") != "length"
+            usage = reply.get("usage") or {}
+            return Answer(text.strip(), stopped, usage.get("prompt_tokens"))
+
+        return self._post("/v1/chat/completions", asked, read)
 
     def tokens(self, turns: Turns) -> tuple[int, ...] | None:
         """Ask llama.cpp for its rendering, and for the tokens of that, as its chat does."""
         if not self.vocabulary:
             return None
-        text = self._post("/apply-template", {"messages": list(turns)})["prompt"]
+        messages = {"messages": list(turns)}
+        text = self._post("/apply-template", messages, lambda reply: reply["prompt"])
         asked = {"content": text, "add_special": True, "parse_special": True}
-        return tuple(self._post("/tokenize", asked)["tokens"])
+        return self._post("/tokenize", asked, lambda reply: tuple(reply["tokens"]))
 
     def log_probs(self, ids: Sequence[int]) -> np.ndarray[Any, Any] | None:
         """Ask llama.cpp for all of them; None where half a character holds them back."""
@@ -191,31 +196,38 @@ class ServerTarget:
             "temperature": 0,
             "cache_prompt": False,
         }
-        said = self._post("/completion", asked).get("completion_probabilities")
-        if not said:
-            return None
-        found = np.full(self.vocabulary, -np.inf)
-        for each in said[0]["top_logprobs"]:
-            found[each["id"]] = each["logprob"]
-        return found
 
-    def _post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
+        def read(reply: Any) -> np.ndarray[Any, Any] | None:
+            said = reply.get("completion_probabilities")
+            if not said:
+                return None
+            log_probs = np.full(self.vocabulary, -np.inf)
+            for token in said[0]["top_logprobs"]:
+                if token["id"] < self.vocabulary:  # another model may have more
+                    log_probs[token["id"]] = token["logprob"]
+            return log_probs
+
+        return self._post("/completion", asked, read)
+
+    def _post(self, path: str, body: Mapping[str, object], read: Callable[[Any], T]) -> T:
+        """Ask, and read what it wants of the reply.
+
+        Raises:
+            RunError: There is no reply, or one of another form.
+        """
         root = self.address.rstrip("/").removesuffix("/v1")
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         try:
             said = requests.post(f"{root}{path}", json=body, headers=headers, timeout=_SECONDS)
             said.raise_for_status()
-            found: dict[str, Any] = said.json()
-        except (requests.RequestException, ValueError) as error:
+            return read(said.json())
+        except (requests.RequestException, *_OTHER_FORM) as error:
             from instil.data.sources.index import reason
 
-            why = reason(error) if isinstance(error, requests.RequestException) else "no JSON"
+            known = isinstance(error, requests.RequestException)
             raise RunError(
-                Problem(
-                    "the server does not answer as an OpenAI-compatible one",
-                    where=f"{root}{path}",
-                    found=why,
-                    fix="check the address, the model's name and the key",
-                )
+                "the server does not answer as an OpenAI-compatible one",
+                where=f"{root}{path}",
+                found=reason(error) if known else "a reply of another form",
+                fix="check the address, the model's name and the key",
             ) from error
-        return found

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -33,10 +33,10 @@ from instil import format as fmt
 from instil.compare.verdict import Outcome, outcome
 from instil.config.recipe import load_recipe
 from instil.data.build import Asked, render_all
-from instil.errors import Problem, RunError
+from instil.errors import RunError
 from instil.results import TUNED
 from instil.ship.llamacpp import llama_server
-from instil.ship.shipped import judged_chat, load_run_model
+from instil.ship.shipped import load_run_base, load_run_model, proven_manifest
 from instil.ship.targets import (
     Answer,
     ServerTarget,
@@ -45,7 +45,7 @@ from instil.ship.targets import (
     next_log_probs,
 )
 from instil.stages.context import Say, fit_rows, prepare_rows, silent
-from instil.stages.directory import RECIPE, load_manifest, load_summary, require_whole
+from instil.stages.directory import RECIPE, load_summary, require_whole
 from instil.stages.origins import data_fingerprint
 from instil.tasks.task import find_template
 from instil.types import Comparison, Example, Prediction
@@ -53,8 +53,9 @@ from instil.types import Comparison, Example, Prediction
 if TYPE_CHECKING:
     import numpy as np
 
-    from instil.evaluate.suite import Marked
     from instil.model.load import LoadedModel
+
+    LogProbs = np.ndarray[Any, Any]
 
 ROWS, PROBED = 50, 8
 """Validation rows asked unless said, and those of them whose probabilities are compared."""
@@ -90,7 +91,7 @@ class Said:
 
     answers: tuple[Answer, ...]
     """One a row."""
-    log_probs: tuple[np.ndarray[Any, Any] | None, ...] = ()
+    log_probs: tuple[LogProbs | None, ...] = ()
     """Of the next token behind the run's own prompts, of the first few rows."""
 
 
@@ -176,67 +177,60 @@ def reference(run: Path, *, rows: int) -> Reference:
         RunError: The run is not finished, or its rows are no longer what they were.
     """
     from instil.model.adapter import adapter_off
+    from instil.model.soundness import context_length
 
     require_whole(run)
     loaded = load_run_model(run, dtype="float32")
     if loaded.model.config.is_encoder_decoder:
         raise RunError(
-            Problem(
-                "models with an encoder are not verified: their prompts are no conversations",
-                where=str(run),
-                fix="export with --no-verify",
-            )
+            "models with an encoder are not verified: their prompts are no conversations",
+            where=str(run),
+            fix="export with --no-verify",
         )
-    examples, limits, metrics = zip(*_validation(run, loaded, rows=rows), strict=True)
+    recipe, manifest = load_recipe(run / RECIPE), proven_manifest(run)
+    results = {result.task: result for result in load_summary(run).tasks}
+    data = prepare_rows(recipe)
+    for d in data:
+        then, now = manifest["data"][d.task.id], data_fingerprint(d)
+        if any(then[name] != now[name] for name in ("rows", "templates")):
+            raise RunError(
+                f"the rows or templates of {d.task.id} are no longer those of the run",
+                where=str(run),
+                fix="bring back the data and the task file that it was made from",
+            )
+    # The validation rows as the run asks them, each with its limit in tokens and its metric.
+    asked: list[tuple[Example, int, str]] = []
+    longest, _ = context_length(loaded.folder.path)
+    for d in fit_rows(recipe, data, chat=loaded.chat, longest=longest):
+        result = results[d.task.id]
+        judged = next(arm.template for arm in result.arms if arm.name == TUNED)
+        template = find_template(d.task, judged)
+        taken = d.validation[: max(2, rows // len(data))]
+        asked += [
+            (example, d.task.max_new_tokens + _ROOM, result.metric)
+            for example in render_all(Asked(d.task, template, row) for row in taken)
+            if not example.tools and not any(turn.tool_calls for turn in example.messages)
+        ]
+    if not asked:
+        raise RunError(
+            "no validation row can be asked again: all of them have tools",
+            where=str(run),
+            fix="export with --no-verify",
+        )
+    examples, limits, metrics = zip(*asked, strict=True)
     prompts = tuple(tuple(loaded.chat.prompt(e.messages)) for e in examples)
     tuned = _said(loaded, examples, limits, prompts)
     if hasattr(loaded.model, "peft_config"):
         with adapter_off(loaded.model):
             base = _said(loaded, examples, limits, prompts)
     else:
-        base = _said(_base_of(run), examples, limits, prompts)
+        base = _said(load_run_base(run, dtype="float32"), examples, limits, prompts)
     turns = tuple(
         tuple({"role": t.role, "content": loaded.chat.harmless(t.content)} for t in e.messages)
         for e in examples
     )
     bos = loaded.chat.tokenizer.bos_token_id
     return Reference(examples, turns, prompts, limits, metrics, tuned, base, bos)
-
-
-def _validation(run: Path, loaded: LoadedModel, *, rows: int) -> Iterator[tuple[Example, int, str]]:
-    """Yield validation rows as the run asks them, each with its limit in tokens and its metric."""
-    from instil.model.soundness import context_length
-
-    recipe, manifest = load_recipe(run / RECIPE), load_manifest(run)
-    results = {result.task: result for result in load_summary(run).tasks}
-    data = prepare_rows(recipe)
-    for each in data:
-        known, now = manifest["data"][each.task.id], data_fingerprint(each)
-        if any(known[name] != now[name] for name in ("rows", "templates")):
-            raise RunError(
-                Problem(
-                    f"the rows or templates of {each.task.id} are no longer those of the run",
-                    where=str(run),
-                    fix="bring back the data and the task file that it was made from",
-                )
-            )
-    longest, _ = context_length(loaded.folder.path)
-    for each in fit_rows(recipe, data, chat=loaded.chat, longest=longest):
-        result = results[each.task.id]
-        name = next(arm.template for arm in result.arms if arm.name == TUNED)
-        template = find_template(each.task, name)
-        taken = each.validation[: max(2, rows // len(data))]
-        for example in render_all(Asked(each.task, template, row) for row in taken):
-            if not example.tools and not any(turn.tool_calls for turn in example.messages):
-                yield example, each.task.max_new_tokens + _ROOM, result.metric
-
-
-def _base_of(run: Path) -> LoadedModel:
-    from instil.model.load import load_model, resolve_model
-
-    recipe = load_recipe(run / RECIPE)
-    folder = replace(resolve_model(recipe.model), chat=judged_chat(run))
-    return load_model(folder, device=recipe.device, dtype="float32")
 
 
 def _said(
@@ -247,12 +241,13 @@ def _said(
 ) -> Said:
     from instil.evaluate.generate import generate
 
-    made: dict[str, Prediction] = {}
+    predictions: dict[str, Prediction] = {}
     for limit in dict.fromkeys(limits):
-        asked = [e for e, each in zip(examples, limits, strict=True) if each == limit]
-        made |= {p.example_id: p for p in generate(loaded, asked, max_new_tokens=limit)}
+        asked = [e for e, own in zip(examples, limits, strict=True) if own == limit]
+        predictions |= {p.example_id: p for p in generate(loaded, asked, max_new_tokens=limit)}
+    ordered = [predictions[example.id] for example in examples]
     return Said(
-        tuple(Answer(made[e.id].text, bool(made[e.id].stopped)) for e in examples),
+        tuple(Answer(p.text, bool(p.stopped)) for p in ordered),
         tuple(next_log_probs(loaded.model, prompt) for prompt in prompts[:PROBED]),
     )
 
@@ -282,35 +277,31 @@ def opened(target: str, *, run: Path, model: str, key: str, known: Reference) ->
     if len(files) == 1:
         path = files[0]
     if path.is_file() and path.suffix == ".gguf":
+        from instil.ship.gguf.write import is_adapter, write_model
+
         longest = max(len(p) + n for p, n in zip(known.prompts, known.limits, strict=True))
-        with _gguf(path, run=run, context=longest + _ROOM) as address:
-            yield ServerTarget(address, vocabulary=width)
+        with ExitStack() as stack:
+            adapter = None
+            if is_adapter(path):  # beside a GGUF file of the base model, made for that
+                scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="instil-verify-"))
+                adapter, path = path, Path(scratch) / "base.gguf"
+                write_model(
+                    load_run_base(run, dtype="float32"),
+                    path,
+                    kind="f32",
+                    name="base",
+                    certificate={},
+                )
+            server = llama_server(path, adapter=adapter, context=longest + _ROOM)
+            yield ServerTarget(stack.enter_context(server), vocabulary=width)
         return
     if not path.is_dir():
         raise RunError(
-            Problem(
-                "this is no model",
-                where=target,
-                allowed="a folder that was exported, a .gguf file, http://HOST:PORT",
-            )
+            "this is no model",
+            where=target,
+            allowed="a folder that was exported, a .gguf file, http://HOST:PORT",
         )
     yield folder_target(path, base=resolve_model(load_recipe(run / RECIPE).model).path)
-
-
-@contextmanager
-def _gguf(path: Path, *, run: Path, context: int) -> Iterator[str]:
-    """Run a GGUF file; an adapter beside a GGUF file of the base model, made for that."""
-    from instil.ship.gguf.write import is_adapter, write_model
-
-    if not is_adapter(path):
-        with llama_server(path, context=context) as address:
-            yield address
-        return
-    with tempfile.TemporaryDirectory(prefix="instil-verify-") as scratch:
-        base = Path(scratch) / "base.gguf"
-        write_model(_base_of(run), base, kind="f32", name="base", certificate={})
-        with llama_server(base, adapter=path, context=context) as address:
-            yield address
 
 
 def ask(target: Target, known: Reference) -> Said:
@@ -332,31 +323,37 @@ def judge(
         said: What the target says.
         tokens: What the target makes of the first prompts; None each where it does not tell.
     """
+    import numpy as np
+
     same = sum(
         (a.text, a.stopped) == (b.text, b.stopped)
         for a, b in zip(known.tuned.answers, said.answers, strict=True)
     )
     comparisons = _compared(known, said)
-    largest, distance = _largest(known.tuned, said), _distance(known.tuned, said)
+    gaps = [
+        float(np.max(np.abs(a - b)[np.isfinite(a) & np.isfinite(b)]))
+        for a, b in _both_told(known.tuned, said)
+    ]
+    largest, distance = max(gaps, default=None), _distance(known.tuned, said)
     notes = () if largest is not None else ("the target tells no probabilities",)
 
-    def found(finding: Finding, detail: str) -> Verified:
+    def verified(finding: Finding, detail: str) -> Verified:
         return Verified(
             finding, detail, len(said.answers), same, largest, distance, comparisons, notes
         )
 
     wrong = _prompts(known, said, tokens) or _ends(known, said) or _weights(known, said)
     if wrong:
-        return found(*wrong)
+        return verified(*wrong)
     if same == len(said.answers):
-        return found(Finding.EQUAL, f"all {same} answers are the run's")
+        return verified(Finding.EQUAL, f"all {same} answers are the run's")
     other = f"{len(said.answers) - same} of {len(said.answers)} answers differ from the run's"
     worse = [c for c in comparisons if outcome(c) is Outcome.WORSE]
     finding = Finding.WORSE if worse else Finding.NO_DIFFERENCE
     shown = "; ".join(
         f"{fmt.style(c.metric).label} {fmt.change_with_interval(c)}" for c in worse or comparisons
     )
-    return found(finding, f"{other}: {shown}")
+    return verified(finding, f"{other}: {shown}")
 
 
 def _prompts(
@@ -441,47 +438,39 @@ def _distance(one: Said, other: Said) -> float | None:
     """Return the mean total variation distance over the probed rows, in 0 to 1."""
     import numpy as np
 
-    pairs = [
+    apart = [np.abs(np.exp(a) - np.exp(b)).sum() / 2 for a, b in _both_told(one, other)]
+    return float(np.mean(apart)) if apart else None
+
+
+def _both_told(one: Said, other: Said) -> list[tuple[LogProbs, LogProbs]]:
+    """Return the log-probabilities of the rows for which both models tell them."""
+    return [
         (a, b)
         for a, b in zip(one.log_probs, other.log_probs, strict=False)
         if a is not None and b is not None
     ]
-    if not pairs:
-        return None
-    return float(np.mean([np.abs(np.exp(a) - np.exp(b)).sum() / 2 for a, b in pairs]))
-
-
-def _largest(one: Said, other: Said) -> float | None:
-    """Return the largest difference of two log-probabilities, of tokens that both give one."""
-    import numpy as np
-
-    gaps = [
-        float(np.max(np.abs(a - b)[np.isfinite(a) & np.isfinite(b)]))
-        for a, b in zip(one.log_probs, other.log_probs, strict=False)
-        if a is not None and b is not None
-    ]
-    return max(gaps, default=None)
 
 
 def _compared(known: Reference, said: Said) -> tuple[Comparison, ...]:
+    """Judge the answers to each task's rows, and pair them with the run's."""
     from instil.compare.pairing import compare_marked
-
-    found = []
-    for task in dict.fromkeys(e.task for e in known.examples):
-        ours, theirs = (_marked(known, each, task) for each in (known.tuned, said))
-        if len(ours.values.keys() & theirs.values.keys()) >= 2:
-            found.append(compare_marked(ours, theirs, a="run", b="target", seed=0))
-    return tuple(found)
-
-
-def _marked(known: Reference, said: Said, task: str) -> Marked:
-    """Judge the answers to one task's rows."""
     from instil.evaluate.suite import mark
 
-    rows = [place for place, e in enumerate(known.examples) if e.task == task]
-    examples = [known.examples[place] for place in rows]
-    made = [
-        Prediction(known.examples[p].id, said.answers[p].text, stopped=said.answers[p].stopped)
-        for p in rows
-    ]
-    return mark(examples, made, metric=known.metrics[rows[0]])
+    comparisons = []
+    for task in dict.fromkeys(e.task for e in known.examples):
+        rows = [place for place, e in enumerate(known.examples) if e.task == task]
+        examples, metric = [known.examples[place] for place in rows], known.metrics[rows[0]]
+        ours, theirs = (
+            mark(
+                examples,
+                [
+                    Prediction(e.id, model.answers[p].text, stopped=model.answers[p].stopped)
+                    for e, p in zip(examples, rows, strict=True)
+                ],
+                metric=metric,
+            )
+            for model in (known.tuned, said)
+        )
+        if len(ours.values.keys() & theirs.values.keys()) >= 2:
+            comparisons.append(compare_marked(ours, theirs, a="run", b="target", seed=0))
+    return tuple(comparisons)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from instil.config.recipe import Method
 from instil.files import write_whole
-from instil.results import LORA, PART, REPLAY, Interpolation, Methods, TriedMethod
+from instil.results import LORA, PART, REPLAY, Methods, TriedMethod
 from instil.stages.context import RunContext
 from instil.stages.directory import STEPS, TRAINING
 from instil.stages.keeping import settle
@@ -112,11 +112,11 @@ def _climb(context: RunContext, encoded: TrainingData) -> _Kept:
     way, interpolated = ways[best], False
     if chosen_on and not enough(tried, budget=budget):
         began = time.perf_counter()
-        found = settle(_arm(context, way, interpolate=True))
-        assert isinstance(found, Interpolation), "the recipe of this arm interpolates"
+        settled = settle(_arm(context, way, interpolate=True))
+        assert settled is not None, "the recipe of this arm interpolates"
         # The best interpolation weight stands for all of them.
-        part = next(each for each in found.tried if each.share == found.chosen)
-        name, took = f"{way} + {PART} ({100 * found.chosen:g} %)", time.perf_counter() - began
+        part = next(trial for trial in settled.tried if trial.share == settled.chosen)
+        name, took = f"{way} + {PART} ({100 * settled.chosen:g} %)", time.perf_counter() - began
         tried.append(TriedMethod(name, part.score, part.loss, part.points, part.nats, took))
         best, why = pick(tried, budget=budget)
         interpolated = best == len(ways)
@@ -162,7 +162,7 @@ def _adopt(arm: RunContext, into: RunContext, interpolated: bool) -> str:
         # Interpolation may have been tried, and given to the arm.
         scale_adapter(target / MODEL, lora_alpha=into.recipe.lora.lora_alpha)
     _copy_states(arm, into, states)
-    return str(source.name)
+    return source.name
 
 
 def _copy_states(source: RunContext, target: RunContext, names: Sequence[str]) -> None:

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle
 
 from instil.config.recipe import Recipe
 from instil.data.build import render_example
 from instil.data.findings import Finding, audit_rows
 from instil.data.prepare import TaskData
-from instil.data.templatecheck import check_templates
 from instil.encode.alike import label_findings
 from instil.encode.chat_findings import chat_findings
 from instil.results import LeftOut, MixLine
 from instil.stages.context import RunContext, Say, prepare, silent
 from instil.stages.durations import stage_seconds
 from instil.stages.footprint import memory_line
-from instil.stages.preflight import TRIED, preflight, without_adapter
+from instil.stages.preflight import preflight, template_findings, without_adapter
 from instil.stages.replaying import add_replay
 from instil.stats.paired import planned_detectable
 from instil.types import Part, Piece
@@ -47,7 +46,7 @@ class TaskForecast:
     skipped: Mapping[str, int]
     """Reason -> rows left out before the split."""
     lengths: tuple[int, int, int]
-    """Tokens of a training example: median, 95th percentile, longest."""
+    """Tokens of a training example: median, 95th percentile, longest; 0 where none is left."""
     previews: tuple[tuple[Piece, ...], ...]
     """A few training examples, token by token."""
     smallest_difference: float
@@ -110,7 +109,7 @@ def _forecast(context: RunContext, data: TaskData, fates: Mapping[str, int]) -> 
     templates = cycle(data.templates)
     examples = [render_example(data.task, next(templates), row) for row in data.train]
     encoded = encode_all(examples, chat, max_length=train.max_length, too_long=train.too_long)
-    lengths = sorted(len(e.ids) for e in encoded if e.ids)
+    lengths = sorted(len(e.ids) for e in encoded if e.ids) or [0]  # `train.too_long: drop`
     shown = [e for e in encoded if e.ids][:PREVIEWS]
     groups = Counter(row.group for row in data.test)
     warnings = [
@@ -128,17 +127,6 @@ def _forecast(context: RunContext, data: TaskData, fates: Mapping[str, int]) -> 
         alike = f"and {len(labels) - 1} other labels likewise: {total} rows"
         notes = {what: line for what, line in notes.items() if what not in labels}
         notes[labels[0]] = f"{labels[0]}, {alike}"
-    # All templates of the run, held-out ones too, are tried on some training rows.
-    tried = replace(data.task, templates=(*data.templates, *data.held_out))
-    of_templates = [
-        Finding(
-            f"template {found.template!r}: {found.what} ({found.count} of {found.of} rows)",
-            found.count,
-            found.examples,
-            found.fix,
-        )
-        for found in check_templates(tried, data.train[:TRIED])
-    ]
     return TaskForecast(
         task=data.task.id,
         metric=data.task.metric,
@@ -154,6 +142,6 @@ def _forecast(context: RunContext, data: TaskData, fates: Mapping[str, int]) -> 
             *audit_rows(data),
             *label_findings(data.task, chat),
             *chat_findings(data, chat),
-            *of_templates,
+            *template_findings(data, (*data.templates, *data.held_out)),
         ),
     )

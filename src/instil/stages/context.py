@@ -434,9 +434,10 @@ def note_chat(context: RunContext) -> None:
     """Show and note what the chat format does to the rows: turns left out or joined."""
     from instil.encode.chat_findings import chat_findings
 
-    found = {d.task.id: [f.what for f in chat_findings(d, context.chat)] for d in context.data}
-    found = {task: told for task, told in found.items() if told}
-    for task, told in found.items():
-        context.say("\n".join(f"{task}: {what}" for what in told))
-    if found:
-        context.run.note(chat_findings=found)
+    notes = {}
+    for d in context.data:
+        if told := [finding.what for finding in chat_findings(d, context.chat)]:
+            notes[d.task.id] = told
+            context.say("\n".join(f"{d.task.id}: {what}" for what in told))
+    if notes:
+        context.run.note(chat_findings=notes)

@@ -82,7 +82,7 @@ class Run:
     @property
     def model(self) -> Path:
         """The exported model."""
-        return self.folder / "model"
+        return self.folder / ledger.MODEL
 
     @property
     def checkpoint(self) -> Path:
@@ -153,8 +153,9 @@ class Run:
         stages = load_ledger(self.folder).stages
         if stage not in stages:
             return False
-        found = ledger.input_differences(stage, stages[stage].inputs, inputs or {})
-        ledger.refuse(self.folder, found if inputs is not None else [], stages=stages)
+        if inputs is not None:
+            differences = ledger.input_differences(stage, stages[stage].inputs, inputs)
+            ledger.refuse(self.folder, differences, stages=stages)
         return True
 
     def record(
@@ -211,16 +212,14 @@ class Run:
         Raises:
             RefusedError: They are not the steps that led to the checkpoint.
         """
-        path = self.folder / STEPS
-        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-        kept = b"".join(line + b"\n" for line in lines[:up_to])
-        if up_to and _chained(lines[:up_to]) != digest:
+        kept = _step_lines(self.folder)[:up_to]
+        if up_to and _chained(kept) != digest:
             different = ledger.Difference(
                 f"{STEPS} is not what the training wrote up to its checkpoint (step {up_to})",
                 TRAINING,
             )
             ledger.refuse(self.folder, [different], stages=[TRAINING])
-        write_whole(path, kept)
+        write_whole(self.folder / STEPS, b"".join(line + b"\n" for line in kept))
 
     def add_step(self, step: Step) -> None:
         """Append a line to `steps.jsonl`."""
@@ -493,8 +492,7 @@ def require_same(folder: Path, now: Mapping[str, str], *, which: Callable[[str],
     for stage, entry in kept.stages.items():
         before = {name: each for name, each in entry.inputs.items() if which(name)}
         if before:
-            found = ledger.input_differences(stage, before, now)
-            ledger.refuse(folder, found, stages=kept.stages)
+            ledger.refuse(folder, ledger.input_differences(stage, before, now), stages=kept.stages)
 
 
 def run_ledger(folder: Path) -> Ledger:
@@ -579,11 +577,11 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that figures depend on."""
-    found = dict.fromkeys(PACKAGES, "not installed")
+    known = dict.fromkeys(PACKAGES, "not installed")
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            known[name] = importlib.metadata.version(name)
+    return known
 
 
 def recipe_fingerprint(recipe: Recipe) -> str:
@@ -630,12 +628,15 @@ def load_manifest(folder: Path) -> dict[str, Any]:
 
 def load_steps(folder: Path) -> tuple[Step, ...]:
     """Read `steps.jsonl`; a last line cut short by a crash is passed over."""
-    path = folder / STEPS
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     return tuple(
-        _validated(_STEP, line, where=f"{path}:{number}")
-        for number, line in enumerate(lines, start=1)
+        _validated(_STEP, line, where=f"{folder / STEPS}:{number}")
+        for number, line in enumerate(_step_lines(folder), start=1)
     )
+
+
+def _step_lines(folder: Path) -> list[bytes]:
+    path = folder / STEPS
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
 
 
 def load_scores(folder: Path, name: str) -> list[dict[str, Any]]:

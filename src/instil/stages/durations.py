@@ -22,7 +22,7 @@ from instil.compare.rates import ROWS, SHARE, try_steps
 from instil.config.recipe import Method
 from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData
-from instil.results import LORA, REPLAY
+from instil.results import LORA, REPLAY, TEXT
 from instil.stages.context import RunContext
 from instil.stages.directory import load_manifest
 from instil.stages.footprint import Sizes, sizes_of
@@ -104,7 +104,7 @@ def foretell(context: RunContext, encoded: TrainingData) -> Mapping[str, float] 
     if "forecast_seconds" in load_manifest(context.run.folder):
         return None
     whole = stage_seconds(context, encoded)
-    known = {name: each for name, each in whole.items() if name not in context.seconds}
+    known = {name: took for name, took in whole.items() if name not in context.seconds}
     context.run.note(forecast_seconds=known)
     return known
 
@@ -116,10 +116,18 @@ def stage_seconds(context: RunContext, encoded: TrainingData) -> dict[str, float
         context: What is to be done.
         encoded: The training, with what is replayed.
     """
-    recipe = context.recipe
+    from instil.compare.forgetting import TEXT_TOKENS
+
+    recipe, chat = context.recipe, context.chat
     pace = pace_of(sizes_of(context.model), device=recipe.device, dtype=recipe.dtype)
     tasks = {d.task.id: _Task(context, d, pace) for d in context.data}
-    guard = _guard(context, pace)
+    guard = 0.0
+    for item in context.guard:
+        some = item.examples[:SAMPLE]
+        kinds = [Prompts(TEXT_TOKENS, 0)]
+        if item.id != TEXT:
+            kinds = [_prompts(some, chat, new=item.max_new_tokens), _prompts(some, chat)]
+        guard += sum(seconds_to_ask(pace, kind, len(item.examples)) for kind in kinds)
     look = sum(task.look for task in tasks.values())
     auto = recipe.method is Method.AUTO
     training = _training(context, encoded, pace, look=look)
@@ -211,21 +219,6 @@ def _prompts(examples: Sequence[Example], chat: ChatFormat, *, new: int = 0) -> 
         tokens = [len(prompt) for prompt in prompts]
     shared = common_prefix(prompts) if len(prompts) > 1 else 0
     return Prompts(sum(tokens) / len(tokens) - shared, shared, 0 if choices else new)
-
-
-def _guard(context: RunContext, pace: Pace) -> float:
-    from instil.compare.forgetting import TEXT_TOKENS
-    from instil.results import TEXT
-
-    seconds, chat = 0.0, context.chat
-    for item in context.guard:
-        rows, some = len(item.examples), item.examples[:SAMPLE]
-        if item.id == TEXT:
-            seconds += seconds_to_ask(pace, Prompts(TEXT_TOKENS, 0), rows)
-            continue
-        seconds += seconds_to_ask(pace, _prompts(some, chat, new=item.max_new_tokens), rows)
-        seconds += seconds_to_ask(pace, _prompts(some, chat), rows)
-    return seconds
 
 
 def _training(

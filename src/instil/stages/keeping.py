@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from instil.config.recipe import Method
@@ -31,17 +32,10 @@ _ADAPTER = f"{MODEL}/adapter_config.json"
 
 
 def settle(context: RunContext) -> Interpolation | None:
-    """Choose how far to go from base to tuned, and hand that model over; None: all the way."""
-    wanted = context.recipe.keep.interpolate
-    if wanted is None:
+    """Choose how far to go from base to tuned, and export that model; None: all the way."""
+    if context.recipe.keep.interpolate is None:
         return None
-
-    def choice() -> Interpolation:
-        if isinstance(wanted, float):
-            return Interpolation(wanted, "as the recipe says")
-        return _choose(context)
-
-    found = context.run.kept("interpolation", Interpolation, choice)
+    settled = context.run.kept("interpolation", Interpolation, partial(_choose, context))
     run, file = context.run, _ADAPTER if _has_adapter(context) else MODEL
     aside = run.folder / "checkpoints" / "tuned"
 
@@ -51,20 +45,20 @@ def settle(context: RunContext) -> Interpolation | None:
 
         run.release(file)
         if file == _ADAPTER:  # counted from the recipe's scale: done twice it is the same
-            scale_adapter(run.model, lora_alpha=found.chosen * context.recipe.lora.lora_alpha)
-            return found.chosen
+            scale_adapter(run.model, lora_alpha=settled.chosen * context.recipe.lora.lora_alpha)
+            return settled.chosen
         # Until the tuned weights in `model/` are replaced they lie aside.
         if not aside.exists():
             os.replace(run.model, aside)
         tuned = context.load_tuned(aside)
-        blend(tuned, base=context.load_base())(found.chosen)
+        blend(tuned, base=context.load_base())(settled.chosen)
         save_model(tuned, run.model)
-        return found.chosen
+        return settled.chosen
 
-    if found.chosen != 1:
+    if settled.chosen != 1:
         run.kept("handed-over", float, hand_over, files=[file])
         shutil.rmtree(aside, ignore_errors=True)
-    return found
+    return settled
 
 
 def _choose(context: RunContext) -> Interpolation:
@@ -72,6 +66,9 @@ def _choose(context: RunContext) -> Interpolation:
     from instil.compare.interpolation import SHARES, choose
     from instil.model.interpolate import blend
 
+    wanted = context.recipe.keep.interpolate
+    if isinstance(wanted, float):
+        return Interpolation(wanted, "as the recipe says")
     budget, guard = context.recipe.forgetting.budget, context.choosing_guard
     tuned = context.load_tuned()
     put = blend(tuned, base=None if _has_adapter(context) else context.load_base())
@@ -87,9 +84,8 @@ def _choose(context: RunContext) -> Interpolation:
             seen = validate()
             tried.append(Tried(share, seen.score, seen.loss, points, nats))
             done(1)
-    found = choose(tried, budget=budget)
     rows = {item.id: 0 for item in context.guard} | {item.id: len(item.examples) for item in guard}
-    return replace(found, tried=tuple(tried), guard_rows=rows)
+    return replace(choose(tried, budget=budget), tried=tuple(tried), guard_rows=rows)
 
 
 def _has_adapter(context: RunContext) -> bool:

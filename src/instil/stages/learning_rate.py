@@ -67,14 +67,19 @@ def find_rate(
         room: How much is computed at once.
         objective: What is minimised; None: plain cross-entropy.
     """
+    from instil.compare.rates import ROWS
+
     if context.recipe.train.learning_rate != "auto":
         return None
-    rows = some_rows(asked, seed=context.recipe.seed)
-    found = context.run.kept(
+    seed, share = context.recipe.seed, max(1, ROWS // max(1, len(asked)))
+    # Evenly over tasks and templates.
+    drawn = (sorted(part, key=lambda e: seeded_key(seed, "sweep", e.id)) for part in asked)
+    rows = [part[:share] for part in drawn]
+    chosen = context.run.kept(
         "sweep", Sweep, lambda: _find(context, loaded, encoded, rows, room, objective)
     )
-    context.say(sweep_sentence(found))
-    return found
+    context.say(sweep_sentence(chosen))
+    return chosen
 
 
 def _find(
@@ -187,12 +192,3 @@ def _choice(
             )
         )
     return *rates.choose(behind, rule=rule), tuple(tried)
-
-
-def some_rows(asked: Sequence[Sequence[Example]], *, seed: int) -> list[list[Example]]:
-    """Draw about `ROWS` of the rendered validation rows, evenly over tasks and templates."""
-    from instil.compare.rates import ROWS
-
-    each = max(1, ROWS // max(1, len(asked)))
-    drawn = [sorted(part, key=lambda e: seeded_key(seed, "sweep", e.id)) for part in asked]
-    return [part[:each] for part in drawn]

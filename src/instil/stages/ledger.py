@@ -194,43 +194,42 @@ class Difference:
 
 def file_differences(folder: Path, ledger: Ledger) -> list[Difference]:
     """Return the files that are gone, or not what the ledger says; and files put into `model/`."""
-    found = []
+    differences = []
     for stage, entry in ledger.stages.items():
         for path, digest in entry.files.items():
             if digest == _CHANGING:
                 continue
             if not (folder / path).is_file():
-                found.append(Difference(f"{path} is gone", stage))
+                differences.append(Difference(f"{path} is gone", stage))
             elif file_sha256(folder / path) != digest:
                 written = "was trained" if _is_in(path, MODEL) else f"the stage {stage} wrote"
-                found.append(Difference(f"{path} is not what {written}", stage))
+                differences.append(Difference(f"{path} is not what {written}", stage))
     known = {path: stage for stage, entry in ledger.stages.items() for path in entry.files}
     of_model = [stage for path, stage in known.items() if _is_in(path, MODEL)]
     if of_model and (folder / MODEL).is_dir():
-        found += [
+        differences += [
             Difference(f"{path} was not there when the model was trained", of_model[0])
             for path in _within(folder, MODEL)
             if path not in known and Path(path).suffix in _LOADED
         ]
-    return found
+    return differences
 
 
 def input_differences(
     stage: str, before: Mapping[str, str], now: Mapping[str, str]
 ) -> list[Difference]:
     """Return what a stage was made from and is not as it was then."""
-    found = []
+    differences = []
     for name in dict.fromkeys((*before, *now)):
         was, is_now = before.get(name, ""), now.get(name, "")
         if was == is_now:
             continue
-        has = "have" if name.split()[0] in _PLURAL else "has"
-        told = "changed" if was and is_now else "gone" if was else "been added"
-        told = f"{'are' if has == 'have' else 'is'} gone" if told == "gone" else f"{has} {told}"
-        short = max(len(was), len(is_now)) < 40
+        has, are = ("have", "are") if name.split()[0] in _PLURAL else ("has", "is")
+        told = f"{has} changed" if was and is_now else f"{are} gone" if was else f"{has} been added"
         what = f"{name} {told} since the stage {stage} was done"
-        found.append(Difference(what, stage, *((was, is_now) if short else ())))
-    return found
+        short = max(len(was), len(is_now)) < 40
+        differences.append(Difference(what, stage, *((was, is_now) if short else ())))
+    return differences
 
 
 def refuse(folder: Path, differences: Sequence[Difference], *, stages: Iterable[str]) -> None:

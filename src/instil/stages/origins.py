@@ -42,7 +42,7 @@ def origins(
 
     processor = pick_device(device)
     computed = str(pick_dtype(dtype, processor)).removeprefix("torch.")
-    found: dict[str, str] = {}
+    of_tasks: dict[str, str] = {}
     for d in data:
         task, uri = d.task, d.task.source.uri
         rows = [row for part in Part for row in d.part(part)]
@@ -51,7 +51,7 @@ def origins(
         where = f"{task.id} in {uri if is_public(uri) else Path(uri).name}"
         noted = (name for name in task.__slots__ if name not in _NOT_SETTINGS)
         settings = sorted((name, getattr(task, name)) for name in noted)
-        found |= {
+        of_tasks |= {
             f"labels of {where}": _digest((row.id, row.fields.get(task.target)) for row in rows),
             f"rows of {where}": _digest(
                 (row.id, sorted(field for field in row.fields.items() if field[0] != task.target))
@@ -62,10 +62,10 @@ def origins(
             f"settings of {task.id}": _digest(settings),
         }
     return {
-        **found,
+        **of_tasks,
         **base_files(folder.path),
         **chat_origins(folder),
-        **{f"version of {name}": each for name, each in versions().items()},
+        **{f"version of {name}": version for name, version in versions().items()},
         "computing": f"{processor.type}, {computed}",
     }
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from instil.config.recipe import Method
 from instil.data.answer_shown import can_show
 from instil.data.build import pick_exemplars, render_example
-from instil.data.findings import Level
+from instil.data.findings import Finding, Level
 from instil.data.prepare import TaskData
 from instil.data.registry import load_rows
 from instil.data.templatecheck import check_templates
@@ -28,7 +28,7 @@ from instil.results import LeftOut
 from instil.stages.context import RunContext
 from instil.stages.training import asks_for_all, encoded_training
 from instil.tasks.task import library, load_task
-from instil.types import KlOn, Row
+from instil.types import KlOn, Row, Template
 
 if TYPE_CHECKING:
     from instil.encode.plan import TrainingData
@@ -55,22 +55,15 @@ def preflight(context: RunContext) -> TrainingData:
         with _noting(errors):  # prompts that show the answer
             asked = [t for t in (*d.templates, *d.held_out) if can_show(d.task, t)]
             errors += [
-                DataError(
-                    f"template {found.template!r}: {found.what} ({found.count} of {found.of} rows)",
-                    where=found.examples[0],
-                    fix=found.fix,
-                )
-                for found in check_templates(
-                    replace(d.task, templates=tuple(asked)), d.train[:TRIED]
-                )
-                if found.level is Level.ERROR and found.examples
+                DataError(finding.what, where=finding.examples[0], fix=finding.fix)
+                for finding in template_findings(d, asked)
+                if finding.level is Level.ERROR and finding.examples
             ]
     _raise(errors)
     training = encoded_training(context)
     for d in data:
-        with _noting(
-            errors
-        ):  # the longest row, written by each template, is looked for in the text
+        with _noting(errors):
+            # The longest row, written by each template, is looked for in the text.
             row = max(d.train, key=_size)
             for template in (*d.templates, *d.held_out):
                 context.chat.require_shown(render_example(d.task, template, row))
@@ -80,6 +73,15 @@ def preflight(context: RunContext) -> TrainingData:
             _check_prompts(context, d)
     _raise(errors)
     return training
+
+
+def template_findings(data: TaskData, templates: Sequence[Template]) -> list[Finding]:
+    """Try templates on some training rows; each finding names its template and counts the rows."""
+    tried = replace(data.task, templates=tuple(templates))
+    return [
+        replace(f, what=f"template {f.template!r}: {f.what} ({f.count} of {f.of} rows)")
+        for f in check_templates(tried, data.train[:TRIED])
+    ]
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def preview(recipe: Recipe, *, each: int, say: Say = silent) -> tuple[Preview, .
     order = list(dict.fromkeys((e.task, e.template) for e in examples))
     chosen = [example for key in order for example in by_template[key][:each]]
     shown = {example.task for example in chosen if example.shots}
-    few = {e.task: e for found in by_template.values() for e in found if e.shots}
+    few = {e.task: e for alike in by_template.values() for e in alike if e.shots}
     chosen += [example for task, example in few.items() if task not in shown]
     chosen.sort(key=lambda e: order.index((e.task, e.template)))
     return tuple(
@@ -106,17 +106,17 @@ def preview(recipe: Recipe, *, each: int, say: Say = silent) -> tuple[Preview, .
 def preview_page(previews: Sequence[Preview], *, name: str) -> str:
     """Return the previews as one HTML page without any network access; every text is escaped."""
     blocks: dict[str, list[Block]] = {}
-    for each in previews:
-        trained, count = each.counts
+    for example in previews:
+        trained, count = example.counts
         shown: tuple[Block, ...] = (Note("Nothing of it is left to train on."),)
-        if each.pieces:
+        if example.pieces:
             note = Note(f"{trained} of {count} tokens are trained on.")
-            shown = (note, Tokens(token_runs(each.pieces)))
-        blocks.setdefault(each.task, []).extend((Heading(each.title), *shown))
+            shown = (note, Tokens(token_runs(example.pieces)))
+        blocks.setdefault(example.task, []).extend((Heading(example.title), *shown))
     intro = "Marked tokens are trained on; the others are only read."
     sections = tuple(
-        Section(f"task-{number}", task, task, intro, tuple(blocks[task]))
-        for number, task in enumerate(blocks)
+        Section(f"task-{number}", task, task, intro, tuple(of_task))
+        for number, (task, of_task) in enumerate(blocks.items())
     )
     report = Report(
         title=f"{name}: what training sees",

@@ -175,11 +175,11 @@ def _task_stream(pool: Pool, context: RunContext) -> Iterator[Replayed]:
             (template,) = drawn_templates(
                 row, pool.templates, per_row=PerRow.ONE, seed=seed, draw=number
             )
-            for made in encode(render_example(task, template, row)):
-                if made.ids:
+            for encoded in encode(render_example(task, template, row)):
+                if encoded.ids:
                     fitted += 1
-                    again = replace(made, example_id=f"{REPLAY}{made.example_id}")
-                    yield Replayed(f"replay: {task.id}", row.id, again)
+                    marked = replace(encoded, example_id=f"{REPLAY}{encoded.example_id}")
+                    yield Replayed(f"replay: {task.id}", row.id, marked)
         if not fitted:
             raise DataError(
                 f"no row of {task.id} fits into train.max_length",

@@ -14,6 +14,7 @@ Tests: `tests/stages/test_tracking.py`.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from instil.config.recipe import Track
-from instil.errors import Problem, RunError
+from instil.errors import RunError
 from instil.results import TUNED, RunSummary
 from instil.types import Step
 
@@ -31,8 +32,6 @@ Log = Callable[[Figures, int], None]
 """Called with figures by name and the step they belong to."""
 Close = Callable[[], None]
 Settings = dict[str, Any]
-
-_PACKAGES = {Track.TENSORBOARD: "tensorboard", Track.MLFLOW: "mlflow"}
 
 
 @dataclass
@@ -73,31 +72,31 @@ class Tracker:
 
 def step_figures(step: Step) -> dict[str, float]:
     """Return a step's figures, in Hugging Face's names: `train/...` and `eval/...`."""
-    found = {}
+    figures = {}
     for field in fields(step):
         value = getattr(step, field.name)
         if isinstance(value, int | float) and field.name != "step" and math.isfinite(value):
             part, name = "train", field.name
             if name.startswith("validation_"):
                 part, name = "eval", name.removeprefix("validation_")
-            found[f"{part}/{name}"] = float(value)
-    return found
+            figures[f"{part}/{name}"] = float(value)
+    return figures
 
 
 def final_figures(summary: RunSummary) -> dict[str, float]:
     """Return the test's figures of every arm, and what the guard lost."""
-    found = {}
+    figures = {}
     for task in summary.tasks:
         for arm in task.arms:
-            for name, each in arm.summaries.items():
-                found[f"test/{task.task}/{arm.name}/{name}"] = each.mean
+            for metric, figure in arm.summaries.items():
+                name = f"test/{task.task}/{arm.name}/{metric}"
+                figures[name] = figure.mean
                 if arm.name == TUNED:
-                    found[f"test/{task.task}/{arm.name}/{name}/low"] = each.low
-                    found[f"test/{task.task}/{arm.name}/{name}/high"] = each.high
+                    figures[f"{name}/low"], figures[f"{name}/high"] = figure.low, figure.high
     for guard in summary.forgetting:
-        metric = guard.comparison.metric
-        found[f"forgetting/{guard.task}/{metric}"] = guard.comparison.difference
-    return {name: value for name, value in found.items() if math.isfinite(value)}
+        change = guard.comparison
+        figures[f"forgetting/{guard.task}/{change.metric}"] = change.difference
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 def require_tracker(track: Track | None) -> None:
@@ -108,14 +107,11 @@ def require_tracker(track: Track | None) -> None:
     """
     if track is None:
         return
-    package = _PACKAGES.get(track, str(track))
-    if find_spec(package) is None:
+    if find_spec(track) is None:
         raise RunError(
-            Problem(
-                f"track: {track} needs a package that is not installed",
-                where="track",
-                fix=f"pip install {package}, or take the line out of the recipe",
-            )
+            f"track: {track} needs a package that is not installed",
+            where="track",
+            fix=f"pip install {track}, or take the line out of the recipe",
         )
 
 
@@ -151,7 +147,8 @@ def _without_paths(value: Any) -> Any:
         return {key: _without_paths(each) for key, each in value.items()}
     if isinstance(value, list):
         return [_without_paths(each) for each in value]
-    return Path(value).name if isinstance(value, str) and Path(value).exists() else value
+    # `Path.exists` raises for a text that is too long for a name.
+    return Path(value).name if isinstance(value, str) and os.path.exists(value) else value
 
 
 def _tensorboard(settings: Settings, folder: Path, run_id: str) -> tuple[Log, Close]:
@@ -168,8 +165,6 @@ def _tensorboard(settings: Settings, folder: Path, run_id: str) -> tuple[Log, Cl
 
 
 def _mlflow(settings: Settings, folder: Path, run_id: str) -> tuple[Log, Close]:
-    import os
-
     import mlflow
 
     where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"

@@ -82,9 +82,9 @@ def train(context: RunContext, encoded: TrainingData) -> Trained:
     expected = None if kept.step else expect(context, loaded, encoded, room=room, objective=wanted)
     asked = [validation_examples(d) for d in context.data]
     flat = [examples for parts in asked for examples in parts]
-    found = find_rate(context, loaded, encoded, flat, room=room, objective=wanted)
+    sweep = find_rate(context, loaded, encoded, flat, room=room, objective=wanted)
     by_rule = rule_rate(context, loaded, "rule")
-    rate = found.chosen if found else rule_rate(context, loaded, recipe.train.learning_rate)
+    rate = sweep.chosen if sweep else rule_rate(context, loaded, recipe.train.learning_rate)
     plan = training_plan(recipe.train, encoded, rate=rate, checkpoint=run.checkpoint, run=run.id)
     send_job((recipe, context.model, encoded, rate, run.checkpoint, run.id))
     watch = Watch(context, asked, encoded, rate=rate, rule=by_rule)
@@ -115,7 +115,7 @@ def train(context: RunContext, encoded: TrainingData) -> Trained:
         epochs=steps[-1].epoch,
         stopped_early=fitted.stopped_early,
         learning_rate=rate,
-        seconds=fitted.progress.seconds + (found.seconds if found else 0),
+        seconds=fitted.progress.seconds + (sweep.seconds if sweep else 0),
         tokens_per_second=sum(s.tokens for s in steps) / sum(s.seconds for s in steps),
         supervised_tokens=sum(s.supervised_tokens for s in steps),
         fates=encoded.fates,
@@ -129,7 +129,7 @@ def train(context: RunContext, encoded: TrainingData) -> Trained:
         alarms=tuple(watch.alarms.values()),
     )
     view = token_view(encoded.sample, loaded.chat)
-    trained = Trained(summary, view, base_parameters(loaded.model), found)
+    trained = Trained(summary, view, base_parameters(loaded.model), sweep)
     return run.keep(TRAINING, Trained, trained, files=(STEPS, MODEL))
 
 
@@ -157,16 +157,16 @@ def expect(
     from instil.train.loop import probe
 
     with context.stage("largest pack"):
-        found = probe(loaded, encoded.batches, room=room, objective=objective)
-    tokens = found.step_tokens
-    each = found.seconds / found.tokens
+        probed = probe(loaded, encoded.batches, room=room, objective=objective)
+    tokens, memory = probed.step_tokens, probed.memory_bytes
+    per_token = probed.seconds / probed.tokens
     context.say(
-        f"training: {len(tokens)} steps, about {fmt.seconds(each * sum(tokens))} without the looks "
-        f"at validation, {fmt.size(found.memory_bytes)} of memory"
+        f"training: {len(tokens)} steps, about {fmt.seconds(per_token * sum(tokens))} without the "
+        f"looks at validation, {fmt.size(memory)} of memory"
     )
     if room.tightened:
         context.say("memory ran out: packs are smaller than train.micro_batch_tokens allows")
-    return Expected(each, tokens, found.memory_bytes)
+    return Expected(per_token, tokens, memory)
 
 
 def as_expected(expected: Expected, steps: Sequence[Step]) -> str:
@@ -330,7 +330,7 @@ def validation_of(
             means.append(sum(values) / max(1, len(values)))
             known[d.task.id] = task_look(
                 [example for part in marked for example in part.examples],
-                [made for part in marked for made in part.predictions],
+                [answer for part in marked for answer in part.predictions],
                 likely,
                 labels=d.task.choices,
                 counts=d.balance.get(Part.TRAIN),

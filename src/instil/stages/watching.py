@@ -130,9 +130,9 @@ class Watch:
         rows = {row.id: row for row in data.validation}
         classifier = train_tfidf(data.train[:CLASSIFIER_ROWS], task=data.task)
         asked = [rows[example.row] for example in examples]
-        made = ask_tfidf(classifier, asked, examples, task=data.task)
+        answers = ask_tfidf(classifier, asked, examples, task=data.task)
         counts = data.balance["train"]
-        return above_constant(examples, made, labels=data.task.choices, counts=counts)
+        return above_constant(examples, answers, labels=data.task.choices, counts=counts)
 
 
 def answer_words(data: TaskData) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from instil import format as fmt
-from instil.compare.verdict import Outcome, outcomes
+from instil.compare.verdict import Outcome
 from instil.report.page import Block, Cell, Note, Plot, Plots, Table, table
 from instil.report.parts import (
     USE,
@@ -16,6 +16,7 @@ from instil.report.parts import (
     chosen_cell,
     difference_cell,
     marks_in_words,
+    outcomes_by,
     row_mark,
     score_axis,
     summary_cell,
@@ -31,9 +32,7 @@ def arm_outcomes(tasks: Sequence[TaskResult]) -> dict[tuple[str, str], Outcome]:
     """
     shown: dict[tuple[str, str], Outcome] = {}
     for name in dict.fromkeys(arm.name for task in tasks for arm in task.arms):
-        found = {(task.task, name): task.against(name) for task in tasks}
-        known = {key: comparison for key, comparison in found.items() if comparison is not None}
-        shown |= dict(zip(known, outcomes([*known.values()]), strict=True))
+        shown |= outcomes_by({(task.task, name): task.against(name) for task in tasks})
     return shown
 
 
@@ -71,7 +70,7 @@ def _arms_table(
 ) -> Table:
     generated = any(arm.stopped_share is not None for arm in task.arms)
     # Right and wrong answers that were counted: only then is there a p-value.
-    counted = any(found.p_value is not None for found in task.comparisons)
+    counted = any(pair.p_value is not None for pair in task.comparisons)
     unit = fmt.difference_unit(task.metric)
     titles = ["Arm", *(capital(fmt.style(metric).label) for metric in metrics)]
     titles.append(f"Tuned minus this arm, {unit}" if unit else "Tuned minus this arm")
@@ -79,14 +78,14 @@ def _arms_table(
     titles += ["Tokens a prediction", *USE, "Milliseconds an answer"]
     rows: list[list[Cell | str]] = []
     for arm in task.arms:
-        found = task.against(arm.name)
+        pair = task.against(arm.name)
         difference = Cell(fmt.MISSING if arm.name == TUNED else "not compared")
         p = Cell(fmt.MISSING)
-        if found is not None:
+        if pair is not None:
             outcome = shown[task.task, arm.name]
-            difference = difference_cell(found, outcome, words="tuned is", has_unit=False)
-            pairs = f"{found.b_only} : {found.a_only}" if found.b_only + found.a_only else ""
-            p = Cell(fmt.p_value(found.p_value), pairs)
+            difference = difference_cell(pair, outcome, words="tuned is", has_unit=False)
+            alone = f"{pair.b_only} : {pair.a_only}" if pair.b_only + pair.a_only else ""
+            p = Cell(fmt.p_value(pair.p_value), alone)
         share = arm.stopped_share
         rows.append(
             [
@@ -109,9 +108,9 @@ def _arms_table(
             " The interval takes groups as a whole, p row by row; under p: rows that the tuned "
             "model alone had right, and rows that the other arm alone had right."
         )
-    found = task.against(PROMPTING)
-    if found and found.smallest_detectable:
-        size = fmt.size_of_change(found.smallest_detectable, found.metric)
+    gain = task.against(PROMPTING)
+    if gain and gain.smallest_detectable:
+        size = fmt.size_of_change(gain.smallest_detectable, gain.metric)
         note += f" This test set shows a difference of {size} with 80 % power."
     return table(f"All arms on the same {where}", titles, rows, note)
 

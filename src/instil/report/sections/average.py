@@ -24,15 +24,15 @@ def average_table(summary: RunSummary) -> Table:
     """Return a row a task, then one an average; a column an arm, and the difference."""
     arms = ordered((arm.name for task in summary.tasks for arm in task.arms), tuple(_ARMS))
 
-    def cells(found: Mapping[str, Summary], difference: Comparison | None) -> list[Cell]:
-        means = [summary_cell(found.get(arm)) for arm in arms]
-        return [*means, difference_cell(difference, words="tuned is")]
+    def cells(means: Mapping[str, Summary], difference: Comparison | None) -> list[Cell]:
+        figures = [summary_cell(means.get(arm)) for arm in arms]
+        return [*figures, difference_cell(difference, words="tuned is")]
 
     rows = []
     for task in summary.tasks:
-        found = {arm.name: arm.summaries[task.metric] for arm in task.arms}
+        means = {arm.name: arm.summaries[task.metric] for arm in task.arms}
         head = Cell(task.task, fmt.style(task.metric).label)
-        rows.append([head, *cells(found, _against(task.comparisons))])
+        rows.append([head, *cells(means, task.against(PROMPTING))])
     for average in summary.averages:
         metric = fmt.style(average.metric).label if average.metric else "each in its own metric"
         name = f"mean of {fmt.plural(len(average.tasks), 'task')}: {metric}"
@@ -52,11 +52,11 @@ def average_numbers(summary: RunSummary) -> list[KeyNumber]:
     if not summary.averages:
         return []
     average = summary.averages[0]
-    found = _against(average.comparisons)
-    if found is None:
+    gain = _against(average.comparisons)
+    if gain is None:
         return []
     label = f"Mean of {len(average.tasks)} tasks: tuned minus prompting"
-    return [difference_number(label, found, outcome(found), subject="tuned is")]
+    return [difference_number(label, gain, outcome(gain), subject="tuned is")]
 
 
 def _against(comparisons: tuple[Comparison, ...]) -> Comparison | None:

@@ -75,13 +75,13 @@ def smooth(values: Sequence[float], *, reach: int) -> tuple[float, ...]:
     return tuple(result)
 
 
-def thin(points: Sequence[Point], *, at_most: int = MAX_POINTS) -> tuple[Point, ...]:
-    """Return at most `at_most` points, each the mean of its neighbours.
+def thin(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Return at most `MAX_POINTS` points, each the mean of its neighbours.
 
-    >>> len(thin([Point(step, 1.0) for step in range(1000)], at_most=300))
-    250
+    >>> len(thin([Point(step, 1.0) for step in range(1000)]))
+    334
     """
-    width = math.ceil(len(points) / at_most)
+    width = math.ceil(len(points) / MAX_POINTS)
     if width <= 1:
         return tuple(points)
     chunks = (points[start : start + width] for start in range(0, len(points), width))
@@ -92,5 +92,5 @@ def thin(points: Sequence[Point], *, at_most: int = MAX_POINTS) -> tuple[Point, 
 
 
 def _validation(steps: Sequence[Step], name: str) -> tuple[Point, ...]:
-    found = ((step.step, getattr(step, name)) for step in steps)
-    return tuple(Point(x, y) for x, y in found if y is not None and math.isfinite(y))
+    values = ((step.step, getattr(step, name)) for step in steps)
+    return tuple(Point(x, y) for x, y in values if y is not None and math.isfinite(y))

@@ -33,11 +33,11 @@ def guard_blocks(
         ],
     }
     plots = []
-    for title, found in parts.items():
-        marks = tuple(row_mark(g.task, "difference", g.comparison, name=g.task) for g in found)
+    for title, shown in parts.items():
+        marks = tuple(row_mark(g.task, "difference", g.comparison, name=g.task) for g in shown)
         if not marks:
             continue
-        unit = fmt.style(found[0].comparison.metric).unit
+        unit = fmt.style(shown[0].comparison.metric).unit
         measured = "nats per token" if unit is Unit.NATS else "points"
         ends = extent([0.0, *(end for mark in marks for end in mark.x_ends or ())])
         plots.append(
@@ -78,17 +78,17 @@ def _in_points(guards: Sequence[GuardResult]) -> list[GuardResult]:
 def _table(guards: Sequence[GuardResult], replayed: Sequence[str]) -> Table:
     rows = []
     for guard, shown in zip(guards, guard_outcomes(guards), strict=True):
-        found = guard.comparison
+        change = guard.comparison
         seen = ", seen in replay" if guard.task in replayed else ""
         rows.append(
             (
                 Cell(guard.task, f"{guard.kind}{seen}"),
-                fmt.style(found.metric).label,
-                fmt.count(found.n),
+                fmt.style(change.metric).label,
+                fmt.count(change.n),
                 fmt.interval(guard.before),
                 fmt.interval(guard.after),
-                difference_cell(found, shown, words="after is"),
-                fmt.p_value(found.p_value),
+                difference_cell(change, shown, words="after is"),
+                fmt.p_value(change.p_value),
             )
         )
     note = (

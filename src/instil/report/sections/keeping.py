@@ -51,19 +51,19 @@ def keeping_blocks(summary: RunSummary) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def methods_lines(found: Methods | None) -> list[str]:
+def methods_lines(methods: Methods | None) -> list[str]:
     """Return a line a way that `method: auto` tried, and the pick."""
-    if found is None:
+    if methods is None:
         return []
     lines = []
-    for each in found.tried:
-        parts = [f"validation {fmt.percent(each.score)}"]
-        if each.points is not None:
-            parts.append(f"guard {fmt.signed(each.points, 1)} points")
-        if each.nats is not None:
-            parts.append(f"{fmt.signed(each.nats, 3)} nats per token")
-        lines.append(f"Tried {each.name}: {', '.join([*parts, fmt.seconds(each.seconds)])}.")
-    return [*lines, f"Taken: {found.tried[found.chosen].name}; {found.why}."]
+    for way in methods.tried:
+        parts = [f"validation {fmt.percent(way.score)}"]
+        if way.points is not None:
+            parts.append(f"guard {fmt.signed(way.points, 1)} points")
+        if way.nats is not None:
+            parts.append(f"{fmt.signed(way.nats, 3)} nats per token")
+        lines.append(f"Tried {way.name}: {', '.join([*parts, fmt.seconds(way.seconds)])}.")
+    return [*lines, f"Taken: {methods.tried[methods.chosen].name}; {methods.why}."]
 
 
 def keeping_lines(summary: RunSummary) -> list[str]:
@@ -97,11 +97,11 @@ def keeping_lines(summary: RunSummary) -> list[str]:
             f"Moved {mean} nats per token ({low} to {high}) from the base model on {where}: "
             f"forward KL, on {fmt.plural(far.scored, 'validation example')}."
         )
-    if (found := summary.interpolation) is not None:
-        share = f"{_share(found.chosen)} of the way from the base model to the tuned one"
-        if found.chosen == 1 and found.tried:
+    if (settled := summary.interpolation) is not None:
+        share = f"{_share(settled.chosen)} of the way from the base model to the tuned one"
+        if settled.chosen == 1 and settled.tried:
             share = "all of the tuning"
-        lines.append(f"Exported: {share}; {found.why}.")
+        lines.append(f"Exported: {share}; {settled.why}.")
     return lines
 
 

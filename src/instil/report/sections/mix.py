@@ -44,8 +44,8 @@ def _rows(mix: Sequence[MixLine]) -> list[tuple[str, ...]]:
         for line in mix
     }
     totals = tuple(map(sum, zip(*lines.values(), strict=True)))
-    found = []
+    rows = []
     for name, figures in (lines | ({"all": totals} if len(mix) > 1 else {})).items():
         shares = (figures[n] / totals[n] if totals[n] else 0.0 for n in (1, 4))
-        found.append((name, *map(fmt.count, figures), " / ".join(map(fmt.percent, shares))))
-    return found
+        rows.append((name, *map(fmt.count, figures), " / ".join(map(fmt.percent, shares))))
+    return rows

@@ -72,18 +72,18 @@ def phrasing_blocks(task: TaskResult) -> tuple[Block, ...]:
     """Return seen against held-out phrasings, an arm a line; nothing where none was held out."""
     if not task.phrasings:
         return ()
-    shown = outcomes([found.comparison for found in task.phrasings])
+    shown = outcomes([of_arm.comparison for of_arm in task.phrasings])
     rows = [
         (
-            task.label(found.arm),
-            summary_cell(found.seen),
-            summary_cell(found.unseen),
-            difference_cell(found.comparison, outcome, words="held out is"),
-            _worst(task, found.arm),
-            _spread(_scores(task, found.arm, held_out=False)),
-            _spread(_scores(task, found.arm, held_out=True)),
+            task.label(phrasings.arm),
+            summary_cell(phrasings.seen),
+            summary_cell(phrasings.unseen),
+            difference_cell(phrasings.comparison, outcome, words="held out is"),
+            _worst(task, phrasings.arm),
+            _spread(_scores(task, phrasings.arm, held_out=False)),
+            _spread(_scores(task, phrasings.arm, held_out=True)),
         )
-        for found, outcome in zip(task.phrasings, shown, strict=True)
+        for phrasings, outcome in zip(task.phrasings, shown, strict=True)
     ]
     names = dict.fromkeys(score.template for score in task.templates if score.held_out)
     count = max(each.summary.scored + each.summary.unscored for each in task.templates)
@@ -104,20 +104,21 @@ def phrasing_blocks(task: TaskResult) -> tuple[Block, ...]:
     return (table("Phrasings that training never saw", titles, rows, note),)
 
 
-def phrasing_sentence(task: TaskResult, found: Phrasings) -> str:
+def phrasing_sentence(task: TaskResult, phrasings: Phrasings) -> str:
     """Say one arm's figures over seen and held-out phrasings in a line."""
-    worst = _worst(task, found.arm)
+    seen, unseen = fmt.interval(phrasings.seen), fmt.interval(phrasings.unseen)
+    worst = _worst(task, phrasings.arm)
     return (
-        f"{task.label(found.arm)}: seen phrasings {fmt.interval(found.seen)}, held out "
-        f"{fmt.interval(found.unseen)}, {fmt.change_with_interval(found.comparison)}; worst held "
-        f"out {worst.text} ({worst.detail})"
+        f"{task.label(phrasings.arm)}: seen phrasings {seen}, held out {unseen}, "
+        f"{fmt.change_with_interval(phrasings.comparison)}; worst held out {worst.text} "
+        f"({worst.detail})"
     )
 
 
 def _scores(task: TaskResult, arm: str, *, held_out: bool | None = None) -> list[TemplateScore]:
     """Return an arm's scores, the lowest first; of held-out phrasings alone, or of seen ones."""
-    found = [s for s in task.templates if s.arm == arm and held_out in (None, s.held_out)]
-    return sorted(found, key=lambda score: score.summary.mean)
+    own = [s for s in task.templates if s.arm == arm and held_out in (None, s.held_out)]
+    return sorted(own, key=lambda score: score.summary.mean)
 
 
 def _worst(task: TaskResult, arm: str) -> Cell:

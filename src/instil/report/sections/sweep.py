@@ -22,15 +22,15 @@ from instil.report.parts import chosen_cell
 from instil.results import Sweep
 
 
-def sweep_sentence(found: Sweep) -> str:
+def sweep_sentence(sweep: Sweep) -> str:
     """Return how the learning rate was chosen, and what that took."""
-    sentence = f"Learning rate {rate_text(found.chosen)}: {found.why}."
-    if not found.tried:
+    sentence = f"Learning rate {rate_text(sweep.chosen)}: {sweep.why}."
+    if not sweep.tried:
         return sentence
     return (
-        f"{sentence} Tried: {', '.join(rate_text(each.rate) for each in found.tried)}, each for "
-        f"{fmt.count(found.steps)} of {fmt.plural(found.of_steps, 'step')} at most, judged on "
-        f"{fmt.plural(found.rows, 'validation row')}; {fmt.seconds(found.seconds)} in all."
+        f"{sentence} Tried: {', '.join(rate_text(trial.rate) for trial in sweep.tried)}, each for "
+        f"{fmt.count(sweep.steps)} of {fmt.plural(sweep.of_steps, 'step')} at most, judged on "
+        f"{fmt.plural(sweep.rows, 'validation row')}; {fmt.seconds(sweep.seconds)} in all."
     )
 
 
@@ -44,34 +44,34 @@ def rate_text(value: float) -> str:
     return f"{digits.removesuffix('.0')}e{int(exponent)}"
 
 
-def sweep_blocks(found: Sweep | None) -> tuple[Block, ...]:
+def sweep_blocks(sweep: Sweep | None) -> tuple[Block, ...]:
     """Return the sentence, and where rates were tried their curve and table."""
-    if found is None:
+    if sweep is None:
         return ()
-    sentence = Note(sweep_sentence(found))
-    if not found.tried:
+    sentence = Note(sweep_sentence(sweep))
+    if not sweep.tried:
         return (sentence,)
-    plot = _plot(found)
+    plot = _plot(sweep)
     rows = []
-    for each in found.tried:
-        words = ("the rule's" * (each.rate == found.rule), "chosen" * (each.rate == found.chosen))
-        head = chosen_cell(rate_text(each.rate), words, chosen=each.rate == found.chosen)
-        loss = "diverged" if each.loss is None else fmt.fixed(each.loss, 3)
+    for trial in sweep.tried:
+        words = ("the rule's" * (trial.rate == sweep.rule), "chosen" * (trial.rate == sweep.chosen))
+        head = chosen_cell(rate_text(trial.rate), words, chosen=trial.rate == sweep.chosen)
+        loss = "diverged" if trial.loss is None else fmt.fixed(trial.loss, 3)
         ends = ""
-        if each.low is not None and each.high is not None:
-            ends = f"{fmt.signed(each.low, 3)} to {fmt.signed(each.high, 3)}"
-        if each.behind is None:
-            stopped = "" if each.loss is None else "stopped, clearly behind"
+        if trial.low is not None and trial.high is not None:
+            ends = f"{fmt.signed(trial.low, 3)} to {fmt.signed(trial.high, 3)}"
+        if trial.behind is None:
+            stopped = "" if trial.loss is None else "stopped, clearly behind"
             behind = Cell(fmt.MISSING, stopped)
-        elif each.behind == 0:
+        elif trial.behind == 0:
             behind = Cell("lowest")
         else:
-            behind = Cell(fmt.signed(each.behind, 3), ends)
-        rows.append((head, fmt.count(each.steps), loss, behind))
+            behind = Cell(fmt.signed(trial.behind, 3), ends)
+        rows.append((head, fmt.count(trial.steps), loss, behind))
     note = (
         "Tries on the first batches, each with a schedule of its own length, from the same "
         "weights, which were put back. A try is shorter than the training, and ran at "
-        f"{fmt.fixed(found.stretch, 1)} times the rate that it stands for; see "
+        f"{fmt.fixed(sweep.stretch, 1)} times the rate that it stands for; see "
         "docs/learning-rate.md. Differences are paired by validation row; open points of the plot "
         "are tries that were stopped at their middle. The lowest loss is taken, sure or not; of "
         f"rates within {FLOOR:g} nats of it, the nearest to the rule's."
@@ -81,18 +81,18 @@ def sweep_blocks(found: Sweep | None) -> tuple[Block, ...]:
     return (sentence, *((Plots((plot,)),) if plot else ()), drawn)
 
 
-def _plot(found: Sweep) -> Plot | None:
+def _plot(sweep: Sweep) -> Plot | None:
     marks = tuple(
-        Mark("", each.rate, each.loss, hollow=each.behind is None)
-        for each in found.tried
-        if each.loss is not None
+        Mark("", trial.rate, trial.loss, hollow=trial.behind is None)
+        for trial in sweep.tried
+        if trial.loss is not None
     )
     if len(marks) < 2:
         return None
     names = {mark.x: rate_text(mark.x) for mark in marks}
     stopped = {True: " where it was stopped, at its middle", False: ""}
     told = ", ".join(f"{fmt.fixed(m.y, 3)} with {names[m.x]}{stopped[m.hollow]}" for m in marks)
-    chosen = rate_text(found.chosen)
+    chosen = rate_text(sweep.chosen)
     ends = (marks[0].x / 1.3, marks[-1].x * 1.3)
     return Plot(
         "Validation loss of short tries, by learning rate",
@@ -102,5 +102,5 @@ def _plot(found: Sweep) -> Plot | None:
         marks=marks,
         series=("",),
         lines=(Line(tuple(Point(m.x, m.y) for m in marks if not m.hollow), TRIES),),
-        upright=Reference(f"chosen: {chosen}", found.chosen),
+        upright=Reference(f"chosen: {chosen}", sweep.chosen),
     )

@@ -23,7 +23,8 @@ from typing import Any
 from gguf import GGUFWriter, TokenType
 
 from instil.encode.chat_format import ChatFormat
-from instil.errors import ModelError, Problem
+from instil.errors import ModelError
+from instil.ship.formats import USE_MERGED
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -94,16 +95,27 @@ def vocabulary(tokenizer: Any, *, rows: int) -> Vocabulary:
             kinds[token["id"]] = special
     pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in words["merges"]]
     if not by_bytes:
-        return Vocabulary(
-            "gpt2", _rule(state), tokens, kinds, merges=[" ".join(pair) for pair in pairs]
-        )
+        if state.get("normalizer") not in (None, {"type": "NFC"}):
+            raise _unknown(f"a tokenizer that rewrites texts first: {state['normalizer']['type']}")
+        parts = tuple(_parts(state["pre_tokenizer"]))
+        if parts not in _RULES:
+            raise _unknown(f"a tokenizer that splits words by {' then '.join(parts) or 'no rule'}")
+        rule = _RULES[parts]
+        if not words.get("ignore_merges"):
+            rule = _KEEPS_MERGES.get(rule, rule)
+        merges = [" ".join(pair) for pair in pairs]
+        return Vocabulary("gpt2", rule, tokens, kinds, merges=merges)
     if words.get("unk_token") in words["vocab"]:
         kinds[words["vocab"][words["unk_token"]]] = TokenType.UNKNOWN
     ranks: dict[str, int] = {}
     for rank, pair in enumerate(pairs):
         ranks.setdefault("".join(pair), rank)
     scores = [-float(ranks.get(token, 0)) for token in tokens]
-    return Vocabulary("llama", "default", tokens, kinds, scores=scores, prefixed=_prefixed(state))
+    # A text gets a blank in front by either of two ways to say so.
+    steps = json.dumps([state.get("normalizer"), state.get("pre_tokenizer")])
+    marks = ('"Prepend"', '"prepend_scheme": "first"', '"always"')
+    prefixed = any(mark in steps for mark in marks)
+    return Vocabulary("llama", "default", tokens, kinds, scores=scores, prefixed=prefixed)
 
 
 def write_vocabulary(writer: GGUFWriter, chat: ChatFormat, *, rows: int) -> None:
@@ -112,16 +124,16 @@ def write_vocabulary(writer: GGUFWriter, chat: ChatFormat, *, rows: int) -> None
     Raises:
         ModelError: llama.cpp has no such tokenizer.
     """
-    found, tokenizer = vocabulary(chat.tokenizer, rows=rows), chat.tokenizer
-    writer.add_tokenizer_model(found.model)
-    writer.add_tokenizer_pre(found.rule)
-    writer.add_token_list(found.tokens)
-    writer.add_token_types(found.kinds)
-    if found.merges:
-        writer.add_token_merges(found.merges)
-    if found.scores:
-        writer.add_token_scores(found.scores)
-        writer.add_add_space_prefix(found.prefixed)
+    words, tokenizer = vocabulary(chat.tokenizer, rows=rows), chat.tokenizer
+    writer.add_tokenizer_model(words.model)
+    writer.add_tokenizer_pre(words.rule)
+    writer.add_token_list(words.tokens)
+    writer.add_token_types(words.kinds)
+    if words.merges:
+        writer.add_token_merges(words.merges)
+    if words.scores:
+        writer.add_token_scores(words.scores)
+        writer.add_add_space_prefix(words.prefixed)
     stop = chat.stop_id
     ends = tokenizer.eos_token_id if tokenizer.eos_token_id in range(rows) else stop
     special = {
@@ -148,21 +160,6 @@ def begins_with_bos(chat: ChatFormat) -> bool:
     return bos is not None and chat.tokenizer("a")["input_ids"][:1] == [bos]
 
 
-def _rule(state: Mapping[str, Any]) -> str:
-    """Return llama.cpp's name for how words are split.
-
-    Raises:
-        ModelError: It has no such rule.
-    """
-    if state.get("normalizer") not in (None, {"type": "NFC"}):
-        raise _unknown(f"a tokenizer that rewrites texts first: {state['normalizer']['type']}")
-    parts = tuple(_parts(state["pre_tokenizer"]))
-    if parts not in _RULES:
-        raise _unknown(f"a tokenizer that splits words by {' then '.join(parts) or 'no rule'}")
-    rule = _RULES[parts]
-    return rule if state["model"].get("ignore_merges") else _KEEPS_MERGES.get(rule, rule)
-
-
 def _parts(step: Mapping[str, Any] | None) -> Iterator[str]:
     """Yield the parts of a rule: `words` and `digit`, or the pattern itself."""
     if step is None:
@@ -183,17 +180,5 @@ def _parts(step: Mapping[str, Any] | None) -> Iterator[str]:
         yield step["type"]
 
 
-def _prefixed(state: Mapping[str, Any]) -> bool:
-    """Whether a text gets a blank in front, by either of the two ways to say so."""
-    said = json.dumps([state.get("normalizer"), state.get("pre_tokenizer")])
-    return '"Prepend"' in said or '"prepend_scheme": "first"' in said or '"always"' in said
-
-
 def _unknown(what: str) -> ModelError:
-    return ModelError(
-        Problem(
-            f"llama.cpp does not have {what}",
-            where="export",
-            fix="export it as `merged`, for transformers and what reads its format",
-        )
-    )
+    return ModelError(f"llama.cpp does not have {what}", where="export", fix=USE_MERGED)

@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from peft.tuners.lora import LoraLayer
 
 from instil.errors import ModelError, Problem, RunError
 from instil.model.load import LoadedModel
-from instil.ship.formats import Quantization
+from instil.ship.formats import USE_MERGED, Quantization
 from instil.ship.gguf.families import FAMILIES, Family, in_pairs, of_query_or_key
 from instil.ship.gguf.vocabulary import vocabulary, write_vocabulary
 
@@ -59,15 +59,12 @@ def require_known(loaded: LoadedModel) -> Family:
     """
     config = loaded.model.config
     family = FAMILIES.get(config.model_type)
-    advice = "export it as `merged`, for transformers and what reads its format"
     if family is None:
         raise ModelError(
-            Problem(
-                f"no GGUF file can be written of the family {config.model_type}",
-                where="export",
-                allowed=", ".join(FAMILIES),
-                fix=advice,
-            )
+            f"no GGUF file can be written of the family {config.model_type}",
+            where="export",
+            allowed=", ".join(FAMILIES),
+            fix=USE_MERGED,
         )
     limits = list(family.limits(config))
     if limits:
@@ -76,7 +73,7 @@ def require_known(loaded: LoadedModel) -> Family:
                 Problem(
                     f"llama.cpp computes {config.model_type} without {each}",
                     where="export",
-                    fix=advice,
+                    fix=USE_MERGED,
                 )
                 for each in limits
             )
@@ -104,13 +101,25 @@ def write_model(
     Raises:
         ModelError: As `require_known`, or a weight that llama.cpp has no name for.
     """
-    family = require_known(loaded)
-    tensors = {**_named(loaded, family), **family.extra(loaded.model.config)}
+    family, model, config = require_known(loaded), loaded.model, loaded.model.config
+    output = model.get_output_embeddings()
+    tied = output is not None and output.weight is model.get_input_embeddings().weight
+    tensors: dict[str, torch.Tensor] = {}
+    for inner, weight in model.state_dict().items():
+        if inner.endswith((".attn.bias", ".masked_bias", "rotary_emb.inv_freq")):
+            continue  # made from the config
+        if tied and inner == "lm_head.weight":
+            continue  # it is the input embeddings
+        weight = weight.detach().float().cpu()
+        heads = of_query_or_key(inner, config) if family.pairs else 0
+        weight = in_pairs(weight, heads=heads) if heads else family.weight(inner, weight, config)
+        tensors[_gguf_name(inner, family, config)] = weight
+    tensors |= family.extra(config)
     kept = {each: _type_of(each, weight, kind) for each, weight in tensors.items()}
     writer = _writer(family, "model", name=name, certificate=certificate)
     writer.add_file_type(_FILE_TYPES[kind])
     writer.add_quantization_version(GGML_QUANT_VERSION)
-    for setting, value in family.settings(loaded.model.config).items():
+    for setting, value in family.settings(config).items():
         getattr(writer, f"add_{setting}")(value)
     write_vocabulary(writer, loaded.chat, rows=_embeddings(loaded))
     _finish(writer, out, tensors, kept)
@@ -134,18 +143,40 @@ def write_adapter(
     Raises:
         ModelError: As `require_known`, no adapter, or one that llama.cpp cannot add.
     """
-    family = require_known(loaded)
-    alpha = _alpha(loaded)
+    family, config = require_known(loaded), loaded.model.config
+    lora: Any = getattr(loaded.model, "peft_config", {}).get("default")
+    modules = () if lora is None else loaded.model.get_base_model().named_modules()
+    layers = {inner: module for inner, module in modules if isinstance(module, LoraLayer)}
+    odd = [
+        what
+        for what, has in (
+            ("without LoRA", lora is None),
+            ("with DoRA", getattr(lora, "use_dora", False)),
+            ("with ranks of its own for some layers", getattr(lora, "rank_pattern", {})),
+            ("with an alpha of its own for some layers", getattr(lora, "alpha_pattern", {})),
+            ("on embeddings", any("default" in each.lora_embedding_A for each in layers.values())),
+        )
+        if has
+    ]
+    if odd:
+        raise ModelError(
+            f"llama.cpp cannot add an adapter {odd[0]}",
+            where="export",
+            fix="export the whole model: --format gguf",
+        )
     tensors: dict[str, torch.Tensor] = {}
-    for module, part, weight in _adapter_weights(loaded.model):
+    for module, layer in layers.items():
         inner = f"{module}.weight"
-        named = _gguf_name(inner, family, loaded.model.config)
-        heads = of_query_or_key(inner, loaded.model.config) if family.pairs else 0
-        weight = in_pairs(weight, heads=heads) if heads and part == "b" else weight
-        tensors[f"{named}.lora_{part}"] = weight
+        heads = of_query_or_key(inner, config) if family.pairs else 0
+        a, b = (part["default"].weight.detach().float() for part in (layer.lora_A, layer.lora_B))
+        named = _gguf_name(inner, family, config)
+        tensors[f"{named}.lora_a"] = a
+        tensors[f"{named}.lora_b"] = in_pairs(b, heads=heads) if heads else b
     writer = _writer(family, "adapter", name=name, certificate=certificate)
     writer.add_string(Keys.Adapter.TYPE, "lora")
-    writer.add_float32(Keys.Adapter.LORA_ALPHA, alpha)
+    # The numerator of the adapter's scale: llama.cpp divides it by the rank.
+    alpha = lora.lora_alpha * (math.sqrt(lora.r) if lora.use_rslora else 1)
+    writer.add_float32(Keys.Adapter.LORA_ALPHA, float(alpha))
     _finish(writer, out, tensors, dict.fromkeys(tensors, GGMLQuantizationType.F32))
     return len(tensors) // 2
 
@@ -160,93 +191,24 @@ def is_adapter(path: Path) -> bool:
         kind = GGUFReader(path).get_field(Keys.General.TYPE)
     except (ValueError, OSError, IndexError) as error:
         raise RunError(
-            Problem(
-                "this is no whole GGUF file",
-                where=str(path),
-                found=str(error),
-                fix="export it anew",
-            )
+            "this is no whole GGUF file",
+            where=str(path),
+            found=str(error),
+            fix="export it anew",
         ) from error
     return kind is not None and kind.contents() == "adapter"
 
 
-def _alpha(loaded: LoadedModel) -> float:
-    """Return the numerator of the adapter's scale: llama.cpp divides it by the rank.
-
-    Raises:
-        ModelError: There is no LoRA adapter, or one of a kind that llama.cpp cannot add.
-    """
-    found: Any = getattr(loaded.model, "peft_config", {}).get("default")
-    odd = [
-        what
-        for what, has in (
-            ("without LoRA", found is None),
-            ("with DoRA", getattr(found, "use_dora", False)),
-            ("with ranks of its own for some layers", getattr(found, "rank_pattern", {})),
-            ("with an alpha of its own for some layers", getattr(found, "alpha_pattern", {})),
-        )
-        if has
-    ]
-    if odd:
-        raise ModelError(
-            Problem(
-                f"llama.cpp cannot add an adapter {odd[0]}",
-                where="export",
-                fix="export the whole model: --format gguf",
-            )
-        )
-    rank = found.r
-    scale = found.lora_alpha / (math.sqrt(rank) if found.use_rslora else rank)
-    return float(scale * rank)
-
-
-def _adapter_weights(model: Any) -> Iterator[tuple[str, str, torch.Tensor]]:
-    """Yield each adapted module's name in the base model, `a` or `b`, and the matrix."""
-    for name, module in model.get_base_model().named_modules():
-        if isinstance(module, LoraLayer):
-            if "default" in module.lora_embedding_A:
-                raise ModelError(
-                    Problem(
-                        "llama.cpp cannot add an adapter on embeddings",
-                        where="export",
-                        fix="export the whole model: --format gguf",
-                    )
-                )
-            if "default" in module.lora_A:
-                yield name, "a", module.lora_A["default"].weight.detach().float()
-                yield name, "b", module.lora_B["default"].weight.detach().float()
-
-
-def _named(loaded: LoadedModel, family: Family) -> dict[str, torch.Tensor]:
-    """Return the weights by llama.cpp's names, as it wants them."""
-    model, config = loaded.model, loaded.model.config
-    output = model.get_output_embeddings()
-    tied = output is not None and output.weight is model.get_input_embeddings().weight
-    found: dict[str, torch.Tensor] = {}
-    for name, weight in model.state_dict().items():
-        if name.endswith((".attn.bias", ".masked_bias", "rotary_emb.inv_freq")):
-            continue  # made from the config
-        if tied and name == "lm_head.weight":
-            continue  # it is the input embeddings
-        heads = of_query_or_key(name, config) if family.pairs else 0
-        weight = weight.detach().float().cpu()
-        weight = in_pairs(weight, heads=heads) if heads else family.weight(name, weight, config)
-        found[_gguf_name(name, family, config)] = weight
-    return found
-
-
 def _gguf_name(name: str, family: Family, config: Any) -> str:
     names = get_tensor_name_map(family.architecture, config.num_hidden_layers)
-    found = names.get_name(name, try_suffixes=(".weight", ".bias"))
-    if found is None:
+    known = names.get_name(name, try_suffixes=(".weight", ".bias"))
+    if known is None:
         raise ModelError(
-            Problem(
-                f"llama.cpp has no name for a weight of {config.model_type}",
-                where=name,
-                fix="export it as `merged`",
-            )
+            f"llama.cpp has no name for a weight of {config.model_type}",
+            where=name,
+            fix="export it as `merged`",
         )
-    return str(found)
+    return str(known)
 
 
 def _embeddings(loaded: LoadedModel) -> int:

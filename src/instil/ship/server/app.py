@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import hmac
 import json
+import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -92,18 +93,12 @@ class Service:
 
     async def models(self, request: HttpRequest) -> Response:
         """`GET /v1/models`."""
-        found = [
-            {"id": name, "object": "model", "created": self.begun, "owned_by": "instil"}
-            for name in self.engine.models
-        ]
-        return JSONResponse({"object": "list", "data": found})
+        known = [self._about(name) for name in self.engine.models]
+        return JSONResponse({"object": "list", "data": known})
 
     async def model(self, request: HttpRequest) -> Response:
         """`GET /v1/models/{name}`."""
-        name = self._name(request.path_params["name"])
-        return JSONResponse(
-            {"id": name, "object": "model", "created": self.begun, "owned_by": "instil"}
-        )
+        return JSONResponse(self._about(self._name(request.path_params["name"])))
 
     async def health(self, request: HttpRequest) -> Response:
         """`GET /health`."""
@@ -122,8 +117,8 @@ class Service:
             raise HttpError(400, str(error), param="messages") from error
         wanted = asked.max_completion_tokens or asked.max_tokens
         top = (asked.top_logprobs or 0) if asked.logprobs else None
-        made = self._request(asked, prompt, name, wanted, top=top, stripped=True)
-        return await self._answered(request, asked, made, _ChatShape(chat.tokenizer))
+        to_do = self._request(asked, prompt, name, wanted, top=top, stripped=True)
+        return await self._answered(request, asked, _chat_shape(to_do, chat.tokenizer))
 
     async def completions(self, request: HttpRequest) -> Response:
         """`POST /v1/completions`."""
@@ -140,10 +135,10 @@ class Service:
         rows = self.engine.models[name].model.get_input_embeddings().weight.shape[0]
         if not prompt or not all(0 <= token < rows for token in prompt):
             raise HttpError(400, "the prompt has no tokens, or unknown ones", param="prompt")
-        made = self._request(
+        to_do = self._request(
             asked, prompt, name, asked.max_tokens or 16, top=asked.logprobs, stripped=False
         )
-        return await self._answered(request, asked, made, _TextShape(tokenizer))
+        return await self._answered(request, asked, _text_shape(to_do, tokenizer))
 
     async def classify(self, request: HttpRequest) -> Response:
         """`POST /v1/classify`: a row through the run's own template."""
@@ -155,15 +150,15 @@ class Service:
             lambda: predict_rows(self.run, [row], template=asked.template, loaded=loaded)
         )
         try:
-            (found,) = await asyncio.wrap_future(future)
+            (answer,) = await asyncio.wrap_future(future)
         except InstilError as error:
             raise HttpError(400, str(error), param="row") from error
-        shares = found.get("probabilities")
+        shares = answer.get("probabilities")
         if not isinstance(shares, dict):
             raise HttpError(400, "this task has no labels: use /v1/chat/completions")
         sure = max(shares.values())
         abstains = sure < asked.threshold
-        label = found.get("prediction_value", found["prediction"])
+        label = answer.get("prediction_value", answer["prediction"])
         return JSONResponse(
             {
                 "label": None if abstains else label,
@@ -195,6 +190,9 @@ class Service:
             place = ".".join(map(str, first["loc"]))
             said = first["msg"].removeprefix("Value error, ")
             raise HttpError(400, f"{place}: {said}" if place else said, param=place) from error
+
+    def _about(self, name: str) -> dict[str, object]:
+        return {"id": name, "object": "model", "created": self.begun, "owned_by": "instil"}
 
     def _name(self, name: str) -> str:
         known = self.engine.models
@@ -249,7 +247,7 @@ class Service:
         )
 
     async def _answered(
-        self, http: HttpRequest, asked: ChatAsked | TextAsked, request: Request, shape: _Shape
+        self, http: HttpRequest, asked: ChatAsked | TextAsked, shape: _Shape
     ) -> Response:
         """Have a request computed, and answer it whole or piece by piece."""
         pieces: asyncio.Queue[Piece] = asyncio.Queue()
@@ -259,28 +257,27 @@ class Service:
             with contextlib.suppress(RuntimeError):  # the loop has ended: nobody reads
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
-        job = Job(request, put)
+        job = Job(shape.request, put)
         self.engine.submit(job)
-        shape.begin(request)
         if asked.stream:
             events = _events(job, pieces, shape, with_usage=asked.with_usage)
             return StreamingResponse(events, media_type="text/event-stream")
         left = asyncio.create_task(_disconnected(http))
         try:
-            found: list[Piece] = []
-            while not found or not found[-1].finish:
+            parts: list[Piece] = []
+            while not parts or not parts[-1].finish:
                 came = asyncio.create_task(pieces.get())
                 await asyncio.wait({came, left}, return_when=asyncio.FIRST_COMPLETED)
                 if left.done() and not came.done():
                     came.cancel()
                     return Response(status_code=499)
-                found.append(await came)
+                parts.append(await came)
         finally:
             job.gone.set()
             left.cancel()
-        if found[-1].finish == "error":
-            raise HttpError(503, f"the answer cannot be computed: {found[-1].text}")
-        return JSONResponse(shape.whole(found))
+        if parts[-1].finish == "error":
+            raise HttpError(503, f"the answer cannot be computed: {parts[-1].text}")
+        return JSONResponse(shape.whole(parts))
 
 
 async def _disconnected(http: HttpRequest) -> None:
@@ -295,8 +292,8 @@ async def _events(
     """Yield server-sent events; whoever goes away ends the generator, which frees the place."""
     tokens = 0
     try:
-        for event in shape.opening():
-            yield _event(event)
+        for choice in shape.opening:
+            yield _event(shape.event(choice))
         while True:
             piece = await pieces.get()
             tokens += piece.tokens
@@ -309,7 +306,7 @@ async def _events(
             if piece.finish:
                 break
         if with_usage:
-            yield _event({**shape.head(stream=True), "choices": [], "usage": shape.usage(tokens)})
+            yield _event({**shape.event(), "usage": shape.usage(tokens)})
         yield "data: [DONE]\n\n"
     finally:
         job.gone.set()
@@ -319,27 +316,40 @@ def _event(body: Mapping[str, Any]) -> str:
     return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
 
 
+@dataclass(frozen=True, slots=True)
 class _Shape:
-    """How answers are written; the two kinds differ in this alone."""
+    """How the answer to one request is written, as chat or as plain text."""
 
-    kind, part_kind, prefix = "", "", ""
+    request: Request
+    """What was asked."""
+    kind: str
+    """What a whole answer is called."""
+    part_kind: str
+    """What an event is called."""
+    id: str
+    """The answer's own."""
+    choice: Callable[[str, Sequence[Told], str | None, bool], dict[str, Any]]
+    """Writes the one choice: its text, tokens and end, and whether it is an event's."""
+    opening: tuple[dict[str, Any], ...] = ()
+    """Choices of events before the first piece."""
+    created: int = field(default_factory=lambda: int(time.time()))
+    """In seconds since 1970."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        self.id, self.created = f"{self.prefix}-{uuid.uuid4().hex}", int(time.time())
+    def event(self, *choices: dict[str, Any]) -> dict[str, Any]:
+        """Return an event with these choices."""
+        return {**self._head(self.part_kind), "choices": list(choices)}
 
-    def begin(self, request: Request) -> None:
-        """Note what was asked."""
-        self.request = request
+    def part(self, piece: Piece) -> dict[str, Any]:
+        """Return the event of one piece."""
+        return self.event(self.choice(piece.text, piece.told, piece.finish or None, True))
 
-    def head(self, *, stream: bool) -> dict[str, Any]:
-        """What every object begins with."""
-        return {
-            "id": self.id,
-            "object": self.part_kind if stream else self.kind,
-            "created": self.created,
-            "model": self.request.model,
-        }
+    def whole(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+        """Return the whole answer."""
+        told = tuple(token for piece in pieces for token in piece.told)
+        text = "".join(piece.text for piece in pieces)
+        choice = self.choice(text, told, pieces[-1].finish, False)
+        usage = self.usage(sum(piece.tokens for piece in pieces))
+        return {**self._head(self.kind), "choices": [choice], "usage": usage}
 
     def usage(self, tokens: int) -> dict[str, int]:
         """Tokens that were read and written."""
@@ -350,77 +360,56 @@ class _Shape:
             "total_tokens": prompt + tokens,
         }
 
-    def opening(self) -> Sequence[dict[str, Any]]:
-        """Events before the first piece."""
-        return ()
-
-    def part(self, piece: Piece) -> dict[str, Any]:
-        """Return one event."""
-        choice = self.choice(piece.text, piece.told, piece.finish or None, stream=True)
-        return {**self.head(stream=True), "choices": [choice]}
-
-    def whole(self, pieces: Sequence[Piece]) -> dict[str, Any]:
-        """Return the whole answer."""
-        told = tuple(each for piece in pieces for each in piece.told)
-        text = "".join(piece.text for piece in pieces)
-        choice = self.choice(text, told, pieces[-1].finish, stream=False)
-        usage = self.usage(sum(piece.tokens for piece in pieces))
-        return {**self.head(stream=False), "choices": [choice], "usage": usage}
-
-    def choice(
-        self, text: str, told: Sequence[Told], finish: str | None, *, stream: bool
-    ) -> dict[str, Any]:
-        """Return the one choice."""
-        raise NotImplementedError
-
-    def word(self, token: int) -> str:
-        """Return a token's text."""
-        return str(self.tokenizer.decode([token]))
+    def _head(self, kind: str) -> dict[str, Any]:
+        model = self.request.model
+        return {"id": self.id, "object": kind, "created": self.created, "model": model}
 
 
-class _ChatShape(_Shape):
-    kind, part_kind, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+def _chat_shape(request: Request, tokenizer: Any) -> _Shape:
+    """Return how `/v1/chat/completions` answers."""
 
-    def opening(self) -> Sequence[dict[str, Any]]:
-        delta = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
-        return ({**self.head(stream=True), "choices": [delta]},)
-
-    def choice(
-        self, text: str, told: Sequence[Told], finish: str | None, *, stream: bool
-    ) -> dict[str, Any]:
-        said: dict[str, Any] = {"content": text} if text or not stream else {}
-        message = {"delta": said} if stream else {"message": {"role": "assistant", **said}}
-        asked = self.request.top_logprobs is not None
-        logprobs = {"content": [self._told(each) for each in told]} if asked else None
-        return {"index": 0, **message, "logprobs": logprobs, "finish_reason": finish}
-
-    def _told(self, told: Told) -> dict[str, Any]:
-        return {
-            **self._one(told.token, told.logprob),
-            "top_logprobs": [self._one(token, each) for token, each in told.top],
-        }
-
-    def _one(self, token: int, logprob: float) -> dict[str, Any]:
-        word = self.word(token)
+    def one(token: int, logprob: float) -> dict[str, Any]:
+        word = str(tokenizer.decode([token]))
         return {"token": word, "logprob": logprob, "bytes": list(word.encode())}
 
-
-class _TextShape(_Shape):
-    kind, part_kind, prefix = "text_completion", "text_completion", "cmpl"
-
-    def choice(
-        self, text: str, told: Sequence[Told], finish: str | None, *, stream: bool
-    ) -> dict[str, Any]:
+    def choice(text: str, told: Sequence[Told], finish: str | None, stream: bool) -> dict[str, Any]:
+        said: dict[str, Any] = {"content": text} if text or not stream else {}
+        message = {"delta": said} if stream else {"message": {"role": "assistant", **said}}
         logprobs = None
-        if self.request.top_logprobs is not None:
-            words = [self.word(each.token) for each in told]
+        if request.top_logprobs is not None:
+            content = [
+                {**one(t.token, t.logprob), "top_logprobs": [one(*other) for other in t.top]}
+                for t in told
+            ]
+            logprobs = {"content": content}
+        return {"index": 0, **message, "logprobs": logprobs, "finish_reason": finish}
+
+    first = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+    ident = f"chatcmpl-{uuid.uuid4().hex}"
+    return _Shape(
+        request, "chat.completion", "chat.completion.chunk", ident, choice, opening=(first,)
+    )
+
+
+def _text_shape(request: Request, tokenizer: Any) -> _Shape:
+    """Return how `/v1/completions` answers."""
+
+    def choice(text: str, told: Sequence[Told], finish: str | None, stream: bool) -> dict[str, Any]:
+        logprobs = None
+        if request.top_logprobs is not None:
+            words = [str(tokenizer.decode([t.token])) for t in told]
             logprobs = {
                 "tokens": words,
-                "token_logprobs": [each.logprob for each in told],
-                "top_logprobs": [{self.word(t): p for t, p in each.top} for each in told],
+                "token_logprobs": [t.logprob for t in told],
+                "top_logprobs": [
+                    {str(tokenizer.decode([other])): p for other, p in t.top} for t in told
+                ],
                 "text_offset": [len("".join(words[:n])) for n in range(len(words))],
             }
         return {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish}
+
+    ident = f"cmpl-{uuid.uuid4().hex}"
+    return _Shape(request, "text_completion", "text_completion", ident, choice)
 
 
 class Guard:
@@ -445,7 +434,7 @@ class Guard:
             given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
             right = hmac.compare_digest(given, self.token.encode())
             return None if right else HttpError(401, "a wrong token", code="invalid_api_key")
-        host = request.headers.get("host", "").rsplit(":", 1)[0]
+        host = re.sub(r":\d+\Z", "", request.headers.get("host", ""))
         return None if host in _LOOPBACK else HttpError(403, "ask under the name localhost")
 
 

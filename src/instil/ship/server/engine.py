@@ -129,16 +129,15 @@ class Speech:
         if now.endswith(_UNFINISHED):
             return ""
         self._from, self._read = self._read, len(self._ids)
-        return self._certain(now[len(before) :])
-
-    def _certain(self, new: str) -> str:
-        text = self._held + new
-        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
-        if found:
+        text = self._held + now[len(before) :]
+        ends = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if ends:
             self.stopped, self._held = True, ""
             # The stop text complete first ends the answer, however tokens cut it.
-            return self._out(text[: min(found)[1]], last=True)
-        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+            return self._out(text[: min(ends)[1]], last=True)
+        # How much of the text's end may be the beginning of a stop text.
+        parts = (stop[:n] for stop in self._stops for n in range(1, len(stop)))
+        keep = max((len(part) for part in parts if text.endswith(part)), default=0)
         certain = text[: len(text) - keep]
         certain = certain.rstrip() if self._stripped else certain
         self._held = text[len(certain) :]
@@ -157,11 +156,6 @@ class Speech:
         before = self._decode(self._ids[self._from : self._read], skip_special_tokens=True)
         text, self._held = self._held + rest[len(before) :], ""
         return self._out(text, last=True)
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Return how much of a text's end may be the beginning of a stop text."""
-    return max((n for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
 
 
 class Source(Protocol):

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.config.recipe import load_recipe
-from instil.errors import Problem, RunError
-from instil.model.load import load_model, resolve_model
+from instil.errors import RunError
 from instil.ship.server.app import Limits, Service, make_app
 from instil.ship.server.engine import Engine
 from instil.ship.server.listen import run_server
-from instil.ship.shipped import judged_chat, load_run_model
+from instil.ship.shipped import load_run_base, load_run_model
 from instil.stages.directory import RECIPE, load_summary
 
 if TYPE_CHECKING:
@@ -44,11 +42,9 @@ def make_service(
     name, loaded = load_summary(run).name, load_run_model(run, dtype=dtype)
     if loaded.model.config.is_encoder_decoder:
         raise RunError(
-            Problem(
-                "models with an encoder are not served: their prompts are no conversations",
-                where=str(run),
-                fix="instil predict RUN --rows FILE answers rows of the run's task",
-            )
+            "models with an encoder are not served: their prompts are no conversations",
+            where=str(run),
+            fix="instil predict RUN --rows FILE answers rows of the run's task",
         )
     loaded.model.eval()
     models: dict[str, LoadedModel] = {name: loaded}
@@ -57,16 +53,10 @@ def make_service(
         recipe = load_recipe(run / RECIPE)
         known = Path(recipe.model).name if Path(recipe.model).exists() else recipe.model
         other = known if known != name else f"{known}-base"
-        adapted = hasattr(loaded.model, "peft_config")
-        folder = replace(resolve_model(recipe.model), chat=judged_chat(run))
-        models[other] = (
-            loaded
-            if adapted
-            else load_model(
-                folder, device=recipe.device, dtype=dtype or recipe.dtype, quantize=recipe.quantize
-            )
-        )
-        bases = [other] if adapted else []
+        if hasattr(loaded.model, "peft_config"):
+            models[other], bases = loaded, [other]
+        else:
+            models[other] = load_run_base(run, dtype=dtype)
     return Service(Engine(models, bases=bases), run, name, limits or Limits())
 
 
@@ -109,11 +99,8 @@ def require_token(host: str, token: str) -> None:
         own = host == "localhost"
     if not own and len(token) < 16:
         raise RunError(
-            Problem(
-                f"{host} can be reached from other machines, and there is no token",
-                where="--host",
-                found="INSTIL_TOKEN "
-                + ("is shorter than 16 characters" if token else "is not set"),
-                fix="set INSTIL_TOKEN to a long random text, which clients send as their API key",
-            )
+            f"{host} can be reached from other machines, and there is no token",
+            where="--host",
+            found="INSTIL_TOKEN " + ("is shorter than 16 characters" if token else "is not set"),
+            fix="set INSTIL_TOKEN to a long random text, which clients send as their API key",
         )

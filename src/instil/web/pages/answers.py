@@ -21,7 +21,6 @@ from instil.data.correct import Mark, add_mark, load_marks, marks_file
 from instil.data.registry import load_rows
 from instil.errors import InstilError
 from instil.results import PROMPTING, TUNED, ZERO_SHOT
-from instil.ship.predict import softmax
 from instil.stages.directory import RECIPE, SUMMARY, load_scores, load_summary
 from instil.tasks.task import load_task
 from instil.types import Row, Task
@@ -90,6 +89,8 @@ def _right(said: Said | None) -> bool:
 
 def answers(folder: Path, task: str) -> list[Answered]:
     """Return a task's test rows with all answers, in the order of the file of scores."""
+    from scipy.special import softmax
+
     rows: dict[str, dict[str, Any]] = {}
     for line in load_scores(folder, f"test-{task}"):
         found = rows.setdefault(line["row"], {"said": {}, "target": line["target"]})
@@ -97,7 +98,7 @@ def answers(folder: Path, task: str) -> list[Answered]:
         if line["arm"] == TUNED:
             scores = line["choice_scores"]
             found |= {"template": line["template"], "target": line["target"]}
-            found["sure"] = max(softmax(scores)) if scores else None
+            found["sure"] = float(softmax(scores).max()) if scores else None
     return [
         Answered(row, each["target"], each.get("template", ""), each.get("sure"), each["said"])
         for row, each in rows.items()

@@ -1,0 +1,22 @@
+"""What ends an answer in a conversation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from instil.evaluate import generate
+from instil.ship.chat import chat
+
+
+def test_what_ends_the_generation_is_told(done_lora: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object, **__: object) -> None:
+        raise MemoryError("no room")
+
+    talk = chat(done_lora)
+    monkeypatch.setattr(generate, "continue_ids", broken)
+    with pytest.raises(MemoryError, match="no room"):
+        list(talk.reply("Is it good?"))
+    monkeypatch.undo()
+    assert isinstance("".join(talk.reply("Is it good?")), str)

@@ -1,0 +1,34 @@
+"""What a check says of tasks that can hardly be trained on."""
+
+from pathlib import Path
+
+from instil.config.recipe import load_recipe
+from instil.stages.check import check_recipe
+from moods import ECHO, lay_out
+
+
+def test_a_task_of_which_every_example_is_dropped(tmp_path: Path, tiny_folder: Path):
+    lay_out(tmp_path)
+    long = ECHO.replace("id: echo", "id: long").replace("Which thing?", "Which thing? " * 20)
+    long = long.replace(
+        'prompt: "{{ text }}\\nThe thing is:"', f'prompt: "{"on " * 100}{{{{ text }}}}"'
+    )
+    (tmp_path / "long.yaml").write_text(long, encoding="utf-8")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"""
+model: {tiny_folder}
+tasks: [{{use: ./moods.yaml}}, {{use: ./long.yaml}}]
+train: {{max_length: 96, too_long: drop}}
+forgetting: {{tasks: none}}
+baselines: {{shots: [0]}}
+validation: 24
+test: 40
+""",
+        encoding="utf-8",
+    )
+    moods, long_task = check_recipe(load_recipe(path)).tasks
+    assert min(moods.lengths) > 0
+    assert long_task.lengths == (0, 0, 0)
+    assert long_task.previews == ()
+    assert any("dropped" in warning for warning in long_task.warnings)
