@@ -638,7 +638,8 @@ COMMANDS: list[tuple[str, ...]] = [
     ("report", "{}"), ("compare", "{}", "{}"), ("methods", "{}"), ("curve", "{}", "--sizes", "9"),
     ("sequence", "{}", "{}"), ("predict", "{}", "hello"), ("chat", "{}"), ("export", "{}", "out"),
     ("verify", "x", "--run", "{}"), ("gate", "{}", "--forgets", "1"), ("serve", "{}"),
-    ("push", "{}", "a/b"),
+    ("push", "{}", "a/b"), ("correct", "{}", "x", "y.csv"),
+    ("correct", "moods.yaml", "{}", "y.csv"),
     ("tasks", "show", "{}"), ("tasks", "test", "{}"), ("tasks", "{}"),
 ]  # fmt: skip
 LINES = [
@@ -661,7 +662,8 @@ LINES = [
     "preview recipe.yaml --html .", "preview recipe.yaml --html moods.csv/x",
     "run recipe.yaml --folder moods.csv", "run recipe.yaml --folder moods.csv/x",
     "run recipe.yaml --folder /proc/x", "run recipe.yaml --resume .",
-    "init moods.csv --on-bad-row x",
+    "init moods.csv --on-bad-row x", "ui nope", "ui moods.csv", "ui --port 99999", "ui . --port x",
+    "correct", "correct a b", "correct moods.yaml moods.yaml y.csv", "correct recipe.yaml a b",
 ]  # fmt: skip
 
 

@@ -109,6 +109,8 @@ def test_filters_show_what_they_say(shop_page, shop):
     rows = re.findall(r"Row <bdi>(\w+)", page.text)
     sure = {each.row: each.sure for each in found}
     assert [sure[row] for row in rows] == sorted(each.sure for each in target)[: len(rows)]
+    sure = sum(each.sure >= 0.9 for each in found)
+    assert f"{sure} of {len(found)}" in said(shop_page.get(f"{HOME}answers/{NAME}?sure=above"))
     guard = said(shop_page.get(f"{HOME}answers/{NAME}?task=guard"))
     assert "echo" in guard
 

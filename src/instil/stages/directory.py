@@ -256,6 +256,7 @@ def _chained(lines: Sequence[bytes], *, before: str = "") -> str:
 
 _SUMMARY = TypeAdapter(RunSummary)
 _MANIFEST = TypeAdapter(dict[str, Any])
+_SCORES = TypeAdapter(list[dict[str, Any]])
 
 
 def _validated(adapter: TypeAdapter[T], data: bytes, *, where: str) -> T:
@@ -648,9 +649,14 @@ def load_scores(folder: Path, name: str) -> list[dict[str, Any]]:
     path = folder / "scores" / f"{name}.jsonl"
     if not path.is_file():
         raise RunError(f"{folder} has no scores of its test", fix="finish it: instil run --resume")
+    lines = path.read_bytes().splitlines()
+    with contextlib.suppress(ValidationError):  # at once: several times as fast as one by one
+        found = _SCORES.validate_json(b"[" + b",".join(lines) + b"]")
+        if len(found) == len(lines):
+            return found
     return [
         _validated(_MANIFEST, line, where=f"{path}:{number}")
-        for number, line in enumerate(path.read_bytes().splitlines(), start=1)
+        for number, line in enumerate(lines, start=1)
     ]
 
 

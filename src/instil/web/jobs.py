@@ -22,6 +22,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -163,12 +164,8 @@ def begin(folder: Path, command: Sequence[str], *, env: Mapping[str, str] | None
     job = Job(place, tuple(command), process.pid, started, f"{datetime.now():%Y-%m-%d %H:%M:%S}")
     facts = {name: value for name, value in asdict(job).items() if name != "place"}
     write_whole(place / _FACTS, json.dumps(facts).encode())
-    _CHILDREN[process.pid] = process
+    threading.Thread(target=process.wait, daemon=True).start()  # so that it stays no zombie
     return job
-
-
-_CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
-"""The jobs of this server, to be asked for their end, so that none stays a zombie."""
 
 
 def _start(
@@ -208,9 +205,6 @@ def run_here(place: Path, command: Sequence[str]) -> None:
 
 def jobs(folder: Path) -> list[Job]:
     """Return the jobs of a folder, the newest first."""
-    for pid, child in list(_CHILDREN.items()):
-        if child.poll() is not None:
-            del _CHILDREN[pid]
     places = sorted((folder / JOBS).glob("*/"), key=lambda place: place.name, reverse=True)
     return [found for place in places if (found := _load(place))]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import exp
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ ORDERS = {
     "sure": "the surest first",
     "unsure": "the least sure first",
 }
+CERTAINTIES = {"": "any", "above": "90 % sure and more", "below": "less than 60 % sure"}
 GUARD = "guard"
 """What stands in place of a task for the guard's rows."""
 
@@ -89,8 +91,6 @@ def _right(said: Said | None) -> bool:
 
 def answers(folder: Path, task: str) -> list[Answered]:
     """Return a task's test rows with all answers, in the order of the file of scores."""
-    from scipy.special import softmax
-
     rows: dict[str, dict[str, Any]] = {}
     for line in load_scores(folder, f"test-{task}"):
         found = rows.setdefault(line["row"], {"said": {}, "target": line["target"]})
@@ -98,7 +98,8 @@ def answers(folder: Path, task: str) -> list[Answered]:
         if line["arm"] == TUNED:
             scores = line["choice_scores"]
             found |= {"template": line["template"], "target": line["target"]}
-            found["sure"] = float(softmax(scores).max()) if scores else None
+            # The largest of the softmax.
+            found["sure"] = 1 / sum(exp(each - max(scores)) for each in scores) if scores else None
     return [
         Answered(row, each["target"], each.get("template", ""), each.get("sure"), each["said"])
         for row, each in rows.items()
@@ -113,6 +114,7 @@ class Filter:
     target: str = ""
     said: str = ""
     template: str = ""
+    sure: str = ""
     order: str = ""
 
     def of(self, found: Sequence[Answered]) -> list[Answered]:
@@ -123,6 +125,7 @@ class Filter:
             if self.target in ("", each.target)
             and self.template in ("", each.template)
             and (not self.said or self.said == _text(each.said.get(TUNED)))
+            and (not self.sure or _is_sure(each.sure, self.sure))
             and {
                 "wrong": not each.right,
                 "right": each.right,
@@ -134,6 +137,10 @@ class Filter:
             sign = -1 if self.order == "sure" else 1
             wanted.sort(key=lambda each: sign * (each.sure if each.sure is not None else 0.5))
         return wanted
+
+
+def _is_sure(sure: float | None, wanted: str) -> bool:
+    return sure is not None and (sure >= 0.9 if wanted == "above" else sure < 0.6)
 
 
 def _text(said: Said | None) -> str:
@@ -183,7 +190,8 @@ async def show(request: Request) -> Response:
     site, asked = here(request), request.query_params
     folder, name = run_folder(request)
     kept = {
-        each: asked.get(each, "") for each in ("outcome", "target", "said", "template", "order")
+        each: asked.get(each, "")
+        for each in ("outcome", "target", "said", "template", "sure", "order")
     }
     first = number(asked.get("from", ""))
 
@@ -225,6 +233,7 @@ async def show(request: Request) -> Response:
             kept=kept,
             outcomes=OUTCOMES,
             orders=ORDERS,
+            certainties=CERTAINTIES,
             targets=_few(each.target for each in found),
             saids=_few(_text(each.said.get(TUNED)) for each in found),
             templates=_few(each.template for each in found),
