@@ -48,8 +48,13 @@ class TaskData:
 
     def part(self, part: Part) -> tuple[Row, ...]:
         """The rows of a part."""
-        found: tuple[Row, ...] = getattr(self, part)
-        return found
+        rows: tuple[Row, ...] = getattr(self, part)
+        return rows
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of all parts."""
+        return tuple(row for part in Part for row in self.part(part))
 
     @property
     def answering(self) -> tuple[Template, ...]:

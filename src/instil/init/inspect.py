@@ -17,10 +17,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from instil.data.columns import LONGEST_VALUE, MISSING, NUMBER, Column, count_columns
+from instil.data.columns import LONGEST_VALUE, MISSING, Column, count_columns
 from instil.data.readers.rowfile import BadRows
 from instil.data.readers.shapes import CALLS, TOOL_COLUMNS, UNUSABLE, Shape, recognise
 from instil.data.readers.turns import read_tools
+from instil.data.registry import NUMBER
 from instil.data.sources.source import read_table
 from instil.errors import DataError, Problem, nearest
 from instil.init.guesses import (

@@ -29,7 +29,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
-from instil.data.columns import NUMBER, Column
+from instil.data.columns import Column
+from instil.data.registry import NUMBER
 from instil.tasks.sandbox import tidied
 from instil.tasks.template import quoted, spelt
 

@@ -17,8 +17,8 @@ import re
 from collections.abc import Sequence
 from string import Template as Pattern
 
-from instil.data.columns import NUMBER
 from instil.data.readers.shapes import Shape
+from instil.data.registry import NUMBER
 from instil.init.guesses import Kind, name_words
 from instil.init.inspect import Guess
 from instil.init.labels import Asks, listable

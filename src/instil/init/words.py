@@ -24,8 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from instil.data.columns import NUMBER
-from instil.data.registry import choice_of
+from instil.data.registry import NUMBER, choice_of
 from instil.errors import DataError, Problem, nearest
 from instil.init.guesses import Kind, name_words
 from instil.init.labels import Asks, Labels
