@@ -215,25 +215,21 @@ def _from_turns(turns: Sequence[Message], *, notes: Counter[str]) -> dict[str, o
     history = [_entry(turn) for turn in before[:-1]] if asked else []
     if asked and asked.role == "tool":
         history.append({**_entry(asked), "content": None})
-    found: dict[str, object] = {
-        "prompt": _transcript(before) if asked else "",
+    prompt = "\n\n".join(f"{turn.role.capitalize()}: {turn.shown}" for turn in before)
+    if len(before) == 1 and before[0].role == "user":  # a question alone stands for itself
+        prompt = before[0].content
+    columns: dict[str, object] = {
+        "prompt": prompt if asked else "",
         "completion": answer.shown,
         "history": history,
         "last_message": asked.content if asked else "",
     }
     system = "\n\n".join(turn.content for turn in turns if turn.role == "system")
     if system:
-        found["system"] = system
+        columns["system"] = system
     if answer.tool_calls:
-        found[CALLS] = _spelt(answer.tool_calls)
-    return found
-
-
-def _transcript(turns: Sequence[Message]) -> str:
-    """The turns as one text; a question alone stands for itself."""
-    if len(turns) == 1 and turns[0].role == "user":
-        return turns[0].content
-    return "\n\n".join(f"{turn.role.capitalize()}: {turn.shown}" for turn in turns)
+        columns[CALLS] = _spelt(answer.tool_calls)
+    return columns
 
 
 def _entry(turn: Message) -> dict[str, object]:
@@ -254,7 +250,7 @@ def _spelt(calls: Sequence[ToolCall]) -> list[dict[str, str]]:
 
 def _turns(columns: Mapping[str, object], shape: Shape, *, place: str) -> list[Message]:
     """The turns of a conversation; all that is wrong with them is told at once."""
-    found, problems = list[Message](), list[Problem]()
+    messages, problems = list[Message](), list[Problem]()
     called: dict[str, str] = {}
     keys = _KEYS[shape]
     for column, turns in _conversation(columns).items():
@@ -269,14 +265,15 @@ def _turns(columns: Mapping[str, object], shape: Shape, *, place: str) -> list[M
             if column == "prompt" and message.role == "assistant":
                 message = replace(message, trained=False)  # TRL trains on `completion` alone
             caller = message.tool_calls and str(turn.get(keys.speaker)).lower() in CALLERS
-            if caller and found and found[-1].role == "assistant":  # one answer, told in two turns
-                calls = (*found[-1].tool_calls, *message.tool_calls)
-                found[-1] = replace(found[-1], tool_calls=calls)
+            before = messages[-1] if messages else None
+            if caller and before and before.role == "assistant":  # one answer, told in two turns
+                calls = (*before.tool_calls, *message.tool_calls)
+                messages[-1] = replace(before, tool_calls=calls)
             else:
-                found.append(message)
+                messages.append(message)
     if problems:
         raise DataError(*problems)
-    return found
+    return messages
 
 
 def _conversation(columns: Mapping[str, object]) -> dict[str, list[dict[str, object]]]:

@@ -13,7 +13,6 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns
 from instil.data.sources.limits import (
@@ -67,8 +66,15 @@ def read_sqlite(file: RowFile) -> Iterator[PlacedRow]:
         DataError: for a file that is no database, a query that fails or does more than read,
             several tables and no query, columns of one name, or no rows.
     """
+    with file.path.open("rb") as stream:
+        if stream.read(len(MAGIC)) != MAGIC:
+            raise DataError("this is not a SQLite database", where=file.place)
+    # Without any right but to read; a lock or journal file is not made either.
+    connection = sqlite3.connect(f"{file.path.absolute().as_uri()}?mode=ro", uri=True)
     number = 0
-    with closing(_opened(file.path, place=file.place)) as connection:
+    with closing(connection):
+        connection.set_authorizer(_authorize)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(line_bytes(), (1 << 31) - 1))
         clock = _Clock(file)
         connection.set_progress_handler(clock.late, _STEPS_BETWEEN_CLOCKS)
         try:
@@ -107,17 +113,6 @@ class _Clock:
             what = "the query gives more bytes than the database's size lets expect"
             raise too_much(what, limit=self.limit, name=UNPACKED, where=self.file.place)
         self.began = time.thread_time()
-
-
-def _opened(path: Path, *, place: str) -> sqlite3.Connection:
-    """Open without any right but to read; a lock or journal file is not made either."""
-    with path.open("rb") as stream:
-        if stream.read(len(MAGIC)) != MAGIC:
-            raise DataError("this is not a SQLite database", where=place)
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    connection.set_authorizer(_authorize)
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(line_bytes(), (1 << 31) - 1))
-    return connection
 
 
 def _authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:

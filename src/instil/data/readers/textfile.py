@@ -237,23 +237,19 @@ def _undecodable(path: Path, codec: str, *, place: str) -> DataError:
             try:
                 line.decode(codec)
             except UnicodeDecodeError as error:
-                return _bad_byte(line, error.start, offset, name=name, where=f"{place}:{number}")
+                start = error.start
+                # 0x80 to 0x9f: control signs in Latin-1, curly quotes and dashes in cp1252.
+                guess = "cp1252" if any(0x80 <= byte <= 0x9F for byte in line) else "latin-1"
+                around = line[max(0, start - 30) : start + 30].decode(guess, "replace")
+                return DataError(
+                    f"byte 0x{line[start]:02X} (offset {offset + start} of the file) is not {name}",
+                    where=f"{place}:{number}",
+                    found=f"read as {guess}: {around.strip()}",
+                    fix=f"encoding: {guess}   (`utf-8, {guess}` in a folder whose other files are "
+                    f"UTF-8; `--encoding {guess}` for instil init)",
+                )
             offset += len(line)
     return DataError(f"the text is not {name}", where=place, fix="set `encoding:` to the right one")
-
-
-def _bad_byte(line: bytes, start: int, offset: int, *, name: str, where: str) -> DataError:
-    around = line[max(0, start - 30) : start + 30]
-    # 0x80 to 0x9f are control signs in Latin-1, and curly quotes and dashes in Windows' cp1252.
-    windows = any(0x80 <= byte <= 0x9F for byte in line)
-    guess = "cp1252" if windows else "latin-1"
-    return DataError(
-        f"byte 0x{line[start]:02X} (offset {offset + start} of the file) is not {name}",
-        where=where,
-        found=f"read as {guess}: {around.decode(guess, 'replace').strip()}",
-        fix=f"encoding: {guess}   (`utf-8, {guess}` in a folder whose other files are UTF-8; "
-        f"`--encoding {guess}` for instil init)",
-    )
 
 
 def _damaged(place: str, error: Exception) -> DataError:

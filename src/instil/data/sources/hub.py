@@ -150,8 +150,12 @@ def _has_rows(name: str) -> bool:
 
 def _declared(readme: str, names: Sequence[str]) -> Parts:
     """The configurations that the README's header lists; empty where it lists none."""
+    match = re.match(r"\ufeff?---\s*\n(.*?)\n---\s*(\n|$)", readme, re.DOTALL)
+    header = None
+    with contextlib.suppress(DataError):  # a header that is broken lists none
+        header = parse_yaml(match[1], where="README.md", error=DataError).data if match else None
     found: Parts = {}
-    for entry in _header(readme).get("configs") or ():
+    for entry in (header.get("configs") if isinstance(header, Mapping) else None) or ():
         files = entry.get("data_files") if isinstance(entry, Mapping) else None
         if files is None:
             continue
@@ -170,18 +174,6 @@ def _declared(readme: str, names: Sequence[str]) -> Parts:
             found[DEFAULT if entry.get("default") and name != DEFAULT else name] = parts
             found.setdefault(name, parts)
     return found
-
-
-def _header(readme: str) -> Mapping[str, Any]:
-    """The YAML between the first two lines of dashes; empty where there is none or it is broken."""
-    match = re.match(r"\ufeff?---\s*\n(.*?)\n---\s*(\n|$)", readme, re.DOTALL)
-    if not match:
-        return {}
-    try:
-        found = parse_yaml(match[1], where="README.md", error=DataError).data
-    except DataError:
-        return {}
-    return found if isinstance(found, Mapping) else {}
 
 
 def _from_folder(address: HubPath, folder: Path) -> list[tuple[str, Path]]:
