@@ -33,12 +33,12 @@ from instil.errors import Problem, TaskError, nearest
 from instil.scoring.metrics import METRICS
 from instil.tasks.form import Collection, TaskForm, TemplateForm
 from instil.tasks.imports.foreign import Question, answer_target, read_collection
-from instil.tasks.template import alike, columns_of, expression_names, flaws, unknown_field
+from instil.tasks.template import FIELD, alike, columns_of, expression_names, flaws, unknown_field
 from instil.types import Role, SourceSpec, Task, Template
 
 _PACKAGES, _SQLITE, _HUB, _MADE = ("pypi:", "npm:"), "sqlite:", "hub:", "made:"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
 _RESERVED = frozenset({"choices", "row", "range", "loop"})
 _STAND_IN = {"id": "taken", "prompt": ""}
 
@@ -219,20 +219,6 @@ def _task_problems(task: Task, file: YamlFile, numbers: Sequence[int]) -> Iterat
     if task.choices and (len(task.choices) < 2 or len(set(task.choices)) < len(task.choices)):
         what, found = "choices must be two or more, each different", ", ".join(task.choices)
         yield Problem(what, where=file.place(("choices",)), found=found)
-    yield from _labels_problems(task, file)
-    yield from _metric_problems(task, file)
-    ids = [template.id for template in task.templates]
-    for number, name in enumerate(ids):
-        if name in ids[:number]:
-            place = file.place(("templates", numbers[number], "id"))
-            fix = "rename one, or leave it out of a collection: skip: [...]"
-            yield Problem(f"two templates have the id {name!r}", where=place, fix=fix)
-    if not any(template.role is Role.ANSWER for template in task.templates):
-        what = "no template has the role `answer`, the one that is judged"
-        yield Problem(what, where=file.place(("templates",)))
-
-
-def _labels_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     first: dict[str, str] = {}
     for value, word in task.labels.items():
         if word in first:
@@ -248,9 +234,6 @@ def _labels_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
             allowed=", ".join(first),
             fix="leave `choices` out: the words of `labels` are the choices, in their order",
         )
-
-
-def _metric_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     place = file.place(("metric",))
     if task.metric not in METRICS:
         what = "unknown metric" if task.metric else "a task of free text needs a `metric`"
@@ -262,13 +245,22 @@ def _metric_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     elif task.metric == "constraint" and not task.checks:
         fix = "name the field that lists the conditions of a row: `checks: conditions`"
         yield Problem("constraint needs `checks`", where=place, found="constraint", fix=fix)
+    ids = [template.id for template in task.templates]
+    for number, name in enumerate(ids):
+        if name in ids[:number]:
+            place = file.place(("templates", numbers[number], "id"))
+            fix = "rename one, or leave it out of a collection: skip: [...]"
+            yield Problem(f"two templates have the id {name!r}", where=place, fix=fix)
+    if not any(template.role is Role.ANSWER for template in task.templates):
+        what = "no template has the role `answer`, the one that is judged"
+        yield Problem(what, where=file.place(("templates",)))
 
 
 def _field_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     """Check the expressions, and that each name is known where the columns are."""
     for name in task.fields:
         place = file.place(("fields", name))
-        if not _FIELD.fullmatch(name) or name in _RESERVED:
+        if not FIELD.fullmatch(name) or name in _RESERVED:
             fix = f"letters, digits and _, and none of {', '.join(sorted(_RESERVED))}"
             yield Problem(f"a field cannot be called {name!r}", where=place, fix=fix)
     columns = columns_of(task)

@@ -60,29 +60,24 @@ def read_promptsource(path: Path, *, name: str) -> list[Wording]:
         TaskError: No such file, no YAML, another tag, or a template without prompt and answer.
     """
     file = path / name / FILE if path.is_dir() else path
-    found = _load(file)
-    templates = found.get("templates") if isinstance(found, Mapping) else None
-    if not isinstance(templates, Mapping) or not templates:
-        what = "this is no promptsource file: it has no `templates`"
-        raise TaskError(what, where=str(file))
-    return [_wording(entry, where=f"{file}: {key}") for key, entry in templates.items()]
-
-
-def _load(file: Path) -> object:
     text = read_text(file, error=TaskError)
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Plain
     yaml.Composer = BoundedComposer
     try:
-        return yaml.load(text)
+        content = yaml.load(text)
     except (YAMLError, ValueError) as bad:
-        lines = " ".join(str(bad).split())
         raise TaskError(
             "this promptsource file cannot be read",
             where=str(file),
-            found=lines[:300],
+            found=" ".join(str(bad).split())[:300],
             allowed="YAML with the tags !Template and !TemplateMetadata",
         ) from None
+    templates = content.get("templates") if isinstance(content, Mapping) else None
+    if not isinstance(templates, Mapping) or not templates:
+        what = "this is no promptsource file: it has no `templates`"
+        raise TaskError(what, where=str(file))
+    return [_wording(entry, where=f"{file}: {key}") for key, entry in templates.items()]
 
 
 def _wording(entry: object, *, where: str) -> Wording:
