@@ -37,22 +37,6 @@ def read_made(uri: str) -> Iterator[PlacedRow]:
     Raises:
         DataError: an unknown maker or option, or a number that is none or too large.
     """
-    name, options = _parsed(uri)
-    return _rows(MAKERS[name], name, rows=options["rows"], seed=options["seed"])
-
-
-def _rows(maker: Maker, name: str, *, rows: int, seed: int) -> Iterator[PlacedRow]:
-    draw = random.Random(f"{name} {seed}")
-    seen: set[object] = set()
-    while len(seen) < rows:
-        row = maker(draw)
-        key = next(iter(row.values()))
-        if key not in seen:
-            seen.add(key)
-            yield f"{MADE}{name} row {len(seen)}", row
-
-
-def _parsed(uri: str) -> tuple[str, dict[str, int]]:
     name, _, query = uri.removeprefix(MADE).partition("?")
     options, problems = {"rows": ROWS, "seed": 0}, []
     if name not in MAKERS:
@@ -69,7 +53,18 @@ def _parsed(uri: str) -> tuple[str, dict[str, int]]:
         problems.append(Problem("rows", where=uri, found=found, allowed=f"1 to {MOST_ROWS}"))
     if problems:
         raise DataError(*problems)
-    return name, options
+    return _rows(MAKERS[name], name, rows=options["rows"], seed=options["seed"])
+
+
+def _rows(maker: Maker, name: str, *, rows: int, seed: int) -> Iterator[PlacedRow]:
+    draw = random.Random(f"{name} {seed}")
+    seen: set[object] = set()
+    while len(seen) < rows:
+        row = maker(draw)
+        key = next(iter(row.values()))
+        if key not in seen:
+            seen.add(key)
+            yield f"{MADE}{name} row {len(seen)}", row
 
 
 def _unknown(name: str, allowed: Mapping[str, object], *, uri: str) -> Problem:
