@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 from instil.encode.chat_template import ChatTemplateError, render
-from instil.errors import ModelError, Problem
+from instil.errors import ModelError
 
 MARK = "instilmark"
 _A, _B, _C, _D = (MARK + letter for letter in "ABCD")
@@ -134,12 +134,10 @@ def _forms(tokenizer: Any) -> list[bool]:
     if forms:
         return forms
     raise ModelError(
-        Problem(
-            f"the chat template of {tokenizer.name_or_path} cannot be used: {why}",
-            where="model",
-            fix="mend its chat_template.jinja (or chat_template in tokenizer_config.json), or name "
-            "another one in the recipe: chat_template: FILE.jinja",
-        )
+        f"the chat template of {tokenizer.name_or_path} cannot be used: {why}",
+        where="model",
+        fix="mend its chat_template.jinja (or chat_template in tokenizer_config.json), or name "
+        "another one in the recipe: chat_template: FILE.jinja",
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from instil.encode.chat_proof import Holds, SystemHeld
-from instil.errors import ModelError, Problem
+from instil.errors import ModelError
 from instil.types import Message, Row, SystemTurn, Task
 
 _THOUGHT = re.compile(r"(?:\s*<think>)?(\s*)(.*?)(\s*)</think>(\s*)(.*)", re.DOTALL)
@@ -70,12 +70,10 @@ def fit_turns(
             turns = _merged(turns)
         elif holds.system is SystemHeld.REFUSED:
             raise ModelError(
-                Problem(
-                    "the model's chat template takes no system message",
-                    where="system",
-                    fix="in the recipe: `system: merge`, which puts it before the user's first "
-                    "text, or take it out of the rows or the task file",
-                )
+                "the model's chat template takes no system message",
+                where="system",
+                fix="in the recipe: `system: merge`, which puts it before the user's first text, "
+                "or take it out of the rows or the task file",
             )
     if not holds.assistant_first:
         first = next((n for n, turn in enumerate(turns) if turn.role != "system"), len(turns))
