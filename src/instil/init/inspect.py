@@ -205,9 +205,15 @@ def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
         group = guess_group(list(others), rows=table.rows)
     field, labels = _free_name(table, _FIELDS[kind]), None
     if named:
-        labels = _labels(kind, target.column, field=field, given=wishes.label_names)
-    if labels and kind is Kind.RATING and not all(map(NUMBER.fullmatch, labels.choices)):
-        kind = Kind.CLASSES
+        column, codes = target.column, is_code(target.column)
+        if kind is Kind.RATING:
+            labels = rating_labels(column, field=field)
+        else:
+            labels = class_labels(column, field=field, as_text=codes)
+        given = wishes.label_names
+        labels = give_words(labels, name=column.name, codes=codes, kind=kind, given=given)
+        if kind is Kind.RATING and not all(map(NUMBER.fullmatch, labels.choices)):
+            kind = Kind.CLASSES
     guess = _guess(
         table, kind=kind, text=text, target=target, group=group, labels=labels, field=field
     )
@@ -353,15 +359,6 @@ def _kind(table: Table, target: Pick, wishes: Wishes) -> Kind:
     )
 
 
-def _labels(kind: Kind, column: Column, *, field: str, given: Mapping[str, str]) -> Labels:
-    """Turn the column's values into choices, and put words in their place."""
-    if kind is Kind.RATING:
-        labels = rating_labels(column, field=field)
-    else:
-        labels = class_labels(column, field=field, as_text=is_code(column))
-    return give_words(labels, name=column.name, codes=is_code(column), kind=kind, given=given)
-
-
 def _guess(
     table: Table,
     *,
@@ -403,7 +400,7 @@ def _guess(
         columns=tuple(table.columns),
         rows=min(target.column.filled - lost, text.column.filled),
         reasons=tuple(_reasons(table, kind, text, target, group, labels)),
-        warnings=tuple(_warnings(table, kind, text, target, labels)),
+        warnings=tuple(_warnings(table, text, target, labels)),
     )
 
 
@@ -480,9 +477,7 @@ def _reasons(
             yield f"          it could also be {', '.join(group.others)}: --group COLUMN"
 
 
-def _warnings(
-    table: Table, kind: Kind, text: Pick, target: Pick, labels: Labels | None
-) -> Iterator[str]:
+def _warnings(table: Table, text: Pick, target: Pick, labels: Labels | None) -> Iterator[str]:
     """Say what the user should look at."""
     empty = target.column.empty
     if empty:

@@ -133,11 +133,10 @@ def class_labels(column: Column, *, field: str, as_text: bool = False) -> Labels
 
 def _in_order(values: Iterable[str]) -> tuple[str, ...]:
     """Sort values by the one number that each has (`2 stars`, `10 stars`), else by the alphabet."""
-    values = tuple(values)
-    found = {value: re.findall(r"\d+(?:\.\d+)?", value) for value in values}
-    numbered = all(len(numbers) == 1 for numbers in found.values())
-    places = {value: float(found[value][0]) if numbered else 0.0 for value in values}
-    return tuple(sorted(values, key=lambda value: (places[value], value.casefold(), value)))
+    numbers = {value: re.findall(r"\d+(?:\.\d+)?", value) for value in values}
+    numbered = all(len(its) == 1 for its in numbers.values())
+    places = {value: float(its[0]) if numbered else 0.0 for value, its in numbers.items()}
+    return tuple(sorted(places, key=lambda value: (places[value], value.casefold(), value)))
 
 
 _NOT_A_NUMBER = frozenset({"nan", "#n/a", "<na>"})
