@@ -67,7 +67,14 @@ def fit_turns(
     turns = list(messages)
     if any(turn.role == "system" for turn in turns):
         if system is SystemTurn.MERGE:
-            turns = _merged(turns)
+            texts = [turn.content for turn in turns if turn.role == "system"]
+            turns = [turn for turn in turns if turn.role != "system"]
+            asked = next((n for n, turn in enumerate(turns) if turn.role == "user"), None)
+            if asked is None:
+                turns.insert(0, Message("user", "\n\n".join(texts)))
+            else:
+                text = "\n\n".join([*texts, turns[asked].content])
+                turns[asked] = replace(turns[asked], content=text)
         elif holds.system is SystemHeld.REFUSED:
             raise ModelError(
                 "the model's chat template takes no system message",
@@ -79,25 +86,10 @@ def fit_turns(
         first = next((n for n, turn in enumerate(turns) if turn.role != "system"), len(turns))
         while len(turns) > first + 1 and turns[first].role == "assistant":
             del turns[first]
-    return tuple(turns if holds.neighbours else _joined(turns))
-
-
-def _merged(turns: Sequence[Message]) -> list[Message]:
-    """Put the text of system messages before the user's first, an empty line between."""
-    system = [turn.content for turn in turns if turn.role == "system"]
-    others = [turn for turn in turns if turn.role != "system"]
-    first = next((n for n, turn in enumerate(others) if turn.role == "user"), None)
-    if first is None:
-        return [Message("user", "\n\n".join(system)), *others]
-    text = "\n\n".join([*system, others[first].content])
-    others[first] = replace(others[first], content=text)
-    return others
-
-
-def _joined(turns: Sequence[Message]) -> list[Message]:
-    """Join neighbours that are both the user's or both the assistant's, an empty line between."""
+    if holds.neighbours:
+        return tuple(turns)
     joined = list[Message]()
-    for turn in turns:
+    for turn in turns:  # neighbours that are both the user's or both the assistant's become one
         last = joined[-1] if joined else None
         if last is None or last.role != turn.role or turn.role not in ("user", "assistant"):
             joined.append(turn)
@@ -107,4 +99,4 @@ def _joined(turns: Sequence[Message]) -> list[Message]:
         joined[-1] = replace(
             last, content=text, tool_calls=calls, trained=last.trained and turn.trained
         )
-    return joined
+    return tuple(joined)
