@@ -218,26 +218,21 @@ def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
         table, kind=kind, text=text, target=target, group=group, labels=labels, field=field
     )
     if guess.rows < FEWEST_ROWS:
-        raise _too_few(table, guess)
+        why = [f"{r}: {_rows(table.notes[r])}" for r in UNUSABLE.values() if table.notes[r]]
+        left_out = [warning for warning in guess.warnings if "left out" in warning]
+        what = f"there is nothing to learn: none of {_rows(table.rows)} can be used"
+        if guess.rows:
+            what = f"there is too little to learn: {guess.rows} of {_rows(table.rows)} can be used"
+        fix = "join answers that follow one another to one turn, or put the question between them"
+        raise DataError(
+            what,
+            where=table.file,
+            found="; ".join(why or left_out),
+            allowed=f"at least {FEWEST_ROWS} rows with a question and its answer; a few hundred to "
+            "learn something",
+            fix=fix if table.notes[UNUSABLE["follows"]] else "",
+        )
     return guess
-
-
-def _too_few(table: Table, guess: Guess) -> DataError:
-    """The error for too few rows that can be used, which says what is wrong with the others."""
-    why = [f"{r}: {_rows(table.notes[r])}" for r in UNUSABLE.values() if table.notes[r]]
-    left_out = [warning for warning in guess.warnings if "left out" in warning]
-    what = f"there is nothing to learn: none of {_rows(table.rows)} can be used"
-    if guess.rows:
-        what = f"there is too little to learn: {guess.rows} of {_rows(table.rows)} can be used"
-    fix = "join answers that follow one another to one turn, or put the question between them"
-    return DataError(
-        what,
-        where=table.file,
-        found="; ".join(why or left_out),
-        allowed=f"at least {FEWEST_ROWS} rows with a question and its answer; a few hundred to "
-        "learn something",
-        fix=fix if table.notes[UNUSABLE["follows"]] else "",
-    )
 
 
 def _holds_tools(value: object) -> bool:

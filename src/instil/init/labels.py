@@ -128,15 +128,12 @@ def class_labels(column: Column, *, field: str, as_text: bool = False) -> Labels
     elif rare:
         where.append(f"{label} not in [{_listed(rare)}]")
     left_out = {**rare, **gone}
-    return Labels(_in_order(kept), kept, expression, left_out, tuple(where), tuple(notes))
-
-
-def _in_order(values: Iterable[str]) -> tuple[str, ...]:
-    """Sort values by the one number that each has (`2 stars`, `10 stars`), else by the alphabet."""
-    numbers = {value: re.findall(r"\d+(?:\.\d+)?", value) for value in values}
+    # In the order of the one number that each has (`2 stars`, `10 stars`), else of the alphabet.
+    numbers = {value: re.findall(r"\d+(?:\.\d+)?", value) for value in kept}
     numbered = all(len(its) == 1 for its in numbers.values())
     places = {value: float(its[0]) if numbered else 0.0 for value, its in numbers.items()}
-    return tuple(sorted(places, key=lambda value: (places[value], value.casefold(), value)))
+    choices = tuple(sorted(kept, key=lambda value: (places[value], value.casefold(), value)))
+    return Labels(choices, kept, expression, left_out, tuple(where), tuple(notes))
 
 
 _NOT_A_NUMBER = frozenset({"nan", "#n/a", "<na>"})
