@@ -103,8 +103,23 @@ def read_text(path: Path, *, error: type[InstilError]) -> str:
         error: The class to raise when it is missing, a folder or not UTF-8.
     """
     try:
-        if not path.is_file():
-            raise error(_missing(path))
+        if path.is_dir():
+            raise error("this is a folder, not a file", where=str(path))
+        if path.is_symlink() and not path.exists():
+            raise error("this link leads nowhere", where=str(path))
+        if path.exists() and not path.is_file():
+            what = "this is a device or a pipe, not a file"
+            raise error(what, where=str(path), fix="save it as a file first")
+        if not path.exists():
+            beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            close = nearest(path.name, beside)
+            lost = "" if path.parent.is_dir() else f"the folder {path.parent} does not exist either"
+            raise error(
+                "there is no such file",
+                where=str(path),
+                nearest=str(path.parent / close) if close else "",
+                fix=lost,
+            )
         with path.open("rb") as file:
             data = file.read(4 * LONGEST + 1)  # a character has four bytes at most
     except (OSError, ValueError) as bad:  # ValueError: a zero byte in the name
@@ -120,24 +135,6 @@ def read_text(path: Path, *, error: type[InstilError]) -> str:
             found=f"byte 0x{data[bad.start]:02x} at position {bad.start}",
             fix="save the file with the encoding UTF-8",
         ) from None
-
-
-def _missing(path: Path) -> Problem:
-    if path.is_dir():
-        return Problem("this is a folder, not a file", where=str(path))
-    if path.is_symlink() and not path.exists():
-        return Problem("this link leads nowhere", where=str(path))
-    if path.exists():
-        what = "this is a device or a pipe, not a file"
-        return Problem(what, where=str(path), fix="save it as a file first")
-    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = nearest(path.name, beside)
-    return Problem(
-        "there is no such file",
-        where=str(path),
-        nearest=str(path.parent / close) if close else "",
-        fix="" if path.parent.is_dir() else f"the folder {path.parent} does not exist either",
-    )
 
 
 def read_yaml(path: Path, *, error: type[InstilError]) -> YamlFile:
