@@ -110,7 +110,18 @@ _STORIES = {
 def _arithmetic(draw: random.Random) -> Columns:
     operation = draw.choice(tuple(_OPERATIONS))
     sign, word = _OPERATIONS[operation]
-    left, right, answer = _numbers(operation, draw)
+    if operation == "addition":
+        left, right = draw.randint(2, 999), draw.randint(2, 999)
+        answer = left + right
+    elif operation == "subtraction":  # the result is never negative
+        right, answer = draw.randint(2, 500), draw.randint(1, 499)
+        left = right + answer
+    elif operation == "multiplication":
+        left, right = draw.randint(2, 20), draw.randint(2, 99)
+        answer = left * right
+    else:  # the result is never a fraction
+        right, answer = draw.randint(2, 20), draw.randint(2, 99)
+        left = right * answer
     story = draw.choice(_STORIES[operation])
     told = {"name": draw.choice(_NAMES), "things": draw.choice(_THINGS)}
     low, high = sorted((left, right))
@@ -122,20 +133,6 @@ def _arithmetic(draw: random.Random) -> Columns:
         "answer": str(answer),
         "pair": f"{operation} {low} {high}",
     }
-
-
-def _numbers(operation: str, draw: random.Random) -> tuple[int, int, int]:
-    """Two numbers and the result, which is never negative and never a fraction."""
-    if operation == "addition":
-        left, right = draw.randint(2, 999), draw.randint(2, 999)
-        return left, right, left + right
-    if operation == "subtraction":
-        right, rest = draw.randint(2, 500), draw.randint(1, 499)
-        return right + rest, right, rest
-    small, other = draw.randint(2, 20), draw.randint(2, 99)
-    if operation == "multiplication":
-        return small, other, small * other
-    return small * other, small, other
 
 
 # ---- constraints

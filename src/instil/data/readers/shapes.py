@@ -112,7 +112,7 @@ def recognise(columns: Mapping[str, object]) -> Shape:
     """
     if _hold_text(columns, "prompt", "completion"):
         return Shape.PROMPT_COMPLETION
-    if _tag_column(columns):
+    if _tagged(columns):
         return Shape.TAGGED
     conversation = _conversation(columns)
     if conversation:
@@ -155,8 +155,13 @@ def normalise_shape(
             "prompt": "\n\n".join(part for part in parts if part.strip()),
             "completion": str(columns["output"] or ""),
         }
-    elif shape is Shape.TAGGED:
-        added = _from_tags(columns, place=place)
+    elif tagged := _tagged(columns) if shape is Shape.TAGGED else None:
+        column, tokens, tags = tagged
+        if len(tokens) != len(tags):
+            found = f"{len(tokens)} tokens and {len(tags)} {column}"
+            raise DataError("every token needs one tag", where=place, found=found)
+        names = "; ".join(f"{kind}: {name}" for kind, name in names_of(tokens, tags))
+        added = {"prompt": " ".join(tokens), "completion": names or NO_NAMES}
     elif shape in _KEYS:
         counted = Counter[str]() if notes is None else notes
         added = _from_turns(_turns(columns, shape, place=place), notes=counted)
@@ -169,29 +174,16 @@ def normalise_shape(
     return {**added, **columns}
 
 
-def _tag_column(columns: Mapping[str, object]) -> str:
-    """The column with a tag for each token; empty where there is none, or the tags are numbers."""
+def _tagged(columns: Mapping[str, object]) -> tuple[str, list[str], list[str]] | None:
+    """The name of the column with tags, the tokens, and the tags; None where tags are no texts."""
     tokens = columns.get("tokens")
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-        return ""
+        return None
     for name in _TAGS:
         tags = columns.get(name)
         if isinstance(tags, list) and all(isinstance(tag, str) for tag in tags):
-            return name
-    return ""
-
-
-def _from_tags(columns: Mapping[str, object], *, place: str) -> dict[str, object]:
-    """The sentence, and its names as a text."""
-    column = _tag_column(columns)
-    tokens, tags = columns["tokens"], columns[column]
-    assert isinstance(tokens, list), "`recognise` has looked"
-    assert isinstance(tags, list), "`recognise` has looked"
-    if len(tokens) != len(tags):
-        found = f"{len(tokens)} tokens and {len(tags)} {column}"
-        raise DataError("every token needs one tag", where=place, found=found)
-    names = "; ".join(f"{kind}: {name}" for kind, name in names_of(tokens, tags))
-    return {"prompt": " ".join(tokens), "completion": names or NO_NAMES}
+            return name, tokens, tags
+    return None
 
 
 def _from_turns(turns: Sequence[Message], *, notes: Counter[str]) -> dict[str, object]:

@@ -23,7 +23,7 @@ from instil.data.sources.limits import (
     too_much,
     unpacked_bytes,
 )
-from instil.errors import DataError, Problem, nearest
+from instil.errors import DataError, nearest
 
 SQLITE = "sqlite:"
 """How the address of a database begins."""
@@ -89,7 +89,20 @@ def read_sqlite(file: RowFile) -> Iterator[PlacedRow]:
             if clock.late():
                 what = "the query computes too long for its next row"
                 raise too_much(what, limit=query_seconds(), name=QUERY, where=file.place) from error
-            raise DataError(_problem(error, connection, file)) from error
+            text = str(error)
+            if "not authorized" in text or "prohibited" in text:
+                what = "this query does more than read, which a source may not"
+                found, allowed = file.query, "SELECT ..."
+                raise DataError(what, where=file.place, found=found, allowed=allowed) from error
+            missing = re.fullmatch(r"no such table: (.*)", text)
+            tables = _tables(connection) if missing else []
+            raise DataError(
+                f"the query fails: {text}",
+                where=file.place,
+                found=file.query,
+                allowed=", ".join(tables),
+                nearest=nearest(missing[1], tables) if missing else "",
+            ) from error
     Faults(file.place).done(rows=number, fix="correct the query: it selects nothing")
 
 
@@ -137,19 +150,3 @@ def _only_table(connection: sqlite3.Connection, *, place: str) -> str:
         what, found = "the database has several tables: say what to select", ", ".join(tables)
         raise DataError(what, where=place, found=found, fix=_EXAMPLE)
     return f'SELECT * FROM "{tables[0].replace(chr(34), chr(34) * 2)}"'
-
-
-def _problem(error: sqlite3.Error, connection: sqlite3.Connection, file: RowFile) -> Problem:
-    text = str(error)
-    if "not authorized" in text or "prohibited" in text:
-        what = "this query does more than read, which a source may not"
-        return Problem(what, where=file.place, found=file.query, allowed="SELECT ...")
-    missing = re.fullmatch(r"no such table: (.*)", text)
-    tables = _tables(connection) if missing else []
-    return Problem(
-        f"the query fails: {text}",
-        where=file.place,
-        found=file.query,
-        allowed=", ".join(tables),
-        nearest=nearest(missing[1], tables) if missing else "",
-    )

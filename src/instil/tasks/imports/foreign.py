@@ -149,31 +149,34 @@ class _Fit:
             what = f"{name} has no answer: there is no `{SEPARATOR}` in it"
             yield Problem(what, where=self.where, fix=leave_out)
         elif (fixed := None if self.told else self._fixed()) is not None:
-            yield from self._order_problems(name, fixed)
-
-    def _order_problems(self, name: str, fixed: Sequence[str]) -> Iterator[Problem]:
-        own = [choice.casefold() for choice in self.question.choices]
-        theirs = [answer.casefold() for answer in fixed]
-        if sorted(own) == sorted(theirs) and own != theirs:
-            named = [self.question.choices[own.index(answer)] for answer in theirs]
-            order = ", ".join(json.dumps(choice, ensure_ascii=False) for choice in named)
-            yield Problem(
-                f"{name} numbers the labels in another order than the task's choices",
-                where=self.where,
-                found=", ".join(fixed),
-                allowed=", ".join(self.question.choices),
-                fix=f"labels: [{order}]",
-            )
+            own = [choice.casefold() for choice in self.question.choices]
+            theirs = [answer.casefold() for answer in fixed]
+            if sorted(own) == sorted(theirs) and own != theirs:
+                named = [self.question.choices[own.index(answer)] for answer in theirs]
+                order = ", ".join(json.dumps(choice, ensure_ascii=False) for choice in named)
+                yield Problem(
+                    f"{name} numbers the labels in another order than the task's choices",
+                    where=self.where,
+                    found=", ".join(fixed),
+                    allowed=", ".join(self.question.choices),
+                    fix=f"labels: [{order}]",
+                )
 
     def template(self, id: str) -> Template:
         role = Role.ANSWER if self.wording.judged else Role.AUXILIARY
         if self.answer in self.asked and self.answer not in self.said:
             role = Role.INVERTED
         fixed = self._fixed() if role is Role.ANSWER else None
-        target = self._with_scope(self._target())
-        choices = self._open_choices() if role is Role.ANSWER else ()
+        target, answers = self._with_scope(self._target()), list[str]()
+        if fixed is None and role is Role.ANSWER:  # answers that are open until the row is known
+            pieces = self.wording.answers.split(SEPARATOR)
+            answers = [self._with_scope(piece.strip()) for piece in pieces]
+            if len(answers) != len(self.labels) or any(map(_fault, answers)):
+                answers = []
+        answers = answers if fixed is None else fixed
+        labels = self.question.choices if answers else ()
+        choices = tuple(answers[self.labels.index(label)] for label in labels)
         if fixed is not None:
-            choices = tuple(fixed[self.labels.index(label)] for label in self.question.choices)
             target = answer_target(self.question, choices)
         return Template(
             id=id,
@@ -211,14 +214,6 @@ class _Fit:
         # Whatever goes wrong, this way of handing over the label is not the template's.
         except Exception:
             return ""
-
-    def _open_choices(self) -> tuple[str, ...]:
-        """Return the answers that are open until the row is known, in the task's order."""
-        found = [self._with_scope(piece.strip()) for piece in self.wording.answers.split(SEPARATOR)]
-        count = len(self.question.choices)
-        if not count or len(found) != count or any(_fault(piece) for piece in found):
-            return ()
-        return tuple(found[self.labels.index(label)] for label in self.question.choices)
 
     def _with_scope(self, source: str) -> str:
         """Set what the collection's templates see in front of one of them."""

@@ -114,8 +114,13 @@ def split(source: str) -> tuple[str, str]:
     halves: tuple[list[str], list[str]] = ([], [])
     half, opened = 0, list[int]()
     for tag, text in found:
-        if tag:
-            half = _half_after(tag, half, opened)
+        if tag:  # each branch of a condition begins in the half in which the condition began
+            if tag in ("if", "for"):
+                opened.append(half)
+            elif tag in ("elif", "else") and opened:
+                half = opened[-1]
+            elif tag in ("endif", "endfor") and opened:
+                opened.pop()
             for part in halves:
                 part.append(text)
             continue
@@ -130,14 +135,3 @@ def _without_empty(source: str) -> str:
     """Take out conditions around nothing, which a half is left with where the other has it all."""
     shorter = _EMPTY.sub("", source)
     return shorter if shorter == source else _without_empty(shorter)
-
-
-def _half_after(tag: str, half: int, opened: list[int]) -> int:
-    """Follow a tag: each branch of a condition begins in the half in which the condition began."""
-    if tag in ("if", "for"):
-        opened.append(half)
-    elif tag in ("elif", "else") and opened:
-        return opened[-1]
-    elif tag in ("endif", "endfor") and opened:
-        opened.pop()
-    return half
