@@ -306,13 +306,13 @@ def task_reference(use: str, *, folder: Path) -> str:
     if use.startswith("hub/") and not use.endswith((".yaml", ".yml")):
         return use  # the library's tasks for data sets of the hub
     if use.endswith((".yaml", ".yml")) or "/" in use or os.sep in use:
-        return os.path.abspath(folder / Path(use).expanduser())
+        return os.path.abspath(folder / os.path.expanduser(use))
     return use
 
 
 def _absolute(model: str, folder: Path) -> str:
     """Make a path absolute; `org/name` is one only where it exists, since hub ids look so too."""
-    path = folder / Path(model).expanduser()
+    path = folder / os.path.expanduser(model)
     meant = model.startswith((".", "~", os.sep))
     return os.path.abspath(path) if meant or ("/" in model and path.exists()) else model
 
@@ -321,7 +321,7 @@ def _template_file(template: str, folder: Path) -> str:
     """Make the path of a chat template absolute; a name without a dot or a slash is no path."""
     if template == "null" or not ("/" in template or os.sep in template or "." in template):
         return template
-    return os.path.abspath(folder / Path(template).expanduser())
+    return os.path.abspath(folder / os.path.expanduser(template))
 
 
 HIGHEST_RATE = 2e-3

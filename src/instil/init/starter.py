@@ -162,7 +162,7 @@ def _from(folder: Path, data: str) -> str:
     scheme, name, more = _parted(data)
     if is_public(data):
         return data
-    whole = Path(name).expanduser().resolve()
+    whole = Path(os.path.expanduser(name)).resolve()
     path = os.path.relpath(whole, folder.resolve())
     if path.startswith(".."):
         return f"{scheme}{whole}{more}"

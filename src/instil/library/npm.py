@@ -106,7 +106,7 @@ class NpmRegistry(SimpleIndex):
 def _from_npmrc(environ: Mapping[str, str]) -> dict[str, str]:
     """The `key=value` lines of the user's .npmrc, `${NAME}` being a variable."""
     own = next((v for k, v in environ.items() if k.lower() == "npm_config_userconfig" and v), "")
-    path = Path(own or "~/.npmrc").expanduser()
+    path = Path(os.path.expanduser(own or "~/.npmrc"))
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeError):

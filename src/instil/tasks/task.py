@@ -20,6 +20,7 @@ left out of a file get these values: `cluster` the task's id; `choices` the word
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -137,7 +138,7 @@ def _taken(
     form = validate(
         Collection, entry, place=lambda inner: file.place((*loc, *inner)), error=TaskError
     )
-    path = (folder or Path()) / Path(form.from_).expanduser()
+    path = (folder or Path()) / os.path.expanduser(form.from_)
     try:
         return read_collection(form.model_copy(update={"from_": str(path)}), _question(task))
     except TaskError as error:
@@ -166,9 +167,9 @@ def _task(form: TaskForm, templates: Sequence[Template], *, folder: Path | None)
     if folder is not None and uri.startswith((_SQLITE, _HUB)):
         scheme, _, path = uri.partition(":")
         if scheme == "sqlite" or path.startswith("."):
-            uri = f"{scheme}:{folder / path}"
+            uri = f"{scheme}:{folder / os.path.expanduser(path)}"
     elif folder is not None and (not _SCHEME.match(uri) or (folder / uri).exists()):
-        uri = str(folder / uri)
+        uri = str(folder / os.path.expanduser(uri))
     own = {
         "cluster": form.cluster or form.id,
         "source": SourceSpec(**{**dict(source), "uri": uri}),
@@ -209,7 +210,7 @@ def _source_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     for encoding in map(str.strip, source.encoding.split(",")):
         try:
             "".encode(encoding)
-        except LookupError:
+        except (LookupError, ValueError):  # ValueError: a zero byte in the name
             place = file.place(("source", "encoding"))
             allowed = "utf-8, cp1252, latin-1, utf-16 ... or several to try in turn"
             yield Problem("unknown encoding", where=place, found=encoding, allowed=allowed)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -63,7 +64,7 @@ def hub_files(uri: str) -> list[tuple[str, Path]]:
     path, _, options = uri.removeprefix(HUB).partition("?")
     if not is_local_copy(uri):
         return _from_hub(parse_hub(uri))
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if not folder.is_dir():
         raise DataError("there is no such folder", where=str(folder))
     # The options are checked like any other's.
@@ -155,7 +156,8 @@ def _declared(readme: str, names: Sequence[str]) -> Parts:
     with contextlib.suppress(DataError):  # a header that is broken lists none
         header = parse_yaml(match[1], where="README.md", error=DataError).data if match else None
     found: Parts = {}
-    for entry in (header.get("configs") if isinstance(header, Mapping) else None) or ():
+    configs = header.get("configs") if isinstance(header, Mapping) else None
+    for entry in configs if isinstance(configs, list) else ():
         files = entry.get("data_files") if isinstance(entry, Mapping) else None
         if files is None:
             continue

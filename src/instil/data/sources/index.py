@@ -7,6 +7,7 @@ its settings alone: to download is done here, so that no package is ever built.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -211,7 +212,7 @@ def pip_indexes(settings: PipSettings) -> tuple[SimpleIndex, ...]:
     found: list[SimpleIndex] = []
     for link in settings.find_links:  # a page on the network is none
         place = url2pathname(urlsplit(link).path) if link.startswith("file:") else link
-        if "://" not in place and (folder := Path(place).expanduser()).is_dir():
+        if "://" not in place and (folder := Path(os.path.expanduser(place))).is_dir():
             found.append(FolderIndex(str(folder), session))
     if not settings.no_index:
         urls = dict.fromkeys([settings.index or PYPI_SIMPLE_ENDPOINT, *settings.extra_indexes])
