@@ -115,7 +115,7 @@ def task_id(name: str) -> str:
     ('My_Reviews_2024', 'task')
     """
     stem = name.split(".")[0] if not name.startswith(".") else name
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-") or "task"
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-")[:_LONGEST_NAME] or "task"
 
 
 def _plain_name(name: str) -> str:
