@@ -239,8 +239,8 @@ def _bands(threshold: float) -> tuple[int, int]:
     (12, 5)
     """
     sizes = range(PERMUTATIONS // 2, 1, -1)
-    found = {r: 1 - (1 - threshold**r) ** (PERMUTATIONS // r) for r in sizes}
-    rows = next((r for r in sizes if found[r] >= RECALL), 1)
+    chances = {r: 1 - (1 - threshold**r) ** (PERMUTATIONS // r) for r in sizes}
+    rows = next((r for r in sizes if chances[r] >= RECALL), 1)
     return PERMUTATIONS // rows, rows
 
 

@@ -39,11 +39,11 @@ def chat_findings(data: TaskData, chat: ChatFormat) -> tuple[Finding, ...]:
             counts.update(what for example in rows for what in set(_effects(example, chat)))
         elif chat.rules.thinking is not Thinking.ON:
             counts[_THOUGHTS] += sum(has_thoughts(row, data.task) for row in data.train)
-    found = [
+    counted = [
         Finding(f"{plural(count, 'row')}: {what}", count, fix=_FIXES.get(what, ""))
         for what, count in (+counts).items()
     ]
-    return (*(Finding(what, 1) for what in chat.findings), *found)
+    return (*(Finding(what, 1) for what in chat.findings), *counted)
 
 
 def _effects(example: Example, chat: ChatFormat) -> Iterator[str]:

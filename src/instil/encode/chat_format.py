@@ -350,10 +350,10 @@ class ChatFormat:
 
     def _cut(self, written: _Written) -> _Cut:
         """Tokenize a written conversation as a whole, and cut it where the last answer begins."""
-        made = tokenized(self.tokenizer, written.text)
-        end = made.end(written.end)
-        ids = made.ids if written.stopped else [*made.ids, self.stop_id]
-        return _Cut(ids, made.begin(written.begin), end)
+        tokens = tokenized(self.tokenizer, written.text)
+        end = tokens.end(written.end)
+        ids = tokens.ids if written.stopped else [*tokens.ids, self.stop_id]
+        return _Cut(ids, tokens.begin(written.begin), end)
 
     def prompt(self, messages: Sequence[Message], *, tools: Sequence[str] = ()) -> list[int]:
         """Token ids of what stands before an answer: the same that training has there.
@@ -428,9 +428,9 @@ class ChatFormat:
         """Tokenize an example with its right answer, calls of functions included."""
         if self.encoder_decoder:
             return self.answered(example.messages, [example.target], tools=example.tools)
-        made = self.spoken(replace(example, train_on=TrainOn.LAST))
-        begin, _ = made.answers[-1]
-        return Asked(made.ids[:begin], (made.ids[begin:],))
+        spoken = self.spoken(replace(example, train_on=TrainOn.LAST))
+        begin, _ = spoken.answers[-1]
+        return Asked(spoken.ids[:begin], (spoken.ids[begin:],))
 
     def spoken(self, example: Example) -> Spoken:
         """Tokenize an example with its right answer, and find the answers that are trained on.
@@ -448,10 +448,10 @@ class ChatFormat:
         turns = self.fitted(example.messages)
         written = self._written(turns, example.answer, tools=example.tools)
         earlier = self._earlier(turns, written.text, example) or ()
-        made = tokenized(self.tokenizer, written.text)
-        ids = made.ids if written.stopped else [*made.ids, self.stop_id]
-        answers = [(made.begin(part.begin), made.end(len(part.text))) for part in earlier]
-        return Spoken(tuple(ids), (*answers, (made.begin(written.begin), len(ids))))
+        tokens = tokenized(self.tokenizer, written.text)
+        ids = tokens.ids if written.stopped else [*tokens.ids, self.stop_id]
+        answers = [(tokens.begin(part.begin), tokens.end(len(part.text))) for part in earlier]
+        return Spoken(tuple(ids), (*answers, (tokens.begin(written.begin), len(ids))))
 
     def in_place(self, example: Example) -> bool:
         """Whether every answer stands in the whole conversation as it does when it is the last."""
@@ -494,8 +494,8 @@ class ChatFormat:
         """
         if not example.choices:
             return len(self.prompt(example.messages, tools=example.tools)), max_new_tokens
-        made = self.answered(example.messages, example.choices, tools=example.tools)
-        return len(made.prompt), max(map(len, made.completions))
+        asked = self.answered(example.messages, example.choices, tools=example.tools)
+        return len(asked.prompt), max(map(len, asked.completions))
 
     # --- encoder-decoder ------------------------------------------------------------------------
 

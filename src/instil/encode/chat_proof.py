@@ -80,8 +80,8 @@ def prove(tokenizer: Any) -> Holds:
     Raises:
         ModelError: It cannot be used: it raises, or leaves out the user's text or the answer.
     """
-    found = [_holds(tokenizer, parts=parts) for parts in _forms(tokenizer)]
-    return next((holds for holds in found if holds.system is SystemHeld.KEPT), found[0])
+    forms = [_holds(tokenizer, parts=parts) for parts in _forms(tokenizer)]
+    return next((holds for holds in forms if holds.system is SystemHeld.KEPT), forms[0])
 
 
 def _holds(tokenizer: Any, *, parts: bool) -> Holds:

@@ -32,8 +32,8 @@ def thoughts_of(text: str) -> str:
     >>> thoughts_of("<think>Hm.</think> Yes."), thoughts_of("<think></think> Yes.")
     ('Hm.', '')
     """
-    found = parted(text)
-    return found[2] if found else ""
+    match = parted(text)
+    return match[2] if match else ""
 
 
 def has_thoughts(row: Row, task: Task) -> bool:
@@ -47,8 +47,8 @@ def without_thoughts(text: str) -> str:
     >>> without_thoughts("<think>Hm.</think> Yes."), without_thoughts("Yes.")
     ('Yes.', 'Yes.')
     """
-    found = parted(text)
-    return found[5] if found else text
+    match = parted(text)
+    return match[5] if match else text
 
 
 def fit_turns(

@@ -39,17 +39,17 @@ def encode(
     Raises:
         DataError: the example is longer than `max_length` and the policy is `ERROR`.
     """
-    made = _encoded(example, chat)
-    if len(made.ids) <= max_length:
-        return made
-    why = f"{len(made.ids)} tokens, {max_length} allowed"
+    encoded = _encoded(example, chat)
+    if len(encoded.ids) <= max_length:
+        return encoded
+    why = f"{len(encoded.ids)} tokens, {max_length} allowed"
     if too_long is TooLong.ERROR:
         raise DataError(
             f"example {example.id} is too long: {why}",
             fix="raise train.max_length, or set train.too_long to shorten or drop",
         )
     if too_long is TooLong.SHORTEN:
-        shorter = _shortened(example, chat, made, max_length=max_length)
+        shorter = _shortened(example, chat, encoded, max_length=max_length)
         if shorter is not None:
             return replace(shorter, fate=Fate.TRUNCATED, why=f"input shortened ({why})")
     return Encoded(example.id, (), (), Fate.DROPPED, f"too long ({why})")

@@ -146,8 +146,8 @@ class Table:
     @property
     def tools(self) -> str:
         """The column with the functions that the model may call; empty where there is none."""
-        found = (name for name in TOOL_COLUMNS if name not in self.no_tools and self._fills(name))
-        return next(found, "") if self.talks else ""
+        names = (name for name in TOOL_COLUMNS if name not in self.no_tools and self._fills(name))
+        return next(names, "") if self.talks else ""
 
     @property
     def calls(self) -> str:
@@ -364,8 +364,8 @@ def _guess(
     labels: Labels | None,
     field: str,
 ) -> Guess:
-    made = (labels.expression if labels else "") or _alias(target.column, mend=labels is None)
-    fields = {field: made} if made else {}
+    expression = (labels.expression if labels else "") or _alias(target.column, mend=labels is None)
+    fields = {field: expression} if expression else {}
     read = _alias(text.column, mend=True)
     if table.has_system:
         fields[_free_name(table, "system_prompt")] = 'system | default("", true)'
@@ -383,7 +383,7 @@ def _guess(
         text=text.column,
         target=target.column,
         text_field=text_name if read else text.column.name,
-        target_field=field if made else target.column.name,
+        target_field=field if expression else target.column.name,
         fields=fields | ({text_name: read} if read else {}),
         history="history" if table.has_turns else "",
         tools=table.columns[table.tools] if table.tools else None,

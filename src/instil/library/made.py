@@ -187,10 +187,10 @@ def _start(draw: random.Random) -> _Request:
         "them, parted by commas."
     )
     others = [word for word in _WORDS if word[0] == letter and word != also]
-    found = [also, *draw.sample(others, count - 1)]
-    draw.shuffle(found)
+    given = [also, *draw.sample(others, count - 1)]
+    draw.shuffle(given)
     conditions = [f"items = {count}", f'each starts with "{letter}"', "all different"]
-    return request, "first letter", ", ".join(found), [*conditions, f'contains "{also}"']
+    return request, "first letter", ", ".join(given), [*conditions, f'contains "{also}"']
 
 
 def _order(draw: random.Random) -> _Request:

@@ -76,11 +76,11 @@ def evaluate(expression: str, fields: Mapping[str, object], *, where: str) -> ob
     """
 
     def value() -> object:
-        found: object = sandbox.computed(expression, _scope(fields))
-        for item in found if isinstance(found, list | tuple) else (found,):
+        result: object = sandbox.computed(expression, _scope(fields))
+        for item in result if isinstance(result, list | tuple) else (result,):
             if isinstance(item, Undefined):
                 str(item)  # which raises, and says what is missing
-        return found
+        return result
 
     return _run(value, "{{ " + expression + " }}", fields, where)
 
@@ -109,9 +109,9 @@ def flaws(template: Template, task: Task) -> list[Flaw]:
     """Return all that can be said against a template before any row is read, part by part."""
     parts = [("prompt", template.prompt), ("target", template.target), ("system", template.system)]
     parts += [("choices", choice) for choice in template.choices]
-    found = [flaw for part, source in parts for flaw in _part_flaws(part, source, task)]
-    if found:
-        return found  # the checks below need parts that can be parsed
+    broken = [flaw for part, source in parts for flaw in _part_flaws(part, source, task)]
+    if broken:
+        return broken  # the checks below need parts that can be parsed
     return [*_prompt_flaws(template, task), *_choice_flaws(template, task)]
 
 

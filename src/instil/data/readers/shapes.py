@@ -285,11 +285,11 @@ def _conversation(columns: Mapping[str, object]) -> dict[str, list[dict[str, obj
     if not any(_is_turns(half) and half for half in halves.values()):
         return {}
     roles = {"prompt": "user", "completion": "assistant"}
-    found = {
+    conversation = {
         name: [{"role": roles[name], "content": half}] if isinstance(half, str) else half or []
         for name, half in halves.items()
     }
-    return {name: turns for name, turns in found.items() if _is_turns(turns)}
+    return {name: turns for name, turns in conversation.items() if _is_turns(turns)}
 
 
 def _is_turns(value: object) -> TypeGuard[list[dict[str, object]]]:

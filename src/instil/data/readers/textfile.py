@@ -183,8 +183,8 @@ def bad_bytes(cells: Iterable[str], encoding: str) -> str:
     >>> bad_bytes([b"caf\xe9".decode("utf-8", "surrogateescape")], "utf-8")
     'byte 0xE9 is not utf-8'
     """
-    found = next((match for cell in cells if (match := _ESCAPED.search(cell))), None)
-    return f"byte 0x{ord(found[0]) - 0xDC00:02X} is not {encoding}" if found else ""
+    escaped = next((match for cell in cells if (match := _ESCAPED.search(cell))), None)
+    return f"byte 0x{ord(escaped[0]) - 0xDC00:02X} is not {encoding}" if escaped else ""
 
 
 def _fitting(path: Path, names: Sequence[str], *, place: str) -> str:

@@ -203,15 +203,15 @@ def _from_tar(tar: tarfile.TarFile, cap: int, *, label: str) -> list[_Member]:
     """The members, once the whole file is known to be within the cap and to have an end."""
     what = "the archive unpacks to more than its size lets expect"
     bomb = too_much(what, limit=cap, name=UNPACKED, where=label)
-    found, total = list[_Member](), 0
+    members, total = list[_Member](), 0
     for info in tar:  # a tar has no list of contents: to walk over a bomb is to unpack it
         total = max(total + info.size, info.offset_data)
-        if total > cap or len(found) >= MOST_MEMBERS:
+        if total > cap or len(members) >= MOST_MEMBERS:
             raise bomb
         if not info.isdir():
             trouble = "" if info.isreg() else _LINK
             name = info.name.removeprefix("./")
-            found.append(_Member(name, info.size, trouble, partial(tar.extractfile, info)))
+            members.append(_Member(name, info.size, trouble, partial(tar.extractfile, info)))
     stream = tar.fileobj
     assert stream is not None, "it was opened to be read"
     stream.seek(tar.offset)
@@ -220,7 +220,7 @@ def _from_tar(tar: tarfile.TarFile, cap: int, *, label: str) -> list[_Member]:
     while stream.read(_CHUNK):  # so that gzip's and xz's own sums are checked
         if stream.tell() > tar.offset + cap:
             raise bomb
-    return found
+    return members
 
 
 def _missing(members: Sequence[_Member], path: str, *, label: str) -> DataError:

@@ -89,12 +89,12 @@ def arrange(names: Iterable[str], *, readme: str = "") -> Parts:
     parts = {word for known in _PARTS.values() for word in known}
     # The usual folder for data, or one of a part, is no configuration.
     configs = several and not folders & {"", "data"} and not words & parts
-    found: Parts = {}
+    arranged: Parts = {}
     for name in rows:
         config = PurePosixPath(name).parts[0] if configs else DEFAULT
         inner = name.removeprefix(f"{config}/") if configs else name
-        found.setdefault(config, {}).setdefault(part_of(inner), []).append(name)
-    return found
+        arranged.setdefault(config, {}).setdefault(part_of(inner), []).append(name)
+    return arranged
 
 
 def part_of(name: str) -> str:
@@ -155,7 +155,7 @@ def _declared(readme: str, names: Sequence[str]) -> Parts:
     header = None
     with contextlib.suppress(DataError):  # a header that is broken lists none
         header = parse_yaml(match[1], where="README.md", error=DataError).data if match else None
-    found: Parts = {}
+    declared: Parts = {}
     configs = header.get("configs") if isinstance(header, Mapping) else None
     for entry in configs if isinstance(configs, list) else ():
         files = entry.get("data_files") if isinstance(entry, Mapping) else None
@@ -173,9 +173,9 @@ def _declared(readme: str, names: Sequence[str]) -> Parts:
                     parts.setdefault(split or part_of(name), []).append(name)
         if parts:
             name = str(entry.get("config_name", DEFAULT))
-            found[DEFAULT if entry.get("default") and name != DEFAULT else name] = parts
-            found.setdefault(name, parts)
-    return found
+            declared[DEFAULT if entry.get("default") and name != DEFAULT else name] = parts
+            declared.setdefault(name, parts)
+    return declared
 
 
 def _from_folder(address: HubPath, folder: Path) -> list[tuple[str, Path]]:
@@ -211,11 +211,11 @@ def _from_hub(address: HubPath) -> list[tuple[str, Path]]:
     except Exception as error:  # the HTTP clients that the library has had raise unrelated kinds
         for revision in (address.revision or None, *(() if address.revision else (CONVERTED,))):
             with contextlib.suppress(OSError):  # the library keeps no snapshot of it
-                found = hub.snapshot_download(
+                copy = hub.snapshot_download(
                     address.dataset, repo_type="dataset", revision=revision, local_files_only=True
                 )
-                if any(_has_rows(path.name) for path in Path(found).rglob("*")):
-                    return _from_folder(replace(address, revision=""), Path(found))
+                if any(_has_rows(path.name) for path in Path(copy).rglob("*")):
+                    return _from_folder(replace(address, revision=""), Path(copy))
         raise DataError(
             "the hub cannot be reached, and this data set is not on this machine",
             where=where,

@@ -67,15 +67,15 @@ def read_pip_settings(
     if printed is None:
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
         printed = printed_by(command)
-    found: dict[tuple[int, str], str] = {}
+    settings: dict[tuple[int, str], str] = {}
     for line in printed.splitlines():  # lines of the environment are in none of the sections
         left, equals, right = line.partition("=")
         section, _, key = left.strip().partition(".")
         if equals and section in _SECTIONS:
             with contextlib.suppress(ValueError, SyntaxError):  # what pip did not write by `repr`
                 right = str(ast.literal_eval(right.strip()))
-            found[_SECTIONS.index(section), key] = right.strip()
-    values = {key: value for (_, key), value in sorted(found.items())}
+            settings[_SECTIONS.index(section), key] = right.strip()
+    values = {key: value for (_, key), value in sorted(settings.items())}
     for name, value in (os.environ if environ is None else environ).items():
         if name.startswith("PIP_") and value:  # an empty variable counts as unset, as for pip
             values[name[4:].lower().replace("_", "-")] = value

@@ -113,9 +113,9 @@ def _unpacked(path: Path, members: Sequence[str], *, place: str) -> RowFile:
     """The file itself or, where it is an archive, the file in it."""
     if not members and (path.is_dir() or not path.name.lower().endswith(_ARCHIVES)):
         return RowFile(path, place)
-    found = unpack_local(path, members, label=place)
-    inner = members[-1].rstrip("/") if members else found.name
-    return RowFile(found, f"{place}{MEMBER}{inner}")
+    member = unpack_local(path, members, label=place)
+    inner = members[-1].rstrip("/") if members else member.name
+    return RowFile(member, f"{place}{MEMBER}{inner}")
 
 
 def _existing(uri: str) -> Path:

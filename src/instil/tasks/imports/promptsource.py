@@ -107,13 +107,13 @@ def split(source: str) -> tuple[str, str]:
     ('{% if a %}Q1 {% else %}Q2 {% endif %}', '{% if a %} {{ b }}{% else %} no{% endif %}')
     """
     try:
-        found = pieces(source)
+        parts = pieces(source)
     except TemplateSyntaxError:
         prompt, _, target = source.partition(SEPARATOR)
         return prompt, target.partition(SEPARATOR)[0]
     halves: tuple[list[str], list[str]] = ([], [])
     half, opened = 0, list[int]()
-    for tag, text in found:
+    for tag, text in parts:
         if tag:  # each branch of a condition begins in the half in which the condition began
             if tag in ("if", "for"):
                 opened.append(half)
