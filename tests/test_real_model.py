@@ -72,7 +72,8 @@ def test_the_mask_of_a_real_review(real, data):
 
 def test_packed_training_loss_equals_one_by_one(real, data):
     from instil.encode.mask import encode_all
-    from instil.encode.pack import pack, shared_prefix
+    from instil.encode.pack import pack
+    from instil.encode.store import Store
     from instil.train.loop import mean_loss
     from rendering import training_examples
 
@@ -80,7 +81,7 @@ def test_packed_training_loss_equals_one_by_one(real, data):
         data.task, data.train[:24], data.templates, per_row="one", seed=0, epoch=0
     )
     encoded = encode_all(examples, real.chat, max_length=512)
-    shared = shared_prefix(encoded)
+    shared = Store(encoded).shared_prefix()
     assert shared >= 20, "SmolLM2's own system message stands before every prompt"
     packed = mean_loss(real, pack(encoded, max_tokens=1024, shared=shared))
     single = mean_loss(real, pack(encoded, max_tokens=1))
@@ -156,7 +157,8 @@ def test_every_library_task_renders_encodes_and_scores_on_ten_real_rows(real):
 
 def test_packs_have_the_loss_of_transformers_own_forward_pass(either, data):
     from instil.encode.mask import encode_all
-    from instil.encode.pack import pack, shared_prefix
+    from instil.encode.pack import pack
+    from instil.encode.store import Store
     from instil.train.loop import mean_loss
     from instil.types import Message
     from rendering import training_examples
@@ -176,7 +178,9 @@ def test_packs_have_the_loss_of_transformers_own_forward_pass(either, data):
         with torch.inference_mode():
             losses.append(float(own(ids, labels=labels).loss) * sum(each.mask))
     expected = sum(losses) / sum(sum(each.mask) for each in encoded)
-    packed = mean_loss(loaded, pack(encoded, max_tokens=2048, shared=shared_prefix(encoded)))
+    packed = mean_loss(
+        loaded, pack(encoded, max_tokens=2048, shared=Store(encoded).shared_prefix())
+    )
     assert packed == pytest.approx(expected, rel=1e-5)
 
 

@@ -28,7 +28,7 @@ def cache_dir() -> Path:
     """Return where fetched things are kept: `INSTIL_CACHE`, else the user's cache folder."""
     chosen = os.environ.get("INSTIL_CACHE", "")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return Path(os.path.expanduser(chosen)).absolute()
     from platformdirs import user_cache_path
 
     return user_cache_path("instil", appauthor=False)

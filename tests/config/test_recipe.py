@@ -179,6 +179,18 @@ def test_paths_count_from_the_recipe(tmp_path: Path, write) -> None:
     assert recipe.forgetting.tasks == ("trivia", str(tmp_path / "guard.yaml"))
 
 
+def test_a_home_folder_is_found_and_that_of_nobody_is_an_ordinary_name(
+    tmp_path: Path, write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    text = "model: {0}/m\nchat_template: {0}/t.jinja\ntasks:\n  - use: {0}/t.yaml\n"
+    for home, folder in (("~", "home"), ("~nobody-here", "~nobody-here")):
+        recipe = load_recipe(write(text.format(home)))
+        assert recipe.model == str(tmp_path / folder / "m")
+        assert recipe.chat_template == str(tmp_path / folder / "t.jinja")
+        assert recipe.tasks[0].use == str(tmp_path / folder / "t.yaml")
+
+
 def test_a_hub_id_is_no_path(write) -> None:
     text = SHORTEST.replace("smollm2-135m-instruct", "org/name")
     assert load_recipe(write(text)).model == "org/name"

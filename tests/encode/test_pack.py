@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instil.encode.pack import batches, pack, shared_prefix
+from instil.encode.pack import batches, pack
+from instil.encode.store import Store
 from instil.types import Encoded
 
 
@@ -66,7 +67,7 @@ def test_a_shared_prefix_stands_once_and_loses_nothing(sizes, head):
         Encoded(e.example_id, (*prefix, 7000 + n, *e.ids), (False,) * (head + 1) + e.mask)
         for n, e in enumerate(items(sizes))
     ]
-    shared = shared_prefix(encoded)
+    shared = Store(encoded).shared_prefix()
     assert shared == head or len(encoded) == 1
     for p in pack(encoded, max_tokens=80, shared=shared):
         heads = p.ids[: p.shared]

@@ -241,6 +241,7 @@ def test_sizes_leave_most_rows_to_train(rows: int, classes: int) -> None:
         ("-x.csv", "x"),
         ("___.csv", "task"),
         ("a/b", "a_b"),
+        ("n" * 250 + ".csv", "n" * 100),
     ],
 )
 def test_ids_are_made_of_letters_digits_and_dashes(name: str, id: str) -> None:

@@ -105,9 +105,9 @@ def test_an_archive_that_is_not_there_speaks_of_npm(uri: str) -> None:
 
 def test_the_environment_wins_over_what_npm_prints() -> None:
     printed = json.dumps({"registry": "https://npm.example/", "cafile": "/ca.pem", "fund": True})
-    plain = read_npm_settings({}, list_config=lambda: printed)
+    plain = read_npm_settings({}, printed=printed)
     assert plain == NpmSettings("https://npm.example/", {}, "/ca.pem", "")
-    other = read_npm_settings({"NPM_CONFIG_REGISTRY": REGISTRY}, list_config=lambda: printed)
+    other = read_npm_settings({"NPM_CONFIG_REGISTRY": REGISTRY}, printed=printed)
     assert other.registry == REGISTRY
 
 
@@ -118,14 +118,14 @@ def test_without_npm_the_users_file_is_read(tmp_path: Path) -> None:
         "//my.example/:_authToken=${TOKEN}\n"
     )
     environ = {"npm_config_userconfig": str(own), "HOST": "npm.example"}
-    settings = read_npm_settings(environ, list_config=lambda: "")
+    settings = read_npm_settings(environ, printed="")
     assert npm_registry(settings, project="rows").url == "https://npm.example/npm/"
     assert npm_registry(settings, project="@my/rows").url == "https://my.example/"
 
 
 def test_without_any_setting_no_address_is_made_up(tmp_path: Path) -> None:
     environ = {"npm_config_userconfig": str(tmp_path / "none")}
-    settings = read_npm_settings(environ, list_config=lambda: "")
+    settings = read_npm_settings(environ, printed="")
     assert settings.registry == ""
     with pytest.raises(DataError, match="npm_config_registry"):
         npm_registry(settings, project="rows")

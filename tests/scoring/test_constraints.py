@@ -30,6 +30,7 @@ from instil.types import Example, Message, Prediction
         ("all different", "fig, plum", "fig, Fig"),
         ("in order", "fig, plum", "plum, fig"),
         ("json", '{"a": 1}', "{a: 1}"),
+        ("json", "[[1]]", "[" * 100_000),
     ],
 )
 def test_a_condition_tells_right_from_wrong(condition: str, right: str, wrong: str) -> None:

@@ -99,6 +99,30 @@ def test_a_relative_source_starts_from_the_files_folder(
 
 
 @pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("~/mugs.csv", "home/mugs.csv"),
+        ("~nobody-here/mugs.csv", "~nobody-here/mugs.csv"),
+        ("sqlite:~/mugs.db", "home/mugs.db"),
+    ],
+)
+def test_a_source_may_be_in_the_home_folder(
+    uri: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    text = changed(("source: mugs.csv", f"source: {uri}"))
+    task = parse_task(text, where="mugs.yaml", folder=tmp_path)
+    assert Path(task.source.uri.removeprefix("sqlite:")) == tmp_path / path
+
+
+def test_a_collection_in_nobodys_home_folder_is_told(tmp_path: Path) -> None:
+    entry = "{from: ~nobody-here/x.json, format: flan}"
+    text = GOOD[: GOOD.index("templates:")] + f"templates:\n  - {entry}\n"
+    with pytest.raises(TaskError, match="no such file"):
+        parse_task(text, where="mugs.yaml", folder=tmp_path)
+
+
+@pytest.mark.parametrize(
     "uri",
     [
         "pypi:a==1/b.csv",
@@ -161,6 +185,7 @@ def test_what_is_wrong_in_templates_is_told_at_once_with_its_line() -> None:
         ("source: mugs.csv", "source: {uri: a, formt: csv}", ":3:", "did you mean: format"),
         ("source: mugs.csv", "source: {uri: a, format: cvs}", ":3:", "did you mean: csv"),
         ("source: mugs.csv", "source: {uri: a, encoding: utf-9}", ":3:", "unknown encoding"),
+        ("source: mugs.csv", 'source: {uri: a, encoding: "u\\0"}', ":3:", "unknown encoding"),
         ("source: mugs.csv", "source: {uri: a, encoding: 'utf-8, utf-9'}", ":3:", "found: utf-9"),
         ("source: mugs.csv", "source: npm:a@1/b.csv", ":3:", "needs its hash"),
         ("kind: sentiment", "metric: constraint", ":2:", "`checks`"),

@@ -7,7 +7,8 @@ import torch
 
 from builds import EACH, OWN
 from instil.encode.batch import to_batch
-from instil.encode.pack import batches, pack, shared_prefix
+from instil.encode.pack import batches, pack
+from instil.encode.store import Store
 from instil.errors import TrainError
 from instil.model.adapter import adapter_off, add_lora, snapshot, trainable
 from instil.model.engine.packed import head_of, hidden_states
@@ -106,7 +107,7 @@ def test_a_shared_prefix_computed_once_changes_no_figure(tiny):
         Encoded(e.example_id, head + e.ids, (False,) * len(head) + e.mask)
         for e in encoded([9, 14, 5, 22])
     ]
-    shared = shared_prefix(items)
+    shared = Store(items).shared_prefix()
     assert shared == len(head)
     loaded = lora(tiny)
     run(loaded, steps=2)  # an adapter that is no longer the identity

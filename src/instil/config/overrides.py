@@ -12,13 +12,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from pydantic import BaseModel
 
 from instil.config.validation import dotted, dotted_names
 from instil.config.yamlfile import Loc, parse_scalar
-from instil.errors import InstilError, Problem, nearest
+from instil.errors import InstilError, nearest
 
 
 def override(
@@ -34,27 +33,21 @@ def override(
     """
     where = f"--set {text}"
     key, equals, value = text.partition("=")
-    # A list item's number is one; no list has a million items.
-    numbers = re.compile(r"[0-9]{1,6}")
     parts = key.strip().split(".")
-    loc: Loc = tuple(int(part) if numbers.fullmatch(part) else part for part in parts)
+    # A list item's number is one; no list has a million items.
+    loc: Loc = tuple(int(part) if re.fullmatch(r"[0-9]{1,6}", part) else part for part in parts)
     general = dotted(tuple(0 if isinstance(part, int) else part for part in loc))
     names = dotted_names(model)
     if not equals:
-        raise error(Problem("this is not of the form key=value", where=where))
+        raise error("this is not of the form key=value", where=where)
     if general not in names:
-        raise error(
-            Problem(f"unknown key {key!r}", where=where, nearest=_nearest_key(general, names))
-        )
+        last = general.rsplit(".", 1)[-1]
+        same = [name for name in names if name.rsplit(".", 1)[-1] == last]
+        near = nearest(general, same) or (same[0] if same else nearest(general, names))
+        raise error(f"unknown key {key!r}", where=where, nearest=near)
     if not _put(data, loc, parse_scalar(value, where=where, error=error)):
-        raise error(Problem(f"there is no {dotted(loc)!r} to set", where=where))
+        raise error(f"there is no {dotted(loc)!r} to set", where=where)
     return loc
-
-
-def _nearest_key(key: str, names: Sequence[str]) -> str:
-    last = key.rsplit(".", 1)[-1]
-    same = [name for name in names if name.rsplit(".", 1)[-1] == last]
-    return nearest(key, same) or (same[0] if same else nearest(key, names))
 
 
 def _put(data: object, loc: Loc, value: object) -> bool:

@@ -14,7 +14,7 @@ those that users of Hugging Face's libraries know.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -38,7 +38,7 @@ from instil.config.sections import (
     unique,
 )
 from instil.config.validation import validate
-from instil.config.yamlfile import Loc, YamlFile, read_yaml
+from instil.config.yamlfile import Loc, read_yaml
 from instil.config.yamlwriter import dump_yaml, explained
 from instil.errors import Problem, RecipeError
 from instil.types import SystemTurn, Thinking
@@ -230,56 +230,47 @@ def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
     """
     file = read_yaml(path, error=RecipeError)
     if not isinstance(file.data, dict):
-        raise RecipeError(_not_a_recipe(file.data, where=str(path)))
+        empty = file.data is None
+        raise RecipeError(
+            "this recipe is empty" if empty else "this is not a recipe: it has no keys",
+            where=str(path),
+            allowed="keys such as `model:` and `tasks:`",
+            fix="start with `instil init YOUR.csv`, which writes one",
+        )
     if {"source", "templates"} <= file.data.keys():
         what = "this is a task, not a recipe"
         fix = f"give the recipe that names it: tasks: [{{use: ./{path.name}}}]"
-        raise RecipeError(Problem(what, where=str(path), fix=fix))
+        raise RecipeError(what, where=str(path), fix=fix)
     data = {k: v for k, v in file.data.items() if not (v is None and k in _SECTIONS)}
     places: dict[Loc, str] = {}
     problems: list[Problem] = []
     for text in overrides:
+        key, equals, value = text.partition("=")
+        # A path given on the command line counts from where the user is.
+        if key == "model":
+            value = _absolute(value, Path.cwd())
+        elif key == "chat_template":
+            value = _template_file(value, Path.cwd())
+        elif key.endswith(".use"):
+            value = task_reference(value, folder=Path.cwd())
         try:
-            places[_override(data, text)] = f"--set {text}"
+            loc = override(data, f"{key}{equals}{value}", model=Recipe, error=RecipeError)
+            places[loc] = f"--set {text}"
         except RecipeError as bad:
             problems += bad.problems
+
+    def place(loc: Loc) -> str:
+        """Name the override that set a value, or else its line in the file."""
+        set_by = (places[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in places)
+        return next(set_by, "") or file.place(loc)
+
     try:
-        recipe = validate(
-            Recipe, data, place=lambda loc: _place(loc, places, file), error=RecipeError
-        )
+        recipe = validate(Recipe, data, place=place, error=RecipeError)
     except RecipeError as bad:
         raise RecipeError(*problems, *bad.problems) from None
     if problems:
         raise RecipeError(*problems)
     return resolve_paths(recipe, folder=path.resolve().parent)
-
-
-def _override(data: dict[str, object], text: str) -> Loc:
-    """Apply an override; a path given on the command line counts from where the user is."""
-    key, equals, value = text.partition("=")
-    if key == "model":
-        text = f"{key}{equals}{_absolute(value, Path.cwd())}"
-    if key == "chat_template":
-        text = f"{key}{equals}{_template_file(value, Path.cwd())}"
-    if key.endswith(".use"):
-        text = f"{key}{equals}{task_reference(value, folder=Path.cwd())}"
-    return override(data, text, model=Recipe, error=RecipeError)
-
-
-def _place(loc: Loc, places: Mapping[Loc, str], file: YamlFile) -> str:
-    """Name the override that set a value, or else its line in the file."""
-    set_by = (places[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in places)
-    return next(set_by, "") or file.place(loc)
-
-
-def _not_a_recipe(data: object, *, where: str) -> Problem:
-    what = "this recipe is empty" if data is None else "this is not a recipe: it has no keys"
-    return Problem(
-        what,
-        where=where,
-        allowed="keys such as `model:` and `tasks:`",
-        fix="start with `instil init YOUR.csv`, which writes one",
-    )
 
 
 def resolve_paths(recipe: Recipe, *, folder: Path) -> Recipe:
@@ -315,13 +306,13 @@ def task_reference(use: str, *, folder: Path) -> str:
     if use.startswith("hub/") and not use.endswith((".yaml", ".yml")):
         return use  # the library's tasks for data sets of the hub
     if use.endswith((".yaml", ".yml")) or "/" in use or os.sep in use:
-        return os.path.abspath(folder / Path(use).expanduser())
+        return os.path.abspath(folder / os.path.expanduser(use))
     return use
 
 
 def _absolute(model: str, folder: Path) -> str:
     """Make a path absolute; `org/name` is one only where it exists, since hub ids look so too."""
-    path = folder / Path(model).expanduser()
+    path = folder / os.path.expanduser(model)
     meant = model.startswith((".", "~", os.sep))
     return os.path.abspath(path) if meant or ("/" in model and path.exists()) else model
 
@@ -330,7 +321,7 @@ def _template_file(template: str, folder: Path) -> str:
     """Make the path of a chat template absolute; a name without a dot or a slash is no path."""
     if template == "null" or not ("/" in template or os.sep in template or "." in template):
         return template
-    return os.path.abspath(folder / Path(template).expanduser())
+    return os.path.abspath(folder / os.path.expanduser(template))
 
 
 HIGHEST_RATE = 2e-3

@@ -93,14 +93,22 @@ def _problem(
     if first["type"] in ("value_error", "assertion_error") and len(details) == 1:
         what = str(first.get("ctx", {}).get("error", first["msg"]))
         return Problem(f"{dotted(loc)}: {what}" if loc else what, where=place)
-    options = [text for detail in details for text in _options(detail)]
-    found = first["input"]
+    options = [
+        option
+        for detail in details
+        if detail["type"] in ("literal_error", "enum")
+        for option in re.findall(r"'(.*?)'", str(detail.get("ctx", {}).get("expected", "")))
+    ]
+    value = first["input"]
+    found = json.dumps(value, ensure_ascii=False, default=str)
+    if len(found) > _LONGEST_FOUND:
+        found = found[: _LONGEST_FOUND - 3] + "..."
     return Problem(
         f"{dotted(loc)} has a value that it cannot take" if loc else "this cannot be read",
         where=place,
-        found=_short(found),
+        found=found,
         allowed=" or ".join(dict.fromkeys(_allowed(detail) for detail in details)),
-        nearest=nearest(found, options) if isinstance(found, str) else "",
+        nearest=nearest(value, options) if isinstance(value, str) else "",
     )
 
 
@@ -160,17 +168,6 @@ def _allowed(detail: ErrorDetails) -> str:
     if kind == "value_error":
         return str(context.get("error", detail["msg"]))
     return _KINDS.get(kind.split("_")[0], detail["msg"])
-
-
-def _options(detail: ErrorDetails) -> list[str]:
-    if detail["type"] not in ("literal_error", "enum"):
-        return []
-    return re.findall(r"'(.*?)'", str(detail.get("ctx", {}).get("expected", "")))
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _LONGEST_FOUND else text[: _LONGEST_FOUND - 3] + "..."
 
 
 def dotted(loc: Loc) -> str:

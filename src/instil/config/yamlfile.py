@@ -103,43 +103,38 @@ def read_text(path: Path, *, error: type[InstilError]) -> str:
         error: The class to raise when it is missing, a folder or not UTF-8.
     """
     try:
-        if not path.is_file():
-            raise error(_missing(path))
+        if path.is_dir():
+            raise error("this is a folder, not a file", where=str(path))
+        if path.is_symlink() and not path.exists():
+            raise error("this link leads nowhere", where=str(path))
+        if path.exists() and not path.is_file():
+            what = "this is a device or a pipe, not a file"
+            raise error(what, where=str(path), fix="save it as a file first")
+        if not path.exists():
+            beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            close = nearest(path.name, beside)
+            lost = "" if path.parent.is_dir() else f"the folder {path.parent} does not exist either"
+            raise error(
+                "there is no such file",
+                where=str(path),
+                nearest=str(path.parent / close) if close else "",
+                fix=lost,
+            )
         with path.open("rb") as file:
             data = file.read(4 * LONGEST + 1)  # a character has four bytes at most
     except (OSError, ValueError) as bad:  # ValueError: a zero byte in the name
         what = f"this cannot be read: {getattr(bad, 'strerror', None) or bad}"
-        raise error(Problem(what, where=str(path))) from None
+        raise error(what, where=str(path)) from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as bad:
         line = data.count(b"\n", 0, bad.start) + 1
         raise error(
-            Problem(
-                "this file is not UTF-8 text",
-                where=f"{path}:{line}",
-                found=f"byte 0x{data[bad.start]:02x} at position {bad.start}",
-                fix="save the file with the encoding UTF-8",
-            )
+            "this file is not UTF-8 text",
+            where=f"{path}:{line}",
+            found=f"byte 0x{data[bad.start]:02x} at position {bad.start}",
+            fix="save the file with the encoding UTF-8",
         ) from None
-
-
-def _missing(path: Path) -> Problem:
-    if path.is_dir():
-        return Problem("this is a folder, not a file", where=str(path))
-    if path.is_symlink() and not path.exists():
-        return Problem("this link leads nowhere", where=str(path))
-    if path.exists():
-        what = "this is a device or a pipe, not a file"
-        return Problem(what, where=str(path), fix="save it as a file first")
-    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = nearest(path.name, beside)
-    return Problem(
-        "there is no such file",
-        where=str(path),
-        nearest=str(path.parent / close) if close else "",
-        fix="" if path.parent.is_dir() else f"the folder {path.parent} does not exist either",
-    )
 
 
 def read_yaml(path: Path, *, error: type[InstilError]) -> YamlFile:
@@ -156,10 +151,10 @@ def parse_yaml(text: str, *, where: str, error: type[InstilError]) -> YamlFile:
         error: The class to raise on a syntax error, a key given twice or a tag.
     """
     if len(text) > LONGEST:
-        raise error(Problem(f"the file has more than {LONGEST:,} characters", where=where))
+        raise error(f"the file has more than {LONGEST:,} characters", where=where)
     if brackets := _OPENED.search(text):  # ruamel takes seconds to look through them
         line = text.count("\n", 0, brackets.start()) + 1
-        raise error(Problem(_TOO_DEEP, where=f"{where}:{line}"))
+        raise error(_TOO_DEEP, where=f"{where}:{line}")
     yaml = YAML(typ="rt")
     yaml.Composer = BoundedComposer
     lines: dict[Loc, int] = {}
@@ -169,7 +164,7 @@ def parse_yaml(text: str, *, where: str, error: type[InstilError]) -> YamlFile:
     except MarkedYAMLError as bad:
         raise error(_syntax_problem(bad, text, where=where)) from None
     except Exception as bad:  # on odd texts ruamel raises all kinds, ArithmeticError for one
-        raise error(Problem("this is not YAML", where=where, found=str(bad))) from None
+        raise error("this is not YAML", where=where, found=str(bad)) from None
     file = YamlFile(where=where, data=data, lines=lines)
     if problems:
         raise error(*(replace(p, where=f"{where}:{p.where}") for p in problems))
@@ -192,23 +187,16 @@ def _syntax_problem(bad: MarkedYAMLError, text: str, *, where: str) -> Problem:
         return Problem(what, where=place)
     twice = re.match(r'found duplicate key "(.*?)"', what)
     if twice:
-        line = _line_of(twice[1], bad, text)
-        first = f" (first in line {line})" if line else ""
+        first, start, second = "", bad.context_mark, bad.problem_mark
+        if start and second:  # where the first is not written otherwise, its line can be told
+            lines = enumerate(text.splitlines()[start.line : second.line], start.line + 1)
+            same = [number for number, line in lines if line.find(twice[1]) == second.column]
+            first = f" (first in line {same[0]})" if same else ""
         return Problem(f"the key {twice[1]!r} is given twice{first}", where=place, fix="keep one")
     if "found another document" in what:
         return Problem("this holds more than one YAML document", where=place, fix="keep one")
     hint = "indent with spaces, not with tabs" if "\\t" in what else ""
     return Problem(f"this is not YAML: {what}", where=place, fix=hint)
-
-
-def _line_of(key: str, bad: MarkedYAMLError, text: str) -> int:
-    """Find the line of the first of two keys of one mapping; 0 where it is written otherwise."""
-    start, second = bad.context_mark, bad.problem_mark
-    if not start or not second:
-        return 0
-    lines = text.splitlines()[start.line : second.line]
-    same = (n for n, line in enumerate(lines, start.line + 1) if line.find(key) == second.column)
-    return next(same, 0)
 
 
 def _plain(value: object, *, loc: Loc, lines: dict[Loc, int], problems: list[Problem]) -> object:
@@ -221,27 +209,17 @@ def _plain(value: object, *, loc: Loc, lines: dict[Loc, int], problems: list[Pro
         problems.append(Problem("tags are not allowed here", where=line, found=str(tag)))
         return None
     if isinstance(value, CommentedMap):
-        found: dict[str, object] = {}
+        mapping: dict[str, object] = {}
         for key, item in value.items():
             inner = _noted((*loc, str(key)), value.lc.data, key, lines)
-            found[str(key)] = _plain(item, loc=inner, lines=lines, problems=problems)
-        return found
+            mapping[str(key)] = _plain(item, loc=inner, lines=lines, problems=problems)
+        return mapping
     if isinstance(value, CommentedSeq):
         items = []
         for index, item in enumerate(value):
             inner = _noted((*loc, index), value.lc.data, index, lines)
             items.append(_plain(item, loc=inner, lines=lines, problems=problems))
         return items
-    return _plain_scalar(value)
-
-
-def _noted(loc: Loc, marks: Mapping[object, list[int]], key: object, lines: dict[Loc, int]) -> Loc:
-    if marks and key in marks:
-        lines[loc] = marks[key][0] + 1
-    return loc
-
-
-def _plain_scalar(value: object) -> object:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int) and value.bit_length() > LARGEST:
@@ -252,3 +230,9 @@ def _plain_scalar(value: object) -> object:
     if isinstance(value, (datetime.date, datetime.datetime)):
         return value.isoformat()  # YAML 1.2 knows no dates: it is text
     return bool(value) if type(value).__name__ == "ScalarBoolean" else str(value)
+
+
+def _noted(loc: Loc, marks: Mapping[object, list[int]], key: object, lines: dict[Loc, int]) -> Loc:
+    if marks and key in marks:
+        lines[loc] = marks[key][0] + 1
+    return loc

@@ -34,14 +34,11 @@ _WIDTH = 98
 
 def comment(mapping: CommentedMap, key: str, text: str, *, indent: int = 0) -> None:
     """Put a comment above a key of a mapping that stands `indent` columns in."""
-    lines = [line for part in text.splitlines() for line in _wrapped(part, _WIDTH - indent - 2)]
+    lines, width = list[str](), _WIDTH - indent - 2
+    for paragraph in text.splitlines():
+        hang = "    " if paragraph.startswith(" ") else ""  # one that begins with blanks hangs
+        lines += textwrap.wrap(visible(paragraph), width=width, subsequent_indent=hang)
     mapping.yaml_set_comment_before_after_key(key, before="\n".join(lines), indent=indent)
-
-
-def _wrapped(paragraph: str, width: int) -> list[str]:
-    """Break a paragraph into lines; one that begins with blanks hangs."""
-    hang = "    " if paragraph.startswith(" ") else ""
-    return textwrap.wrap(visible(paragraph), width=width, subsequent_indent=hang)
 
 
 def dump_yaml(data: object, *, header: str = "") -> str:
@@ -115,48 +112,33 @@ def _blocks(value: object) -> object:
         if not any(isinstance(item, (dict, list)) or "\n" in str(item) for item in value):
             listed.fa.set_flow_style()
         return listed
-    return _text(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    # In a line of a list `?x` reads as a key; other texts of this kind need escapes.
+    if value.startswith("?") or not all(line.isprintable() for line in value.split("\n")):
+        return DoubleQuotedScalarString(value)
+    return LiteralScalarString(value) if "\n" in value and not value[0].isspace() else value
 
 
 def _key(key: object) -> object:
     """Escape a key that would not read back the same; a key is never a block."""
     if isinstance(key, str) and (key.startswith("?") or not key.isprintable()):
-        quoted: str = DoubleQuotedScalarString(key)
-        return quoted
+        return DoubleQuotedScalarString(key)
     return key
-
-
-def _text(text: str) -> str:
-    """Choose the style in which a text reads back the same: plain, a block, or with escapes."""
-    # In a line of a list `?x` reads as a key.
-    if text.startswith("?") or not all(line.isprintable() for line in text.split("\n")):
-        quoted: str = DoubleQuotedScalarString(text)
-        return quoted
-    block: str = LiteralScalarString(text)
-    return block if "\n" in text and not text[0].isspace() else text
 
 
 def explained(section: BaseModel, *, indent: int = 0) -> CommentedMap:
     """Turn a model into a YAML mapping with its fields' descriptions as comments."""
     mapping = CommentedMap()
     for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
-        mapping[name] = _yaml_value(value, indent=indent + 2)
-        comment(mapping, name, f"{field.description}{_items_help(value)}", indent=indent)
+        value, text = getattr(section, name), str(field.description)
+        if isinstance(value, BaseModel):
+            value = explained(value, indent=indent + 2)
+        elif isinstance(value, tuple):
+            if isinstance(value[0], BaseModel):  # the keys of all items are told above the list
+                keys = type(value[0]).model_fields.items()
+                text += "".join(f"\n  {key}: {below.description}" for key, below in keys)
+            value = [item.model_dump() if isinstance(item, BaseModel) else item for item in value]
+        mapping[name] = value.value if isinstance(value, StrEnum) else value
+        comment(mapping, name, text, indent=indent)
     return mapping
-
-
-def _yaml_value(value: object, *, indent: int) -> object:
-    if isinstance(value, BaseModel):
-        return explained(value, indent=indent)
-    if isinstance(value, tuple):
-        return [item.model_dump() if isinstance(item, BaseModel) else item for item in value]
-    return value.value if isinstance(value, StrEnum) else value
-
-
-def _items_help(value: object) -> str:
-    """Explain the keys of a list's items above the list, once for all of them."""
-    if not (isinstance(value, tuple) and isinstance(value[0], BaseModel)):
-        return ""
-    fields = type(value[0]).model_fields.items()
-    return "".join(f"\n  {name}: {field.description}" for name, field in fields)

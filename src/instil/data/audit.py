@@ -102,13 +102,13 @@ def repeats_within(rows: Sequence[Row], *, task: Task, near: bool = True) -> lis
     """
     texts = {row.id: read_text(task, row.fields) for row in rows}
     index = _Index(texts, threshold=THRESHOLD if near else 1)
-    found: list[Removed] = []
+    repeats: list[Removed] = []
     for row in rows:
         again = list(index.removed([row.id], part=Part.TRAIN))
-        found += again
+        repeats += again
         if not again:
             index.add([row.id])
-    return found
+    return repeats
 
 
 def repeats_of(
@@ -125,8 +125,8 @@ def repeats_of(
     texts = {f"row {row.id}": read_text(task, row.fields) for row in rows}
     index = _Index({**texts, **others}, threshold=threshold)
     index.add(others)
-    found = index.removed([f"row {row.id}" for row in rows], part=Part.TRAIN)
-    return [replace(entry, row=entry.row.removeprefix("row ")) for entry in found]
+    repeats = index.removed([f"row {row.id}" for row in rows], part=Part.TRAIN)
+    return [replace(entry, row=entry.row.removeprefix("row ")) for entry in repeats]
 
 
 def remove_duplicates(
@@ -167,7 +167,18 @@ def remove_duplicates(
     index.add(validation)
     no_train = list(index.removed(split.train, part=Part.TRAIN))
     train = _without(split.train, no_train)
-    _check_not_empty(split, {Part.VALIDATION: validation, Part.TRAIN: train})
+    problems = [
+        Problem(
+            f"every row of {part} repeats a text that must stay unseen",
+            where=f"task {split.task}",
+            found=f"{len(parts[part])} rows, all of them duplicates",
+            fix="add rows with other texts, or name a group column that keeps repeats together",
+        )
+        for part, kept in ((Part.VALIDATION, validation), (Part.TRAIN, train))
+        if parts[part] and not kept
+    ]
+    if problems:
+        raise DataError(*problems)
     removed = (*split.removed, *no_validation, *no_train)
     return replace(split, train=train, validation=validation, removed=removed)
 
@@ -201,17 +212,15 @@ class _Index:
             if original is not None:
                 yield Removed(row_id, part=part, why=EXACT, of=original, similarity=1.0)
                 continue
-            similarity, original = self._nearest(text) if self.threshold < 1 else (0.0, "")
+            if self.threshold == 1:
+                continue
+            own = shingles(text)
+            # In the order of ids: candidates come in the order of a set, which no seed fixes.
+            candidates = sorted(self.lsh.query(self._minhash(own)))
+            alike = ((jaccard(own, self.shingles[other]), other) for other in candidates)
+            similarity, nearest = max(alike, key=lambda pair: pair[0], default=(0.0, ""))
             if similarity >= self.threshold:
-                yield Removed(row_id, part=part, why=NEAR, of=original, similarity=similarity)
-
-    def _nearest(self, text: str) -> tuple[float, str]:
-        """Return the true similarity and the row id of the text most like this one."""
-        own = shingles(text)
-        # In the order of ids: candidates come in the order of a set, which no seed fixes.
-        candidates = sorted(self.lsh.query(self._minhash(own)))
-        alike = ((jaccard(own, self.shingles[row_id]), row_id) for row_id in candidates)
-        return max(alike, key=lambda pair: pair[0], default=(0.0, ""))
+                yield Removed(row_id, part=part, why=NEAR, of=nearest, similarity=similarity)
 
     def _minhash(self, runs: frozenset[str]) -> Any:
         minhash = self.blank.copy()
@@ -230,29 +239,14 @@ def _bands(threshold: float) -> tuple[int, int]:
     (12, 5)
     """
     sizes = range(PERMUTATIONS // 2, 1, -1)
-    found = {r: 1 - (1 - threshold**r) ** (PERMUTATIONS // r) for r in sizes}
-    rows = next((r for r in sizes if found[r] >= RECALL), 1)
+    chances = {r: 1 - (1 - threshold**r) ** (PERMUTATIONS // r) for r in sizes}
+    rows = next((r for r in sizes if chances[r] >= RECALL), 1)
     return PERMUTATIONS // rows, rows
 
 
 def _without(row_ids: Sequence[str], removed: Iterable[Removed]) -> tuple[str, ...]:
     gone = {entry.row for entry in removed}
     return tuple(row_id for row_id in row_ids if row_id not in gone)
-
-
-def _check_not_empty(split: Split, kept: Mapping[Part, Sequence[str]]) -> None:
-    problems = [
-        Problem(
-            f"every row of {part} repeats a text that must stay unseen",
-            where=f"task {split.task}",
-            found=f"{len(getattr(split, part))} rows, all of them duplicates",
-            fix="add rows with other texts, or name a group column that keeps repeats together",
-        )
-        for part, row_ids in kept.items()
-        if getattr(split, part) and not row_ids
-    ]
-    if problems:
-        raise DataError(*problems)
 
 
 def label_counts(rows: Iterable[Row], task: Task) -> dict[str, int]:

@@ -112,10 +112,8 @@ class _Turn:
         ]
         if problems:
             raise DataError(*problems)
-        if self.choices:
-            self._check_choice(task, template, row)
-
-    def _check_choice(self, task: Task, template: Template, row: Row) -> None:
+        if not self.choices:
+            return
         allowed = ", ".join(self.choices)
         if len(set(self.choices)) < len(self.choices):
             what = "two choices are the same"
@@ -305,13 +303,12 @@ def pick_exemplars(
         DataError: There are fewer rows than shots.
     """
     if shots > len(train_rows):
-        problem = Problem(
+        raise DataError(
             "too few training rows for the worked examples of the prompt",
             where=f"task {task.id}",
             found=f"{len(train_rows)} rows for {shots} shots",
             fix=f"shots: [0, {len(train_rows)}]",
         )
-        raise DataError(problem)
     lengths = {row.id: _length(task, row) for row in train_rows}
     limit = _short_limit(lengths.values())
     classes: dict[str, list[Row]] = {}

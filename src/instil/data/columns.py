@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from instil.data.damage import entity, mojibake, tag
-from instil.data.registry import plain
+from instil.data.registry import NUMBER, plain
 
 LONGEST_VALUE = 300
 """Characters; longer cells are texts, whose values are not counted."""
@@ -24,8 +24,6 @@ MISSING = frozenset("nan null none n/a #n/a <na> na".split())
 MOST_VALUES = 50_000
 """Values counted in a column; from there on only those that are known already."""
 
-NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
-"""A number in plain decimal writing."""
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]+", re.ASCII)
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"

@@ -38,8 +38,8 @@ _FEWEST_PHONE_DIGITS, _MOST_PHONE_DIGITS = 9, 15
 
 def mojibake(text: str) -> str:
     """Find UTF-8 that was read as Windows-1252 or Latin-1 (`cafÃ©`)."""
-    found = _MOJIBAKE.search(text) if any(sign in text for sign in "ÃÂâ") else None
-    return found[0][:40] if found else ""
+    match = _MOJIBAKE.search(text) if any(sign in text for sign in "ÃÂâ") else None
+    return match[0][:40] if match else ""
 
 
 def replacement(text: str) -> str:
@@ -58,29 +58,29 @@ def entity(text: str) -> str:
 
 def tag(text: str) -> str:
     """Find an HTML tag; `<3` and `a < b` are none."""
-    found = _TAG.search(text) if "<" in text else None
-    return found[0][:40] if found else ""
+    match = _TAG.search(text) if "<" in text else None
+    return match[0][:40] if match else ""
 
 
 def email(text: str) -> str:
     """Find an e-mail address; its owner is not shown in full."""
-    found = _EMAIL.search(text) if "@" in text else None
-    return f"{found[0][0]}...@{found[0].partition('@')[2]}" if found else ""
+    match = _EMAIL.search(text) if "@" in text else None
+    return f"{match[0][0]}...@{match[0].partition('@')[2]}" if match else ""
 
 
 def phone(text: str) -> str:
     """Find a telephone number written as one: `+49 30 1234567`, `(555) 123-4567`."""
-    for found in _PHONE.finditer(text):
-        digits = re.sub(r"\D", "", found[0])
+    for match in _PHONE.finditer(text):
+        digits = re.sub(r"\D", "", match[0])
         if _FEWEST_PHONE_DIGITS <= len(digits) <= _MOST_PHONE_DIGITS:
-            return f"{found[0].strip()[:4]}...{digits[-2:]}"
+            return f"{match[0].strip()[:4]}...{digits[-2:]}"
     return ""
 
 
 def card(text: str) -> str:
     """Find a payment card's number: 13 to 19 digits with the right check digit."""
-    for found in _DIGITS.finditer(text):
-        digits = re.sub(r"\D", "", found[0])
+    for match in _DIGITS.finditer(text):
+        digits = re.sub(r"\D", "", match[0])
         if digits[0] in "23456" and len(set(digits)) > 1 and luhn(digits):
             return f"{digits[:4]}...{digits[-4:]}"
     return ""

@@ -26,6 +26,7 @@ from instil.data.damage import DAMAGE, PERSONAL
 from instil.data.prepare import TaskData
 from instil.data.readers.rowfile import excerpt
 from instil.data.registry import plain
+from instil.format import plural
 from instil.init.labels import FORMS
 from instil.tasks.sandbox import tidied
 from instil.tasks.template import evaluate, expression_names, names, spelt
@@ -83,22 +84,16 @@ class Finding:
 def audit_rows(data: TaskData) -> tuple[Finding, ...]:
     """Look at the rows of a task that a recipe uses."""
     fix, bad = "mend them; all are listed in the run's split.json", data.split.bad_rows
-    what = f"{_rows(len(bad))} could not be used, and were skipped"
+    what = f"{plural(len(bad), 'row')} could not be used, and were skipped"
     return (
         *([Finding(what, len(bad), bad[:5], fix)] if bad else []),
-        *_across(data),
-        *_within(data),
-        *_conflicts(data),
-        *_labels(data),
-        *_labels_alike(data),
-        *_fields(data),
-        *_texts(data),
+        *(finding for check in _CHECKS for finding in check(data)),
     )
 
 
 def _across(data: TaskData) -> Iterator[Finding]:
     """Repeats across parts; they are out of train already."""
-    rows = {row.id: row for part in Part for row in data.part(part)}
+    rows = {row.id: row for row in data.rows}
     for why, removed in _by(data.split.removed, lambda entry: entry.why).items():
         unseen = " of what must stay unseen" if why in (EXACT, NEAR) else ""
         alike = why.replace("duplicate", "duplicates") + unseen
@@ -109,7 +104,7 @@ def _across(data: TaskData) -> Iterator[Finding]:
             + (f": {_shown(data.task, rows[entry.of])}" if entry.of in rows else "")
             for entry in removed[:EXAMPLES]
         )
-        what = f"{_rows(len(removed))} taken out of {parts}: {alike}"
+        what = f"{plural(len(removed), 'row')} taken out of {parts}: {alike}"
         yield Finding(what, len(removed), examples)
 
 
@@ -117,8 +112,8 @@ def _within(data: TaskData) -> Iterator[Finding]:
     for part in Part:
         rows = data.part(part)
         near = len(rows) <= MOST_NEAR
-        found = repeats_within(rows, task=data.task, near=near)
-        for why, pairs in _by(found, lambda repeat: repeat.why).items():
+        repeats = repeats_within(rows, task=data.task, near=near)
+        for why, pairs in _by(repeats, lambda repeat: repeat.why).items():
             by_id = {row.id: row for row in rows}
             examples = tuple(
                 f"row {pair.row} and row {pair.of}: {_shown(data.task, by_id[pair.of])}"
@@ -128,7 +123,7 @@ def _within(data: TaskData) -> Iterator[Finding]:
                 "a text that comes often weighs more; take repeats out of the file if it should not"
             )
             repeat = "repeats" if len(pairs) == 1 else "repeat"
-            what = f"{_rows(len(pairs))} of {part} {repeat} another one of it ({why}s)"
+            what = f"{plural(len(pairs), 'row')} of {part} {repeat} another one of it ({why}s)"
             yield Finding(what, len(pairs), examples, fix)
         if not near:
             what = f"{part} has {len(rows):,} rows: only exact duplicates were looked for within it"
@@ -138,7 +133,7 @@ def _within(data: TaskData) -> Iterator[Finding]:
 def _conflicts(data: TaskData) -> Iterator[Finding]:
     if any("{" in choice for template in data.task.templates for choice in template.choices):
         return  # the options are the row's own: A of one row is not A of another
-    rows = {row.id: row for part in Part for row in data.part(part)}
+    rows = {row.id: row for row in data.rows}
     pairs = conflicting_labels(rows.values(), data.task)
     if pairs:
         target = data.task.target
@@ -160,7 +155,7 @@ def _labels(data: TaskData) -> Iterator[Finding]:
     total, most = sum(counts.values()), max(counts.values(), default=0)
     rare = {label: n for label, n in counts.items() if n < RARE * most}
     if rare:
-        examples = tuple(f"{label}: {_rows(n)} of {total}" for label, n in rare.items())
+        examples = tuple(f"{label}: {plural(n, 'row')} of {total}" for label, n in rare.items())
         fix = (
             "bring more rows of it, or take it out of `choices` and leave its rows out with `where`"
         )
@@ -192,7 +187,8 @@ def _labels_alike(data: TaskData) -> Iterator[Finding]:
         if any(len({other(label) for label in group}) > 1 for group in alike)
     ]
     examples = tuple(
-        ", ".join(f"{label!a}: {_rows(counts[label])}" for label in group) for group in alike
+        ", ".join(f"{label!a}: {plural(counts[label], 'row')}" for label in group)
+        for group in alike
     )
     differences = ", or in ".join(difference for _, difference in told_apart)
     steps = " | ".join(steps for steps, _ in told_apart)
@@ -213,12 +209,11 @@ def _labels_alike(data: TaskData) -> Iterator[Finding]:
 
 def _fields(data: TaskData) -> Iterator[Finding]:
     """Fields that hold nothing, seldom anything, or always the same."""
-    rows = [row for part in Part for row in data.part(part)]
     # What a conversation brings along may be the same in all rows, or stand in few of them.
     brought = {data.task.history, data.task.tools, data.task.calls}
     filled: Counter[str] = Counter()
     values: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
+    for row in data.rows:
         for name, value in row.fields.items():
             if name in brought:
                 continue
@@ -226,37 +221,42 @@ def _fields(data: TaskData) -> Iterator[Finding]:
             filled[name] += bool(text)
             if len(values[name]) < 2:
                 values[name].add(text)
+    total = len(data.rows)
     # What `where` looks at is often empty because it asks for that.
     asked = expression_names(data.task.where) if data.task.where else frozenset()
     empty = [name for name in values if not filled[name] and name not in asked]
     if empty:
         yield Finding(f"always empty: {', '.join(empty)}", len(empty))
-    constant = [name for name in values if filled[name] == len(rows) > 1 and len(values[name]) == 1]
+    constant = [name for name in values if filled[name] == total > 1 and len(values[name]) == 1]
     if constant:
         examples = tuple(f"{name}: {excerpt(min(values[name]), width=_WIDTH)}" for name in constant)
         what = f"always the same, so that it tells nothing: {', '.join(constant)}"
         yield Finding(what, len(constant), examples[:EXAMPLES])
-    used = [name for name in (data.task.text, data.task.target) if name in filled]
-    seldom = [name for name in filled if 0 < filled[name] < FEW_FILLED * len(rows)]
+
+    seldom = [name for name in filled if 0 < filled[name] < FEW_FILLED * total]
     if seldom:
         examples = tuple(
-            f"{name}: filled in {_rows(filled[name])} of {len(rows)}" for name in seldom
+            f"{name}: filled in {plural(filled[name], 'row')} of {total}" for name in seldom
         )
         what = f"empty in most rows: {', '.join(seldom)}"
-        assert not set(seldom) & set(used), "rows without text or target are left out"
+
         yield Finding(what, len(seldom), examples[:EXAMPLES])
 
 
 def _texts(data: TaskData) -> Iterator[Finding]:
     """What is wrong with the texts themselves: damage, then personal data."""
-    rows = [row for part in Part for row in data.part(part)]
+    rows, task = data.rows, data.task
     damage = [(what, check, mend) for what, (check, mend) in DAMAGE.items()]
     personal = [(what, check, None) for what, check in PERSONAL.items()]
-    read = _read(data.task)
+    # The fields that the model reads or writes.
+    read = {task.text: None, **({} if task.choices else {task.target: None})}
+    for template in task.templates:
+        for source in (template.prompt, template.target, template.system):
+            read.update(dict.fromkeys(sorted(names(source) - {"choices", task.target})))
     for checks in (damage, personal):
         for name, (what, check, mend) in product(read, checks):
-            found = [(row, text) for row in rows if (text := check(str(row.fields.get(name, ""))))]
-            if not found:
+            hits = [(row, text) for row in rows if (text := check(str(row.fields.get(name, ""))))]
+            if not hits:
                 continue
             fix = "the model may learn it by heart and say it to others: take it out first"
             if mend is not None:
@@ -264,34 +264,25 @@ def _texts(data: TaskData) -> Iterator[Finding]:
                 mended = f"`{field}: {spelt(name)} | {mend}`; then use {field}"
                 fix = "bring the text anew from where it was whole"
                 fix = f"under `fields` in the task file, {mended}" if mend else fix
-            examples = (f"{row.place or f'row {row.id}'}: {text}" for row, text in found[:EXAMPLES])
-            what_where = f"{_rows(len(found))} with {what} in {name!r}"
+            examples = (f"{row.place or f'row {row.id}'}: {text}" for row, text in hits[:EXAMPLES])
+            what_where = f"{plural(len(hits), 'row')} with {what} in {name!r}"
             before = data.task.fields.get(name, spelt(name))
             change = (
                 {f"fields.{name}": f"{before} | {mend}"} if mend and name.isidentifier() else {}
             )
-            yield Finding(what_where, len(found), tuple(examples), fix, change=change)
+            yield Finding(what_where, len(hits), tuple(examples), fix, change=change)
 
 
-def _read(task: Task) -> tuple[str, ...]:
-    """The fields that the model reads or writes."""
-    found = {task.text: None, **({} if task.choices else {task.target: None})}
-    for template in task.templates:
-        for source in (template.prompt, template.target, template.system):
-            found.update(dict.fromkeys(sorted(names(source) - {"choices", task.target})))
-    return tuple(found)
+_CHECKS = (_across, _within, _conflicts, _labels, _labels_alike, _fields, _texts)
+"""In the order in which their findings are told."""
 
 
 def _by(items: Iterable[T], key: Callable[[T], str]) -> Mapping[str, list[T]]:
-    found: dict[str, list[T]] = {}
+    groups: dict[str, list[T]] = {}
     for item in items:
-        found.setdefault(key(item), []).append(item)
-    return found
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 def _shown(task: Task, row: Row) -> str:
     return excerpt(read_text(task, row.fields), width=_WIDTH)
-
-
-def _rows(count: int) -> str:
-    return f"{count} row" if count == 1 else f"{count:,} rows"

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from instil.data.build import Asked, drawn_templates, render_all, short_rows
 from instil.data.split import seeded_key
@@ -44,8 +45,7 @@ class Pool:
 
     def size(self, per_row: str) -> int:
         """Return how many examples one pass holds."""
-        each = len(self.templates) if PerRow(per_row) is PerRow.ALL else 1
-        return len(self.rows) * each
+        return len(self.rows) * (len(self.templates) if PerRow(per_row) is PerRow.ALL else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,18 +194,16 @@ class _Shown:
         """Draw rows of other groups than the unit's, each of a group of its own."""
         taken: set[str] = {unit.row.group}
         picked: list[Row] = []
-        for row in self._draws(unit):
+        count = len(self.rows)
+        start = _key("exemplar", unit, self.pool, self.rules) % count
+        draws = (
+            self.rows[_key("exemplar", unit, self.pool, self.rules, n) % count]
+            for n in range(TRIES)
+        )
+        for row in chain(draws, self.rows[start:], self.rows[:start]):
             if row.group not in taken:
                 taken.add(row.group)
                 picked.append(row)
                 if len(picked) == self.rules.few_shot:
                     break
         return tuple(picked)
-
-    def _draws(self, unit: _Unit) -> Iterator[Row]:
-        count = len(self.rows)
-        for n in range(TRIES):
-            yield self.rows[_key("exemplar", unit, self.pool, self.rules, n) % count]
-        start = _key("exemplar", unit, self.pool, self.rules) % count
-        yield from self.rows[start:]
-        yield from self.rows[:start]

@@ -48,8 +48,13 @@ class TaskData:
 
     def part(self, part: Part) -> tuple[Row, ...]:
         """The rows of a part."""
-        found: tuple[Row, ...] = getattr(self, part)
-        return found
+        rows: tuple[Row, ...] = getattr(self, part)
+        return rows
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of all parts."""
+        return tuple(row for part in Part for row in self.part(part))
 
     @property
     def answering(self) -> tuple[Template, ...]:
@@ -248,25 +253,25 @@ def keep_apart(data: Sequence[TaskData]) -> tuple[TaskData, ...]:
         DataError: Nothing would be left of a task's training rows.
     """
     judged: dict[str, dict[tuple[str, ...], str]] = {}
-    for each in data:
-        keys = judged.setdefault(each.task.id, {})
-        for row in (*each.validation, *each.test):
-            keys.update(dict.fromkeys(identities(each.task, row), row.id))
+    for task_data in data:
+        keys = judged.setdefault(task_data.task.id, {})
+        for row in (*task_data.validation, *task_data.test):
+            keys.update(dict.fromkeys(identities(task_data.task, row), row.id))
     kept = []
-    for each in data:
+    for task_data in data:
         removed = []
-        for row in each.train:
-            found = (
+        for row in task_data.train:
+            others = (
                 f"{task}/{keys[key]}"
                 for task, keys in judged.items()
-                if task != each.task.id
-                for key in identities(each.task, row)
+                if task != task_data.task.id
+                for key in identities(task_data.task, row)
                 if key in keys
             )
-            if other := next(found, ""):
+            if other := next(others, ""):
                 removed.append(Removed(row.id, Part.TRAIN, JUDGED_ELSEWHERE, other, 1.0))
         fix = "lower `validation` and `test`, or train on one of the two tasks"
-        kept.append(without_train(each, removed, fix=fix))
+        kept.append(without_train(task_data, removed, fix=fix))
     return tuple(kept)
 
 

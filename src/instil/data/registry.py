@@ -32,7 +32,8 @@ BAD_ROWS = "bad rows, as on_bad_row: skip asks"
 """What bad rows are counted under."""
 _REASONS = frozenset(UNUSABLE.values())
 SHOWN = 5  # bad values that a message lists, and places of each
-_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
+"""A number in plain decimal writing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def word_of(value: object, labels: Mapping[str, str]) -> str | None:
 
 
 def _number(text: str) -> float | None:
-    return float(text) if _NUMBER.fullmatch(text) else None
+    return float(text) if NUMBER.fullmatch(text) else None
 
 
 class _Reader:
@@ -142,9 +143,11 @@ class _Reader:
         """Kind of mistake -> column, label or id -> the places of the rows that have it."""
         self.known: dict[object, str | None] = {}
         self.bad = BadRows() if task.source.on_bad_row is OnBadRow.SKIP else None
-        self.named = _named(task)
-        some = {"tools": task.tools, "calls": task.calls}
-        self.unseen = {use: name for use, name in some.items() if name}
+        columns = ("text", "target", "references", "history")
+        self.named = {use: getattr(task, use) for use in columns if getattr(task, use)}
+        """The fields that every row must have: what for -> name."""
+        self.unseen = {use: getattr(task, use) for use in ("tools", "calls") if getattr(task, use)}
+        """Those that some row must have, as long as none had them."""
         self.seen = 0
 
     def add(self, columns: Mapping[str, object], *, number: int, place: str) -> None:
@@ -168,7 +171,17 @@ class _Reader:
             read_tools(fields.get(task.tools), where=f"{place}, {task.tools}")
         lost = {use: name for use, name in self.named.items() if name not in fields}
         if lost and self.seen == 1:
-            raise DataError(*(_no_column(use, name, fields, place) for use, name in lost.items()))
+            problems = (
+                Problem(
+                    f"there is no column {name!r}, which the task names as its {use}",
+                    where=place,
+                    found=f"the columns {_some(fields)}",
+                    nearest=nearest(name, fields),
+                    fix=f"name the right column in the task file: `{use}: ...`",
+                )
+                for use, name in lost.items()
+            )
+            raise DataError(*problems)
         for name in lost.values():
             self._fault("column", name, f"no column {name!r}", place)
         if lost:
@@ -241,9 +254,21 @@ class _Reader:
         bad = tuple(self.bad.found) if self.bad is not None else ()
         if bad:
             self.skipped[BAD_ROWS] = len(bad)
-        problems = [*self._label_problems(), *self._id_problems()]
+        problems = list(self._fault_problems())
         if not problems and not self.rows:
-            problems = [self._no_rows(bad)]
+            told = {**self.skipped, **{why: n for why, n in self.notes.items() if why in _REASONS}}
+            reasons = "; ".join(f"{reason} ({count})" for reason, count in told.items())
+            some = self.seen or bad
+            problems = [
+                Problem(
+                    "the source has rows, but none is left" if some else "the source has no rows",
+                    where=f"task {self.task.id}: {self.task.source.uri}",
+                    found="; ".join([*filter(None, [reasons]), *bad[:3]]),
+                    fix="correct `where` or `text` in the task file"
+                    if self.seen
+                    else "add rows to it",
+                )
+            ]
         problems += [
             Problem(
                 f"no row has the column {name!r}, which the task names as its {use}",
@@ -257,7 +282,7 @@ class _Reader:
             raise DataError(*problems)
         return LoadedRows(tuple(self.rows), dict(self.skipped), notes=dict(self.notes), bad=bad)
 
-    def _label_problems(self) -> Iterator[Problem]:
+    def _fault_problems(self) -> Iterator[Problem]:
         task, uses = self.task, {name: use for use, name in self.named.items()}
         for name, places in self.faults["column"].items():
             yield _problem(
@@ -290,9 +315,7 @@ class _Reader:
             )
         if rest := [place for label in shown[SHOWN:] for place in unknown[label]]:
             yield Problem(f"and {len(shown) - SHOWN} other unknown labels on {_rows(rest)}")
-
-    def _id_problems(self) -> Iterator[Problem]:
-        rule, fix = f"row_id: {self.task.row_id}", "or leave row_id out to number the rows"
+        rule, fix = f"row_id: {task.row_id}", "or leave row_id out to number the rows"
         for places in self.faults["id"].values():
             what = f"{_rows(places)} with an empty id by `{rule}`"
             yield _problem(what, places, fix=f"use a column that is always filled, {fix}")
@@ -303,39 +326,12 @@ class _Reader:
         if len(same) > SHOWN:
             yield Problem(f"and {len(same) - SHOWN} other ids that several rows have")
 
-    def _no_rows(self, bad: Sequence[str]) -> Problem:
-        told = {**self.skipped, **{why: n for why, n in self.notes.items() if why in _REASONS}}
-        reasons = "; ".join(f"{reason} ({count})" for reason, count in told.items())
-        some = self.seen or bad
-        return Problem(
-            "the source has rows, but none is left" if some else "the source has no rows",
-            where=f"task {self.task.id}: {self.task.source.uri}",
-            found="; ".join([*filter(None, [reasons]), *bad[:3]]),
-            fix="correct `where` or `text` in the task file" if self.seen else "add rows to it",
-        )
-
 
 def _problem(what: str, places: Sequence[str], **details: str) -> Problem:
     """A mistake of several rows: the first is where it is, some of the others are named."""
     more = f" and {len(places) - SHOWN} more" if len(places) > SHOWN else ""
     others = "also at " + ", ".join(places[1:SHOWN]) + more if len(places) > 1 else ""
     return Problem(what, where=places[0], found=others, **details)
-
-
-def _no_column(use: str, name: str, fields: Mapping[str, object], place: str) -> Problem:
-    return Problem(
-        f"there is no column {name!r}, which the task names as its {use}",
-        where=place,
-        found=f"the columns {_some(fields)}",
-        nearest=nearest(name, fields),
-        fix=f"name the right column in the task file: `{use}: ...`",
-    )
-
-
-def _named(task: Task) -> dict[str, str]:
-    """The fields that every row must have: what for -> name."""
-    uses = ("text", "target", "references", "history")
-    return {use: getattr(task, use) for use in uses if getattr(task, use)}
 
 
 def _rows(places: Sequence[str]) -> str:

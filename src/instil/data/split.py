@@ -166,11 +166,13 @@ def split_rows(
         left = [row for group in pool for row in group.rows]
         groups = _groups(left, task=task, seed=seeds[Part.TRAIN], label_of=label_of)
         pool = _Pool(groups, spare_classes=False)
-    drafts[Part.TRAIN] = draft(remaining if train is None else train)
-    _cover_classes(drafts[Part.TRAIN], pool)
-    _fill(drafts[Part.TRAIN], pool)
+    to_train = drafts[Part.TRAIN] = draft(remaining if train is None else train)
+    for group in pool:  # one of every class comes before anything else
+        if len(group.rows) <= to_train.need and group.labels.keys() - to_train.counts.keys():
+            to_train.take(group, pool)
+    _fill(to_train, pool)
     _check_sizes(drafts, rows=rows, task=task, train=train, remaining=remaining)
-    _check_classes(drafts[Part.TRAIN], shares=shares, task=task)
+    _check_classes(to_train, shares=shares, task=task)
     ids = {
         part: tuple(row.id for row in _shuffled(d.rows, task=task, seed=seeds.get(part, seed)))
         for part, d in drafts.items()
@@ -216,19 +218,24 @@ def _quotas(shares: Mapping[str, int], asked: int) -> dict[str, int]:
     return quotas
 
 
-def _cover_classes(draft: _Draft, pool: _Pool) -> None:
-    """Give train one group of every class before anything else."""
-    for group in pool:
-        if len(group.rows) <= draft.need and group.labels.keys() - draft.counts.keys():
-            draft.take(group, pool)
-
-
 def _fill(draft: _Draft, pool: _Pool) -> None:
     """Fill a part: groups that keep every quota, then those that stray least, then part of one."""
     for group in pool:
         if _fits(draft, pool, group) and not draft.excess(group):
             draft.take(group, pool)
-    _fill_nearest(draft, pool)
+    queue = deque(pool)
+    window: list[_Group] = []
+    while draft.need:  # the group of a sliding window that strays least, while any fits
+        window = [group for group in window if _fits(draft, pool, group)]
+        while queue and len(window) < WINDOW:
+            group = queue.popleft()
+            if _fits(draft, pool, group):
+                window.append(group)
+        if not window:
+            break
+        best = min(window, key=draft.excess)
+        window.remove(best)
+        draft.take(best, pool)
     allowed = [group for group in pool if pool.allows(group)]
     if draft.need and allowed:
         group = min(allowed, key=lambda group: (len(group.rows), draft.excess(group)))
@@ -237,23 +244,6 @@ def _fill(draft: _Draft, pool: _Pool) -> None:
 
 def _fits(draft: _Draft, pool: _Pool, group: _Group) -> bool:
     return len(group.rows) <= draft.need and pool.allows(group)
-
-
-def _fill_nearest(draft: _Draft, pool: _Pool) -> None:
-    """Add the group of a sliding window that strays least from the quotas, while any fits."""
-    queue = deque(pool)
-    window: list[_Group] = []
-    while draft.need:
-        window = [group for group in window if _fits(draft, pool, group)]
-        while queue and len(window) < WINDOW:
-            group = queue.popleft()
-            if _fits(draft, pool, group):
-                window.append(group)
-        if not window:
-            return
-        best = min(window, key=draft.excess)
-        window.remove(best)
-        draft.take(best, pool)
 
 
 def _check_sizes(

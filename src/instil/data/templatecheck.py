@@ -59,14 +59,14 @@ def check_templates(task: Task, rows: Iterable[Row]) -> tuple[Finding, ...]:
     for row in rows:
         for template in task.templates:
             _try(task, template, row, seen[template.id])
-    found = [f for t in task.templates for f in _findings(task, t, seen[t.id])]
+    findings = [f for t in task.templates for f in _findings(task, t, seen[t.id])]
     first: dict[tuple[int, ...], str] = {}
     for name, each in seen.items():  # templates that ask and answer every row in the same words
         other = first.setdefault(tuple(each.digests), name) if each.rendered else name
         if other != name:
             what = f"it renders every row as the template {other!r} does"
-            found.append(_warning(name, each, what, fix="leave one of the two out"))
-    return tuple(sorted(found, key=lambda finding: finding.level is Level.WARNING))
+            findings.append(_warning(name, each, what, fix="leave one of the two out"))
+    return tuple(sorted(findings, key=lambda finding: finding.level is Level.WARNING))
 
 
 def _try(task: Task, template: Template, row: Row, seen: _Seen) -> None:

@@ -79,10 +79,8 @@ def to_batch(pack: Pack, *, device: torch.device) -> Batch:
         predict_from=trained - 1,
         labels=torch.tensor(pack.ids)[trained],
         device=device,
-        prompts=tuple(pack.shared + _untrained(pack, run) for run in runs),
+        prompts=tuple(  # up to the first token of a segment that is trained on
+            pack.shared + next((n for n, place in enumerate(run) if pack.mask[place]), len(run))
+            for run in runs
+        ),
     )
-
-
-def _untrained(pack: Pack, run: Sequence[int]) -> int:
-    """Return how many tokens of a segment stand before the first that is trained on."""
-    return next((n for n, place in enumerate(run) if pack.mask[place]), len(run))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 
 from instil.data.build import render_example
@@ -12,6 +12,7 @@ from instil.data.prepare import TaskData
 from instil.encode.chat_format import ChatFormat
 from instil.encode.chat_proof import SystemHeld
 from instil.encode.chat_turns import has_thoughts, thoughts_of
+from instil.format import plural
 from instil.types import Example, Role, SystemTurn, Thinking
 
 _THOUGHTS = "an answer's thoughts are left out"
@@ -38,16 +39,18 @@ def chat_findings(data: TaskData, chat: ChatFormat) -> tuple[Finding, ...]:
             counts.update(what for example in rows for what in set(_effects(example, chat)))
         elif chat.rules.thinking is not Thinking.ON:
             counts[_THOUGHTS] += sum(has_thoughts(row, data.task) for row in data.train)
-    found = [
-        Finding(f"{_rows(count)}: {what}", count, fix=_FIXES.get(what, ""))
+    counted = [
+        Finding(f"{plural(count, 'row')}: {what}", count, fix=_FIXES.get(what, ""))
         for what, count in (+counts).items()
     ]
-    return (*(Finding(what, 1) for what in chat.findings), *found)
+    return (*(Finding(what, 1) for what in chat.findings), *counted)
 
 
 def _effects(example: Example, chat: ChatFormat) -> Iterator[str]:
     """What happens to an example, in words that follow a count of rows."""
     turns = example.messages
+    said = [*(turn.content for turn in turns), example.target]
+    answers = [*(turn.content for turn in turns if turn.role == "assistant"), example.target]
     system = any(turn.role == "system" for turn in turns)
     if system and chat.rules.system is SystemTurn.KEEP and chat.holds.system is SystemHeld.DROPPED:
         yield "the chat template leaves out their system message"
@@ -61,16 +64,7 @@ def _effects(example: Example, chat: ChatFormat) -> Iterator[str]:
     if not chat.holds.earlier and len(others) > 1:
         yield "turns before the question are left out by the chat template"
     for words in chat.marks.words:
-        if any(words in text for text in (*(turn.content for turn in turns), example.target)):
+        if any(words in text for text in said):
             yield f"the text holds {words!r}, by which alone the chat template parts turns"
-    if chat.rules.thinking is not Thinking.ON and any(map(thoughts_of, _answers(example))):
+    if chat.rules.thinking is not Thinking.ON and any(map(thoughts_of, answers)):
         yield _THOUGHTS
-
-
-def _answers(example: Example) -> Iterable[str]:
-    earlier = (turn.content for turn in example.messages if turn.role == "assistant")
-    return (*earlier, example.target)
-
-
-def _rows(count: int) -> str:
-    return f"{count} row" if count == 1 else f"{count:,} rows"

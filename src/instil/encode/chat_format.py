@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from instil.encode.chat_marks import Marks, find_marks, special_marks
+from instil.encode.chat_marks import Marks, find_marks, special_marks, special_tokens
 from instil.encode.chat_proof import (
     MARK,
     Holds,
@@ -50,8 +50,8 @@ from instil.encode.chat_template import (
 from instil.encode.chat_turns import fit_turns, parted, without_thoughts
 from instil.encode.store import common_start
 from instil.encode.tokenized import tokenized
-from instil.errors import DataError, ModelError, Problem
-from instil.types import Example, Message, Thinking, ToolCall, TrainOn
+from instil.errors import DataError, ModelError
+from instil.types import Example, Message, Thinking, TrainOn
 
 _PROBE = "a"  # stands for an answer where a prompt is tokenized without one
 _THOUGHTFUL_PROBE = f"<think>\n{_PROBE}\n</think>\n\n{_PROBE}"
@@ -166,7 +166,7 @@ class ChatFormat:
 
     def _cannot(self, what: str, *, found: str = "") -> ModelError:
         said = f"the model's chat template leaves out {what}"
-        return ModelError(Problem(said, where="chat_template", found=found, fix=_FORGET))
+        return ModelError(said, where="chat_template", found=found, fix=_FORGET)
 
     def _turns(self, messages: Sequence[Message]) -> list[dict[str, object]]:
         """Return turns as chat templates read them; calls and their answers share an id."""
@@ -176,11 +176,12 @@ class ChatFormat:
             if message.tool_calls:
                 ids = [call_id(made + n) for n in range(len(message.tool_calls))]
                 made += len(ids)
-                named = zip(ids, message.tool_calls, strict=True)
-                turn["tool_calls"] = [self._call(number, call) for number, call in named]
-                open_calls += [
-                    (call.name, n) for call, n in zip(message.tool_calls, ids, strict=True)
+                calls = list(zip(ids, message.tool_calls, strict=True))
+                turn["tool_calls"] = [
+                    call_of(id, self.harmless(call.name), self._harmless_json(call.arguments))
+                    for id, call in calls
                 ]
+                open_calls += [(call.name, id) for id, call in calls]
             if message.role == "tool":
                 own = [n for n, (name, _) in enumerate(open_calls) if name == message.name]
                 name, number = open_calls.pop(own[0] if own else 0) if open_calls else ("", "")
@@ -198,9 +199,6 @@ class ChatFormat:
             elif self.rules.thinking is Thinking.ON:
                 text = f"<think>{before}{inner}{after}</think>{between}{text}"
         return {**turn, "content": content_of(text, parts=self.holds.parts)}
-
-    def _call(self, number: str, call: ToolCall) -> Mapping[str, object]:
-        return call_of(number, self.harmless(call.name), self._harmless_json(call.arguments))
 
     def _harmless_json(self, text: str) -> object:
         return self._harmless_value(json.loads(text))
@@ -232,12 +230,10 @@ class ChatFormat:
         except ChatTemplateError as error:
             why = error.problems[0].what
             raise ModelError(
-                Problem(
-                    f"the model's chat template refuses a conversation: {why}",
-                    where="chat_template",
-                    found=", ".join(str(turn["role"]) for turn in turns),
-                    fix="take such rows out, or name another template: chat_template: FILE.jinja",
-                )
+                f"the model's chat template refuses a conversation: {why}",
+                where="chat_template",
+                found=", ".join(str(turn["role"]) for turn in turns),
+                fix="take such rows out, or name another template: chat_template: FILE.jinja",
             ) from error
         if not all(name in text for name in _names(known)):
             raise self._cannot("the functions that a row lets the model call")
@@ -285,11 +281,22 @@ class ChatFormat:
             generation = self._rendered(before, tools=tools, generation=True)
         if answer.tool_calls:
             text = self._rendered([*before, last], tools=tools)
-            return self._calling(text, head=head, generation=generation)
+            # A turn that calls functions begins where it parts from one that answers in words.
+            begin = common_start(head, text, limit=min(len(head), len(text)))
+            if generation and text.startswith(generation):
+                begin = len(generation)
+            text, special = text.rstrip(), list(self.special.finditer(text, begin))
+            stopped = bool(special) and special[-1].end() == len(text)
+            return _Written(text, begin, special[-1].start() if stopped else len(text), stopped)
         tail, stopped = self._up_to_stop(tail)
         thoughts = parted(answer.content)
         if generation and thoughts:
-            marked = self._with_thoughts(marked, thoughts)
+            if self.holds.split_thoughts:
+                marked["reasoning_content"] = _THOUGHTS
+            else:
+                blanks, _, after, between, _ = thoughts.groups()
+                shown = f"<think>{blanks}{_THOUGHTS}{after}</think>{between}{_ANSWER}"
+                marked["content"] = content_of(shown, parts=self.holds.parts)
             text = self._rendered([*before, marked], tools=tools)
             return self._thinking(text, thoughts, generation=generation, tail=tail)
         said = self.said(answer.content)
@@ -306,24 +313,6 @@ class ChatFormat:
         """Cut what stands behind an answer after the stop token; nothing stands without one."""
         at = tail.find(self.stop_text)
         return (tail[: at + len(self.stop_text)], True) if at >= 0 else ("", False)
-
-    def _calling(self, text: str, *, head: str, generation: str) -> _Written:
-        """A turn that calls functions: it begins where it parts from one that answers in words."""
-        begin = common_start(head, text, limit=min(len(head), len(text)))
-        if generation and text.startswith(generation):
-            begin = len(generation)
-        text, special = text.rstrip(), list(self.special.finditer(text, begin))
-        stopped = bool(special) and special[-1].end() == len(text)
-        return _Written(text, begin, special[-1].start() if stopped else len(text), stopped)
-
-    def _with_thoughts(
-        self, turn: Mapping[str, object], thoughts: re.Match[str]
-    ) -> dict[str, object]:
-        if self.holds.split_thoughts:
-            return {**turn, "reasoning_content": _THOUGHTS}
-        before, _, after, between, _ = thoughts.groups()
-        text = f"<think>{before}{_THOUGHTS}{after}</think>{between}{_ANSWER}"
-        return {**turn, "content": content_of(text, parts=self.holds.parts)}
 
     def _thinking(
         self, text: str, thoughts: re.Match[str], *, generation: str, tail: str
@@ -347,20 +336,11 @@ class ChatFormat:
     def _probe_answer(self) -> str:
         return _THOUGHTFUL_PROBE if self.rules.thinking is Thinking.ON else _PROBE
 
-    def _prompt_texts(self, messages: Sequence[Message]) -> tuple[str, str]:
-        """The text before an answer in a conversation, and the template's generation prompt.
-
-        Of the first a blank at the end is left out where a token would take it in.
-        """
-        written = self._written(messages, Message("assistant", self._probe_answer), tools=())
-        text = written.text[: written.begin]
-        if self.tokens(text) != self.prompt(messages):
-            text = text.rstrip(" ")
-        return text, self._rendered(self._turns(messages), tools=(), generation=True)
+    def _generation_prompt(self, messages: Sequence[Message]) -> str:
+        return self._rendered(self._turns(messages), tools=(), generation=True)
 
     def _same_prompt(self, messages: Sequence[Message]) -> bool:
-        generation = self._rendered(self._turns(messages), tools=(), generation=True)
-        return self.tokens(generation) == self.prompt(messages)
+        return self.tokens(self._generation_prompt(messages)) == self.prompt(messages)
 
     # --- text to tokens -------------------------------------------------------------------------
 
@@ -370,10 +350,10 @@ class ChatFormat:
 
     def _cut(self, written: _Written) -> _Cut:
         """Tokenize a written conversation as a whole, and cut it where the last answer begins."""
-        made = tokenized(self.tokenizer, written.text)
-        end = made.end(written.end)
-        ids = made.ids if written.stopped else [*made.ids, self.stop_id]
-        return _Cut(ids, made.begin(written.begin), end)
+        tokens = tokenized(self.tokenizer, written.text)
+        end = tokens.end(written.end)
+        ids = tokens.ids if written.stopped else [*tokens.ids, self.stop_id]
+        return _Cut(ids, tokens.begin(written.begin), end)
 
     def prompt(self, messages: Sequence[Message], *, tools: Sequence[str] = ()) -> list[int]:
         """Token ids of what stands before an answer: the same that training has there.
@@ -448,9 +428,9 @@ class ChatFormat:
         """Tokenize an example with its right answer, calls of functions included."""
         if self.encoder_decoder:
             return self.answered(example.messages, [example.target], tools=example.tools)
-        made = self.spoken(replace(example, train_on=TrainOn.LAST))
-        begin, _ = made.answers[-1]
-        return Asked(made.ids[:begin], (made.ids[begin:],))
+        spoken = self.spoken(replace(example, train_on=TrainOn.LAST))
+        begin, _ = spoken.answers[-1]
+        return Asked(spoken.ids[:begin], (spoken.ids[begin:],))
 
     def spoken(self, example: Example) -> Spoken:
         """Tokenize an example with its right answer, and find the answers that are trained on.
@@ -468,10 +448,10 @@ class ChatFormat:
         turns = self.fitted(example.messages)
         written = self._written(turns, example.answer, tools=example.tools)
         earlier = self._earlier(turns, written.text, example) or ()
-        made = tokenized(self.tokenizer, written.text)
-        ids = made.ids if written.stopped else [*made.ids, self.stop_id]
-        answers = [(made.begin(part.begin), made.end(len(part.text))) for part in earlier]
-        return Spoken(tuple(ids), (*answers, (made.begin(written.begin), len(ids))))
+        tokens = tokenized(self.tokenizer, written.text)
+        ids = tokens.ids if written.stopped else [*tokens.ids, self.stop_id]
+        answers = [(tokens.begin(part.begin), tokens.end(len(part.text))) for part in earlier]
+        return Spoken(tuple(ids), (*answers, (tokens.begin(written.begin), len(ids))))
 
     def in_place(self, example: Example) -> bool:
         """Whether every answer stands in the whole conversation as it does when it is the last."""
@@ -514,8 +494,8 @@ class ChatFormat:
         """
         if not example.choices:
             return len(self.prompt(example.messages, tools=example.tools)), max_new_tokens
-        made = self.answered(example.messages, example.choices, tools=example.tools)
-        return len(made.prompt), max(map(len, made.completions))
+        asked = self.answered(example.messages, example.choices, tools=example.tools)
+        return len(asked.prompt), max(map(len, asked.completions))
 
     # --- encoder-decoder ------------------------------------------------------------------------
 
@@ -523,10 +503,8 @@ class ChatFormat:
         """Token ids that the encoder reads: the turns' texts, an empty line behind an answer."""
         if tools or any(turn.tool_calls for turn in messages):
             raise ModelError(
-                Problem(
-                    "an encoder-decoder model is given functions to call, which it has no form for",
-                    fix="leave the tools out of the task, or take a model with a chat template",
-                )
+                "an encoder-decoder model is given functions to call, which it has no form for",
+                fix="leave the tools out of the task, or take a model with a chat template",
             )
         ends = ("\n\n" if turn.role == "assistant" else "\n" for turn in messages)
         texts = (
@@ -605,76 +583,54 @@ def chat_format(
     """
     rules, own = rules or ChatRules(), tokenizer.chat_template
     tokenizer.chat_template = None  # an encoder-decoder model has no turns, and exports none
+    holds, marks, anchors = Holds(), special_marks(tokenizer), list[str]()
+    stop = eos = tokenizer.eos_token_id
     if not encoder_decoder:
         tokenizer.chat_template = settled(pick_template(own, rules.template), rules)
-    plain = tokenizer.chat_template == PLAIN_TEMPLATE
-    holds = Holds() if encoder_decoder else prove(tokenizer)
-    eos = tokenizer.eos_token_id
-    stop = eos if encoder_decoder else _stop(tokenizer, holds)
+        holds = prove(tokenizer)
+        marks = find_marks(tokenizer, holds)
+        turns = [
+            {"role": role, "content": content_of(text, parts=holds.parts)}
+            for role, text in (("user", "Hi"), ("assistant", _ANSWER))
+        ]
+        before, _, after = render(tokenizer, turns).rpartition(_ANSWER)
+        added = tokenizer.added_tokens_decoder
+        special = added.keys() | set(tokenizer.all_special_ids)
+        behind = tokenizer(after, add_special_tokens=False)["input_ids"]
+        stop = next((id for id in behind if id in special), eos)
+        for token in added.values():
+            takes_blanks = token.lstrip or token.rstrip or token.normalized
+            if token.special and not takes_blanks and token.content and token.content in before:
+                anchors.append(token.content)
     if stop is None:
-        raise DataError(
-            Problem("the tokenizer has no end-of-sequence token", fix="set eos_token in its config")
-        )
+        what, fix = "the tokenizer has no end-of-sequence token", "set eos_token in its config"
+        raise DataError(what, fix=fix)
+    texts = (text for text in special_tokens(tokenizer) if len(text) > 1)
+    longest_first = sorted(texts, key=len, reverse=True)
+    # A byte-level tokenizer that parts words by a pattern first.
+    pre = repr(tokenizer.backend_tokenizer.pre_tokenizer) if tokenizer.is_fast else ""
+    by_line = "ByteLevel" in pre and ("use_regex=True" in pre or "Split" in pre)
     chat = ChatFormat(
         tokenizer,
-        stop,
+        int(stop),
         (stop,) if eos in (None, stop) else (stop, eos),
         tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop,
-        plain,
-        _special_pattern(tokenizer),
-        special_marks(tokenizer) if encoder_decoder else find_marks(tokenizer, holds),
+        tokenizer.chat_template == PLAIN_TEMPLATE,
+        re.compile("|".join(map(re.escape, longest_first)) or r"(?!)"),
+        marks,
         holds=holds,
         rules=rules,
         encoder_decoder=encoder_decoder,
         decoder_start=decoder_start,
-        anchors=() if encoder_decoder else _anchors(tokenizer, holds),
-        by_line=_parts_words(tokenizer),
+        anchors=tuple(anchors),
+        by_line=by_line,
     )
-    return chat if encoder_decoder else _ending_as_trained(replace(chat, ending=_ending(chat)))
-
-
-def _probe(tokenizer: Any, holds: Holds) -> tuple[str, str]:
-    """What the template writes before an answer, and behind it."""
-    turns = [
-        {"role": role, "content": content_of(text, parts=holds.parts)}
-        for role, text in (("user", "Hi"), ("assistant", _ANSWER))
-    ]
-    before, _, after = render(tokenizer, turns).rpartition(_ANSWER)
-    return before, after
-
-
-def _stop(tokenizer: Any, holds: Holds) -> int | None:
-    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-    after = tokenizer(_probe(tokenizer, holds)[1], add_special_tokens=False)["input_ids"]
-    found = next((token for token in after if token in special), tokenizer.eos_token_id)
-    return None if found is None else int(found)
-
-
-def _anchors(tokenizer: Any, holds: Holds) -> tuple[str, ...]:
-    """Special tokens that the template writes before an answer, and that take no blank in."""
-    before = _probe(tokenizer, holds)[0]
-    added = tokenizer.added_tokens_decoder.values()
-    clean = (t.content for t in added if t.special and not (t.lstrip or t.rstrip or t.normalized))
-    return tuple(token for token in clean if token and token in before)
-
-
-def _ending(chat: ChatFormat) -> int:
-    asked = chat.answered([Message("user", "Hi")], [_PROBE])
-    plain = chat.answered([Message("user", "Hi")], [_PROBE], stop=False)
-    return len(asked.completions[0]) - len(plain.completions[0])
-
-
-def _parts_words(tokenizer: Any) -> bool:
-    """Whether the tokenizer is a byte-level one that parts words by a pattern first."""
-    first = repr(tokenizer.backend_tokenizer.pre_tokenizer) if tokenizer.is_fast else ""
-    return "ByteLevel" in first and ("use_regex=True" in first or "Split" in first)
-
-
-def _special_pattern(tokenizer: Any) -> re.Pattern[str]:
-    added = tokenizer.added_tokens_decoder.values()
-    names = {t.content for t in added if t.special} | set(tokenizer.all_special_tokens)
-    longest_first = sorted((n for n in names if len(n) > 1), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+    if encoder_decoder:
+        return chat
+    probe = [Message("user", "Hi")]
+    whole, bare = (chat.answered(probe, [_PROBE], stop=ended) for ended in (True, False))
+    ending = len(whole.completions[0]) - len(bare.completions[0])
+    return _ending_as_trained(replace(chat, ending=ending))
 
 
 def _ending_as_trained(chat: ChatFormat) -> ChatFormat:
@@ -689,7 +645,10 @@ def _ending_as_trained(chat: ChatFormat) -> ChatFormat:
     if all(map(chat._same_prompt, asked)):
         return chat
     tokenizer, before = chat.tokenizer, chat.tokenizer.chat_template
-    wanted, written = chat._prompt_texts(asked[0])
+    whole = chat._written(turns[:1], Message("assistant", chat._probe_answer), tools=())
+    wanted, written = whole.text[: whole.begin], chat._generation_prompt(turns[:1])
+    if chat.tokens(wanted) != chat.prompt(turns[:1]):
+        wanted = wanted.rstrip(" ")  # a token takes the blank in
     same = common_start(wanted, written, limit=min(len(wanted), len(written)))
     tokenizer.chat_template = with_ending(before, written=written[same:], trained=wanted[same:])
     if all(map(chat._same_prompt, asked)):

@@ -57,7 +57,12 @@ class Marks:
         text = self.pattern.sub(self._break, text)
         if self.normalize is None or not self.folded.search(self.normalize(text)):
             return text
-        text = self._broken_where_folded(text, self.normalize)
+        # Break the characters that become a mark, leaving all others as they are.
+        pieces = [self.normalize(character) for character in text]
+        places = [place for place, piece in enumerate(pieces) for _ in piece]
+        for mark in reversed(list(self.folded.finditer("".join(pieces)))):
+            behind = places[mark.start()] + 1
+            text = text[:behind] + self.gap + text[behind:]
         whole = self.normalize(text)
         return self.folded.sub(self._break, whole) if self.folded.search(whole) else text
 
@@ -68,29 +73,24 @@ class Marks:
     def _break(self, mark: re.Match[str]) -> str:
         return f"{mark[0][0]}{self.gap}{mark[0][1:]}"
 
-    def _broken_where_folded(self, text: str, normalize: Callable[[str], str]) -> str:
-        """Break the characters that become a mark, leaving all others as they are."""
-        pieces = [normalize(character) for character in text]
-        places = [place for place, piece in enumerate(pieces) for _ in piece]
-        for mark in reversed(list(self.folded.finditer("".join(pieces)))):
-            behind = places[mark.start()] + 1
-            text = text[:behind] + self.gap + text[behind:]
-        return text
-
 
 def special_marks(tokenizer: Any) -> Marks:
     """The marks of a model without turns: its special tokens."""
-    return _marks(_special(tokenizer), tokenizer)
+    return _marks(special_tokens(tokenizer), tokenizer)
 
 
 def find_marks(tokenizer: Any, holds: Holds) -> Marks:
     """Find the marks of a tokenizer and its chat template."""
     added = [t.content for t in tokenizer.added_tokens_decoder.values()]
-    names, written = _special(tokenizer), list(_written(tokenizer, holds))
+    names, written = special_tokens(tokenizer), list(_written(tokenizer, holds))
     for text, between in written:
         pieces = [*(token for token in added if token in text), *_BRACKETS.findall(text)]
         pieces += _HEADINGS.findall(text) if between else []
-        names |= {piece.strip() for piece in pieces if _is_mark(piece)}
+        names |= {
+            piece.strip()
+            for piece in pieces
+            if re.search(r"[^\w\s]", piece) and not _THINK.fullmatch(piece)
+        }
     marks = _marks(names, tokenizer)
     marks = _marks(names, tokenizer, loose=_takes_blanks_out(tokenizer, holds, marks))
     parts = {text.strip() for text, between in written if between}
@@ -98,13 +98,10 @@ def find_marks(tokenizer: Any, holds: Holds) -> Marks:
     return replace(marks, words=tuple(sorted(words)))
 
 
-def _special(tokenizer: Any) -> set[str]:
+def special_tokens(tokenizer: Any) -> set[str]:
+    """The texts of a tokenizer's special tokens."""
     added = tokenizer.added_tokens_decoder.values()
     return {t.content for t in added if t.special} | set(tokenizer.all_special_tokens)
-
-
-def _is_mark(piece: str) -> bool:
-    return re.search(r"[^\w\s]", piece) is not None and not _THINK.fullmatch(piece)
 
 
 def _written(tokenizer: Any, holds: Holds) -> Iterator[tuple[str, bool]]:

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 from instil.encode.chat_template import ChatTemplateError, render
-from instil.errors import ModelError, Problem
+from instil.errors import ModelError
 
 MARK = "instilmark"
 _A, _B, _C, _D = (MARK + letter for letter in "ABCD")
@@ -80,8 +80,8 @@ def prove(tokenizer: Any) -> Holds:
     Raises:
         ModelError: It cannot be used: it raises, or leaves out the user's text or the answer.
     """
-    found = [_holds(tokenizer, parts=parts) for parts in _forms(tokenizer)]
-    return next((holds for holds in found if holds.system is SystemHeld.KEPT), found[0])
+    forms = [_holds(tokenizer, parts=parts) for parts in _forms(tokenizer)]
+    return next((holds for holds in forms if holds.system is SystemHeld.KEPT), forms[0])
 
 
 def _holds(tokenizer: Any, *, parts: bool) -> Holds:
@@ -134,12 +134,10 @@ def _forms(tokenizer: Any) -> list[bool]:
     if forms:
         return forms
     raise ModelError(
-        Problem(
-            f"the chat template of {tokenizer.name_or_path} cannot be used: {why}",
-            where="model",
-            fix="mend its chat_template.jinja (or chat_template in tokenizer_config.json), or name "
-            "another one in the recipe: chat_template: FILE.jinja",
-        )
+        f"the chat template of {tokenizer.name_or_path} cannot be used: {why}",
+        where="model",
+        fix="mend its chat_template.jinja (or chat_template in tokenizer_config.json), or name "
+        "another one in the recipe: chat_template: FILE.jinja",
     )
 
 

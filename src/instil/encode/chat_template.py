@@ -20,7 +20,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from instil.errors import ModelError, Problem, nearest
+from instil.errors import ModelError, nearest
 from instil.sanitize import shortened
 from instil.tasks.budget import BudgetedEnvironment, budget
 from instil.types import SystemTurn, Thinking
@@ -37,7 +37,6 @@ _DEFAULT = "default"
 # What strftime knows; a template's format is filled in by replacing one after another.
 _DIRECTIVES = "aAbBdeHIjmMpSyYZ"
 _LONGEST_TOLD = 300
-_WHERE = "the chat template"
 
 
 class ChatTemplateError(ModelError):
@@ -71,39 +70,26 @@ def pick_template(own: str | Mapping[str, str] | None, wanted: str) -> str:
     named = own if isinstance(own, Mapping) else {}
     if wanted in named:
         return named[wanted]
+    if wanted and Path(wanted).is_file():
+        return Path(wanted).read_text(encoding="utf-8")
     if wanted:
-        return _from_file(wanted, named)
-    if named:
-        return _the_default(named)
-    return str(own or PLAIN_TEMPLATE)
-
-
-def _from_file(wanted: str, named: Mapping[str, str]) -> str:
-    path = Path(wanted)
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
-    raise ModelError(
-        Problem(
+        raise ModelError(
             f"the model has no chat template {wanted!r}, and there is no such file",
             where="chat_template",
             allowed=f"a .jinja file{''.join(f', {name}' for name in named)}",
             nearest=nearest(wanted, named),
         )
-    )
-
-
-def _the_default(named: Mapping[str, str]) -> str:
+    if not named:
+        return str(own or PLAIN_TEMPLATE)
     if len(named) == 1:
         return next(iter(named.values()))
     if _DEFAULT in named:
         return named[_DEFAULT]
     raise ModelError(
-        Problem(
-            "the model has several chat templates, and none of them is called default",
-            where="chat_template",
-            allowed=", ".join(named),
-            fix=f"in the recipe: chat_template: {next(iter(named))}",
-        )
+        "the model has several chat templates, and none of them is called default",
+        where="chat_template",
+        allowed=", ".join(named),
+        fix=f"in the recipe: chat_template: {next(iter(named))}",
     )
 
 
@@ -117,19 +103,15 @@ def settled(source: str, rules: ChatRules) -> str:
     flags = [name for name in ("enable_thinking", "thinking") if name in source]
     front = [f"{{%- set {name} = {flag} %}}\n" for name in flags]
     if "strftime_now" in source:
-        front.insert(0, _fixed_clock(rules.date))
+        # A macro takes the place of transformers' `strftime_now`.
+        day = datetime.fromisoformat(rules.date) if rules.date else datetime.now()
+        parts = [f"%{letter}" for letter in _DIRECTIVES]
+        parts += [f"%-{letter}" for letter in "dHImMjS"]  # without leading zeros
+        filters = "".join(f" | replace({part!r}, {day.strftime(part)!r})" for part in parts)
+        written = f"{{{{ format{filters} }}}}"
+        front.insert(0, f"{{%- macro strftime_now(format) -%}}{written}{{%- endmacro %}}\n")
     before = "".join(front)
     return source if before in source else before + source
-
-
-def _fixed_clock(date: str) -> str:
-    """Return a macro that takes the place of transformers' `strftime_now`."""
-    day = datetime.fromisoformat(date) if date else datetime.now()
-    parts = [f"%{letter}" for letter in _DIRECTIVES]
-    parts += [f"%-{letter}" for letter in "dHImMjS"]  # without leading zeros
-    values = {part: day.strftime(part) for part in parts}
-    filters = "".join(f" | replace({part!r}, {value!r})" for part, value in values.items())
-    return f"{{%- macro strftime_now(format) -%}}{{{{ format{filters} }}}}{{%- endmacro %}}\n"
 
 
 def with_ending(source: str, *, written: str, trained: str) -> str:
@@ -176,14 +158,11 @@ def render(
                 )
             )
     except Exception as error:  # a template raises many unrelated kinds
-        raise ChatTemplateError(_raised(error)) from error
-
-
-def _raised(error: Exception) -> Problem:
-    if isinstance(error, RecursionError):
-        return Problem("it calls itself without an end", where=_WHERE)
-    text = " ".join(str(error).split()) or repr(error)
-    return Problem(shortened(text, most=_LONGEST_TOLD), where=_WHERE)
+        what = " ".join(str(error).split()) or repr(error)
+        if isinstance(error, RecursionError):
+            what = "it calls itself without an end"
+        what = shortened(what, most=_LONGEST_TOLD)
+        raise ChatTemplateError(what, where="the chat template") from error
 
 
 @cache

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from instil.encode.chat_proof import Holds, SystemHeld
-from instil.errors import ModelError, Problem
+from instil.errors import ModelError
 from instil.types import Message, Row, SystemTurn, Task
 
 _THOUGHT = re.compile(r"(?:\s*<think>)?(\s*)(.*?)(\s*)</think>(\s*)(.*)", re.DOTALL)
@@ -32,8 +32,8 @@ def thoughts_of(text: str) -> str:
     >>> thoughts_of("<think>Hm.</think> Yes."), thoughts_of("<think></think> Yes.")
     ('Hm.', '')
     """
-    found = parted(text)
-    return found[2] if found else ""
+    match = parted(text)
+    return match[2] if match else ""
 
 
 def has_thoughts(row: Row, task: Task) -> bool:
@@ -47,8 +47,8 @@ def without_thoughts(text: str) -> str:
     >>> without_thoughts("<think>Hm.</think> Yes."), without_thoughts("Yes.")
     ('Yes.', 'Yes.')
     """
-    found = parted(text)
-    return found[5] if found else text
+    match = parted(text)
+    return match[5] if match else text
 
 
 def fit_turns(
@@ -67,39 +67,29 @@ def fit_turns(
     turns = list(messages)
     if any(turn.role == "system" for turn in turns):
         if system is SystemTurn.MERGE:
-            turns = _merged(turns)
+            texts = [turn.content for turn in turns if turn.role == "system"]
+            turns = [turn for turn in turns if turn.role != "system"]
+            asked = next((n for n, turn in enumerate(turns) if turn.role == "user"), None)
+            if asked is None:
+                turns.insert(0, Message("user", "\n\n".join(texts)))
+            else:
+                text = "\n\n".join([*texts, turns[asked].content])
+                turns[asked] = replace(turns[asked], content=text)
         elif holds.system is SystemHeld.REFUSED:
             raise ModelError(
-                Problem(
-                    "the model's chat template takes no system message",
-                    where="system",
-                    fix="in the recipe: `system: merge`, which puts it before the user's first "
-                    "text, or take it out of the rows or the task file",
-                )
+                "the model's chat template takes no system message",
+                where="system",
+                fix="in the recipe: `system: merge`, which puts it before the user's first text, "
+                "or take it out of the rows or the task file",
             )
     if not holds.assistant_first:
         first = next((n for n, turn in enumerate(turns) if turn.role != "system"), len(turns))
         while len(turns) > first + 1 and turns[first].role == "assistant":
             del turns[first]
-    return tuple(turns if holds.neighbours else _joined(turns))
-
-
-def _merged(turns: Sequence[Message]) -> list[Message]:
-    """Put the text of system messages before the user's first, an empty line between."""
-    system = [turn.content for turn in turns if turn.role == "system"]
-    others = [turn for turn in turns if turn.role != "system"]
-    first = next((n for n, turn in enumerate(others) if turn.role == "user"), None)
-    if first is None:
-        return [Message("user", "\n\n".join(system)), *others]
-    text = "\n\n".join([*system, others[first].content])
-    others[first] = replace(others[first], content=text)
-    return others
-
-
-def _joined(turns: Sequence[Message]) -> list[Message]:
-    """Join neighbours that are both the user's or both the assistant's, an empty line between."""
+    if holds.neighbours:
+        return tuple(turns)
     joined = list[Message]()
-    for turn in turns:
+    for turn in turns:  # neighbours that are both the user's or both the assistant's become one
         last = joined[-1] if joined else None
         if last is None or last.role != turn.role or turn.role not in ("user", "assistant"):
             joined.append(turn)
@@ -109,4 +99,4 @@ def _joined(turns: Sequence[Message]) -> list[Message]:
         joined[-1] = replace(
             last, content=text, tool_calls=calls, trained=last.trained and turn.trained
         )
-    return joined
+    return tuple(joined)

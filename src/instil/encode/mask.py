@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from instil.encode.chat_format import ChatFormat
-from instil.errors import DataError, Problem
+from instil.errors import DataError
 from instil.types import Encoded, Example, Fate, Piece, TooLong, TrainOn
 
 _TRIES = 3
@@ -39,19 +39,17 @@ def encode(
     Raises:
         DataError: the example is longer than `max_length` and the policy is `ERROR`.
     """
-    made = _encoded(example, chat)
-    if len(made.ids) <= max_length:
-        return made
-    why = f"{len(made.ids)} tokens, {max_length} allowed"
+    encoded = _encoded(example, chat)
+    if len(encoded.ids) <= max_length:
+        return encoded
+    why = f"{len(encoded.ids)} tokens, {max_length} allowed"
     if too_long is TooLong.ERROR:
         raise DataError(
-            Problem(
-                f"example {example.id} is too long: {why}",
-                fix="raise train.max_length, or set train.too_long to shorten or drop",
-            )
+            f"example {example.id} is too long: {why}",
+            fix="raise train.max_length, or set train.too_long to shorten or drop",
         )
     if too_long is TooLong.SHORTEN:
-        shorter = _shortened(example, chat, made, max_length=max_length)
+        shorter = _shortened(example, chat, encoded, max_length=max_length)
         if shorter is not None:
             return replace(shorter, fate=Fate.TRUNCATED, why=f"input shortened ({why})")
     return Encoded(example.id, (), (), Fate.DROPPED, f"too long ({why})")
@@ -159,8 +157,8 @@ def _without_oldest_turns(example: Example, chat: ChatFormat, *, max_tokens: int
         return len(chat.prompt(kept, tools=example.tools)) <= max_tokens
 
     # Fewer turns are fewer tokens, so the first start that fits can be searched for by halves.
-    found = bisect.bisect_left(starts, True, key=fits)
-    kept = turns[starts[min(found, len(starts) - 1)] :]
+    first = bisect.bisect_left(starts, True, key=fits)
+    kept = turns[starts[min(first, len(starts) - 1)] :]
     return replace(example, messages=(*system, *kept))
 
 

@@ -27,7 +27,7 @@ def pack(encoded: Sequence[Encoded], *, max_tokens: int, shared: int = 0) -> tup
     Args:
         encoded: The examples.
         max_tokens: Tokens computed in one pack.
-        shared: How many leading tokens all prompts have in common (see `shared_prefix`).
+        shared: How many leading tokens all prompts have in common (see `Store.shared_prefix`).
     """
     if shared and any(item.plain_text for item in encoded):
         prompted = [item for item in encoded if not item.plain_text]
@@ -91,15 +91,6 @@ def halves(whole: Pack) -> tuple[Pack, Pack]:
             shared=whole.shared,
         ),
     )
-
-
-def shared_prefix(encoded: Sequence[Encoded]) -> int:
-    """Return how many leading tokens all examples share within their prompts.
-
-    Each keeps at least one prompt token of its own, from which its completion is predicted. Plain
-    texts have no prompt, and share nothing.
-    """
-    return stored(encoded).shared_prefix()
 
 
 @dataclass(frozen=True, slots=True)

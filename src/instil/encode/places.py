@@ -31,19 +31,14 @@ def places(pack: Pack, on: KlOn, *, seed: int, step: int, skip: int) -> list[int
         segments = zip(pack.mask, pack.segments, strict=True)
         trained = (n for n, (mask, segment) in enumerate(segments) if mask)
         return [n - 1 for n in trained if replayed[pack.segments[n]] is wanted]
-    return [
-        numbers[n - 1]
-        for name, numbers in _examples(pack)
-        for n in _drawn(pack, numbers, name=f"{seed}-{step}-{name}", skip=skip)
-    ]
-
-
-def _drawn(pack: Pack, numbers: Sequence[int], *, name: str, skip: int) -> list[int]:
-    """Draw prompt tokens, counted within their example, that are predicted from one before them."""
-    free = [n for n in range(max(1, skip), len(numbers)) if not pack.mask[numbers[n]]]
-    if len(free) <= PER_PROMPT:
-        return free
-    return sorted(random.Random(f"kl-{name}").sample(free, PER_PROMPT))
+    chosen: list[int] = []
+    for name, numbers in _examples(pack):
+        # The prompt's tokens that are predicted from one before them, counted within the example.
+        drawn = [n for n in range(max(1, skip), len(numbers)) if not pack.mask[numbers[n]]]
+        if len(drawn) > PER_PROMPT:
+            drawn = sorted(random.Random(f"kl-{seed}-{step}-{name}").sample(drawn, PER_PROMPT))
+        chosen += (numbers[n - 1] for n in drawn)
+    return chosen
 
 
 def _examples(pack: Pack) -> Iterator[tuple[str, list[int]]]:

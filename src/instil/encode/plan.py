@@ -13,7 +13,7 @@ from instil.encode.chat_format import ChatFormat
 from instil.encode.mask import encode_turns
 from instil.encode.pack import Batches, Cut, batches
 from instil.encode.store import Store
-from instil.errors import DataError, Problem
+from instil.errors import DataError
 from instil.results import MixLine
 from instil.types import Encoded, Example, Pack, TooLong
 
@@ -149,10 +149,8 @@ def plan_training(
         epoch += 1
     if sample is None:
         raise DataError(
-            Problem(
-                f"0 % of the tokens are trained on: all {fates.total()} examples were dropped",
-                fix="raise train.max_length, or set train.too_long: shorten",
-            )
+            f"0 % of the tokens are trained on: all {fates.total()} examples were dropped",
+            fix="raise train.max_length, or set train.too_long: shorten",
         )
     planned = Batches(cuts, micro_batch_tokens=micro_batch_tokens)
     tasks = replay.tasks if replay else ()

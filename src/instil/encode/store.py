@@ -73,10 +73,6 @@ class Store(Sequence[Encoded]):
         """Return the length of one example."""
         return self._ends[number + 1] - self._ends[number]
 
-    def supervised(self) -> int:
-        """Return how many tokens are trained on."""
-        return sum(self._mask)
-
     def shared_prefix(self) -> int:
         """Return how many leading tokens all examples share within their prompts.
 

@@ -21,7 +21,8 @@ _LABELS = (
     "label labels sentiment category class topic rating ratings stars star score scores grade "
     "polarity intent intents emotion genre gold spam stance"
 ).split()
-_RATINGS = frozenset("rating ratings stars star score scores grade points".split())
+RATINGS = frozenset("rating ratings stars star score scores grade points".split())
+"""Words of a name for ratings."""
 _NOMINAL = frozenset("label labels class category topic intent genre gold stance spam".split())
 _CODES = frozenset(
     "zip zipcode postcode postal plz code codes sku isbn ean upc asin version icd hs naics year "
@@ -84,8 +85,8 @@ def name_words(name: str) -> list[str]:
 
 def guess_text(columns: Iterable[Column]) -> Pick | None:
     """Take the column with the longest texts, but none that is named like an answer."""
-    found = [column for column in columns if _is_text(column)]
-    asked = [column for column in found if not _rank(column, _TARGETS)] or found
+    texts = [column for column in columns if _is_text(column)]
+    asked = [column for column in texts if not _rank(column, _TARGETS)] or texts
     if not asked:
         return None
     # A name is a tie-breaker alone: the longest text is the one that has to be read.
@@ -128,22 +129,25 @@ def guess_target(columns: Sequence[Column], *, most: int) -> Pick | None:
 
 def guess_group(columns: Sequence[Column], *, rows: int) -> Pick | None:
     """Take a column of names of things that come several times, if one has enough of them."""
-    found = [column for column in columns if _is_group(column, rows=rows)]
-    found.sort(key=lambda column: (_rank(column, _GROUPS) or len(_GROUPS), -len(column.distinct)))
-    if not found:
+    groups = [column for column in columns if _is_group(column, rows=rows)]
+    groups.sort(key=lambda column: (_rank(column, _GROUPS) or len(_GROUPS), -len(column.distinct)))
+    if not groups:
         return None
-    best = found[0]
-    each = best.filled / len(best.distinct)
-    why = f"{len(best.distinct)} values, {each:.1f} rows each on average"
-    return Pick(best, why, tuple(column.name for column in found[1:]))
+    best, *others = groups
+    rows_each = best.filled / len(best.distinct)
+    why = f"{len(best.distinct)} values, {rows_each:.1f} rows each on average"
+    return Pick(best, why, tuple(column.name for column in others))
 
 
 def is_rating(column: Column) -> bool:
     """Whether a column holds numbers in an order that matters."""
     words = set(name_words(column.name))
-    if not column.is_mostly(column.numbers) or len(column.values) < 3 or _is_counter(column):
+    if not column.is_mostly(column.numbers) or len(column.values) < 3:
         return False
-    return bool(words & _RATINGS) or not (words & (_NOMINAL | _IDS) or is_code(column))
+    whole = all(value.lstrip("+-").isdigit() for value in column.values)
+    if whole and len(column.distinct) == column.filled:
+        return False  # every number comes once, as in an index or an id
+    return bool(words & RATINGS) or not (words & (_NOMINAL | _IDS) or is_code(column))
 
 
 def is_named_label(column: Column) -> bool:
@@ -159,7 +163,7 @@ def comes_again(column: Column) -> bool:
 def is_code(column: Column) -> bool:
     """Whether a column's numbers are texts: postcodes, versions, years, anything as 01234."""
     words = set(name_words(column.name))
-    return not words & _RATINGS and bool(column.codes or words & (_CODES | _IDS))
+    return not words & RATINGS and bool(column.codes or words & (_CODES | _IDS))
 
 
 def mending(column: Column) -> tuple[str, ...]:
@@ -234,9 +238,3 @@ def _is_group(column: Column, *, rows: int) -> bool:
 def _is_something_else(column: Column) -> bool:
     other = column.is_mostly(column.dates) or column.is_mostly(column.links)
     return other or column.nested > 0 or not column.filled
-
-
-def _is_counter(column: Column) -> bool:
-    """Whether every number comes once, as in an index or an id."""
-    whole = all(value.lstrip("+-").isdigit() for value in column.values)
-    return whole and len(column.distinct) == column.filled

@@ -17,10 +17,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from instil.data.columns import LONGEST_VALUE, MISSING, NUMBER, Column, count_columns
+from instil.data.columns import LONGEST_VALUE, MISSING, Column, count_columns
 from instil.data.readers.rowfile import BadRows
 from instil.data.readers.shapes import CALLS, TOOL_COLUMNS, UNUSABLE, Shape, recognise
 from instil.data.readers.turns import read_tools
+from instil.data.registry import NUMBER
 from instil.data.sources.source import read_table
 from instil.errors import DataError, Problem, nearest
 from instil.init.guesses import (
@@ -145,8 +146,8 @@ class Table:
     @property
     def tools(self) -> str:
         """The column with the functions that the model may call; empty where there is none."""
-        found = (name for name in TOOL_COLUMNS if name not in self.no_tools and self._fills(name))
-        return next(found, "") if self.talks else ""
+        names = (name for name in TOOL_COLUMNS if name not in self.no_tools and self._fills(name))
+        return next(names, "") if self.talks else ""
 
     @property
     def calls(self) -> str:
@@ -204,33 +205,34 @@ def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
         group = guess_group(list(others), rows=table.rows)
     field, labels = _free_name(table, _FIELDS[kind]), None
     if named:
-        labels = _labels(kind, target.column, field=field, given=wishes.label_names)
-    if labels and kind is Kind.RATING and not all(map(NUMBER.fullmatch, labels.choices)):
-        kind = Kind.CLASSES
+        column, codes = target.column, is_code(target.column)
+        if kind is Kind.RATING:
+            labels = rating_labels(column, field=field)
+        else:
+            labels = class_labels(column, field=field, as_text=codes)
+        given = wishes.label_names
+        labels = give_words(labels, name=column.name, codes=codes, kind=kind, given=given)
+        if kind is Kind.RATING and not all(map(NUMBER.fullmatch, labels.choices)):
+            kind = Kind.CLASSES
     guess = _guess(
         table, kind=kind, text=text, target=target, group=group, labels=labels, field=field
     )
     if guess.rows < FEWEST_ROWS:
-        raise _too_few(table, guess)
+        why = [f"{r}: {_rows(table.notes[r])}" for r in UNUSABLE.values() if table.notes[r]]
+        left_out = [warning for warning in guess.warnings if "left out" in warning]
+        what = f"there is nothing to learn: none of {_rows(table.rows)} can be used"
+        if guess.rows:
+            what = f"there is too little to learn: {guess.rows} of {_rows(table.rows)} can be used"
+        fix = "join answers that follow one another to one turn, or put the question between them"
+        raise DataError(
+            what,
+            where=table.file,
+            found="; ".join(why or left_out),
+            allowed=f"at least {FEWEST_ROWS} rows with a question and its answer; a few hundred to "
+            "learn something",
+            fix=fix if table.notes[UNUSABLE["follows"]] else "",
+        )
     return guess
-
-
-def _too_few(table: Table, guess: Guess) -> DataError:
-    """The error for too few rows that can be used, which says what is wrong with the others."""
-    why = [f"{r}: {_rows(table.notes[r])}" for r in UNUSABLE.values() if table.notes[r]]
-    left_out = [warning for warning in guess.warnings if "left out" in warning]
-    what = f"there is nothing to learn: none of {_rows(table.rows)} can be used"
-    if guess.rows:
-        what = f"there is too little to learn: {guess.rows} of {_rows(table.rows)} can be used"
-    fix = "join answers that follow one another to one turn, or put the question between them"
-    return DataError(
-        what,
-        where=table.file,
-        found="; ".join(why or left_out),
-        allowed=f"at least {FEWEST_ROWS} rows with a question and its answer; a few hundred to "
-        "learn something",
-        fix=fix if table.notes[UNUSABLE["follows"]] else "",
-    )
 
 
 def _holds_tools(value: object) -> bool:
@@ -352,15 +354,6 @@ def _kind(table: Table, target: Pick, wishes: Wishes) -> Kind:
     )
 
 
-def _labels(kind: Kind, column: Column, *, field: str, given: Mapping[str, str]) -> Labels:
-    """Turn the column's values into choices, and put words in their place."""
-    if kind is Kind.RATING:
-        labels = rating_labels(column, field=field)
-    else:
-        labels = class_labels(column, field=field, as_text=is_code(column))
-    return give_words(labels, name=column.name, codes=is_code(column), kind=kind, given=given)
-
-
 def _guess(
     table: Table,
     *,
@@ -371,8 +364,8 @@ def _guess(
     labels: Labels | None,
     field: str,
 ) -> Guess:
-    made = (labels.expression if labels else "") or _alias(target.column, mend=labels is None)
-    fields = {field: made} if made else {}
+    expression = (labels.expression if labels else "") or _alias(target.column, mend=labels is None)
+    fields = {field: expression} if expression else {}
     read = _alias(text.column, mend=True)
     if table.has_system:
         fields[_free_name(table, "system_prompt")] = 'system | default("", true)'
@@ -390,7 +383,7 @@ def _guess(
         text=text.column,
         target=target.column,
         text_field=text_name if read else text.column.name,
-        target_field=field if made else target.column.name,
+        target_field=field if expression else target.column.name,
         fields=fields | ({text_name: read} if read else {}),
         history="history" if table.has_turns else "",
         tools=table.columns[table.tools] if table.tools else None,
@@ -402,7 +395,7 @@ def _guess(
         columns=tuple(table.columns),
         rows=min(target.column.filled - lost, text.column.filled),
         reasons=tuple(_reasons(table, kind, text, target, group, labels)),
-        warnings=tuple(_warnings(table, kind, text, target, labels)),
+        warnings=tuple(_warnings(table, text, target, labels)),
     )
 
 
@@ -479,9 +472,7 @@ def _reasons(
             yield f"          it could also be {', '.join(group.others)}: --group COLUMN"
 
 
-def _warnings(
-    table: Table, kind: Kind, text: Pick, target: Pick, labels: Labels | None
-) -> Iterator[str]:
+def _warnings(table: Table, text: Pick, target: Pick, labels: Labels | None) -> Iterator[str]:
     """Say what the user should look at."""
     empty = target.column.empty
     if empty:

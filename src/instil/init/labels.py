@@ -29,7 +29,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
-from instil.data.columns import NUMBER, Column
+from instil.data.columns import Column
+from instil.data.registry import NUMBER
 from instil.tasks.sandbox import tidied
 from instil.tasks.template import quoted, spelt
 
@@ -127,16 +128,12 @@ def class_labels(column: Column, *, field: str, as_text: bool = False) -> Labels
     elif rare:
         where.append(f"{label} not in [{_listed(rare)}]")
     left_out = {**rare, **gone}
-    return Labels(_in_order(kept), kept, expression, left_out, tuple(where), tuple(notes))
-
-
-def _in_order(values: Iterable[str]) -> tuple[str, ...]:
-    """Sort values by the one number that each has (`2 stars`, `10 stars`), else by the alphabet."""
-    values = tuple(values)
-    found = {value: re.findall(r"\d+(?:\.\d+)?", value) for value in values}
-    numbered = all(len(numbers) == 1 for numbers in found.values())
-    places = {value: float(found[value][0]) if numbered else 0.0 for value in values}
-    return tuple(sorted(values, key=lambda value: (places[value], value.casefold(), value)))
+    # In the order of the one number that each has (`2 stars`, `10 stars`), else of the alphabet.
+    numbers = {value: re.findall(r"\d+(?:\.\d+)?", value) for value in kept}
+    numbered = all(len(its) == 1 for its in numbers.values())
+    places = {value: float(its[0]) if numbered else 0.0 for value, its in numbers.items()}
+    choices = tuple(sorted(kept, key=lambda value: (places[value], value.casefold(), value)))
+    return Labels(choices, kept, expression, left_out, tuple(where), tuple(notes))
 
 
 _NOT_A_NUMBER = frozenset({"nan", "#n/a", "<na>"})

@@ -115,7 +115,7 @@ def task_id(name: str) -> str:
     ('My_Reviews_2024', 'task')
     """
     stem = name.split(".")[0] if not name.startswith(".") else name
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-") or "task"
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-")[:_LONGEST_NAME] or "task"
 
 
 def _plain_name(name: str) -> str:
@@ -162,7 +162,7 @@ def _from(folder: Path, data: str) -> str:
     scheme, name, more = _parted(data)
     if is_public(data):
         return data
-    whole = Path(name).expanduser().resolve()
+    whole = Path(os.path.expanduser(name)).resolve()
     path = os.path.relpath(whole, folder.resolve())
     if path.startswith(".."):
         return f"{scheme}{whole}{more}"
@@ -255,7 +255,10 @@ def _add_answers(task: CommentedMap, guess: Guess) -> None:
     labels = guess.labels
     if labels:
         if labels.words:
-            words = {_key(value): word for value, word in labels.words.items()}
+            words = {  # a whole number stands without quotes, where it reads back the same
+                int(value) if re.fullmatch(r"0|-?[1-9][0-9]{0,8}", value) else value: word
+                for value, word in labels.words.items()
+            }
             text = "Value in the data -> the word that stands for it in prompts and answers, in"
             _say(task, "labels", words, f"{text} order.")
         else:
@@ -273,11 +276,6 @@ def _add_answers(task: CommentedMap, guess: Guess) -> None:
     a_word = _JSON_WORD if guess.calls else 2
     tokens = min(256, max(16, a_word * guess.target.words_at(0.95) + 8))
     _say(task, "max_new_tokens", tokens, "Longest answer to generate, in tokens.")
-
-
-def _key(value: str) -> object:
-    """Write a whole number without quotes, where it reads back the same."""
-    return int(value) if re.fullmatch(r"0|-?[1-9][0-9]{0,8}", value) else value
 
 
 def recipe_yaml(guess: Guess, *, task: str, model: str) -> str:

@@ -17,9 +17,9 @@ import re
 from collections.abc import Sequence
 from string import Template as Pattern
 
-from instil.data.columns import NUMBER
 from instil.data.readers.shapes import Shape
-from instil.init.guesses import Kind, name_words
+from instil.data.registry import NUMBER
+from instil.init.guesses import RATINGS, Kind, name_words
 from instil.init.inspect import Guess
 from instil.init.labels import Asks, listable
 from instil.init.words import VERBS, own_words
@@ -205,7 +205,13 @@ def templates(guess: Guess) -> list[Entry]:
         patterns = _RATING
     elif guess.labels and listable(choices):
         patterns = _ASKED[guess.labels.asks]
-    entries = [_entry(id, prompt, words) | _escaped(choices) for id, prompt in patterns]
+    # Choices in which Jinja2 would see its own braces are written as texts that it leaves alone.
+    safe = [
+        f"{{{{ {quoted(choice)} }}}}" if re.search(r"\{[{%#]", choice) else choice
+        for choice in choices
+    ]
+    own: Entry = {"choices": safe} if safe != list(choices) else {}
+    entries = [_entry(id, prompt, words) | own for id, prompt in patterns]
     if guess.kind is Kind.RATING and len(choices) > 2:
         entries.append(_rough(guess.target_field, choices, words))
     if guess.labels and guess.labels.asks is not Asks.NAME:
@@ -288,7 +294,7 @@ def _rating_question(guess: Guess, *, noun: str, name: str) -> dict[str, str]:
     own = own_words(guess.target.name)
     if len(own) == 1 and own[0] in _QUALITIES:
         return {"Rate": f"How {own[0]} is this {noun},", "end": "?", "Which": f"How {own[0]} is"}
-    if set(name.split()) & _PLAIN_RATINGS:
+    if set(name.split()) & RATINGS:
         return {"Rate": f"Rate this {noun}", "end": ".", "Which": f"Which {name} goes with"}
     return {
         "Rate": f"Rate the {name} of this {noun}",
@@ -297,20 +303,8 @@ def _rating_question(guess: Guess, *, noun: str, name: str) -> dict[str, str]:
     }
 
 
-_PLAIN_RATINGS = frozenset("rating ratings stars star score scores grade points".split())
-
-
 def _entry(id: str, prompt: str, words: dict[str, str]) -> Entry:
     return {"id": id, "prompt": Pattern(prompt).substitute(words)}
-
-
-def _escaped(choices: Sequence[str]) -> Entry:
-    """Write out choices in which Jinja2 would see its own braces, as texts that it leaves alone."""
-    safe = [
-        f"{{{{ {quoted(choice)} }}}}" if re.search(r"\{[{%#]", choice) else choice
-        for choice in choices
-    ]
-    return {"choices": safe} if safe != list(choices) else {}
 
 
 def _inverted(prompt: str, words: dict[str, str]) -> Entry:

@@ -24,8 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from instil.data.columns import NUMBER
-from instil.data.registry import choice_of
+from instil.data.registry import NUMBER, choice_of
 from instil.errors import DataError, Problem, nearest
 from instil.init.guesses import Kind, name_words
 from instil.init.labels import Asks, Labels
@@ -174,22 +173,22 @@ def give_words(
 
 def _given(labels: Labels, given: Mapping[str, str], *, name: str) -> Labels:
     where = f"--label-names, for {name!r}"
-    found: dict[str, str] = {}
+    worded: dict[str, str] = {}
     problems = []
     for value, word in given.items():
         choice = choice_of(value, labels.choices)
         if choice is not None:
-            found[choice] = word
+            worded[choice] = word
         elif value not in labels.left_out:
             what, near = f"no row has the value {value!r}", nearest(value, labels.choices)
             allowed = ", ".join(labels.choices)
             problems.append(Problem(what, where=where, allowed=allowed, nearest=near))
-    lacking = [value for value in labels.choices if value not in found]
+    lacking = [value for value in labels.choices if value not in worded]
     if lacking:
         what = f"no word for {', '.join(map(repr, lacking))}"
         fix = f"give every value a word: {_flag(labels.choices)}"
         problems.append(Problem(what, where=where, fix=fix))
-    words = list(found.values())
+    words = list(worded.values())
     twice = next((word for word in words if words.count(word) > 1), "")
     if twice:
         what = f"two values have the same word, {twice!r}"
@@ -198,8 +197,10 @@ def _given(labels: Labels, given: Mapping[str, str], *, name: str) -> Labels:
         raise DataError(*problems)
     asks = Asks.YES_NO if {word.lower() for word in words} == set(YES_NO) else Asks.NAME
     if asks is Asks.YES_NO:
-        return _worded(labels, {v: w for w in YES_NO for v in found if found[v].lower() == w}, asks)
-    return _worded(labels, {value: found[value] for value in labels.choices}, asks)
+        return _worded(
+            labels, {v: w for w in YES_NO for v in worded if worded[v].lower() == w}, asks
+        )
+    return _worded(labels, {value: worded[value] for value in labels.choices}, asks)
 
 
 def _worded(

@@ -37,22 +37,6 @@ def read_made(uri: str) -> Iterator[PlacedRow]:
     Raises:
         DataError: an unknown maker or option, or a number that is none or too large.
     """
-    name, options = _parsed(uri)
-    return _rows(MAKERS[name], name, rows=options["rows"], seed=options["seed"])
-
-
-def _rows(maker: Maker, name: str, *, rows: int, seed: int) -> Iterator[PlacedRow]:
-    draw = random.Random(f"{name} {seed}")
-    seen: set[object] = set()
-    while len(seen) < rows:
-        row = maker(draw)
-        key = next(iter(row.values()))
-        if key not in seen:
-            seen.add(key)
-            yield f"{MADE}{name} row {len(seen)}", row
-
-
-def _parsed(uri: str) -> tuple[str, dict[str, int]]:
     name, _, query = uri.removeprefix(MADE).partition("?")
     options, problems = {"rows": ROWS, "seed": 0}, []
     if name not in MAKERS:
@@ -69,7 +53,18 @@ def _parsed(uri: str) -> tuple[str, dict[str, int]]:
         problems.append(Problem("rows", where=uri, found=found, allowed=f"1 to {MOST_ROWS}"))
     if problems:
         raise DataError(*problems)
-    return name, options
+    return _rows(MAKERS[name], name, rows=options["rows"], seed=options["seed"])
+
+
+def _rows(maker: Maker, name: str, *, rows: int, seed: int) -> Iterator[PlacedRow]:
+    draw = random.Random(f"{name} {seed}")
+    seen: set[object] = set()
+    while len(seen) < rows:
+        row = maker(draw)
+        key = next(iter(row.values()))
+        if key not in seen:
+            seen.add(key)
+            yield f"{MADE}{name} row {len(seen)}", row
 
 
 def _unknown(name: str, allowed: Mapping[str, object], *, uri: str) -> Problem:
@@ -115,7 +110,18 @@ _STORIES = {
 def _arithmetic(draw: random.Random) -> Columns:
     operation = draw.choice(tuple(_OPERATIONS))
     sign, word = _OPERATIONS[operation]
-    left, right, answer = _numbers(operation, draw)
+    if operation == "addition":
+        left, right = draw.randint(2, 999), draw.randint(2, 999)
+        answer = left + right
+    elif operation == "subtraction":  # the result is never negative
+        right, answer = draw.randint(2, 500), draw.randint(1, 499)
+        left = right + answer
+    elif operation == "multiplication":
+        left, right = draw.randint(2, 20), draw.randint(2, 99)
+        answer = left * right
+    else:  # the result is never a fraction
+        right, answer = draw.randint(2, 20), draw.randint(2, 99)
+        left = right * answer
     story = draw.choice(_STORIES[operation])
     told = {"name": draw.choice(_NAMES), "things": draw.choice(_THINGS)}
     low, high = sorted((left, right))
@@ -127,20 +133,6 @@ def _arithmetic(draw: random.Random) -> Columns:
         "answer": str(answer),
         "pair": f"{operation} {low} {high}",
     }
-
-
-def _numbers(operation: str, draw: random.Random) -> tuple[int, int, int]:
-    """Two numbers and the result, which is never negative and never a fraction."""
-    if operation == "addition":
-        left, right = draw.randint(2, 999), draw.randint(2, 999)
-        return left, right, left + right
-    if operation == "subtraction":
-        right, rest = draw.randint(2, 500), draw.randint(1, 499)
-        return right + rest, right, rest
-    small, other = draw.randint(2, 20), draw.randint(2, 99)
-    if operation == "multiplication":
-        return small, other, small * other
-    return small * other, small, other
 
 
 # ---- constraints
@@ -195,10 +187,10 @@ def _start(draw: random.Random) -> _Request:
         "them, parted by commas."
     )
     others = [word for word in _WORDS if word[0] == letter and word != also]
-    found = [also, *draw.sample(others, count - 1)]
-    draw.shuffle(found)
+    given = [also, *draw.sample(others, count - 1)]
+    draw.shuffle(given)
     conditions = [f"items = {count}", f'each starts with "{letter}"', "all different"]
-    return request, "first letter", ", ".join(found), [*conditions, f'contains "{also}"']
+    return request, "first letter", ", ".join(given), [*conditions, f'contains "{also}"']
 
 
 def _order(draw: random.Random) -> _Request:

@@ -34,9 +34,23 @@ def read_mo(file: RowFile) -> Iterator[PlacedRow]:
     """
     with reading(file.path, place=file.place) as stream:
         raw = stream.read()
-    rows = 0
+    order = _MAGIC.get(raw[:4])
+    if order is None:
+        raise DataError(
+            "this is not a compiled gettext catalogue",
+            where=file.place,
+            allowed="a .mo file; `msgfmt` makes one of a .po file",
+        )
+    rows, encoding = 0, "utf-8"
     try:
-        for source, translation in _pairs(raw, place=file.place):
+        count, sources, translations = struct.unpack_from(f"{order}3I", raw, 8)
+        for number in range(count):
+            own = _entry(raw, sources + 8 * number, order=order)
+            other = _entry(raw, translations + 8 * number, order=order)
+            if not own:  # the header
+                charset = re.search(rb"charset=([\w.-]+)", other)
+                encoding = charset[1].decode("ascii") if charset else encoding
+            source, translation = own.decode(encoding), other.decode(encoding)
             if not source or not translation:
                 continue
             rows += 1
@@ -55,25 +69,6 @@ def read_mo(file: RowFile) -> Iterator[PlacedRow]:
         what = f"this catalogue is damaged: {excerpt(str(error))}"
         raise DataError(what, where=file.place, fix="get the file again") from error
     Faults(file.place).done(rows=rows, fix="a catalogue with at least one translation is needed")
-
-
-def _pairs(raw: bytes, *, place: str) -> Iterator[tuple[str, str]]:
-    order = _MAGIC.get(raw[:4])
-    if order is None:
-        raise DataError(
-            "this is not a compiled gettext catalogue",
-            where=place,
-            allowed="a .mo file; `msgfmt` makes one of a .po file",
-        )
-    count, sources, translations = struct.unpack_from(f"{order}3I", raw, 8)
-    encoding = "utf-8"
-    for number in range(count):
-        source = _entry(raw, sources + 8 * number, order=order)
-        translation = _entry(raw, translations + 8 * number, order=order)
-        if not source:
-            found = re.search(rb"charset=([\w.-]+)", translation)
-            encoding = found[1].decode("ascii") if found else encoding
-        yield source.decode(encoding), translation.decode(encoding)
 
 
 def _entry(raw: bytes, table: int, *, order: str) -> bytes:

@@ -16,7 +16,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,19 +41,22 @@ class NpmSettings:
 
 
 def read_npm_settings(
-    environ: Mapping[str, str] | None = None, *, list_config: Callable[[], str] | None = None
+    environ: Mapping[str, str] | None = None, *, printed: str | None = None
 ) -> NpmSettings:
     """Read npm's settings from the environment, then from npm, or else from the user's `.npmrc`.
 
     Args:
         environ: The environment; by default this process's own.
-        list_config: Returns what `npm config list --json` prints; injectable for tests.
+        printed: What `npm config list --json` prints, without passwords and tokens; None: it is
+            asked.
     """
     environ = os.environ if environ is None else environ
+    if printed is None:
+        printed = printed_by(["npm", "config", "list", "--json"])
     values: dict[str, str] = {}
     with contextlib.suppress(ValueError):  # where npm is not there, it prints no JSON
-        printed = json.loads((list_config or _npm_config_list)())
-        items = printed.items() if isinstance(printed, dict) else ()
+        config = json.loads(printed)
+        items = config.items() if isinstance(config, dict) else ()
         values = {key: value for key, value in items if isinstance(value, str)}
     values = values or _from_npmrc(environ)
     for name, value in environ.items():  # `npm_config_registry=x`, in any case, as npm reads them
@@ -103,7 +106,7 @@ class NpmRegistry(SimpleIndex):
 def _from_npmrc(environ: Mapping[str, str]) -> dict[str, str]:
     """The `key=value` lines of the user's .npmrc, `${NAME}` being a variable."""
     own = next((v for k, v in environ.items() if k.lower() == "npm_config_userconfig" and v), "")
-    path = Path(own or "~/.npmrc").expanduser()
+    path = Path(os.path.expanduser(own or "~/.npmrc"))
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeError):
@@ -114,8 +117,3 @@ def _from_npmrc(environ: Mapping[str, str]) -> dict[str, str]:
         for key, equals, value in pairs
         if equals
     }
-
-
-def _npm_config_list() -> str:
-    """What npm prints: passwords and tokens are not among it."""
-    return printed_by(["npm", "config", "list", "--json"])

@@ -47,8 +47,9 @@ def read_trivia(file: RowFile) -> Iterator[PlacedRow]:
         for key, answers in pairs:
             rows += 1
             where, question = f"{place}:{key.start_mark.line + 1}", str(key.value)
-            texts = _answers(answers)
-            if not texts:
+            items = answers.value if isinstance(answers, SequenceNode) else []
+            texts = [str(item.value) for item in items if isinstance(item, ScalarNode)]
+            if not texts or len(texts) < len(items) or not all(texts):
                 what = "the answers to this question are not a list of texts"
                 allowed = "- answer, one a line"
                 faults.add(Problem(what, where=where, found=excerpt(question), allowed=allowed))
@@ -79,11 +80,3 @@ def _questions(text: str, *, place: str) -> list[tuple[ScalarNode, Node]]:
         for key, value in root.value
         if isinstance(key, ScalarNode) and key.value not in _ABOUT
     ]
-
-
-def _answers(node: Node) -> list[str]:
-    """All answers as text; none when the node is not a list of plain values."""
-    if not isinstance(node, SequenceNode):
-        return []
-    texts = [str(item.value) for item in node.value if isinstance(item, ScalarNode)]
-    return texts if len(texts) == len(node.value) and all(texts) else []

@@ -118,7 +118,7 @@ def resolve_model(ref: str, *, say: Say = lambda _: None) -> ModelFolder:
     """
     if ref in CATALOGUE:
         return _from_catalogue(CATALOGUE[ref], say)
-    path = Path(ref).expanduser()
+    path = Path(os.path.expanduser(ref))
     if path.exists():
         # Its own name alone: manifest, card and adapter name it, and are passed on.
         return ModelFolder(f"./{path.resolve().name}", check_folder(path), "see the model's folder")

@@ -74,25 +74,24 @@ def _count(what: str, answer: str) -> int:
         return len([word for word in answer.split() if word.strip(_EDGES + ",-")])
     if what == "lines":
         return len([line for line in answer.splitlines() if line.strip()])
-    found = [part.strip(_EDGES) for part in answer.split(",")]
-    return len(found) if all(found) else -1
+    parts = [part.strip(_EDGES) for part in answer.split(",")]
+    return len(parts) if all(parts) else -1
 
 
 def _each_starts(answer: str, text: str) -> bool:
-    found = items(answer)
-    return bool(found) and all(item.startswith(text.lower()) for item in found)
+    parts = items(answer)
+    return bool(parts) and all(part.startswith(text.lower()) for part in parts)
 
 
 def _each_among(answer: str, text: str) -> bool:
-    allowed = {part.strip().lower() for part in text.split(",")}
-    found = items(answer)
-    return bool(found) and all(item in allowed for item in found)
+    parts = items(answer)
+    return bool(parts) and set(parts) <= {part.strip().lower() for part in text.split(",")}
 
 
 def _is_json(answer: str) -> bool:
     try:
         json.loads(answer)
-    except ValueError:
+    except (ValueError, RecursionError):  # RecursionError: nested without end
         return False
     return True
 

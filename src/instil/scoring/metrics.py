@@ -17,8 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
-from instil.errors import Problem, RunError, nearest
+from instil.errors import RunError, nearest
 from instil.scoring.constraints import holds
 from instil.scoring.text import match_choice, normalise, number_in, rouge_scorer, words
 from instil.types import Example, Prediction
@@ -106,8 +107,8 @@ def constraint(example: Example, prediction: Prediction) -> float:
 
 def rouge(example: Example, prediction: Prediction, *, kind: str) -> float:
     """Return the best ROUGE F-measure over the references, with stemming (Lin 2004)."""
-    found = rouge_scorer(kind).score_multi(list(_references(example)), prediction.text)
-    return float(found[kind].fmeasure)
+    scores = rouge_scorer(kind).score_multi(list(_references(example)), prediction.text)
+    return float(scores[kind].fmeasure)
 
 
 def chrf(example: Example, prediction: Prediction) -> float:
@@ -135,19 +136,15 @@ def nats_per_token(example: Example, prediction: Prediction) -> float:
     return prediction.nll
 
 
-def _rouge(kind: str) -> Callable[[Example, Prediction], float]:
-    return lambda example, prediction: rouge(example, prediction, kind=kind)
-
-
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("accuracy", "accuracy", True, Scale.BINARY, accuracy),
         Metric("exact_match", "exact match", True, Scale.BINARY, exact_match),
         Metric("token_f1", "token F1", True, Scale.SHARE, token_f1),
-        Metric("rouge1", "ROUGE-1", True, Scale.SHARE, _rouge("rouge1"), points=True),
-        Metric("rouge2", "ROUGE-2", True, Scale.SHARE, _rouge("rouge2"), points=True),
-        Metric("rougeL", "ROUGE-L", True, Scale.SHARE, _rouge("rougeL"), points=True),
+        Metric("rouge1", "ROUGE-1", True, Scale.SHARE, partial(rouge, kind="rouge1"), points=True),
+        Metric("rouge2", "ROUGE-2", True, Scale.SHARE, partial(rouge, kind="rouge2"), points=True),
+        Metric("rougeL", "ROUGE-L", True, Scale.SHARE, partial(rouge, kind="rougeL"), points=True),
         Metric("chrf", "chrF", True, Scale.SHARE, chrf, points=True),
         Metric("bleu", "sentence BLEU", True, Scale.SHARE, bleu, points=True),
         Metric("within_one", "within one step", True, Scale.BINARY, within_one),
@@ -170,11 +167,9 @@ def find_metric(name: str) -> Metric:
     metric = NATS if name == NATS.name else METRICS.get(name)
     if metric is None:
         raise RunError(
-            Problem(
-                f"there is no metric '{name}'",
-                allowed=", ".join(METRICS),
-                nearest=nearest(name, METRICS),
-            )
+            f"there is no metric '{name}'",
+            allowed=", ".join(METRICS),
+            nearest=nearest(name, METRICS),
         )
     return metric
 
@@ -186,10 +181,10 @@ def target_class(example: Example) -> int:
 
 
 def _references(example: Example) -> tuple[str, ...]:
-    found = tuple(text for text in example.references or (example.target,) if text.strip())
-    if not found:
+    texts = tuple(text for text in example.references or (example.target,) if text.strip())
+    if not texts:
         raise Unscorable("the example has no reference text")
-    return found
+    return texts
 
 
 def _overlap_f1(answer: Sequence[str], reference: Sequence[str]) -> float:

@@ -82,8 +82,8 @@ def number_in(text: str) -> float | None:
     >>> number_in("I would give it 4 out of 5.")
     4.0
     """
-    found = _NUMBER.search(text)
-    return float(found.group()) if found else None
+    match = _NUMBER.search(text)
+    return float(match.group()) if match else None
 
 
 @cache

@@ -45,7 +45,7 @@ def origins(
     of_tasks: dict[str, str] = {}
     for d in data:
         task, uri = d.task, d.task.source.uri
-        rows = [row for part in Part for row in d.part(part)]
+        rows = d.rows
         split = (d.split.train, d.split.validation, d.split.test)
         # A path without the user's folders.
         where = f"{task.id} in {uri if is_public(uri) else Path(uri).name}"

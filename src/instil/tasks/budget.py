@@ -221,21 +221,6 @@ def _bits(value: object) -> int:
     return abs(value).bit_length() if isinstance(value, int) else 0
 
 
-def _check_operator(operator: str, left: object, right: object) -> None:
-    if operator == "%" and isinstance(left, str | bytes):
-        _check_call("format", (left, right), {})
-    power = max(1, abs(right)) if isinstance(right, int) else 1
-    size = {"**": _bits(left) * power, "*": _bits(left) + _bits(right)}.get(operator, 0)
-    if size > LARGEST_NUMBER:
-        raise BudgetError("a number is too large")
-    if operator == "*":
-        for times, repeated in ((left, right), (right, left)):
-            if isinstance(times, int) and isinstance(repeated, str | bytes | list | tuple):
-                _allow(max(0, times) * _items(repeated))
-    if operator == "+":
-        _allow(_items(left) + _items(right))
-
-
 _LOOPED, PRINTED, _SPENT = "_looped", "_printed", "_spent"
 """Filters that stand in the tree of a template alone."""
 
@@ -260,7 +245,18 @@ class BudgetedEnvironment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Compute, where the result is not too large."""
-        _check_operator(operator, left, right)
+        if operator == "%" and isinstance(left, str | bytes):
+            _check_call("format", (left, right), {})
+        power = max(1, abs(right)) if isinstance(right, int) else 1
+        size = {"**": _bits(left) * power, "*": _bits(left) + _bits(right)}.get(operator, 0)
+        if size > LARGEST_NUMBER:
+            raise BudgetError("a number is too large")
+        if operator == "*":
+            for times, repeated in ((left, right), (right, left)):
+                if isinstance(times, int) and isinstance(repeated, str | bytes | list | tuple):
+                    _allow(max(0, times) * _items(repeated))
+        if operator == "+":
+            _allow(_items(left) + _items(right))
         return _spend(super().call_binop(context, operator, left, right))
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:

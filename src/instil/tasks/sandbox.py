@@ -355,7 +355,7 @@ def pieces(source: str) -> list[tuple[str | None, str]]:
         (name, source) of each: the name of a tag such as `if`, empty for an expression `{{ ... }}`,
         None for text and comments. Raises Jinja's own errors.
     """
-    found: list[tuple[str | None, str]] = []
+    parts: list[tuple[str | None, str]] = []
     tag: str | None = None
     inside = ""
     for _, kind, text in _ENV.lex(source):
@@ -366,11 +366,11 @@ def pieces(source: str) -> list[tuple[str | None, str]]:
             if kind == "name" and tag is None:
                 tag = text
             if kind in ("block_end", "variable_end"):
-                found.append((tag, inside))
+                parts.append((tag, inside))
                 inside = ""
         else:
-            found.append((None, text))
-    return found
+            parts.append((None, text))
+    return parts
 
 
 @lru_cache(maxsize=1024)
@@ -409,10 +409,10 @@ def variables(source: str) -> frozenset[str]:
     tree = _fence(_ENV.parse(source))
     called = {call.node for call in tree.find_all(nodes.Call)}
     globals_used = {n.name for n in called if isinstance(n, nodes.Name) and n.name in _ENV.globals}
-    found = set(meta.find_undeclared_variables(tree)) - {"range"} - globals_used
+    names = set(meta.find_undeclared_variables(tree)) - {"range"} - globals_used
     keyed = [key for node in tree.find_all(_LOOKUPS) if (key := _key(node))]
     bare = sum(node.name == "row" for node in tree.find_all(nodes.Name)) - len(keyed)
-    return frozenset((found - {"row"}) | set(keyed) | ({"row"} if bare > 0 else set()))
+    return frozenset((names - {"row"}) | set(keyed) | ({"row"} if bare > 0 else set()))
 
 
 _LOOKUPS = (nodes.Getitem, nodes.Getattr, nodes.Call)

@@ -17,15 +17,15 @@ def names_of(tokens: Sequence[str], tags: Sequence[str]) -> list[tuple[str, str]
     >>> names_of(["Ada", "Byron", "in", "Paris"], ["B-PER", "I-PER", "O", "B-LOC"])
     [('PER', 'Ada Byron'), ('LOC', 'Paris')]
     """
-    found: list[tuple[str, list[str]]] = []
+    names: list[tuple[str, list[str]]] = []
     last = ""
     for token, tag in zip(tokens, tags, strict=True):
         match = _TAG.fullmatch(tag)
         begins, kind = (match[1], match[2]) if match else ("", tag)
         kind = "" if tag in ("O", "", "0") else kind
         if kind and (kind != last or begins in ("B", "S", "U")):
-            found.append((kind, [token]))
+            names.append((kind, [token]))
         elif kind:
-            found[-1][1].append(token)
+            names[-1][1].append(token)
         last = "" if begins in ("E", "L", "S", "U") else kind
-    return [(kind, " ".join(words)) for kind, words in found]
+    return [(kind, " ".join(words)) for kind, words in names]

@@ -20,6 +20,7 @@ left out of a file get these values: `cluster` the task's id; `choices` the word
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -33,12 +34,12 @@ from instil.errors import Problem, TaskError, nearest
 from instil.scoring.metrics import METRICS
 from instil.tasks.form import Collection, TaskForm, TemplateForm
 from instil.tasks.imports.foreign import Question, answer_target, read_collection
-from instil.tasks.template import alike, columns_of, expression_names, flaws, unknown_field
+from instil.tasks.template import FIELD, alike, columns_of, expression_names, flaws, unknown_field
 from instil.types import Role, SourceSpec, Task, Template
 
 _PACKAGES, _SQLITE, _HUB, _MADE = ("pypi:", "npm:"), "sqlite:", "hub:", "made:"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
 _RESERVED = frozenset({"choices", "row", "range", "loop"})
 _STAND_IN = {"id": "taken", "prompt": ""}
 
@@ -137,7 +138,7 @@ def _taken(
     form = validate(
         Collection, entry, place=lambda inner: file.place((*loc, *inner)), error=TaskError
     )
-    path = (folder or Path()) / Path(form.from_).expanduser()
+    path = (folder or Path()) / os.path.expanduser(form.from_)
     try:
         return read_collection(form.model_copy(update={"from_": str(path)}), _question(task))
     except TaskError as error:
@@ -166,9 +167,9 @@ def _task(form: TaskForm, templates: Sequence[Template], *, folder: Path | None)
     if folder is not None and uri.startswith((_SQLITE, _HUB)):
         scheme, _, path = uri.partition(":")
         if scheme == "sqlite" or path.startswith("."):
-            uri = f"{scheme}:{folder / path}"
+            uri = f"{scheme}:{folder / os.path.expanduser(path)}"
     elif folder is not None and (not _SCHEME.match(uri) or (folder / uri).exists()):
-        uri = str(folder / uri)
+        uri = str(folder / os.path.expanduser(uri))
     own = {
         "cluster": form.cluster or form.id,
         "source": SourceSpec(**{**dict(source), "uri": uri}),
@@ -209,7 +210,7 @@ def _source_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     for encoding in map(str.strip, source.encoding.split(",")):
         try:
             "".encode(encoding)
-        except LookupError:
+        except (LookupError, ValueError):  # ValueError: a zero byte in the name
             place = file.place(("source", "encoding"))
             allowed = "utf-8, cp1252, latin-1, utf-16 ... or several to try in turn"
             yield Problem("unknown encoding", where=place, found=encoding, allowed=allowed)
@@ -219,20 +220,6 @@ def _task_problems(task: Task, file: YamlFile, numbers: Sequence[int]) -> Iterat
     if task.choices and (len(task.choices) < 2 or len(set(task.choices)) < len(task.choices)):
         what, found = "choices must be two or more, each different", ", ".join(task.choices)
         yield Problem(what, where=file.place(("choices",)), found=found)
-    yield from _labels_problems(task, file)
-    yield from _metric_problems(task, file)
-    ids = [template.id for template in task.templates]
-    for number, name in enumerate(ids):
-        if name in ids[:number]:
-            place = file.place(("templates", numbers[number], "id"))
-            fix = "rename one, or leave it out of a collection: skip: [...]"
-            yield Problem(f"two templates have the id {name!r}", where=place, fix=fix)
-    if not any(template.role is Role.ANSWER for template in task.templates):
-        what = "no template has the role `answer`, the one that is judged"
-        yield Problem(what, where=file.place(("templates",)))
-
-
-def _labels_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     first: dict[str, str] = {}
     for value, word in task.labels.items():
         if word in first:
@@ -248,9 +235,6 @@ def _labels_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
             allowed=", ".join(first),
             fix="leave `choices` out: the words of `labels` are the choices, in their order",
         )
-
-
-def _metric_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     place = file.place(("metric",))
     if task.metric not in METRICS:
         what = "unknown metric" if task.metric else "a task of free text needs a `metric`"
@@ -262,13 +246,22 @@ def _metric_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     elif task.metric == "constraint" and not task.checks:
         fix = "name the field that lists the conditions of a row: `checks: conditions`"
         yield Problem("constraint needs `checks`", where=place, found="constraint", fix=fix)
+    ids = [template.id for template in task.templates]
+    for number, name in enumerate(ids):
+        if name in ids[:number]:
+            place = file.place(("templates", numbers[number], "id"))
+            fix = "rename one, or leave it out of a collection: skip: [...]"
+            yield Problem(f"two templates have the id {name!r}", where=place, fix=fix)
+    if not any(template.role is Role.ANSWER for template in task.templates):
+        what = "no template has the role `answer`, the one that is judged"
+        yield Problem(what, where=file.place(("templates",)))
 
 
 def _field_problems(task: Task, file: YamlFile) -> Iterator[Problem]:
     """Check the expressions, and that each name is known where the columns are."""
     for name in task.fields:
         place = file.place(("fields", name))
-        if not _FIELD.fullmatch(name) or name in _RESERVED:
+        if not FIELD.fullmatch(name) or name in _RESERVED:
             fix = f"letters, digits and _, and none of {', '.join(sorted(_RESERVED))}"
             yield Problem(f"a field cannot be called {name!r}", where=place, fix=fix)
     columns = columns_of(task)

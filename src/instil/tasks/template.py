@@ -41,7 +41,8 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
 }
 """Formats of sources, and the columns that they bring; none: the file's own. How they are read says
 `data.readers.formats`, which lies above this module; a test holds the two equal."""
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""A name that Jinja can spell."""
 _RESERVED = frozenset({"choices", "row", "range", "zip", "loop", "true", "false", "none"})
 
 
@@ -75,11 +76,11 @@ def evaluate(expression: str, fields: Mapping[str, object], *, where: str) -> ob
     """
 
     def value() -> object:
-        found: object = sandbox.computed(expression, _scope(fields))
-        for item in found if isinstance(found, list | tuple) else (found,):
+        result: object = sandbox.computed(expression, _scope(fields))
+        for item in result if isinstance(result, list | tuple) else (result,):
             if isinstance(item, Undefined):
                 str(item)  # which raises, and says what is missing
-        return found
+        return result
 
     return _run(value, "{{ " + expression + " }}", fields, where)
 
@@ -108,9 +109,9 @@ def flaws(template: Template, task: Task) -> list[Flaw]:
     """Return all that can be said against a template before any row is read, part by part."""
     parts = [("prompt", template.prompt), ("target", template.target), ("system", template.system)]
     parts += [("choices", choice) for choice in template.choices]
-    found = [flaw for part, source in parts for flaw in _part_flaws(part, source, task)]
-    if found:
-        return found  # the checks below need parts that can be parsed
+    broken = [flaw for part, source in parts for flaw in _part_flaws(part, source, task)]
+    if broken:
+        return broken  # the checks below need parts that can be parsed
     return [*_prompt_flaws(template, task), *_choice_flaws(template, task)]
 
 
@@ -145,47 +146,38 @@ def _problems(
 ) -> list[Problem]:
     match error:
         case TemplateSyntaxError():
-            return [_syntax_problem(error, source, where)]
+            lines = source.splitlines() or [""]
+            line = _short(lines[min(error.lineno, len(lines)) - 1])
+            what = (error.message or "syntax error").rstrip(".")
+            if unknown := re.fullmatch(r"No filter named '(.*)'", what):
+                near, allowed = nearest(unknown[1], sandbox.FILTERS), ", ".join(sandbox.FILTERS)
+                return [Problem(what, where=where, found=line, allowed=allowed, nearest=near)]
+            what = f"template syntax, line {error.lineno}: {what}"
+            return [Problem(what, where=where, found=line)]
         case SecurityError():
             what = f"a template may not do this: {error}"
             fix = "use the fields, the filters and plain comparisons alone"
             return [Problem(what, where=where, found=_short(source), fix=fix)]
         case sandbox.NoTextError():
-            return [_no_text(error, source, fields, where)]
+            used, value = sorted(sandbox.variables(source)), error.value
+            name = next((name for name in used if fields.get(name) is value), "")
+            what = f"the field {name!r}" if name else "an expression"
+            texts = isinstance(value, list | tuple) and all(isinstance(e, str) for e in value)
+            name = name or "it"
+            joined = f'{{{{ {name} | join(", ") }}}}, or ' if texts else ""
+            problem = Problem(
+                f"{what} is a {error.kind}, and a prompt would have it as Python writes it",
+                where=where,
+                found=_short(error.written),
+                fix=f"write {joined}{{{{ {name} | tojson }}}}, or name the text in it",
+            )
+            return [problem]
         case UndefinedError():
             missing = sorted(sandbox.variables(source) - fields.keys() - {"row", "choices"})
             if missing:
                 return [unknown_field(name, fields, where) for name in missing]
     what = f"cannot be computed: {error}" if str(error) else f"cannot be computed: {error!r}"
     return [Problem(what, where=where, found=_short(source))]
-
-
-def _syntax_problem(error: TemplateSyntaxError, source: str, where: str) -> Problem:
-    lines = source.splitlines() or [""]
-    line = lines[min(error.lineno, len(lines)) - 1]
-    message = (error.message or "syntax error").rstrip(".")
-    unknown = re.fullmatch(r"No filter named '(.*)'", message)
-    if unknown:
-        near, allowed = nearest(unknown[1], sandbox.FILTERS), ", ".join(sandbox.FILTERS)
-        return Problem(message, where=where, found=_short(line), allowed=allowed, nearest=near)
-    what = f"template syntax, line {error.lineno}: {message}"
-    return Problem(what, where=where, found=_short(line))
-
-
-def _no_text(
-    error: sandbox.NoTextError, source: str, fields: Mapping[str, object], where: str
-) -> Problem:
-    named = [name for name in sorted(sandbox.variables(source)) if fields.get(name) is error.value]
-    name = named[0] if named else "it"
-    what = f"the field {name!r} is a {error.kind}" if named else f"an expression is a {error.kind}"
-    texts = isinstance(error.value, list | tuple) and all(isinstance(e, str) for e in error.value)
-    joined = f'{{{{ {name} | join(", ") }}}}, or ' if texts else ""
-    return Problem(
-        f"{what}, and a prompt would have it as Python writes it",
-        where=where,
-        found=_short(error.written),
-        fix=f"write {joined}{{{{ {name} | tojson }}}}, or name the text in it",
-    )
 
 
 def unknown_field(name: str, fields: Collection[str], where: str = "") -> Problem:
@@ -272,7 +264,7 @@ def spelt(name: str) -> str:
     >>> spelt("stars"), spelt("Review Text"), spelt("class")
     ('stars', 'row["Review Text"]', 'row["class"]')
     """
-    plain = _NAME.fullmatch(name) and not keyword.iskeyword(name) and name not in _RESERVED
+    plain = FIELD.fullmatch(name) and not keyword.iskeyword(name) and name not in _RESERVED
     return name if plain else f"row[{quoted(name)}]"
 
 

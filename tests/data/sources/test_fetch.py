@@ -346,7 +346,7 @@ def test_the_environment_wins_over_the_config_files():
     config += "global.extra-index-url='file:///x\\nhttps://b/simple'\n:env:.proxy='ignored'\n"
     settings = read_pip_settings(
         {"PIP_INDEX_URL": "https://e/simple", "PIP_TIMEOUT": "7", "PIP_PROXY": ""},
-        list_config=lambda: config,
+        printed=config,
     )
     assert settings == PipSettings(
         index="https://e/simple",
@@ -357,10 +357,8 @@ def test_the_environment_wins_over_the_config_files():
 
 
 def test_pip_that_says_nothing_leaves_the_defaults():
-    assert read_pip_settings({}, list_config=lambda: "") == PipSettings()
-    assert read_pip_settings({"PIP_TIMEOUT": "soon"}, list_config=lambda: "rubbish\n=\n") == (
-        PipSettings()
-    )
+    assert read_pip_settings({}, printed="") == PipSettings()
+    assert read_pip_settings({"PIP_TIMEOUT": "soon"}, printed="rubbish\n=\n") == (PipSettings())
 
 
 def test_pip_itself_can_be_asked():

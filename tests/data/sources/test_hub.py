@@ -100,6 +100,12 @@ def test_a_local_copy_with_its_readme(tmp_path):
     assert places == ["./copy/large/all.csv:2"]
 
 
+@pytest.mark.parametrize("configs", ["5", "text", "{a: 1}", "[5, null]"])
+def test_a_readme_with_other_configs_lists_none(tmp_path, configs):
+    put(tmp_path / "copy", README_md=f"---\nconfigs: {configs}\n---\n", train_csv="text\na\n")
+    assert rows_of("hub:./copy", tmp_path) == ["a"]
+
+
 def test_what_a_local_copy_lacks(tmp_path):
     assert "no such folder" in problem("hub:./copy", tmp_path).what
     put(tmp_path / "copy", script_py="import os")

@@ -456,6 +456,12 @@ def test_bad_trivia(read, content, where, told):
 # ---- finding the file, telling the format
 
 
+@pytest.mark.parametrize("uri", ["~nobody-here/rows.csv", "sqlite:~nobody-here/rows.db"])
+def test_the_home_folder_of_nobody_is_an_ordinary_name(uri):
+    with pytest.raises(DataError, match="no such file"):
+        list(read_table(SourceSpec(uri=uri)))
+
+
 def test_a_missing_file_is_told_at_once_with_the_nearest_name(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "reviews.csv").write_text("a\nb\n")

@@ -95,12 +95,12 @@ def sniff_format(path: Path) -> str:
         raise DataError("the file is empty", where=path.name, fix="write rows into it")
     if by_ending == "tsv":
         return "csv" if is_quoted_tsv(begin) else "tsv"
-    found = _by_content(begin)
+    by_content = _by_content(begin)
     if by_ending == "json":
         several = len(begin.strip().splitlines()) > 1
-        return "jsonl" if found == "jsonl" and several else "json"
-    if found:
-        return found
+        return "jsonl" if by_content == "jsonl" and several else "json"
+    if by_content:
+        return by_content
     packed = plain.suffix.lower() in _PACKED_OTHERWISE
     raise DataError(
         "the format cannot be told by the file's name",

@@ -97,27 +97,32 @@ def _check_bytes(text: str, file: RowFile, *, where: str) -> None:
         raise DataError(wrong, where=where)
 
 
-def _check_surrogates(value: object, text: str) -> None:
-    """Refuse half of a surrogate pair: a character that no encoder takes."""
-    if "\\ud" in text.lower():
-        json.dumps(value, ensure_ascii=False).encode()
-
-
 def _parse(text: str, *, place: str, line: int = 0) -> object:
     """Parse JSON; `line` is the number of the text's only line, where it has but one."""
     where = f"{place}:{line}" if line else place
     try:
         value: object = json.loads(text, object_pairs_hook=_without_doubles)
-        _check_surrogates(value, text)
+        if "\\ud" in text.lower():  # half of a surrogate pair is a character that no encoder takes
+            json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         end, column = len(text.rstrip()), error.colno
         if error.pos >= end:  # text that ends too soon did so at its end, not in a next line
             column = end - text.rfind("\n", 0, end)
+        fix = ""
+        if "property name enclosed in double quotes" in error.msg:
+            fix = "JSON wants double quotes, and no comma after the last item"
+        elif "Extra data" in error.msg:
+            fix = "one object a line is read with `format: jsonl`"
+            # In line 2 it may be one object a line.
+            if text[error.pos :].lstrip().startswith(",") or error.lineno > 2:
+                fix = (
+                    "put the values into one list, [..., ...], or write one object a line (.jsonl)"
+                )
         raise DataError(
             f"this is not valid JSON: {error.msg}, at column {column}",
             where=f"{place}:{line or error.lineno}",
             found=excerpt(text, at=error.pos),
-            fix=_json_fix(error),
+            fix=fix,
         ) from error
     except DataError as error:
         raise DataError(*(replace(problem, where=where) for problem in error.problems)) from None
@@ -126,25 +131,14 @@ def _parse(text: str, *, place: str, line: int = 0) -> object:
     return value
 
 
-def _json_fix(error: json.JSONDecodeError) -> str:
-    if "Extra data" in error.msg:
-        rest = error.doc[error.pos :].strip()
-        if rest.startswith(",") or error.lineno > 2:  # line 2: it may be one object a line
-            return "put the values into one list, [..., ...], or write one object a line (.jsonl)"
-        return "one object a line is read with `format: jsonl`"
-    if "property name enclosed in double quotes" in error.msg:
-        return "JSON wants double quotes, and no comma after the last item"
-    return ""
-
-
 def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """An object's keys; json would let the last of two with one name win, in silence."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    columns = dict(pairs)
+    if len(columns) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise DataError(f"an object has the key {twice!r} twice", fix="rename one of them")
-    return found
+    return columns
 
 
 def _object(value: object, *, place: str) -> dict[str, object]:

@@ -112,7 +112,7 @@ def recognise(columns: Mapping[str, object]) -> Shape:
     """
     if _hold_text(columns, "prompt", "completion"):
         return Shape.PROMPT_COMPLETION
-    if _tag_column(columns):
+    if _tagged(columns):
         return Shape.TAGGED
     conversation = _conversation(columns)
     if conversation:
@@ -155,8 +155,13 @@ def normalise_shape(
             "prompt": "\n\n".join(part for part in parts if part.strip()),
             "completion": str(columns["output"] or ""),
         }
-    elif shape is Shape.TAGGED:
-        added = _from_tags(columns, place=place)
+    elif tagged := _tagged(columns) if shape is Shape.TAGGED else None:
+        column, tokens, tags = tagged
+        if len(tokens) != len(tags):
+            found = f"{len(tokens)} tokens and {len(tags)} {column}"
+            raise DataError("every token needs one tag", where=place, found=found)
+        names = "; ".join(f"{kind}: {name}" for kind, name in names_of(tokens, tags))
+        added = {"prompt": " ".join(tokens), "completion": names or NO_NAMES}
     elif shape in _KEYS:
         counted = Counter[str]() if notes is None else notes
         added = _from_turns(_turns(columns, shape, place=place), notes=counted)
@@ -169,29 +174,16 @@ def normalise_shape(
     return {**added, **columns}
 
 
-def _tag_column(columns: Mapping[str, object]) -> str:
-    """The column with a tag for each token; empty where there is none, or the tags are numbers."""
+def _tagged(columns: Mapping[str, object]) -> tuple[str, list[str], list[str]] | None:
+    """The name of the column with tags, the tokens, and the tags; None where tags are no texts."""
     tokens = columns.get("tokens")
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-        return ""
+        return None
     for name in _TAGS:
         tags = columns.get(name)
         if isinstance(tags, list) and all(isinstance(tag, str) for tag in tags):
-            return name
-    return ""
-
-
-def _from_tags(columns: Mapping[str, object], *, place: str) -> dict[str, object]:
-    """The sentence, and its names as a text."""
-    column = _tag_column(columns)
-    tokens, tags = columns["tokens"], columns[column]
-    assert isinstance(tokens, list), "`recognise` has looked"
-    assert isinstance(tags, list), "`recognise` has looked"
-    if len(tokens) != len(tags):
-        found = f"{len(tokens)} tokens and {len(tags)} {column}"
-        raise DataError("every token needs one tag", where=place, found=found)
-    names = "; ".join(f"{kind}: {name}" for kind, name in names_of(tokens, tags))
-    return {"prompt": " ".join(tokens), "completion": names or NO_NAMES}
+            return name, tokens, tags
+    return None
 
 
 def _from_turns(turns: Sequence[Message], *, notes: Counter[str]) -> dict[str, object]:
@@ -215,25 +207,21 @@ def _from_turns(turns: Sequence[Message], *, notes: Counter[str]) -> dict[str, o
     history = [_entry(turn) for turn in before[:-1]] if asked else []
     if asked and asked.role == "tool":
         history.append({**_entry(asked), "content": None})
-    found: dict[str, object] = {
-        "prompt": _transcript(before) if asked else "",
+    prompt = "\n\n".join(f"{turn.role.capitalize()}: {turn.shown}" for turn in before)
+    if len(before) == 1 and before[0].role == "user":  # a question alone stands for itself
+        prompt = before[0].content
+    columns: dict[str, object] = {
+        "prompt": prompt if asked else "",
         "completion": answer.shown,
         "history": history,
         "last_message": asked.content if asked else "",
     }
     system = "\n\n".join(turn.content for turn in turns if turn.role == "system")
     if system:
-        found["system"] = system
+        columns["system"] = system
     if answer.tool_calls:
-        found[CALLS] = _spelt(answer.tool_calls)
-    return found
-
-
-def _transcript(turns: Sequence[Message]) -> str:
-    """The turns as one text; a question alone stands for itself."""
-    if len(turns) == 1 and turns[0].role == "user":
-        return turns[0].content
-    return "\n\n".join(f"{turn.role.capitalize()}: {turn.shown}" for turn in turns)
+        columns[CALLS] = _spelt(answer.tool_calls)
+    return columns
 
 
 def _entry(turn: Message) -> dict[str, object]:
@@ -254,7 +242,7 @@ def _spelt(calls: Sequence[ToolCall]) -> list[dict[str, str]]:
 
 def _turns(columns: Mapping[str, object], shape: Shape, *, place: str) -> list[Message]:
     """The turns of a conversation; all that is wrong with them is told at once."""
-    found, problems = list[Message](), list[Problem]()
+    messages, problems = list[Message](), list[Problem]()
     called: dict[str, str] = {}
     keys = _KEYS[shape]
     for column, turns in _conversation(columns).items():
@@ -269,14 +257,15 @@ def _turns(columns: Mapping[str, object], shape: Shape, *, place: str) -> list[M
             if column == "prompt" and message.role == "assistant":
                 message = replace(message, trained=False)  # TRL trains on `completion` alone
             caller = message.tool_calls and str(turn.get(keys.speaker)).lower() in CALLERS
-            if caller and found and found[-1].role == "assistant":  # one answer, told in two turns
-                calls = (*found[-1].tool_calls, *message.tool_calls)
-                found[-1] = replace(found[-1], tool_calls=calls)
+            before = messages[-1] if messages else None
+            if caller and before and before.role == "assistant":  # one answer, told in two turns
+                calls = (*before.tool_calls, *message.tool_calls)
+                messages[-1] = replace(before, tool_calls=calls)
             else:
-                found.append(message)
+                messages.append(message)
     if problems:
         raise DataError(*problems)
-    return found
+    return messages
 
 
 def _conversation(columns: Mapping[str, object]) -> dict[str, list[dict[str, object]]]:
@@ -296,11 +285,11 @@ def _conversation(columns: Mapping[str, object]) -> dict[str, list[dict[str, obj
     if not any(_is_turns(half) and half for half in halves.values()):
         return {}
     roles = {"prompt": "user", "completion": "assistant"}
-    found = {
+    conversation = {
         name: [{"role": roles[name], "content": half}] if isinstance(half, str) else half or []
         for name, half in halves.items()
     }
-    return {name: turns for name, turns in found.items() if _is_turns(turns)}
+    return {name: turns for name, turns in conversation.items() if _is_turns(turns)}
 
 
 def _is_turns(value: object) -> TypeGuard[list[dict[str, object]]]:

@@ -51,7 +51,23 @@ def read_spreadsheet(file: RowFile) -> Iterator[PlacedRow]:
                 where=file.place,
                 fix="open it in a spreadsheet program and save it anew, or as CSV",
             ) from error
-    yield from _rows(file, lines)
+    filled = ((n, cells) for n, cells in enumerate(lines, start=1) if any(map(_holds, cells)))
+    names = dict(enumerate(file.columns))
+    if not names:
+        number, header = next(filled, (1, ()))
+        used = {place for cells in lines for place, cell in enumerate(cells) if _holds(cell)}
+        names = {
+            place: str(_value(cell)).strip() if _holds(cell) else f"column_{place + 1}"
+            for place, cell in enumerate(header)
+            if place in used
+        }
+        check_columns(list(names.values()), where=f"{file.place} row {number}")
+    rows = 0
+    for number, cells in filled:
+        rows += 1
+        columns = {name: _value(cells[n]) if n < len(cells) else None for n, name in names.items()}
+        yield f"{file.place} row {number}", columns
+    Faults(file.place).done(rows=rows, fix="write a header row, and one row each below it")
 
 
 def _sheet(workbook: CalamineWorkbook, file: RowFile) -> _Lines:
@@ -75,25 +91,6 @@ def _sheet(workbook: CalamineWorkbook, file: RowFile) -> _Lines:
 
 def _lines(workbook: CalamineWorkbook, name: str) -> _Lines:
     return workbook.get_sheet_by_name(name).to_python(skip_empty_area=False)
-
-
-def _rows(file: RowFile, lines: _Lines) -> Iterator[PlacedRow]:
-    filled = ((n, cells) for n, cells in enumerate(lines, start=1) if any(map(_holds, cells)))
-    names = dict(enumerate(file.columns))
-    if not names:
-        number, header = next(filled, (1, ()))
-        names = {place: str(_value(cell)).strip() for place, cell in enumerate(header)}
-        names = {place: name if _holds(header[place]) else "" for place, name in names.items()}
-        used = {place for cells in lines for place, cell in enumerate(cells) if _holds(cell)}
-        names = {place: name or f"column_{place + 1}" for place, name in names.items()
-                 if place in used}  # fmt: skip
-        check_columns(list(names.values()), where=f"{file.place} row {number}")
-    rows = 0
-    for number, cells in filled:
-        rows += 1
-        found = {name: _value(cells[n]) if n < len(cells) else None for n, name in names.items()}
-        yield f"{file.place} row {number}", found
-    Faults(file.place).done(rows=rows, fix="write a header row, and one row each below it")
 
 
 def _holds(cell: object) -> bool:

@@ -13,7 +13,6 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns
 from instil.data.sources.limits import (
@@ -24,7 +23,7 @@ from instil.data.sources.limits import (
     too_much,
     unpacked_bytes,
 )
-from instil.errors import DataError, Problem, nearest
+from instil.errors import DataError, nearest
 
 SQLITE = "sqlite:"
 """How the address of a database begins."""
@@ -67,8 +66,15 @@ def read_sqlite(file: RowFile) -> Iterator[PlacedRow]:
         DataError: for a file that is no database, a query that fails or does more than read,
             several tables and no query, columns of one name, or no rows.
     """
+    with file.path.open("rb") as stream:
+        if stream.read(len(MAGIC)) != MAGIC:
+            raise DataError("this is not a SQLite database", where=file.place)
+    # Without any right but to read; a lock or journal file is not made either.
+    connection = sqlite3.connect(f"{file.path.absolute().as_uri()}?mode=ro", uri=True)
     number = 0
-    with closing(_opened(file.path, place=file.place)) as connection:
+    with closing(connection):
+        connection.set_authorizer(_authorize)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(line_bytes(), (1 << 31) - 1))
         clock = _Clock(file)
         connection.set_progress_handler(clock.late, _STEPS_BETWEEN_CLOCKS)
         try:
@@ -83,7 +89,20 @@ def read_sqlite(file: RowFile) -> Iterator[PlacedRow]:
             if clock.late():
                 what = "the query computes too long for its next row"
                 raise too_much(what, limit=query_seconds(), name=QUERY, where=file.place) from error
-            raise DataError(_problem(error, connection, file)) from error
+            text = str(error)
+            if "not authorized" in text or "prohibited" in text:
+                what = "this query does more than read, which a source may not"
+                found, allowed = file.query, "SELECT ..."
+                raise DataError(what, where=file.place, found=found, allowed=allowed) from error
+            missing = re.fullmatch(r"no such table: (.*)", text)
+            tables = _tables(connection) if missing else []
+            raise DataError(
+                f"the query fails: {text}",
+                where=file.place,
+                found=file.query,
+                allowed=", ".join(tables),
+                nearest=nearest(missing[1], tables) if missing else "",
+            ) from error
     Faults(file.place).done(rows=number, fix="correct the query: it selects nothing")
 
 
@@ -109,17 +128,6 @@ class _Clock:
         self.began = time.thread_time()
 
 
-def _opened(path: Path, *, place: str) -> sqlite3.Connection:
-    """Open without any right but to read; a lock or journal file is not made either."""
-    with path.open("rb") as stream:
-        if stream.read(len(MAGIC)) != MAGIC:
-            raise DataError("this is not a SQLite database", where=place)
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    connection.set_authorizer(_authorize)
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(line_bytes(), (1 << 31) - 1))
-    return connection
-
-
 def _authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
     if action == sqlite3.SQLITE_FUNCTION and str(second).lower() in _REFUSED_FUNCTIONS:
         return sqlite3.SQLITE_DENY
@@ -142,19 +150,3 @@ def _only_table(connection: sqlite3.Connection, *, place: str) -> str:
         what, found = "the database has several tables: say what to select", ", ".join(tables)
         raise DataError(what, where=place, found=found, fix=_EXAMPLE)
     return f'SELECT * FROM "{tables[0].replace(chr(34), chr(34) * 2)}"'
-
-
-def _problem(error: sqlite3.Error, connection: sqlite3.Connection, file: RowFile) -> Problem:
-    text = str(error)
-    if "not authorized" in text or "prohibited" in text:
-        what = "this query does more than read, which a source may not"
-        return Problem(what, where=file.place, found=file.query, allowed="SELECT ...")
-    missing = re.fullmatch(r"no such table: (.*)", text)
-    tables = _tables(connection) if missing else []
-    return Problem(
-        f"the query fails: {text}",
-        where=file.place,
-        found=file.query,
-        allowed=", ".join(tables),
-        nearest=nearest(missing[1], tables) if missing else "",
-    )

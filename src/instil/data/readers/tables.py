@@ -250,8 +250,8 @@ def _rows(file: RowFile, cells: Iterator[_Cells], faults: Faults) -> Iterator[Pl
             faults.add(Problem(wrong, where=place))
         elif not faults.count:
             yield place, dict(zip(names, row, strict=True))
-    found = "a header line alone is not enough; " if names and not file.columns else ""
-    faults.done(rows=rows, fix=f"{found}write one row a line")
+    hint = "a header line alone is not enough; " if names and not file.columns else ""
+    faults.done(rows=rows, fix=f"{hint}write one row a line")
 
 
 def _zero_byte(row: list[str], *, where: str) -> Problem:

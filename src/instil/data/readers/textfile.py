@@ -183,8 +183,8 @@ def bad_bytes(cells: Iterable[str], encoding: str) -> str:
     >>> bad_bytes([b"caf\xe9".decode("utf-8", "surrogateescape")], "utf-8")
     'byte 0xE9 is not utf-8'
     """
-    found = next((match for cell in cells if (match := _ESCAPED.search(cell))), None)
-    return f"byte 0x{ord(found[0]) - 0xDC00:02X} is not {encoding}" if found else ""
+    escaped = next((match for cell in cells if (match := _ESCAPED.search(cell))), None)
+    return f"byte 0x{ord(escaped[0]) - 0xDC00:02X} is not {encoding}" if escaped else ""
 
 
 def _fitting(path: Path, names: Sequence[str], *, place: str) -> str:
@@ -237,23 +237,19 @@ def _undecodable(path: Path, codec: str, *, place: str) -> DataError:
             try:
                 line.decode(codec)
             except UnicodeDecodeError as error:
-                return _bad_byte(line, error.start, offset, name=name, where=f"{place}:{number}")
+                start = error.start
+                # 0x80 to 0x9f: control signs in Latin-1, curly quotes and dashes in cp1252.
+                guess = "cp1252" if any(0x80 <= byte <= 0x9F for byte in line) else "latin-1"
+                around = line[max(0, start - 30) : start + 30].decode(guess, "replace")
+                return DataError(
+                    f"byte 0x{line[start]:02X} (offset {offset + start} of the file) is not {name}",
+                    where=f"{place}:{number}",
+                    found=f"read as {guess}: {around.strip()}",
+                    fix=f"encoding: {guess}   (`utf-8, {guess}` in a folder whose other files are "
+                    f"UTF-8; `--encoding {guess}` for instil init)",
+                )
             offset += len(line)
     return DataError(f"the text is not {name}", where=place, fix="set `encoding:` to the right one")
-
-
-def _bad_byte(line: bytes, start: int, offset: int, *, name: str, where: str) -> DataError:
-    around = line[max(0, start - 30) : start + 30]
-    # 0x80 to 0x9f are control signs in Latin-1, and curly quotes and dashes in Windows' cp1252.
-    windows = any(0x80 <= byte <= 0x9F for byte in line)
-    guess = "cp1252" if windows else "latin-1"
-    return DataError(
-        f"byte 0x{line[start]:02X} (offset {offset + start} of the file) is not {name}",
-        where=where,
-        found=f"read as {guess}: {around.decode(guess, 'replace').strip()}",
-        fix=f"encoding: {guess}   (`utf-8, {guess}` in a folder whose other files are UTF-8; "
-        f"`--encoding {guess}` for instil init)",
-    )
 
 
 def _damaged(place: str, error: Exception) -> DataError:

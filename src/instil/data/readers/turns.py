@@ -123,19 +123,19 @@ def untrained(turns: Sequence[Message]) -> dict[int, str]:
     Returns:
         Number of the turn -> why: nobody has asked yet, it is empty, or it has weight 0.
     """
-    found: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     asked = False
     for number, turn in enumerate(turns):
         asked = asked or turn.role == "user"
         if turn.role != "assistant":
             continue
         if not asked:
-            found[number] = UNASKED
+            reasons[number] = UNASKED
         elif not turn.content.strip() and not turn.tool_calls:
-            found[number] = EMPTY
+            reasons[number] = EMPTY
         elif not turn.trained:
-            found[number] = UNWEIGHTED
-    return found
+            reasons[number] = UNWEIGHTED
+    return reasons
 
 
 def read_calls(value: object, *, where: str) -> tuple[ToolCall, ...]:

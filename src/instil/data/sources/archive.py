@@ -72,7 +72,13 @@ def unpack(archive: Path, path: str, *, into: Path, label: str = "") -> None:
     with _members(archive, label=label) as members:
         cap = unpacked_bytes(archive.stat().st_size)
         if not path.endswith("/"):
-            member = _single(members, path, label=label)
+            # Of several with one name, the last: the one that unpacking them all would leave.
+            member = next((m for m in reversed(members) if m.name == path), None)
+            if member is None and any(m.name.startswith(f"{path}/") for m in members):
+                what, fix = "this is a folder", f"write it as {path}/"
+                raise DataError(what, where=f"{label}, {path}", fix=fix)
+            if member is None:
+                raise _missing(members, path, label=label)
             _refuse([member], cap, folder="", label=label)
             _write(member, into)
             return
@@ -156,7 +162,12 @@ def _members(archive: Path, *, label: str) -> Iterator[list[_Member]]:
             with tarfile.open(archive) as tar:
                 yield _from_tar(tar, unpacked_bytes(archive.stat().st_size), label=label)
         else:
-            _refuse_cut(archive)
+            with archive.open("rb") as file:
+                begin = file.read(max(map(len, _PACKED)))
+            for magic, opener in _PACKED.items():  # one that is cut off within its first bytes
+                if begin.startswith(magic):
+                    with opener(archive) as stream:
+                        stream.read(tarfile.BLOCKSIZE)
             raise DataError(
                 "this is not an archive",
                 where=label,
@@ -182,16 +193,6 @@ def _members(archive: Path, *, label: str) -> Iterator[list[_Member]]:
         raise DataError(what, where=label, fix="get the archive again") from error
 
 
-def _refuse_cut(archive: Path) -> None:
-    """Raise EOFError for a packed file that is cut off before its first bytes can be read."""
-    with archive.open("rb") as file:
-        begin = file.read(max(map(len, _PACKED)))
-    for magic, opener in _PACKED.items():
-        if begin.startswith(magic):
-            with opener(archive) as stream:
-                stream.read(tarfile.BLOCKSIZE)
-
-
 def _from_zip(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
     regular = stat.S_IFMT(info.external_attr >> 16) in {0, stat.S_IFREG}
     trouble = ("it is encrypted" if info.flag_bits & 1 else "") if regular else _LINK
@@ -202,15 +203,15 @@ def _from_tar(tar: tarfile.TarFile, cap: int, *, label: str) -> list[_Member]:
     """The members, once the whole file is known to be within the cap and to have an end."""
     what = "the archive unpacks to more than its size lets expect"
     bomb = too_much(what, limit=cap, name=UNPACKED, where=label)
-    found, total = list[_Member](), 0
+    members, total = list[_Member](), 0
     for info in tar:  # a tar has no list of contents: to walk over a bomb is to unpack it
         total = max(total + info.size, info.offset_data)
-        if total > cap or len(found) >= MOST_MEMBERS:
+        if total > cap or len(members) >= MOST_MEMBERS:
             raise bomb
         if not info.isdir():
             trouble = "" if info.isreg() else _LINK
             name = info.name.removeprefix("./")
-            found.append(_Member(name, info.size, trouble, partial(tar.extractfile, info)))
+            members.append(_Member(name, info.size, trouble, partial(tar.extractfile, info)))
     stream = tar.fileobj
     assert stream is not None, "it was opened to be read"
     stream.seek(tar.offset)
@@ -219,17 +220,7 @@ def _from_tar(tar: tarfile.TarFile, cap: int, *, label: str) -> list[_Member]:
     while stream.read(_CHUNK):  # so that gzip's and xz's own sums are checked
         if stream.tell() > tar.offset + cap:
             raise bomb
-    return found
-
-
-def _single(members: Sequence[_Member], path: str, *, label: str) -> _Member:
-    # The last of several members with one name is the one that unpacking them all would leave.
-    found = next((member for member in reversed(members) if member.name == path), None)
-    if found is not None:
-        return found
-    if any(member.name.startswith(f"{path}/") for member in members):
-        raise DataError("this is a folder", where=f"{label}, {path}", fix=f"write it as {path}/")
-    raise _missing(members, path, label=label)
+    return members
 
 
 def _missing(members: Sequence[_Member], path: str, *, label: str) -> DataError:

@@ -140,21 +140,21 @@ def _download(path: PackagePath, sha256: str, filename: str, *, uri: str) -> Pat
             index.download(listing, part)
         except IndexUnreachableError as error:
             raise DataError(f"the download failed: {error}", where=uri, fix=advice) from error
-        found = _digest(part)
-        if sha256 and found != sha256:
+        digest = _digest(part)
+        if sha256 and digest != sha256:
             raise DataError(
                 f"{listing.filename} has not the sha256 that is asked for; it was deleted",
                 where=uri,
-                found=found,
+                found=digest,
                 allowed=sha256,
                 fix="check the source; use the sha256 found only if you trust this archive",
             )
-        archive = cache_dir() / "archives" / found / listing.filename
+        archive = cache_dir() / "archives" / digest / listing.filename
         archive.parent.mkdir(parents=True, exist_ok=True)
         os.replace(part, archive)
     if not sha256:
         what = f"the sha256 of {listing.filename} is missing, so what is fetched is not pinned"
-        raise DataError(what, where=uri, found=found, fix=f"sha256: {found}")
+        raise DataError(what, where=uri, found=digest, fix=f"sha256: {digest}")
     return archive
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -63,7 +64,7 @@ def hub_files(uri: str) -> list[tuple[str, Path]]:
     path, _, options = uri.removeprefix(HUB).partition("?")
     if not is_local_copy(uri):
         return _from_hub(parse_hub(uri))
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if not folder.is_dir():
         raise DataError("there is no such folder", where=str(folder))
     # The options are checked like any other's.
@@ -88,12 +89,12 @@ def arrange(names: Iterable[str], *, readme: str = "") -> Parts:
     parts = {word for known in _PARTS.values() for word in known}
     # The usual folder for data, or one of a part, is no configuration.
     configs = several and not folders & {"", "data"} and not words & parts
-    found: Parts = {}
+    arranged: Parts = {}
     for name in rows:
         config = PurePosixPath(name).parts[0] if configs else DEFAULT
         inner = name.removeprefix(f"{config}/") if configs else name
-        found.setdefault(config, {}).setdefault(part_of(inner), []).append(name)
-    return found
+        arranged.setdefault(config, {}).setdefault(part_of(inner), []).append(name)
+    return arranged
 
 
 def part_of(name: str) -> str:
@@ -150,8 +151,13 @@ def _has_rows(name: str) -> bool:
 
 def _declared(readme: str, names: Sequence[str]) -> Parts:
     """The configurations that the README's header lists; empty where it lists none."""
-    found: Parts = {}
-    for entry in _header(readme).get("configs") or ():
+    match = re.match(r"\ufeff?---\s*\n(.*?)\n---\s*(\n|$)", readme, re.DOTALL)
+    header = None
+    with contextlib.suppress(DataError):  # a header that is broken lists none
+        header = parse_yaml(match[1], where="README.md", error=DataError).data if match else None
+    declared: Parts = {}
+    configs = header.get("configs") if isinstance(header, Mapping) else None
+    for entry in configs if isinstance(configs, list) else ():
         files = entry.get("data_files") if isinstance(entry, Mapping) else None
         if files is None:
             continue
@@ -167,21 +173,9 @@ def _declared(readme: str, names: Sequence[str]) -> Parts:
                     parts.setdefault(split or part_of(name), []).append(name)
         if parts:
             name = str(entry.get("config_name", DEFAULT))
-            found[DEFAULT if entry.get("default") and name != DEFAULT else name] = parts
-            found.setdefault(name, parts)
-    return found
-
-
-def _header(readme: str) -> Mapping[str, Any]:
-    """The YAML between the first two lines of dashes; empty where there is none or it is broken."""
-    match = re.match(r"\ufeff?---\s*\n(.*?)\n---\s*(\n|$)", readme, re.DOTALL)
-    if not match:
-        return {}
-    try:
-        found = parse_yaml(match[1], where="README.md", error=DataError).data
-    except DataError:
-        return {}
-    return found if isinstance(found, Mapping) else {}
+            declared[DEFAULT if entry.get("default") and name != DEFAULT else name] = parts
+            declared.setdefault(name, parts)
+    return declared
 
 
 def _from_folder(address: HubPath, folder: Path) -> list[tuple[str, Path]]:
@@ -217,11 +211,11 @@ def _from_hub(address: HubPath) -> list[tuple[str, Path]]:
     except Exception as error:  # the HTTP clients that the library has had raise unrelated kinds
         for revision in (address.revision or None, *(() if address.revision else (CONVERTED,))):
             with contextlib.suppress(OSError):  # the library keeps no snapshot of it
-                found = hub.snapshot_download(
+                copy = hub.snapshot_download(
                     address.dataset, repo_type="dataset", revision=revision, local_files_only=True
                 )
-                if any(_has_rows(path.name) for path in Path(found).rglob("*")):
-                    return _from_folder(replace(address, revision=""), Path(found))
+                if any(_has_rows(path.name) for path in Path(copy).rglob("*")):
+                    return _from_folder(replace(address, revision=""), Path(copy))
         raise DataError(
             "the hub cannot be reached, and this data set is not on this machine",
             where=where,

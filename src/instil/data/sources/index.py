@@ -7,6 +7,7 @@ its settings alone: to download is done here, so that no package is ever built.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,15 +209,15 @@ def indexes_for(path: PackagePath) -> tuple[SimpleIndex, ...]:
 def pip_indexes(settings: PipSettings) -> tuple[SimpleIndex, ...]:
     """All places that pip would look at: local folders first, then the indexes in order."""
     session = make_session(settings)
-    found: list[SimpleIndex] = []
+    indexes: list[SimpleIndex] = []
     for link in settings.find_links:  # a page on the network is none
         place = url2pathname(urlsplit(link).path) if link.startswith("file:") else link
-        if "://" not in place and (folder := Path(place).expanduser()).is_dir():
-            found.append(FolderIndex(str(folder), session))
+        if "://" not in place and (folder := Path(os.path.expanduser(place))).is_dir():
+            indexes.append(FolderIndex(str(folder), session))
     if not settings.no_index:
         urls = dict.fromkeys([settings.index or PYPI_SIMPLE_ENDPOINT, *settings.extra_indexes])
-        found += (SimpleIndex(url, session, timeout=settings.timeout) for url in urls)
-    return tuple(found)
+        indexes += (SimpleIndex(url, session, timeout=settings.timeout) for url in urls)
+    return tuple(indexes)
 
 
 def _same_version(one: str, other: str) -> bool:

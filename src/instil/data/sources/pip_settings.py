@@ -19,7 +19,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
@@ -53,18 +53,29 @@ class PipSettings:
 
 
 def read_pip_settings(
-    environ: Mapping[str, str] | None = None, *, list_config: Callable[[], str] | None = None
+    environ: Mapping[str, str] | None = None, *, printed: str | None = None
 ) -> PipSettings:
     """Read pip's settings from the environment, then from `pip config list`.
 
     Args:
         environ: The environment; by default this process's own.
-        list_config: Returns what `pip config list` prints; injectable for tests.
+        printed: What `pip config list` prints; None: it is asked.
 
     Returns:
         The settings; the defaults where pip says nothing or is not installed.
     """
-    values = _from_config((list_config or _pip_config_list)())
+    if printed is None:
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
+        printed = printed_by(command)
+    settings: dict[tuple[int, str], str] = {}
+    for line in printed.splitlines():  # lines of the environment are in none of the sections
+        left, equals, right = line.partition("=")
+        section, _, key = left.strip().partition(".")
+        if equals and section in _SECTIONS:
+            with contextlib.suppress(ValueError, SyntaxError):  # what pip did not write by `repr`
+                right = str(ast.literal_eval(right.strip()))
+            settings[_SECTIONS.index(section), key] = right.strip()
+    values = {key: value for (_, key), value in sorted(settings.items())}
     for name, value in (os.environ if environ is None else environ).items():
         if name.startswith("PIP_") and value:  # an empty variable counts as unset, as for pip
             values[name[4:].lower().replace("_", "-")] = value
@@ -92,24 +103,6 @@ def without_password(url: str) -> str:
     """
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _from_config(printed: str) -> dict[str, str]:
-    """Parse `section.key='value'` lines; lines of the environment are no such section."""
-    found: dict[tuple[int, str], str] = {}
-    for line in printed.splitlines():
-        left, equals, right = line.partition("=")
-        section, _, key = left.strip().partition(".")
-        if equals and section in _SECTIONS:
-            with contextlib.suppress(ValueError, SyntaxError):  # what pip did not write by `repr`
-                right = str(ast.literal_eval(right.strip()))
-            found[_SECTIONS.index(section), key] = right.strip()
-    return {key: value for (_, key), value in sorted(found.items())}
-
-
-def _pip_config_list() -> str:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
-    return printed_by(command)
 
 
 def printed_by(command: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ The table of formats is `READERS` in `readers.formats`.
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -112,9 +113,9 @@ def _unpacked(path: Path, members: Sequence[str], *, place: str) -> RowFile:
     """The file itself or, where it is an archive, the file in it."""
     if not members and (path.is_dir() or not path.name.lower().endswith(_ARCHIVES)):
         return RowFile(path, place)
-    found = unpack_local(path, members, label=place)
-    inner = members[-1].rstrip("/") if members else found.name
-    return RowFile(found, f"{place}{MEMBER}{inner}")
+    member = unpack_local(path, members, label=place)
+    inner = members[-1].rstrip("/") if members else member.name
+    return RowFile(member, f"{place}{MEMBER}{inner}")
 
 
 def _existing(uri: str) -> Path:
@@ -123,7 +124,7 @@ def _existing(uri: str) -> Path:
         raise DataError("the path has a zero byte in it", where=uri)
     if not uri.strip():
         raise DataError("the source has an empty path", fix="set `uri:`")
-    path = Path(uri).expanduser()
+    path = Path(os.path.expanduser(uri))
     if not path.exists():
         siblings = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
         near = nearest(path.name, siblings)

@@ -46,10 +46,21 @@ def read_flan(path: Path, *, name: str) -> list[Wording]:
     Raises:
         TaskError: No such file or set, or something in it that is no pair of texts.
     """
-    found = _choose(_load(path), name=name, where=str(path))
+    pairs = _load(path)
+    if isinstance(pairs, Mapping) and (name or not _pair(pairs)):
+        sets = {str(key): value for key, value in pairs.items()}
+        wanted = name or (next(iter(sets)) if len(sets) == 1 else "")
+        if wanted not in sets:
+            what = f"there is no set {name!r}" if name else "this file holds several sets"
+            allowed, near = ", ".join(sorted(sets)), nearest(name, sets)
+            fix = "" if near else "name one: `set: ...`"
+            raise TaskError(what, where=str(path), allowed=allowed, nearest=near, fix=fix)
+        pairs = sets[wanted]
+    if not isinstance(pairs, list | tuple) or not pairs:
+        raise TaskError("this is no list of pairs", where=str(path))
     return [
         _wording(pair, number=number, where=f"{path}: pair {number}")
-        for number, pair in enumerate(found, start=1)
+        for number, pair in enumerate(pairs, start=1)
     ]
 
 
@@ -79,21 +90,6 @@ def _literal_patterns(text: str, *, where: str) -> object:
         what = f"the pairs cannot be read without running the file: {bad}"
         raise TaskError(what, where=where, fix="save them as JSON or YAML") from None
     raise TaskError(f"there is no `{_PATTERNS} = ...` in this file", where=where)
-
-
-def _choose(found: object, *, name: str, where: str) -> list[object]:
-    if isinstance(found, Mapping) and (name or not _pair(found)):
-        sets = {str(key): value for key, value in found.items()}
-        wanted = name or (next(iter(sets)) if len(sets) == 1 else "")
-        if wanted not in sets:
-            what = f"there is no set {name!r}" if name else "this file holds several sets"
-            allowed, near = ", ".join(sorted(sets)), nearest(name, sets)
-            fix = "" if near else "name one: `set: ...`"
-            raise TaskError(what, where=where, allowed=allowed, nearest=near, fix=fix)
-        found = sets[wanted]
-    if not isinstance(found, list | tuple) or not found:
-        raise TaskError("this is no list of pairs", where=where)
-    return list(found)
 
 
 def _pair(value: object) -> tuple[str, str] | None:

@@ -34,7 +34,7 @@ from instil.tasks.imports.flan import ANSWER, read_flan
 from instil.tasks.imports.natural_instructions import INPUT, OUTPUT, read_natural_instructions
 from instil.tasks.imports.promptsource import SEPARATOR, read_promptsource
 from instil.tasks.imports.wording import Wording
-from instil.tasks.template import names, spelt
+from instil.tasks.template import FIELD, names, spelt
 from instil.types import Role, Template
 
 READERS: Mapping[str, Callable[..., list[Wording]]] = {
@@ -45,7 +45,7 @@ READERS: Mapping[str, Callable[..., list[Wording]]] = {
 """Format -> what reads a collection of it."""
 
 ANSWERS = "answer_choices"
-_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 
 
@@ -99,7 +99,11 @@ def read_collection(collection: Collection, question: Question) -> list[Template
     problems = [problem for fit in fits for problem in fit.problems()]
     if problems:
         raise TaskError(*problems)
-    ids = _ids([wording.name for wording in chosen])
+    ids: list[str] = []
+    for name in (slug(wording.name) for wording in chosen):
+        numbered = re.compile(rf"{re.escape(name)}(-\d+)?")
+        count = sum(numbered.fullmatch(id) is not None for id in ids)
+        ids.append(f"{name}-{count + 1}" if count else name)
     return [fit.template(id) for fit, id in zip(fits, ids, strict=True)]
 
 
@@ -110,15 +114,6 @@ def slug(name: str) -> str:
     ('Movie_Expressed_Sentiment_2', 'which_one')
     """
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-") or "template"
-
-
-def _ids(found: Sequence[str]) -> list[str]:
-    ids: list[str] = []
-    for name in map(slug, found):
-        count = sum(id == name or re.fullmatch(rf"{re.escape(name)}-\d+", id) is not None
-                    for id in ids)  # fmt: skip
-        ids.append(f"{name}-{count + 1}" if count else name)
-    return ids
 
 
 class _Fit:
@@ -154,35 +149,34 @@ class _Fit:
             what = f"{name} has no answer: there is no `{SEPARATOR}` in it"
             yield Problem(what, where=self.where, fix=leave_out)
         elif (fixed := None if self.told else self._fixed()) is not None:
-            yield from self._order_problems(name, fixed)
-
-    def _order_problems(self, name: str, fixed: Sequence[str]) -> Iterator[Problem]:
-        own = [choice.casefold() for choice in self.question.choices]
-        theirs = [answer.casefold() for answer in fixed]
-        if sorted(own) == sorted(theirs) and own != theirs:
-            named = [self.question.choices[own.index(answer)] for answer in theirs]
-            order = ", ".join(json.dumps(choice, ensure_ascii=False) for choice in named)
-            yield Problem(
-                f"{name} numbers the labels in another order than the task's choices",
-                where=self.where,
-                found=", ".join(fixed),
-                allowed=", ".join(self.question.choices),
-                fix=f"labels: [{order}]",
-            )
-
-    def role(self) -> Role:
-        """Say what the template asks: from the answer to the text, or another question, or ours."""
-        if self.answer in self.asked and self.answer not in self.said:
-            return Role.INVERTED
-        return Role.ANSWER if self.wording.judged else Role.AUXILIARY
+            own = [choice.casefold() for choice in self.question.choices]
+            theirs = [answer.casefold() for answer in fixed]
+            if sorted(own) == sorted(theirs) and own != theirs:
+                named = [self.question.choices[own.index(answer)] for answer in theirs]
+                order = ", ".join(json.dumps(choice, ensure_ascii=False) for choice in named)
+                yield Problem(
+                    f"{name} numbers the labels in another order than the task's choices",
+                    where=self.where,
+                    found=", ".join(fixed),
+                    allowed=", ".join(self.question.choices),
+                    fix=f"labels: [{order}]",
+                )
 
     def template(self, id: str) -> Template:
-        role = self.role()
+        role = Role.ANSWER if self.wording.judged else Role.AUXILIARY
+        if self.answer in self.asked and self.answer not in self.said:
+            role = Role.INVERTED
         fixed = self._fixed() if role is Role.ANSWER else None
-        target = self._with_scope(self._target())
-        choices = self._open_choices() if role is Role.ANSWER else ()
+        target, answers = self._with_scope(self._target()), list[str]()
+        if fixed is None and role is Role.ANSWER:  # answers that are open until the row is known
+            pieces = self.wording.answers.split(SEPARATOR)
+            answers = [self._with_scope(piece.strip()) for piece in pieces]
+            if len(answers) != len(self.labels) or any(map(_fault, answers)):
+                answers = []
+        answers = answers if fixed is None else fixed
+        labels = self.question.choices if answers else ()
+        choices = tuple(answers[self.labels.index(label)] for label in labels)
         if fixed is not None:
-            choices = tuple(fixed[self.labels.index(label)] for label in self.question.choices)
             target = answer_target(self.question, choices)
         return Template(
             id=id,
@@ -198,19 +192,17 @@ class _Fit:
         """Return the answer that each of `labels` has, where it depends on the label alone."""
         if not self.question.choices or self.answer not in self.said:
             return None
-        for convert in self._conventions():
+        conventions: list[Callable[[str], object]] = [str]
+        if self.numbered:
+            whole = _whole(self.labels)
+            index = [self.labels.index] if self.told or not whole else []
+            conventions = [*([int] if whole else []), *index, str]
+        for convert in conventions:
             answers = [self._answer(convert(label)) for label in self.labels]
             given = [answer for answer in answers if answer]
             if len(set(given)) == len(self.labels):
                 return given
         return None
-
-    def _conventions(self) -> list[Callable[[str], object]]:
-        if not self.numbered:
-            return [str]
-        number: list[Callable[[str], object]] = [int] if _whole(self.labels) else []
-        index: list[Callable[[str], object]] = [self.labels.index]
-        return [*number, *([] if number and not self.told else index), str]
 
     def _answer(self, label: object) -> str:
         """Render the target from a label alone; empty where it needs more, or fails."""
@@ -223,14 +215,6 @@ class _Fit:
         except Exception:
             return ""
 
-    def _open_choices(self) -> tuple[str, ...]:
-        """Return the answers that are open until the row is known, in the task's order."""
-        found = [self._with_scope(piece.strip()) for piece in self.wording.answers.split(SEPARATOR)]
-        count = len(self.question.choices)
-        if not count or len(found) != count or any(_fault(piece) for piece in found):
-            return ()
-        return tuple(found[self.labels.index(label)] for label in self.question.choices)
-
     def _with_scope(self, source: str) -> str:
         """Set what the collection's templates see in front of one of them."""
         used = _names(source) | (
@@ -239,7 +223,7 @@ class _Fit:
         lines = [
             "{% set " + their + " = " + spelt(our) + " %}"
             for their, our in self.ours.items()
-            if their in used and _FIELD.fullmatch(their)
+            if their in used and FIELD.fullmatch(their)
         ]
         if self.answer in used and self._takes_number(source):
             labels = json.dumps(self.labels, ensure_ascii=False)

@@ -36,38 +36,24 @@ def read_natural_instructions(path: Path, *, name: str) -> list[Wording]:
         TaskError: No such file, no JSON, or no `Definition`.
     """
     file = path / f"{name.removesuffix('.json')}.json" if path.is_dir() else path
-    content = load_instructions(file)
-    examples = content.get("Positive Examples")
-    listed = examples if isinstance(examples, list) else []
-    shown = [e for e in listed if isinstance(e, Mapping) and {INPUT, OUTPUT} <= e.keys()]
-    return [
-        _wording(definition(content), shown[:count], where=str(file))
-        for count in SHOWN
-        if count <= len(shown)
-    ]
-
-
-def load_instructions(file: Path) -> Mapping[str, object]:
-    """Read the JSON of a task file; TaskError where it is none."""
     text = read_text(file, error=TaskError)
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as bad:
         raise TaskError(f"this is not JSON: {bad}", where=str(file)) from None
-    if not isinstance(content, dict) or not definition(content):
+    parts = content.get("Definition") if isinstance(content, dict) else None
+    definition = "\n".join(map(str, parts if isinstance(parts, list) else [parts or ""])).strip()
+    if not definition:
         what = "this is no task of Super-NaturalInstructions: it has no `Definition`"
         raise TaskError(what, where=str(file))
-    return content
+    examples = content.get("Positive Examples")
+    listed = examples if isinstance(examples, list) else []
+    shown = [e for e in listed if isinstance(e, Mapping) and {INPUT, OUTPUT} <= e.keys()]
+    return [_wording(definition, shown[:count]) for count in SHOWN if count <= len(shown)]
 
 
-def definition(content: Mapping[str, object]) -> str:
-    """Return what the task's definition says; a list's parts come one a line."""
-    found = content.get("Definition") or ""
-    return "\n".join(map(str, found)).strip() if isinstance(found, list) else str(found).strip()
-
-
-def _wording(text: str, shown: list[Mapping[str, object]], *, where: str) -> Wording:
-    parts = [literal(text)]
+def _wording(definition: str, shown: list[Mapping[str, object]]) -> Wording:
+    parts = [literal(definition)]
     for number, example in enumerate(shown, start=1):
         pair = f"Input: {_first(example[INPUT])}\nOutput: {_first(example[OUTPUT])}"
         parts.append(literal(f"Positive example {number}\n{pair}"))

@@ -60,29 +60,24 @@ def read_promptsource(path: Path, *, name: str) -> list[Wording]:
         TaskError: No such file, no YAML, another tag, or a template without prompt and answer.
     """
     file = path / name / FILE if path.is_dir() else path
-    found = _load(file)
-    templates = found.get("templates") if isinstance(found, Mapping) else None
-    if not isinstance(templates, Mapping) or not templates:
-        what = "this is no promptsource file: it has no `templates`"
-        raise TaskError(what, where=str(file))
-    return [_wording(entry, where=f"{file}: {key}") for key, entry in templates.items()]
-
-
-def _load(file: Path) -> object:
     text = read_text(file, error=TaskError)
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Plain
     yaml.Composer = BoundedComposer
     try:
-        return yaml.load(text)
+        content = yaml.load(text)
     except (YAMLError, ValueError) as bad:
-        lines = " ".join(str(bad).split())
         raise TaskError(
             "this promptsource file cannot be read",
             where=str(file),
-            found=lines[:300],
+            found=" ".join(str(bad).split())[:300],
             allowed="YAML with the tags !Template and !TemplateMetadata",
         ) from None
+    templates = content.get("templates") if isinstance(content, Mapping) else None
+    if not isinstance(templates, Mapping) or not templates:
+        what = "this is no promptsource file: it has no `templates`"
+        raise TaskError(what, where=str(file))
+    return [_wording(entry, where=f"{file}: {key}") for key, entry in templates.items()]
 
 
 def _wording(entry: object, *, where: str) -> Wording:
@@ -112,15 +107,20 @@ def split(source: str) -> tuple[str, str]:
     ('{% if a %}Q1 {% else %}Q2 {% endif %}', '{% if a %} {{ b }}{% else %} no{% endif %}')
     """
     try:
-        found = pieces(source)
+        parts = pieces(source)
     except TemplateSyntaxError:
         prompt, _, target = source.partition(SEPARATOR)
         return prompt, target.partition(SEPARATOR)[0]
     halves: tuple[list[str], list[str]] = ([], [])
     half, opened = 0, list[int]()
-    for tag, text in found:
-        if tag:
-            half = _half_after(tag, half, opened)
+    for tag, text in parts:
+        if tag:  # each branch of a condition begins in the half in which the condition began
+            if tag in ("if", "for"):
+                opened.append(half)
+            elif tag in ("elif", "else") and opened:
+                half = opened[-1]
+            elif tag in ("endif", "endfor") and opened:
+                opened.pop()
             for part in halves:
                 part.append(text)
             continue
@@ -135,14 +135,3 @@ def _without_empty(source: str) -> str:
     """Take out conditions around nothing, which a half is left with where the other has it all."""
     shorter = _EMPTY.sub("", source)
     return shorter if shorter == source else _without_empty(shorter)
-
-
-def _half_after(tag: str, half: int, opened: list[int]) -> int:
-    """Follow a tag: each branch of a condition begins in the half in which the condition began."""
-    if tag in ("if", "for"):
-        opened.append(half)
-    elif tag in ("elif", "else") and opened:
-        return opened[-1]
-    elif tag in ("endif", "endfor") and opened:
-        opened.pop()
-    return half
