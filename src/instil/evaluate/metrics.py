@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from instil.encode.chat_turns import without_thoughts
-from instil.errors import Problem, RunError
+from instil.errors import RunError
 from instil.results import ClassRow
 from instil.scoring.metrics import Scale, Unscorable, find_metric, target_class
 from instil.scoring.text import match_choice
@@ -77,7 +77,7 @@ def summarise(
         reasons = Counter(s.why for s in scores).most_common(3)
         told = ", ".join(f"{why} ({count})" for why, count in reasons)
         what = f"none of {len(scores)} predictions has a {metric} score"
-        raise RunError(Problem(what, found=told))
+        raise RunError(what, found=told)
     values = np.array([value for _, value in scored])
     clusters = group_list([example_id for example_id, _ in scored], groups=groups)
     interval: Interval
@@ -111,7 +111,7 @@ def group_list(ids: Iterable[str], *, groups: Mapping[str, str] | None) -> list[
     missing = [name for name in names if name not in groups]
     if missing:
         what = f"{len(missing)} of {len(names)} scored examples are in no group"
-        raise RunError(Problem(what, found=", ".join(missing[:3])))
+        raise RunError(what, found=", ".join(missing[:3]))
     found = [groups[name] for name in names]
     return found if len(set(found)) < len(found) else None
 
@@ -184,7 +184,7 @@ def _classes(
     missing = [example.id for example in examples if example.id not in by_id]
     if missing or not examples:
         what = f"{len(missing)} of {len(examples)} examples have no prediction"
-        raise RunError(Problem(what, found=", ".join(missing[:3])))
+        raise RunError(what, found=", ".join(missing[:3]))
     assert all(len(example.choices) == len(labels) for example in examples), "one choice a label"
     return [(target_class(x), answer_class(x, by_id[x.id])) for x in examples]
 

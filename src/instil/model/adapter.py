@@ -299,11 +299,9 @@ def load_adapter(loaded: LoadedModel, path: Path) -> LoadedModel:
         if is_out_of_memory(error):
             raise
         raise ModelError(
-            Problem(
-                f"the adapter cannot be put on the model: {brief(error)}",
-                where=str(path),
-                fix="copy the folder again, or make the run anew",
-            )
+            f"the adapter cannot be put on the model: {brief(error)}",
+            where=str(path),
+            fix="copy the folder again, or make the run anew",
         ) from error
     model.eval()
     return _with_adapter(loaded, model)

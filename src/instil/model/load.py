@@ -125,13 +125,11 @@ def resolve_model(ref: str, *, say: Say = lambda _: None) -> ModelFolder:
     if ref.count("/") == 1 and not ref.startswith((".", "/", "~")):
         return _from_hub(ref, say)
     raise ModelError(
-        Problem(
-            f"there is no model {ref!r}",
-            where="model",
-            found=ref,
-            allowed=_OTHER_WAYS,
-            nearest=nearest(ref, CATALOGUE),
-        )
+        f"there is no model {ref!r}",
+        where="model",
+        found=ref,
+        allowed=_OTHER_WAYS,
+        nearest=nearest(ref, CATALOGUE),
     )
 
 
@@ -157,11 +155,9 @@ def _require_terms(entry: CatalogueEntry) -> None:
     accepted = {word.strip() for word in os.environ.get("INSTIL_ACCEPT", "").split(",")}
     if entry.accept and entry.accept not in accepted:
         raise ModelError(
-            Problem(
-                f"{entry.name} comes under the {entry.licence}, which you must accept first",
-                where="model",
-                fix=f"read {entry.terms}, then set INSTIL_ACCEPT={entry.accept} in the environment",
-            )
+            f"{entry.name} comes under the {entry.licence}, which you must accept first",
+            where="model",
+            fix=f"read {entry.terms}, then set INSTIL_ACCEPT={entry.accept} in the environment",
         )
 
 
@@ -178,13 +174,11 @@ def _joined(entry: CatalogueEntry, parts: list[Path], scratch: Path) -> Path:
                     out.write(block)
     if digest.hexdigest() != entry.sha256:
         raise ModelError(
-            Problem(
-                f"the parts of {entry.name} do not join to the file that its publisher names",
-                where="model",
-                found=f"sha256 {digest.hexdigest()}",
-                allowed=entry.sha256,
-                fix=f"delete {cache_dir() / 'members'} and run again to unpack them anew",
-            )
+            f"the parts of {entry.name} do not join to the file that its publisher names",
+            where="model",
+            found=f"sha256 {digest.hexdigest()}",
+            allowed=entry.sha256,
+            fix=f"delete {cache_dir() / 'members'} and run again to unpack them anew",
         )
     return whole
 
@@ -197,13 +191,11 @@ def _from_hub(ref: str, say: Say) -> ModelFolder:
         kind = type(error).__name__
         why = _HUB.get(kind, f"it cannot be reached ({kind})")
         raise ModelError(
-            Problem(
-                f"the hub model {ref!r} cannot be loaded: {why}",
-                where="model",
-                nearest=nearest(ref, CATALOGUE),
-                allowed=_OTHER_WAYS,
-                fix="check the name and the network, or put a copy into a folder and name that",
-            )
+            f"the hub model {ref!r} cannot be loaded: {why}",
+            where="model",
+            nearest=nearest(ref, CATALOGUE),
+            allowed=_OTHER_WAYS,
+            fix="check the name and the network, or put a copy into a folder and name that",
         ) from error
     return ModelFolder(ref, check_folder(Path(path)), "see the model's page on the hub", hub_id=ref)
 
@@ -236,11 +228,9 @@ def load_tokenizer(folder: ModelFolder) -> ChatFormat:
         if is_out_of_memory(error):
             raise
         raise ModelError(
-            Problem(
-                f"the tokenizer in {folder.path} cannot be read: {brief(error)}",
-                where="model",
-                fix="copy tokenizer.json and tokenizer_config.json into it, whole",
-            )
+            f"the tokenizer in {folder.path} cannot be read: {brief(error)}",
+            where="model",
+            fix="copy tokenizer.json and tokenizer_config.json into it, whole",
         ) from error
     config = read_config(folder.path)
     return chat_format(
@@ -380,13 +370,11 @@ def _require_unpacked(config: Mapping[str, Any]) -> None:
     method = packing.get("quant_method", "")
     if method not in _READ_WHOLE:
         raise ModelError(
-            Problem(
-                "the weights are quantized in a way that instil does not read",
-                where="model",
-                found=f"quantization_config: quant_method: {method}",
-                allowed=f"weights as they are, or of {', '.join(_READ_WHOLE)}",
-                fix="name the model with whole weights; quantize: nf4 packs them while training",
-            )
+            "the weights are quantized in a way that instil does not read",
+            where="model",
+            found=f"quantization_config: quant_method: {method}",
+            allowed=f"weights as they are, or of {', '.join(_READ_WHOLE)}",
+            fix="name the model with whole weights; quantize: nf4 packs them while training",
         )
 
 
@@ -423,12 +411,10 @@ def unreadable(folder: ModelFolder, error: Exception) -> ModelError:
     if isinstance(error, KeyError) and error.args:  # its text is nothing but the key
         why, setting = f"{why} is not known", setting_of(folder.path, error.args[0])
     return ModelError(
-        Problem(
-            f"the model in {folder.path} cannot be loaded: {why}",
-            where="model",
-            found=setting,
-            fix="get the model's folder again, or name another model (instil models)",
-        )
+        f"the model in {folder.path} cannot be loaded: {why}",
+        where="model",
+        found=setting,
+        fix="get the model's folder again, or name another model (instil models)",
     )
 
 
@@ -441,7 +427,7 @@ def pick_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError(Problem("no CUDA device is here", where="device", fix="set device: auto"))
+        raise ModelError("no CUDA device is here", where="device", fix="set device: auto")
     return torch.device(device)
 
 

@@ -142,17 +142,15 @@ def check_adapter(path: Path) -> None:
     """
     weights = path / ADAPTER
     if not (path / "adapter_config.json").is_file():
-        raise ModelError(Problem(f"{path} holds no adapter (adapter_config.json)"))
+        raise ModelError(f"{path} holds no adapter (adapter_config.json)")
     if not weights.is_file():
         pickle = path / "adapter_model.bin"
         raise ModelError(
-            Problem(
-                f"{path} has no {ADAPTER}",
-                where=str(path),
-                found=f"{pickle.name}, a pickle, which could run code" if pickle.exists() else "",
-                fix="save the adapter with save_pretrained, which writes safetensors, or copy the "
-                "folder again",
-            )
+            f"{path} has no {ADAPTER}",
+            where=str(path),
+            found=f"{pickle.name}, a pickle, which could run code" if pickle.exists() else "",
+            fix="save the adapter with save_pretrained, which writes safetensors, or copy the "
+            "folder again",
         )
     if problems := [*_whole_files([weights])]:
         raise ModelError(*problems)
@@ -189,12 +187,10 @@ def require_layers(path: Path) -> None:
             wanted = values.get(key)
             if isinstance(wanted, int) and wanted > tensors:
                 raise ModelError(
-                    Problem(
-                        f"config.json asks for more layers than the {tensors} tensors in {path}",
-                        where="model",
-                        found=f"{key}: {wanted}",
-                        fix=_OF_ONE_MODEL,
-                    )
+                    f"config.json asks for more layers than the {tensors} tensors in {path}",
+                    where="model",
+                    found=f"{key}: {wanted}",
+                    fix=_OF_ONE_MODEL,
                 )
 
 
@@ -289,7 +285,7 @@ def require_every_layer(path: Path, model: Any, surplus: Iterable[str]) -> None:
 
     if layers := [name for name in sorted(surplus) if beyond(name)]:
         what = f"{path} has weights of layers that its config.json leaves out"
-        raise ModelError(Problem(what, where="model", found=some(layers), fix=_OF_ONE_MODEL))
+        raise ModelError(what, where="model", found=some(layers), fix=_OF_ONE_MODEL)
 
 
 def some(names: Sequence[str]) -> str:
@@ -307,12 +303,10 @@ def require_own_tokenizer(path: Path, chat: ChatFormat, *, rows: int) -> None:
     if beyond:
         token = max(beyond, key=lambda name: beyond[name])
         raise ModelError(
-            Problem(
-                f"the tokenizer in {path} is not this model's, which knows {rows} tokens",
-                where="model",
-                found=f"token {token!r} with the id {beyond[token]}",
-                fix="put the model's own tokenizer into its folder",
-            )
+            f"the tokenizer in {path} is not this model's, which knows {rows} tokens",
+            where="model",
+            found=f"token {token!r} with the id {beyond[token]}",
+            fix="put the model's own tokenizer into its folder",
         )
 
 

@@ -16,7 +16,7 @@ from types import FrameType
 
 import torch
 
-from instil.errors import Problem, TrainError
+from instil.errors import TrainError
 from instil.model.adapter import restore, snapshot, trainable
 from instil.model.load import LoadedModel
 from instil.signals import CTRL_C, ENDING, on_signals
@@ -103,7 +103,7 @@ def fit(
     )
     data = data_fingerprint(plan.batches)
     if total(from_first(lambda: data) != data):
-        raise TrainError(Problem("the processes do not see the same training examples"))
+        raise TrainError("the processes do not see the same training examples")
     state, best = Progress(data=data, run=plan.run), snapshot(model)
     if plan.checkpoint is not None:
         found = load_checkpoint(

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 
 from instil.encode.batch import Batch, make_batch
-from instil.errors import ModelError, Problem
+from instil.errors import ModelError
 from instil.files import cache_dir, write_whole
 from instil.memory_limits import free_memory, is_out_of_memory
 from instil.model.engine import attention
@@ -126,7 +126,7 @@ def prove(model: Any) -> Build:
         if not trials.whole.wanted.isfinite().all():
             what = "this model's logits are no finite numbers (NaN or infinite)"
             fix = "get the model's folder again: config.json or weights are broken"
-            raise ModelError(Problem(what, where="model", fix=fix))
+            raise ModelError(what, where="model", fix=fix)
         if not model.config.is_encoder_decoder:
             _require_causal(model, trials.whole.batch, close)
         build = next(filter(trials.hold, _candidates(model)), Build())
@@ -295,12 +295,10 @@ def _require_causal(model: Any, batch: Batch, close: float) -> None:
     long, short = compute_rows(model, rows, decoder=decoder_of(model), padding=False).float()
     if not _same(long, short, max(close, LEAK)):
         raise ModelError(
-            Problem(
-                "this model reads a text in both directions (an encoder), and cannot write one",
-                where="model",
-                found=str(model.config.model_type),
-                allowed="a causal language model, or an encoder-decoder model such as T5",
-            )
+            "this model reads a text in both directions (an encoder), and cannot write one",
+            where="model",
+            found=str(model.config.model_type),
+            allowed="a causal language model, or an encoder-decoder model such as T5",
         )
 
 
