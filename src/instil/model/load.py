@@ -134,7 +134,13 @@ def resolve_model(ref: str, *, say: Say = lambda _: None) -> ModelFolder:
 
 
 def _from_catalogue(entry: CatalogueEntry, say: Say) -> ModelFolder:
-    _require_terms(entry)
+    accepted = {word.strip() for word in os.environ.get("INSTIL_ACCEPT", "").split(",")}
+    if entry.accept and entry.accept not in accepted:
+        raise ModelError(
+            f"{entry.name} comes under the {entry.licence}, which you must accept first",
+            where="model",
+            fix=f"read {entry.terms}, then set INSTIL_ACCEPT={entry.accept} in the environment",
+        )
     digest = hashlib.sha256("".join(m.sha256 for m in entry.members).encode()).hexdigest()[:12]
     path = cache_dir() / "models" / f"{entry.name}-{digest}-v{_CONVERSION}"
     if not path.exists():
@@ -149,16 +155,6 @@ def _from_catalogue(entry: CatalogueEntry, say: Say) -> ModelFolder:
             with contextlib.suppress(OSError):  # another process was faster: its folder is as good
                 os.replace(Path(scratch) / "model", path)
     return ModelFolder(entry.name, path, entry.licence)
-
-
-def _require_terms(entry: CatalogueEntry) -> None:
-    accepted = {word.strip() for word in os.environ.get("INSTIL_ACCEPT", "").split(",")}
-    if entry.accept and entry.accept not in accepted:
-        raise ModelError(
-            f"{entry.name} comes under the {entry.licence}, which you must accept first",
-            where="model",
-            fix=f"read {entry.terms}, then set INSTIL_ACCEPT={entry.accept} in the environment",
-        )
 
 
 def _joined(entry: CatalogueEntry, parts: list[Path], scratch: Path) -> Path:
@@ -335,12 +331,20 @@ def require_loadable(folder: ModelFolder, *, say: Say = lambda _: None) -> None:
     """
     config = read_config(folder.path)
     _require_writer(folder, config)
-    _require_unpacked(config)
+    packing = config.get("quantization_config")
+    if packing is not None and packing.get("quant_method", "") not in _READ_WHOLE:
+        raise ModelError(
+            "the weights are quantized in a way that instil does not read",
+            where="model",
+            found=f"quantization_config: quant_method: {packing.get('quant_method', '')}",
+            allowed=f"weights as they are, or of {', '.join(_READ_WHOLE)}",
+            fix="name the model with whole weights; quantize: nf4 packs them while training",
+        )
     require_layers(folder.path)
     if "auto_map" in config:
         say(f"{folder.name} brings code of its own (auto_map): it is not run")
     require_finite(weight_files(folder.path))
-    if "quantization_config" in config:
+    if packing is not None:
         return  # undone with the values alone
     _, surplus = _from_files(folder, dtype="auto", device_map={"": torch.device("meta")})
     if surplus:
@@ -361,21 +365,6 @@ def _require_writer(folder: ModelFolder, config: Mapping[str, Any]) -> None:
         close = nearest(kind, _WRITERS)
         problem = Problem(what, where="model", nearest=close, fix="name another model")
     raise ModelError(replace(problem, found=f"model_type in {folder.path / 'config.json'}"))
-
-
-def _require_unpacked(config: Mapping[str, Any]) -> None:
-    packing = config.get("quantization_config")
-    if packing is None:
-        return
-    method = packing.get("quant_method", "")
-    if method not in _READ_WHOLE:
-        raise ModelError(
-            "the weights are quantized in a way that instil does not read",
-            where="model",
-            found=f"quantization_config: quant_method: {method}",
-            allowed=f"weights as they are, or of {', '.join(_READ_WHOLE)}",
-            fix="name the model with whole weights; quantize: nf4 packs them while training",
-        )
 
 
 def proof_of(folder: ModelFolder, *, device: str, dtype: str, quantize: str | None) -> Build:

@@ -21,6 +21,7 @@ from transformers import (
 from builds import OWN, PACKED_HEAD, PADDED, SIDE_BY_SIDE
 from instil.encode.batch import make_batch
 from instil.errors import ModelError
+from instil.memory_limits import Free
 from instil.model.engine import packed, proof
 from instil.model.engine.packed import Build
 from instil.model.engine.proof import kept_proof, prove, proved
@@ -129,7 +130,7 @@ def test_a_small_leak_is_found_in_bfloat16_too(monkeypatch, short):
     if short == "allowed":
         monkeypatch.setattr(proof, "FLOAT32_BYTES", 0)
     else:
-        monkeypatch.setattr(proof, "_free_memory", lambda device: 1000)
+        monkeypatch.setattr(proof, "free_memory", lambda: Free(1000, "a test"))
     model = build(LLAMA, torch.bfloat16)
     assert prove(model) == OWN
     original = packed.run_layers

@@ -241,8 +241,8 @@ def _logits(model: Any, trial: Batch, build: Build) -> torch.Tensor:
     return float_logits(hidden, head_of(model), slice(None))
 
 
-def _same(found: torch.Tensor, wanted: torch.Tensor, close: float) -> bool:
-    return bool((found - wanted).pow(2).mean().sqrt() < close * wanted.std())
+def _same(logits: torch.Tensor, wanted: torch.Tensor, close: float) -> bool:
+    return bool((logits - wanted).pow(2).mean().sqrt() < close * wanted.std())
 
 
 def _leaks(model: Any, batch: Batch, build: Build) -> bool:
@@ -311,8 +311,9 @@ def _in_float32(model: Any) -> Iterator[float]:
     tensors = [*model.parameters(), *model.buffers()]
     rounded = [t for t in tensors if t.is_floating_point() and t.dtype is not torch.float32]
     size = sum(4 * t.numel() for t in rounded)
-    room = min(FLOAT32_BYTES, _free_memory(model.device) // 2)
-    if any(map(is_packed, model.modules())) or size > room:
+    on_gpu = model.device.type == "cuda"
+    free = torch.cuda.mem_get_info(model.device)[0] if on_gpu else free_memory().bytes
+    if any(map(is_packed, model.modules())) or size > min(FLOAT32_BYTES, free // 2):
         yield NOISE
         return
     before = [t.data for t in rounded]
@@ -323,13 +324,6 @@ def _in_float32(model: Any) -> Iterator[float]:
     finally:
         for t, data in zip(rounded, before, strict=True):
             t.data = data
-
-
-def _free_memory(device: torch.device) -> int:
-    """Bytes that a device has left."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return free_memory().bytes
 
 
 @contextlib.contextmanager

@@ -23,7 +23,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -120,6 +119,7 @@ def compute_rows(
     Returns:
         (S, hidden) or (S, V).
     """
+    device = model.get_input_embeddings().weight.device
     values: list[torch.Tensor] = []
     order: list[int] = []
     for numbers in _together(rows, padding=padding, longest=longest):
@@ -129,12 +129,14 @@ def compute_rows(
         at = torch.tensor([rows.places[n][1] for n in where])
         ids = [rows.ids[n] for n in numbers]
         prompts = [rows.prompts[n] for n in numbers]
-        run = _encode_decode if model.config.is_encoder_decoder else _decode
-        if encoder is not None:
-            run = partial(_encode, encoder=encoder)
         if longest is not None:
             forget_lengths(model)
-        values.append(run(model, ids, prompts, line, at, decoder=decoder))
+        if encoder is not None:
+            values.append(_encode(encoder, ids, line, at, device))
+        elif model.config.is_encoder_decoder:
+            values.append(_encode_decode(model, ids, prompts, line, at, decoder=decoder))
+        else:
+            values.append(_decode(model, ids, line, at, decoder=decoder))
         order += where
     back = torch.tensor(order).argsort().to(values[0].device)
     return torch.cat(values).index_select(0, back)
@@ -169,7 +171,6 @@ def _filled(
 def _decode(
     model: Any,
     rows: Sequence[Sequence[int]],
-    _: Sequence[int],
     line: torch.Tensor,
     at: torch.Tensor,
     *,
@@ -178,31 +179,27 @@ def _decode(
     """(k, hidden) or (k, V) at k places; what fills a row up stands behind all of them."""
     ids, _real = _filled(rows, model.get_input_embeddings().weight.device)
     line, at = line.to(ids.device), at.to(ids.device)
+    inputs = {"input_ids": ids, "use_cache": False}
     if decoder is not None:
-        hidden: torch.Tensor = decoder(input_ids=ids, use_cache=False).last_hidden_state
+        hidden: torch.Tensor = decoder(**inputs).last_hidden_state
         return hidden[line, at]
     if keeps_logits(model):
-        kept, at = at.unique(return_inverse=True)
-        few: torch.Tensor = model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits
-        return few[line, at]
-    logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits
+        inputs["logits_to_keep"], at = at.unique(return_inverse=True)
+    logits: torch.Tensor = model(**inputs).logits
     return logits[line, at]
 
 
 def _encode(
-    model: Any,
+    encoder: Any,
     rows: Sequence[Sequence[int]],
-    _: Sequence[int],
     line: torch.Tensor,
     at: torch.Tensor,
-    *,
-    encoder: Any,
-    decoder: Any,
+    device: torch.device,
 ) -> torch.Tensor:
     """(k, hidden) of an encoder at k places of the rows that it reads."""
-    ids, real = _filled(rows, model.get_input_embeddings().weight.device)
+    ids, real = _filled(rows, device)
     hidden: torch.Tensor = encoder(input_ids=ids, attention_mask=real.long()).last_hidden_state
-    return hidden[line.to(ids.device), at.to(ids.device)]
+    return hidden[line.to(device), at.to(device)]
 
 
 def _encode_decode(
