@@ -90,9 +90,9 @@ def choice_request(example: Example, chat: ChatFormat, *, stop: bool | None = No
     return Request(asked.prompt, asked.completions)
 
 
-def without_stop(found: Likelihood) -> Likelihood:
+def without_stop(scored: Likelihood) -> Likelihood:
     """Take the stop token, scored last, off again."""
-    return Likelihood(found.nats - found.last, found.tokens - 1)
+    return Likelihood(scored.nats - scored.last, scored.tokens - 1)
 
 
 def target_request(example: Example, chat: ChatFormat) -> Request:
@@ -118,15 +118,15 @@ def likelihoods(
         return []
     loaded.model.eval()
     shared = common_prefix([r.prompt for r in requests])
-    found: list[tuple[Likelihood, ...]] = []
+    scored: list[tuple[Likelihood, ...]] = []
     with torch.inference_mode():
         for rows in packs(requests, shared):
             most = max(len(r.prompt) + max(map(len, r.completions)) for r in rows)
             together = most < (loaded.build.longest or sys.maxsize)
             score = _score if together else _score_apart
-            found += halved(partial(score, loaded, shared=shared), rows)
+            scored += halved(partial(score, loaded, shared=shared), rows)
             on_done(len(rows))
-    return found
+    return scored
 
 
 def _score_apart(
@@ -208,23 +208,23 @@ def _score(
     """Compute the rows in one pack, and read every completion's probability off."""
     batch = lay_out(rows, shared, device=loaded.device, whole=whole)
     chances = iter(log_chances(loaded.model, batch, build=loaded.build).tolist())
-    found = []
+    scored = []
     for request in rows:
         nats = [[next(chances) for _ in completion] for completion in request.completions]
-        found.append(tuple(Likelihood(sum(each), len(each), each[-1]) for each in nats))
-    return found
+        scored.append(tuple(Likelihood(sum(each), len(each), each[-1]) for each in nats))
+    return scored
 
 
 def choice_scores(
-    found: Sequence[Likelihood], *, content_free: Sequence[Likelihood] | None = None
+    choices: Sequence[Likelihood], *, content_free: Sequence[Likelihood] | None = None
 ) -> Mapping[str, tuple[float, ...]]:
     """Apply every scoring rule to one example: rule -> one figure a choice."""
     scores = {
-        RAW: tuple(like.nats for like in found),
-        NORMALISED: tuple(like.nats / like.tokens for like in found),
+        RAW: tuple(like.nats for like in choices),
+        NORMALISED: tuple(like.nats / like.tokens for like in choices),
     }
     if content_free is not None:
-        pairs = zip(found, content_free, strict=True)
+        pairs = zip(choices, content_free, strict=True)
         scores[CALIBRATED] = tuple(like.nats - free.nats for like, free in pairs)
     return scores
 

@@ -56,7 +56,6 @@ def summarise(
     *,
     groups: Mapping[str, str] | None = None,
     metric: str,
-    seed: int = 0,
 ) -> Summary:
     """Return the mean with its 95 % interval.
 
@@ -66,7 +65,6 @@ def summarise(
         scores: One an example.
         groups: Example id -> group; None: every example by itself.
         metric: The metric of the scores.
-        seed: Of the bootstrap.
 
     Raises:
         RunError: Not one example has a score, or one is in no group.
@@ -85,7 +83,7 @@ def summarise(
         interval = wilson(float(values.sum()), len(values))
     else:
         span = None if kind.scale is Scale.OPEN else SHARE
-        interval = bootstrap_mean(values, groups=clusters, seed=seed, span=span)
+        interval = bootstrap_mean(values, groups=clusters, span=span)
     return Summary(
         metric=metric,
         mean=float(values.mean()),
@@ -112,8 +110,8 @@ def group_list(ids: Iterable[str], *, groups: Mapping[str, str] | None) -> list[
     if missing:
         what = f"{len(missing)} of {len(names)} scored examples are in no group"
         raise RunError(what, found=", ".join(missing[:3]))
-    found = [groups[name] for name in names]
-    return found if len(set(found)) < len(found) else None
+    listed = [groups[name] for name in names]
+    return listed if len(set(listed)) < len(listed) else None
 
 
 def macro_f1(
@@ -122,7 +120,6 @@ def macro_f1(
     *,
     labels: Sequence[str],
     groups: Mapping[str, str] | None = None,
-    seed: int = 0,
 ) -> Summary:
     """Return the mean F1 over the classes that occur, with its (cluster) bootstrap interval.
 
@@ -133,7 +130,6 @@ def macro_f1(
         predictions: One for each example, in any order.
         labels: The task's choices.
         groups: Example id -> group; None: every example by itself.
-        seed: Of the bootstrap.
 
     Raises:
         RunError: An example has no prediction, or is in no group.
@@ -141,7 +137,7 @@ def macro_f1(
     pairs = _classes(examples, predictions, labels=labels)
     clusters = group_list([example.id for example in examples], groups=groups)
     table = cluster_table(_confusions(pairs, classes=len(labels)), groups=clusters)
-    interval = bootstrap(table, _mean_f1, seed=seed, span=SHARE)
+    interval = bootstrap(table, _mean_f1, span=SHARE)
     mean = float(_mean_f1(table.sum(axis=0, keepdims=True))[0])
     return Summary("macro_f1", mean, interval.low, interval.high, scored=len(pairs))
 
@@ -190,7 +186,7 @@ def _classes(
 
 
 def _confusions(pairs: Sequence[tuple[int, int | None]], *, classes: int) -> Floats:
-    # One line an example, shape (examples, 3 * classes): right, wrongly answered, missed.
+    """One line an example, (examples, 3 * classes): right, wrongly answered, missed."""
     counts = np.zeros((len(pairs), 3, classes))
     for line, (right, given) in enumerate(pairs):
         if given == right:

@@ -18,8 +18,6 @@ from instil.model.engine.rows import decoder_start
 from instil.model.load import LoadedModel, folder_bytes, quiet
 from instil.model.soundness import brief
 
-WEIGHTS = "*.safetensors"
-
 
 def save_model(loaded: LoadedModel, out: Path) -> int:
     """Write weights, tokenizer, chat template and generation config; return the weights' bytes.
@@ -62,7 +60,7 @@ def save_model(loaded: LoadedModel, out: Path) -> int:
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return folder_bytes(out, pattern=WEIGHTS)
+    return folder_bytes(out)
 
 
 def generation_config(loaded: LoadedModel) -> GenerationConfig:

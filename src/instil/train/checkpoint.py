@@ -103,8 +103,13 @@ def read_progress(folder: Path, *, run: str) -> Progress:
     Raises:
         TrainError: It is damaged, or another run's.
     """
-    _heal(folder)
-    if not folder.exists():
+    # Where saving stopped between its two renames, the old checkpoint is taken.
+    old = _old(folder)
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        os.replace(old, folder)
+    else:
         return Progress()
     try:
         told = read_sealed(folder / COUNTERS)
@@ -130,22 +135,13 @@ def _old(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}-old")
 
 
-def _heal(folder: Path) -> None:
-    """Take the old checkpoint where saving stopped between its two renames, else remove it."""
-    old = _old(folder)
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-    elif old.exists():
-        os.replace(old, folder)
-
-
 def load_checkpoint(
     folder: Path,
     *,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     data: str,
-    run: str = "",
+    run: str,
 ) -> tuple[Progress, dict[str, torch.Tensor]] | None:
     """Restore a checkpoint into model and optimizer; return its counters and best weights.
 
