@@ -36,7 +36,7 @@ def here(said: list[str] | None = None):
         for job in (job for chain in chains for job in chain):
             if not folder.finished(job):
                 say(f"arm {job.name}")
-                folder.lay_out([job])
+                folder.lay_out(job)
                 do(folder, job)
 
     return execute

@@ -207,12 +207,9 @@ def _guard_task(
         example = render_example(task, template, row)
         asked = chat.target(example)
         room = GUARD_TOKENS - len(asked.completions[0])
-        if len(asked.prompt) > room:
-            shorter = shorten(example, chat, max_tokens=room)
-            if shorter is None:
-                continue
-            example = shorter
-        examples.append(example)
+        fitting = example if len(asked.prompt) <= room else shorten(example, chat, max_tokens=room)
+        if fitting is not None:
+            examples.append(fitting)
         if len(examples) == rows:
             break
     return GuardTask(task.id, task.kind, task.metric, task.max_new_tokens, tuple(examples))
@@ -233,7 +230,7 @@ def measure(
         metrics: False: nats alone, which take no generation and most often a fraction of the time.
         on_done: Called with the number of examples of each task that is done.
     """
-    found: list[GuardScores] = []
+    scores: list[GuardScores] = []
     for item in guard:
         marked = []
         if item.id == TEXT:
@@ -243,9 +240,11 @@ def measure(
                 made = answer(loaded, item.examples, max_new_tokens=item.max_new_tokens)
                 marked.append(mark(item.examples, made, metric=item.metric))
             marked.append(target_loss(loaded, item.examples))
-        found += [GuardScores(item.id, m.scores[0].metric, m.scores, m.predictions) for m in marked]
+        scores += [
+            GuardScores(item.id, m.scores[0].metric, m.scores, m.predictions) for m in marked
+        ]
         on_done(len(item.examples))
-    return tuple(found)
+    return tuple(scores)
 
 
 def measure_to_choose(

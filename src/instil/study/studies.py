@@ -28,7 +28,7 @@ from instil.study.methods import jobs_of, plan_methods, sum_up_methods
 from instil.study.sequence import first_jobs, later_jobs, plan_sequence, sum_up_sequence
 from instil.studyresults import CurveStudy, MethodsStudy, SequenceStudy
 
-_FOUND: TypeAdapter[MethodsStudy | CurveStudy | SequenceStudy] = TypeAdapter(
+_STUDIES: TypeAdapter[MethodsStudy | CurveStudy | SequenceStudy] = TypeAdapter(
     Annotated[MethodsStudy | CurveStudy | SequenceStudy, Field(discriminator="kind")]
 )
 Study = TypeVar("Study", MethodsStudy, CurveStudy, SequenceStudy)
@@ -131,10 +131,10 @@ def sequence_study(
     return _reported(study, sum_up_sequence(study, plan))
 
 
-def _reported(study: StudyFolder, found: Study) -> Study:
-    write_whole(study.path / STUDY, TypeAdapter(type(found)).dump_json(found, indent=1))
+def _reported(study: StudyFolder, results: Study) -> Study:
+    write_whole(study.path / STUDY, TypeAdapter(type(results)).dump_json(results, indent=1))
     rebuild_study(study.path)
-    return found
+    return results
 
 
 def rebuild_study(folder: Path) -> Path:
@@ -145,7 +145,7 @@ def rebuild_study(folder: Path) -> Path:
     """
     path = folder / STUDY
     try:
-        found = _FOUND.validate_json(path.read_bytes())
+        results = _STUDIES.validate_json(path.read_bytes())
     except ValidationError as error:
         raise RunError(
             "this file of a study cannot be read",
@@ -153,13 +153,13 @@ def rebuild_study(folder: Path) -> Path:
             found=error.errors(include_url=False)[0]["msg"],
             fix="it was changed, or written by another version: give the study's command again",
         ) from error
-    match found:
+    match results:
         case MethodsStudy():
-            report = methods_report(found)
+            report = methods_report(results)
         case CurveStudy():
-            report = curve_report(found)
+            report = curve_report(results)
         case SequenceStudy():
-            report = sequence_report(found)
+            report = sequence_report(results)
     write_whole(folder / REPORT, to_html(report).encode())
     return folder / REPORT
 
@@ -197,16 +197,16 @@ def _forecast(left: Sequence[Job], *, of: int, at_once: int, say: Say) -> str:
     """
     from instil.stages.check import check_recipe
 
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     total = 0.0
     for job in left:
         if job.work is Work.ASK:
             continue
         recipe = job.ahead or job.recipe
         key = recipe.model_copy(update={"seed": 0}).model_dump_json()
-        if key not in found:
-            found[key] = check_recipe(recipe, say=say).seconds
-        total += found[key]
+        if key not in seconds:
+            seconds[key] = check_recipe(recipe, say=say).seconds
+        total += seconds[key]
     finished = f", {of - len(left)} of {of} are finished" if of > len(left) else ""
     several = f", {at_once} at a time" if at_once > 1 else ""
     return (
