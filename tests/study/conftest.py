@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from rich.progress import Progress
 
 from instil import pipeline
 from instil.compare import forgetting
@@ -37,7 +38,7 @@ def here(said: list[str] | None = None):
             if not folder.finished(job):
                 say(f"arm {job.name}")
                 folder.lay_out(job)
-                do(folder, job)
+                do(folder, job, progress=Progress(disable=True))
 
     return execute
 

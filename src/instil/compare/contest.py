@@ -15,10 +15,10 @@ from instil.compare.ladder import Prompting, asking_order, standing
 from instil.compare.pairing import compare_marked
 from instil.data.prepare import TaskData
 from instil.evaluate.baseline import ask_tfidf, tfidf_file, train_tfidf
-from instil.evaluate.choices import CALIBRATED, RAW
+from instil.evaluate.choices import CALIBRATED, RAW, OnDone
 from instil.evaluate.metrics import macro_f1, per_class
 from instil.evaluate.probe import ask_probe, probe_file, train_probe
-from instil.evaluate.suite import GENERATED, Marked, OnDone, answer, mark, merged
+from instil.evaluate.suite import GENERATED, Marked, answer, mark, merged
 from instil.model.load import LoadedModel
 from instil.results import (
     PROBE,

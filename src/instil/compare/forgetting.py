@@ -6,7 +6,7 @@ metric, and nats per target token, which still moves where accuracy sits at chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -18,6 +18,7 @@ from instil.data.sources.uri import is_package
 from instil.data.split import seeded_key
 from instil.encode.chat_format import ChatFormat
 from instil.encode.mask import shorten
+from instil.evaluate.choices import OnDone
 from instil.evaluate.metrics import summarise
 from instil.evaluate.suite import answer, mark, target_loss, text_loss
 from instil.model.load import LoadedModel
@@ -66,6 +67,11 @@ class GuardScores:
     """One an example."""
     predictions: tuple[Prediction, ...]
     """The answers, to look at."""
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Example id -> score, of those that could be scored."""
+        return {s.example_id: s.value for s in self.scores if s.value is not None}
 
 
 def choose_guard(
@@ -220,7 +226,7 @@ def measure(
     guard: Sequence[GuardTask],
     *,
     metrics: bool = True,
-    on_done: Callable[[int], None] = lambda _: None,
+    on_done: OnDone = lambda _: None,
 ) -> tuple[GuardScores, ...]:
     """Score a model on every guard task: its metric, and nats per target token.
 
@@ -264,7 +270,7 @@ def ledger(
         assert (old.task, old.metric) == (new.task, new.metric), "the ledger's two sides must match"
         item, metric = by_id[old.task], old.metric
         groups = {e.id: f"{e.task}/{e.group}" for e in item.examples}
-        pair = _values(old), _values(new)
+        pair = old.values, new.values
         results.append(
             GuardResult(
                 task=item.id,
@@ -308,7 +314,7 @@ def mean_changes(
     points: list[float] = []
     nats: list[float] = []
     for old, new in zip(before, after, strict=True):
-        was, became = _values(old), _values(new)
+        was, became = old.values, new.values
         both = was.keys() & became.keys()
         if both:
             change = sum(became[key] - was[key] for key in sorted(both)) / len(both)
@@ -317,7 +323,3 @@ def mean_changes(
             else:
                 points.append(100 * change)
     return fmean(points) if points else None, fmean(nats) if nats else None
-
-
-def _values(scores: GuardScores) -> Mapping[str, float]:
-    return {s.example_id: s.value for s in scores.scores if s.value is not None}

@@ -31,6 +31,8 @@ from instil.model.load import LoadedModel
 from instil.model.shortage import halved
 from instil.types import Example, Prediction
 
+OnDone = Callable[[int], None]
+"""Progress: called with the number of examples, prompts or rows that are finished."""
 RAW, NORMALISED, CALIBRATED = "raw", "normalised", "calibrated"
 
 PACK_TOKENS = 4096
@@ -62,10 +64,6 @@ class Request:
     def tokens(self) -> int:
         """Tokens to compute: the prompt, and all of each completion but its last token."""
         return len(self.prompt) + sum(len(c) - 1 for c in self.completions)
-
-    def shape(self, shared: int, *, whole: bool = False) -> tuple[int, ...]:
-        """Its segment behind a shared prefix: the prompt's rest, then a branch a completion."""
-        return (len(self.prompt) - shared, *(len(_read(c, whole)) for c in self.completions))
 
 
 def needs_stop(example: Example, chat: ChatFormat) -> bool:
@@ -105,7 +103,7 @@ def likelihoods(
     loaded: LoadedModel,
     requests: Sequence[Request],
     *,
-    on_done: Callable[[int], None] = lambda _: None,
+    on_done: OnDone = lambda _: None,
 ) -> list[tuple[Likelihood, ...]]:
     """Score every completion of every request; results in the order of the requests.
 
@@ -165,10 +163,6 @@ def packs(requests: Sequence[Request], shared: int) -> Iterator[list[Request]]:
     yield rows
 
 
-def _read(completion: tuple[int, ...], whole: bool) -> tuple[int, ...]:
-    return completion if whole else completion[:-1]  # the last token is only predicted
-
-
 def lay_out(
     rows: Sequence[Request], shared: int, *, device: torch.device, whole: bool = False
 ) -> Batch:
@@ -179,21 +173,24 @@ def lay_out(
     """
     ids, places = list(rows[0].prompt[:shared]), list(range(shared))
     keep: list[int] = []  # the places whose next token is scored: a completion's, one after another
+    segments: list[tuple[int, ...]] = []
     for request in rows:
         start = len(request.prompt)
         ids += request.prompt[shared:]
         places += range(shared, start)
-        last = len(ids) - 1
+        last, branches = len(ids) - 1, list[int]()
         for completion in request.completions:
-            read = _read(completion, whole)
+            read = completion if whole else completion[:-1]  # the last token is only predicted
             keep += [last, *range(len(ids), len(ids) + len(completion) - 1)]
             ids += read
             places += range(start, start + len(read))
+            branches.append(len(read))
+        segments.append((start - shared, *branches))
     wanted = [token for r in rows for completion in r.completions for token in completion]
     return make_batch(
         ids,
         places,
-        segments=tuple(r.shape(shared, whole=whole) for r in rows),
+        segments=tuple(segments),
         shared_prefix=shared,
         predict_from=torch.tensor(keep),
         labels=torch.tensor(wanted),

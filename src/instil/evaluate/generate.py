@@ -22,7 +22,7 @@ from transformers.generation import BaseStreamer
 
 from instil.encode.batch import Batch
 from instil.evaluate.calls import as_in_data
-from instil.evaluate.choices import common_prefix
+from instil.evaluate.choices import OnDone, common_prefix
 from instil.model.engine.attention import Remembering
 from instil.model.engine.layout import rounded_count
 from instil.model.engine.memory import Memory, read_batch, step_batch
@@ -44,7 +44,7 @@ def generate(
     examples: Sequence[Example],
     *,
     max_new_tokens: int,
-    on_done: Callable[[int], None] = lambda _: None,
+    on_done: OnDone = lambda _: None,
 ) -> list[Prediction]:
     """Complete every example greedily; results in the order of the examples.
 

@@ -167,22 +167,17 @@ def per_class(
     )
 
 
-def answer_class(example: Example, prediction: Prediction) -> int | None:
-    """Return the place of the answer among the example's choices; None if it is none of them."""
-    return match_choice(prediction.text, example.choices)
-
-
 def _classes(
     examples: Sequence[Example], predictions: Sequence[Prediction], *, labels: Sequence[str]
 ) -> list[tuple[int, int | None]]:
-    """Pair the right class with the answered one, by example id."""
+    """Pair the right class with the answered one, by example id; None: it is none of them."""
     by_id = {prediction.example_id: prediction for prediction in predictions}
     missing = [example.id for example in examples if example.id not in by_id]
     if missing or not examples:
         what = f"{len(missing)} of {len(examples)} examples have no prediction"
         raise RunError(what, found=", ".join(missing[:3]))
     assert all(len(example.choices) == len(labels) for example in examples), "one choice a label"
-    return [(target_class(x), answer_class(x, by_id[x.id])) for x in examples]
+    return [(target_class(x), match_choice(by_id[x.id].text, x.choices)) for x in examples]
 
 
 def _confusions(pairs: Sequence[tuple[int, int | None]], *, classes: int) -> Floats:

@@ -6,12 +6,13 @@ Examples with choices are answered by likelihood, others by greedy generation. B
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from instil.evaluate.choices import (
     RAW,
     Likelihood,
+    OnDone,
     Request,
     choice_request,
     choice_scores,
@@ -28,7 +29,6 @@ from instil.scoring.metrics import NATS
 from instil.types import Example, Prediction, Score, Summary
 
 GENERATED = "generated"
-OnDone = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)

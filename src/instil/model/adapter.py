@@ -377,7 +377,16 @@ def merged(loaded: LoadedModel) -> LoadedModel:
             names.setdefault(id(weight), []).append(name.replace(".base_layer", ""))
         were_tied = [group for group in names.values() if len(group) > 1]
         ties = model.config.tie_word_embeddings
-        wanted = _few_logits(model) if _untie(model) else None
+        # What shares an adapted layer's weight would change with it: an adapter on the input
+        # embeddings is none on the output embeddings, though they are one weight. All are untied,
+        # since a config says it of all: Zamba's layers and its embeddings alike.
+        base = model.get_base_model()
+        sharing = Counter(id(p) for m in base.modules() for p in m.parameters(recurse=False))
+        adapted = [m.get_base_layer() for m in base.modules() if isinstance(m, LoraLayer)]
+        shared = [layer for layer in adapted if sharing[id(getattr(layer, "weight", None))] > 1]
+        for layer in shared:
+            _own(layer, "weight")
+        wanted = _few_logits(model) if shared else None
         with _hushed():
             model = model.merge_and_unload()
         # PEFT takes embeddings of an encoder and of a decoder for ones that were tied.
@@ -388,24 +397,6 @@ def merged(loaded: LoadedModel) -> LoadedModel:
             if (_few_logits(model) - wanted).abs().max() > 1e-3 * wanted.abs().max():
                 raise _cannot_merge("untied, this family computes something else")
     return replace(loaded, model=model)
-
-
-def _untie(model: PeftModel) -> bool:
-    """Give adapted layers a copy of the weight that they share with others; return whether any did.
-
-    Else merging would change the others too: an adapter on the input embeddings is none on the
-    output embeddings, though they are one weight. All are untied, since a config says it of all:
-    Zamba's layers and its embeddings alike.
-    """
-    base = model.get_base_model()
-    sharing = Counter(id(p) for m in base.modules() for p in m.parameters(recurse=False))
-    untied = False
-    for layer in (m.get_base_layer() for m in base.modules() if isinstance(m, LoraLayer)):
-        weight = getattr(layer, "weight", None)
-        if weight is not None and sharing[id(weight)] > 1:
-            _own(layer, "weight")
-            untied = True
-    return untied
 
 
 def _break_ties(model: Any, were_tied: list[list[str]]) -> None:

@@ -106,7 +106,7 @@ def smallest_detectable(
     if span is None:
         return 0.0
     clusters = len(set(groups)) if groups is not None else len(differences)
-    return reach() * float(wilson(0, clusters).high / clusters) ** 0.5
+    return float(reach() * (wilson(0, clusters).high / clusters) ** 0.5)
 
 
 def planned_detectable(
@@ -125,7 +125,7 @@ def planned_detectable(
     rows = sum(sizes)
     assert rows > 0, "a test set has rows"
     effect = planned_design_effect(sizes, correlation=correlation)
-    return reach() * float(disagreement * effect / rows) ** 0.5
+    return float(reach() * (disagreement * effect / rows) ** 0.5)
 
 
 def planned_design_effect(sizes: Sequence[int], *, correlation: float) -> float:

@@ -219,9 +219,10 @@ class _Attention(torch.autograd.Function):
                 if of_sinks is not None:
                     of_sinks += ds
                 dq.mul_(ctx.scaling)
-                by_group.append((_rows(dq, group, heads), _own(dk, group), _own(dv, group)))
+                (own_k, shared_k), (own_v, shared_v) = (_apart(t, group) for t in (dk, dv))
+                by_group.append((_rows(dq, group, heads), own_k, own_v))
                 if group.shared:
-                    shared.append((_of_shared(dk, group), _of_shared(dv, group)))
+                    shared.append((shared_k, shared_v))
         together = [
             torch.cat(parts).index_select(0, layout.place) for parts in zip(*by_group, strict=True)
         ]
@@ -370,17 +371,16 @@ def _rows(cut: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
     return by_head.permute(0, 3, 1, 2, 4).reshape(n * length, heads, d)
 
 
-def _own(cut: torch.Tensor, group: Group) -> torch.Tensor:
-    """Undo `_keys` for the segments' own keys: (n L, key heads, d)."""
-    own = slice(group.shared, group.shared + group.length)
-    by_head = cut.view(group.count, -1, *cut.shape[1:])[:, :, own]
-    return by_head.transpose(1, 2).reshape(group.count * group.length, -1, cut.shape[-1])
+def _apart(cut: torch.Tensor, group: Group) -> tuple[torch.Tensor, torch.Tensor]:
+    """Undo `_keys`: the segments' own part, (n L, key heads, d), and that of the shared keys.
 
-
-def _of_shared(cut: torch.Tensor, group: Group) -> torch.Tensor:
-    """Sum the shared keys' part over the segments, in float32: (S, key heads, d)."""
-    by_head = cut.view(group.count, -1, *cut.shape[1:])[:, :, : group.shared]
-    return by_head.float().sum(0).transpose(0, 1)
+    The latter is summed over the segments, in float32: (S, key heads, d).
+    """
+    n, length, shared = group.count, group.length, group.shared
+    by_head = cut.view(n, -1, *cut.shape[1:])
+    own = by_head[:, :, shared : shared + length].transpose(1, 2)
+    of_shared = by_head[:, :, :shared].float().sum(0).transpose(0, 1)
+    return own.reshape(n * length, -1, cut.shape[-1]), of_shared
 
 
 # --- through transformers' registry --------------------------------------------------------------

@@ -225,7 +225,7 @@ def hidden_states(
             memory=memory,
         )
     _set_recompute(model, recompute)
-    with by_segments(model, batch_reading(batch, memory)):
+    with by_segments(model, Reading(batch.segments, batch.shared_prefix, memory)):
         out = decoder(**batch_inputs(batch, build))
     hidden: torch.Tensor = out.last_hidden_state[0]
     return hidden.index_select(0, places)
@@ -262,14 +262,9 @@ def _own_logits(
 ) -> torch.Tensor:
     few = keeps_logits(model)
     kept = {"logits_to_keep": places} if few else {}
-    with by_segments(model, batch_reading(batch, memory)):
+    with by_segments(model, Reading(batch.segments, batch.shared_prefix, memory)):
         logits: torch.Tensor = model(**batch_inputs(batch, build), **kept).logits[0]
     return logits if few else logits.index_select(0, places)
-
-
-def batch_reading(batch: Batch, memory: Remembering | None = None) -> Reading:
-    """Return how a batch attends: by its segments, or as a memory has it."""
-    return Reading(batch.segments, batch.shared_prefix, memory)
 
 
 def batch_inputs(batch: Batch, build: Build) -> dict[str, Any]:
