@@ -1,7 +1,8 @@
 """A small recipe file over made-up reviews, and a way to run a study in this process."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from rich.progress import Progress
@@ -13,6 +14,7 @@ from instil.study.folder import StudyFolder
 from instil.study.worker import do
 from moods import lay_out, make_recipe
 
+S = TypeVar("S")
 QUICK = (
     "dtype=float32",
     "tasks.0.train=24",
@@ -41,6 +43,13 @@ def here(said: list[str] | None = None):
                 do(folder, job, progress=Progress(disable=True))
 
     return execute
+
+
+def studied(study: Callable[..., S], *args, execute: Callable, **options) -> S:
+    """Make a study whose jobs are done by `execute`, not in processes of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies, "run_apart", lambda folder, chains, **_: execute(folder, chains))
+        return study(*args, **options)
 
 
 def blank_report(folder: Path) -> None:

@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.pytorch_utils import Conv1D
 
 from instil.errors import ModelError, Problem
-from instil.memory_limits import is_out_of_memory
 from instil.model import nf4
 from instil.model.engine.fused import fuse_lora
 from instil.model.engine.packed import base_of
 from instil.model.load import (
     LoadedModel,
     ModelFolder,
+    library_errors,
     load_model,
     parameter_count,
     quiet,
@@ -254,15 +255,10 @@ def skeleton(folder: ModelFolder) -> Any:
     Raises:
         ModelError: The folder's config is of no model.
     """
-    try:
-        with quiet(), torch.device("meta"):
-            config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False)
-            kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-            return kind.from_config(config, trust_remote_code=False)
-    except Exception as error:  # as `load_model`
-        if is_out_of_memory(error):
-            raise
-        raise unreadable(folder, error) from error
+    with library_errors(partial(unreadable, folder)), torch.device("meta"):
+        config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False)
+        kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        return kind.from_config(config, trust_remote_code=False)
 
 
 def linear_layers(model: torch.nn.Module) -> tuple[str, ...]:
@@ -278,18 +274,16 @@ def load_adapter(loaded: LoadedModel, path: Path) -> LoadedModel:
         ModelError: the folder holds no adapter in safetensors, or one for another model.
     """
     check_adapter(path)
-    try:
-        with _hushed():
-            model = PeftModel.from_pretrained(loaded.model, str(path))
-    # peft, transformers and safetensors raise many unrelated kinds
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise ModelError(
+
+    def unfit(error: Exception) -> ModelError:
+        return ModelError(
             f"the adapter cannot be put on the model: {brief(error)}",
             where=str(path),
             fix="copy the folder again, or make the run anew",
-        ) from error
+        )
+
+    with library_errors(unfit), _hushed():
+        model = PeftModel.from_pretrained(loaded.model, str(path))
     model.eval()
     return _with_adapter(loaded, model)
 

@@ -217,17 +217,16 @@ def load_tokenizer(folder: ModelFolder) -> ChatFormat:
     Raises:
         ModelError: the folder's tokenizer cannot be read.
     """
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False)
-    except Exception as error:  # transformers and tokenizers raise many unrelated kinds
-        if is_out_of_memory(error):
-            raise
-        raise ModelError(
+
+    def broken(error: Exception) -> ModelError:
+        return ModelError(
             f"the tokenizer in {folder.path} cannot be read: {brief(error)}",
             where="model",
             fix="copy tokenizer.json and tokenizer_config.json into it, whole",
-        ) from error
+        )
+
+    with library_errors(broken):
+        tokenizer = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False)
     config = read_config(folder.path)
     return chat_format(
         tokenizer,
@@ -295,21 +294,16 @@ def _from_files(folder: ModelFolder, **settings: Any) -> tuple[Any, list[str]]:
     Raises:
         ModelError: It cannot be loaded, or config.json and weights are not of one model.
     """
-    try:
-        with quiet():
-            kind = AutoModelForSeq2SeqLM if is_encoder_decoder(folder) else AutoModelForCausalLM
-            model, report = kind.from_pretrained(
-                folder.path,
-                use_safetensors=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # told by `require_all_weights`, in words
-                output_loading_info=True,
-                **settings,
-            )
-    except Exception as error:  # transformers and safetensors raise many unrelated kinds
-        if is_out_of_memory(error):
-            raise
-        raise unreadable(folder, error) from error
+    with library_errors(partial(unreadable, folder)):
+        kind = AutoModelForSeq2SeqLM if is_encoder_decoder(folder) else AutoModelForCausalLM
+        model, report = kind.from_pretrained(
+            folder.path,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # told by `require_all_weights`, in words
+            output_loading_info=True,
+            **settings,
+        )
     require_all_weights(folder.path, report)
     surplus = sorted(report["unexpected_keys"])
     require_every_layer(folder.path, model, surplus)
@@ -455,6 +449,23 @@ def fingerprint(path: Path) -> str:
         digest.update(file.name.encode())
         digest.update(bytes.fromhex(file_sha256(file)))
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def library_errors(tell: Callable[[Exception], ModelError]) -> Iterator[None]:
+    """Within the block hush transformers, PEFT and safetensors, and tell what they raise.
+
+    Args:
+        tell: Makes an error for the user of theirs, which are of many unrelated kinds. That memory
+            ran out is passed on as it is.
+    """
+    try:
+        with quiet():
+            yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise tell(error) from error
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ def take_apart(batch: Batch, places: torch.Tensor) -> Rows:
     ids, wanted = batch.ids[0].tolist(), places.tolist()
     needed, rows = set(wanted), list[list[int]]()
     prompts: list[int] = []
-    found: dict[int, tuple[int, int]] = {}
+    stands: dict[int, tuple[int, int]] = {}  # place of the pack -> (row, position in it)
     start = batch.shared_prefix
     for number, (trunk, *branches) in enumerate(batch.segments):
         head = [*range(batch.shared_prefix), *range(start, start + trunk)]
@@ -64,16 +64,16 @@ def take_apart(batch: Batch, places: torch.Tensor) -> Rows:
         # The trunk alone comes last: where a branch is wanted, its row has the trunk's places too.
         for tail in (*tails[1:], tails[0]):
             row = [*head, *tail]
-            new = [n for n in (tail or head) if n in needed and n not in found]
+            new = [n for n in (tail or head) if n in needed and n not in stands]
             if not new:
                 continue
-            found.update({n: (len(rows), at) for at, n in enumerate(row) if n not in found})
+            stands.update({n: (len(rows), at) for at, n in enumerate(row) if n not in stands})
             rows.append(row)
             prompts.append(batch.prompts[number] if batch.prompts else 0)
     return Rows(
         tuple(tuple(ids[n] for n in row) for row in rows),
         tuple(prompts),
-        tuple(found[n] for n in wanted),
+        tuple(stands[n] for n in wanted),
     )
 
 
