@@ -124,10 +124,12 @@ def climb(
                     asked_all=n in whole,
                 )
             )
-    best = max(
-        (n for n, rung in enumerate(rungs) if rung.asked_all),
-        key=lambda n: (rungs[n].summary.mean, -rungs[n].shots, -n),
-    )
+    rules = list(dict.fromkeys(rung.scoring for rung in rungs))  # the simplest first
+
+    def rank(n: int) -> tuple[float, int, int, int]:
+        return rungs[n].summary.mean, -rungs[n].shots, -rules.index(rungs[n].scoring), -n
+
+    best = max((n for n, rung in enumerate(rungs) if rung.asked_all), key=rank)
     return tuple(replace(rung, best=n == best) for n, rung in enumerate(rungs))
 
 
