@@ -240,7 +240,6 @@ def best_template(
             data,
             name=TUNED,
             way=Prompting(data.answering[n]),
-            scoring=RAW,
             rows=order[part],
             on_done=on_done,
         )

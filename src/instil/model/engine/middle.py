@@ -49,15 +49,7 @@ def middle_states(model: Any, batch: Batch, places: torch.Tensor, *, build: Buil
         batch, places = side_by_side(batch, places)
     decoder = decoder_of(model) or model
     if build.own_layers:
-        return run_layers(
-            decoder,
-            batch.ids,
-            batch.positions,
-            segments=batch.segments,
-            shared_prefix=batch.shared_prefix,
-            places=places,
-            depth=_middle(len(decoder.layers)),
-        )
+        return run_layers(decoder, batch, places, depth=_middle(len(decoder.layers)))
     with by_segments(model, Reading(batch.segments, batch.shared_prefix)):
         out = _halfway(decoder)(**batch_inputs(batch, build))
     hidden: torch.Tensor = out.last_hidden_state[0]

@@ -214,16 +214,7 @@ def hidden_states(
             return _rows(model, batch, places, build=build, decoder=decoder)
         batch, places = side_by_side(batch, places)
     if build.own_layers:
-        return run_layers(
-            decoder,
-            batch.ids,
-            batch.positions,
-            segments=batch.segments,
-            shared_prefix=batch.shared_prefix,
-            places=places,
-            recompute=recompute,
-            memory=memory,
-        )
+        return run_layers(decoder, batch, places, recompute=recompute, memory=memory)
     _set_recompute(model, recompute)
     with by_segments(model, Reading(batch.segments, batch.shared_prefix, memory)):
         out = decoder(**batch_inputs(batch, build))
