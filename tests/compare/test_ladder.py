@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from instil.compare import contest, halving
+from instil.compare import contest, halving, ladder
 from instil.compare.ladder import Prompting, best_rung, climb
-from instil.evaluate.choices import RAW
+from instil.evaluate.choices import CALIBRATED, RAW
 from instil.stages.context import prepare_rows
+from instil.types import Prediction
 from moods import lay_out, make_recipe
 
 
@@ -59,6 +60,23 @@ def test_a_halved_ladder_has_the_full_ones_figures(tiny, three, monkeypatch):
         assert rung.exemplar_tokens == other.exemplar_tokens
     assert best_rung(rungs).summary.mean == max(rung.summary.mean for rung in kept)
     assert climbed(tiny, three)[0] == rungs, "the same seed asks the same"
+
+
+def test_of_equal_rungs_the_simpler_rule_is_taken(tiny, data, monkeypatch):
+    """The first template is right by the calibrated rule alone, the second by the raw one."""
+    first, second = (template.id for template in data.answering)
+
+    def answers(loaded, examples, **_):
+        right = [Prediction(e.id, e.target) for e in examples]
+        wrong = [Prediction(e.id, "neither") for e in examples]
+        by_raw, by_calibrated = (wrong, right) if examples[0].template == first else (right, wrong)
+        return {RAW: by_raw, CALIBRATED: by_calibrated}
+
+    monkeypatch.setattr(ladder, "answer_by_rule", answers)
+    monkeypatch.setattr(halving, "FEWEST", len(data.validation))
+    rungs = climb(tiny, data, templates=data.answering, shots=[0], rows=data.validation, seed=3)
+    best = best_rung(rungs)
+    assert (best.template, best.scoring, best.summary.mean) == (second, RAW, 1.0)
 
 
 def test_the_choice_of_a_template_ends_when_one_is_left(tiny, data, three, monkeypatch):

@@ -85,6 +85,7 @@ def test_a_sound_folder_passes_without_a_word(model: Path) -> None:
         (config(vocab_size=300), "another shape"),
         (config(num_key_value_heads=4), "k_proj"),
         (config(num_hidden_layers=3), "lacks weights"),
+        (config(num_hidden_layers=3, quantization_config=None), "lacks weights"),
         (config(num_hidden_layers=1), "layers that its config.json leaves out"),
         (config(num_hidden_layers=0), "layers that its config.json leaves out"),
         (config(num_hidden_layers=10**9), "more layers than"),

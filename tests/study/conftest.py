@@ -1,9 +1,11 @@
 """A small recipe file over made-up reviews, and a way to run a study in this process."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from rich.progress import Progress
 
 from instil import pipeline
 from instil.compare import forgetting
@@ -12,6 +14,7 @@ from instil.study.folder import StudyFolder
 from instil.study.worker import do
 from moods import lay_out, make_recipe
 
+S = TypeVar("S")
 QUICK = (
     "dtype=float32",
     "tasks.0.train=24",
@@ -36,10 +39,17 @@ def here(said: list[str] | None = None):
         for job in (job for chain in chains for job in chain):
             if not folder.finished(job):
                 say(f"arm {job.name}")
-                folder.lay_out([job])
-                do(folder, job)
+                folder.lay_out(job)
+                do(folder, job, progress=Progress(disable=True))
 
     return execute
+
+
+def studied(study: Callable[..., S], *args, execute: Callable, **options) -> S:
+    """Make a study whose jobs are done by `execute`, not in processes of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies, "run_apart", lambda folder, chains, **_: execute(folder, chains))
+        return study(*args, **options)
 
 
 def blank_report(folder: Path) -> None:

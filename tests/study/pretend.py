@@ -26,7 +26,7 @@ def pretend(score: Score) -> Callable[[StudyFolder, Sequence[Sequence[Job]]], No
     def execute(folder: StudyFolder, chains: Sequence[Sequence[Job]]) -> None:
         for job in (job for chain in chains for job in chain):
             if not folder.finished(job):
-                folder.lay_out([job])
+                folder.lay_out(job)
                 _write(folder, job, score)
 
     return execute

@@ -14,7 +14,7 @@ from instil.study.curve import plan_curve
 from instil.study.studies import curve_study
 from instil.studyresults import CurvePoint, CurveStudy
 from instil.types import Comparison, Summary
-from study.conftest import QUICK, here, quiet
+from study.conftest import QUICK, here, quiet, studied
 from study.pretend import lifted, pretend
 
 QUICKER = (*QUICK, "forgetting.tasks=none", "baselines.tfidf=false")
@@ -22,7 +22,8 @@ QUICKER = (*QUICK, "forgetting.tasks=none", "baselines.tfidf=false")
 
 def test_rows_and_seeds_put_together(recipe_path: Path, tmp_path: Path, no_forecast):
     """Made-up scores: each step of rows lifts the score, prompting stays below."""
-    found = curve_study(
+    found = studied(
+        curve_study,
         recipe_path,
         changes=QUICKER,
         sizes=[10, 20, 40],
@@ -44,7 +45,8 @@ def test_rows_and_seeds_put_together(recipe_path: Path, tmp_path: Path, no_forec
 
 @pytest.mark.slow
 def test_sizes_and_seeds_meet_the_same_test_rows(recipe_path: Path, tmp_path: Path):
-    found = curve_study(
+    found = studied(
+        curve_study,
         recipe_path,
         changes=QUICKER,
         sizes=[16, 40],

@@ -14,7 +14,7 @@ from instil.study.folder import STUDY, StudyFolder
 from instil.study.methods import ARMS, choose_arms, other_tasks, plan_methods
 from instil.study.studies import methods_study, rebuild_study
 from instil.studyresults import MethodsStudy
-from study.conftest import QUICK, here, quiet
+from study.conftest import QUICK, here, quiet, studied
 from study.pretend import lifted, plain_recipe, pretend
 
 SEEDS = (1,)
@@ -25,8 +25,15 @@ RECIPE = "model: m\ntasks: [{use: sarcasm, train: 100}]\n"
 def study(recipe_path: Path) -> tuple[Path, MethodsStudy]:
     folder = recipe_path.parent / "study"
     arms = choose_arms(["lora"], own=["little=lora.r=1"])
-    found = methods_study(
-        recipe_path, changes=QUICK, arms=arms, seeds=SEEDS, folder=folder, say=quiet, execute=here()
+    found = studied(
+        methods_study,
+        recipe_path,
+        changes=QUICK,
+        arms=arms,
+        seeds=SEEDS,
+        folder=folder,
+        say=quiet,
+        execute=here(),
     )
     return folder, found
 
@@ -116,7 +123,8 @@ def test_a_report_is_rebuilt_from_its_figures(study, tmp_path: Path):
 def test_the_same_command_goes_on_and_may_name_more(recipe_path: Path, study, monkeypatch):
     folder, _ = study
     said: list[str] = []
-    again = methods_study(
+    again = studied(
+        methods_study,
         recipe_path,
         changes=QUICK,
         arms=choose_arms(["lora"], own=[]),
@@ -132,7 +140,8 @@ def test_the_same_command_goes_on_and_may_name_more(recipe_path: Path, study, mo
 def test_a_changed_recipe_is_refused(recipe_path: Path, study):
     folder, _ = study
     with pytest.raises(RunError, match="lora-seed1"):
-        methods_study(
+        studied(
+            methods_study,
             recipe_path,
             changes=[*QUICK, "lora.r=2"],
             arms=choose_arms(["lora"], own=[]),
@@ -189,7 +198,8 @@ def test_seeds_rows_and_another_model(tmp_path: Path, no_forecast):
             return 3.0 + 0.01 * row + lost + 0.01 * ((row + job.recipe.seed) % 3)
         return lifted(0.5, full=0.3, prompting=-0.2)(job, of, row)
 
-    found = methods_study(
+    found = studied(
+        methods_study,
         path,
         changes=[],
         arms=choose_arms(["lora", "full", "interpolate"], own=[]),
@@ -232,7 +242,8 @@ def test_an_arm_that_gives_back_most_is_named(
             return 3.0 + 0.01 * row + more * of.endswith("after") * (1 + 0.1 * (row % 3))
         return lifted(0.5)(job, of, row)
 
-    found = methods_study(
+    found = studied(
+        methods_study,
         path,
         changes=[],
         arms=choose_arms(["lora", "interpolate"], own=[]),

@@ -12,7 +12,7 @@ from instil.stages.directory import load_manifest, load_scores, load_summary
 from instil.study.folder import StudyFolder
 from instil.study.sequence import first_jobs, later_jobs, plan_sequence
 from instil.study.studies import sequence_study
-from study.conftest import QUICK, here, quiet
+from study.conftest import QUICK, here, quiet, studied
 from study.pretend import lifted, pretend
 
 TASKS = "tasks=[{use: %s/moods.yaml, train: 40}, {use: %s/echo.yaml, train: 24}]"
@@ -28,7 +28,8 @@ def changes(recipe_path: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def real(recipe_path: Path, changes: list[str]):
     folder = recipe_path.parent / "sequence"
-    found = sequence_study(
+    found = studied(
+        sequence_study,
         [recipe_path],
         changes=changes,
         seeds=[0],
@@ -131,7 +132,8 @@ def test_the_matrix_and_what_replay_changes(
             level = 0.8 if "-2-" in job.name else 0.1
         return lifted(level)(job, of, row)
 
-    found = sequence_study(
+    found = studied(
+        sequence_study,
         [recipe_path],
         changes=changes,
         seeds=[0, 1],

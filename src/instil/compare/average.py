@@ -30,10 +30,10 @@ def averages(tasks: Sequence[TaskResult]) -> tuple[Average, ...]:
     metrics = dict.fromkeys(task.metric for task in tasks)
     if len(metrics) == 1:
         return (_average(tasks, next(iter(metrics))),)
-    alike = [(metric, [t for t in tasks if t.metric == metric]) for metric in metrics]
+    alike = {metric: [task for task in tasks if task.metric == metric] for metric in metrics}
     return (
         _average(tasks, ""),
-        *(_average(found, metric) for metric, found in alike if len(found) > 1),
+        *(_average(several, metric) for metric, several in alike.items() if len(several) > 1),
     )
 
 
@@ -56,21 +56,21 @@ def _average(tasks: Sequence[TaskResult], metric: str) -> Average:
     arms: dict[str, Summary] = {}
     against: list[Comparison] = []
     for name in dict.fromkeys(arm.name for task in tasks for arm in task.arms):
-        found = [arm.summaries.get(task.metric) for task in tasks if (arm := task.arm(name))]
-        scored = [each for each in found if each is not None]
+        own = [arm.summaries.get(task.metric) for task in tasks if (arm := task.arm(name))]
+        scored = [summary for summary in own if summary is not None]
         if len(scored) == len(tasks):
-            mean = mean_of([Estimate(each.mean, each.low, each.high) for each in scored])
+            mean = mean_of([Estimate(s.mean, s.low, s.high) for s in scored])
             arms[name] = Summary(
                 shown,
                 mean.mean,
                 mean.low,
                 mean.high,
-                scored=sum(each.scored for each in scored),
-                unscored=sum(each.unscored for each in scored),
+                scored=sum(summary.scored for summary in scored),
+                unscored=sum(summary.unscored for summary in scored),
             )
-        compared = [each for task in tasks if (each := task.against(name))]
+        compared = [pair for task in tasks if (pair := task.against(name))]
         if name != TUNED and len(compared) == len(tasks):
-            gap = mean_of([Estimate(each.difference, each.low, each.high) for each in compared])
-            count, ends = sum(each.n for each in compared), (gap.low, gap.high)
+            gap = mean_of([Estimate(pair.difference, pair.low, pair.high) for pair in compared])
+            count, ends = sum(pair.n for pair in compared), (gap.low, gap.high)
             against.append(Comparison(name, TUNED, shown, count, gap.mean, *ends, p_value=None))
     return Average(metric, tuple(task.task for task in tasks), arms, tuple(against))

@@ -135,7 +135,7 @@ def use_sentence(tasks: Sequence[TaskResult], *, model_bytes: int) -> str:
         if not choice.is_settled:
             figure += "; not settled by these rows"
         named.setdefault(_name(choice.arm), []).append(f"{choice.task.task} ({figure})")
-    parts = [f"{name} on {', '.join(found)}" for name, found in named.items()]
+    parts = [f"{name} on {', '.join(places)}" for name, places in named.items()]
     rule = "Use the cheapest arm that none is shown to beat (corrected over its comparisons)"
     return f"{rule}: {'; '.join(parts)}." if parts else ""
 

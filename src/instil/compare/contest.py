@@ -15,10 +15,10 @@ from instil.compare.ladder import Prompting, asking_order, standing
 from instil.compare.pairing import compare_marked
 from instil.data.prepare import TaskData
 from instil.evaluate.baseline import ask_tfidf, tfidf_file, train_tfidf
-from instil.evaluate.choices import CALIBRATED, RAW
+from instil.evaluate.choices import CALIBRATED, RAW, OnDone
 from instil.evaluate.metrics import macro_f1, per_class
 from instil.evaluate.probe import ask_probe, probe_file, train_probe
-from instil.evaluate.suite import GENERATED, Marked, OnDone, answer, mark, merged
+from instil.evaluate.suite import GENERATED, Marked, answer, mark, merged
 from instil.model.load import LoadedModel
 from instil.results import (
     PROBE,
@@ -235,16 +235,15 @@ def best_template(
     answers: list[list[Marked]] = [[] for _ in data.answering]
 
     def put(n: int, part: slice) -> Standing:
-        found = ask(
+        asked = ask(
             loaded,
             data,
             name=TUNED,
             way=Prompting(data.answering[n]),
-            scoring=RAW,
             rows=order[part],
             on_done=on_done,
         )
-        answers[n].append(found.marked)
+        answers[n].append(asked.marked)
         return standing(merged(answers[n]))
 
     left = race(put, kinds=[0] * len(answers), rows=len(rows), alone=True)
@@ -314,7 +313,7 @@ class Wordings:
 
 def worst_mistakes(tuned: Contender) -> tuple[Mistake, ...]:
     """Return the wrong answers, the surest (or, for free text, the lowest scored) first."""
-    found: list[tuple[float, Mistake]] = []
+    mistakes: list[tuple[float, Mistake]] = []
     for example, made, score in tuned.marked.lines:
         if score.value is None or score.value >= 1:
             continue
@@ -323,9 +322,9 @@ def worst_mistakes(tuned: Contender) -> tuple[Mistake, ...]:
             right = made.choice_scores[example.choices.index(example.target)]
             margin = max(made.choice_scores) - right
         prompt, target = example.messages[-1].content, example.answer.shown
-        found.append((score.value, Mistake(example.id, prompt, target, made.text, margin)))
-    found.sort(key=lambda pair: (pair[0], -pair[1].margin))
-    return tuple(mistake for _, mistake in found[:MISTAKES])
+        mistakes.append((score.value, Mistake(example.id, prompt, target, made.text, margin)))
+    mistakes.sort(key=lambda pair: (pair[0], -pair[1].margin))
+    return tuple(mistake for _, mistake in mistakes[:MISTAKES])
 
 
 def score_lines(contenders: Sequence[Contender]) -> list[dict[str, object]]:

@@ -6,7 +6,7 @@ metric, and nats per target token, which still moves where accuracy sits at chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -18,6 +18,7 @@ from instil.data.sources.uri import is_package
 from instil.data.split import seeded_key
 from instil.encode.chat_format import ChatFormat
 from instil.encode.mask import shorten
+from instil.evaluate.choices import OnDone
 from instil.evaluate.metrics import summarise
 from instil.evaluate.suite import answer, mark, target_loss, text_loss
 from instil.model.load import LoadedModel
@@ -66,6 +67,11 @@ class GuardScores:
     """One an example."""
     predictions: tuple[Prediction, ...]
     """The answers, to look at."""
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Example id -> score, of those that could be scored."""
+        return {s.example_id: s.value for s in self.scores if s.value is not None}
 
 
 def choose_guard(
@@ -207,12 +213,9 @@ def _guard_task(
         example = render_example(task, template, row)
         asked = chat.target(example)
         room = GUARD_TOKENS - len(asked.completions[0])
-        if len(asked.prompt) > room:
-            shorter = shorten(example, chat, max_tokens=room)
-            if shorter is None:
-                continue
-            example = shorter
-        examples.append(example)
+        fitting = example if len(asked.prompt) <= room else shorten(example, chat, max_tokens=room)
+        if fitting is not None:
+            examples.append(fitting)
         if len(examples) == rows:
             break
     return GuardTask(task.id, task.kind, task.metric, task.max_new_tokens, tuple(examples))
@@ -223,7 +226,7 @@ def measure(
     guard: Sequence[GuardTask],
     *,
     metrics: bool = True,
-    on_done: Callable[[int], None] = lambda _: None,
+    on_done: OnDone = lambda _: None,
 ) -> tuple[GuardScores, ...]:
     """Score a model on every guard task: its metric, and nats per target token.
 
@@ -233,7 +236,7 @@ def measure(
         metrics: False: nats alone, which take no generation and most often a fraction of the time.
         on_done: Called with the number of examples of each task that is done.
     """
-    found: list[GuardScores] = []
+    scores: list[GuardScores] = []
     for item in guard:
         marked = []
         if item.id == TEXT:
@@ -243,9 +246,11 @@ def measure(
                 made = answer(loaded, item.examples, max_new_tokens=item.max_new_tokens)
                 marked.append(mark(item.examples, made, metric=item.metric))
             marked.append(target_loss(loaded, item.examples))
-        found += [GuardScores(item.id, m.scores[0].metric, m.scores, m.predictions) for m in marked]
+        scores += [
+            GuardScores(item.id, m.scores[0].metric, m.scores, m.predictions) for m in marked
+        ]
         on_done(len(item.examples))
-    return tuple(found)
+    return tuple(scores)
 
 
 def measure_to_choose(
@@ -265,7 +270,7 @@ def ledger(
         assert (old.task, old.metric) == (new.task, new.metric), "the ledger's two sides must match"
         item, metric = by_id[old.task], old.metric
         groups = {e.id: f"{e.task}/{e.group}" for e in item.examples}
-        pair = _values(old), _values(new)
+        pair = old.values, new.values
         results.append(
             GuardResult(
                 task=item.id,
@@ -309,7 +314,7 @@ def mean_changes(
     points: list[float] = []
     nats: list[float] = []
     for old, new in zip(before, after, strict=True):
-        was, became = _values(old), _values(new)
+        was, became = old.values, new.values
         both = was.keys() & became.keys()
         if both:
             change = sum(became[key] - was[key] for key in sorted(both)) / len(both)
@@ -318,7 +323,3 @@ def mean_changes(
             else:
                 points.append(100 * change)
     return fmean(points) if points else None, fmean(nats) if nats else None
-
-
-def _values(scores: GuardScores) -> Mapping[str, float]:
-    return {s.example_id: s.value for s in scores.scores if s.value is not None}

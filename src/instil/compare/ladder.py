@@ -11,7 +11,7 @@ the best of its rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -19,6 +19,7 @@ from instil.compare.halving import Standing, race
 from instil.data.build import content_free, pick_exemplars, render_example
 from instil.data.prepare import TaskData
 from instil.data.split import seeded_key
+from instil.evaluate.choices import OnDone
 from instil.evaluate.suite import Marked, answer_by_rule, mark, merged
 from instil.model.load import LoadedModel
 from instil.results import Rung
@@ -62,7 +63,7 @@ def climb(
     shots: Sequence[int],
     rows: Sequence[Row],
     seed: int,
-    on_done: Callable[[int], None] = lambda _: None,
+    on_done: OnDone = lambda _: None,
 ) -> tuple[Rung, ...]:
     """Try every rung on validation rows; exactly one of the result is the best.
 
@@ -123,10 +124,12 @@ def climb(
                     asked_all=n in whole,
                 )
             )
-    best = max(
-        (n for n, rung in enumerate(rungs) if rung.asked_all),
-        key=lambda n: (rungs[n].summary.mean, -rungs[n].shots, -n),
-    )
+    rules = list(dict.fromkeys(rung.scoring for rung in rungs))  # the simplest first
+
+    def rank(n: int) -> tuple[float, int, int, int]:
+        return rungs[n].summary.mean, -rungs[n].shots, -rules.index(rungs[n].scoring), -n
+
+    best = max((n for n, rung in enumerate(rungs) if rung.asked_all), key=rank)
     return tuple(replace(rung, best=n == best) for n, rung in enumerate(rungs))
 
 

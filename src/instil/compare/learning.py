@@ -219,14 +219,14 @@ def learnt(
         counts: As in `task_look`.
         seed: Of the bootstrap.
     """
-    given = Counter(_label(e, p.text, labels) for e, p in zip(examples, predictions, strict=True))
+    pairs = list(zip(examples, predictions, strict=True))
+    given = Counter(_label(example, made.text, labels) for example, made in pairs)
     wanted = {_label(example, example.target, labels) for example in examples}
     ((answer, _),) = given.most_common(1)
     seen = Learnt(answer, answers=len(given), wanted=len(wanted))
     if not all(example.choices for example in examples) or len(examples) < 2:
         return seen
-    pairs = zip(examples, predictions, strict=True)
-    hits = {e.id: float(p.text == e.target) for e, p in pairs}
+    hits = {example.id: float(made.text == example.target) for example, made in pairs}
     constant = constant_scores(examples, labels=labels, counts=counts or {})
     scores = {e.id: value for e, value in zip(examples, constant, strict=True)}
     return replace(
@@ -296,8 +296,8 @@ def told_apart(
         Shape (rows,); None where no stratum has rows of two classes.
 
     >>> odds = [3.0, 1.2, 1.9, 0.4]
-    >>> found = told_apart([np.array([x, -x]) for x in odds], [0, 0, 1, 1], ["ask"] * 4)
-    >>> float(found.mean())
+    >>> figures = told_apart([np.array([x, -x]) for x in odds], [0, 0, 1, 1], ["ask"] * 4)
+    >>> float(figures.mean())
     0.75
     """
     from scipy.stats import rankdata

@@ -17,8 +17,8 @@ from instil.errors import RunError
 from instil.evaluate.metrics import group_list
 from instil.results import TUNED
 from instil.scoring.metrics import Scale, find_metric
-from instil.stats.intervals import DIFFERENCE
-from instil.stats.paired import mcnemar_midp, paired_bootstrap, smallest_detectable
+from instil.stats.intervals import DIFFERENCE, bootstrap_mean
+from instil.stats.paired import mcnemar_midp, smallest_detectable
 from instil.types import Comparison, Example
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def compare(
         raise RunError(what, found=", ".join(broken[:3]))
     clusters = group_list(shared, groups=groups)
     span = None if kind.scale is Scale.OPEN else DIFFERENCE
-    interval = paired_bootstrap(left, right, groups=clusters, seed=seed, span=span)
+    interval = bootstrap_mean(gaps, groups=clusters, seed=seed, span=span)
     binary = kind.scale is Scale.BINARY and bool(np.isin([left, right], [0, 1]).all())
     b_only = int((right > left).sum()) if binary else 0
     a_only = int((left > right).sum()) if binary else 0

@@ -42,8 +42,8 @@ def try_steps(*, steps: int, step_cost: float, look_cost: float) -> int:
     [0, 10, 15, 100]
     """
     tries = 1 + len(ABOVE) + len(BELOW)
-    found = int(SHARE * steps / tries - 2 * look_cost / step_cost + 1e-9)
-    return 0 if found < LEAST_STEPS else min(found, MOST_STEPS)
+    most = int(SHARE * steps / tries - 2 * look_cost / step_cost + 1e-9)
+    return 0 if most < LEAST_STEPS else min(most, MOST_STEPS)
 
 
 def enough_steps(*, step_cost: float, look_cost: float) -> int:
@@ -77,9 +77,9 @@ def difference(
     return Estimate(known.estimate, known.estimate - half, known.estimate + half)
 
 
-def is_worse(found: Estimate) -> bool:
+def is_worse(gap: Estimate) -> bool:
     """Whether a difference shows that the first is clearly worse."""
-    return found.low > 0 and found.mean > FLOOR
+    return gap.low > 0 and gap.mean > FLOOR
 
 
 def choose(behind: Mapping[float, Estimate], *, rule: float) -> tuple[float, str]:
@@ -90,8 +90,7 @@ def choose(behind: Mapping[float, Estimate], *, rule: float) -> tuple[float, str
         rule: The rate that the rule gives; of rates about as good the nearest to it is taken.
     """
     if not behind:
-        lowest = rule * min(BELOW)
-        return lowest, "the lowest that was tried; every try diverged"
+        return rule * min(BELOW), "the lowest that was tried; every try diverged"
     close = [rate for rate, each in behind.items() if each.mean <= FLOOR]
 
     def apart(rate: float) -> float:

@@ -46,7 +46,7 @@ from instil.stats.intervals import (
     spread,
     t_quantile,
 )
-from instil.stats.paired import POWER
+from instil.stats.paired import reach
 from instil.types import Comparison, Estimate, Summary
 
 
@@ -80,14 +80,14 @@ def crossed(strata: Sequence[Stratum], *, span: Interval | None) -> Crossed:
         span: The scale's ends, where it has any.
 
     >>> rows = np.array([[1.0, 0, 1, 1, 0, 1, 1, 0], [1, 0, 1, 1, 0, 1, 0, 1]])
-    >>> found = crossed([Stratum(rows, tuple("abcdefgh"))], span=SHARE)
-    >>> round(found.mean, 3), found.low < 0.4 < 0.9 < found.high
+    >>> known = crossed([Stratum(rows, tuple("abcdefgh"))], span=SHARE)
+    >>> round(known.mean, 3), known.low < 0.4 < 0.9 < known.high
     (0.625, True)
     """
     seeds = {len(stratum.values) for stratum in strata}
     assert len(seeds) == 1, "every stratum has the same seeds"
     count = seeds.pop()
-    estimates, rows, both, reach = [], 0.0, 0.0, 0.0
+    estimates, rows, both, detectable = [], 0.0, 0.0, 0.0
     for stratum in strata:
         by_row = stratum.values.mean(axis=0)
         known = spread(mean_table(by_row, groups=stratum.groups), ratio)
@@ -95,7 +95,7 @@ def crossed(strata: Sequence[Stratum], *, span: Interval | None) -> Crossed:
         estimates.append(Estimate(float(by_row.mean()), ends.low, ends.high))
         rows += known.error**2 / len(strata) ** 2
         both += _both(stratum) / len(strata) ** 2 if count > 1 else 0.0
-        reach += (_reach(known.df) * known.error) ** 2 / len(strata) ** 2
+        detectable += (reach(known.df) * known.error) ** 2 / len(strata) ** 2
     over_rows = mean_of(estimates)
     by_seed = np.mean([stratum.values.mean(axis=1) for stratum in strata], axis=0)
     extra = max(0.0, float(by_seed.var(ddof=1)) / count - both) if count > 1 else 0.0
@@ -104,7 +104,7 @@ def crossed(strata: Sequence[Stratum], *, span: Interval | None) -> Crossed:
         half = extra * t_quantile((1 + LEVEL) / 2, df=count - 1) ** 2
         below = mean - ((mean - below) ** 2 + half) ** 0.5
         above = mean + ((above - mean) ** 2 + half) ** 0.5
-        reach += extra * _reach(count - 1) ** 2
+        detectable += extra * reach(count - 1) ** 2
     if span is not None:
         below, above = max(below, span.low), min(above, span.high)
     variance = rows + extra
@@ -114,13 +114,8 @@ def crossed(strata: Sequence[Stratum], *, span: Interval | None) -> Crossed:
         round(above, 12) + 0.0,
         error=variance**0.5,
         seed_share=extra / variance if variance else 0.0,
-        detectable=reach**0.5,
+        detectable=detectable**0.5,
     )
-
-
-def _reach(df: float) -> float:
-    """Return how many standard errors apart a difference is found with 80 % power."""
-    return t_quantile((1 + LEVEL) / 2, df=df) + t_quantile(POWER, df=df) if df else 0.0
 
 
 def _both(stratum: Stratum) -> float:
@@ -170,13 +165,13 @@ def level(scores: Scores, *, metric: str) -> Summary:
     """
     span = None if metric == NATS.name else SHARE
     shared = _shared(scores)
-    found = crossed([_stratum(scores, keys) for keys in shared.values()], span=span)
+    known = crossed([_stratum(scores, keys) for keys in shared.values()], span=span)
     scored = sum(map(len, shared.values()))
     return Summary(
         metric,
-        found.mean,
-        found.low,
-        found.high,
+        known.mean,
+        known.low,
+        known.high,
         scored=scored,
         unscored=len(scores.groups) - scored,
         higher_is_better=rises(metric),
@@ -203,17 +198,17 @@ def difference(a: Scores, b: Scores, *, names: tuple[str, str], metric: str) -> 
             fix="compare what was judged on the same test rows",
         )
     span = None if metric == NATS.name else DIFFERENCE
-    found = crossed([_stratum(apart, keys) for keys in shared.values()], span=span)
+    known = crossed([_stratum(apart, keys) for keys in shared.values()], span=span)
     return Comparison(
         *names,
         metric,
         n=sum(map(len, shared.values())),
-        difference=round(found.mean, 12),
-        low=found.low,
-        high=found.high,
+        difference=round(known.mean, 12),
+        low=known.low,
+        high=known.high,
         p_value=None,
         higher_is_better=rises(metric),
-        smallest_detectable=found.detectable,
+        smallest_detectable=known.detectable,
     )
 
 
@@ -254,11 +249,10 @@ def joined(parts: Sequence[Scores]) -> Scores:
 
 def _shared(scores: Scores) -> dict[str, list[str]]:
     """Task -> rows that every seed has a score for, in order."""
-    found: dict[str, list[str]] = {}
-    keys = set.intersection(*(set(each) for each in scores.by_seed))
-    for key in sorted(keys):
-        found.setdefault(scores.strata[key], []).append(key)
-    return found
+    by_task: dict[str, list[str]] = {}
+    for key in sorted(set.intersection(*map(set, scores.by_seed))):
+        by_task.setdefault(scores.strata[key], []).append(key)
+    return by_task
 
 
 def _stratum(scores: Scores, keys: Sequence[str]) -> Stratum:

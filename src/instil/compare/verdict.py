@@ -39,7 +39,6 @@ from instil.types import Comparison
 
 ALWAYS = "always"
 """Not an arm: always giving the commonest class of the training rows."""
-_Z = 1.959963984540054
 
 
 class Outcome(StrEnum):
@@ -66,10 +65,11 @@ def outcomes(comparisons: Sequence[Comparison]) -> tuple[Outcome, ...]:
     """
     adjusted = holm([interval_p(c.difference, Interval(c.low, c.high)) for c in comparisons])
     shown = []
-    for found, p in zip(comparisons, adjusted, strict=True):
-        is_good = (found.low > 0) == found.higher_is_better
+    for comparison, p in zip(comparisons, adjusted, strict=True):
+        low, high = comparison.low, comparison.high
+        is_good = (low > 0) == comparison.higher_is_better
         # The margin keeps an interval that ends in exactly zero (p = 0.05 but for rounding) out.
-        if found.low <= 0 <= found.high or p >= ALPHA - 1e-9:
+        if low <= 0 <= high or p >= ALPHA - 1e-9:
             shown.append(Outcome.NOT_SHOWN)
         else:
             shown.append(Outcome.BETTER if is_good else Outcome.WORSE)
@@ -148,12 +148,12 @@ def not_learnt(tasks: Sequence[TaskResult], *, training: TrainingSummary) -> str
     parts = []
     for name, learnt in known:
         comparison, apart = learnt.comparison, learnt.apart
-        found = next(shown) if comparison else Outcome.BETTER
+        beside = next(shown) if comparison else Outcome.BETTER
         if learnt.answers == 1 < learnt.wanted:
             same = f"gives every test row the same answer, “{learnt.answer}”"
             parts.append(f"on {name}, the tuned model {same}")
-        elif comparison and found is not Outcome.BETTER:
-            worse = "worse than" if found is Outcome.WORSE else "not shown to be better than"
+        elif comparison and beside is not Outcome.BETTER:
+            worse = "worse than" if beside is Outcome.WORSE else "not shown to be better than"
             always = f"always answering “{learnt.always}”" if learnt.always else "guessing"
             right = learnt.right or 0.0
             text = (
@@ -201,15 +201,15 @@ def _one_task(task: TaskResult, comparison: Comparison, shown: Outcome) -> str:
         f"{_with_interval(comparison)} on {comparison.n} test rows{could}"
     )
     for arm, name in CLASSIFIERS.items():
-        found = task.against(arm)
-        if found is None:
+        other = task.against(arm)
+        if other is None:
             continue
         text += f"; {name} reached {level(task, arm)}"
-        beside, ends = outcome(found), fmt.plain_interval(found)
+        beside, ends = outcome(other), fmt.plain_interval(other)
         if beside is Outcome.NOT_SHOWN:
             text += f", no difference from the tuned model shown ({ends})"
         else:
-            size = fmt.plain_change(found).lstrip("+-")
+            size = fmt.plain_change(other).lstrip("+-")
             text += f", and the tuned model is {beside} by {size} ({ends})"
     return f"{text}."
 
@@ -241,8 +241,7 @@ def _several_tasks(
     if rest := [task.task for task in tasks if task.task not in compared]:
         parts.append(f"not compared on {len(rest)} ({', '.join(rest)})")
     for arm, name in CLASSIFIERS.items():
-        found = {task.task: task.against(arm) for task in tasks}
-        known = {task: comparison for task, comparison in found.items() if comparison is not None}
+        known = {task.task: pair for task in tasks if (pair := task.against(arm)) is not None}
         beside = zip(known, outcomes([*known.values()]), strict=True)
         if left := [task for task, each in beside if each is not Outcome.BETTER]:
             parts.append(f"{name} was not beaten on {', '.join(left)}")
@@ -323,8 +322,7 @@ def check_budget(guard: Sequence[GuardResult], *, budget: float | None) -> Budge
     if budget is None or not lines:
         return None
     change = 100 * sum(line.difference for line in lines) / len(lines)
-    errors = [100 * (line.high - line.low) / (2 * _Z) for line in lines]
-    half = _Z * math.sqrt(sum(error**2 for error in errors)) / len(lines)
+    half = 100 * math.hypot(*((line.high - line.low) / 2 for line in lines)) / len(lines)
     return BudgetResult(budget, change, change - half, change + half, change + half < -budget)
 
 

@@ -1,1 +1,1 @@
-"""See the module docstrings."""
+"""Answers and their scores: choices by likelihood, generated text, and classifiers."""

@@ -43,13 +43,13 @@ def as_in_data(text: str) -> str:
 def _values(text: str) -> Iterator[tuple[int, object]]:
     """Yield each outermost JSON object or list, and where it begins."""
     decoder, at = json.JSONDecoder(), 0
-    while found := re.compile(r"[\[{]").search(text, at):
+    while opening := re.compile(r"[\[{]").search(text, at):
         try:
-            value, at = decoder.raw_decode(text, found.start())
+            value, at = decoder.raw_decode(text, opening.start())
         except (ValueError, RecursionError):
-            at = found.end()
+            at = opening.end()
             continue
-        yield found.start(), value
+        yield opening.start(), value
 
 
 def _call(value: object) -> ToolCall | None:

@@ -31,6 +31,8 @@ from instil.model.load import LoadedModel
 from instil.model.shortage import halved
 from instil.types import Example, Prediction
 
+OnDone = Callable[[int], None]
+"""Progress: called with the number of examples, prompts or rows that are finished."""
 RAW, NORMALISED, CALIBRATED = "raw", "normalised", "calibrated"
 
 PACK_TOKENS = 4096
@@ -63,10 +65,6 @@ class Request:
         """Tokens to compute: the prompt, and all of each completion but its last token."""
         return len(self.prompt) + sum(len(c) - 1 for c in self.completions)
 
-    def shape(self, shared: int, *, whole: bool = False) -> tuple[int, ...]:
-        """Its segment behind a shared prefix: the prompt's rest, then a branch a completion."""
-        return (len(self.prompt) - shared, *(len(_read(c, whole)) for c in self.completions))
-
 
 def needs_stop(example: Example, chat: ChatFormat) -> bool:
     """Whether one choice's tokens begin another's ("1", "10"): the stop token tells them apart."""
@@ -90,9 +88,9 @@ def choice_request(example: Example, chat: ChatFormat, *, stop: bool | None = No
     return Request(asked.prompt, asked.completions)
 
 
-def without_stop(found: Likelihood) -> Likelihood:
+def without_stop(scored: Likelihood) -> Likelihood:
     """Take the stop token, scored last, off again."""
-    return Likelihood(found.nats - found.last, found.tokens - 1)
+    return Likelihood(scored.nats - scored.last, scored.tokens - 1)
 
 
 def target_request(example: Example, chat: ChatFormat) -> Request:
@@ -105,7 +103,7 @@ def likelihoods(
     loaded: LoadedModel,
     requests: Sequence[Request],
     *,
-    on_done: Callable[[int], None] = lambda _: None,
+    on_done: OnDone = lambda _: None,
 ) -> list[tuple[Likelihood, ...]]:
     """Score every completion of every request; results in the order of the requests.
 
@@ -118,15 +116,15 @@ def likelihoods(
         return []
     loaded.model.eval()
     shared = common_prefix([r.prompt for r in requests])
-    found: list[tuple[Likelihood, ...]] = []
+    scored: list[tuple[Likelihood, ...]] = []
     with torch.inference_mode():
         for rows in packs(requests, shared):
             most = max(len(r.prompt) + max(map(len, r.completions)) for r in rows)
             together = most < (loaded.build.longest or sys.maxsize)
             score = _score if together else _score_apart
-            found += halved(partial(score, loaded, shared=shared), rows)
+            scored += halved(partial(score, loaded, shared=shared), rows)
             on_done(len(rows))
-    return found
+    return scored
 
 
 def _score_apart(
@@ -165,10 +163,6 @@ def packs(requests: Sequence[Request], shared: int) -> Iterator[list[Request]]:
     yield rows
 
 
-def _read(completion: tuple[int, ...], whole: bool) -> tuple[int, ...]:
-    return completion if whole else completion[:-1]  # the last token is only predicted
-
-
 def lay_out(
     rows: Sequence[Request], shared: int, *, device: torch.device, whole: bool = False
 ) -> Batch:
@@ -179,21 +173,24 @@ def lay_out(
     """
     ids, places = list(rows[0].prompt[:shared]), list(range(shared))
     keep: list[int] = []  # the places whose next token is scored: a completion's, one after another
+    segments: list[tuple[int, ...]] = []
     for request in rows:
         start = len(request.prompt)
         ids += request.prompt[shared:]
         places += range(shared, start)
-        last = len(ids) - 1
+        last, branches = len(ids) - 1, list[int]()
         for completion in request.completions:
-            read = _read(completion, whole)
+            read = completion if whole else completion[:-1]  # the last token is only predicted
             keep += [last, *range(len(ids), len(ids) + len(completion) - 1)]
             ids += read
             places += range(start, start + len(read))
+            branches.append(len(read))
+        segments.append((start - shared, *branches))
     wanted = [token for r in rows for completion in r.completions for token in completion]
     return make_batch(
         ids,
         places,
-        segments=tuple(r.shape(shared, whole=whole) for r in rows),
+        segments=tuple(segments),
         shared_prefix=shared,
         predict_from=torch.tensor(keep),
         labels=torch.tensor(wanted),
@@ -208,23 +205,23 @@ def _score(
     """Compute the rows in one pack, and read every completion's probability off."""
     batch = lay_out(rows, shared, device=loaded.device, whole=whole)
     chances = iter(log_chances(loaded.model, batch, build=loaded.build).tolist())
-    found = []
+    scored = []
     for request in rows:
         nats = [[next(chances) for _ in completion] for completion in request.completions]
-        found.append(tuple(Likelihood(sum(each), len(each), each[-1]) for each in nats))
-    return found
+        scored.append(tuple(Likelihood(sum(each), len(each), each[-1]) for each in nats))
+    return scored
 
 
 def choice_scores(
-    found: Sequence[Likelihood], *, content_free: Sequence[Likelihood] | None = None
+    choices: Sequence[Likelihood], *, content_free: Sequence[Likelihood] | None = None
 ) -> Mapping[str, tuple[float, ...]]:
     """Apply every scoring rule to one example: rule -> one figure a choice."""
     scores = {
-        RAW: tuple(like.nats for like in found),
-        NORMALISED: tuple(like.nats / like.tokens for like in found),
+        RAW: tuple(like.nats for like in choices),
+        NORMALISED: tuple(like.nats / like.tokens for like in choices),
     }
     if content_free is not None:
-        pairs = zip(found, content_free, strict=True)
+        pairs = zip(choices, content_free, strict=True)
         scores[CALIBRATED] = tuple(like.nats - free.nats for like, free in pairs)
     return scores
 

@@ -32,8 +32,8 @@ def base_states(loaded: LoadedModel, examples: Sequence[Example]) -> Iterator[St
     """
     for _, batch in _batches(loaded, examples):
         with torch.inference_mode(), adapter_off(loaded.model):
-            found = states(loaded.model, batch, build=loaded.build)
-        yield found
+            kept = states(loaded.model, batch, build=loaded.build)
+        yield kept
 
 
 def drift(
@@ -48,11 +48,10 @@ def drift(
     """
     scores: list[Score] = []
     names = iter(example.id for example in examples)
-    pairs = zip(_batches(loaded, examples), base, strict=True)
-    for (rows, batch), untouched in pairs:
+    for (rows, batch), untuned in zip(_batches(loaded, examples), base, strict=True):
         with torch.inference_mode():
             tuned = states(loaded.model, batch, build=loaded.build)
-            nats = iter(divergence(untouched, tuned).tolist())
+            nats = iter(divergence(untuned, tuned).tolist())
         for row in rows:
             (answer,) = row.completions
             total = sum(next(nats) for _ in answer)

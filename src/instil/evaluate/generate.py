@@ -22,7 +22,7 @@ from transformers.generation import BaseStreamer
 
 from instil.encode.batch import Batch
 from instil.evaluate.calls import as_in_data
-from instil.evaluate.choices import common_prefix
+from instil.evaluate.choices import OnDone, common_prefix
 from instil.model.engine.attention import Remembering
 from instil.model.engine.layout import rounded_count
 from instil.model.engine.memory import Memory, read_batch, step_batch
@@ -44,7 +44,7 @@ def generate(
     examples: Sequence[Example],
     *,
     max_new_tokens: int,
-    on_done: Callable[[int], None] = lambda _: None,
+    on_done: OnDone = lambda _: None,
 ) -> list[Prediction]:
     """Complete every example greedily; results in the order of the examples.
 
@@ -52,20 +52,16 @@ def generate(
     """
     prompts = [tuple(loaded.chat.prompt(e.messages, tools=e.tools)) for e in examples]
     loaded.model.eval()
-    way = _in_memory if _fits_memory(loaded, prompts, max_new_tokens) else _by_transformers
-    found: dict[int, Prediction] = {}
+    build = loaded.build
+    short = build.longest is None or max(map(len, prompts)) + max_new_tokens < build.longest
+    way = _in_memory if build.own_memory and short else _by_transformers
+    made: dict[int, Prediction] = {}
     with torch.inference_mode():
         for numbers, rows in way(loaded, prompts, max_new_tokens=max_new_tokens):
             for n, new in zip(numbers, rows, strict=True):
-                found[n] = _prediction(loaded, examples[n], new, len(prompts[n]))
+                made[n] = _prediction(loaded, examples[n], new, len(prompts[n]))
             on_done(len(numbers))
-    return [found[n] for n in range(len(examples))]
-
-
-def _fits_memory(loaded: LoadedModel, prompts: Sequence[Ids], new: int) -> bool:
-    longest = loaded.build.longest
-    within = longest is None or max(map(len, prompts)) + new < longest
-    return loaded.build.own_memory and within
+    return [made[n] for n in range(len(examples))]
 
 
 def _in_memory(
@@ -75,7 +71,13 @@ def _in_memory(
     shared = common_prefix(prompts) if len(prompts) > 1 else 0
     own = [prompt[shared:] for prompt in prompts]
     prefix = _read(loaded, [prompts[0][:shared]])[0] if shared else None
-    for numbers in _batches(own, max_new_tokens):
+    batches: list[list[int]] = []
+    for n in _by_length(own):
+        longest = len(own[batches[-1][0]] if batches else own[n]) + max_new_tokens
+        if not batches or (len(batches[-1]) + 1) * longest > BATCH_TOKENS:
+            batches.append([])
+        batches[-1].append(n)
+    for numbers in batches:
         go_on = partial(_continue, loaded, prefix=prefix, max_new_tokens=max_new_tokens)
         yield numbers, halved(go_on, [own[n] for n in numbers])
 
@@ -127,16 +129,16 @@ def continue_ids(
     forget_lengths(base)
     own, base.generation_config = base.generation_config, GenerationConfig()
     try:
-        found: torch.Tensor = loaded.model.generate(
+        written: torch.Tensor = loaded.model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             generation_config=config,
             streamer=streamer,
-            stopping_criteria=[lambda found, scores: until()],
+            stopping_criteria=[lambda ids, scores: until()],
         )
     finally:
         base.generation_config = own
-    return found[:, 1 if base.config.is_encoder_decoder else ids.shape[1] :]
+    return written[:, 1 if base.config.is_encoder_decoder else ids.shape[1] :]
 
 
 def _by_length(prompts: Sequence[Ids]) -> list[int]:
@@ -144,34 +146,24 @@ def _by_length(prompts: Sequence[Ids]) -> list[int]:
     return sorted(range(len(prompts)), key=lambda n: len(prompts[n]), reverse=True)
 
 
-def _batches(prompts: Sequence[Ids], new: int) -> list[list[int]]:
-    batches: list[list[int]] = [[]]
-    for n in _by_length(prompts):
-        first = batches[-1][0] if batches[-1] else n
-        if batches[-1] and (len(batches[-1]) + 1) * (len(prompts[first]) + new) > BATCH_TOKENS:
-            batches.append([])
-        batches[-1].append(n)
-    return [batch for batch in batches if batch]
-
-
 def _continue(
     loaded: LoadedModel, prompts: Sequence[Ids], *, prefix: Memory | None, max_new_tokens: int
 ) -> list[list[int]]:
     """Return the new tokens of each row, its stop token included."""
     stops = frozenset(loaded.chat.stop_ids)
-    found: list[list[int]] = [[] for _ in prompts]
+    written: list[list[int]] = [[] for _ in prompts]
     memory, tokens = _read(loaded, prompts, prefix=prefix, room=max_new_tokens)
     there = list(range(len(prompts)))  # which row of the call each row of the batch is
     while True:
         going = []
         for place, token in enumerate(tokens.tolist()):
-            row = found[there[place]]
+            row = written[there[place]]
             if not (row and row[-1] in stops):
                 row.append(token)
                 if token not in stops and len(row) < max_new_tokens:
                     going.append(place)
         if not going:
-            return found
+            return written
         if rounded_count(len(going)) < len(there):
             memory.keep(going)
             there = [there[place] for place in going]

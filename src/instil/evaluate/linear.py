@@ -16,7 +16,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,18 +154,12 @@ def _choose(items: Sequence[Any], rows: Sequence[Row], labels: Any, kind: Kind) 
     right: Counter[Settings] = Counter()
     for fit, held in _folds(rows, labels):
         scale = kind.scale()
-        features = scale.fit_transform(_some(items, fit))
-        others = scale.transform(_some(items, held))
+        features = scale.fit_transform([items[n] for n in fit])
+        others = scale.transform([items[n] for n in held])
         for settings in options:
             model = _fit(features, labels[fit], kind, settings)
             right[settings] += int((model.predict(others) == labels[held]).sum())
-    if not right:
-        return Settings(kind.usual)
-    return max(options, key=lambda settings: right[settings])
-
-
-def _some(items: Sequence[Any], places: Iterable[int]) -> list[Any]:
-    return [items[n] for n in places]
+    return max(options, key=right.__getitem__) if right else Settings(kind.usual)
 
 
 def _folds(rows: Sequence[Row], labels: Any) -> Iterator[tuple[Any, Any]]:

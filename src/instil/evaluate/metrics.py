@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from instil.encode.chat_turns import without_thoughts
-from instil.errors import Problem, RunError
+from instil.errors import RunError
 from instil.results import ClassRow
 from instil.scoring.metrics import Scale, Unscorable, find_metric, target_class
 from instil.scoring.text import match_choice
@@ -56,7 +56,6 @@ def summarise(
     *,
     groups: Mapping[str, str] | None = None,
     metric: str,
-    seed: int = 0,
 ) -> Summary:
     """Return the mean with its 95 % interval.
 
@@ -66,7 +65,6 @@ def summarise(
         scores: One an example.
         groups: Example id -> group; None: every example by itself.
         metric: The metric of the scores.
-        seed: Of the bootstrap.
 
     Raises:
         RunError: Not one example has a score, or one is in no group.
@@ -77,7 +75,7 @@ def summarise(
         reasons = Counter(s.why for s in scores).most_common(3)
         told = ", ".join(f"{why} ({count})" for why, count in reasons)
         what = f"none of {len(scores)} predictions has a {metric} score"
-        raise RunError(Problem(what, found=told))
+        raise RunError(what, found=told)
     values = np.array([value for _, value in scored])
     clusters = group_list([example_id for example_id, _ in scored], groups=groups)
     interval: Interval
@@ -85,7 +83,7 @@ def summarise(
         interval = wilson(float(values.sum()), len(values))
     else:
         span = None if kind.scale is Scale.OPEN else SHARE
-        interval = bootstrap_mean(values, groups=clusters, seed=seed, span=span)
+        interval = bootstrap_mean(values, groups=clusters, span=span)
     return Summary(
         metric=metric,
         mean=float(values.mean()),
@@ -111,9 +109,9 @@ def group_list(ids: Iterable[str], *, groups: Mapping[str, str] | None) -> list[
     missing = [name for name in names if name not in groups]
     if missing:
         what = f"{len(missing)} of {len(names)} scored examples are in no group"
-        raise RunError(Problem(what, found=", ".join(missing[:3])))
-    found = [groups[name] for name in names]
-    return found if len(set(found)) < len(found) else None
+        raise RunError(what, found=", ".join(missing[:3]))
+    listed = [groups[name] for name in names]
+    return listed if len(set(listed)) < len(listed) else None
 
 
 def macro_f1(
@@ -122,7 +120,6 @@ def macro_f1(
     *,
     labels: Sequence[str],
     groups: Mapping[str, str] | None = None,
-    seed: int = 0,
 ) -> Summary:
     """Return the mean F1 over the classes that occur, with its (cluster) bootstrap interval.
 
@@ -133,7 +130,6 @@ def macro_f1(
         predictions: One for each example, in any order.
         labels: The task's choices.
         groups: Example id -> group; None: every example by itself.
-        seed: Of the bootstrap.
 
     Raises:
         RunError: An example has no prediction, or is in no group.
@@ -141,7 +137,7 @@ def macro_f1(
     pairs = _classes(examples, predictions, labels=labels)
     clusters = group_list([example.id for example in examples], groups=groups)
     table = cluster_table(_confusions(pairs, classes=len(labels)), groups=clusters)
-    interval = bootstrap(table, _mean_f1, seed=seed, span=SHARE)
+    interval = bootstrap(table, _mean_f1, span=SHARE)
     mean = float(_mean_f1(table.sum(axis=0, keepdims=True))[0])
     return Summary("macro_f1", mean, interval.low, interval.high, scored=len(pairs))
 
@@ -171,26 +167,21 @@ def per_class(
     )
 
 
-def answer_class(example: Example, prediction: Prediction) -> int | None:
-    """Return the place of the answer among the example's choices; None if it is none of them."""
-    return match_choice(prediction.text, example.choices)
-
-
 def _classes(
     examples: Sequence[Example], predictions: Sequence[Prediction], *, labels: Sequence[str]
 ) -> list[tuple[int, int | None]]:
-    """Pair the right class with the answered one, by example id."""
+    """Pair the right class with the answered one, by example id; None: it is none of them."""
     by_id = {prediction.example_id: prediction for prediction in predictions}
     missing = [example.id for example in examples if example.id not in by_id]
     if missing or not examples:
         what = f"{len(missing)} of {len(examples)} examples have no prediction"
-        raise RunError(Problem(what, found=", ".join(missing[:3])))
+        raise RunError(what, found=", ".join(missing[:3]))
     assert all(len(example.choices) == len(labels) for example in examples), "one choice a label"
-    return [(target_class(x), answer_class(x, by_id[x.id])) for x in examples]
+    return [(target_class(x), match_choice(by_id[x.id].text, x.choices)) for x in examples]
 
 
 def _confusions(pairs: Sequence[tuple[int, int | None]], *, classes: int) -> Floats:
-    # One line an example, shape (examples, 3 * classes): right, wrongly answered, missed.
+    """One line an example, (examples, 3 * classes): right, wrongly answered, missed."""
     counts = np.zeros((len(pairs), 3, classes))
     for line, (right, given) in enumerate(pairs):
         if given == right:

@@ -19,20 +19,18 @@ Two layers or both places side by side gave 1 to 2 points more here and 3 less t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from instil.evaluate.choices import Request, common_prefix, lay_out, packs
+from instil.evaluate.choices import OnDone, Request, common_prefix, lay_out, packs
 from instil.evaluate.linear import Classifier, Kind, classify, to_file, train_classifier
 from instil.model.engine.middle import middle_states
 from instil.model.load import LoadedModel
 from instil.types import Example, Prediction, Row, Task
-
-OnDone = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)

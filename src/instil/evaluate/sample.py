@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
+from instil.evaluate.choices import OnDone
 from instil.evaluate.generate import continue_ids, up_to_stop
 from instil.model.export import generation_config
 from instil.model.load import LoadedModel
@@ -20,7 +19,7 @@ def sample_texts(
     *,
     max_new_tokens: int,
     seed: int,
-    on_done: Callable[[int], None] = lambda _: None,
+    on_done: OnDone = lambda _: None,
 ) -> list[tuple[int, ...]]:
     """Let the model write from its beginning-of-text token: plain sampling at temperature 1.
 

@@ -6,12 +6,13 @@ Examples with choices are answered by likelihood, others by greedy generation. B
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from instil.evaluate.choices import (
     RAW,
     Likelihood,
+    OnDone,
     Request,
     choice_request,
     choice_scores,
@@ -28,7 +29,6 @@ from instil.scoring.metrics import NATS
 from instil.types import Example, Prediction, Score, Summary
 
 GENERATED = "generated"
-OnDone = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +101,10 @@ def answer_by_rule(
     free = None
     if blank is not None:
         free = likelihoods(loaded, [choice_request(blank, loaded.chat)])[0]
-    found = likelihoods(loaded, requests, on_done=on_done)
+    scored = likelihoods(loaded, requests, on_done=on_done)
     by_rule: dict[str, list[Prediction]] = {}
-    for example, request, here in zip(examples, requests, found, strict=True):
-        for rule, scores in choice_scores(here, content_free=free).items():
+    for example, request, choices in zip(examples, requests, scored, strict=True):
+        for rule, scores in choice_scores(choices, content_free=free).items():
             taken = prediction(example, scores, prompt_tokens=len(request.prompt))
             by_rule.setdefault(rule, []).append(taken)
     return by_rule
@@ -124,17 +124,6 @@ def answer(
         loaded, examples, blank=blank, max_new_tokens=max_new_tokens, on_done=on_done
     )
     return by_rule.get(GENERATED) or by_rule[rule]
-
-
-def with_target_loss(
-    loaded: LoadedModel, examples: Sequence[Example], predictions: Sequence[Prediction]
-) -> list[Prediction]:
-    """Add the cross-entropy of each target, stop token included, in nats per token."""
-    found = likelihoods(loaded, [target_request(e, loaded.chat) for e in examples])
-    return [
-        replace(p, nll=-here.nats / here.tokens)
-        for p, (here,) in zip(predictions, found, strict=True)
-    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +165,8 @@ def look(loaded: LoadedModel, examples: Sequence[Example], *, max_new_tokens: in
 
 
 def target_loss(loaded: LoadedModel, examples: Sequence[Example]) -> Marked:
-    """Cross-entropy of the targets alone, nats per token."""
-    bare = [Prediction(e.id, "") for e in examples]
-    return mark(examples, with_target_loss(loaded, examples, bare), metric=NATS.name)
+    """Cross-entropy of the targets alone, stop token included, nats per token."""
+    return _nats(loaded, examples, [target_request(e, loaded.chat) for e in examples])
 
 
 def text_loss(loaded: LoadedModel, examples: Sequence[Example], *, max_tokens: int) -> Marked:
@@ -192,9 +180,13 @@ def text_loss(loaded: LoadedModel, examples: Sequence[Example], *, max_tokens: i
     for example in examples:
         ids = loaded.chat.tokens(example.target)[: max_tokens + 1]
         requests.append(Request((*opening, *ids[:1]), (tuple(ids[1:]),)))
-    found = likelihoods(loaded, requests)
+    return _nats(loaded, examples, requests)
+
+
+def _nats(loaded: LoadedModel, examples: Sequence[Example], requests: Sequence[Request]) -> Marked:
+    """Mark each example with the cross-entropy of its request's one completion."""
     predictions = [
-        Prediction(e.id, "", nll=-here.nats / here.tokens)
-        for e, (here,) in zip(examples, found, strict=True)
+        Prediction(example.id, "", nll=-scored.nats / scored.tokens)
+        for example, (scored,) in zip(examples, likelihoods(loaded, requests), strict=True)
     ]
     return mark(examples, predictions, metric=NATS.name)

@@ -1,4 +1,4 @@
-"""See the module docstrings."""
+"""Base models and their adapters: found, checked, loaded, merged and exported."""
 
 import logging
 

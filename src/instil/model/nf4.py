@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from instil.errors import ModelError, Problem
+from instil.errors import ModelError
 
 NF4 = "nf4"
 
@@ -28,11 +28,9 @@ def require_nf4() -> None:
     """
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ModelError(
-            Problem(
-                "4-bit weights need bitsandbytes, which is not installed",
-                where="quantize",
-                fix='pip install "instil[qlora]", or leave out quantize',
-            )
+            "4-bit weights need bitsandbytes, which is not installed",
+            where="quantize",
+            fix='pip install "instil[qlora]", or leave out quantize',
         )
 
 

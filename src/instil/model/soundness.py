@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -101,10 +100,12 @@ def _whole_files(files: Sequence[Path]) -> Iterator[Problem]:
                 pass
         except SafetensorError as error:
             size = f"{file.stat().st_size:,} bytes"
+            with file.open("rb") as start:
+                pointer = start.read(40).startswith(b"version https://git-lfs")
             yield Problem(
                 f"this is no whole safetensors file: {brief(error)}",
                 where=str(file),
-                found=f"{size} (a Git LFS pointer)" if _is_pointer(file) else size,
+                found=f"{size} (a Git LFS pointer)" if pointer else size,
                 fix="get the file again (git lfs pull, in a clone)",
             )
 
@@ -142,17 +143,15 @@ def check_adapter(path: Path) -> None:
     """
     weights = path / ADAPTER
     if not (path / "adapter_config.json").is_file():
-        raise ModelError(Problem(f"{path} holds no adapter (adapter_config.json)"))
+        raise ModelError(f"{path} holds no adapter (adapter_config.json)")
     if not weights.is_file():
         pickle = path / "adapter_model.bin"
         raise ModelError(
-            Problem(
-                f"{path} has no {ADAPTER}",
-                where=str(path),
-                found=f"{pickle.name}, a pickle, which could run code" if pickle.exists() else "",
-                fix="save the adapter with save_pretrained, which writes safetensors, or copy the "
-                "folder again",
-            )
+            f"{path} has no {ADAPTER}",
+            where=str(path),
+            found=f"{pickle.name}, a pickle, which could run code" if pickle.exists() else "",
+            fix="save the adapter with save_pretrained, which writes safetensors, or copy the "
+            "folder again",
         )
     if problems := [*_whole_files([weights])]:
         raise ModelError(*problems)
@@ -189,12 +188,10 @@ def require_layers(path: Path) -> None:
             wanted = values.get(key)
             if isinstance(wanted, int) and wanted > tensors:
                 raise ModelError(
-                    Problem(
-                        f"config.json asks for more layers than the {tensors} tensors in {path}",
-                        where="model",
-                        found=f"{key}: {wanted}",
-                        fix=_OF_ONE_MODEL,
-                    )
+                    f"config.json asks for more layers than the {tensors} tensors in {path}",
+                    where="model",
+                    found=f"{key}: {wanted}",
+                    fix=_OF_ONE_MODEL,
                 )
 
 
@@ -236,11 +233,6 @@ def _finite(tensor: Any) -> bool:
     return all(bool(part.isfinite().all()) for part in parts)
 
 
-def _is_pointer(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(40).startswith(b"version https://git-lfs")
-
-
 def brief(error: Exception) -> str:
     """Return the first lines of a library's message, which may go on with advice for its caller."""
     text = " ".join(str(error).strip().partition("\n\n")[0].split()) or repr(error)
@@ -249,17 +241,17 @@ def brief(error: Exception) -> str:
 
 def require_all_weights(path: Path, report: Mapping[str, Any]) -> None:
     """Refuse a model of which transformers has made up weights, at random."""
-    found: list[Problem] = []
+    problems = []
     missing = sorted(report["missing_keys"])
     if missing:
         what = f"{path} lacks weights that its config.json asks for"
-        found.append(Problem(what, where="model", found=some(missing)))
+        problems.append(Problem(what, where="model", found=some(missing), fix=_OF_ONE_MODEL))
     other = [str(item[0]) for item in sorted(report["mismatched_keys"])]
     if other:
         what = f"weights in {path} have another shape than its config.json says"
-        found.append(Problem(what, where="model", found=some(other)))
-    if found:
-        raise ModelError(*(replace(problem, fix=_OF_ONE_MODEL) for problem in found))
+        problems.append(Problem(what, where="model", found=some(other), fix=_OF_ONE_MODEL))
+    if problems:
+        raise ModelError(*problems)
 
 
 def require_every_layer(path: Path, model: Any, surplus: Iterable[str]) -> None:
@@ -289,7 +281,7 @@ def require_every_layer(path: Path, model: Any, surplus: Iterable[str]) -> None:
 
     if layers := [name for name in sorted(surplus) if beyond(name)]:
         what = f"{path} has weights of layers that its config.json leaves out"
-        raise ModelError(Problem(what, where="model", found=some(layers), fix=_OF_ONE_MODEL))
+        raise ModelError(what, where="model", found=some(layers), fix=_OF_ONE_MODEL)
 
 
 def some(names: Sequence[str]) -> str:
@@ -307,12 +299,10 @@ def require_own_tokenizer(path: Path, chat: ChatFormat, *, rows: int) -> None:
     if beyond:
         token = max(beyond, key=lambda name: beyond[name])
         raise ModelError(
-            Problem(
-                f"the tokenizer in {path} is not this model's, which knows {rows} tokens",
-                where="model",
-                found=f"token {token!r} with the id {beyond[token]}",
-                fix="put the model's own tokenizer into its folder",
-            )
+            f"the tokenizer in {path} is not this model's, which knows {rows} tokens",
+            where="model",
+            found=f"token {token!r} with the id {beyond[token]}",
+            fix="put the model's own tokenizer into its folder",
         )
 
 

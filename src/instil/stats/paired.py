@@ -10,15 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import NormalDist
 
-import numpy as np
-
 from instil.stats.intervals import (
     DIFFERENCE,
     LEVEL,
-    RESAMPLES,
     Floats,
     Interval,
-    bootstrap_mean,
     mean_table,
     ratio,
     spread,
@@ -54,36 +50,6 @@ def mcnemar_midp(b_only: int, a_only: int) -> float:
     # 2 P(X <= m) - P(X = m) = P(X <= m) + P(X <= m - 1)
     below = bdtr(float(fewer - 1), n, 0.5) if fewer else 0.0
     return min(1.0, float(bdtr(float(fewer), n, 0.5)) + float(below)) if n else 1.0
-
-
-def paired_bootstrap(
-    a: Sequence[float] | Floats,
-    b: Sequence[float] | Floats,
-    *,
-    groups: Sequence[str] | None = None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-    span: Interval | None = DIFFERENCE,
-) -> Interval:
-    """Return the paired cluster bootstrap interval of the mean of `b` minus `a`.
-
-    The pairs' differences are resampled by cluster; see `instil.stats.intervals` for the kind
-    of interval, and what it does with few clusters.
-
-    Args:
-        a: One score an example.
-        b: Scores of the same examples in the same order.
-        groups: The cluster of each example; None: every example by itself.
-        seed: Of the resampling.
-        resamples: Bootstrap draws.
-        span: The ends of the difference's scale; None where it has none.
-
-    >>> interval = paired_bootstrap([0, 0, 1, 0] * 25, [1, 0, 1, 1] * 25)
-    >>> 0 < interval.low < 0.5 < interval.high < 1
-    True
-    """
-    differences = np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)
-    return bootstrap_mean(differences, groups=groups, seed=seed, resamples=resamples, span=span)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -136,12 +102,11 @@ def smallest_detectable(
     """
     known = spread(mean_table(differences, groups=groups), ratio)
     if known.df > 0:
-        reach = t_quantile((1 + LEVEL) / 2, df=known.df) + t_quantile(POWER, df=known.df)
-        return reach * known.error
+        return reach(known.df) * known.error
     if span is None:
         return 0.0
     clusters = len(set(groups)) if groups is not None else len(differences)
-    return float(_reach() * (wilson(0, clusters).high / clusters) ** 0.5)
+    return float(reach() * (wilson(0, clusters).high / clusters) ** 0.5)
 
 
 def planned_detectable(
@@ -160,7 +125,7 @@ def planned_detectable(
     rows = sum(sizes)
     assert rows > 0, "a test set has rows"
     effect = planned_design_effect(sizes, correlation=correlation)
-    return float(_reach() * (disagreement * effect / rows) ** 0.5)
+    return float(reach() * (disagreement * effect / rows) ** 0.5)
 
 
 def planned_design_effect(sizes: Sequence[int], *, correlation: float) -> float:
@@ -175,5 +140,15 @@ def planned_design_effect(sizes: Sequence[int], *, correlation: float) -> float:
     return 1 + (mean_size - 1) * correlation
 
 
-def _reach() -> float:
-    return _NORMAL.inv_cdf((1 + LEVEL) / 2) + _NORMAL.inv_cdf(POWER)
+def reach(df: float | None = None) -> float:
+    """Return how many standard errors apart a difference is found with 80 % power.
+
+    Args:
+        df: Degrees of freedom of the standard error, 0 where it is not known; None: it is exact.
+
+    >>> round(reach(), 3), round(reach(10), 3), reach(0)
+    (2.802, 3.107, 0.0)
+    """
+    if df is None:
+        return _NORMAL.inv_cdf((1 + LEVEL) / 2) + _NORMAL.inv_cdf(POWER)
+    return t_quantile((1 + LEVEL) / 2, df=df) + t_quantile(POWER, df=df) if df else 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from instil.compare.seeds import Scores, difference, minus
@@ -29,8 +30,8 @@ def test_scores(folders: Sequence[Path], *, tasks: Sequence[str], arm: str) -> S
     """
 
     def lines(folder: Path) -> list[Line]:
-        found = [line for task in tasks for line in load_scores(folder, f"test-{task}")]
-        return [line for line in found if line["arm"] == arm]
+        every = (line for task in tasks for line in load_scores(folder, f"test-{task}"))
+        return [line for line in every if line["arm"] == arm]
 
     return _scores([lines(folder) for folder in folders], key="row", value="value")
 
@@ -69,10 +70,10 @@ def guard_scores(folders: Sequence[Path], *, metric: str) -> Before | None:
         is_text: bool = line["task"] == TEXT
         return is_text if metric == NATS.name else line["metric"] != NATS.name
 
-    found = [[line for line in load_scores(f, "guard") if wanted(line)] for f in folders]
-    if not all(found):
+    lines = [[line for line in load_scores(f, "guard") if wanted(line)] for f in folders]
+    if not all(lines):
         return None
-    before, after = (_scores(found, key="example", value=side) for side in ("before", "after"))
+    before, after = (_scores(lines, key="example", value=side) for side in ("before", "after"))
     return Before(before, after, metric)
 
 
@@ -108,21 +109,16 @@ def run_seconds(folders: Iterable[Path]) -> float:
     return sum(sum(load_summary(folder).stage_seconds.values()) for folder in folders)
 
 
-def mean(values: Sequence[float]) -> float:
-    """Return the mean of figures, one or more."""
-    return sum(values) / len(values)
-
-
 def mean_costs(arms: Sequence[Arm]) -> Costs:
     """Put the costs of an arm's runs (and tasks) together: means, and the highest peak."""
     costs = [arm.costs for arm in arms]
     return Costs(
         trainable_parameters=costs[0].trainable_parameters,
         trainable_share=costs[0].trainable_share,
-        seconds=mean([each.seconds for each in costs]),
+        seconds=fmean(each.seconds for each in costs),
         peak_memory_bytes=max(each.peak_memory_bytes for each in costs),
-        bytes_on_disk=round(mean([each.bytes_on_disk for each in costs])),
-        tokens_per_prediction=mean([each.tokens_per_prediction for each in costs]),
+        bytes_on_disk=round(fmean(each.bytes_on_disk for each in costs)),
+        tokens_per_prediction=fmean(each.tokens_per_prediction for each in costs),
         # A thousand predictions, dealt over the tasks: the mean of times, not of speeds.
-        predictions_per_second=1 / mean([1 / each.predictions_per_second for each in costs]),
+        predictions_per_second=1 / fmean(1 / each.predictions_per_second for each in costs),
     )

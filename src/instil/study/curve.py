@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from instil.compare import seeds as stats
 from instil.config.recipe import Recipe, load_recipe
@@ -96,20 +97,20 @@ def sum_up_curve(folder: StudyFolder, plan: CurvePlan) -> CurveStudy:
     tested = {s: collect.test_scores(runs[s], tasks=own, arm=TUNED) for s in plan.sizes}
     prompting = collect.test_scores(largest, tasks=own, arm=PROMPTING)
     points = []
-    for size, found in runs.items():
-        text = collect.guard_scores(found, metric=NATS.name)
-        trained = [sum(t.rows["train"] for t in collect.tasks_of(run, names=own)) for run in found]
+    for size, folders in runs.items():
+        text = collect.guard_scores(folders, metric=NATS.name)
+        trained = [sum(t.rows["train"] for t in collect.tasks_of(f, names=own)) for f in folders]
         names = (PROMPTING, f"{size} rows")
         points.append(
             CurvePoint(
                 asked=size,
-                rows=collect.mean(trained),
+                rows=fmean(trained),
                 score=stats.level(tested[size], metric=metric),
                 by_seed=tested[size].means,
                 against_prompting=stats.difference(
                     prompting, tested[size], names=names, metric=metric
                 ),
-                seconds=collect.mean([load_summary(run).training.seconds for run in found]),
+                seconds=fmean(load_summary(run).training.seconds for run in folders),
                 text=text.change if text else None,
             )
         )
@@ -129,5 +130,5 @@ def sum_up_curve(folder: StudyFolder, plan: CurvePlan) -> CurveStudy:
         points=tuple(points),
         prompting=stats.level(prompting, metric=metric),
         last_step=step,
-        seconds=collect.run_seconds(run for found in runs.values() for run in found),
+        seconds=collect.run_seconds(run for folders in runs.values() for run in folders),
     )

@@ -113,7 +113,7 @@ def command_of(folder: StudyFolder, job: Job) -> list[str]:
 
 def _start(folder: StudyFolder, chain: deque[Job], *, gpu: str, logged: bool, say: Say) -> _Running:
     job = chain.popleft()
-    folder.lay_out([job])
+    folder.lay_out(job)
     command, environment = command_of(folder, job), dict(os.environ)
     told = f"arm {job.name}"
     if gpu:

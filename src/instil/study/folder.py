@@ -17,7 +17,7 @@ Tests: `tests/study/test_execute.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -133,7 +133,6 @@ class StudyFolder:
                 f"remove these arms' folders under {self.path / 'arms'} to run them anew",
             )
 
-    def lay_out(self, jobs: Iterable[Job]) -> None:
-        """Write the recipes of jobs."""
-        for job in jobs:
-            write_whole(self.recipe(job.name), to_yaml(job.recipe).encode())
+    def lay_out(self, job: Job) -> None:
+        """Write a job's recipe."""
+        write_whole(self.recipe(job.name), to_yaml(job.recipe).encode())

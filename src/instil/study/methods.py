@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
@@ -86,7 +87,7 @@ def choose_arms(names: Sequence[str] | None, *, own: Sequence[str]) -> dict[str,
         for name in names or ()
         if name not in ARMS
     ]
-    found = {name: ARMS[name] for name in names or ARMS if name in ARMS}
+    arms = {name: ARMS[name] for name in names or ARMS if name in ARMS}
     for text in own:
         name, _, changes = text.partition("=")
         parts = split_changes(changes)
@@ -100,10 +101,10 @@ def choose_arms(names: Sequence[str] | None, *, own: Sequence[str]) -> dict[str,
                     fix="--arm small=lora.r=4,train.learning_rate=1e-3",
                 )
             )
-        found[name] = parts
+        arms[name] = parts
     if problems:
         raise RecipeError(*problems)
-    return found
+    return arms
 
 
 def split_changes(text: str) -> tuple[str, ...]:
@@ -142,7 +143,7 @@ def plan_methods(
     """
     base = load_recipe(path, overrides=changes)
     judged = f"split.seed={base.judging_seed}"
-    found: list[Method] = []
+    methods: list[Method] = []
     problems: list[Problem] = []
     for name, own in arms.items():
         if name == MULTITASK and own == ARMS[name]:
@@ -152,15 +153,15 @@ def plan_methods(
         except RecipeError as bad:
             problems += bad.problems
             continue
-        found.append(Method(name, LABELS.get(name, name), tuple(own), recipe))
+        methods.append(Method(name, LABELS.get(name, name), tuple(own), recipe))
     if model is not None:
         own = (f"model={model}",)
         recipe = load_recipe(path, overrides=[*changes, judged, *own])
         word = "".join(c if c.isalnum() else "-" for c in Path(model).name)
-        found.append(Method(f"prompted-{word}", model, own, recipe, Work.PROMPT))
+        methods.append(Method(f"prompted-{word}", model, own, recipe, Work.PROMPT))
     if problems:
         raise RecipeError(*dict.fromkeys(problems))
-    return tuple(found)
+    return tuple(methods)
 
 
 def other_tasks(uses: Sequence[TaskUse], *, guard: str | Sequence[str]) -> tuple[str, ...]:
@@ -217,39 +218,39 @@ def sum_up_methods(
     bar = collect.test_scores(first, tasks=own, arm=TUNED)
     forgot = {each: collect.guard_scores(first, metric=each) for each in (NATS.name, MEAN_SCORE)}
 
-    def arm(name: str, paths: Sequence[Path], of: str, found: Sequence[Arm]) -> MethodArm:
+    def arm(name: str, paths: Sequence[Path], of: str, tested: Sequence[Arm]) -> MethodArm:
         """Return what every arm has: the score, against the reference arm's, and the costs."""
         scores = collect.test_scores(paths, tasks=own, arm=of)
         pair = (reference.name, name)
         return MethodArm(
             name,
-            found[0].label if len({each.label for each in found}) == 1 else "prompting",
+            tested[0].label if len({each.label for each in tested}) == 1 else "prompting",
             (),
             reference.recipe.model,
             trained=of == TUNED,
             score=stats.level(scores, metric=metric),
             by_seed=scores.means,
-            costs=collect.mean_costs(found),
+            costs=collect.mean_costs(tested),
             score_against=None
             if name == reference.name
             else stats.difference(bar, scores, names=pair, metric=metric),
         )
 
-    def tested(paths: Sequence[Path], name: str) -> list[Arm]:
+    def arms_of(paths: Sequence[Path], name: str) -> list[Arm]:
         tasks = [task for path in paths for task in collect.tasks_of(path, names=own)]
         return [arm for task in tasks for arm in task.arms if arm.name == name]
 
     # The base model at its best rung: every run asked it.
-    arms = [arm(PROMPTING, first, PROMPTING, tested(first, PROMPTING))]
+    arms = [arm(PROMPTING, first, PROMPTING, arms_of(first, PROMPTING))]
     for method in methods:
         paths, model = runs[method.name], method.recipe.model
         if method.work is Work.PROMPT:
             prompted = [load_prompted(path) for path in paths]
-            found = [each[task] for each in prompted for task in own]
-            made = arm(method.name, paths, PROMPTING, found)
-            label = f"{model}, prompted ({found[0].label})"
+            asked = [by_task[task] for by_task in prompted for task in own]
+            made = arm(method.name, paths, PROMPTING, asked)
+            label = f"{model}, prompted ({asked[0].label})"
         else:
-            made = arm(method.name, paths, TUNED, tested(paths, TUNED))
+            made = arm(method.name, paths, TUNED, arms_of(paths, TUNED))
             made, label = _forgotten(made, paths, reference.name, forgot), method.label
         arms.append(replace(made, label=label, changes=method.changes, model=model))
     trained = [path for m in methods if m.work is Work.RUN for path in runs[m.name]]
@@ -286,13 +287,13 @@ def _forgotten(
             if own and bar and arm.name != reference
             else None
         )
-    found = [load_summary(path).interpolation for path in paths]
-    chosen = [each.chosen for each in found if each is not None]
+    results = [load_summary(path).interpolation for path in paths]
+    chosen = [result.chosen for result in results if result is not None]
     return replace(
         arm,
         text=changes[0],
         points=changes[1],
         text_against=against[0],
         points_against=against[1],
-        picked={"share of the way": collect.mean(chosen)} if chosen else {},
+        picked={"share of the way": fmean(chosen)} if chosen else {},
     )

@@ -6,7 +6,8 @@ arm with replay mixes a share of the earlier tasks' training rows into each stag
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,8 +87,7 @@ def plan_sequence(
         for use in recipe.tasks
     ]
     tasks = [load_task(stage.tasks[0].use) for stage in stages]
-    problems = list(_mistakes(recipes, paths, tasks))
-    if problems:
+    if problems := list(_mistakes(recipes, paths, tasks)):
         raise RecipeError(*problems)
     # All are judged on the first one's rows, and none watches a relative of any task.
     judged_on, judged = stages[0].judging_seed, []
@@ -121,42 +121,31 @@ def plan_sequence(
 
 def _mistakes(
     recipes: Sequence[Recipe], paths: Sequence[Path], tasks: Sequence[Task]
-) -> list[Problem]:
-    found = []
+) -> Iterator[Problem]:
     if len(tasks) < 2:
-        found.append(
-            Problem(
-                "a sequence needs two tasks or more",
-                where=str(paths[0]),
-                fix="give more recipes, or one that names several tasks",
-            )
+        yield Problem(
+            "a sequence needs two tasks or more",
+            where=str(paths[0]),
+            fix="give more recipes, or one that names several tasks",
         )
     several = [str(p) for p, r in zip(paths, recipes, strict=True) if len(r.tasks) > 1]
     if several and len(paths) > 1:
-        found.append(
-            Problem(
-                "one of several recipes names more than one task",
-                where=several[0],
-                fix="give it alone: its tasks are then taken one after another",
-            )
+        yield Problem(
+            "one of several recipes names more than one task",
+            where=several[0],
+            fix="give it alone: its tasks are then taken one after another",
         )
-    ids = [task.id for task in tasks]
-    found += [
-        Problem(f"the task {name} comes twice", fix="a task is a stage: name each once")
-        for name in dict.fromkeys(ids)
-        if ids.count(name) > 1
-    ]
+    for name, count in Counter(task.id for task in tasks).items():
+        if count > 1:
+            yield Problem(f"the task {name} comes twice", fix="a task is a stage: name each once")
     for what in ("model", "test", "validation", "dtype", "device", "quantize"):
         values = list(dict.fromkeys(str(getattr(recipe, what)) for recipe in recipes))
         if len(values) > 1:
-            found.append(
-                Problem(
-                    f"the recipes differ in {what}",
-                    found=", ".join(values),
-                    fix=f"say one for all: --set {what}={values[0]}",
-                )
+            yield Problem(
+                f"the recipes differ in {what}",
+                found=", ".join(values),
+                fix=f"say one for all: --set {what}={values[0]}",
             )
-    return found
 
 
 # --- jobs -----------------------------------------------------------------------------------------
@@ -164,8 +153,8 @@ def _mistakes(
 
 def first_jobs(plan: SequencePlan, folder: StudyFolder) -> list[list[Job]]:
     """Return what all arms begin with: the base model, and the first stage of every seed."""
-    untouched = Job(plan.ask_name(PLAIN, -1, 0), plan.everything, Work.ASK)
-    return [[untouched], *([*_stage(plan, folder, PLAIN, 0, seed)] for seed in plan.seeds)]
+    base = Job(plan.ask_name(PLAIN, -1, 0), plan.everything, Work.ASK)
+    return [[base], *([*_stage(plan, folder, PLAIN, 0, seed)] for seed in plan.seeds)]
 
 
 def later_jobs(plan: SequencePlan, folder: StudyFolder) -> list[list[Job]]:
@@ -220,8 +209,8 @@ def sum_up_sequence(folder: StudyFolder, plan: SequencePlan) -> SequenceStudy:
     runs = {run for arm in arms for stage in range(len(plan.stages)) for run in arm.runs(stage)}
     rows = {}
     for stage, task in enumerate(plan.tasks):
-        (found,) = collect.tasks_of(arms[0].runs(stage)[0], names=[task.id])
-        rows[task.id] = dict(found.rows)
+        (result,) = collect.tasks_of(arms[0].runs(stage)[0], names=[task.id])
+        rows[task.id] = dict(result.rows)
     return SequenceStudy(
         name=folder.name,
         model=plan.everything.model,

@@ -6,7 +6,7 @@ in the last arm is told at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -28,11 +28,10 @@ from instil.study.methods import jobs_of, plan_methods, sum_up_methods
 from instil.study.sequence import first_jobs, later_jobs, plan_sequence, sum_up_sequence
 from instil.studyresults import CurveStudy, MethodsStudy, SequenceStudy
 
-_FOUND: TypeAdapter[MethodsStudy | CurveStudy | SequenceStudy] = TypeAdapter(
+_STUDIES: TypeAdapter[MethodsStudy | CurveStudy | SequenceStudy] = TypeAdapter(
     Annotated[MethodsStudy | CurveStudy | SequenceStudy, Field(discriminator="kind")]
 )
 Study = TypeVar("Study", MethodsStudy, CurveStudy, SequenceStudy)
-Execute = Callable[[StudyFolder, Sequence[Chain]], None]
 
 
 def methods_study(
@@ -44,7 +43,6 @@ def methods_study(
     folder: Path,
     model: str | None = None,
     say: Say,
-    execute: Execute | None = None,
 ) -> MethodsStudy:
     """Run the arms on the same rows and seeds, and report score against forgetting.
 
@@ -56,7 +54,6 @@ def methods_study(
         folder: The study's folder; finished arms in it are taken as they are.
         model: Another model, to be prompted beside them.
         say: Shows one line.
-        execute: Runs the jobs; None: in processes of their own.
 
     Raises:
         InstilError: Whatever the user can mend; what is finished is kept.
@@ -65,7 +62,7 @@ def methods_study(
     study = StudyFolder(folder)
     # Seed by seed: what is there after a stop compares all arms.
     chains = [(jobs_of(m, seeds=[seed])[0],) for seed in seeds for m in methods]
-    _do(study, chains, say=say, execute=execute)
+    _do(study, chains, say=say)
     return _reported(study, sum_up_methods(study, methods, seeds=seeds))
 
 
@@ -77,7 +74,6 @@ def curve_study(
     seeds: Sequence[int],
     folder: Path,
     say: Say,
-    execute: Execute | None = None,
 ) -> CurveStudy:
     """Run every size with every seed, and report the learning curve.
 
@@ -88,7 +84,6 @@ def curve_study(
         seeds: Of every size.
         folder: The study's folder; finished runs in it are taken as they are.
         say: Shows one line.
-        execute: Runs the jobs; None: in processes of their own.
 
     Raises:
         InstilError: Whatever the user can mend; what is finished is kept.
@@ -97,7 +92,7 @@ def curve_study(
     if plan.left_out:
         say(f"left out, for want of rows: {', '.join(map(str, plan.left_out))}")
     study = StudyFolder(folder)
-    _do(study, [(job,) for job in plan.jobs()], say=say, execute=execute)
+    _do(study, [(job,) for job in plan.jobs()], say=say)
     return _reported(study, sum_up_curve(study, plan))
 
 
@@ -109,7 +104,6 @@ def sequence_study(
     replay: float,
     folder: Path,
     say: Say,
-    execute: Execute | None = None,
 ) -> SequenceStudy:
     """Train tasks one after another, with and without replay, and report the matrix.
 
@@ -120,21 +114,20 @@ def sequence_study(
         replay: Share of earlier tasks' rows in the arm with replay; 0: no such arm.
         folder: The study's folder; finished stages in it are taken as they are.
         say: Shows one line.
-        execute: Runs the jobs; None: in processes of their own.
 
     Raises:
         InstilError: Whatever the user can mend; what is finished is kept.
     """
     plan = plan_sequence(paths, changes=changes, seeds=seeds, replay=replay)
     study = StudyFolder(folder)
-    _do(study, first_jobs(plan, study), later_jobs(plan, study), say=say, execute=execute)
+    _do(study, first_jobs(plan, study), later_jobs(plan, study), say=say)
     return _reported(study, sum_up_sequence(study, plan))
 
 
-def _reported(study: StudyFolder, found: Study) -> Study:
-    write_whole(study.path / STUDY, TypeAdapter(type(found)).dump_json(found, indent=1))
+def _reported(study: StudyFolder, results: Study) -> Study:
+    write_whole(study.path / STUDY, TypeAdapter(type(results)).dump_json(results, indent=1))
     rebuild_study(study.path)
-    return found
+    return results
 
 
 def rebuild_study(folder: Path) -> Path:
@@ -145,7 +138,7 @@ def rebuild_study(folder: Path) -> Path:
     """
     path = folder / STUDY
     try:
-        found = _FOUND.validate_json(path.read_bytes())
+        results = _STUDIES.validate_json(path.read_bytes())
     except ValidationError as error:
         raise RunError(
             "this file of a study cannot be read",
@@ -153,23 +146,18 @@ def rebuild_study(folder: Path) -> Path:
             found=error.errors(include_url=False)[0]["msg"],
             fix="it was changed, or written by another version: give the study's command again",
         ) from error
-    match found:
+    match results:
         case MethodsStudy():
-            report = methods_report(found)
+            report = methods_report(results)
         case CurveStudy():
-            report = curve_report(found)
+            report = curve_report(results)
         case SequenceStudy():
-            report = sequence_report(found)
+            report = sequence_report(results)
     write_whole(folder / REPORT, to_html(report).encode())
     return folder / REPORT
 
 
-def _do(
-    study: StudyFolder,
-    *phases: Sequence[Chain],
-    say: Say,
-    execute: Execute | None,
-) -> None:
+def _do(study: StudyFolder, *phases: Sequence[Chain], say: Say) -> None:
     """Run what is not finished, phase by phase; a second process is refused."""
     jobs = [job for chains in phases for chain in chains for job in chain]
     study.check(jobs)
@@ -181,10 +169,7 @@ def _do(
         if left:
             say(_forecast(left, of=len(jobs), at_once=max(1, len(gpus)), say=say))
         for chains in phases:
-            if execute is None:
-                run_apart(study, chains, gpus=gpus, say=say)
-            else:
-                execute(study, chains)
+            run_apart(study, chains, gpus=gpus, say=say)
         for job in jobs:
             require_whole(study.arm(job.name))
 
@@ -197,16 +182,16 @@ def _forecast(left: Sequence[Job], *, of: int, at_once: int, say: Say) -> str:
     """
     from instil.stages.check import check_recipe
 
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     total = 0.0
     for job in left:
         if job.work is Work.ASK:
             continue
         recipe = job.ahead or job.recipe
         key = recipe.model_copy(update={"seed": 0}).model_dump_json()
-        if key not in found:
-            found[key] = check_recipe(recipe, say=say).seconds
-        total += found[key]
+        if key not in seconds:
+            seconds[key] = check_recipe(recipe, say=say).seconds
+        total += seconds[key]
     finished = f", {of - len(left)} of {of} are finished" if of > len(left) else ""
     several = f", {at_once} at a time" if at_once > 1 else ""
     return (

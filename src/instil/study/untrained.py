@@ -8,7 +8,6 @@ Tests: `tests/study/test_methods.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,14 +75,14 @@ def ask_untrained(
                 way = prompting(d, template=rung.template, shots=rung.shots, seed=recipe.seed)
                 ways[d.task.id] = way, rung.scoring
             arms = {
-                d.task.id: contest.to_arm(found, d, costs=ladders[d.task.id].costs)
-                for d, found in _asked(context, PROMPTING, ways)
+                d.task.id: contest.to_arm(contender, d, costs=ladders[d.task.id].costs)
+                for d, contender in _asked(context, PROMPTING, ways)
             }
             run.keep(PROMPTED, dict[str, Arm], arms, files=files)
         elif not run.finished(ASKED):
             ways = {d.task.id: (Prompting(d.answering[0]), "") for d in context.data}
             asked = _asked(context, TUNED, ways)
-            means = {d.task.id: found.marked.summary().mean for d, found in asked}
+            means = {d.task.id: contender.marked.summary().mean for d, contender in asked}
             run.keep(ASKED, dict[str, float], means, files=files)
 
 
@@ -108,8 +107,9 @@ def _asked(
     loaded = context.load_base()
     for d in context.data:
         way, scoring = ways[d.task.id]
-        ask = partial(contest.ask, loaded, d, name=name, way=way, scoring=scoring)
         with context.stage(f"test {d.task.id}", len(d.test)) as done:
-            found = ask(rows=d.test, on_done=done)
-        context.run.write_scores(f"test-{d.task.id}", contest.score_lines([found]))
-        yield d, found
+            contender = contest.ask(
+                loaded, d, name=name, way=way, scoring=scoring, rows=d.test, on_done=done
+            )
+        context.run.write_scores(f"test-{d.task.id}", contest.score_lines([contender]))
+        yield d, contender

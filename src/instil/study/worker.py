@@ -12,7 +12,7 @@ from instil.study.folder import REPORT, Job, StudyFolder, Work
 from instil.study.untrained import ask_untrained
 
 
-def do(folder: StudyFolder, job: Job, *, progress: Progress | None = None) -> None:
+def do(folder: StudyFolder, job: Job, *, progress: Progress) -> None:
     """Run one arm of a study, resuming it if its folder exists.
 
     Raises:
@@ -25,7 +25,7 @@ def do(folder: StudyFolder, job: Job, *, progress: Progress | None = None) -> No
             job.recipe,
             folder=arm,
             resume=(arm / RECIPE).is_file(),
-            progress=progress or Progress(disable=True),
+            progress=progress,
             shared=folder.shared,
         )
     if job.merge and not folder.merged(job.name).is_dir():

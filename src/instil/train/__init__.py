@@ -1,1 +1,1 @@
-"""See the module docstrings."""
+"""Training: optimizer steps, validation, early stopping and checkpoints."""

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from instil.errors import Problem, RefusedError, TrainError
+from instil.errors import RefusedError, TrainError
 from instil.files import file_sha256
 from instil.model.adapter import restore, trainable
 from instil.stages.ledger import read_sealed, write_sealed
@@ -84,11 +84,9 @@ def save_checkpoint(
         os.replace(scratch, folder)
     except (OSError, SafetensorError) as error:
         raise TrainError(
-            Problem(
-                f"the checkpoint cannot be written: {error}",
-                where=str(folder),
-                fix="make room; the checkpoint before it is kept",
-            )
+            f"the checkpoint cannot be written: {error}",
+            where=str(folder),
+            fix="make room; the checkpoint before it is kept",
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -105,8 +103,13 @@ def read_progress(folder: Path, *, run: str) -> Progress:
     Raises:
         TrainError: It is damaged, or another run's.
     """
-    _heal(folder)
-    if not folder.exists():
+    # Where saving stopped between its two renames, the old checkpoint is taken.
+    old = _old(folder)
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        os.replace(old, folder)
+    else:
         return Progress()
     try:
         told = read_sealed(folder / COUNTERS)
@@ -118,27 +121,18 @@ def read_progress(folder: Path, *, run: str) -> Progress:
         raise _damaged(folder)
     if progress.run != run:
         what, fix = "this checkpoint is another run's", f"delete {folder}, or bring back its own"
-        raise TrainError(Problem(what, where=str(folder), fix=fix))
+        raise TrainError(what, where=str(folder), fix=fix)
     return progress
 
 
 def _damaged(folder: Path) -> TrainError:
     fix = f"delete {folder}: training then begins anew, all earlier stages are kept"
     what = "the checkpoint is not what was written"
-    return TrainError(Problem(what, where=str(folder), fix=fix))
+    return TrainError(what, where=str(folder), fix=fix)
 
 
 def _old(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}-old")
-
-
-def _heal(folder: Path) -> None:
-    """Take the old checkpoint where saving stopped between its two renames, else remove it."""
-    old = _old(folder)
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-    elif old.exists():
-        os.replace(old, folder)
 
 
 def load_checkpoint(
@@ -147,7 +141,7 @@ def load_checkpoint(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     data: str,
-    run: str = "",
+    run: str,
 ) -> tuple[Progress, dict[str, torch.Tensor]] | None:
     """Restore a checkpoint into model and optimizer; return its counters and best weights.
 
@@ -161,11 +155,9 @@ def load_checkpoint(
         return None
     if progress.data != data:
         raise TrainError(
-            Problem(
-                "the training examples have changed since the checkpoint",
-                where=str(folder),
-                fix="start a new run, or bring back the data, templates and recipe of this one",
-            )
+            "the training examples have changed since the checkpoint",
+            where=str(folder),
+            fix="start a new run, or bring back the data, templates and recipe of this one",
         )
     try:
         tensors = load_file(folder / STATE)

@@ -16,7 +16,7 @@ from types import FrameType
 
 import torch
 
-from instil.errors import Problem, TrainError
+from instil.errors import TrainError
 from instil.model.adapter import restore, snapshot, trainable
 from instil.model.load import LoadedModel
 from instil.signals import CTRL_C, ENDING, on_signals
@@ -103,21 +103,15 @@ def fit(
     )
     data = data_fingerprint(plan.batches)
     if total(from_first(lambda: data) != data):
-        raise TrainError(Problem("the processes do not see the same training examples"))
+        raise TrainError("the processes do not see the same training examples")
     state, best = Progress(data=data, run=plan.run), snapshot(model)
     if plan.checkpoint is not None:
-        found = load_checkpoint(
+        kept = load_checkpoint(
             plan.checkpoint, model=model, optimizer=optimizer, data=data, run=plan.run
         )
-        if found is not None:
-            state, best = found
+        if kept is not None:
+            state, best = kept
     began = time.perf_counter() - state.seconds
-
-    def save(now: Progress) -> None:
-        if plan.checkpoint is not None and is_first():
-            save_checkpoint(
-                plan.checkpoint, model=model, optimizer=optimizer, best=best, progress=now
-            )
 
     steps = train_steps(
         loaded,
@@ -148,8 +142,15 @@ def fit(
             on_step(step)
             state = replace(state, steps=steps_digest(state.steps, step))
             stop = from_first(interrupted)
-            if step.validation_loss is not None or stop:
-                save(replace(state, seconds=time.perf_counter() - began))
+            saves = step.validation_loss is not None or stop
+            if saves and plan.checkpoint is not None and is_first():
+                save_checkpoint(
+                    plan.checkpoint,
+                    model=model,
+                    optimizer=optimizer,
+                    best=best,
+                    progress=replace(state, seconds=time.perf_counter() - began),
+                )
             if stop:
                 raise KeyboardInterrupt
             if step.validation_loss is not None:

@@ -35,7 +35,7 @@ def rate(step: int, *, peak: float, steps: int, warmup_ratio: float, schedule: s
     warmup = max(1, round(steps * warmup_ratio))
     if step <= warmup:
         return peak * step / warmup
-    done = (step - 1 - (warmup - 1)) / max(1, steps - warmup + 1)
+    done = (step - warmup) / max(1, steps - warmup + 1)
     if schedule == "constant":
         return peak
     if schedule == "cosine":

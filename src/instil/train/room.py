@@ -35,13 +35,13 @@ class Room:
         """Halve packs until they fit, or hold one example each."""
         if self.max_tokens is None:
             return list(packs)
-        found = []
+        cut: list[Pack] = []
         for pack in packs:
             if len(pack.ids) <= self.max_tokens or len(pack.example_ids) == 1:
-                found.append(pack)
+                cut.append(pack)
             else:
-                found += self.cut(halves(pack))
-        return found
+                cut += self.cut(halves(pack))
+        return cut
 
     def tighten(self, packs: Sequence[Pack]) -> bool:
         """Ask for less than these packs took; False where nothing is left to give up."""

@@ -21,6 +21,7 @@ from transformers import (
 from builds import OWN, PACKED_HEAD, PADDED, SIDE_BY_SIDE
 from instil.encode.batch import make_batch
 from instil.errors import ModelError
+from instil.memory_limits import Free
 from instil.model.engine import packed, proof
 from instil.model.engine.packed import Build
 from instil.model.engine.proof import kept_proof, prove, proved
@@ -112,10 +113,9 @@ def test_a_window_that_our_attention_does_not_hear_of_is_noticed(monkeypatch):
 def test_layers_that_mix_segments_are_not_taken(monkeypatch, dtype):
     original = packed.run_layers
 
-    def one_segment(decoder, ids, positions, *, segments, shared_prefix, **how):
-        return original(
-            decoder, ids, positions, segments=((ids.shape[1],),), shared_prefix=0, **how
-        )
+    def one_segment(decoder, batch, places, **how):
+        whole = replace(batch, segments=((batch.ids.shape[1],),), shared_prefix=0)
+        return original(decoder, whole, places, **how)
 
     monkeypatch.setattr(packed, "run_layers", one_segment)
     found = prove(build(LLAMA, dtype))
@@ -129,14 +129,14 @@ def test_a_small_leak_is_found_in_bfloat16_too(monkeypatch, short):
     if short == "allowed":
         monkeypatch.setattr(proof, "FLOAT32_BYTES", 0)
     else:
-        monkeypatch.setattr(proof, "_free_memory", lambda device: 1000)
+        monkeypatch.setattr(proof, "free_memory", lambda: Free(1000, "a test"))
     model = build(LLAMA, torch.bfloat16)
     assert prove(model) == OWN
     original = packed.run_layers
 
-    def leaking(decoder, ids, positions, **how):
-        hidden = original(decoder, ids, positions, **how)
-        first = ids[0, proof.PREFIX : proof.PREFIX + 7].float() - 48
+    def leaking(decoder, batch, places, **how):
+        hidden = original(decoder, batch, places, **how)
+        first = batch.ids[0, proof.PREFIX : proof.PREFIX + 7].float() - 48
         sign = torch.arange(7).remainder(2) * 2 - 1
         return hidden + 0.003 * (first * sign).sum().to(hidden.dtype) * hidden.std()
 

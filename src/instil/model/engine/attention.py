@@ -147,7 +147,22 @@ def attend_rows(
     if query.device.type == "cpu" or sinks is not None or softcap:
         out: torch.Tensor = _Attention.apply(query, key, value, sinks, layout, scaling, softcap)
         return out
-    return _sdpa(query, key, value, layout, scaling)
+    outputs = []
+    for group in layout.groups:
+        q, k, v = (
+            t.index_select(0, places).view(group.count, -1, *t.shape[1:]).transpose(1, 2)
+            for t, places in ((query, group.queries), (key, group.keys), (value, group.keys))
+        )
+        attended = torch.nn.functional.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=group.blocked[:, 0].to(q.dtype),
+            scale=scaling,
+            enable_gqa=q.shape[1] != k.shape[1],
+        )
+        outputs.append(attended.transpose(1, 2).reshape(-1, *query.shape[1:]))
+    return torch.cat(outputs).index_select(0, layout.place)
 
 
 # --- written out, with its own backward pass -----------------------------------------------------
@@ -175,13 +190,13 @@ class _Attention(torch.autograd.Function):
                 k, v = _keys(key, group), _keys(value, group)
                 kept += [q, k, v]
                 keep = any(ctx.needs_input_grad) and group.blocked.shape[-1] <= KEPT_WEIGHTS
-                found = []
+                attended = []
                 for rows, keys in _blocks(group):
                     own = _cut(q, group, rows)
                     weights, rest = _weights(own, k[:, :keys], group, rows, sinks, softcap)
-                    found.append(torch.bmm(weights, v[:, :keys]))
+                    attended.append(torch.bmm(weights, v[:, :keys]))
                     kept += [weights, rest] if keep else [q.new_empty(0)] * 2
-                outputs.append(_rows(_joined(found, group), group, heads))
+                outputs.append(_rows(_joined(attended, group), group, heads))
         ctx.layout, ctx.scaling, ctx.heads = layout, scaling, (heads, key_heads)
         ctx.softcap = softcap
         ctx.save_for_backward(sinks, *kept)
@@ -195,7 +210,7 @@ class _Attention(torch.autograd.Function):
         of_sinks = None if sinks is None else sinks.new_zeros(sinks.shape, dtype=torch.float32)
         # What fills a segment up has no gradient: its place reads this last row of zeros.
         grad = torch.cat([grad, grad.new_zeros(1, *grad.shape[1:])])
-        found: list[tuple[torch.Tensor, ...]] = []
+        by_group: list[tuple[torch.Tensor, ...]] = []
         shared = []
         with torch.autocast(grad.device.type, enabled=False):
             for group in layout.groups:
@@ -204,11 +219,12 @@ class _Attention(torch.autograd.Function):
                 if of_sinks is not None:
                     of_sinks += ds
                 dq.mul_(ctx.scaling)
-                found.append((_rows(dq, group, heads), *(_own(t, group) for t in (dk, dv))))
+                (own_k, shared_k), (own_v, shared_v) = (_apart(t, group) for t in (dk, dv))
+                by_group.append((_rows(dq, group, heads), own_k, own_v))
                 if group.shared:
-                    shared.append([_of_shared(t, group) for t in (dk, dv)])
+                    shared.append((shared_k, shared_v))
         together = [
-            torch.cat(each).index_select(0, layout.place) for each in zip(*found, strict=True)
+            torch.cat(parts).index_select(0, layout.place) for parts in zip(*by_group, strict=True)
         ]
         if shared:
             for whole, parts in zip(together[1:], zip(*shared, strict=True), strict=True):
@@ -355,41 +371,19 @@ def _rows(cut: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
     return by_head.permute(0, 3, 1, 2, 4).reshape(n * length, heads, d)
 
 
-def _own(cut: torch.Tensor, group: Group) -> torch.Tensor:
-    """Undo `_keys` for the segments' own keys: (n L, key heads, d)."""
-    own = slice(group.shared, group.shared + group.length)
-    by_head = cut.view(group.count, -1, *cut.shape[1:])[:, :, own]
-    return by_head.transpose(1, 2).reshape(group.count * group.length, -1, cut.shape[-1])
+def _apart(cut: torch.Tensor, group: Group) -> tuple[torch.Tensor, torch.Tensor]:
+    """Undo `_keys`: the segments' own part, (n L, key heads, d), and that of the shared keys.
+
+    The latter is summed over the segments, in float32: (S, key heads, d).
+    """
+    n, length, shared = group.count, group.length, group.shared
+    by_head = cut.view(n, -1, *cut.shape[1:])
+    own = by_head[:, :, shared : shared + length].transpose(1, 2)
+    of_shared = by_head[:, :, :shared].float().sum(0).transpose(0, 1)
+    return own.reshape(n * length, -1, cut.shape[-1]), of_shared
 
 
-def _of_shared(cut: torch.Tensor, group: Group) -> torch.Tensor:
-    """Sum the shared keys' part over the segments, in float32: (S, key heads, d)."""
-    by_head = cut.view(group.count, -1, *cut.shape[1:])[:, :, : group.shared]
-    return by_head.float().sum(0).transpose(0, 1)
-
-
-# --- elsewhere: the library's kernels on the same layout -----------------------------------------
-
-
-def _sdpa(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scaling: float
-) -> torch.Tensor:
-    outputs = []
-    for group in layout.groups:
-        q, k, v = (
-            t.index_select(0, places).view(group.count, -1, *t.shape[1:]).transpose(1, 2)
-            for t, places in ((query, group.queries), (key, group.keys), (value, group.keys))
-        )
-        out = torch.nn.functional.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=group.blocked[:, 0].to(q.dtype),
-            scale=scaling,
-            enable_gqa=q.shape[1] != k.shape[1],
-        )
-        outputs.append(out.transpose(1, 2).reshape(-1, *query.shape[1:]))
-    return torch.cat(outputs).index_select(0, layout.place)
+# --- through transformers' registry --------------------------------------------------------------
 
 
 def register() -> None:

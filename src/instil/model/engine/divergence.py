@@ -60,15 +60,12 @@ def states(model: Any, batch: Batch, *, build: Build) -> States:
 
 def divergence(base: States, tuned: States) -> torch.Tensor:
     """KL(base || tuned) at each place, (S,), in nats, from float32 logits."""
-    places = range(0, base.values.shape[0], ROWS)
-    parts = [_divergence(base.rows(s), tuned.rows(s)) for s in (slice(n, n + ROWS) for n in places)]
-    return torch.cat(parts)
-
-
-def _divergence(base: States, tuned: States) -> torch.Tensor:
-    base_total, tuned_total = (log_total(each.blocks())[:, None] for each in (base, tuned))
-    found = torch.zeros(base.values.shape[:1], device=base.values.device)
-    for ours, theirs in zip(base.blocks(), tuned.blocks(), strict=True):
-        log_p, log_q = ours - base_total, theirs - tuned_total
-        found += (log_p.exp() * (log_p - log_q)).sum(-1)
-    return found
+    nats = torch.zeros(base.values.shape[:1], device=base.values.device)
+    for start in range(0, len(nats), ROWS):
+        where = slice(start, start + ROWS)
+        p, q = base.rows(where), tuned.rows(where)
+        p_total, q_total = (log_total(states.blocks())[:, None] for states in (p, q))
+        for p_block, q_block in zip(p.blocks(), q.blocks(), strict=True):
+            log_p, log_q = p_block - p_total, q_block - q_total
+            nats[where] += (log_p.exp() * (log_p - log_q)).sum(-1)
+    return nats

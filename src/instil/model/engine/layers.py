@@ -22,6 +22,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers.activations import SiLUActivation
 
+from instil.encode.batch import Batch
 from instil.model.engine.attention import Remembering, attend_rows
 from instil.model.engine.fused import linears
 from instil.model.engine.layout import lay_out
@@ -37,12 +38,9 @@ def fits(decoder: Any) -> bool:
 
 def run_layers(
     decoder: Any,
-    ids: torch.Tensor,
-    positions: torch.Tensor,
-    *,
-    segments: tuple[tuple[int, ...], ...],
-    shared_prefix: int,
+    batch: Batch,
     places: torch.Tensor,
+    *,
     recompute: bool = False,
     memory: Remembering | None = None,
     depth: int | None = None,
@@ -51,20 +49,17 @@ def run_layers(
 
     Args:
         decoder: A transformers decoder that `fits`.
-        ids: (1, T).
-        positions: (1, T).
-        segments: As attention takes them.
-        shared_prefix: As attention takes it.
+        batch: What it reads, T tokens.
         places: (S,) which of the T tokens are wanted.
         recompute: Keep only each layer's input, and compute it again in the backward pass.
-        memory: Attends in place of `segments` and `shared_prefix`, as in `attention.attend`.
+        memory: Attends in place of the batch's segments, as in `attention.attend`.
         depth: Compute so many layers, and leave the final norm out; None: all of it.
 
     Returns:
         (S, hidden).
     """
-    x = decoder.embed_tokens(ids)
-    turn = tuple(t[0, :, None] for t in decoder.rotary_emb(x, position_ids=positions))
+    x = decoder.embed_tokens(batch.ids)
+    turn = tuple(t[0, :, None] for t in decoder.rotary_emb(x, position_ids=batch.positions))
     x = x[0]
     layers = decoder.layers[:depth]
     last = len(layers) - 1
@@ -75,7 +70,7 @@ def run_layers(
         if memory is not None:
             attention = partial(memory, number, scaling=scaling, window=window)
         else:
-            layout = lay_out(segments, shared_prefix, window, x.device)
+            layout = lay_out(batch.segments, batch.shared_prefix, window, x.device)
             attention = partial(attend_rows, layout=layout, scaling=scaling)
         wanted = places if number == last else None
         if recompute and torch.is_grad_enabled():

@@ -81,20 +81,25 @@ def lay_out(
         cut += [(length, shared, members[n : n + most]) for n in range(0, len(members), most)]
     groups, place, done = [], torch.empty(total, dtype=torch.long), 0
     for length, behind, members in cut:
-        group = _group(members, length, behind, window, total)
+        group = _group(members, length, behind, window, total, device)
         if own_queries:
             group = replace(group, queries=group.queries - shared, graded=group.graded - shared)
         for number, (start, shape) in enumerate(members):
             first = done + number * group.length
             place[start : start + sum(shape)] = torch.arange(first, first + sum(shape))
         done += group.count * group.length
-        groups.append(_moved(group, device))
+        groups.append(group)
     place = place[shared:] if own_queries else place
     return Layout(tuple(groups), place.to(device), shared)
 
 
 def _group(
-    members: Sequence[tuple[int, Shape]], length: int, shared: int, window: int | None, total: int
+    members: Sequence[tuple[int, Shape]],
+    length: int,
+    shared: int,
+    window: int | None,
+    total: int,
+    device: torch.device,
 ) -> Group:
     count = rounded_count(len(members))
     queries = torch.full((count, length), total)
@@ -114,16 +119,11 @@ def _group(
         count,
         length,
         shared,
-        queries.flatten().clamp(max=total - 1),
-        queries.flatten(),
-        keys.flatten(),
-        blocked[:, None, None].contiguous(),
+        queries.flatten().clamp(max=total - 1).to(device),
+        queries.flatten().to(device),
+        keys.flatten().to(device),
+        blocked[:, None, None].contiguous().to(device),
     )
-
-
-def _moved(group: Group, device: torch.device) -> Group:
-    tensors = (group.queries, group.graded, group.keys, group.blocked)
-    return Group(group.count, group.length, group.shared, *(t.to(device) for t in tensors))
 
 
 def _blocked(shape: Shape, length: int, shared: int, window: int | None) -> torch.Tensor:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy, kl_div, linear
+from torch.nn.functional import cross_entropy, kl_div
 
 from instil.encode.batch import Batch
 from instil.model.engine.divergence import States
@@ -84,12 +84,12 @@ def losses(
     tokens = batch.predict_from.shape[0]
     if anchor is not None:
         batch = replace(batch, predict_from=torch.cat([batch.predict_from, anchor.places]))
+    places = batch.predict_from
     if build.own_head:
-        places = batch.predict_from
-        found = hidden_states(model, batch, places, build=build, recompute=recompute)
+        outputs = hidden_states(model, batch, places, build=build, recompute=recompute)
         head = head_of(base_of(model))
     else:
-        found = model_logits(model, batch, batch.predict_from, build=build, recompute=recompute)
+        outputs = model_logits(model, batch, places, build=build, recompute=recompute)
         head = None
 
     def labelled(logits: torch.Tensor, where: slice) -> tuple[torch.Tensor, torch.Tensor]:
@@ -98,12 +98,25 @@ def losses(
         summed = nats * weights if shares is None else nats * weights * shares[where]
         return summed.sum(), torch.stack([nats.detach(), weights], dim=1)
 
-    total, columns = _summed(found[:tokens], head, labelled, rows=_rows(found, head))
+    rows = max(1, CHUNK // (outputs.shape[1] if head is None else head.weight.shape[0]))
+    total, columns = _summed(outputs[:tokens], head, labelled, rows=rows)
     nats, weights = columns.unbind(1)
     if anchor is None or not anchor.places.shape[0]:
         return Losses(total, nats, weights, total.new_zeros(()))
-    rows = max(1, _rows(found, head) // 4)  # several tensors of a block's size are held for it
-    kl, _ = _summed(found[tokens:], head, _from(anchor.states), rows=rows)
+    other = anchor.states
+
+    def from_other(logits: torch.Tensor, where: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """KL(other || model), exact over the vocabulary."""
+        with torch.no_grad():
+            wanted = other.values[where]
+            if other.head is not None:
+                wanted = other.head.logits(wanted)
+            log_p = wanted.float().log_softmax(-1)
+        kl = kl_div(logits.log_softmax(-1), log_p, reduction="none", log_target=True).sum(-1)
+        return kl.sum(), kl.detach()[:, None]
+
+    # A quarter of the rows: several tensors of a block's size are held for each.
+    kl, _ = _summed(outputs[tokens:], head, from_other, rows=max(1, rows // 4))
     return Losses(total, nats, weights, kl)
 
 
@@ -119,42 +132,19 @@ def entropy_weights(logits: torch.Tensor) -> torch.Tensor:
         return -(log_p.exp() * log_p).sum(-1) / math.log(top)
 
 
-def _from(other: States) -> OfRows:
-    """KL(other || model), exact over the vocabulary."""
-
-    def of_rows(logits: torch.Tensor, where: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.no_grad():
-            wanted = other.values[where]
-            if other.head is not None:
-                wanted = _logits(wanted, other.head)
-            log_p = wanted.float().log_softmax(-1)
-        kl = kl_div(logits.log_softmax(-1), log_p, reduction="none", log_target=True).sum(-1)
-        return kl.sum(), kl.detach()[:, None]
-
-    return of_rows
-
-
-def _logits(hidden: torch.Tensor, head: Head) -> torch.Tensor:
-    return head.shaped(linear(hidden, head.weight, head.bias))
-
-
-def _rows(found: torch.Tensor, head: Head | None) -> int:
-    return max(1, CHUNK // (found.shape[1] if head is None else head.weight.shape[0]))
-
-
 def _summed(
-    found: torch.Tensor, head: Head | None, of_rows: OfRows, *, rows: int
+    outputs: torch.Tensor, head: Head | None, of_rows: OfRows, *, rows: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum over places, `rows` of them at a time; `found`: final hidden states, or logits."""
+    """Sum over places, `rows` of them at a time; `outputs`: final hidden states, or logits."""
     if head is None:
-        return of_rows(found.float(), slice(None))
+        return of_rows(outputs.float(), slice(None))
     if not torch.is_grad_enabled():
-        blocks = (slice(n, n + rows) for n in range(0, found.shape[0], rows))
-        parts = [of_rows(_logits(found[where], head).float(), where) for where in blocks]
+        blocks = (slice(n, n + rows) for n in range(0, len(outputs), rows))
+        parts = [of_rows(head.logits(outputs[where]).float(), where) for where in blocks]
         return torch.stack([part for part, _ in parts]).sum(), torch.cat([c for _, c in parts])
     total: torch.Tensor
     columns: torch.Tensor
-    total, columns = _ByRows.apply(found, head.weight, head.bias, head, of_rows, rows)
+    total, columns = _ByRows.apply(outputs, head.weight, head.bias, head, of_rows, rows)
     return total, columns
 
 
@@ -180,23 +170,23 @@ class _ByRows(torch.autograd.Function):
             where = slice(start, start + rows)
             with torch.enable_grad():
                 part = hidden[where].detach().requires_grad_(ctx.needs_input_grad[0])
-                loss, columns = of_rows(_logits(part, head).float(), where)
+                loss, columns = of_rows(head.logits(part).float(), where)
             total += loss.detach()
             reported.append(columns)
             if needed:
                 inputs = [part if t is hidden else t for t in needed]
-                found = list(torch.autograd.grad(loss, inputs))
+                gradients = list(torch.autograd.grad(loss, inputs))
                 if ctx.needs_input_grad[0]:
-                    of_hidden.append(found.pop(0))
-                for whole, more in zip(others, found, strict=True):
+                    of_hidden.append(gradients.pop(0))
+                for whole, more in zip(others, gradients, strict=True):
                     whole += more
-        ctx.found = [*([torch.cat(of_hidden)] if of_hidden else []), *others]
+        ctx.gradients = [*([torch.cat(of_hidden)] if of_hidden else []), *others]
         columns = torch.cat(reported)
         ctx.mark_non_differentiable(columns)
         return total, columns
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor, _: torch.Tensor) -> Any:
-        found = iter(ctx.found)
+        gradients = iter(ctx.gradients)
         needs = ctx.needs_input_grad[:3]
-        return (*(next(found).mul_(grad) if need else None for need in needs), None, None, None)
+        return (*(next(gradients).mul_(grad) if need else None for need in needs), None, None, None)

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from instil.encode.batch import Batch
-from instil.model.engine.attention import by_segments
+from instil.model.engine.attention import Reading, by_segments
 from instil.model.engine.layers import run_layers
-from instil.model.engine.packed import Build, batch_inputs, batch_reading, decoder_of
+from instil.model.engine.packed import Build, batch_inputs, decoder_of
 from instil.model.engine.rows import compute_rows, forget_lengths, side_by_side, take_apart
 
 
@@ -49,16 +49,8 @@ def middle_states(model: Any, batch: Batch, places: torch.Tensor, *, build: Buil
         batch, places = side_by_side(batch, places)
     decoder = decoder_of(model) or model
     if build.own_layers:
-        return run_layers(
-            decoder,
-            batch.ids,
-            batch.positions,
-            segments=batch.segments,
-            shared_prefix=batch.shared_prefix,
-            places=places,
-            depth=_middle(len(decoder.layers)),
-        )
-    with by_segments(model, batch_reading(batch)):
+        return run_layers(decoder, batch, places, depth=_middle(len(decoder.layers)))
+    with by_segments(model, Reading(batch.segments, batch.shared_prefix)):
         out = _halfway(decoder)(**batch_inputs(batch, build))
     hidden: torch.Tensor = out.last_hidden_state[0]
     return hidden.index_select(0, places)

@@ -108,6 +108,10 @@ class Head:
     softcap: float | None
     """Gemma 2's: c tanh(x / c)."""
 
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the logits of (S, hidden) states, (S, V), in the states' type."""
+        return self.shaped(torch.nn.functional.linear(hidden, self.weight, self.bias))
+
     def shaped(self, logits: torch.Tensor) -> torch.Tensor:
         """Apply multiplier and soft cap."""
         if self.multiplier != 1.0:
@@ -158,8 +162,7 @@ def next_logits(model: Any, batch: Batch, *, build: Build, memory: Remembering) 
     if not build.own_head:
         return _own_logits(model, batch, places, build=build, memory=memory)
     hidden = hidden_states(model, batch, places, build=build, memory=memory)
-    head = head_of(base_of(model))
-    return head.shaped(torch.nn.functional.linear(hidden, head.weight, head.bias))
+    return head_of(base_of(model)).logits(hidden)
 
 
 def logit_blocks(hidden: torch.Tensor, head: Head) -> Iterator[torch.Tensor]:
@@ -211,18 +214,9 @@ def hidden_states(
             return _rows(model, batch, places, build=build, decoder=decoder)
         batch, places = side_by_side(batch, places)
     if build.own_layers:
-        return run_layers(
-            decoder,
-            batch.ids,
-            batch.positions,
-            segments=batch.segments,
-            shared_prefix=batch.shared_prefix,
-            places=places,
-            recompute=recompute,
-            memory=memory,
-        )
+        return run_layers(decoder, batch, places, recompute=recompute, memory=memory)
     _set_recompute(model, recompute)
-    with by_segments(model, batch_reading(batch, memory)):
+    with by_segments(model, Reading(batch.segments, batch.shared_prefix, memory)):
         out = decoder(**batch_inputs(batch, build))
     hidden: torch.Tensor = out.last_hidden_state[0]
     return hidden.index_select(0, places)
@@ -259,30 +253,23 @@ def _own_logits(
 ) -> torch.Tensor:
     few = keeps_logits(model)
     kept = {"logits_to_keep": places} if few else {}
-    with by_segments(model, batch_reading(batch, memory)):
+    with by_segments(model, Reading(batch.segments, batch.shared_prefix, memory)):
         logits: torch.Tensor = model(**batch_inputs(batch, build), **kept).logits[0]
     return logits if few else logits.index_select(0, places)
-
-
-def batch_reading(batch: Batch, memory: Remembering | None = None) -> Reading:
-    """Return how a batch attends: by its segments, or as a memory has it."""
-    return Reading(batch.segments, batch.shared_prefix, memory)
 
 
 def batch_inputs(batch: Batch, build: Build) -> dict[str, Any]:
     """Return what transformers' forward pass takes for a batch."""
     inputs = {"input_ids": batch.ids, "position_ids": batch.positions, "use_cache": False}
-    return {**inputs, **_arguments(batch)} if build.arguments else inputs
-
-
-def _arguments(batch: Batch) -> dict[str, Any]:
-    """Return where plain segments begin and end, as transformers' collators write it."""
+    if not build.arguments:
+        return inputs
+    # Where plain segments begin and end, as transformers' collators write it.
     device = batch.ids.device
     lengths = torch.tensor([length for (length,) in batch.segments], device=device)
     ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
     numbers = torch.arange(len(lengths), device=device, dtype=torch.int32)
     longest = int(lengths.max())
-    return {
+    return inputs | {
         "seq_idx": numbers.repeat_interleave(lengths)[None],
         "cu_seq_lens_q": ends,
         "cu_seq_lens_k": ends,

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 
 from instil.encode.batch import Batch, make_batch
-from instil.errors import ModelError, Problem
+from instil.errors import ModelError
 from instil.files import cache_dir, write_whole
 from instil.memory_limits import free_memory, is_out_of_memory
 from instil.model.engine import attention
@@ -126,7 +126,7 @@ def prove(model: Any) -> Build:
         if not trials.whole.wanted.isfinite().all():
             what = "this model's logits are no finite numbers (NaN or infinite)"
             fix = "get the model's folder again: config.json or weights are broken"
-            raise ModelError(Problem(what, where="model", fix=fix))
+            raise ModelError(what, where="model", fix=fix)
         if not model.config.is_encoder_decoder:
             _require_causal(model, trials.whole.batch, close)
         build = next(filter(trials.hold, _candidates(model)), Build())
@@ -241,8 +241,8 @@ def _logits(model: Any, trial: Batch, build: Build) -> torch.Tensor:
     return float_logits(hidden, head_of(model), slice(None))
 
 
-def _same(found: torch.Tensor, wanted: torch.Tensor, close: float) -> bool:
-    return bool((found - wanted).pow(2).mean().sqrt() < close * wanted.std())
+def _same(logits: torch.Tensor, wanted: torch.Tensor, close: float) -> bool:
+    return bool((logits - wanted).pow(2).mean().sqrt() < close * wanted.std())
 
 
 def _leaks(model: Any, batch: Batch, build: Build) -> bool:
@@ -295,12 +295,10 @@ def _require_causal(model: Any, batch: Batch, close: float) -> None:
     long, short = compute_rows(model, rows, decoder=decoder_of(model), padding=False).float()
     if not _same(long, short, max(close, LEAK)):
         raise ModelError(
-            Problem(
-                "this model reads a text in both directions (an encoder), and cannot write one",
-                where="model",
-                found=str(model.config.model_type),
-                allowed="a causal language model, or an encoder-decoder model such as T5",
-            )
+            "this model reads a text in both directions (an encoder), and cannot write one",
+            where="model",
+            found=str(model.config.model_type),
+            allowed="a causal language model, or an encoder-decoder model such as T5",
         )
 
 
@@ -313,8 +311,9 @@ def _in_float32(model: Any) -> Iterator[float]:
     tensors = [*model.parameters(), *model.buffers()]
     rounded = [t for t in tensors if t.is_floating_point() and t.dtype is not torch.float32]
     size = sum(4 * t.numel() for t in rounded)
-    room = min(FLOAT32_BYTES, _free_memory(model.device) // 2)
-    if any(map(is_packed, model.modules())) or size > room:
+    on_gpu = model.device.type == "cuda"
+    free = torch.cuda.mem_get_info(model.device)[0] if on_gpu else free_memory().bytes
+    if any(map(is_packed, model.modules())) or size > min(FLOAT32_BYTES, free // 2):
         yield NOISE
         return
     before = [t.data for t in rounded]
@@ -325,13 +324,6 @@ def _in_float32(model: Any) -> Iterator[float]:
     finally:
         for t, data in zip(rounded, before, strict=True):
             t.data = data
-
-
-def _free_memory(device: torch.device) -> int:
-    """Bytes that a device has left."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return free_memory().bytes
 
 
 @contextlib.contextmanager

@@ -23,7 +23,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -53,7 +52,7 @@ def take_apart(batch: Batch, places: torch.Tensor) -> Rows:
     ids, wanted = batch.ids[0].tolist(), places.tolist()
     needed, rows = set(wanted), list[list[int]]()
     prompts: list[int] = []
-    found: dict[int, tuple[int, int]] = {}
+    stands: dict[int, tuple[int, int]] = {}  # place of the pack -> (row, position in it)
     start = batch.shared_prefix
     for number, (trunk, *branches) in enumerate(batch.segments):
         head = [*range(batch.shared_prefix), *range(start, start + trunk)]
@@ -65,16 +64,16 @@ def take_apart(batch: Batch, places: torch.Tensor) -> Rows:
         # The trunk alone comes last: where a branch is wanted, its row has the trunk's places too.
         for tail in (*tails[1:], tails[0]):
             row = [*head, *tail]
-            new = [n for n in (tail or head) if n in needed and n not in found]
+            new = [n for n in (tail or head) if n in needed and n not in stands]
             if not new:
                 continue
-            found.update({n: (len(rows), at) for at, n in enumerate(row) if n not in found})
+            stands.update({n: (len(rows), at) for at, n in enumerate(row) if n not in stands})
             rows.append(row)
             prompts.append(batch.prompts[number] if batch.prompts else 0)
     return Rows(
         tuple(tuple(ids[n] for n in row) for row in rows),
         tuple(prompts),
-        tuple(found[n] for n in wanted),
+        tuple(stands[n] for n in wanted),
     )
 
 
@@ -120,6 +119,7 @@ def compute_rows(
     Returns:
         (S, hidden) or (S, V).
     """
+    device = model.get_input_embeddings().weight.device
     values: list[torch.Tensor] = []
     order: list[int] = []
     for numbers in _together(rows, padding=padding, longest=longest):
@@ -129,12 +129,14 @@ def compute_rows(
         at = torch.tensor([rows.places[n][1] for n in where])
         ids = [rows.ids[n] for n in numbers]
         prompts = [rows.prompts[n] for n in numbers]
-        run = _encode_decode if model.config.is_encoder_decoder else _decode
-        if encoder is not None:
-            run = partial(_encode, encoder=encoder)
         if longest is not None:
             forget_lengths(model)
-        values.append(run(model, ids, prompts, line, at, decoder=decoder))
+        if encoder is not None:
+            values.append(_encode(encoder, ids, line, at, device))
+        elif model.config.is_encoder_decoder:
+            values.append(_encode_decode(model, ids, prompts, line, at, decoder=decoder))
+        else:
+            values.append(_decode(model, ids, line, at, decoder=decoder))
         order += where
     back = torch.tensor(order).argsort().to(values[0].device)
     return torch.cat(values).index_select(0, back)
@@ -169,7 +171,6 @@ def _filled(
 def _decode(
     model: Any,
     rows: Sequence[Sequence[int]],
-    _: Sequence[int],
     line: torch.Tensor,
     at: torch.Tensor,
     *,
@@ -178,31 +179,27 @@ def _decode(
     """(k, hidden) or (k, V) at k places; what fills a row up stands behind all of them."""
     ids, _real = _filled(rows, model.get_input_embeddings().weight.device)
     line, at = line.to(ids.device), at.to(ids.device)
+    inputs = {"input_ids": ids, "use_cache": False}
     if decoder is not None:
-        hidden: torch.Tensor = decoder(input_ids=ids, use_cache=False).last_hidden_state
+        hidden: torch.Tensor = decoder(**inputs).last_hidden_state
         return hidden[line, at]
     if keeps_logits(model):
-        kept, at = at.unique(return_inverse=True)
-        few: torch.Tensor = model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits
-        return few[line, at]
-    logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits
+        inputs["logits_to_keep"], at = at.unique(return_inverse=True)
+    logits: torch.Tensor = model(**inputs).logits
     return logits[line, at]
 
 
 def _encode(
-    model: Any,
+    encoder: Any,
     rows: Sequence[Sequence[int]],
-    _: Sequence[int],
     line: torch.Tensor,
     at: torch.Tensor,
-    *,
-    encoder: Any,
-    decoder: Any,
+    device: torch.device,
 ) -> torch.Tensor:
     """(k, hidden) of an encoder at k places of the rows that it reads."""
-    ids, real = _filled(rows, model.get_input_embeddings().weight.device)
+    ids, real = _filled(rows, device)
     hidden: torch.Tensor = encoder(input_ids=ids, attention_mask=real.long()).last_hidden_state
-    return hidden[line.to(ids.device), at.to(ids.device)]
+    return hidden[line.to(device), at.to(device)]
 
 
 def _encode_decode(
