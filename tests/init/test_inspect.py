@@ -81,6 +81,13 @@ def test_a_column_of_few_values_is_the_label_whatever_its_name(look) -> None:
     assert names(guess) == ("body", "verdict", "")
 
 
+def test_zero_and_one_are_rather_the_label_than_names_of_things(look) -> None:
+    products = {"product": cycle([f"p{number}" for number in range(40)], 400)}
+    table = {"review": sentences(400), "sarcastic": cycle([0, 1], 400), **products}
+    assert names(look(table)) == ("review", "sarcastic", "product")
+    assert look({"review": sentences(400), **products}).target.name == "product"
+
+
 @pytest.mark.parametrize(
     ("values", "choices"),
     [

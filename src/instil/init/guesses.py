@@ -114,6 +114,8 @@ def guess_target(columns: Sequence[Column], *, most: int) -> Pick | None:
     answers = [column for column in usable if _rank(column, _TARGETS)]
     answers.sort(key=lambda column: _rank(column, _TARGETS))
     words = sorted((c for c in labels if not c.is_mostly(c.numbers)), key=lambda c: len(c.values))
+    if len(words) < len(labels):  # 0 and 1 are rather a label than the names of fifty products
+        words = [column for column in words if not _is_group(column, rows=column.rows)]
     texts = sorted((c for c in columns if _is_text(c)), key=lambda c: -c.mean_words)
     for why, found in (
         ("a name for labels", named),
