@@ -91,6 +91,17 @@ def plain(value: object) -> str:
     return str(value).strip()
 
 
+def some(names: Iterable[str], *, most: int = 20) -> str:
+    """List the first names, and say how many more there are.
+
+    >>> some(["text", "label", "id"], most=2)
+    'text, label and 1 more'
+    """
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def choice_of(value: object, choices: Iterable[str]) -> str | None:
     """Return the choice that a label means: the same text, number or truth value.
 
@@ -175,7 +186,7 @@ class _Reader:
                 Problem(
                     f"there is no column {name!r}, which the task names as its {use}",
                     where=place,
-                    found=f"the columns {_some(fields)}",
+                    found=f"the columns {some(fields)}",
                     nearest=nearest(name, fields),
                     fix=f"name the right column in the task file: `{use}: ...`",
                 )
@@ -258,10 +269,10 @@ class _Reader:
         if not problems and not self.rows:
             told = {**self.skipped, **{why: n for why, n in self.notes.items() if why in _REASONS}}
             reasons = "; ".join(f"{reason} ({count})" for reason, count in told.items())
-            some = self.seen or bad
+            read = self.seen or bad
             problems = [
                 Problem(
-                    "the source has rows, but none is left" if some else "the source has no rows",
+                    "the source has rows, but none is left" if read else "the source has no rows",
                     where=f"task {self.task.id}: {self.task.source.uri}",
                     found="; ".join([*filter(None, [reasons]), *bad[:3]]),
                     fix="correct `where` or `text` in the task file"
@@ -309,7 +320,7 @@ class _Reader:
             yield _problem(
                 f"the label {label!r} of {_rows(unknown[label])} {_unfit(task)}",
                 unknown[label],
-                allowed=_some(known),
+                allowed=some(known),
                 nearest=near,
                 fix=_label_fix(label, near, task=task),
             )
@@ -336,12 +347,6 @@ def _problem(what: str, places: Sequence[str], **details: str) -> Problem:
 
 def _rows(places: Sequence[str]) -> str:
     return f"{len(places)} row" if len(places) == 1 else f"{len(places)} rows"
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    return ", ".join(names[:20]) + more
 
 
 def _unfit(task: Task) -> str:

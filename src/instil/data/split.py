@@ -154,7 +154,13 @@ def split_rows(
     pool = _Pool(_groups(rows, task=task, seed=seed, label_of=label_of), spare_classes=train != 0)
 
     def draft(asked: int) -> _Draft:
-        return _Draft(asked=asked, quotas=_quotas(shares, asked), label_of=label_of)
+        """Begin a part, its rows shared out over the labels by largest remainder."""
+        total = len(rows) or 1
+        quotas = {label: asked * n // total for label, n in shares.items()}
+        by_remainder = sorted(shares, key=lambda label: (-(asked * shares[label] % total), label))
+        for label in by_remainder[: asked - sum(quotas.values())]:
+            quotas[label] += 1
+        return _Draft(asked=asked, quotas=quotas, label_of=label_of)
 
     drafts = {Part.TEST: draft(test), Part.VALIDATION: draft(validation)}
     for part in drafts.values():
@@ -206,16 +212,6 @@ def _groups(
 
 def _shuffled(rows: Iterable[Row], *, task: Task, seed: int) -> list[Row]:
     return sorted(rows, key=lambda row: (seeded_key(seed, task.id, "row", row.id), row.id))
-
-
-def _quotas(shares: Mapping[str, int], asked: int) -> dict[str, int]:
-    """Share out `asked` rows over the labels by largest remainder."""
-    total = sum(shares.values()) or 1
-    quotas = {label: asked * n // total for label, n in shares.items()}
-    by_remainder = sorted(shares, key=lambda label: (-(asked * shares[label] % total), label))
-    for label in by_remainder[: asked - sum(quotas.values())]:
-        quotas[label] += 1
-    return quotas
 
 
 def _fill(draft: _Draft, pool: _Pool) -> None:

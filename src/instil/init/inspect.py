@@ -21,7 +21,7 @@ from instil.data.columns import LONGEST_VALUE, MISSING, Column, count_columns
 from instil.data.readers.rowfile import BadRows
 from instil.data.readers.shapes import CALLS, TOOL_COLUMNS, UNUSABLE, Shape, recognise
 from instil.data.readers.turns import read_tools
-from instil.data.registry import NUMBER
+from instil.data.registry import NUMBER, some
 from instil.data.sources.source import read_table
 from instil.errors import DataError, Problem, nearest
 from instil.init.guesses import (
@@ -437,7 +437,7 @@ def _reasons(
     labels: Labels | None,
 ) -> Iterator[str]:
     """Say what was taken for what, and why."""
-    yield f"{table.file}: {table.rows} rows; columns {_some(table.columns)}"
+    yield f"{table.file}: {table.rows} rows; columns {some(table.columns, most=_SHOWN)}"
     yield f"  text    {text.column.name} ({text.why})"
     yield from _mended(text.column)
     unread = unused_texts(table.columns.values(), used=(text.column.name, target.column.name))
@@ -450,10 +450,10 @@ def _reasons(
     for use, name in (("tools", table.tools), ("calls", table.calls)):
         if name:
             yield f"  {use}   {name} (in {_rows(table.columns[name].filled)})"
-    values = f": {_some(labels.choices)}" if labels else ""
+    values = f": {some(labels.choices, most=_SHOWN)}" if labels else ""
     yield f"  answer  {target.column.name}, {kind} ({target.why}){values}"
     if target.others:
-        others = _some(target.others)
+        others = some(target.others, most=_SHOWN)
         yield f"          it could also be {others}: --label or --target COLUMN, and a --name"
     yield from (f"          {note}" for note in (labels.notes if labels else ()))
     if kind is Kind.WRITTEN:
@@ -519,9 +519,3 @@ def _mended(column: Column) -> Iterator[str]:
 def _rows(count: int) -> str:
     """Write a number of rows: `1 row`, `2 rows`."""
     return f"{count} row" if count == 1 else f"{count} rows"
-
-
-def _some(names: Mapping[str, object] | tuple[str, ...]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return ", ".join(listed[:_SHOWN]) + more
