@@ -2,7 +2,7 @@
 
 Prompts of one call share what they have in common (system message, worked examples, the template's
 opening words): that prefix is computed once a pack. Behind each prompt its completions branch off,
-and all of them are scored in the same forward pass, without padding (see `model.attention`)::
+and all are scored in the same forward pass, without padding (see `model.engine.attention`)::
 
     prefix | prompt 0 | choice A | choice B b B | prompt 1 | choice A | choice B b B
 

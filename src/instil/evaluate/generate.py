@@ -1,13 +1,13 @@
 """Greedy generation in batches by length, each row until its own stop token.
 
 Prompts of one call share what they have in common (system message, worked examples, the template's
-opening words): that prefix is read once for all batches (see `model.memory`). A batch's prompts are
-read in one pack, without padding; then every row gets a token at a time. Rows that have ended leave
-the batch, not one by one but down to the next round number, since new shapes cost oneDNN
-milliseconds.
+opening words): that prefix is read once for all batches (see `model.engine.memory`). A batch's
+prompts are read in one pack, without padding; then every row gets a token at a time. Rows that have
+ended leave the batch, not one by one but down to the next round number, since new shapes cost
+oneDNN milliseconds.
 
-A model whose figures this memory does not give (`model.proof`) goes through transformers' own
-`generate`, prompts of one length together.
+A model whose figures this memory does not give (`model.engine.proof`) goes through transformers'
+own `generate`, prompts of one length together.
 """
 
 from __future__ import annotations

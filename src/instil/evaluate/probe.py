@@ -1,8 +1,9 @@
 """Does the base model know it already? Logistic regression on its hidden states, nothing tuned.
 
 A row's features are the mean, over the tokens of its prompt, of the hidden states behind the
-model's middle layer (`model.middle`). Tokens in front that all training prompts share are left out
-of the mean: they are the same for every row. Features are standardised on the training rows.
+model's middle layer (`model.engine.middle`). Tokens in front that all training prompts share are
+left out of the mean: they are the same for every row. Features are standardised on the training
+rows.
 
 Tried on 300 training rows each with smollm2-135m-instruct, accuracy by cross-validation within
 train, the best C of each (first template of the task; the states of the prompt's last token, or the

@@ -107,7 +107,7 @@ class LoadedModel:
     dtype: torch.dtype
     """What it computes in."""
     build: Build = field(default_factory=Build)
-    """Which short cuts give its own figures (`model.proof`)."""
+    """Which short cuts give its own figures (`model.engine.proof`)."""
 
 
 def resolve_model(ref: str, *, say: Say = lambda _: None) -> ModelFolder:
@@ -374,7 +374,7 @@ def proof_of(folder: ModelFolder, *, device: str, dtype: str, quantize: str | No
 
 
 def computing(device: torch.device, dtype: torch.dtype, quantize: str | None) -> tuple[str, ...]:
-    """Name what a model's figures depend on beside its files, for `model.proof`."""
+    """Name what a model's figures depend on beside its files, for `model.engine.proof`."""
     return (device.type, str(dtype), quantize or "")
 
 

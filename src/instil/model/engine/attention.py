@@ -68,7 +68,7 @@ class Reading:
     shared_prefix: int = 0
     """Tokens in front that every segment begins with."""
     memory: Remembering | None = None
-    """Attends in place of all this, and keeps keys and values (`model.memory`)."""
+    """Attends in place of all this, and keeps keys and values (`model.engine.memory`)."""
 
 
 # Not an argument of the forward pass: some families (Nemotron) do not hand unknown arguments on to

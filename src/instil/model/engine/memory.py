@@ -11,7 +11,7 @@ token into the same slot::
 transformers' caches hold one block a row, the prefix in each, and copy it for every new token.
 
 `Memory.read` and `Memory.step` are attention functions: a forward pass is given one of them as
-`memory` (see `model.attention`), and calls it in every layer.
+`memory` (see `model.engine.attention`), and calls it in every layer.
 
 Tests: `tests/model/engine/test_packed.py`.
 """

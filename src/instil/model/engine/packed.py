@@ -4,12 +4,12 @@ The final hidden states are taken at the predicted places only; what follows fro
 block at a time (here and in `losses`), so memory grows neither with the vocabulary nor with the
 number of predicted tokens.
 
-A pack goes through the model in the first of these ways that `model.proof` allows (`Build`):
+A pack goes through the model in the first of these ways that `model.engine.proof` allows (`Build`):
 
-1. in our own layers (`model.layers`), llama's build alone;
+1. in our own layers (`model.engine.layers`), llama's build alone;
 2. in transformers' layers with our attention: prefix, segments and branches in one row;
 3. the same without prefix and branches: each example is a segment from its first token on;
-4. row by row, as anyone would compute it with transformers (`model.rows`).
+4. row by row, as anyone would compute it with transformers (`model.engine.rows`).
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class Build:
     """Segments are told apart to layers with a state, by `seq_idx`, `cu_seq_lens_q` and the like,
     which transformers passes on to kernels that know them."""
     own_layers: bool = False
-    """`model.layers` may stand for the decoder."""
+    """`model.engine.layers` may stand for the decoder."""
     own_head: bool = False
     """`Head` may stand for what follows the decoder."""
     own_memory: bool = False
-    """`model.memory` may stand for transformers' caches when generating."""
+    """`model.engine.memory` may stand for transformers' caches when generating."""
     padding: bool = False
     """Rows of several lengths may be computed together, filled up on the right."""
     longest: int | None = None

@@ -131,7 +131,8 @@ def prove(model: Any) -> Build:
             _require_causal(model, trials.whole.batch, close)
         build = next(filter(trials.hold, _candidates(model)), Build())
         build = replace(build, longest=_longest(model))
-        return replace(build, own_memory=build.prefix and _remembers(model, trials.whole, build))
+        remembers = build.prefix and _remembers(model, trials.whole, build, close)
+        return replace(build, own_memory=remembers)
 
 
 def _candidates(model: Any) -> Iterator[Build]:
@@ -161,13 +162,6 @@ class _Trial:
     decoder reads."""
     wanted: torch.Tensor
     """(S, V) float32 logits, computed row by row."""
-    close: float
-    """Difference that rounding may make, root mean square, as a share of the logits' spread."""
-
-    def same(self, logits: torch.Tensor, places: torch.Tensor | None = None) -> bool:
-        """Whether logits are those wanted, at all places or at some."""
-        wanted = self.wanted if places is None else self.wanted[places]
-        return _same(logits, wanted, self.close)
 
 
 class _Trials:
@@ -184,12 +178,12 @@ class _Trials:
 
     def hold(self, build: Build) -> bool:
         """Whether a way to compute gives the wanted logits; one that fails does not."""
-        part = build.prefix != build.branches
-        trial = (
-            self._made_with(prefix=build.prefix, branches=build.branches) if part else self.whole
-        )
+        trial = self.whole
+        if build.prefix != build.branches:
+            trial = self._made_with(prefix=build.prefix, branches=build.branches)
         try:
-            if not trial.same(_logits(self._model, trial.batch, build)):
+            logits = _logits(self._model, trial.batch, build)
+            if not _same(logits, trial.wanted, self._close):
                 return False
             exact = self._close < NOISE or not build.segments
             return exact or not _leaks(self._model, trial.batch, build)
@@ -203,7 +197,7 @@ class _Trials:
             shapes = SHAPES if branches else tuple((sum(shape),) for shape in SHAPES)
             batch = _trial_pack(self._model, prefix=PREFIX if prefix else 0, shapes=shapes)
             wanted = _logits(self._model, batch, Build())
-            self._made[prefix, branches] = _Trial(batch, wanted, self._close)
+            self._made[prefix, branches] = _Trial(batch, wanted)
         return self._made[prefix, branches]
 
 
@@ -242,6 +236,7 @@ def _logits(model: Any, trial: Batch, build: Build) -> torch.Tensor:
 
 
 def _same(logits: torch.Tensor, wanted: torch.Tensor, close: float) -> bool:
+    """Whether logits differ by less than `close`, root mean square, as a share of their spread."""
     return bool((logits - wanted).pow(2).mean().sqrt() < close * wanted.std())
 
 
@@ -258,7 +253,7 @@ def _leaks(model: Any, batch: Batch, build: Build) -> bool:
     return not _same(after, before, LEAK)
 
 
-def _remembers(model: Any, trial: _Trial, build: Build) -> bool:
+def _remembers(model: Any, trial: _Trial, build: Build, close: float) -> bool:
     """Whether generation's memory gives the wanted logits: behind prompts, and for two tokens."""
     try:
         ids, device = trial.batch.ids[0], trial.batch.ids.device
@@ -276,7 +271,7 @@ def _remembers(model: Any, trial: _Trial, build: Build) -> bool:
             logits.append(next_logits(model, token, build=build, memory=memory.step))
             memory.move_on()
         places = torch.cat([ends - 1 + step for step in range(3)]) - PREFIX
-        return trial.same(torch.cat(logits).float(), places)
+        return _same(torch.cat(logits).float(), trial.wanted[places], close)
     except Exception as error:  # as in `hold`
         if is_out_of_memory(error):
             raise

@@ -1,8 +1,8 @@
 """The plain path: every example of a pack as a row of its own, through the model's own code.
 
-A pack shares a prefix among its segments and branches off behind a trunk (see `model.attention`).
-Here it is taken apart again, and each row is computed as anyone would compute it with
-transformers, with the model's own attention::
+A pack shares a prefix among its segments and branches off behind a trunk (see
+`model.engine.attention`). Here it is taken apart again, and each row is computed as anyone would
+compute it with transformers, with the model's own attention::
 
     prefix | trunk 0 | branch A | branch B B | trunk 1        row 0: prefix trunk 0 branch A
                                                               row 1: prefix trunk 0 branch B B
