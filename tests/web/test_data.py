@@ -141,3 +141,21 @@ def test_words_equal_to_the_values_are_no_wish():
     assert asked_of({"name:a": "a", "name:b": "b"}).names is None
     assert asked_of({"name:a": "x", "name:b": ""}).names == {"a": "x"}
     assert Asked(names={"1": "x=y"}).command("f", force=False)[-1] == "1=x=y"
+
+
+def test_a_file_in_another_encoding_is_read_when_that_is_said(page, site, tmp_path):
+    rows = "Urteil;Text\n" + "".join(
+        f"{'gut' if n % 2 else 'schlecht'};Das Gerät gefällt „{n}“ mal\n" for n in range(60)
+    )
+    (site.workplace.folder / "alt.csv").write_bytes(rows.encode("cp1252"))
+    first = page.get(f"{HOME}data/alt.csv")
+    assert 'name="encoding"' in first.text
+    assert "Gerät gefällt „1“" not in first.text
+    text = said(page.get(f"{HOME}data/alt.csv?encoding=cp1252"))
+    assert "Gerät gefällt „1“" in text
+    assert "instil init alt.csv --encoding cp1252" in text
+    form = {"encoding": "cp1252", "label": "Urteil"}
+    done = page.post(f"{HOME}data/alt.csv", data=form, follow_redirects=False)
+    assert done.status_code == 303
+    assert "encoding: cp1252" in (site.workplace.folder / "alt.task.yaml").read_text()
+    assert page.get(f"{HOME}data/alt.csv?encoding=nonsense").status_code in (200, 400)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from instil.init.starter import task_id, write_starter
 from instil.sanitize import shortened
 from instil.types import OnBadRow, SourceSpec
 from instil.web.jobs import command_line
-from instil.web.site import Site, aside, form, here, number, once, told
+from instil.web.site import Site, aside, form, here, number, once, picked, told
 
 ROWS = 20
 """Rows a page."""
@@ -36,6 +37,8 @@ MOST_ROWS = 20_000
 """Rows that are kept for leafing through."""
 EXAMPLES = 3
 """Values of a column that are shown."""
+ENCODINGS = ("utf-8", "cp1252", "latin-1", "utf-16", "cp1250", "gb18030", "shift_jis")
+"""Of a text file of rows; the first is the default."""
 _FEW = 24
 """Values up to which a column's are listed for naming."""
 
@@ -54,11 +57,11 @@ class Table:
     """Rows that cannot be used, each with why."""
 
 
-def read(path: Path) -> Table:
+def read(path: Path, *, encoding: str) -> Table:
     """Read a file's rows, as many as are leafed through; bad ones are passed over and listed."""
     columns: dict[str, Column] = {}
     rows, bad = list[PlacedRow](), BadRows()
-    source = SourceSpec(uri=str(path), on_bad_row=OnBadRow.SKIP)
+    source = SourceSpec(uri=str(path), encoding=encoding, on_bad_row=OnBadRow.SKIP)
     for number_, placed in enumerate(islice(read_table(source, bad=bad), MOST_ROWS + 1)):
         if number_ == MOST_ROWS:
             return Table(rows, columns, False, bad.found)
@@ -93,6 +96,7 @@ class Asked:
     target: str = ""
     group: str = ""
     name: str = ""
+    encoding: str = ENCODINGS[0]
     skip: bool = False
     names: Mapping[str, str] | None = None
 
@@ -108,6 +112,7 @@ class Asked:
         words = ["init", file, *(p for option in said.items() if option[1] for p in option)]
         for value, word in sorted((self.names or {}).items()):
             words += ["--label-names", f"{value}={word}"]
+        words += ["--encoding", self.encoding] if self.encoding != ENCODINGS[0] else []
         words += ["--on-bad-row", "skip"] if self.skip else []
         return [*words, *(["--force"] if force else [])]
 
@@ -126,6 +131,7 @@ def asked_of(said: Mapping[str, str]) -> Asked:
         target=said.get("label", "") if free else "",
         group=said.get("group", ""),
         name=said.get("task", "").strip(),
+        encoding=picked(dict.fromkeys(ENCODINGS), said.get("encoding", "")),
         skip="skip" in said,
         names=names if any(value != word for value, word in names.items()) and not free else None,
     )
@@ -135,8 +141,8 @@ async def data(request: Request) -> Response:
     """`GET /data/{name}`: columns, guess and form; `?from=` leafs through the rows."""
     site, asked = here(request), request.query_params
     path = site.workplace.path(request.path_params["name"])
-    first = number(asked.get("from", ""))
-    return await aside(lambda: _page(site, path, Asked(), first=first))
+    first, how = number(asked.get("from", "")), asked_of(dict(asked))
+    return await aside(lambda: _page(site, path, how, first=first))
 
 
 async def guess(request: Request) -> Response:
@@ -165,6 +171,7 @@ async def write(request: Request) -> Response:
                 wishes=asked.wishes,
                 name=asked.name or None,
                 model=site.default_model,
+                encoding=asked.encoding,
                 on_bad_row=OnBadRow.SKIP if asked.skip else OnBadRow.ERROR,
                 overwrite="force" in said,
             )
@@ -179,10 +186,19 @@ def _page(
     site: Site, path: Path, asked: Asked, *, first: int, error: InstilError | None = None
 ) -> Response:
     try:
-        table = once(site, "table", path, read)
+        table = once(
+            site, "table", path, partial(read, encoding=asked.encoding), how=asked.encoding
+        )
     except InstilError as bad:
         name = site.workplace.name(path)
-        return site.page("unreadable.html.jinja", name=name, error=told(bad)[0], status=400)
+        return site.page(
+            "unreadable.html.jinja",
+            name=name,
+            encodings=ENCODINGS,
+            asked=asked,
+            error=told(bad)[0],
+            status=400,
+        )
     columns = [
         (
             column.name,
@@ -213,6 +229,7 @@ def _page(
         asked=asked,
         written=_written(path, asked),
         no_group=NO_GROUP,
+        encodings=ENCODINGS,
         **values,
     )
 
@@ -222,7 +239,8 @@ def _guessed(site: Site, path: Path, asked: Asked) -> dict[str, Any]:
 
     def look(path: Path) -> Guess:
         bad = OnBadRow.SKIP if asked.skip else OnBadRow.ERROR
-        return inspect_table(SourceSpec(uri=str(path), on_bad_row=bad), wishes=asked.wishes)
+        source = SourceSpec(uri=str(path), encoding=asked.encoding, on_bad_row=bad)
+        return inspect_table(source, wishes=asked.wishes)
 
     name = site.workplace.name(path)
     line = command_line(asked.command(name, force=_written(path, asked)))
