@@ -66,13 +66,12 @@ class Request:
         return len(self.prompt) + sum(len(c) - 1 for c in self.completions)
 
 
-def needs_stop(example: Example, chat: ChatFormat) -> bool:
-    """Whether one choice's tokens begin another's ("1", "10"): the stop token tells them apart."""
-    asked = chat.answered(example.messages, example.choices, stop=False, tools=example.tools)
-    return _one_begins_another(asked.completions)
+def one_begins_another(completions: Sequence[tuple[int, ...]]) -> bool:
+    """Whether one choice's tokens begin another's, without the stop token that tells them apart.
 
-
-def _one_begins_another(completions: Sequence[tuple[int, ...]]) -> bool:
+    >>> one_begins_another([(1,), (1, 0)]), one_begins_another([(1, 2), (1, 3)])
+    (True, False)
+    """
     return any(a != b and b[: len(a)] == a for a in completions for b in completions)
 
 
@@ -83,7 +82,7 @@ def choice_request(example: Example, chat: ChatFormat, *, stop: bool | None = No
     """
     ask = partial(chat.answered, example.messages, example.choices, tools=example.tools)
     asked = ask(stop=bool(stop))
-    if stop is None and _one_begins_another(asked.completions):
+    if stop is None and one_begins_another(asked.completions):
         asked = ask(stop=True)
     return Request(asked.prompt, asked.completions)
 

@@ -17,7 +17,7 @@ from instil.evaluate.choices import (
     choice_request,
     choice_scores,
     likelihoods,
-    needs_stop,
+    one_begins_another,
     prediction,
     target_request,
     without_stop,
@@ -156,10 +156,12 @@ def look(loaded: LoadedModel, examples: Sequence[Example], *, max_new_tokens: in
         targets = likelihoods(loaded, [target_request(e, loaded.chat) for e in examples])
         return Look(tuple(made), tuple(target for (target,) in targets))
     made, right = [], []
-    rows = likelihoods(loaded, [choice_request(e, loaded.chat, stop=True) for e in examples])
-    for example, row in zip(examples, rows, strict=True):
-        scored = row if needs_stop(example, loaded.chat) else [without_stop(f) for f in row]
-        made.append(prediction(example, [f.nats for f in scored], prompt_tokens=0))
+    requests = [choice_request(e, loaded.chat, stop=True) for e in examples]
+    rows = likelihoods(loaded, requests)
+    for example, request, row in zip(examples, requests, rows, strict=True):
+        needs_stop = one_begins_another([tokens[:-1] for tokens in request.completions])
+        scored = row if needs_stop else [without_stop(choice) for choice in row]
+        made.append(prediction(example, [choice.nats for choice in scored], prompt_tokens=0))
         right.append(row[example.choices.index(example.target)])
     return Look(tuple(made), tuple(right))
 
