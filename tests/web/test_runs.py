@@ -147,6 +147,19 @@ def test_a_row_that_is_gone_cannot_be_marked(shop_page, shop):
     assert not (shop / "moods.labels.jsonl").exists()
 
 
+def test_rows_that_were_changed_since_the_run_are_not_shown(shop_page, shop):
+    row = answers(shop / NAME, "moods")[0]
+    page = shop_page.get(f"{HOME}answers/{NAME}")
+    assert "it is" in page.text
+    lines = (shop / "moods.csv").read_text().splitlines(keepends=True)
+    (shop / "moods.csv").write_text("".join([lines[0], lines[2], lines[1], *lines[3:]]))
+    page = shop_page.get(f"{HOME}answers/{NAME}")
+    assert "not what the run was judged on" in page.text
+    assert "it is" not in page.text
+    form = {"task": "moods", "row": row.row, "now": "leave-out"}
+    assert shop_page.post(f"{HOME}mark/{NAME}", data=form).status_code == 400
+
+
 # --- try -----------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from instil.errors import DataError, Problem
 from instil.files import write_whole
 from instil.types import Part, Row, Split, Task
@@ -315,3 +317,16 @@ def save_splits(splits: Sequence[Split], path: Path) -> None:
     """Write the splits as JSON; the file is whole or not there."""
     content = {"format_version": FORMAT_VERSION, "splits": [asdict(split) for split in splits]}
     write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def load_splits(path: Path) -> list[Split]:
+    """Read what `save_splits` wrote.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        return TypeAdapter(list[Split]).validate_python(content["splits"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError("this file of splits cannot be read", where=str(path)) from error

@@ -14,7 +14,7 @@ from instil.data.prepare import TaskData
 from instil.data.sources.uri import is_public
 from instil.files import file_sha256
 from instil.stages.directory import versions
-from instil.types import Part, Task
+from instil.types import Part, Row, Task
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardTask
@@ -44,22 +44,14 @@ def origins(
     computed = str(pick_dtype(dtype, processor)).removeprefix("torch.")
     of_tasks: dict[str, str] = {}
     for d in data:
-        task, uri = d.task, d.task.source.uri
-        rows = d.rows
         split = (d.split.train, d.split.validation, d.split.test)
-        # A path without the user's folders.
-        where = f"{task.id} in {uri if is_public(uri) else Path(uri).name}"
-        noted = (name for name in task.__slots__ if name not in _NOT_SETTINGS)
-        settings = sorted((name, getattr(task, name)) for name in noted)
+        noted = (name for name in d.task.__slots__ if name not in _NOT_SETTINGS)
+        settings = sorted((name, getattr(d.task, name)) for name in noted)
         of_tasks |= {
-            f"labels of {where}": _digest((row.id, row.fields.get(task.target)) for row in rows),
-            f"rows of {where}": _digest(
-                (row.id, sorted(field for field in row.fields.items() if field[0] != task.target))
-                for row in rows
-            ),
-            f"split of {task.id}": _digest(split),
-            **template_origins(task),
-            f"settings of {task.id}": _digest(settings),
+            **row_origins(d.task, d.rows),
+            f"split of {d.task.id}": _digest(split),
+            **template_origins(d.task),
+            f"settings of {d.task.id}": _digest(settings),
         }
     return {
         **of_tasks,
@@ -67,6 +59,25 @@ def origins(
         **chat_origins(folder),
         **{f"version of {name}": version for name, version in versions().items()},
         "computing": f"{processor.type}, {computed}",
+    }
+
+
+def row_origins(task: Task, rows: Sequence[Row]) -> dict[str, str]:
+    """Return what a task's labels and rows are, as `origins` has it.
+
+    Args:
+        task: The task.
+        rows: All that are used: train, validation, test, in the split's order.
+    """
+    uri = task.source.uri
+    # A path without the user's folders.
+    where = f"{task.id} in {uri if is_public(uri) else Path(uri).name}"
+    return {
+        f"labels of {where}": _digest((row.id, row.fields.get(task.target)) for row in rows),
+        f"rows of {where}": _digest(
+            (row.id, sorted(field for field in row.fields.items() if field[0] != task.target))
+            for row in rows
+        ),
     }
 
 

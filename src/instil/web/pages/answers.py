@@ -8,8 +8,10 @@ Tests: `tests/web/test_runs.py`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import exp
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,16 @@ from starlette.responses import Response
 from instil.config.recipe import load_recipe
 from instil.data.correct import Mark, add_mark, load_marks, marks_file
 from instil.data.registry import load_rows
+from instil.data.split import load_splits, part_rows
 from instil.errors import InstilError
 from instil.results import PROMPTING, TUNED, ZERO_SHOT
-from instil.stages.directory import RECIPE, SUMMARY, load_scores, load_summary
+from instil.stages.directory import RECIPE, SPLITS, load_scores, require_same
+from instil.stages.origins import row_origins
 from instil.tasks.task import load_task
-from instil.types import Row, Task
+from instil.types import Part, Row, Task
 from instil.web.jobs import command_line
 from instil.web.pages.runs import TABS, run_folder
+from instil.web.pages.start import summary_of
 from instil.web.site import Site, aside, form, here, number, once, picked, told
 
 ROWS = 20
@@ -125,7 +130,10 @@ class Filter:
             if self.target in ("", each.target)
             and self.template in ("", each.template)
             and (not self.said or self.said == _text(each.said.get(TUNED)))
-            and (not self.sure or _is_sure(each.sure, self.sure))
+            and {
+                "above": each.sure is not None and each.sure >= 0.9,
+                "below": each.sure is not None and each.sure < 0.6,
+            }.get(self.sure, True)
             and {
                 "wrong": not each.right,
                 "right": each.right,
@@ -139,50 +147,40 @@ class Filter:
         return wanted
 
 
-def _is_sure(sure: float | None, wanted: str) -> bool:
-    return sure is not None and (sure >= 0.9 if wanted == "above" else sure < 0.6)
-
-
 def _text(said: Said | None) -> str:
     return said.text if said else ""
 
 
-def _task(folder: Path, name: str) -> Task | None:
-    """Return a task of the run; None where its file is gone or cannot be read."""
+def _task(folder: Path, name: str) -> tuple[Task | None, Path | None]:
+    """Return a task of the run, and its file where it is the user's own.
+
+    None, where it is gone or cannot be read.
+    """
     for use in load_recipe(folder / RECIPE).tasks:
-        try:
-            task = load_task(use.use)
-        except InstilError:
-            continue
-        if task.id == name:
-            return task
-    return None
+        with contextlib.suppress(InstilError):
+            task, path = load_task(use.use), Path(use.use)
+            if task.id == name:
+                return task, path if path.is_file() else None
+    return None, None
 
 
-def _task_file(folder: Path, name: str) -> Path | None:
-    """Return the file of a task that is the user's own."""
-    for use in load_recipe(folder / RECIPE).tasks:
-        path = Path(use.use)
-        if path.is_file():
-            try:
-                if load_task(use.use).id == name:
-                    return path
-            except InstilError:
-                continue
-    return None
-
-
-def _rows(site: Site, folder: Path, task: str) -> Mapping[str, Row]:
-    """Return the task's rows by id, for their texts; none where they cannot be read any more."""
+def _rows(site: Site, folder: Path, name: str) -> Mapping[str, Row]:
+    """Return a task's test rows by id; none where they are not what the run was judged on."""
 
     def read(_: Path) -> Mapping[str, Row]:
-        found = _task(folder, task)
-        try:
-            return {row.id: row for row in load_rows(found).rows} if found else {}
-        except InstilError:
-            return {}
+        with contextlib.suppress(InstilError):
+            (split,) = (each for each in load_splits(folder / SPLITS) if each.task == name)
+            loaded = load_rows(task).rows if task else ()
+            *others, test = (part_rows(split, loaded, part) for part in Part)
+            now = row_origins(task, [*chain(*others), *test]) if task else {}
+            require_same(folder, now, which=now.__contains__)
+            return {row.id: row for row in test}
+        return {}
 
-    return once(site, "rows", folder / RECIPE, read, how=task)
+    task, _ = _task(folder, name)
+    source = Path(task.source.uri) if task else folder / RECIPE
+    changed = source.stat().st_mtime_ns if source.is_file() else 0
+    return once(site, "rows", folder / RECIPE, read, how=(repr(task), changed))
 
 
 async def show(request: Request) -> Response:
@@ -196,7 +194,7 @@ async def show(request: Request) -> Response:
     first = number(asked.get("from", ""))
 
     def look() -> Response:
-        summary = once(site, "summary", folder / SUMMARY, lambda _: load_summary(folder), most=500)
+        summary = summary_of(site, folder)
         tasks = {task.task: task for task in summary.tasks}
         common: dict[str, Any] = {
             "name": name,
@@ -208,14 +206,14 @@ async def show(request: Request) -> Response:
         if asked.get("task") == GUARD:
             return _guard(site, folder, list(tasks), common)
         task = picked(tasks, asked.get("task", ""))
-        path = folder / "scores" / f"test-{task}.jsonl"
-        found = once(site, "answers", path, lambda _: answers(folder, task))
+        scores = folder / "scores" / f"test-{task}.jsonl"
+        found = once(site, "answers", scores, lambda _: answers(folder, task))
         wanted = Filter(**kept).of(found)
-        rows, known = _rows(site, folder, task), _task(folder, task)
-        file = _task_file(folder, task)
+        rows, (known, file) = _rows(site, folder, task), _task(folder, task)
         marked = load_marks(marks_file(file)) if file else {}
+        texts = {id: str(row.fields[known.text]) for id, row in rows.items()} if known else {}
         lines = [
-            (each, _shown(rows.get(each.row), known), marked.get(each.row))
+            (each, texts.get(each.row, ""), marked.get(each.row))
             for each in wanted[first : first + ROWS]
         ]
         command = ""
@@ -243,7 +241,8 @@ async def show(request: Request) -> Response:
                 (TUNED, "tuned"),
             ],
             choices=known.choices if known else (),
-            can_mark=file is not None,
+            can_mark=file is not None and bool(rows),
+            has_rows=bool(rows),
             marks=len(marked),
             line=command,
         )
@@ -258,10 +257,6 @@ def _name(site: Site, path: Path) -> str:
 def _few(values: Any) -> list[str]:
     found = list(dict.fromkeys(values))
     return sorted(found) if len(found) <= 100 else []
-
-
-def _shown(row: Row | None, task: Task | None) -> str:
-    return str(row.fields.get(task.text, "")) if row and task else ""
 
 
 def _guard(site: Site, folder: Path, tasks: Sequence[str], common: Mapping[str, Any]) -> Response:
@@ -291,11 +286,11 @@ async def mark(request: Request) -> Response:
 
     def write() -> Response:
         task, row = said.get("task", ""), said.get("row", "")
-        file, known = _task_file(folder, task), _rows(site, folder, task).get(row)
-        if file is None or known is None:
-            text = "The rows of this run are not here any more, so that none can be marked."
+        (asked, file), known = _task(folder, task), _rows(site, folder, task).get(row)
+        if asked is None or file is None or known is None:
+            text = "The rows are not those that the run was judged on any more: mark a new run's."
             return site.page("message.html.jinja", status=400, title="Not marked", text=text)
-        was = str(known.fields[load_task(str(file)).target])
+        was = str(known.fields[asked.target])
         now = None if said.get("now") == "leave-out" else said.get("now", "")
         add_mark(marks_file(file), Mark(row, known.place, was, now))
         back = {key.removeprefix("back:"): v for key, v in said.items() if key.startswith("back:")}

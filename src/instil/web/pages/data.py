@@ -210,7 +210,7 @@ def _page(
     ]
     names = [*table.columns]
     page = [
-        (place, [_cell(row.get(name)) for name in names])
+        (place, [shortened(plain(row.get(name)), most=300) for name in names])
         for place, row in table.rows[first : first + ROWS]
     ]
     values = _guessed(site, path, asked)
@@ -268,7 +268,3 @@ def _examples(rows: Sequence[PlacedRow], name: str) -> list[str]:
         if len(found) == EXAMPLES:
             break
     return [*found]
-
-
-def _cell(value: object) -> str:
-    return shortened(plain(value), most=300)

@@ -26,13 +26,12 @@ from instil.stages.directory import (
     is_finished,
     load_manifest,
     load_steps,
-    load_summary,
 )
 from instil.stages.ledger import load_ledger
 from instil.stages.lock import holder
 from instil.types import Step
 from instil.web.jobs import Job, begin, command_line, find
-from instil.web.pages.start import jobs_of, report_file
+from instil.web.pages.start import jobs_of, report_file, summary_of
 from instil.web.site import Site, aside, events, form, here, once, told
 from instil.web.workplace import NotHereError
 
@@ -76,10 +75,11 @@ async def run(request: Request) -> Response:
     def look() -> Response:
         if not is_finished(folder) or holder(folder):
             return _live(site, folder, name)
-        summary = once(site, "summary", folder / SUMMARY, lambda _: load_summary(folder), most=500)
 
         def draw(_: Path) -> str:
-            report = build_report(summary, steps=load_steps(folder), manifest=load_manifest(folder))
+            report = build_report(
+                summary_of(site, folder), steps=load_steps(folder), manifest=load_manifest(folder)
+            )
             return site.render("result.html.jinja", name=name, report=report, tab="", tabs=TABS)
 
         return HTMLResponse(once(site, "result", folder / SUMMARY, draw))

@@ -72,10 +72,7 @@ def run_line(site: Site, folder: Path) -> Line:
     name, changed = site.workplace.name(folder), folder.stat().st_mtime
     try:
         if is_finished(folder):
-            summary = once(
-                site, "summary", folder / SUMMARY, lambda _: load_summary(folder), most=500
-            )
-            return _finished(name, summary, (folder / SUMMARY).stat().st_mtime)
+            return _finished(name, summary_of(site, folder), (folder / SUMMARY).stat().st_mtime)
         recipe = load_recipe(folder / "recipe.yaml")
         tasks = ", ".join(Path(use.use).name.removesuffix(".task.yaml") for use in recipe.tasks)
         stages = [*load_ledger(folder).stages]
@@ -83,6 +80,11 @@ def run_line(site: Site, folder: Path) -> Line:
         return Line(name, state, Path(recipe.model).name, tasks, changed=changed)
     except (InstilError, OSError) as error:
         return Line(name, "cannot be read", verdict=str(error), changed=changed)
+
+
+def summary_of(site: Site, folder: Path) -> RunSummary:
+    """Return what a finished run found."""
+    return once(site, "summary", folder / SUMMARY, lambda _: load_summary(folder), most=500)
 
 
 def _finished(name: str, summary: RunSummary, changed: float) -> Line:
