@@ -152,8 +152,11 @@ def _from_catalogue(entry: CatalogueEntry, say: Say) -> ModelFolder:
             whole = _joined(entry, parts, Path(scratch))
             with quiet():
                 convert(whole, Path(scratch) / "model", rule=entry.tokenizer_rule)
-            with contextlib.suppress(OSError):  # another process was faster: its folder is as good
+            try:
                 os.replace(Path(scratch) / "model", path)
+            except OSError:
+                if not path.exists():  # else another process was faster: its folder is as good
+                    raise
     return ModelFolder(entry.name, path, entry.licence)
 
 
