@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 
 import pytest
@@ -182,3 +184,15 @@ def test_what_is_not_there_is_told(page):
     assert page.get(f"{HOME}job/nothing").status_code == 404
     assert page.post(f"{HOME}job/nothing/stop").status_code == 404
     assert page.delete(f"{HOME}data/a.csv").status_code == 405
+
+
+def test_a_full_disk_is_told(page, site, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "rows.csv")
+
+    monkeypatch.setattr(os, "replace", full)
+    answer = put(page, "rows.csv")
+    assert answer.status_code == 400
+    assert "No space left" in answer.json()["error"]
+    monkeypatch.undo()
+    assert [path.name for path in site.workplace.folder.iterdir()] == []

@@ -71,7 +71,12 @@ def make_app(site: Site) -> Starlette:
     app = Starlette(
         routes=[Route(path, answer, methods=methods) for path, answer, methods in addresses],
         middleware=[Middleware(Gate, token=site.token)],
-        exception_handlers={NotHereError: _not_here, 404: _not_here, InstilError: _refused},
+        exception_handlers={
+            NotHereError: _not_here,
+            404: _not_here,
+            InstilError: _refused,
+            OSError: _refused,
+        },
     )
     app.state.site = site
     return app

@@ -131,11 +131,16 @@ class Workplace:
             while True:
                 try:
                     path.open("xb").close()  # the name is ours, and nothing is written over
-                    os.replace(scratch, path)
-                    return path
+                    break
                 except FileExistsError:
                     number += 1
                     path = self.folder / f"{stem}-{number}{dot}{ending}"
+            try:
+                os.replace(scratch, path)
+            except BaseException:
+                path.unlink()
+                raise
+            return path
         finally:
             scratch.unlink(missing_ok=True)
 

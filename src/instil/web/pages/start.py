@@ -216,5 +216,5 @@ def jobs_of(site: Site, run: str, *, commands: Sequence[str]) -> list[Job]:
     return [
         job
         for job in jobs(site.workplace.folder)
-        if job.command[0] in commands and run in job.command
+        if job.command[0] in commands and run in job.command[1:] and not run.startswith("-")
     ]
