@@ -9,8 +9,9 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
-from instil.web.app import make_app
+from instil.web.app import make_app, read_ahead
 from instil.web.jobs import jobs
+from instil.web.pages import answers, data
 from instil.web.site import POLICY
 from pages import HOME
 
@@ -196,3 +197,17 @@ def test_a_full_disk_is_told(page, site, monkeypatch):
     assert "No space left" in answer.json()["error"]
     monkeypatch.undo()
     assert [path.name for path in site.workplace.folder.iterdir()] == []
+
+
+def test_what_is_likely_looked_at_is_read_ahead(shop_page, shop, monkeypatch):
+    site = shop_page.app.state.site
+    (shop / "broken.json").write_text("{")
+    read_ahead(site)
+
+    def again(*_: object, **__: object) -> None:
+        raise AssertionError("it was read ahead")
+
+    for module, name in ((data, "read_table"), (data, "inspect_table"), (answers, "load_scores")):
+        monkeypatch.setattr(module, name, again)
+    for path in ("data/moods.csv", "answers/runs/moods"):
+        assert shop_page.get(HOME + path).status_code == 200

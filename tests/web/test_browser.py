@@ -299,6 +299,11 @@ def test_the_whole_way(folder, watch):
         page.goto(ui.address)
         watched.look("start-with-runs")
         assert "finished" in page.inner_text("main")
+        (folder / "odd.json").write_text("{")
+        for name, path in (("message", "nowhere"), ("unreadable", "data/odd.json")):
+            page.goto(ui.address + path)
+            watched.errors.clear()  # that the page is not there
+            watched.everywhere(name)
 
 
 def test_by_the_keyboard_alone(folder, watch):

@@ -5,7 +5,9 @@ Tests: `tests/web/test_app.py`.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +23,9 @@ from instil.web.pages import answers, data, plan, runs, shipping, start, task, t
 from instil.web.site import Gate, Site, asset, here, told
 from instil.web.workplace import NotHereError, Workplace
 
+AHEAD = 3
+"""Files and runs of each kind that are read ahead."""
+_LARGEST_AHEAD = 50 << 20
 _ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "report.css": "text/css"}
 
 
@@ -102,6 +107,20 @@ async def _refused(request: Request, error: Exception) -> Response:
     return here(request).page("message.html.jinja", status=status, title="Not done", text=text)
 
 
+def read_ahead(site: Site) -> None:
+    """Read what is likely looked at first: the newest files of rows, and the newest runs."""
+    for path in site.workplace.data()[:AHEAD]:
+        with contextlib.suppress(Exception):  # whoever looks at it is told
+            if path.stat().st_size <= _LARGEST_AHEAD:
+                data.table_of(site, path)
+                data.guessed(site, path, data.Asked())
+    for run in site.workplace.runs()[:AHEAD]:
+        with contextlib.suppress(Exception):
+            for task_ in start.summary_of(site, run).tasks:
+                answers.answers_of(site, run, task_.task)
+    site.render("message.html.jinja", title="", text="")
+
+
 def serve(folder: Path, *, port: int, model: str, on_ready: Callable[[str], None]) -> None:
     """Serve the page of a folder on this machine until SIGINT or SIGTERM.
 
@@ -115,6 +134,7 @@ def serve(folder: Path, *, port: int, model: str, on_ready: Callable[[str], None
         RunError: The port is taken.
     """
     site = Site(Workplace(folder.resolve()), secrets.token_urlsafe(24), model)
+    threading.Thread(target=read_ahead, args=(site,), daemon=True).start()
 
     def ready(address: str) -> None:
         on_ready(f"{address}/{site.token}/")

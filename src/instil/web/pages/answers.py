@@ -111,6 +111,12 @@ def answers(folder: Path, task: str) -> list[Answered]:
     ]
 
 
+def answers_of(site: Site, folder: Path, task: str) -> list[Answered]:
+    """Return a task's test rows with all answers, read once."""
+    scores = folder / "scores" / f"test-{task}.jsonl"
+    return once(site, "answers", scores, lambda _: answers(folder, task))
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """What is shown."""
@@ -206,8 +212,7 @@ async def show(request: Request) -> Response:
         if asked.get("task") == GUARD:
             return _guard(site, folder, list(tasks), common)
         task = picked(tasks, asked.get("task", ""))
-        scores = folder / "scores" / f"test-{task}.jsonl"
-        found = once(site, "answers", scores, lambda _: answers(folder, task))
+        found = answers_of(site, folder, task)
         wanted = Filter(**kept).of(found)
         rows, (known, file) = _rows(site, folder, task), _task(folder, task)
         marked = load_marks(marks_file(file)) if file else {}

@@ -70,6 +70,11 @@ def read(path: Path, *, encoding: str) -> Table:
     return Table(rows, columns, True, bad.found)
 
 
+def table_of(site: Site, path: Path, encoding: str = ENCODINGS[0]) -> Table:
+    """Return a file's rows, read once."""
+    return once(site, "table", path, partial(read, encoding=encoding), how=encoding)
+
+
 def kind_of(column: Column) -> str:
     """Say what a column holds, in a word or two."""
     filled = max(1, column.filled)
@@ -151,7 +156,7 @@ async def guess(request: Request) -> Response:
     path = site.workplace.path(request.path_params["name"])
 
     def look() -> Response:
-        values = _guessed(site, path, asked_of(said))
+        values = guessed(site, path, asked_of(said))
         return site.page("guess.part.html.jinja", name=site.workplace.name(path), **values)
 
     return await aside(look)
@@ -186,9 +191,7 @@ def _page(
     site: Site, path: Path, asked: Asked, *, first: int, error: InstilError | None = None
 ) -> Response:
     try:
-        table = once(
-            site, "table", path, partial(read, encoding=asked.encoding), how=asked.encoding
-        )
+        table = table_of(site, path, asked.encoding)
     except InstilError as bad:
         name = site.workplace.name(path)
         return site.page(
@@ -213,7 +216,7 @@ def _page(
         (place, [shortened(plain(row.get(name)), most=300) for name in names])
         for place, row in table.rows[first : first + ROWS]
     ]
-    values = _guessed(site, path, asked)
+    values = guessed(site, path, asked)
     if error is not None:
         values["error"] = told(error)[0]
     return site.page(
@@ -234,7 +237,7 @@ def _page(
     )
 
 
-def _guessed(site: Site, path: Path, asked: Asked) -> dict[str, Any]:
+def guessed(site: Site, path: Path, asked: Asked) -> dict[str, Any]:
     """Return what `init` makes of the file, or why it makes nothing."""
 
     def look(path: Path) -> Guess:
