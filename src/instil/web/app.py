@@ -116,9 +116,11 @@ def read_ahead(site: Site) -> None:
                 data.guessed(site, path, data.Asked())
     for run in site.workplace.runs()[:AHEAD]:
         with contextlib.suppress(Exception):
-            for task_ in start.summary_of(site, run).tasks:
-                answers.answers_of(site, run, task_.task)
-    site.render("message.html.jinja", title="", text="")
+            runs.result(site, run, site.workplace.name(run))
+            for each in start.summary_of(site, run).tasks:
+                answers.answers_of(site, run, each.task)
+    for path in site.workplace.tasks()[:1]:
+        task.chat_of(site, path)
 
 
 def serve(folder: Path, *, port: int, model: str, on_ready: Callable[[str], None]) -> None:

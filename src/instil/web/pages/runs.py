@@ -75,16 +75,20 @@ async def run(request: Request) -> Response:
     def look() -> Response:
         if not is_finished(folder) or holder(folder):
             return _live(site, folder, name)
-
-        def draw(_: Path) -> str:
-            report = build_report(
-                summary_of(site, folder), steps=load_steps(folder), manifest=load_manifest(folder)
-            )
-            return site.render("result.html.jinja", name=name, report=report, tab="", tabs=TABS)
-
-        return HTMLResponse(once(site, "result", folder / SUMMARY, draw))
+        return HTMLResponse(result(site, folder, name))
 
     return await aside(look)
+
+
+def result(site: Site, folder: Path, name: str) -> str:
+    """Return the page of a finished run, drawn once."""
+
+    def draw(_: Path) -> str:
+        summary, manifest = summary_of(site, folder), load_manifest(folder)
+        report = build_report(summary, steps=load_steps(folder), manifest=manifest)
+        return site.render("result.html.jinja", name=name, report=report, tab="", tabs=TABS)
+
+    return once(site, "result", folder / SUMMARY, draw)
 
 
 def is_run(folder: Path) -> bool:
