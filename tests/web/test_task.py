@@ -51,6 +51,28 @@ def test_tokens_that_are_trained_on_are_marked_once_the_tokenizer_is_here(page, 
     assert "<|im_end|>" in said(answer)
 
 
+def test_tokens_are_those_of_the_recipes_own_rules(page, path, site):
+    """The recipe's chat template and length policy, not the model's defaults."""
+    (site.workplace.folder / "mine.jinja").write_text(
+        "{% for message in messages %}MINE {{ message['role'] }}: {{ message['content'] }}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}MINE assistant: {% endif %}"
+    )
+    rows = ROWS.replace("number 0,", f"number 0 {'and so on ' * 60},")
+    (site.workplace.folder / "rows.csv").write_text(rows)
+    recipe = path.with_name("rows.recipe.yaml")
+    text = re.sub(r"max_length: \d+", "max_length: 96", recipe.read_text())
+    recipe.write_text(text + "chat_template: ./mine.jinja\n")
+    until = time.monotonic() + 60
+    while "marked ones are trained on" not in said(answer := post(page, "/preview")):
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    plain = html.unescape(re.sub("<[^>]*>", "", answer.text))
+    assert "MINE user: " in plain
+    assert "<|im_start|>" not in plain
+    assert "rows.csv:2, truncated" in plain
+    assert "rows.csv:3, truncated" not in plain
+
+
 def test_a_template_is_rendered_as_it_is_typed(page, path):
     form = {"prompt:0": "HELLO {{ text }}"}
     text = said(post(page, "/preview", **form)).replace("<|", "")

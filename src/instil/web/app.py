@@ -120,7 +120,8 @@ def read_ahead(site: Site) -> None:
             for each in start.summary_of(site, run).tasks:
                 answers.answers_of(site, run, each.task)
     for path in site.workplace.tasks()[:1]:
-        task.chat_of(site, path)
+        with contextlib.suppress(Exception):
+            task.views(site, path.read_text(encoding="utf-8"), path)
 
 
 def serve(folder: Path, *, port: int, model: str, on_ready: Callable[[str], None]) -> None:

@@ -8,9 +8,10 @@ Tests: `tests/web/test_task.py`.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,8 @@ from ruamel.yaml.comments import CommentedMap
 from starlette.requests import Request
 from starlette.responses import Response
 
-from instil.config.recipe import load_recipe
+from instil.config.recipe import Recipe, load_recipe
+from instil.config.sections import Train
 from instil.config.yamlfile import parse_yaml
 from instil.config.yamlwriter import edited
 from instil.data.build import render_example
@@ -34,7 +36,16 @@ from instil.report.page import Run
 from instil.report.sections.origin import token_runs
 from instil.stages.context import prepare_use
 from instil.tasks.task import parse_task
-from instil.types import Part, Piece, Row, Task, Template, TooLong
+from instil.types import (
+    Fate,
+    Part,
+    Piece,
+    Row,
+    SystemTurn,
+    Task,
+    Template,
+    Thinking,
+)
 from instil.web.jobs import command_line
 from instil.web.site import Site, aside, form, here, told
 
@@ -67,26 +78,38 @@ class Shown:
     """A row's place, and the example by tokens or texts."""
 
 
-def trained_runs(
-    task: Task, template: Template, row: Row, chat: ChatFormat | None
-) -> Sequence[Run]:
-    """Return an example by its tokens; by its texts while there is no tokenizer."""
-    example = render_example(task, template, row)
+def examples_of(
+    task: Task, template: Template, row: Row, *, chat: ChatFormat | None, train: Train
+) -> Iterator[tuple[str, tuple[Run, ...]]]:
+    """Yield what a row is trained on through a template: its place and fate, and its tokens.
+
+    Args:
+        task: The row's task.
+        template: One of its templates.
+        row: The row.
+        chat: The model's chat format, with the recipe's rules; None: texts are shown in its place.
+        train: The recipe's own, for the length policy.
+    """
+    place, example = row.place or f"row {row.id}", render_example(task, template, row)
     if chat is None:
         pieces = [Piece(f"{m.role}: {m.shown}\n", False) for m in example.messages]
-        return token_runs([*pieces, Piece(example.answer.shown, True)])
+        yield place, token_runs([*pieces, Piece(example.answer.shown, True)])
+        return
     from instil.encode.mask import encode_turns, token_view
 
-    encoded = next(iter(encode_turns(example, chat, max_length=1024, too_long=TooLong.SHORTEN)))
-    return token_runs(token_view(encoded, chat))
+    for encoded in encode_turns(
+        example, chat, max_length=train.max_length, too_long=train.too_long
+    ):
+        fate = "" if encoded.fate is Fate.KEPT else f", {encoded.fate}: {encoded.why}"
+        yield f"{place}{fate}", token_runs(token_view(encoded, chat))
 
 
-def views(site: Site, text: str, path: Path) -> tuple[list[Shown], list[str]]:
-    """Return a task file's templates with examples, and what is wrong with the rest of it."""
+def views(site: Site, text: str, path: Path) -> tuple[list[Shown], list[str], str]:
+    """Return a task file's templates with examples, what is wrong with the rest, and a note."""
     try:
         file = parse_yaml(text, where=path.name, error=TaskError)
     except InstilError as error:
-        return [], [told(error)[0]]
+        return [], [told(error)[0]], ""
     data: Any = file.data if isinstance(file.data, dict) else {}
     entries = data.get("templates")
     own = [
@@ -109,9 +132,20 @@ def views(site: Site, text: str, path: Path) -> tuple[list[Shown], list[str]]:
         for problem in error.problems:
             faults.setdefault(_template_at(problem, starts), []).append(str(problem))
         marked = [replace(each, errors=tuple(faults.get(each.number, ()))) for each in own]
-        return marked, faults.get(-1, [])
-    chat, known = chat_of(site, path)[0], {template.id: template for template in task.templates}
-    return [replace(each, **_rendered(task, known.get(each.id), rows, chat)) for each in own], []
+        return marked, faults.get(-1, []), ""
+    recipe = load_beside(path)
+    chat, note = chat_of(site, task, recipe)
+    train, known = recipe.train if recipe else Train(), {t.id: t for t in task.templates}
+    shown = []
+    for each in own:
+        examples, errors = list[tuple[str, tuple[Run, ...]]](), dict[str, None]()
+        for row in rows if each.id in known else ():
+            try:
+                examples += examples_of(task, known[each.id], row, chat=chat, train=train)
+            except InstilError as error:
+                errors[str(error)] = None
+        shown.append(replace(each, examples=tuple(examples), errors=tuple(errors)))
+    return shown, [], note
 
 
 def _template_at(problem: Problem, starts: Mapping[int, int]) -> int:
@@ -122,52 +156,54 @@ def _template_at(problem: Problem, starts: Mapping[int, int]) -> int:
     return max(before, default=-1)
 
 
-def _rendered(
-    task: Task, template: Template | None, rows: Sequence[Row], chat: ChatFormat | None
-) -> dict[str, Any]:
-    if template is None:
-        return {}
-    examples, errors = [], dict[str, None]()
-    for row in rows:
-        try:
-            runs = trained_runs(task, template, row, chat)
-            examples.append((row.place or f"row {row.id}", tuple(runs)))
-        except InstilError as error:
-            errors[str(error)] = None
-    return {"examples": tuple(examples), "errors": tuple(errors)}
-
-
-def chat_of(site: Site, task_file: Path) -> tuple[ChatFormat | None, str]:
-    """Return the chat format of the model that the task's recipe names, and what to say of it.
+def chat_of(site: Site, task: Task, recipe: Recipe | None) -> tuple[ChatFormat | None, str]:
+    """Return the chat format that the recipe trains a task with, and what to say of it.
 
     It is loaded in a thread of its own: the first time that may be a download.
     """
-    recipe, model = recipe_of(task_file), site.default_model
-    try:
-        model = load_recipe(recipe).model if recipe else model
-    except InstilError:
-        pass  # the plan's page says what is wrong with it
-    kept: dict[str, ChatFormat | InstilError | Exception | None] = site.memory.setdefault(
-        "chat", {}
+    model = recipe.model if recipe else site.default_model
+    rules = (
+        recipe.chat_template or "" if recipe else "",
+        recipe.system if recipe else SystemTurn.KEEP,
+        recipe.thinking if recipe else Thinking.AUTO,
     )
-    if model not in kept:
-        kept[model] = None
-
-        def load() -> None:
-            from instil.model.load import load_tokenizer, resolve_model
-
-            try:
-                kept[model] = load_tokenizer(resolve_model(model))
-            except Exception as error:
-                kept[model] = error
-
-        threading.Thread(target=load, daemon=True).start()
-    found = kept[model]
+    # Whether a model thinks may depend on the rows' answers, but never on labels.
+    key = (model, *rules, "" if task.choices else (task.source.uri, task.target))
+    kept: dict[Any, ChatFormat | Exception | None] = site.memory.setdefault("chat", {})
+    if key not in kept:
+        kept[key] = None
+        threading.Thread(target=_load_chat, args=(kept, key, task), daemon=True).start()
+    found = kept[key]
     if found is None:
         return None, f"The tokenizer of {Path(model).name} is being loaded; until then: texts."
     if isinstance(found, Exception):
         return None, told(found)[0]
     return found, f"Tokens of {Path(model).name}; marked ones are trained on."
+
+
+def _load_chat(kept: dict[Any, Any], key: Any, task: Task) -> None:
+    from instil.encode.chat_template import ChatRules
+    from instil.encode.chat_turns import has_thoughts
+    from instil.model.load import load_tokenizer, resolve_model
+
+    model, template, system, thinking, _ = key
+    try:
+        if thinking is Thinking.AUTO:
+            rows = () if task.choices else load_rows(task).rows
+            thoughtful = any(has_thoughts(row, task) for row in rows)
+            thinking = Thinking.ON if thoughtful else Thinking.OFF
+        rules = ChatRules(template, system, thinking)
+        kept[key] = load_tokenizer(replace(resolve_model(model), chat=rules))
+    except Exception as error:  # whoever looks at the page is told
+        kept[key] = error
+
+
+def load_beside(task_file: Path) -> Recipe | None:
+    """Return the recipe that stands beside a task file; None, where there is none that is whole."""
+    path = recipe_of(task_file)
+    with contextlib.suppress(InstilError):  # the plan's page says what is wrong with it
+        return load_recipe(path) if path else None
+    return None
 
 
 def recipe_of(task_file: Path) -> Path | None:
@@ -194,7 +230,7 @@ def _read(path: Path) -> str:
 
 
 def _page(site: Site, path: Path, text: str, *, error: str = "", saved: bool = False) -> Response:
-    shown, faults = views(site, text, path)
+    shown, faults, note = views(site, text, path)
     recipe = recipe_of(path)
     labels, group, columns = {}, "", []
     try:
@@ -204,7 +240,6 @@ def _page(site: Site, path: Path, text: str, *, error: str = "", saved: bool = F
         columns = [*next(iter(read_table(found.source)))[1]]
     except (InstilError, StopIteration):
         pass  # `faults` says it
-    _, note = chat_of(site, path)
     marks, command = load_marks(marks_file(path)), ""
     if marks:
         names = [site.workplace.name(each) for each in (path, marks_file(path))]
@@ -271,8 +306,7 @@ async def preview(request: Request) -> Response:
             text = changed(_read(path), said, where=path.name)
         except InstilError as error:
             return site.page("faults.part.html.jinja", faults=[told(error)[0]], note="")
-        shown, faults = views(site, text, path)
-        _, note = chat_of(site, path)
+        shown, faults, note = views(site, text, path)
         return site.page("templates.part.html.jinja", templates=shown, faults=faults, note=note)
 
     return await aside(look)
