@@ -237,13 +237,20 @@ def test_a_blind_round_hides_whose_answer_it_is_until_the_choice(shop_page, serv
     assert "Of 11 blind choices the tuned model was preferred in 11" in shown
     assert "It is shown to be preferred" in shown
     assert ask(shop_page, "a", "unknown").status_code == 409
-    assert len((shop / ".instil/votes/runs-moods.jsonl").read_text().splitlines()) == 12
+    assert len((shop / ".instil/votes/runs%2Fmoods.jsonl").read_text().splitlines()) == 12
 
 
 def test_a_row_is_labelled_by_the_runs_own_template(shop_page, served):
     answer = said(shop_page.post(f"{HOME}classify/{NAME}", data={"column:text": "It is bad"}))
     assert served[-1]["row"] == {"text": "It is bad"}
     assert re.search(r"negative\s+75.0.%\s*positive\s+25.0.%", answer)
+
+
+def test_a_row_is_asked_for_the_columns_that_its_fields_are_computed_from(shop_page, served, shop):
+    path = shop / "moods.task.yaml"
+    path.write_text(path.read_text() + "fields: {thing: text, text: thing ~ review}\n")
+    page = shop_page.get(f"{HOME}try/{NAME}").text
+    assert re.findall('name="column:([^"]*)"', page) == ["review", "text"]
 
 
 def test_a_server_that_is_gone_is_told(shop_page, served, monkeypatch):

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import requests
 from starlette.concurrency import iterate_in_threadpool
@@ -104,7 +105,6 @@ async def show(request: Request) -> Response:
             columns=_columns(folder),
             example=next((turn.messages[-1].shown for turn in summary.turns), ""),
             votes=counted(site, name),
-            one_task=len(summary.tasks) == 1,
         )
 
     return await aside(look)
@@ -121,9 +121,9 @@ def _columns(folder: Path) -> list[str]:
     except (InstilError, ValueError):
         return []
     wanted = (names(template.prompt) | names(template.system)) - {"choices", "row", task.target}
-    while derived := wanted & task.fields.keys():
-        inner = (expression_names(task.fields[name]) - {name} for name in derived)
-        wanted = (wanted - derived).union(*inner)
+    for name, expression in reversed([*task.fields.items()]):  # each sees those before it
+        if name in wanted:
+            wanted = (wanted - {name}) | expression_names(expression)
     return sorted(wanted) or [task.text]
 
 
@@ -285,7 +285,7 @@ async def vote(request: Request) -> Response:
 
 def votes_file(site: Site, name: str) -> Path:
     """Return where the votes on a run are kept."""
-    return site.workplace.folder / VOTES / f"{name.replace('/', '-')}.jsonl"
+    return site.workplace.folder / VOTES / f"{quote(name, safe='')}.jsonl"
 
 
 def counted(site: Site, name: str) -> dict[str, Any]:
