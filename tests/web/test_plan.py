@@ -49,13 +49,17 @@ def test_the_form_shows_what_the_file_says(shop_page, path):
 
 
 def test_a_form_that_changes_nothing_leaves_the_file_as_it_is(path):
-    before = path.read_text()
-    assert load_recipe(path) == module.tried(path, changed(before, FORM, where=""))
-    plain = "model: a # why\ntasks: [{use: x}]\n"
-    assert (
-        changed(plain, {"model": "a", "tasks.0.train": "", "forgetting.budget": ""}, where="")
-        == plain
-    )
+    fields = module._fields(path, path.read_text())
+    assert changed(path, fields) == path.read_text()
+    assert load_recipe(path) == module.tried(path, changed(path, FORM))
+    short = "model: ./tiny # why\ntasks: [{use: ./moods.task.yaml}]\n"
+    path.write_text(short)
+    fields = module._fields(path, short)
+    assert changed(path, fields) == short
+    path.write_text(changed(path, {**fields, "train.num_train_epochs": "3"}))
+    assert "# why" in path.read_text()
+    assert load_recipe(path).train.num_train_epochs == 3
+    assert "validation" not in path.read_text()
 
 
 def test_the_form_is_written_into_the_file(shop_page, path):

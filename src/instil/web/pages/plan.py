@@ -8,7 +8,7 @@ Tests: `tests/web/test_plan.py`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,32 +69,24 @@ def value_of(name: str, text: str) -> object:
     return int(figure) if figure.is_integer() else figure
 
 
-def changed(text: str, said: Mapping[str, str], *, where: str) -> str:
+def changed(path: Path, said: Mapping[str, str]) -> str:
     """Return a recipe's text with what the form says in it; what is as it was is left alone."""
+    text = _read(path)
+    known = _fields(path, text)
 
-    def change(data: CommentedMap) -> None:
+    def change(data: Any) -> None:
         for name in FIELDS:
-            if name not in said:
+            if said.get(name, known[name]) == known[name]:
                 continue
             *way, key = name.split(".")
-            value, place = value_of(name, said[name]), _section(data, way)
-            before = place.get(key) if isinstance(place, Mapping) else None
-            if before != value:
-                _section(data, way, make=True)[key] = value
+            place = data
+            for step in way:
+                if isinstance(place, dict) and place.get(step) is None:
+                    place[step] = CommentedMap()  # a section that the recipe leaves out
+                place = place[int(step) if step.isdigit() else step]
+            place[key] = value_of(name, said[name])
 
-    return edited(text, change, where=where, error=RecipeError)
-
-
-def _section(data: Any, way: Sequence[str], *, make: bool = False) -> Any:
-    """Return what lies at the end of a way of keys; None, or a new mapping, where nothing does."""
-    for step in way:
-        if isinstance(data, list):
-            data = data[int(step)] if int(step) < len(data) else None
-        elif isinstance(data, dict):
-            if data.get(step) is None and make:
-                data[step] = CommentedMap()
-            data = data.get(step)
-    return data
+    return edited(text, change, where=path.name, error=RecipeError)
 
 
 def fields_of(recipe: Recipe, *, said: Mapping[str, object]) -> dict[str, str]:
@@ -181,7 +173,7 @@ async def save(request: Request) -> Response:
     def write() -> Response:
         text = said.get("text", "")
         try:
-            text = text or changed(_read(path), said, where=path.name)
+            text = text or changed(path, said)
             tried(path, text)
         except InstilError as error:
             return _page(site, path, error=told(error)[0], text=text)
@@ -210,7 +202,7 @@ async def forecast(request: Request) -> Response:
                 if "text" in said:
                     text, values["fields"] = said["text"], _fields(path, said["text"])
                 else:
-                    text = values["text"] = changed(_read(path), said, where=path.name)
+                    text = values["text"] = changed(path, said)
                 found = check_recipe(tried(path, text))
                 values |= {"found": found, "lines": lines_of(found)}
             except InstilError as error:
