@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from instil.model.load import load_model, resolve_model
+from instil.model.load import load_model, pick_dtype, resolve_model
 
 
 @pytest.fixture(autouse=True)
@@ -76,4 +77,6 @@ def test_too_little_for_the_weights_is_one_message(dtype: str) -> None:
 @pytest.mark.timeout(1000)  # bfloat16 is slow where the processor lacks it
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_too_little_for_a_pack_halves_it(dtype: str) -> None:
+    if dtype == "bfloat16" and pick_dtype("auto", torch.device("cpu")) is not torch.bfloat16:
+        pytest.skip("the processor has no bfloat16: it takes minutes, and no default takes it")
     assert within(2000, dtype).stdout == "computed 400 True\n"
