@@ -12,8 +12,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
@@ -46,6 +48,12 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def append_line(path: Path, content: Mapping[str, object]) -> None:
+    """Add a mapping as a line of JSON; the file is whole with it or without it."""
+    before = path.read_bytes() if path.is_file() else b""
+    write_whole(path, before + json.dumps(content, ensure_ascii=False).encode() + b"\n")
 
 
 def is_full(error: Exception) -> bool:

@@ -111,6 +111,15 @@ def test_labels_get_words_and_the_group_is_chosen(page, path):
     assert "the same word" in said(twice)
 
 
+def test_a_group_of_any_name_is_chosen(page, site):
+    (site.workplace.folder / "rows.csv").write_text(ROWS.replace("shop", "The Shop", 1))
+    page.post(f"{HOME}data/rows.csv", data={"group": "none"})
+    text = said(page.get(f"{HOME}task/rows.task.yaml"))
+    value = re.search('<option value="([^>]*)">The Shop<', text)[1]
+    assert "Written" in post(page, "", group=value).text
+    assert load_task(str(site.workplace.folder / "rows.task.yaml")).group == 'row["The Shop"]'
+
+
 def test_the_whole_text_can_be_written(page, path):
     text = path.read_text()
     post(page, "", text=text.replace("description:", "description: changed"))

@@ -77,24 +77,12 @@ def average_table(summary: RunSummary) -> Table:
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> Table:
     """Lay out paired differences, a line each."""
-    from instil import format as fmt
-    from instil.compare.verdict import outcomes
+    from instil.report.parts import COMPARED, compared_texts
 
-    rows = [
-        (
-            f"{pair.b} - {pair.a}",
-            fmt.style(pair.metric).label,
-            fmt.count(pair.n),
-            fmt.change(pair),
-            fmt.change_interval(pair),
-            fmt.p_value(pair.p_value),
-            outcome.value,
-        )
-        for pair, outcome in zip(comparisons, outcomes(comparisons), strict=True)
-    ]
-    titles = ("", "metric", "examples", "difference", "interval", "p", "shown")
+    texts = zip(comparisons, compared_texts(comparisons), strict=True)
+    rows = [(f"{pair.b} - {pair.a}", *row) for pair, row in texts]
     title = "second run minus first, paired by example (95 % interval)"
-    return filled_table(title, titles, rows, words=("", "metric", "shown"))
+    return filled_table(title, ("", *COMPARED), rows, words=("", "metric", "shown"))
 
 
 def filled_table(

@@ -22,10 +22,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from instil.data.registry import choice_of, load_rows, plain, word_of
+from instil.data.registry import label_of, load_rows, plain
 from instil.data.sources.source import read_table
 from instil.errors import DataError, Problem, TaskError
-from instil.files import write_whole
+from instil.files import append_line, write_whole
 from instil.tasks.template import evaluate, expression_names
 from instil.types import Row, Task
 
@@ -80,9 +80,7 @@ def load_marks(path: Path) -> dict[str, Mark]:
 
 def add_mark(path: Path, mark: Mark) -> None:
     """Add a mark to a file of them."""
-    before = path.read_bytes() if path.is_file() else b""
-    line = json.dumps(asdict(mark), ensure_ascii=False).encode()
-    write_whole(path, before + line + b"\n")
+    append_line(path, asdict(mark))
 
 
 def corrected(task: Task, marks: Mapping[str, Mark]) -> Iterator[dict[str, object]]:
@@ -154,9 +152,7 @@ def _label(task: Task, columns: Mapping[str, object]) -> str | None:
     except TaskError:
         return None
     value = fields.get(task.target)
-    if task.labels:
-        return word_of(value, task.labels)
-    return choice_of(value, task.choices) if task.choices else plain(value)
+    return label_of(value, task) if task.choices else plain(value)
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

@@ -136,6 +136,11 @@ def word_of(value: object, labels: Mapping[str, str]) -> str | None:
     return None if choice is None else labels[choice]
 
 
+def label_of(value: object, task: Task) -> str | None:
+    """Return the label of a task with choices that a value of the data means; None: no label."""
+    return word_of(value, task.labels) if task.labels else choice_of(value, task.choices)
+
+
 def _number(text: str) -> float | None:
     return float(text) if NUMBER.fullmatch(text) else None
 
@@ -227,7 +232,7 @@ class _Reader:
             return True
         key = (type(value), str(value))
         if key not in self.known:
-            self.known[key] = word_of(value, labels) if labels else choice_of(value, choices)
+            self.known[key] = label_of(value, self.task)
         choice = self.known[key]
         if choice is None:
             what = f"the label {label!r} {_unfit(self.task)}"

@@ -123,6 +123,24 @@ def verdict_word(shown: Outcome, *, subject: str) -> str:
     return shown.value if shown is Outcome.NOT_SHOWN else f"{subject} {shown.value}"
 
 
+COMPARED = ("metric", "examples", "difference", "interval", "p", "shown")
+
+
+def compared_texts(comparisons: Sequence[Comparison]) -> list[tuple[str, ...]]:
+    """Return what the columns `COMPARED` say of differences that are told together."""
+    return [
+        (
+            fmt.style(pair.metric).label,
+            fmt.count(pair.n),
+            fmt.change(pair),
+            fmt.change_interval(pair),
+            fmt.p_value(pair.p_value),
+            shown.value,
+        )
+        for pair, shown in zip(comparisons, outcomes(comparisons), strict=True)
+    ]
+
+
 def difference_cell(
     difference: Comparison | None,
     shown: Outcome | None = None,

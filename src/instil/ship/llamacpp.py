@@ -81,23 +81,6 @@ def llama_server(
             child.stdout.close()
 
 
-def _address(child: subprocess.Popen[str], log, model: Path) -> str:  # type: ignore[no-untyped-def]
-    """Wait for the line with the address."""
-    assert child.stdout is not None
-    for line in child.stdout:
-        if line.startswith(_SEPARATOR):
-            return line.strip().removeprefix(_SEPARATOR)
-    log.seek(0)
-    said = log.read().decode("utf-8", "replace").strip().splitlines()
-    errors = [line for line in said if " E " in line] or said
-    raise RunError(
-        "llama.cpp cannot run this file",
-        where=str(model),
-        found=" ".join(errors[-1].split()) if errors else "it said nothing",
-        fix="export it anew; another version of llama.cpp may not know the family",
-    )
-
-
 def _serve(asked: dict[str, object]) -> None:
     import xllamacpp
 

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from instil.errors import InstilError
 from instil.ship.server.listen import run_server
 from instil.web.pages import answers, data, plan, runs, shipping, start, task, trying
-from instil.web.site import Gate, Site, asset, here, told
+from instil.web.site import Gate, Site, asset, here, text_of, told
 from instil.web.workplace import NotHereError, Workplace
 
 AHEAD = 3
@@ -121,7 +121,7 @@ def read_ahead(site: Site) -> None:
                 answers.answers_of(site, run, each.task)
     for path in site.workplace.tasks()[:1]:
         with contextlib.suppress(Exception):
-            task.views(site, path.read_text(encoding="utf-8"), path)
+            task.views(site, text_of(path), path)
 
 
 def serve(folder: Path, *, port: int, model: str, on_ready: Callable[[str], None]) -> None:

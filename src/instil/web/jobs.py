@@ -171,6 +171,8 @@ def begin(folder: Path, command: Sequence[str], *, env: Mapping[str, str] | None
 def _start(
     place: Path, command: Sequence[str], *, cwd: Path, env: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
+    from instil.cli.progress import WATCHED
+
     # The command ends by writing its code, also where nobody waits for it any more.
     program = (
         "import sys\nfrom pathlib import Path\n"
@@ -180,7 +182,7 @@ def _start(
         return subprocess.Popen(
             [sys.executable, "-c", program, str(place.absolute()), *command],
             cwd=cwd,
-            env={**os.environ, **env, "INSTIL_PROGRESS": str(place.absolute() / _PROGRESS)},
+            env={**os.environ, **env, WATCHED: str(place.absolute() / _PROGRESS)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -24,17 +24,16 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from instil import __version__
 from instil import format as fmt
 from instil.errors import InstilError
 from instil.report.html import make_environment, plotter
+from instil.ship.server.listen import names_this_machine
 from instil.web.jobs import Job
 from instil.web.workplace import Workplace
 
 T = TypeVar("T")
 LARGEST_FORM = 4 << 20
 """Bytes of a form."""
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -74,9 +73,7 @@ class Site:
     def render(self, template: str, **values: object) -> str:
         """Return a page or a part of one."""
         page = make_environment("instil.web").get_template(template)
-        return page.render(
-            site=self, url=self.url, plot=plotter(), fmt=fmt, version=__version__, **values
-        )
+        return page.render(site=self, url=self.url, plot=plotter(), fmt=fmt, **values)
 
     def page(self, template: str, *, status: int = 200, **values: object) -> Response:
         """Return a page as an answer."""
@@ -119,6 +116,11 @@ def number(text: str, *, default: int = 0) -> int:
     (12, 0, 1)
     """
     return max(0, int(text)) if text.lstrip("-").isdigit() and len(text) < 10 else default
+
+
+def text_of(path: Path) -> str:
+    """Return a file for people to edit; what is no UTF-8 is marked."""
+    return path.read_text(encoding="utf-8-sig", errors="replace")
 
 
 async def aside(work: Callable[[], T]) -> T:
@@ -219,7 +221,7 @@ class Gate:
 
     def _refused(self, request: Request, secret: str) -> str:
         host = request.headers.get("host", "")
-        if host.rsplit(":", 1)[0] not in LOOPBACK and host not in LOOPBACK:
+        if not names_this_machine(host):
             return "This page is for the machine that it runs on: ask under the name localhost."
         if not hmac.compare_digest(secret.encode(), self.token.encode()):
             return "Use the whole address that `instil ui` has printed; it holds a secret."

@@ -81,11 +81,11 @@ class Workplace:
 
     def recipes(self) -> list[Path]:
         """Return the recipes, the newest first."""
-        return self._newest(p for p in self._files() if p.name.endswith((".recipe.yaml",)))
+        return self._newest(p for p in self._files() if p.name.endswith(".recipe.yaml"))
 
     def tasks(self) -> list[Path]:
         """Return the task files, the newest first."""
-        return self._newest(p for p in self._files() if p.name.endswith((".task.yaml",)))
+        return self._newest(p for p in self._files() if p.name.endswith(".task.yaml"))
 
     def runs(self) -> list[Path]:
         """Return the run directories, the newest first."""

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import hmac
 import json
-import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -32,13 +31,13 @@ from instil.errors import InstilError
 from instil.model.soundness import context_length
 from instil.ship.predict import predict_rows
 from instil.ship.server.engine import Engine, Job, Piece, Request, Told
+from instil.ship.server.listen import names_this_machine
 from instil.ship.server.schema import ChatAsked, ClassifyAsked, TextAsked
 from instil.types import Message
 
 A = TypeVar("A", bound=BaseModel)
 _DEFAULT_TOKENS = 256
 """Longest answer, where a request does not say."""
-_LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,8 +433,8 @@ class Guard:
             given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
             right = hmac.compare_digest(given, self.token.encode())
             return None if right else HttpError(401, "a wrong token", code="invalid_api_key")
-        host = re.sub(r":\d+\Z", "", request.headers.get("host", ""))
-        return None if host in _LOOPBACK else HttpError(403, "ask under the name localhost")
+        own = names_this_machine(request.headers.get("host", ""))
+        return None if own else HttpError(403, "ask under the name localhost")
 
 
 async def _on_error(request: HttpRequest, error: Exception) -> Response:

@@ -5,6 +5,7 @@ Nothing of a model is imported here: the page of `instil ui` is served by it too
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable
 
@@ -12,6 +13,19 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from instil.errors import RunError
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def names_this_machine(host: str) -> bool:
+    """Whether a request's `Host` header is a loopback name.
+
+    A page of another site, whose name leads here by a trick, sends its own.
+
+    >>> names_this_machine("localhost:8000"), names_this_machine("localhost.evil.example:80")
+    (True, False)
+    """
+    return re.sub(r":\d+\Z", "", host) in _LOOPBACK
 
 
 def run_server(

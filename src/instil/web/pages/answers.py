@@ -98,16 +98,16 @@ def answers(folder: Path, task: str) -> list[Answered]:
     """Return a task's test rows with all answers, in the order of the file of scores."""
     rows: dict[str, dict[str, Any]] = {}
     for line in load_scores(folder, f"test-{task}"):
-        found = rows.setdefault(line["row"], {"said": {}, "target": line["target"]})
-        found["said"].setdefault(line["arm"], Said(line["prediction"], line["value"]))
+        row = rows.setdefault(line["row"], {"said": {}, "target": line["target"]})
+        row["said"].setdefault(line["arm"], Said(line["prediction"], line["value"]))
         if line["arm"] == TUNED:
             scores = line["choice_scores"]
-            found |= {"template": line["template"], "target": line["target"]}
+            row |= {"template": line["template"], "target": line["target"]}
             # The largest of the softmax.
-            found["sure"] = 1 / sum(exp(each - max(scores)) for each in scores) if scores else None
+            row["sure"] = 1 / sum(exp(each - max(scores)) for each in scores) if scores else None
     return [
-        Answered(row, each["target"], each.get("template", ""), each.get("sure"), each["said"])
-        for row, each in rows.items()
+        Answered(id, row["target"], row.get("template", ""), row.get("sure"), row["said"])
+        for id, row in rows.items()
     ]
 
 
@@ -128,11 +128,11 @@ class Filter:
     sure: str = ""
     order: str = ""
 
-    def of(self, found: Sequence[Answered]) -> list[Answered]:
+    def of(self, answered: Sequence[Answered]) -> list[Answered]:
         """Return the rows that are asked for, in the order that is asked for."""
         wanted = [
             each
-            for each in found
+            for each in answered
             if self.target in ("", each.target)
             and self.template in ("", each.template)
             and (not self.said or self.said == _text(each.said.get(TUNED)))
@@ -170,21 +170,22 @@ def _task(folder: Path, name: str) -> tuple[Task | None, Path | None]:
     return None, None
 
 
-def _rows(site: Site, folder: Path, name: str) -> Mapping[str, Row]:
+def _rows(site: Site, folder: Path, task: Task | None) -> Mapping[str, Row]:
     """Return a task's test rows by id; none where they are not what the run was judged on."""
+    if task is None:
+        return {}
 
     def read(_: Path) -> Mapping[str, Row]:
         with contextlib.suppress(InstilError):
-            (split,) = (each for each in load_splits(folder / SPLITS) if each.task == name)
-            loaded = load_rows(task).rows if task else ()
+            (split,) = (each for each in load_splits(folder / SPLITS) if each.task == task.id)
+            loaded = load_rows(task).rows
             *others, test = (part_rows(split, loaded, part) for part in Part)
-            now = row_origins(task, [*chain(*others), *test]) if task else {}
+            now = row_origins(task, [*chain(*others), *test])
             require_same(folder, now, which=now.__contains__)
             return {row.id: row for row in test}
         return {}
 
-    task, _ = _task(folder, name)
-    source = Path(task.source.uri) if task else folder / RECIPE
+    source = Path(task.source.uri)
     changed = source.stat().st_mtime_ns if source.is_file() else 0
     return once(site, "rows", folder / RECIPE, read, how=(repr(task), changed))
 
@@ -212,9 +213,10 @@ async def show(request: Request) -> Response:
         if asked.get("task") == GUARD:
             return _guard(site, folder, list(tasks), common)
         task = picked(tasks, asked.get("task", ""))
-        found = answers_of(site, folder, task)
-        wanted = Filter(**kept).of(found)
-        rows, (known, file) = _rows(site, folder, task), _task(folder, task)
+        answered = answers_of(site, folder, task)
+        wanted = Filter(**kept).of(answered)
+        known, file = _task(folder, task)
+        rows = _rows(site, folder, known)
         marked = load_marks(marks_file(file)) if file else {}
         texts = {id: str(row.fields[known.text]) for id, row in rows.items()} if known else {}
         lines = [
@@ -232,22 +234,22 @@ async def show(request: Request) -> Response:
             tasks=[*tasks, *([GUARD] if summary.forgetting else [])],
             lines=lines,
             count=len(wanted),
-            all=len(found),
+            all=len(answered),
             kept=kept,
             outcomes=OUTCOMES,
             orders=ORDERS,
             certainties=CERTAINTIES,
-            targets=_few(each.target for each in found),
-            saids=_few(_text(each.said.get(TUNED)) for each in found),
-            templates=_few(each.template for each in found),
+            targets=_few(each.target for each in answered),
+            saids=_few(_text(each.said.get(TUNED)) for each in answered),
+            templates=_few(each.template for each in answered),
             arms=[
                 (ZERO_SHOT, "base, zero-shot"),
                 (PROMPTING, "base, best prompt"),
                 (TUNED, "tuned"),
             ],
             choices=known.choices if known else (),
+            rows=rows,
             can_mark=file is not None and bool(rows),
-            has_rows=bool(rows),
             marks=len(marked),
             line=command,
         )
@@ -260,8 +262,8 @@ def _name(site: Site, path: Path) -> str:
 
 
 def _few(values: Any) -> list[str]:
-    found = list(dict.fromkeys(values))
-    return sorted(found) if len(found) <= 100 else []
+    distinct = set(values)
+    return sorted(distinct) if len(distinct) <= 100 else []
 
 
 def _guard(site: Site, folder: Path, tasks: Sequence[str], common: Mapping[str, Any]) -> Response:
@@ -291,7 +293,8 @@ async def mark(request: Request) -> Response:
 
     def write() -> Response:
         task, row = said.get("task", ""), said.get("row", "")
-        (asked, file), known = _task(folder, task), _rows(site, folder, task).get(row)
+        asked, file = _task(folder, task)
+        known = _rows(site, folder, asked).get(row)
         if asked is None or file is None or known is None:
             text = "The rows are not those that the run was judged on any more: mark a new run's."
             return site.page("message.html.jinja", status=400, title="Not marked", text=text)

@@ -62,11 +62,11 @@ def read(path: Path, *, encoding: str) -> Table:
     columns: dict[str, Column] = {}
     rows, bad = list[PlacedRow](), BadRows()
     source = SourceSpec(uri=str(path), encoding=encoding, on_bad_row=OnBadRow.SKIP)
-    for number_, placed in enumerate(islice(read_table(source, bad=bad), MOST_ROWS + 1)):
-        if number_ == MOST_ROWS:
+    for count, placed in enumerate(islice(read_table(source, bad=bad), MOST_ROWS + 1)):
+        if count == MOST_ROWS:
             return Table(rows, columns, False, bad.found)
         rows.append(placed)
-        count_columns(columns, placed[1], seen=number_)
+        count_columns(columns, placed[1], seen=count)
     return Table(rows, columns, True, bad.found)
 
 
@@ -109,6 +109,11 @@ class Asked:
     def wishes(self) -> Wishes:
         """The same for `init`."""
         return Wishes(self.text, self.label, self.target, self.group, self.names or {})
+
+    @property
+    def on_bad_row(self) -> OnBadRow:
+        """What becomes of rows that cannot be used."""
+        return OnBadRow.SKIP if self.skip else OnBadRow.ERROR
 
     def command(self, file: str, *, force: bool) -> list[str]:
         """Return the command that does the same."""
@@ -177,7 +182,7 @@ async def write(request: Request) -> Response:
                 name=asked.name or None,
                 model=site.default_model,
                 encoding=asked.encoding,
-                on_bad_row=OnBadRow.SKIP if asked.skip else OnBadRow.ERROR,
+                on_bad_row=asked.on_bad_row,
                 overwrite="force" in said,
             )
         except InstilError as error:
@@ -241,8 +246,7 @@ def guessed(site: Site, path: Path, asked: Asked) -> dict[str, Any]:
     """Return what `init` makes of the file, or why it makes nothing."""
 
     def look(path: Path) -> Guess:
-        bad = OnBadRow.SKIP if asked.skip else OnBadRow.ERROR
-        source = SourceSpec(uri=str(path), encoding=asked.encoding, on_bad_row=bad)
+        source = SourceSpec(uri=str(path), encoding=asked.encoding, on_bad_row=asked.on_bad_row)
         return inspect_table(source, wishes=asked.wishes)
 
     name = site.workplace.name(path)

@@ -25,22 +25,21 @@ from instil.errors import InstilError, RecipeError
 from instil.files import write_whole
 from instil.model.catalogue import CATALOGUE
 from instil.web.jobs import begin, command_line
-from instil.web.site import Site, aside, form, here, told
+from instil.web.site import Site, aside, form, here, text_of, told
 
 if TYPE_CHECKING:
     from instil.stages.check import Forecast
 
-FIELDS = {
-    "model": str,
-    "method": str,
-    "train.num_train_epochs": float,
-    "tasks.0.train": int,
-    "validation": int,
-    "test": int,
-    "forgetting.budget": float,
-}
-"""Key of the recipe that the form has a field for -> what its value is."""
-_WORDS = {"auto", "null", ""}
+_TEXTS = ("model", "method")
+_FIGURES = (
+    "train.num_train_epochs",
+    "tasks.0.train",
+    "validation",
+    "test",
+    "forgetting.budget",
+)
+FIELDS = (*_TEXTS, *_FIGURES)
+"""Keys of the recipe that the form has a field for."""
 _CHOICES: dict[str, Any] = {"models": [*CATALOGUE], "methods": [str(method) for method in Method]}
 
 
@@ -57,21 +56,20 @@ class Forecasts:
 def value_of(name: str, text: str) -> object:
     """Return what a field's text stands for in YAML."""
     text = text.strip()
-    if text in _WORDS:
-        return None if text in ("null", "") else text
-    kind = FIELDS[name]
-    if kind is str:
-        return text
+    if text in ("null", ""):
+        return None
     try:
-        figure = float(text)
-    except ValueError:
-        return text  # the recipe's own check says what is wrong with it
+        figure = float(text) if name in _FIGURES else None
+    except ValueError:  # `auto`, or what the recipe's own check says is wrong
+        figure = None
+    if figure is None:
+        return text
     return int(figure) if figure.is_integer() else figure
 
 
 def changed(path: Path, said: Mapping[str, str]) -> str:
     """Return a recipe's text with what the form says in it; what is as it was is left alone."""
-    text = _read(path)
+    text = text_of(path)
     known = _fields(path, text)
 
     def change(data: Any) -> None:
@@ -109,10 +107,6 @@ def _recipe_path(request: Request) -> Path:
     return here(request).workplace.path(request.path_params["name"])
 
 
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8-sig", errors="replace")
-
-
 def _fields(path: Path, text: str) -> dict[str, str]:
     data = parse_yaml(text, where=path.name, error=RecipeError).data
     return fields_of(tried(path, text), said=data if isinstance(data, dict) else {})
@@ -129,7 +123,7 @@ def _page(
 ) -> Response:
     name, fields = site.workplace.name(path), dict[str, str]()
     try:
-        fields = _fields(path, _read(path))
+        fields = _fields(path, text_of(path))
     except InstilError as bad:
         error = error or told(bad)[0]
     folder = site.workplace.name(site.workplace.free(f"runs/{run_name(path)}"))
@@ -138,7 +132,7 @@ def _page(
         "plan.html.jinja",
         status=400 if error else 200,
         name=name,
-        text=text or _read(path),
+        text=text or text_of(path),
         fields=fields,
         **_CHOICES,
         task=site.workplace.name(task) if task.is_file() else "",

@@ -10,18 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from instil import format as fmt
-from instil.compare.verdict import outcomes
 from instil.errors import InstilError
 from instil.pipeline import compare_runs
 from instil.report.build import build_report
-from instil.report.page import Plot
+from instil.report.parts import COMPARED, capital, compared_texts
 from instil.report.sections.curves import curve_plots
 from instil.stages.directory import (
     RECIPE,
+    STEPS,
     SUMMARY,
     is_finished,
     load_manifest,
@@ -106,24 +107,21 @@ def live_values(site: Site, folder: Path, name: str) -> dict[str, Any]:
     begun = (folder / RECIPE).is_file()
     who = holder(folder) if folder.is_dir() else ""
     running = bool(who) or bool(job and job.running)
-    stages, steps = list[str](), tuple[Step, ...]()
-    error = ""
+    stages, drawn, error = list[str](), Markup(), ""
     if begun:
         try:
             stages = [*load_ledger(folder).stages]
-            steps = load_steps(folder)
+            drawn = curves(site, folder)
         except InstilError as bad:
             error = told(bad)[0]
     return {
         "name": name,
         "job": job,
         "running": running,
-        "who": who,
         "begun": begun,
         "stages": stages,
         "progress": job.progress if job and job.running else {},
-        "facts": facts(steps),
-        "plots": plots(folder, steps),
+        "curves": drawn,
         "alarms": alarms(job.output) if job else [],
         "error": error,
         "resume": command_line(["run", "--resume", name]),
@@ -146,17 +144,24 @@ def facts(steps: tuple[Step, ...]) -> list[tuple[str, str]]:
     return [*found, *([("Validation", f"{scores[-1]:.3f}")] if scores else [])]
 
 
-def plots(folder: Path, steps: tuple[Step, ...]) -> tuple[Plot, ...]:
-    """Return the curves so far."""
-    return curve_plots(steps, best_step=0, metric="") if steps else ()
+def curves(site: Site, folder: Path) -> Markup:
+    """Return figures and curves of a run's steps so far, drawn anew when there are more."""
+
+    def draw(_: Path) -> Markup:
+        steps = load_steps(folder)
+        plots = curve_plots(steps, best_step=0, metric="") if steps else ()
+        # The template escapes what it is given.
+        return Markup(site.render("curves.part.html.jinja", facts=facts(steps), plots=plots))
+
+    steps = folder / STEPS
+    return once(site, "curves", steps, draw) if steps.is_file() else Markup()
 
 
 def alarms(output: str) -> list[str]:
     """Return the lines of an output that a user should not miss."""
     words = ("warning:", "nothing is shown to be learnt", "get the same answer", "not finite")
-    return [line for line in output.splitlines() if any(word in line.lower() for word in words)][
-        -5:
-    ]
+    lines = output.splitlines()
+    return [line for line in lines if any(word in line.lower() for word in words)][-5:]
 
 
 async def run_events(request: Request) -> Response:
@@ -207,24 +212,18 @@ async def compare(request: Request) -> Response:
     a, b = (site.workplace.path(name) for name in names)
 
     def look() -> Response:
+        rows, error = list[tuple[str, ...]](), ""
         try:
-            found = compare_runs(a, b)
-        except InstilError as error:
-            return site.page(
-                "compare.html.jinja", names=names, rows=[], error=told(error)[0], line=""
-            )
-        rows = [
-            (
-                fmt.style(each.metric).label,
-                fmt.count(each.n),
-                fmt.change(each),
-                fmt.change_interval(each),
-                fmt.p_value(each.p_value),
-                shown.value,
-            )
-            for each, shown in zip(found, outcomes(found), strict=True)
-        ]
-        command = command_line(["compare", *names])
-        return site.page("compare.html.jinja", names=names, rows=rows, error="", line=command)
+            rows = compared_texts(compare_runs(a, b))
+        except InstilError as bad:
+            error = told(bad)[0]
+        return site.page(
+            "compare.html.jinja",
+            names=names,
+            titles=[capital(each) for each in COMPARED],
+            rows=rows,
+            error=error,
+            line=command_line(["compare", *names]),
+        )
 
     return await aside(look)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from instil.report.page import Run
 from instil.report.sections.origin import token_runs
 from instil.stages.context import prepare_use
 from instil.tasks.task import parse_task
+from instil.tasks.template import spelt
 from instil.types import (
     Fate,
     Part,
@@ -47,7 +49,7 @@ from instil.types import (
     Thinking,
 )
 from instil.web.jobs import command_line
-from instil.web.site import Site, aside, form, here, told
+from instil.web.site import Site, aside, form, here, text_of, told
 
 if TYPE_CHECKING:
     from instil.encode.chat_format import ChatFormat
@@ -92,8 +94,9 @@ def examples_of(
     """
     place, example = row.place or f"row {row.id}", render_example(task, template, row)
     if chat is None:
-        pieces = [Piece(f"{m.role}: {m.shown}\n", False) for m in example.messages]
-        yield place, token_runs([*pieces, Piece(example.answer.shown, True)])
+        asked = "".join(f"{message.role}: {message.shown}\n" for message in example.messages)
+        lines = [Piece(line, False) for line in asked.splitlines(keepends=True)]
+        yield place, token_runs([*lines, Piece(example.answer.shown, True)])
         return
     from instil.encode.mask import encode_turns, token_view
 
@@ -222,22 +225,18 @@ def _task_path(request: Request) -> Path:
 async def task(request: Request) -> Response:
     """`GET /task/{name}`: the whole page."""
     site, path = here(request), _task_path(request)
-    return await aside(lambda: _page(site, path, _read(path)))
-
-
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8-sig", errors="replace")
+    return await aside(lambda: _page(site, path, text_of(path)))
 
 
 def _page(site: Site, path: Path, text: str, *, error: str = "", saved: bool = False) -> Response:
     shown, faults, note = views(site, text, path)
     recipe = recipe_of(path)
-    labels, group, columns = {}, "", []
+    labels, group, columns = {}, "", list[tuple[str, str]]()
     try:
         found = parse_task(text, where=path.name, folder=path.parent)
         labels = dict(found.labels) or {choice: choice for choice in found.choices}
         group = found.group
-        columns = [*next(iter(read_table(found.source)))[1]]
+        columns = [(spelt(name), name) for name in next(iter(read_table(found.source)))[1]]
     except (InstilError, StopIteration):
         pass  # `faults` says it
     marks, command = load_marks(marks_file(path)), ""
@@ -303,7 +302,7 @@ async def preview(request: Request) -> Response:
 
     def look() -> Response:
         try:
-            text = changed(_read(path), said, where=path.name)
+            text = changed(text_of(path), said, where=path.name)
         except InstilError as error:
             return site.page("faults.part.html.jinja", faults=[told(error)[0]], note="")
         shown, faults, note = views(site, text, path)
@@ -319,10 +318,10 @@ async def save(request: Request) -> Response:
     def write() -> Response:
         text = said["text"] if "text" in said else ""
         try:
-            text = text or changed(_read(path), said, where=path.name)
+            text = text or changed(text_of(path), said, where=path.name)
             parse_task(text, where=path.name, folder=path.parent)
         except InstilError as error:
-            return _page(site, path, text or _read(path), error=told(error)[0])
+            return _page(site, path, text or text_of(path), error=told(error)[0])
         write_whole(path, text.encode())
         return _page(site, path, text, saved=True)
 
@@ -335,48 +334,31 @@ async def findings(request: Request) -> Response:
     await form(request)
 
     def look() -> Response:
+        listed, rows, error = list[Finding](), Counter[str](), ""
         try:
-            found, balance, rows = audit(path)
-        except InstilError as error:
-            error_text = told(error)[0]
-            return site.page(
-                "findings.part.html.jinja",
-                error=error_text,
-                findings=[],
-                name="",
-                balance={},
-                rows={},
-            )
+            listed, rows = audit(path)
+        except InstilError as bad:
+            error = told(bad)[0]
         name = site.workplace.name(path)
         return site.page(
-            "findings.part.html.jinja",
-            error="",
-            findings=found,
-            name=name,
-            balance=balance,
-            rows=rows,
+            "findings.part.html.jinja", error=error, findings=listed, name=name, rows=rows
         )
 
     return await aside(look)
 
 
-def audit(
-    path: Path,
-) -> tuple[list[Finding], Mapping[str, Mapping[str, int]], Mapping[str, int]]:
-    """Return what looks wrong with a task's rows and templates, and how its rows are parted."""
-    text = _read(path)
-    task = parse_task(text, where=path.name, folder=path.parent)
+def audit(path: Path) -> tuple[list[Finding], Counter[str]]:
+    """Return what looks wrong with a task's rows and templates, and the rows of each part."""
+    task = parse_task(text_of(path), where=path.name, folder=path.parent)
     beside = recipe_of(path)
     recipe = load_recipe(beside) if beside else None
-    use = (
-        next((u for u in recipe.tasks if Path(u.use) == path.absolute()), None) if recipe else None
-    )
+    uses = recipe.tasks if recipe else ()
+    use = next((use for use in uses if Path(use.use) == path.absolute()), None)
     if recipe is None or use is None:
-        rows = load_rows(task, limit=TRIED).rows
-        return [*check_templates(task, rows)], {}, {}
+        return [*check_templates(task, load_rows(task, limit=TRIED).rows)], Counter()
     data = prepare_use(recipe, use)
-    found = [*audit_rows(data), *check_templates(data.task, data.train[:TRIED])]
-    return found, data.balance, {str(part): len(data.part(part)) for part in Part}
+    listed = [*audit_rows(data), *check_templates(data.task, data.train[:TRIED])]
+    return listed, Counter({str(part): len(data.part(part)) for part in Part})
 
 
 async def mend(request: Request) -> Response:
@@ -384,7 +366,7 @@ async def mend(request: Request) -> Response:
     site, path, said = here(request), _task_path(request), await form(request)
 
     def write() -> Response:
-        text = _read(path)
+        text = text_of(path)
         found = next((f for f in audit(path)[0] if f.change and f.what == said.get("what")), None)
         if found is None:
             return _page(site, path, text, error="This has been mended, or the file was changed.")
@@ -394,7 +376,7 @@ async def mend(request: Request) -> Response:
         try:
             parse_task(text, where=path.name, folder=path.parent)
         except InstilError as error:
-            return _page(site, path, _read(path), error=told(error)[0])
+            return _page(site, path, text_of(path), error=told(error)[0])
         write_whole(path, text.encode())
         return _page(site, path, text, saved=True)
 
@@ -406,7 +388,7 @@ async def leave_out(request: Request) -> Response:
     site, path, said = here(request), _task_path(request), await form(request)
 
     def write() -> Response:
-        text = _read(path)
+        text = text_of(path)
         found = next((f for f in audit(path)[0] if f.rows and f.what == said.get("what")), None)
         if found is None:
             return _page(site, path, text, error="This has been mended, or the file was changed.")

@@ -25,21 +25,22 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from instil.config.recipe import load_recipe
 from instil.errors import InstilError
-from instil.files import write_whole
-from instil.results import TUNED as TUNED_ARM
-from instil.stages.directory import RECIPE, load_summary
+from instil.files import append_line
+from instil.results import TUNED, RunSummary
+from instil.stages.directory import RECIPE
 from instil.stats.intervals import wilson
 from instil.tasks.task import find_template, load_task
 from instil.tasks.template import expression_names, names
 from instil.web.jobs import Job, begin, command_line
 from instil.web.pages.runs import TABS, run_folder
-from instil.web.pages.start import jobs_of
+from instil.web.pages.start import jobs_of, summary_of
 from instil.web.site import Site, aside, form, here, told
 
 _ADDRESS = re.compile(r"serving (http://127\.0\.0\.1:\d+)/v1")
 _SECRET = ".token"
 VOTES = Path(".instil", "votes")
-TUNED, BASE = "tuned", "base"
+BASE = "base"
+"""The other side; the tuned one is called as its arm is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ async def show(request: Request) -> Response:
     def look() -> Response:
         job, server = server_of(site, name)
         failed = next(iter(jobs_of(site, name, commands=("serve",))), None) if job is None else None
-        summary = load_summary(folder)
+        summary = summary_of(site, folder)
         return site.page(
             "try.html.jinja",
             name=name,
@@ -102,7 +103,7 @@ async def show(request: Request) -> Response:
             ready=server is not None,
             failed=failed if failed and failed.code not in (0, 130, None) else None,
             line=command_line(_command(name)),
-            columns=_columns(folder),
+            columns=_columns(folder, summary),
             example=next((turn.messages[-1].shown for turn in summary.turns), ""),
             votes=counted(site, name),
         )
@@ -110,13 +111,13 @@ async def show(request: Request) -> Response:
     return await aside(look)
 
 
-def _columns(folder: Path) -> list[str]:
+def _columns(folder: Path, summary: RunSummary) -> list[str]:
     """Return the columns that a row of the run's only task is asked with; none: several tasks."""
     try:
         (use,) = load_recipe(folder / RECIPE).tasks
         task = load_task(use.use)
-        (result,) = load_summary(folder).tasks
-        judged = next(arm.template for arm in result.arms if arm.name == TUNED_ARM)
+        (result,) = summary.tasks
+        judged = next(arm.template for arm in result.arms if arm.name == TUNED)
         template = find_template(task, judged)
     except (InstilError, ValueError):
         return []
@@ -274,10 +275,8 @@ async def vote(request: Request) -> Response:
     winner = {"a": a, "b": b, "same": "same"}[better]
 
     def keep() -> Response:
-        path = votes_file(site, name)
-        before = path.read_bytes() if path.is_file() else b""
         line = {"prompt": said.get("prompt", ""), "a": a, "b": b, "better": winner}
-        write_whole(path, before + json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        append_line(votes_file(site, name), line)
         return site.page("votes.part.html.jinja", votes=counted(site, name), a=a, b=b)
 
     return await aside(keep)
