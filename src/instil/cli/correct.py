@@ -29,11 +29,11 @@ def correct(
     from instil.tasks.task import load_task
 
     refuse_existing(out, force=force)
-    found = load_marks(marks)
-    if not found:
+    marked = load_marks(marks)
+    if not marked:
         fix = "mark rows on the page of `instil ui`, under Answers"
         raise DataError("no row is marked", where=str(marks), fix=fix)
-    rows = list(corrected(load_task(str(task)), found))
+    rows = list(corrected(load_task(str(task)), marked))
     write_rows(out, rows)
-    gone = sum(mark.now is None for mark in found.values())
-    say(f"{len(rows)} rows: {out} ({len(found) - gone} corrected, {gone} left out)")
+    gone = sum(mark.now is None for mark in marked.values())
+    say(f"{len(rows)} rows: {out} ({len(marked) - gone} corrected, {gone} left out)")

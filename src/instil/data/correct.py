@@ -100,11 +100,11 @@ def corrected(task: Task, marks: Mapping[str, Mark]) -> Iterator[dict[str, objec
     _require_known(task, marks, known)
     by_place = {known[id].place: (known[id], mark) for id, mark in marks.items()}
     for place, columns in read_table(task.source):
-        found = by_place.get(place)
-        if found is None:
+        marked = by_place.get(place)
+        if marked is None:
             yield dict(columns)
-        elif found[1].now is not None:
-            yield _with_label(task, found[0], columns, found[1].now)
+        elif (label := marked[1].now) is not None:
+            yield _with_label(task, marked[0], columns, label)
 
 
 def _require_known(task: Task, marks: Mapping[str, Mark], known: Mapping[str, Row]) -> None:

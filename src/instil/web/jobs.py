@@ -208,7 +208,7 @@ def run_here(place: Path, command: Sequence[str]) -> None:
 def jobs(folder: Path) -> list[Job]:
     """Return the jobs of a folder, the newest first."""
     places = sorted((folder / JOBS).glob("*/"), key=lambda place: place.name, reverse=True)
-    return [found for place in places if (found := _load(place))]
+    return [job for place in places if (job := _load(place))]
 
 
 def find(folder: Path, id: str) -> Job | None:

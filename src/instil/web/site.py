@@ -153,11 +153,11 @@ def once(
     known = kept.get((path, how))
     if known and known[0] == stamp:
         return known[1]
-    found = make(path)
+    made = make(path)
     while len(kept) >= most:
         kept.pop(next(iter(kept)), None)
-    kept[path, how] = (stamp, found)
-    return found
+    kept[path, how] = (stamp, made)
+    return made
 
 
 async def events(

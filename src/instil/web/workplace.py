@@ -89,8 +89,8 @@ class Workplace:
 
     def runs(self) -> list[Path]:
         """Return the run directories, the newest first."""
-        found = (p.parent for p in self._within(RECIPE) if (p.parent / MANIFEST).is_file())
-        return self._newest(found)
+        begun = (p.parent for p in self._within(RECIPE) if (p.parent / MANIFEST).is_file())
+        return self._newest(begun)
 
     def studies(self) -> list[Path]:
         """Return the folders of finished studies, the newest first."""

@@ -252,14 +252,14 @@ def guessed(site: Site, path: Path, asked: Asked) -> dict[str, Any]:
     name = site.workplace.name(path)
     line = command_line(asked.command(name, force=_written(path, asked)))
     try:
-        found = once(site, "guess", path, look, how=repr(asked))
+        guess = once(site, "guess", path, look, how=repr(asked))
     except InstilError as error:
         return {"guess": None, "error": told(error)[0], "line": line, "labels": []}
-    labels = found.labels
+    labels = guess.labels
     given = dict(labels.words) if labels else {}
     values = list(given) or (list(labels.choices) if labels else [])
     shown = [(value, given.get(value, value)) for value in values[:_FEW]]
-    return {"guess": found, "error": "", "line": line, "labels": shown}
+    return {"guess": guess, "error": "", "line": line, "labels": shown}
 
 
 def _written(path: Path, asked: Asked) -> bool:
@@ -268,10 +268,10 @@ def _written(path: Path, asked: Asked) -> bool:
 
 
 def _examples(rows: Sequence[PlacedRow], name: str) -> list[str]:
-    found: dict[str, None] = {}
+    examples: dict[str, None] = {}
     for _, row in rows[:500]:
         if text := plain(row.get(name)):
-            found.setdefault(shortened(text, most=80))
-        if len(found) == EXAMPLES:
+            examples.setdefault(shortened(text, most=80))
+        if len(examples) == EXAMPLES:
             break
-    return [*found]
+    return [*examples]

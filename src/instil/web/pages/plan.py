@@ -94,13 +94,13 @@ def fields_of(recipe: Recipe, *, said: Mapping[str, object]) -> dict[str, str]:
         recipe: As it was read.
         said: The same as it is written, in which paths are not made absolute.
     """
-    found = {}
+    fields = {}
     for name in FIELDS:
         value: Any = recipe
         for step in name.split("."):
             value = value[int(step)] if step.isdigit() else getattr(value, step)
-        found[name] = "" if value is None else str(getattr(value, "value", value))
-    return {**found, "model": str(said.get("model", found["model"]))}
+        fields[name] = "" if value is None else str(getattr(value, "value", value))
+    return {**fields, "model": str(said.get("model", fields["model"]))}
 
 
 def _recipe_path(request: Request) -> Path:
@@ -197,8 +197,8 @@ async def forecast(request: Request) -> Response:
                     text, values["fields"] = said["text"], _fields(path, said["text"])
                 else:
                     text = values["text"] = changed(path, said)
-                found = check_recipe(tried(path, text))
-                values |= {"found": found, "lines": lines_of(found)}
+                forecast = check_recipe(tried(path, text))
+                values |= {"found": forecast, "lines": lines_of(forecast)}
             except InstilError as error:
                 values["error"] = told(error)[0]
         return site.page("forecast.part.html.jinja", **_CHOICES, **values)
@@ -206,13 +206,13 @@ async def forecast(request: Request) -> Response:
     return await aside(look)
 
 
-def lines_of(found: Forecast) -> list[tuple[str, str]]:
+def lines_of(forecast: Forecast) -> list[tuple[str, str]]:
     """Return a forecast as names and values."""
     lines = [
-        ("Time", fmt.seconds(found.seconds)),
-        ("Memory", found.memory.removeprefix("memory: ")),
+        ("Time", fmt.seconds(forecast.seconds)),
+        ("Memory", forecast.memory.removeprefix("memory: ")),
     ]
-    for task in found.tasks:
+    for task in forecast.tasks:
         smallest = fmt.size_of_change(task.smallest_difference, task.metric)
         rows = ", ".join(f"{part} {count:,}" for part, count in task.rows.items())
         lines += [

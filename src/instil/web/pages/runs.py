@@ -134,14 +134,14 @@ def facts(steps: tuple[Step, ...]) -> list[tuple[str, str]]:
         return []
     last, seconds = steps[-1], sum(step.seconds for step in steps)
     tokens = sum(step.tokens for step in steps)
-    found = [
+    figures = [
         ("Step", f"{last.step:,} (epoch {last.epoch:.2f})"),
         ("Loss", f"{fmt.figure(last.loss, 'nats_per_token')} nats per token"),
         ("Tokens a second", f"{tokens / max(seconds, 1e-9):,.0f}"),
         ("Memory", fmt.size(last.memory_bytes)),
     ]
     scores = [step.validation_score for step in steps if step.validation_score is not None]
-    return [*found, *([("Validation", f"{scores[-1]:.3f}")] if scores else [])]
+    return [*figures, *([("Validation", f"{scores[-1]:.3f}")] if scores else [])]
 
 
 def curves(site: Site, folder: Path) -> Markup:

@@ -176,18 +176,18 @@ def job_of(site: Site, id: str) -> Job:
 async def job(request: Request) -> Response:
     """`GET /job/{id}`: a command and what it says."""
     site = here(request)
-    found = job_of(site, request.path_params["id"])
-    return await aside(lambda: site.page("job.html.jinja", job=found, run=job_run(site, found)))
+    begun = job_of(site, request.path_params["id"])
+    return await aside(lambda: site.page("job.html.jinja", job=begun, run=job_run(site, begun)))
 
 
 async def job_events(request: Request) -> Response:
     """`GET /job/{id}/events`: the same, live."""
     site = here(request)
-    found = job_of(site, request.path_params["id"])
+    begun = job_of(site, request.path_params["id"])
 
     def look() -> tuple[str, bool]:
-        running = found.running
-        return site.render("job.part.html.jinja", job=found, run=job_run(site, found)), not running
+        running = begun.running
+        return site.render("job.part.html.jinja", job=begun, run=job_run(site, begun)), not running
 
     return StreamingResponse(events(request, look), media_type="text/event-stream")
 
@@ -195,10 +195,10 @@ async def job_events(request: Request) -> Response:
 async def job_stop(request: Request) -> Response:
     """`POST /job/{id}/stop`: Ctrl-C."""
     site = here(request)
-    found = job_of(site, request.path_params["id"])
+    begun = job_of(site, request.path_params["id"])
     await form(request)
-    found.stop()
-    return site.to_job(found)
+    begun.stop()
+    return site.to_job(begun)
 
 
 def job_run(site: Site, job: Job) -> str:

@@ -153,8 +153,8 @@ def views(site: Site, text: str, path: Path) -> tuple[list[Shown], list[str], st
 
 def _template_at(problem: Problem, starts: Mapping[int, int]) -> int:
     """Return the template in which a problem is, by its line; -1: in none."""
-    found = re.search(r":(\d+)", problem.where)
-    line = int(found[1]) if found else 0
+    place = re.search(r":(\d+)", problem.where)
+    line = int(place[1]) if place else 0
     before = [n for n, start in starts.items() if 0 < start <= line]
     return max(before, default=-1)
 
@@ -176,12 +176,12 @@ def chat_of(site: Site, task: Task, recipe: Recipe | None) -> tuple[ChatFormat |
     if key not in kept:
         kept[key] = None
         threading.Thread(target=_load_chat, args=(kept, key, task), daemon=True).start()
-    found = kept[key]
-    if found is None:
+    chat = kept[key]
+    if chat is None:
         return None, f"The tokenizer of {Path(model).name} is being loaded; until then: texts."
-    if isinstance(found, Exception):
-        return None, told(found)[0]
-    return found, f"Tokens of {Path(model).name}; marked ones are trained on."
+    if isinstance(chat, Exception):
+        return None, told(chat)[0]
+    return chat, f"Tokens of {Path(model).name}; marked ones are trained on."
 
 
 def _load_chat(kept: dict[Any, Any], key: Any, task: Task) -> None:
@@ -233,10 +233,10 @@ def _page(site: Site, path: Path, text: str, *, error: str = "", saved: bool = F
     recipe = recipe_of(path)
     labels, group, columns = {}, "", list[tuple[str, str]]()
     try:
-        found = parse_task(text, where=path.name, folder=path.parent)
-        labels = dict(found.labels) or {choice: choice for choice in found.choices}
-        group = found.group
-        columns = [(spelt(name), name) for name in next(iter(read_table(found.source)))[1]]
+        task = parse_task(text, where=path.name, folder=path.parent)
+        labels = dict(task.labels) or {choice: choice for choice in task.choices}
+        group = task.group
+        columns = [(spelt(name), name) for name in next(iter(read_table(task.source)))[1]]
     except (InstilError, StopIteration):
         pass  # `faults` says it
     marks, command = load_marks(marks_file(path)), ""
@@ -367,11 +367,11 @@ async def mend(request: Request) -> Response:
 
     def write() -> Response:
         text = text_of(path)
-        found = next((f for f in audit(path)[0] if f.change and f.what == said.get("what")), None)
-        if found is None:
+        finding = next((f for f in audit(path)[0] if f.change and f.what == said.get("what")), None)
+        if finding is None:
             return _page(site, path, text, error="This has been mended, or the file was changed.")
         text = edited(
-            text, lambda data: _apply(data, found.change), where=path.name, error=TaskError
+            text, lambda data: _apply(data, finding.change), where=path.name, error=TaskError
         )
         try:
             parse_task(text, where=path.name, folder=path.parent)
@@ -389,12 +389,12 @@ async def leave_out(request: Request) -> Response:
 
     def write() -> Response:
         text = text_of(path)
-        found = next((f for f in audit(path)[0] if f.rows and f.what == said.get("what")), None)
-        if found is None:
+        finding = next((f for f in audit(path)[0] if f.rows and f.what == said.get("what")), None)
+        if finding is None:
             return _page(site, path, text, error="This has been mended, or the file was changed.")
         task = parse_task(text, where=path.name, folder=path.parent)
         rows = {row.id: row for row in load_rows(task).rows}
-        for id in found.rows:
+        for id in finding.rows:
             was = str(rows[id].fields[task.target])
             add_mark(marks_file(path), Mark(id, rows[id].place, was, None))
         return _page(site, path, text, saved=True)

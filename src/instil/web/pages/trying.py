@@ -65,18 +65,18 @@ class Server:
     def models(self) -> list[str]:
         """Return its models' names: the tuned one, then the base."""
         headers = {"Authorization": f"Bearer {self.token}"}
-        found = requests.get(f"{self.address}/v1/models", headers=headers, timeout=10).json()
-        return [each["id"] for each in found["data"]]
+        listed = requests.get(f"{self.address}/v1/models", headers=headers, timeout=10).json()
+        return [model["id"] for model in listed["data"]]
 
 
 def server_of(site: Site, name: str) -> tuple[Job | None, Server | None]:
     """Return the job that serves a run, and its server once that is ready."""
     for job in jobs_of(site, name, commands=("serve",)):
         if job.running:
-            found = _ADDRESS.search(job.output)
+            address = _ADDRESS.search(job.output)
             token = job.place / _SECRET
-            if found and token.is_file():
-                return job, Server(found[1], token.read_text(encoding="ascii"))
+            if address and token.is_file():
+                return job, Server(address[1], token.read_text(encoding="ascii"))
             return job, None
     return None, None
 
@@ -234,11 +234,11 @@ async def classify(request: Request) -> Response:
             with server.post("/v1/classify", {"row": row}) as answer:
                 if answer.status_code != 200:
                     return site.page("classified.part.html.jinja", error=_error(answer), found=None)
-                found = answer.json()
+                labelled = answer.json()
         except requests.RequestException as error:
             return site.page("classified.part.html.jinja", error=told(error)[0], found=None)
-        shares = sorted(found["probabilities"].items(), key=lambda each: -each[1])
-        return site.page("classified.part.html.jinja", error="", found=found, shares=shares)
+        shares = sorted(labelled["probabilities"].items(), key=lambda each: -each[1])
+        return site.page("classified.part.html.jinja", error="", found=labelled, shares=shares)
 
     return await aside(look)
 
@@ -248,8 +248,8 @@ async def classify(request: Request) -> Response:
 
 def _rounds(site: Site) -> dict[tuple[str, str], str]:
     """The rounds under way: (round, a or b) -> whose answer that is."""
-    found: dict[tuple[str, str], str] = site.memory.setdefault("rounds", {})
-    return found
+    rounds: dict[tuple[str, str], str] = site.memory.setdefault("rounds", {})
+    return rounds
 
 
 async def blind(request: Request) -> Response:
