@@ -74,7 +74,7 @@ def test_packed_training_loss_equals_one_by_one(real, data):
     from instil.encode.mask import encode_all
     from instil.encode.pack import pack
     from instil.encode.store import Store
-    from instil.train.loop import mean_loss
+    from measures import mean_loss
     from rendering import training_examples
 
     examples = training_examples(
@@ -159,8 +159,8 @@ def test_packs_have_the_loss_of_transformers_own_forward_pass(either, data):
     from instil.encode.mask import encode_all
     from instil.encode.pack import pack
     from instil.encode.store import Store
-    from instil.train.loop import mean_loss
     from instil.types import Message
+    from measures import mean_loss
     from rendering import training_examples
 
     loaded, own = either

@@ -6,15 +6,18 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from common import chunks, finish, read_rows
 from examples import as_example
 
 from instil.config.sections import Train
+from instil.encode.batch import to_batch
 from instil.encode.mask import encode_all
 from instil.encode.pack import batches
 from instil.model.adapter import add_lora, train_all, trainable
+from instil.model.engine.losses import summed_loss
 from instil.model.load import LoadedModel, ModelFolder, load_model
-from instil.train.loop import Schedule, mean_loss, train_steps
+from instil.train.loop import Schedule, train_steps
 from instil.train.optim import adamw
 from instil.types import Encoded, Pack
 
@@ -55,7 +58,16 @@ def agree(options: argparse.Namespace) -> None:
     examples = [as_example(row) for row in read_rows(options.rows)][: options.batch]
     encoded = encode_all(examples, loaded.chat, max_length=options.max_length)
     (packs,) = planned(encoded, batch=options.batch, micro_batch_tokens=options.micro)
-    finish({"loss": mean_loss(loaded, packs), "trained": trained_ids(encoded)})
+    loaded.model.eval()
+    with torch.inference_mode():
+        nats = sum(
+            float(
+                summed_loss(loaded.model, to_batch(pack, device=loaded.device), build=loaded.build)
+            )
+            for pack in packs
+        )
+    tokens = sum(sum(pack.mask) for pack in packs)
+    finish({"loss": nats / tokens, "trained": trained_ids(encoded)})
 
 
 def trained_ids(encoded: Sequence[Encoded]) -> list[list[int]]:

@@ -370,6 +370,18 @@ class BudgetResult:
 
 
 @dataclass(frozen=True, slots=True)
+class TermMean:
+    """A term of the loss beside cross-entropy, and what it came to."""
+
+    name: str
+    """As in `steps.jsonl`."""
+    sentence: str
+    """What was done, with the mean, for people."""
+    mean: float | None = None
+    """Over the steps; of a distance in nats per place, before its weight."""
+
+
+@dataclass(frozen=True, slots=True)
 class Means:
     """What training did to keep what the model knew, as the recipe asked and as it came out."""
 
@@ -381,16 +393,8 @@ class Means:
     """Ids of the tasks of which rows were replayed."""
     replay_loss: float | None = None
     """Nats per token of what was replayed: mean over the steps that had some."""
-    kl: float | None = None
-    """Weight of KL(base || tuned); None: it was not held to the base model."""
-    kl_on: str = ""
-    """Where: prompt, completion or replay."""
-    mean_kl: float | None = None
-    """Nats per place, before the weight: mean over the steps."""
-    entropy_weighted: bool = False
-    """Whether tokens were weighted by entropy."""
-    mean_weight: float | None = None
-    """Of the supervised tokens."""
+    terms: tuple[TermMean, ...] = ()
+    """Of the loss, beside cross-entropy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -580,8 +584,8 @@ class RunSummary:
     """When the test split was scored, ISO 8601."""
     seed: int
     """The run's seed."""
-    format_version: int = 1
-    """Of this file."""
+    format_version: int = 2
+    """Of this file; 2: the loss' terms by name."""
     budget: BudgetResult | None = None
     """None where the recipe sets no forgetting budget."""
     mix: tuple[MixLine, ...] = ()

@@ -349,6 +349,8 @@ class PerRow(StrEnum):
 
 REPLAY = "replay:"
 """Begins the id of an example that is replayed; no task's id has a colon in it."""
+REPLAY_LOSS = "replay_loss"
+"""Names what is replayed in `Step.terms`."""
 
 
 class Fate(StrEnum):
@@ -494,12 +496,10 @@ class Step:
     """Nats per token, where this step was followed by a validation."""
     validation_score: float | None = None
     """The task metric on validation (accuracy by choices, or on generated text)."""
-    replay_loss: float | None = None
-    """Mean cross-entropy over the replay's tokens, where this step had some."""
-    kl: float | None = None
-    """Mean KL(base || tuned) where it is held to the base, nats per place, before its weight."""
-    entropy_weight: float | None = None
-    """Mean weight of the supervised tokens, where they are weighted by entropy."""
+    terms: Mapping[str, float] = field(default_factory=dict)
+    """What each term beside cross-entropy came to (`train.terms`): a distance's mean in nats per
+    place, before its weight; the mean weight of the supervised tokens. `replay_loss`: the mean
+    cross-entropy over what is replayed, where this step had some."""
     looks: tuple[TaskLook, ...] = ()
     """One a task, where this step was followed by a validation."""
 

@@ -25,8 +25,8 @@ from instil.evaluate.choices import (
 )
 from instil.evaluate.suite import answer, look
 from instil.model.engine.proof import prove
-from instil.train.loop import mean_loss
 from instil.types import Example, Message
+from measures import mean_loss
 
 
 def example(text: str, options: tuple[str, ...] = ("positive", "negative")) -> Example:

@@ -12,10 +12,11 @@ from instil.encode.store import Store
 from instil.errors import TrainError
 from instil.model.adapter import adapter_off, add_lora, snapshot, trainable
 from instil.model.engine.packed import head_of, hidden_states
-from instil.train.loop import Schedule, backward, mean_loss, pack_loss, train_steps
+from instil.train.loop import Schedule, backward, train_steps
 from instil.train.objective import Objective
 from instil.train.optim import adamw
 from instil.types import Encoded, LossOver, Pack
+from measures import mean_loss, pack_loss
 
 SCHEDULE = Schedule(0.01, 0.1, "linear", 1.0)
 
@@ -44,9 +45,9 @@ def logits(loaded, item: Pack) -> torch.Tensor:
 
 
 def gradients(loaded, packs: list[Pack], objective=None) -> dict[str, torch.Tensor]:
-    terms = (objective or Objective()).over(packs, step=1)
+    whole = (objective or Objective()).over(packs, step=1)
     for p in packs:
-        backward(loaded, p, terms=terms)
+        backward(loaded, p, whole=whole)
     found = {name: p.grad.clone() for name, p in trainable(loaded.model).items()}
     loaded.model.zero_grad()
     return found

@@ -12,6 +12,7 @@ from test_loop import encoded, gradients, lora
 from test_room import short_of_memory
 
 from builds import EACH, OWN, PACKED_HEAD, PLAIN
+from instil.config.sections import Keep, Replay
 from instil.encode.batch import to_batch
 from instil.encode.pack import pack
 from instil.encode.places import places
@@ -23,6 +24,7 @@ from instil.train.fit import Validation, fit
 from instil.train.loop import backward, batch_gradient
 from instil.train.objective import Objective
 from instil.train.room import Room
+from instil.train.terms import Term, terms_of
 from instil.types import REPLAY, Encoded, KlOn
 
 SIZES = [9, 14, 25, 22]
@@ -55,6 +57,11 @@ def mixed() -> list[Encoded]:
         for n, e in enumerate(encoded([12, 8], seed=5))
     ]
     return [*items, *texts]
+
+
+def keep(kl: float, on: KlOn, *, entropy_weighted: bool = False) -> Keep:
+    replay = Replay(share=0.1) if on is KlOn.REPLAY else Replay()
+    return Keep(kl=kl, kl_on=on, replay=replay, entropy_weighted=entropy_weighted)
 
 
 def kl_by_hand(loaded, base, item, on: KlOn, *, step: int, skip: int) -> list[torch.Tensor]:
@@ -91,19 +98,19 @@ def test_kl_and_its_gradient_are_what_brute_force_says(
     monkeypatch.setattr(losses_module, "CHUNK", 7 * 400)  # several blocks
     loaded, base = (train_all(tiny), again(tiny_folder)) if full else (lora(tiny), None)
     shaken(loaded, std=0.02 if full else 0.1)
-    wanted = Objective(kl=1.5, kl_on=on, base=base, seed=4)
+    wanted = Objective(terms=terms_of(keep(1.5, on)), base=base, seed=4)
     plain = Objective()
     packs = pack(mixed(), max_tokens=60, shared=3)
-    terms = wanted.over(packs, step=1)
-    assert terms.skip == (3 if on is KlOn.PROMPT else 0)
-    found = [kl_by_hand(loaded, base, e, on, step=1, skip=terms.skip) for e in mixed()]
+    whole = wanted.over(packs, step=1)
+    assert whole.skip == 3
+    found = [kl_by_hand(loaded, base, e, on, step=1, skip=whole.skip) for e in mixed()]
     every = torch.stack([kl for each in found for kl in each])
-    assert terms.places == len(every)
+    assert whole.counts == (len(every),)
     expected = torch.autograd.grad(1.5 * every.mean(), list(trainable(loaded.model).values()))
 
     with_kl, without = (gradients(loaded, packs, each) for each in (wanted, plain))
-    sums = batch_gradient(loaded, packs, room=Room(), terms=terms)
-    assert sums.kl / terms.places == pytest.approx(every.mean().item(), rel=1e-4)
+    sums = batch_gradient(loaded, packs, room=Room(), whole=whole)
+    assert whole.means(sums)["kl"] == pytest.approx(every.mean().item(), rel=1e-4)
     assert every.mean() > 0.01
     for (name, both), theirs in zip(with_kl.items(), expected, strict=True):
         close = 1e-4 * theirs.abs().max().item() + 1e-6
@@ -116,43 +123,42 @@ def test_kl_is_zero_before_the_first_step(each_build, tiny_folder, full):
     base = again(tiny_folder) if full else None
     packs = pack(mixed(), max_tokens=60, shared=3)
     for on in KlOn:
-        terms = Objective(kl=10.0, kl_on=on, base=base).over(packs, step=1)
-        sums = batch_gradient(loaded, packs, room=Room(), terms=terms)
-        assert terms.places > 0
+        whole = Objective(terms=terms_of(keep(10.0, on)), base=base).over(packs, step=1)
+        sums = batch_gradient(loaded, packs, room=Room(), whole=whole)
+        assert whole.counts > (0,)
         if each_build.build.own_layers or not full:  # else the two are not computed alike
-            assert sums.kl == 0
-        assert sums.kl == pytest.approx(0, abs=1e-5)
+            assert sums.terms == (0,)
+        assert sums.terms == pytest.approx((0,), abs=1e-5)
         with_kl = {n: p.grad.clone() for n, p in trainable(loaded.model).items()}
         loaded.model.zero_grad()
         for name, grad in gradients(loaded, packs).items():
             torch.testing.assert_close(with_kl[name], grad, atol=1e-5, rtol=1e-4)
 
 
-BOTH = Objective(entropy_weighted=True, kl=2.0, kl_on=KlOn.PROMPT, seed=4)
+BOTH = Objective(terms=terms_of(Keep(kl=2.0, entropy_weighted=True)), seed=4)
 
 
 @pytest.mark.parametrize("on", list(KlOn))
 def test_a_batch_may_be_cut_into_any_packs(tiny, on):
     """1 x 8 equals 8 x 1, shared prefix or not."""
     loaded = shaken(lora(tiny))
-    wanted = replace(BOTH, kl_on=on)
+    wanted = replace(BOTH, terms=terms_of(keep(2.0, on, entropy_weighted=True)))
 
     def found(packs):
-        terms = wanted.over(packs, step=3)
-        sums = batch_gradient(loaded, packs, room=Room(), terms=terms)
+        whole = wanted.over(packs, step=3)
+        sums = batch_gradient(loaded, packs, room=Room(), whole=whole)
         grads = {n: p.grad.clone() for n, p in trainable(loaded.model).items()}
         loaded.model.zero_grad()
-        return terms.places, sums, grads
+        return whole.counts, sums, whole.means(sums), grads
 
     whole = found(pack(mixed(), max_tokens=1000))
     for limit, shared in ((1, 0), (30, 0), (60, 3), (1000, 3)):
         cut = found(pack(mixed(), max_tokens=limit, shared=shared))
         assert cut[0] == whole[0]
         assert cut[1].loss == pytest.approx(whole[1].loss, rel=1e-5)
-        assert cut[1].replay_loss == pytest.approx(whole[1].replay_loss, rel=1e-5)
-        assert cut[1].kl == pytest.approx(whole[1].kl, rel=1e-4)
-        for name, grad in cut[2].items():
-            torch.testing.assert_close(grad, whole[2][name], atol=1e-6, rtol=1e-3)
+        assert cut[2] == pytest.approx(whole[2], rel=1e-4)
+        for name, grad in cut[3].items():
+            torch.testing.assert_close(grad, whole[3][name], atol=1e-6, rtol=1e-3)
 
 
 def test_memory_that_runs_out_changes_no_figure(tiny, monkeypatch):
@@ -162,7 +168,7 @@ def test_memory_that_runs_out_changes_no_figure(tiny, monkeypatch):
     short_of_memory(monkeypatch, 30)
     room = Room()
     loaded.model.train()
-    batch_gradient(loaded, packs, room=room, terms=BOTH.over(packs, step=1))
+    batch_gradient(loaded, packs, room=room, whole=BOTH.over(packs, step=1))
     assert room.max_tokens is not None
     assert loaded.model.training
     for name, p in trainable(loaded.model).items():
@@ -170,12 +176,10 @@ def test_memory_that_runs_out_changes_no_figure(tiny, monkeypatch):
 
 
 def test_weights_of_one_give_the_plain_gradient_exactly(each_build, monkeypatch):
-    monkeypatch.setattr(
-        losses_module, "entropy_weights", lambda logits: logits.new_ones(logits.shape[0])
-    )
+    of_one = Term("one", "", "", 0, weigh=lambda logits: logits.new_ones(logits.shape[0]))
     packs = pack(mixed(), max_tokens=60)
     loaded = shaken(lora(each_build))
-    weighted = gradients(loaded, packs, Objective(entropy_weighted=True))
+    weighted = gradients(loaded, packs, Objective(terms=(of_one,)))
     for name, plain in gradients(loaded, packs).items():
         assert torch.equal(weighted[name], plain), name
 
@@ -207,12 +211,16 @@ def test_the_weighted_loss_is_the_sum_of_weighted_tokens(each_build):
         (weights * nats).sum() / 3, list(trainable(loaded.model).values())
     )
     found = losses(
-        loaded.model, to_batch(one, device=loaded.device), build=loaded.build, entropy_weighted=True
+        loaded.model,
+        to_batch(one, device=loaded.device),
+        build=loaded.build,
+        weigh=[entropy_weights],
     )
     torch.testing.assert_close(found.total, (weights * nats).sum(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.nats, nats.detach(), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found.weights, weights, rtol=1e-4, atol=1e-5)
-    mine = gradients(loaded, [one], Objective(entropy_weighted=True))
+    torch.testing.assert_close(found.weights[:, 0], weights, rtol=1e-4, atol=1e-5)
+    weighted = Objective(terms=terms_of(Keep(entropy_weighted=True)))
+    mine = gradients(loaded, [one], weighted)
     for (name, grad), theirs in zip(mine.items(), expected, strict=True):
         close = 1e-4 * theirs.abs().max().item() + 1e-6
         torch.testing.assert_close(grad, theirs, rtol=0, atol=close, msg=name)
@@ -221,14 +229,15 @@ def test_the_weighted_loss_is_the_sum_of_weighted_tokens(each_build):
 def test_the_logged_loss_is_plain_and_of_the_tasks_alone(tiny):
     loaded = shaken(lora(tiny))
     packs = pack(mixed(), max_tokens=1000)
-    sums = batch_gradient(loaded, packs, room=Room(), terms=BOTH.over(packs, step=1))
+    whole = BOTH.over(packs, step=1)
+    sums = batch_gradient(loaded, packs, room=Room(), whole=whole)
     own = pack([e for e in mixed() if not e.example_id.startswith(REPLAY)], max_tokens=1000)
     texts = pack([e for e in mixed() if e.example_id.startswith(REPLAY)], max_tokens=1000)
     plain, replayed = (batch_gradient(loaded, each, room=Room()) for each in (own, texts))
     assert sums.loss == pytest.approx(plain.loss, rel=1e-5)
-    assert sums.replay_loss == pytest.approx(replayed.loss, rel=1e-5)
+    assert whole.means(sums)["replay_loss"] == pytest.approx(replayed.loss, rel=1e-5)
     assert (sums.tokens, sums.replay_tokens) == (12, 18)
-    assert plain.replay_loss is None
+    assert "replay_loss" not in Objective().over(own, step=1).means(plain)
 
 
 def test_a_run_with_all_of_it_resumes_bit_for_bit(tiny_folder, tmp_path):
@@ -266,10 +275,8 @@ def test_a_run_with_all_of_it_resumes_bit_for_bit(tiny_folder, tmp_path):
     resumed = fresh()
     torch.manual_seed(99)
     fit(resumed, stopped, validate=lambda: look, on_step=rest.append, objective=BOTH)
-    assert [(s.loss, s.kl, s.entropy_weight, s.replay_loss) for s in steps] == [
-        (s.loss, s.kl, s.entropy_weight, s.replay_loss) for s in seen + rest
-    ]
-    assert any(s.kl for s in steps)
+    assert [(s.loss, s.terms) for s in steps] == [(s.loss, s.terms) for s in seen + rest]
+    assert any(s.terms["kl"] for s in steps)
     one, two = snapshot(straight.model), snapshot(resumed.model)
     assert all(torch.equal(one[name], two[name]) for name in one)
 
@@ -279,11 +286,11 @@ def test_the_untouched_model_drops_nothing_out(tiny):
     loaded = lora(tiny, lora_dropout=0.5)
     loaded.model.train()
     (one,) = pack(encoded([30]), max_tokens=100)
-    terms = BOTH.over([one], step=1)
+    whole = BOTH.over([one], step=1)
     batch = to_batch(one, device=loaded.device)
     state = torch.get_rng_state()
-    first, second = (terms.anchor(loaded, one, batch).states.values for _ in range(2))
+    first, second = (whole.anchors(loaded, one, batch)[0].states.values for _ in range(2))
     assert torch.equal(first, second)
     assert torch.equal(state, torch.get_rng_state())
     assert loaded.model.training
-    backward(loaded, one, terms=terms)
+    backward(loaded, one, whole=whole)

@@ -48,11 +48,11 @@ def short_of_memory(monkeypatch, tokens: int, *, recompute_saves: bool = False):
     asked = []
     plain = loop.backward
 
-    def backward(loaded, item, *, terms, recompute=False):
+    def backward(loaded, item, *, whole, recompute=False):
         asked.append((len(item.ids), recompute))
         if len(item.ids) > tokens and not (recompute and recompute_saves):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return plain(loaded, item, terms=terms, recompute=recompute)
+        return plain(loaded, item, whole=whole, recompute=recompute)
 
     monkeypatch.setattr(loop, "backward", backward)
     return asked
@@ -76,8 +76,8 @@ def test_what_onednn_spoils_in_a_thread_is_computed_in_another(tiny, monkeypatch
 
 
 def gradient(loaded, packs, room, objective=None):
-    terms = (objective or Objective()).over(packs, step=3)
-    sums = batch_gradient(loaded, packs, room=room, terms=terms)
+    whole = (objective or Objective()).over(packs, step=3)
+    sums = batch_gradient(loaded, packs, room=room, whole=whole)
     found = {name: p.grad.clone() for name, p in trainable(loaded.model).items()}
     loaded.model.zero_grad()
     return sums, found

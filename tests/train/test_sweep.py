@@ -9,9 +9,10 @@ from instil.errors import DivergedError
 from instil.model.adapter import add_lora, snapshot, train_all, trainable
 from instil.model.load import ModelFolder, load_model
 from instil.train import loop as module
-from instil.train.loop import Schedule, mean_loss
+from instil.train.loop import Schedule
 from instil.train.optim import adamw
 from instil.train.sweep import best, mean, sweep
+from measures import mean_loss
 
 BATCHES = batches(encoded([12] * 16), tokens_per_batch=24, micro_batch_tokens=24, seed=0, epoch=0)[
     :4

@@ -21,6 +21,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
+from instil.config.methods import METHODS, Method
 from instil.config.overrides import override
 from instil.config.sections import (
     All,
@@ -42,15 +43,6 @@ from instil.config.yamlfile import Loc, read_yaml
 from instil.config.yamlwriter import dump_yaml, explained
 from instil.errors import Problem, RecipeError
 from instil.types import SystemTurn, Thinking
-
-
-class Method(StrEnum):
-    """Which weights are trained."""
-
-    LORA = "lora"
-    FULL = "full"
-    AUTO = "auto"
-    """LoRA, and one way after another to forget less, until one will do."""
 
 
 class Device(StrEnum):
@@ -197,7 +189,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _packed_is_frozen(self) -> Recipe:
-        if self.quantize and self.method is Method.FULL:
+        if self.quantize and not METHODS[self.method].adapter:
             raise ValueError(
                 "`quantize` packs the base into 4 bits, which cannot be trained: take method lora"
             )
@@ -351,7 +343,7 @@ def resolve_learning_rate(
     if not isinstance(learning_rate, str):
         return learning_rate
     lora = min(HIGHEST_RATE, 5e-4 * (2000 / width) ** 0.78)
-    return float(f"{lora / 10 if method == Method.FULL else lora:.1e}")
+    return float(f"{lora * METHODS[method].rate:.1e}")
 
 
 def run_name(path: Path) -> str:

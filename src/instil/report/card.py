@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from instil import format as fmt
+from instil.config.methods import METHODS
 from instil.report.parts import verdict_word
 from instil.report.sections.guard import guard_outcomes
 from instil.report.sections.keeping import keeping_lines
@@ -69,7 +70,7 @@ def model_card(summary: RunSummary, *, manifest: Mapping[str, object]) -> str:
 
 def _is_adapter(summary: RunSummary) -> bool:
     """Whether PEFT's files lie beside the card, which need the base model; else the whole model."""
-    return summary.training.method == "lora"
+    return METHODS[summary.training.method].adapter
 
 
 def plain(text: str) -> str:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from instil.config.recipe import Method
+from instil.config.methods import Method
 from instil.files import write_whole
 from instil.results import LORA, PART, REPLAY, Methods, TriedMethod
 from instil.stages.context import RunContext

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.progress import Progress
 
-from instil.config.recipe import Method, Recipe, TaskUse
+from instil.config.methods import Method
+from instil.config.recipe import Recipe, TaskUse
 from instil.data import prepare as rows
 from instil.data.audit import read_text, repeats_of
 from instil.data.prepare import TaskData, keep_apart, without_train
@@ -148,12 +149,14 @@ class RunContext:
     @property
     def memory_needed(self) -> int:
         """Bytes that the run is estimated to hold at most."""
+        from instil.train.terms import asks_base
+
         recipe = self.recipe
         return memory_needed(
             sizes_of(self.model),
             method=recipe.method,
             quantize=recipe.quantize,
-            held_to_base=bool(recipe.keep.kl),
+            held_to_base=asks_base(recipe.keep),
             micro_batch_tokens=recipe.train.micro_batch_tokens,
         )
 

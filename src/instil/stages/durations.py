@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from instil.compare.halving import planned
 from instil.compare.interpolation import SHARES
 from instil.compare.rates import ROWS, SHARE, try_steps
-from instil.config.recipe import Method
+from instil.config.methods import METHODS, Method
 from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData
 from instil.results import LORA, REPLAY, TEXT
@@ -28,7 +28,6 @@ from instil.stages.directory import load_manifest
 from instil.stages.footprint import Sizes, sizes_of
 from instil.stages.judge import ROBUSTNESS_ROWS
 from instil.stages.ladder import ladder_templates
-from instil.stages.learning_rate import LOOKING
 from instil.stages.replaying import OWN_TEXTS, replay_needed
 from instil.stages.training import eval_steps, validation_examples
 from instil.types import Example, Row, Template
@@ -224,16 +223,18 @@ def _prompts(examples: Sequence[Example], chat: ChatFormat, *, new: int = 0) -> 
 def _training(
     context: RunContext, encoded: TrainingData, pace: Pace, *, look: float
 ) -> dict[str, float]:
+    from instil.train.terms import asks_base
+
     recipe, steps = context.recipe, len(encoded.batches)
     packs = [pack for batch in encoded.batches for pack in batch]
     tokens = sum(len(pack.ids) if context.build.prefix else pack.tokens for pack in packs)
-    # Forward, and backward to the activations; to the weights too where they are trained.
-    operations = (6 if recipe.method is Method.FULL else 4) + (2 if recipe.keep.kl else 0)
+    method = METHODS[recipe.method]
+    operations = method.operations + (2 if asks_base(recipe.keep) else 0)
     computed = tokens * operations * pace.trained
     looks = steps // eval_steps(recipe.train.eval_steps, steps=steps)
     stages = {"largest pack": 2 * computed / steps}
     if recipe.train.learning_rate == "auto":
-        looking = LOOKING.get(recipe.method, LOOKING[Method.LORA])
+        looking = 2 / method.operations
         examples = encoded.epochs * sum(line.examples for line in encoded.mix)
         look_cost = looking * ROWS * tokens / examples
         if try_steps(steps=steps, step_cost=tokens / steps, look_cost=look_cost) > 0:

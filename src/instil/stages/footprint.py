@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from instil import format as fmt
-from instil.config.recipe import Method, Quantize
+from instil.config.methods import METHODS, Method
+from instil.config.recipe import Quantize
 from instil.memory_limits import MORE, Free, free_memory, resident_memory
 
 if TYPE_CHECKING:
@@ -72,10 +73,10 @@ def memory_needed(
         held_to_base: Whether the loss has the KL to the base model.
         micro_batch_tokens: Tokens computed at a time.
     """
-    # LoRA: the base in bfloat16, and little else; full: float32 weights, gradients, two moments,
-    # and the base model where the trained one is held to it.
-    full = 18 if held_to_base else 16
-    held = sizes.parameters * (full if method is Method.FULL else 2.5)
+    tuning = METHODS[method]
+    held = sizes.parameters * tuning.bytes_per_weight
+    if held_to_base and not tuning.adapter:  # the base model again, in bfloat16
+        held += sizes.parameters * 2
     if quantize:  # half a byte a packed weight and its share of the scales; one layer whole
         held -= sizes.multiplied * (2.5 - 0.6)
     activations = micro_batch_tokens * sizes.layers * sizes.hidden

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from instil.config.recipe import Method
+from instil.config.methods import METHODS
 from instil.results import Interpolation, Moved, Tried
 from instil.stages.context import RunContext
 from instil.stages.ledger import MODEL
@@ -89,7 +89,7 @@ def _choose(context: RunContext) -> Interpolation:
 
 
 def _has_adapter(context: RunContext) -> bool:
-    return context.recipe.method is Method.LORA
+    return METHODS[context.recipe.method].adapter
 
 
 # --- how far it moved ----------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from instil import format as fmt
-from instil.config.recipe import Method, resolve_learning_rate
+from instil.config.methods import METHODS
+from instil.config.recipe import resolve_learning_rate
 from instil.config.sections import ByRule, Train
 from instil.data.split import seeded_key
 from instil.report.sections.sweep import rate_text, sweep_sentence
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from instil.train.objective import Objective
     from instil.train.room import Room
     from instil.train.sweep import Trial
-
-LOOKING = {Method.LORA: 1 / 2, Method.FULL: 1 / 3}
-"""What a token costs without a backward pass: of 4 products a weight, or of 6, it takes 2."""
 
 
 def rule_rate(context: RunContext, loaded: LoadedModel, wanted: float | ByRule) -> float:
@@ -108,7 +106,7 @@ def _find(
         requests = [target_request(e, loaded.chat) for e in examples]
         shared = common_prefix([r.prompt for r in requests])
         look_tokens += shared + sum(r.tokens - shared for r in requests)
-    look_cost = LOOKING[recipe.method] * look_tokens
+    look_cost = 2 / METHODS[recipe.method].operations * look_tokens
     steps = rates.try_steps(steps=total, step_cost=step_cost, look_cost=look_cost)
     if not steps:
         enough = rates.enough_steps(step_cost=step_cost, look_cost=look_cost)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from instil.config.recipe import Method
+from instil.config.methods import METHODS
 from instil.data.answer_shown import can_show
 from instil.data.build import pick_exemplars, render_example
 from instil.data.findings import Finding, Level
@@ -156,7 +156,7 @@ def _check_model(context: RunContext, errors: list[InstilError]) -> None:
         rows = skeleton(model).get_input_embeddings().weight.shape[0]
         require_own_tokenizer(model.path, context.chat, rows=rows)
     lora, targets = recipe.lora, recipe.lora.target_modules
-    if recipe.method is not Method.FULL:
+    if METHODS[recipe.method].adapter:
         with _noting(errors):
             layers = () if isinstance(targets, str) else linear_layers(skeleton(model))
             short = list(dict.fromkeys(name.rpartition(".")[2] for name in layers))

@@ -73,13 +73,12 @@ class Tracker:
 def step_figures(step: Step) -> dict[str, float]:
     """Return a step's figures, in Hugging Face's names: `train/...` and `eval/...`."""
     figures = {}
-    for field in fields(step):
-        value = getattr(step, field.name)
-        if isinstance(value, int | float) and field.name != "step" and math.isfinite(value):
-            part, name = "train", field.name
-            if name.startswith("validation_"):
-                part, name = "eval", name.removeprefix("validation_")
-            figures[f"{part}/{name}"] = float(value)
+    of_fields = {field.name: getattr(step, field.name) for field in fields(step)}
+    for name, value in {**of_fields, **step.terms}.items():
+        if isinstance(value, int | float) and name != "step" and math.isfinite(value):
+            evaluated = name.startswith("validation_")
+            part = "eval" if evaluated else "train"
+            figures[f"{part}/{name.removeprefix('validation_')}"] = float(value)
     return figures
 
 

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil import format as fmt
-from instil.config.recipe import Method
+from instil.config.methods import METHODS
 from instil.config.sections import Keep, Mix, Train
 from instil.data.mix import MixRules, Pool, mixed_examples
 from instil.data.prepare import TaskData
 from instil.errors import RecipeError
-from instil.results import Means, Sweep, TrainingSummary
+from instil.results import Means, Sweep, TermMean, TrainingSummary
 from instil.stages.context import RunContext
 from instil.stages.directory import STEPS, TRAINING, load_steps
 from instil.stages.learning_rate import find_rate, rule_rate, schedule_of
 from instil.stages.ledger import MODEL
 from instil.stages.watching import Watch
-from instil.types import Example, Part, PerRow, Piece, Step, TaskLook
+from instil.types import REPLAY_LOSS, Example, Part, PerRow, Piece, Step, TaskLook
 
 if TYPE_CHECKING:
     from instil.encode.plan import Replay, TrainingData
@@ -188,7 +188,7 @@ def adapted(context: RunContext) -> LoadedModel:
     from instil.model.adapter import add_lora, train_all
 
     recipe, lora = context.recipe, context.recipe.lora
-    if recipe.method is Method.FULL:
+    if not METHODS[recipe.method].adapter:
         return train_all(context.load_base(masters=True))
     modules = lora.target_modules
     return add_lora(
@@ -204,23 +204,22 @@ def adapted(context: RunContext) -> LoadedModel:
 def asks_for_all(context: RunContext) -> bool:
     """Whether every linear layer is to have an adapter."""
     recipe = context.recipe
-    return recipe.method is not Method.FULL and recipe.lora.target_modules == "all-linear"
+    return METHODS[recipe.method].adapter and recipe.lora.target_modules == "all-linear"
 
 
 def objective(context: RunContext) -> Objective:
     """Turn the recipe's `keep` section into what is minimised.
 
-    With full fine-tuning and a weight of KL, a second, frozen copy of the base model is loaded.
+    With full fine-tuning and a distance from the base model, a second, frozen copy of it is loaded.
     """
     from instil.train.objective import Objective
+    from instil.train.terms import asks_base, terms_of
 
-    recipe, keep = context.recipe, context.recipe.keep
-    apart = keep.kl and recipe.method is Method.FULL
+    recipe = context.recipe
+    apart = asks_base(recipe.keep) and not METHODS[recipe.method].adapter
     return Objective(
         over_what=recipe.train.loss_over,
-        entropy_weighted=keep.entropy_weighted,
-        kl=keep.kl or 0.0,
-        kl_on=keep.kl_on,
+        terms=terms_of(recipe.keep),
         base=context.load_base() if apart else None,
         seed=recipe.seed,
     )
@@ -368,11 +367,14 @@ def means_of(keep: Keep, steps: Sequence[Step], *, replayed: Sequence[str]) -> M
         steps: Of the training.
         replayed: Ids of the tasks of which rows were replayed.
     """
-    if keep.replay.share is None and keep.kl is None and not keep.entropy_weighted:
+    from instil.train.terms import terms_of
+
+    terms = terms_of(keep)
+    if keep.replay.share is None and not terms:
         return None
 
     def mean(name: str) -> float | None:
-        values = [value for step in steps if (value := getattr(step, name)) is not None]
+        values = [step.terms[name] for step in steps if name in step.terms]
         return sum(values) / len(values) if values else None
 
     of = keep.replay.of
@@ -380,18 +382,17 @@ def means_of(keep: Keep, steps: Sequence[Step], *, replayed: Sequence[str]) -> M
         replay_share=keep.replay.share,
         replay_of="" if keep.replay.share is None else of if isinstance(of, str) else "tasks",
         replayed=tuple(replayed),
-        replay_loss=mean("replay_loss"),
-        kl=keep.kl,
-        kl_on=str(keep.kl_on) if keep.kl else "",
-        mean_kl=mean("kl"),
-        entropy_weighted=keep.entropy_weighted,
-        mean_weight=mean("entropy_weight"),
+        replay_loss=mean(REPLAY_LOSS),
+        terms=tuple(
+            TermMean(term.name, term.sentence(found), found)
+            for term, found in ((term, mean(term.name)) for term in terms)
+        ),
     )
 
 
 def _step_note(step: Step) -> str:
     speed = step.tokens / step.seconds
-    beside = "" if step.kl is None else f", KL {step.kl:.3f}"
+    beside = "".join(f", {name} {value:.3f}" for name, value in step.terms.items())
     note = f"loss {step.loss:.3f}{beside}, {speed:,.0f} tokens/s"
     if step.validation_score is not None:
         note += f", validation {100 * step.validation_score:.1f} (loss {step.validation_loss:.3f})"

@@ -21,10 +21,10 @@ from instil.encode.batch import to_batch
 from instil.errors import DivergedError, Problem, TrainError
 from instil.memory_limits import MORE, is_out_of_memory, shortage
 from instil.model.adapter import trainable
-from instil.model.engine.losses import Losses, losses, summed_loss
+from instil.model.engine.losses import losses
 from instil.model.load import LoadedModel
 from instil.model.shortage import apart, give_back
-from instil.train.objective import Objective, Sums, Terms
+from instil.train.objective import BatchObjective, Objective, Sums
 from instil.train.optim import rate
 from instil.train.peak import forget_peak, peak_memory
 from instil.train.ranks import deal, sum_gradients, total
@@ -80,8 +80,8 @@ def train_steps(
         for group in optimizer.param_groups:
             group["lr"] = lr
         model.train()
-        terms = objective.over(packs, step=number)
-        found = batch_gradient(loaded, packs, room=room, terms=terms)
+        whole = objective.over(packs, step=number)
+        found = batch_gradient(loaded, packs, room=room, whole=whole)
         norm = torch.nn.utils.clip_grad_norm_(weights, schedule.max_grad_norm or float("inf"))
         if not torch.isfinite(norm):
             raise DivergedError(
@@ -98,20 +98,20 @@ def train_steps(
             loss=found.loss,
             learning_rate=lr,
             grad_norm=float(norm),
-            supervised_tokens=terms.supervised,
+            supervised_tokens=whole.supervised,
             tokens=sum(pack.tokens for pack in packs),
             seconds=time.perf_counter() - began,
             memory_bytes=peak_memory(loaded.device),
-            replay_loss=found.replay_loss,
-            kl=found.kl / terms.places if terms.places else None,
-            entropy_weight=(
-                found.weights / terms.supervised if objective.entropy_weighted else None
-            ),
+            terms=whole.means(found),
         )
 
 
 def batch_gradient(
-    loaded: LoadedModel, packs: Sequence[Pack], *, room: Room, terms: Terms | None = None
+    loaded: LoadedModel,
+    packs: Sequence[Pack],
+    *,
+    room: Room,
+    whole: BatchObjective | None = None,
 ) -> Sums:
     """Compute the gradient of a whole batch, its packs dealt to all processes (`train.ranks`).
 
@@ -119,30 +119,32 @@ def batch_gradient(
         loaded: The model, which gets the gradient.
         packs: The batch.
         room: How much is computed at once; gets tighter if need be.
-        terms: The objective over this batch; None: plain cross-entropy.
+        whole: The objective over this batch; None: plain cross-entropy.
 
     Raises:
         TrainError: a single example does not fit into memory, here or in another process.
     """
-    whole = terms or Objective().over(packs, step=0)
+    whole = whole or Objective().over(packs, step=0)
     found, failed = Sums(), None
     try:
-        found = own_gradient(loaded, deal(packs), terms=whole, room=room)
+        found = own_gradient(loaded, deal(packs), whole=whole, room=room)
     except TrainError as error:
         failed = error
     if total(failed is not None):  # asked of all, as nobody may wait for a process that gave up
         raise failed or TrainError(Problem("memory ran out in another process"))
     sum_gradients(list(trainable(loaded.model).values()))
-    return found.over_all()
+    return found.over_all(terms=len(whole.objective.terms))
 
 
-def own_gradient(loaded: LoadedModel, packs: Sequence[Pack], *, terms: Terms, room: Room) -> Sums:
+def own_gradient(
+    loaded: LoadedModel, packs: Sequence[Pack], *, whole: BatchObjective, room: Room
+) -> Sums:
     """Compute this process's share of a batch; packs that do not fit into memory are cut.
 
     Args:
         loaded: The model; its gradients are added to.
         packs: The share.
-        terms: The objective over the whole batch.
+        whole: The objective over the whole batch.
         room: Gets tighter if need be.
 
     Raises:
@@ -151,7 +153,7 @@ def own_gradient(loaded: LoadedModel, packs: Sequence[Pack], *, terms: Terms, ro
 
     def compute() -> Sums:
         parts = (
-            backward(loaded, pack, terms=terms, recompute=room.recompute)
+            backward(loaded, pack, whole=whole, recompute=room.recompute)
             for pack in room.cut(packs)
         )
         return sum(parts, Sums())
@@ -225,52 +227,30 @@ def _trial(
 ) -> float:
     """Compute packs' gradient and drop it; return the seconds that took."""
     began = time.perf_counter()
-    terms = (objective or Objective()).over(packs, step=0)
-    own_gradient(loaded, packs, terms=terms, room=room)
+    whole = (objective or Objective()).over(packs, step=0)
+    own_gradient(loaded, packs, whole=whole, room=room)
     loaded.model.zero_grad(set_to_none=True)
     return time.perf_counter() - began
 
 
-def backward(loaded: LoadedModel, pack: Pack, *, terms: Terms, recompute: bool = False) -> Sums:
+def backward(
+    loaded: LoadedModel, pack: Pack, *, whole: BatchObjective, recompute: bool = False
+) -> Sums:
     """Add one pack's share of the batch's gradient; return its share of the figures."""
     batch = to_batch(pack, device=loaded.device)
     with compute_in(loaded):
-        anchor = terms.anchor(loaded, pack, batch)
         found = losses(
             loaded.model,
             batch,
             build=loaded.build,
             recompute=recompute,
-            shares=terms.shares(pack, device=loaded.device),
-            entropy_weighted=terms.objective.entropy_weighted,
-            anchor=anchor,
+            shares=whole.shares(pack, device=loaded.device),
+            weigh=[term.weigh for term in whole.objective.terms if term.weigh],
+            anchors=whole.anchors(loaded, pack, batch),
         )
-        loss = found.total / terms.all_shares
-        if anchor is not None:
-            loss = loss + terms.objective.kl * found.kl / terms.places
+        loss = whole.loss(found)
     loss.backward()
-    return _sums(pack, found)
-
-
-def _sums(pack: Pack, found: Losses) -> Sums:
-    replayed = pack.replayed
-    trained = zip(pack.mask, pack.segments, strict=True)
-    again = torch.tensor([replayed[segment] for mask, segment in trained if mask])
-    nats = found.nats.cpu()
-    return Sums(
-        nats=float(nats[~again].sum()),
-        tokens=int((~again).sum()),
-        replay_nats=float(nats[again].sum()),
-        replay_tokens=int(again.sum()),
-        weights=float(found.weights.sum()),
-        kl=float(found.kl.detach()),
-    )
-
-
-def pack_loss(loaded: LoadedModel, pack: Pack, *, recompute: bool = False) -> torch.Tensor:
-    """Cross-entropy in nats, summed over the pack's supervised tokens; a scalar in float32."""
-    batch = to_batch(pack, device=loaded.device)
-    return summed_loss(loaded.model, batch, build=loaded.build, recompute=recompute)
+    return whole.sums(pack, found)
 
 
 def compute_in(loaded: LoadedModel) -> Any:
@@ -278,11 +258,3 @@ def compute_in(loaded: LoadedModel) -> Any:
     return torch.autocast(
         loaded.device.type, dtype=loaded.dtype, enabled=loaded.dtype is not torch.float32
     )
-
-
-def mean_loss(loaded: LoadedModel, packs: Sequence[Pack]) -> float:
-    """Cross-entropy over packs without training, nats per supervised token."""
-    loaded.model.eval()
-    with torch.inference_mode():
-        total = sum(float(pack_loss(loaded, pack)) for pack in packs)
-    return total / max(1, sum(sum(pack.mask) for pack in packs))

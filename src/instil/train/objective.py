@@ -2,10 +2,10 @@
 
 ::
 
-    loss = sum(w * nats) / sum of all shares  +  kl * sum(KL(base || tuned)) / places
+    loss = sum(w * nats) / sum of all shares  +  for each distance: weight * sum / places
 
 over the *whole* batch, so that cutting it into more packs changes nothing. `w` is a token's share,
-times its weight by entropy where that is asked for. The share is 1 where the loss is over tokens,
+times what the terms weigh it with (`train.terms`). The share is 1 where the loss is over tokens,
 and one over the tokens trained on of the token's example where it is over examples: a batch's
 shares sum to its supervised tokens, or to its examples. The base model is the same one with
 its adapter switched off, or a frozen copy; it is run without gradient.
@@ -14,10 +14,10 @@ its adapter switched off, or a frozen copy; it is run without gradient.
 from __future__ import annotations
 
 import contextlib
-import operator
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise, zip_longest
 from typing import Any
 
 import torch
@@ -26,10 +26,11 @@ from instil.encode.batch import Batch
 from instil.encode.places import places, same_start
 from instil.model.adapter import adapter_off
 from instil.model.engine.divergence import states
-from instil.model.engine.losses import Anchor
+from instil.model.engine.losses import Anchor, Losses
 from instil.model.load import LoadedModel
 from instil.train.ranks import totals
-from instil.types import KlOn, LossOver, Pack
+from instil.train.terms import Term
+from instil.types import REPLAY_LOSS, LossOver, Pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,33 +39,34 @@ class Objective:
 
     over_what: LossOver = LossOver.TOKENS
     """What counts alike."""
-    entropy_weighted: bool = False
-    """Whether a token's cross-entropy counts by how unsure the model is there."""
-    kl: float = 0.0
-    """Weight of the distance from the base model; 0: none."""
-    kl_on: KlOn = KlOn.PROMPT
-    """At which places that is taken."""
+    terms: tuple[Term, ...] = ()
+    """What is done beside."""
     base: LoadedModel | None = None
     """The base model; None: the trained one with its adapter switched off."""
     seed: int = 0
     """Of the places that are drawn."""
 
-    def over(self, packs: Sequence[Pack], *, step: int) -> Terms:
+    def over(self, packs: Sequence[Pack], *, step: int) -> BatchObjective:
         """Return the objective over one whole batch, before any of it is cut."""
-        whole = Terms(
+        supervised = sum(sum(pack.mask) for pack in packs)
+        whole = BatchObjective(
             self,
-            supervised=sum(sum(pack.mask) for pack in packs),
+            supervised=supervised,
             examples=sum(len(trained_tokens(pack)) for pack in packs),
             step=step,
         )
-        if not self.kl:
+        if not self.terms:
             return whole
-        whole = replace(whole, skip=same_start(packs) if self.kl_on is KlOn.PROMPT else 0)
-        return replace(whole, places=sum(len(whole.chosen(pack)) for pack in packs))
+        whole = replace(whole, skip=same_start(packs))
+        counts = (
+            supervised if term.weigh else sum(len(whole.chosen(term, pack)) for pack in packs)
+            for term in self.terms
+        )
+        return replace(whole, counts=tuple(counts))
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class BatchObjective:
     """The objective, with the numbers of the whole batch by which its packs' sums are divided."""
 
     objective: Objective
@@ -73,8 +75,8 @@ class Terms:
     """Tokens trained on."""
     examples: int = 0
     """Examples with any of these."""
-    places: int = 0
-    """Places at which the model is held to the base model."""
+    counts: tuple[int, ...] = ()
+    """Of each term: places at which it is taken."""
     skip: int = 0
     """Tokens that all prompts begin with."""
     step: int = 0
@@ -93,26 +95,68 @@ class Terms:
         each = [1 / counts[s] for m, s in zip(pack.mask, pack.segments, strict=True) if m]
         return torch.tensor(each, dtype=torch.float32, device=device)
 
-    def chosen(self, pack: Pack) -> list[int]:
-        """Return the places of a pack of this batch."""
-        wanted = self.objective
-        return places(pack, wanted.kl_on, seed=wanted.seed, step=self.step, skip=self.skip)
+    def chosen(self, term: Term, pack: Pack) -> list[int]:
+        """Return the places of a pack of this batch at which a term's distance is taken."""
+        seed = self.objective.seed
+        return places(pack, term.on, seed=seed, step=self.step, skip=self.skip)
 
-    def anchor(self, loaded: LoadedModel, pack: Pack, batch: Batch) -> Anchor | None:
-        """Ask the base model at the chosen places; None where there is none.
+    def anchors(self, loaded: LoadedModel, pack: Pack, batch: Batch) -> tuple[Anchor, ...]:
+        """Ask the base model at the chosen places of each term with a distance.
 
         It computes the supervised places too, as the trained one does: rows of matrix products may
         round otherwise among fewer, and a model that has not moved would not be at zero.
         """
-        chosen = self.chosen(pack) if self.places else []
-        if not chosen:
-            return None
-        where = torch.tensor(chosen, device=loaded.device)
+        held = [(t.distance, self.chosen(t, pack)) for t in self.objective.terms if t.distance]
+        if not any(chosen for _, chosen in held):
+            return ()
+        where = [torch.tensor(chosen, dtype=torch.long, device=loaded.device) for _, chosen in held]
         untouched = self.objective.base or loaded
-        asked = replace(batch, predict_from=torch.cat([batch.predict_from, where]))
+        asked = replace(batch, predict_from=torch.cat([batch.predict_from, *where]))
         with torch.no_grad(), adapter_off(loaded.model), _at_rest(untouched.model):
             found = states(untouched.model, asked, build=untouched.build)
-        return Anchor(where, found.rows(slice(batch.predict_from.shape[0], None)))
+        ends = list(accumulate(map(len, where), initial=batch.predict_from.shape[0]))
+        return tuple(
+            Anchor(at, found.rows(slice(begin, end)), distance)
+            for (distance, _), at, (begin, end) in zip(held, where, pairwise(ends), strict=True)
+        )
+
+    def sums(self, pack: Pack, found: Losses) -> Sums:
+        """Return what a pack adds to the figures, from what the model said of it."""
+        trained = zip(pack.mask, pack.segments, strict=True)
+        again = torch.tensor([pack.replayed[segment] for mask, segment in trained if mask])
+        nats, weights = found.nats.cpu(), iter(found.weights.sum(0).tolist())
+        distances = iter(distance.detach() for distance in found.distances)
+        return Sums(
+            nats=float(nats[~again].sum()),
+            tokens=int((~again).sum()),
+            replay_nats=float(nats[again].sum()),
+            replay_tokens=int(again.sum()),
+            terms=tuple(
+                next(weights) if term.weigh else float(next(distances, 0.0))
+                for term in self.objective.terms
+            ),
+        )
+
+    def loss(self, found: Losses) -> torch.Tensor:
+        """Return a pack's share of the batch's loss, a scalar."""
+        loss = found.total / self.all_shares
+        held = [
+            (term.weight, count)
+            for term, count in zip(self.objective.terms, self.counts, strict=True)
+            if term.distance
+        ]
+        for (weight, count), distance in zip(held, found.distances, strict=False):
+            if count:
+                loss = loss + weight * distance / count
+        return loss
+
+    def means(self, sums: Sums) -> Mapping[str, float]:
+        """Return what each term came to over the batch, by name; the replay's loss too."""
+        named = zip(self.objective.terms, sums.terms, self.counts, strict=True)
+        found = {term.name: total / count for term, total, count in named if count}
+        if sums.replay_tokens:
+            found[REPLAY_LOSS] = sums.replay_nats / sums.replay_tokens
+        return found
 
 
 def trained_tokens(pack: Pack) -> Counter[int]:
@@ -143,18 +187,25 @@ class Sums:
     """The same over what is replayed."""
     replay_tokens: int = 0
     """Those tokens."""
-    weights: float = 0.0
-    """Of all supervised tokens."""
-    kl: float = 0.0
-    """KL(base || tuned) over the places."""
+    terms: tuple[float, ...] = ()
+    """Of each term: its weights of the supervised tokens, or its distance over its places."""
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(*map(operator.add, astuple(self), astuple(other)))
+        return Sums(
+            self.nats + other.nats,
+            self.tokens + other.tokens,
+            self.replay_nats + other.replay_nats,
+            self.replay_tokens + other.replay_tokens,
+            tuple(map(sum, zip_longest(self.terms, other.terms, fillvalue=0.0))),
+        )
 
-    def over_all(self) -> Sums:
-        """Return the sums over all processes."""
-        nats, tokens, replay_nats, replay_tokens, weights, kl = totals(astuple(self))
-        return Sums(nats, round(tokens), replay_nats, round(replay_tokens), weights, kl)
+    def over_all(self, *, terms: int) -> Sums:
+        """Return the sums over all processes, of which one may have had no pack; `terms`: any's."""
+        own = self.terms or (0.0,) * terms
+        nats, tokens, replay_nats, replay_tokens, *summed = totals(
+            (self.nats, self.tokens, self.replay_nats, self.replay_tokens, *own)
+        )
+        return Sums(nats, round(tokens), replay_nats, round(replay_tokens), tuple(summed))
 
     @property
     def loss(self) -> float:
@@ -162,8 +213,3 @@ class Sums:
         if not self.tokens:
             return self.replay_nats / self.replay_tokens
         return self.nats / self.tokens
-
-    @property
-    def replay_loss(self) -> float | None:
-        """Nats per token of the replay."""
-        return self.replay_nats / self.replay_tokens if self.replay_tokens else None

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+from instil.config.sections import Keep
 from instil.report.build import build_report
 from instil.report.card import model_card
 from instil.report.html import to_html
 from instil.report.sections.keeping import keeping_lines
-from instil.results import Interpolation, Means, Moved, Tried
+from instil.results import Interpolation, Means, Moved, TermMean, Tried
+from instil.train.terms import terms_of
 from instil.types import Summary
 
 NEAR = Summary("nats_per_token", 0.123, 0.103, 0.143, 150, higher_is_better=False)
@@ -71,16 +73,15 @@ def test_a_second_look_is_marked(sample):
 
 
 def test_what_was_done_to_keep_what_it_knew_is_said(sample):
-    run = sample.run()
+    run, keep = sample.run(), Keep(kl=0.1, entropy_weighted=True)
     means = Means(
         replay_share=0.05,
         replay_of="own",
         replay_loss=3.4,
-        kl=0.1,
-        kl_on="prompt",
-        mean_kl=0.0123,
-        entropy_weighted=True,
-        mean_weight=0.5,
+        terms=tuple(
+            TermMean(term.name, term.sentence(mean), mean)
+            for term, mean in zip(terms_of(keep), (0.0123, 0.5), strict=True)
+        ),
     )
     kept = replace(run, training=replace(run.training, means=means))
     lines = [line.replace("\u00a0", " ") for line in keeping_lines(kept)[:3]]

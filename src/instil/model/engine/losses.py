@@ -1,4 +1,4 @@
-"""What training minimises over a pack: cross-entropy, weighted or not, and KL from the base model.
+"""What training minimises over a pack: cross-entropy, weighted or not, and distances from a model.
 
 Both are summed over places; the vocabulary projection and what follows from it are computed a few
 rows at a time, and the gradients are ready when the sum is. So no tensor of the vocabulary's size
@@ -10,7 +10,7 @@ Tests: `tests/model/engine/test_packed.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,11 @@ CHUNK = 2**24
 TOP = 20
 """Likeliest tokens whose entropy weighs a loss."""
 
+Weigh = Callable[[torch.Tensor], torch.Tensor]
+"""From float32 logits (rows, V): what each row's cross-entropy counts, (rows,); no gradient."""
+Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""From float32 logits and another model's, both (rows, V): how far they are apart, (rows,)."""
+
 OfRows = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
 """From float32 logits (rows, V) and where the rows stand among all places: the loss summed over
 them, and figures to report, (rows, k), without gradient."""
@@ -39,6 +44,8 @@ class Anchor:
     """(P,) places of the batch."""
     states: States
     """The other model's, at these."""
+    distance: Distance
+    """How far it is from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +57,9 @@ class Losses:
     nats: torch.Tensor
     """(S,) plain cross-entropy of each predicted token, without gradient."""
     weights: torch.Tensor
-    """(S,) what each was weighted with by entropy; 1 where that is not asked for."""
-    kl: torch.Tensor
-    """KL(other || model) in nats, summed over the anchor's places; a float32 scalar."""
+    """(S, W) what each was weighted with, by each of the W ways asked for."""
+    distances: tuple[torch.Tensor, ...]
+    """Of each anchor: the distance summed over its places; float32 scalars."""
 
 
 def summed_loss(model: Any, batch: Batch, *, build: Build, recompute: bool = False) -> torch.Tensor:
@@ -67,8 +74,8 @@ def losses(
     build: Build,
     recompute: bool = False,
     shares: torch.Tensor | None = None,
-    entropy_weighted: bool = False,
-    anchor: Anchor | None = None,
+    weigh: Sequence[Weigh] = (),
+    anchors: Sequence[Anchor] = (),
 ) -> Losses:
     """Run a batch through a model, and return the sums that training minimises.
 
@@ -78,12 +85,13 @@ def losses(
         build: Which short cuts fit the model.
         recompute: Keep only each layer's input for the backward pass.
         shares: (S,) what each predicted token's cross-entropy counts, float32; None: 1.
-        entropy_weighted: Weigh each token's cross-entropy (`entropy_weights`) besides.
-        anchor: Where it is held to the base model; None: nowhere.
+        weigh: What each token's cross-entropy is multiplied with besides.
+        anchors: Where it is held to another model.
     """
     tokens = batch.predict_from.shape[0]
-    if anchor is not None:
-        batch = replace(batch, predict_from=torch.cat([batch.predict_from, anchor.places]))
+    if anchors:
+        wanted = torch.cat([batch.predict_from, *(anchor.places for anchor in anchors)])
+        batch = replace(batch, predict_from=wanted)
     places = batch.predict_from
     if build.own_head:
         outputs = hidden_states(model, batch, places, build=build, recompute=recompute)
@@ -94,30 +102,43 @@ def losses(
 
     def labelled(logits: torch.Tensor, where: slice) -> tuple[torch.Tensor, torch.Tensor]:
         nats = cross_entropy(logits, batch.labels[where], reduction="none")
-        weights = entropy_weights(logits) if entropy_weighted else torch.ones_like(nats.detach())
-        summed = nats * weights if shares is None else nats * weights * shares[where]
-        return summed.sum(), torch.stack([nats.detach(), weights], dim=1)
+        weights = [of_logits(logits) for of_logits in weigh]
+        summed = nats
+        for each in (*weights, *([] if shares is None else [shares[where]])):
+            summed = summed * each
+        return summed.sum(), torch.stack([nats.detach(), *weights], dim=1)
 
     rows = max(1, CHUNK // (outputs.shape[1] if head is None else head.weight.shape[0]))
     total, columns = _summed(outputs[:tokens], head, labelled, rows=rows)
-    nats, weights = columns.unbind(1)
-    if anchor is None or not anchor.places.shape[0]:
-        return Losses(total, nats, weights, total.new_zeros(()))
+    # A quarter of the rows: several tensors of a block's size are held for each.
+    held = outputs[tokens:].split([anchor.places.shape[0] for anchor in anchors])
+    distances = tuple(
+        _summed(at_places, head, _from_anchor(anchor), rows=max(1, rows // 4))[0]
+        if len(at_places)
+        else total.new_zeros(())
+        for at_places, anchor in zip(held, anchors, strict=True)
+    )
+    return Losses(total, columns[:, 0], columns[:, 1:], distances)
+
+
+def _from_anchor(anchor: Anchor) -> OfRows:
+    """How far rows of logits are from the other model's."""
     other = anchor.states
 
-    def from_other(logits: torch.Tensor, where: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """KL(other || model), exact over the vocabulary."""
+    def of_rows(logits: torch.Tensor, where: slice) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad():
-            wanted = other.values[where]
-            if other.head is not None:
-                wanted = other.head.logits(wanted)
-            log_p = wanted.float().log_softmax(-1)
-        kl = kl_div(logits.log_softmax(-1), log_p, reduction="none", log_target=True).sum(-1)
-        return kl.sum(), kl.detach()[:, None]
+            values = other.values[where]
+            theirs = (values if other.head is None else other.head.logits(values)).float()
+        far = anchor.distance(logits, theirs)
+        return far.sum(), far.detach()[:, None]
 
-    # A quarter of the rows: several tensors of a block's size are held for each.
-    kl, _ = _summed(outputs[tokens:], head, from_other, rows=max(1, rows // 4))
-    return Losses(total, nats, weights, kl)
+    return of_rows
+
+
+def forward_kl(logits: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+    """KL(base || model) in nats, exact over the vocabulary: (rows,) of two (rows, V)."""
+    log_p, log_q = base.log_softmax(-1), logits.log_softmax(-1)
+    return kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
 
 
 def entropy_weights(logits: torch.Tensor) -> torch.Tensor:

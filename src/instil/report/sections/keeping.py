@@ -68,25 +68,16 @@ def methods_lines(methods: Methods | None) -> list[str]:
 
 def keeping_lines(summary: RunSummary) -> list[str]:
     """Return the sentences: by what means it was kept, how far it moved, how much is carried."""
-
-    def with_mean(value: float | None, text: str, digits: int) -> str:
-        return "" if value is None else text.format(fmt.fixed(value, digits))
-
     lines, means = [], summary.training.means or Means()
     if means.replay_share is not None:
         what = "texts that the base model wrote by itself"
         if means.replayed:
             what = f"rows of {', '.join(means.replayed)}, none of which is judged by"
-        loss = with_mean(means.replay_loss, "; {} nats per token on average", 3)
-        lines.append(f"Replayed: {what}, {_share(means.replay_share)} of the examples{loss}.")
-    if means.kl is not None:
-        lines.append(
-            f"Held to the base model {_PLACES[means.kl_on]}: forward KL with a weight of "
-            f"{means.kl:g}{with_mean(means.mean_kl, '; {} nats on average', 4)}."
-        )
-    if means.entropy_weighted:
-        weight = with_mean(means.mean_weight, ", {} on average", 3)
-        lines.append(f"Each token's loss was weighted by how unsure the model was there{weight}.")
+        said = f"Replayed: {what}, {_share(means.replay_share)} of the examples"
+        if means.replay_loss is not None:
+            said += f"; {fmt.fixed(means.replay_loss, 3)} nats per token on average"
+        lines.append(f"{said}.")
+    lines += (term.sentence for term in means.terms)
     if (moved := summary.moved) is not None:
         where, far = "the new task's inputs", moved.overall
         if len(moved.tasks) > 1:
@@ -110,13 +101,6 @@ def replayed_guards(summary: RunSummary) -> tuple[str, ...]:
     means = summary.training.means
     replayed = means.replayed if means else ()
     return tuple(dict.fromkeys(g.task for g in summary.forgetting if g.task in replayed))
-
-
-_PLACES = {
-    "prompt": "where tokens of the prompts are predicted",
-    "completion": "where the answers are predicted",
-    "replay": "where what is replayed is predicted",
-}
 
 
 def _share(share: float) -> str:

@@ -18,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from instil import format as fmt
-from instil.config.recipe import Method, Recipe, load_recipe, run_name
+from instil.config.methods import Method
+from instil.config.recipe import Recipe, load_recipe, run_name
 from instil.config.yamlfile import parse_yaml
 from instil.config.yamlwriter import edited
 from instil.errors import InstilError, RecipeError
