@@ -123,10 +123,15 @@ def test_the_forecast_stands_beside_the_limit(monkeypatch: pytest.MonkeyPatch) -
     left = Free(2 * GIGABYTE, "the control group's limit (memory.max)")
     monkeypatch.setattr("instil.stages.footprint.free_memory", lambda: left)
     monkeypatch.setattr("instil.stages.footprint.resident_memory", lambda: GIGABYTE)
-    enough = memory_line(3 * GIGABYTE, device="cpu").replace("\u00a0", " ")
-    assert enough == "memory: about 3.0 GB (an estimate); 3.0 GB is free"
-    short = memory_line(4 * GIGABYTE, device="cpu").replace("\u00a0", " ")
-    assert "about 4.0 GB (an estimate), but 3.0 GB is free, by the control group's limit" in short
+    enough = memory_line({"libraries": GIGABYTE, "weights": 2 * GIGABYTE}, device="cpu").replace(
+        "\u00a0", " "
+    )
+    parts = "1.0 GB libraries, 2.0 GB weights"
+    assert enough == f"memory: about 3.0 GB (an estimate: {parts}); 3.0 GB is free"
+    short = memory_line({"libraries": GIGABYTE, "weights": 3 * GIGABYTE}, device="cpu").replace(
+        "\u00a0", " "
+    )
+    assert "3.0 GB weights), but 3.0 GB is free, by the control group's limit" in short
     assert "killed without a word" in short
 
 

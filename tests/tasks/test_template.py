@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from instil.errors import TaskError
+from instil.tasks import sandbox
 from instil.tasks import template as template_module
 from instil.tasks.sandbox import FILTERS
 from instil.tasks.template import evaluate, expression_names, flaws, names, render
@@ -397,3 +398,8 @@ def test_choices_may_come_from_the_row() -> None:
     assert whats(replace(PLAIN, target=target, choices=("{{ a }}", "{{ b }}")), task) == []
     nested = replace(PLAIN, target=target, choices=("{{ choices }}", "{{ b }}"))
     assert whats(nested, task) == ["unknown field 'choices'"]
+
+
+def test_a_text_without_expressions_renders_as_jinja_would():
+    for source in ("positive", " two  blanks \n", "a\r\nb\n\n", "50 % } #}"):
+        assert sandbox.rendered(source, {}) == sandbox._ENV.from_string(source).render()

@@ -90,12 +90,12 @@ def check_recipe(recipe: Recipe, *, say: Say = silent) -> Forecast:
     """
     context = prepare(recipe, say=say)
     training = add_replay(context, preflight(context))
-    needed = context.memory_needed
+    terms = context.memory_terms
     return Forecast(
         tuple(_forecast(context, d, training.fates) for d in context.data),
         stage_seconds(context, training),
-        needed,
-        memory_line(needed, device=recipe.device),
+        sum(terms.values()),
+        memory_line(terms, device=recipe.device),
         training.mix,
         str(context.build),
         without_adapter(context),

@@ -31,7 +31,7 @@ from instil.files import write_whole
 from instil.memory_limits import COMPUTE_LESS, READ_LESS, within_memory
 from instil.stages.directory import SPLITS, Run, load_manifest, now
 from instil.stages.fitting import fit_context
-from instil.stages.footprint import memory_line, memory_needed, sizes_of
+from instil.stages.footprint import memory_line, memory_terms, sizes_of
 from instil.stages.origins import chat_origins, data_fingerprint, origins
 from instil.stages.tracking import Tracker, open_tracker, require_tracker
 from instil.tasks.task import load_task
@@ -147,12 +147,12 @@ class RunContext:
         return load_tokenizer(self.model)
 
     @property
-    def memory_needed(self) -> int:
-        """Bytes that the run is estimated to hold at most."""
+    def memory_terms(self) -> dict[str, int]:
+        """Bytes that the run is estimated to hold at most, by what they are for."""
         from instil.train.terms import asks_base
 
         recipe = self.recipe
-        return memory_needed(
+        return memory_terms(
             sizes_of(self.model),
             method=recipe.method,
             quantize=recipe.quantize,
@@ -283,7 +283,7 @@ def prepare(
         require_loadable(model, say=say)
         context.model = model
         if run:
-            say(memory_line(context.memory_needed, device=recipe.device))
+            say(memory_line(context.memory_terms, device=recipe.device))
             computed = str(context.build)
     if run:
         facts = {

@@ -5,6 +5,7 @@ Tests: `tests/test_memory_limits.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,15 +57,15 @@ def sizes_of(folder: ModelFolder) -> Sizes:
     )
 
 
-def memory_needed(
+def memory_terms(
     sizes: Sizes,
     *,
     method: Method,
     quantize: Quantize | None,
     held_to_base: bool,
     micro_batch_tokens: int,
-) -> int:
-    """Estimate the bytes that a run holds at most.
+) -> dict[str, int]:
+    """Estimate the bytes that a run holds at most, by what they are for.
 
     Args:
         sizes: Of the base model.
@@ -80,14 +81,18 @@ def memory_needed(
     if quantize:  # half a byte a packed weight and its share of the scales; one layer whole
         held -= sizes.multiplied * (2.5 - 0.6)
     activations = micro_batch_tokens * sizes.layers * sizes.hidden
-    return int(PROCESS_BYTES + held + activations * ACTIVATION_BYTES)
+    return {
+        "libraries": PROCESS_BYTES,
+        "weights" if tuning.adapter else "weights and optimizer": int(held),
+        "activations": activations * ACTIVATION_BYTES,
+    }
 
 
-def memory_line(needed: int, *, device: str) -> str:
+def memory_line(terms: Mapping[str, int], *, device: str) -> str:
     """Put what a run needs beside what it can have, and say what to do where that is less.
 
     Args:
-        needed: From `memory_needed`.
+        terms: From `memory_terms`.
         device: auto, cpu or cuda.
     """
     from instil.model.load import pick_device
@@ -99,7 +104,9 @@ def memory_line(needed: int, *, device: str) -> str:
         free, held = Free(torch.cuda.mem_get_info(where)[0], "the GPU's memory"), 0
     else:
         free, held = free_memory(), resident_memory()
-    line = f"memory: about {fmt.size(needed)} (an estimate)"
+    needed = sum(terms.values())
+    parts = ", ".join(f"{fmt.size(size)} {name}" for name, size in terms.items())
+    line = f"memory: about {fmt.size(needed)} (an estimate: {parts})"
     if needed <= held + free.bytes:
         return f"{line}; {fmt.size(held + free.bytes)} is free"
     return (

@@ -388,8 +388,16 @@ def compiled_expression(source: str) -> Callable[[Mapping[str, object]], Any]:
 
 def rendered(source: str, scope: Mapping[str, object]) -> str:
     """Render a template within a budget; raises Jinja's own errors."""
+    if "{" not in source:  # as most choices are: nothing in it to look up
+        return _plain(source)
     with budget():
         return compiled(source).render(scope)
+
+
+@lru_cache(maxsize=1024)
+def _plain(source: str) -> str:
+    """Render a template without expressions, tags and comments: the same in every scope."""
+    return compiled(source).render()
 
 
 def computed(source: str, scope: Mapping[str, object]) -> Any:
