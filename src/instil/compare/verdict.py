@@ -22,6 +22,7 @@ from dataclasses import replace
 from enum import StrEnum
 
 from instil import format as fmt
+from instil.config.methods import METHODS
 from instil.results import (
     CLASSIFIERS,
     PROMPTING,
@@ -105,13 +106,12 @@ def verdict(
     arms = [arm for task in tasks for arm in task.arms if arm.name == TUNED]
     stored = max((arm.costs.bytes_on_disk for arm in arms), default=0)
     store = f"{fmt.stored(stored)} to store, " if stored else ""
-    method = {"lora": "LoRA", "full": "full fine-tuning"}.get(training.method, training.method)
     # Two figures that count: 0.09 %, 1.4 %, 100 %.
     share = training.trainable_share
     percent = f"{100 * share:.2g} %" if share < 0.995 else "100 %"
     price = (
         f"The price: {fmt.duration(training.seconds)} of training, {store}{percent} of the "
-        f"parameters trained ({method})."
+        f"parameters trained ({METHODS[training.method].word})."
     )
     return (gain, _forgetting(guard), price)
 

@@ -20,6 +20,8 @@ class Method(StrEnum):
 class Tuning:
     """What follows from a method."""
 
+    word: str
+    """For people."""
     adapter: bool
     """Whether the base is frozen, and an adapter trained: PEFT's files are handed over."""
     operations: int
@@ -30,11 +32,13 @@ class Tuning:
     """Learning rate, as a multiple of LoRA's."""
 
 
-LORA = Tuning(adapter=True, operations=4, bytes_per_weight=2.5, rate=1.0)
+LORA = Tuning("LoRA", adapter=True, operations=4, bytes_per_weight=2.5, rate=1.0)
 """The base in bfloat16, and little else."""
 METHODS: Mapping[str, Tuning] = {
     Method.LORA: LORA,
     # Float32 weights, their gradients and two moments.
-    Method.FULL: Tuning(adapter=False, operations=6, bytes_per_weight=16, rate=0.1),
+    Method.FULL: Tuning(
+        "full fine-tuning", adapter=False, operations=6, bytes_per_weight=16, rate=0.1
+    ),
     Method.AUTO: LORA,
 }

@@ -38,7 +38,8 @@ def certainty_blocks(task: TaskResult) -> tuple[Block, ...]:
             ("Errors wanted, at most", "Rows answered on test", "Errors among them", "Shown"),
             answers,
             f"The threshold is taken on {fmt.plural(known.rows, 'validation row')}; with 95 % "
-            "confidence errors stay below what is shown there, on rows of the same kind. "
+            "confidence errors stay below what is shown there, on rows of the same kind. The "
+            "checkpoint was chosen on these rows as well, which flatters them a little. "
             "`instil predict RUN --rows FILE --max-error 0.05` answers by it.",
         ),
     )
