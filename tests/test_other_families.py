@@ -100,7 +100,9 @@ def test_a_run_from_rows_to_report(done):
     (task,) = summary.tasks
     tuned = task.arms[0]
     assert tuned.summaries["accuracy"].mean > 0.6, "the words of the mood are easily learned"
-    assert summary.training.means.mean_kl > 0
+    (kl,) = summary.training.means.terms
+    assert kl.name == "kl"
+    assert kl.mean > 0
     assert [g.task for g in summary.forgetting] == ["echo", "echo", "general text"]
     assert load_scores(done, "test-moods")
     page = (done / "report.html").read_text(encoding="utf-8")
