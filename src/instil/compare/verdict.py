@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from instil import format as fmt
+from instil.config.methods import METHODS
 from instil.results import (
     CLASSIFIERS,
     PROMPTING,
@@ -103,7 +104,7 @@ def verdict(
     arms = [arm for task in tasks for arm in task.arms if arm.name == TUNED]
     stored = max((arm.costs.bytes_on_disk for arm in arms), default=0)
     store = f"{fmt.stored(stored)} to store, " if stored else ""
-    method = {"lora": "LoRA", "full": "full fine-tuning"}.get(training.method, training.method)
+    method = METHODS[training.method].word if training.method in METHODS else training.method
     # Two figures that count: 0.09 %, 1.4 %, 100 %.
     share = training.trainable_share
     percent = f"{100 * share:.2g} %" if share < 0.995 else "100 %"

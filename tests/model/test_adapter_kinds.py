@@ -1,0 +1,166 @@
+"""Every kind of adapter is exact: the base when it is untrained or off, itself when merged, saved
+or computed in packs. Which layers `mlp` and `attention` mean."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from peft import PeftModel
+from torch.nn.functional import cross_entropy
+from transformers import (
+    AutoModelForCausalLM,
+)
+
+from instil.config.sections import Lora, Oft, Shira
+from instil.model.adapter import (
+    adapter_off,
+    add_adapter,
+    base_parameters,
+    left_out,
+    load_adapter,
+    merged,
+    planned_adapter,
+    restore,
+    snapshot,
+    trainable,
+    trainable_share,
+)
+from instil.model.engine.losses import summed_loss
+from instil.model.engine.packed import Build
+from instil.model.engine.proof import prove
+from instil.model.export import save_model
+from instil.model.load import ModelFolder, load_model, parameter_count
+from test_adapter import packed_rows, row_logits
+
+KINDS = {
+    "lora": Lora(r=4, lora_alpha=8),
+    "rslora": Lora(r=4, lora_alpha=8, use_rslora=True),
+    "mlp": Lora(r=4, lora_alpha=8, target_modules="mlp"),
+    "attention": Lora(r=4, lora_alpha=8, target_modules="attention"),
+    "oft": Oft(oft_block_size=8),
+    "oft, series": Oft(oft_block_size=8, use_cayley_neumann=True),
+    "oft, mlp": Oft(oft_block_size=8, target_modules="mlp"),
+    "shira": Shira(r=4),
+    "shira, attention": Shira(r=4, target_modules="attention"),
+}
+IDS = torch.arange(3, 40)[None]
+
+
+@pytest.fixture(params=KINDS)
+def settings(request):
+    return KINDS[request.param]
+
+
+def shaken(loaded):
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in trainable(loaded.model).values():
+            weight.add_(torch.randn_like(weight) * 0.1)
+    return loaded
+
+
+def logits(loaded):
+    with torch.no_grad():
+        return loaded.model(input_ids=IDS).logits
+
+
+def again(folder):
+    return load_model(ModelFolder("tiny", folder, "none"), device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_untrained_or_switched_off_it_is_the_base_bit_for_bit(tiny, settings, dtype):
+    tiny = replace(tiny, model=tiny.model.to(dtype))
+    base = logits(tiny)
+    loaded = add_adapter(tiny, settings, seed=0)
+    assert torch.equal(logits(loaded), base)
+    assert {p.dtype for p in trainable(loaded.model).values()} == {torch.float32}
+    shaken(loaded)
+    assert not torch.equal(logits(loaded), base)
+    with adapter_off(loaded.model):
+        assert torch.equal(logits(loaded), base)
+
+
+def test_merged_it_is_the_same(tiny, settings):
+    loaded = shaken(add_adapter(tiny, settings, seed=0))
+    wanted = logits(loaded)
+    whole = merged(loaded)
+    assert not isinstance(whole.model, PeftModel)
+    assert (logits(whole) - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:Sparse invariant:UserWarning")
+def test_saved_it_is_loaded_as_it_was_by_us_and_by_peft(tiny, tiny_folder, settings, tmp_path):
+    loaded = shaken(add_adapter(tiny, settings, seed=5))
+    wanted = logits(loaded)
+    save_model(loaded, tmp_path / "model")
+    assert torch.equal(logits(load_adapter(again(tiny_folder), tmp_path / "model")), wanted)
+    plain = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
+    pefts = PeftModel.from_pretrained(plain, tmp_path / "model").eval()
+    with torch.no_grad():
+        theirs = pefts(input_ids=IDS).logits
+    assert (theirs - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
+PACKS = Build(segments=True, prefix=True, branches=True, own_head=True)
+WAYS = {
+    "own layers": replace(PACKS, own_layers=True),
+    "transformers' layers": PACKS,
+    "row by row": Build(),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("recompute", [False, True])
+def test_loss_and_gradients_in_a_pack_are_those_of_rows(tiny, settings, way, recompute):
+    loaded = shaken(add_adapter(tiny, settings, seed=0))
+    batch, rows = packed_rows()
+    weights = [*trainable(loaded.model).values()]
+    labels = torch.tensor([label for *_, last in rows for label in last])
+    wanted = cross_entropy(row_logits(loaded.model, rows), labels, reduction="sum")
+    wanted_gradients = torch.autograd.grad(wanted, weights)
+    loss = summed_loss(loaded.model, batch, build=WAYS[way], recompute=recompute)
+    torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=1e-5)
+    for found, expected in zip(torch.autograd.grad(loss, weights), wanted_gradients, strict=True):
+        assert expected.abs().max() > 0
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_proof_of_the_base_holds_with_an_adapter_in_it(tiny, settings):
+    assert prove(tiny.model) == tiny.build
+    loaded = shaken(add_adapter(tiny, settings, seed=0))
+    assert prove(loaded.model.get_base_model()) == tiny.build
+
+
+def test_snapshot_and_restore_are_exact(tiny, settings):
+    loaded = shaken(add_adapter(tiny, settings, seed=0))
+    wanted, kept = logits(loaded), snapshot(loaded.model)
+    shaken(loaded)
+    assert not torch.equal(logits(loaded), wanted)
+    restore(loaded.model, kept)
+    assert torch.equal(logits(loaded), wanted)
+
+
+def test_the_same_seed_gives_the_same_adapter(tiny, tiny_folder, settings):
+    """So a checkpoint holds what is trained alone: SHiRA's places are drawn again."""
+    one = shaken(add_adapter(tiny, settings, seed=3))
+    two = add_adapter(again(tiny_folder), settings, seed=3)
+    restore(two.model, snapshot(one.model))
+    assert torch.equal(logits(one), logits(two))
+
+
+def test_what_is_trained_is_counted(tiny, tiny_folder, settings):
+    bare = parameter_count(tiny.model)
+    loaded = add_adapter(tiny, settings, seed=0)
+    assert base_parameters(loaded.model) == bare
+    count, share = trainable_share(loaded.model)
+    assert count == parameter_count(loaded.model) - bare
+    assert share == count / (count + bare)
+    if settings.target_modules == "all-linear":
+        assert left_out(loaded.model) == ()
+    planned = planned_adapter(ModelFolder("tiny", tiny_folder, "none"), settings)
+    if type(settings) is not Lora:
+        assert {n: p.shape for n, p in trainable(planned).items()} == {
+            n: p.shape for n, p in trainable(loaded.model).items()
+        }
