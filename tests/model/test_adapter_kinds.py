@@ -11,7 +11,9 @@ from transformers import (
     AutoModelForCausalLM,
 )
 
+import families
 from instil.config.sections import Lora, Oft, Shira
+from instil.errors import ModelError
 from instil.model.adapter import (
     adapter_off,
     add_adapter,
@@ -164,3 +166,113 @@ def test_what_is_trained_is_counted(tiny, tiny_folder, settings):
         assert {n: p.shape for n, p in trainable(planned).items()} == {
             n: p.shape for n, p in trainable(loaded.model).items()
         }
+
+
+# --- which layers, and what is refused -----------------------------------------------------------
+
+PARTS = {
+    "Llama": ("gate_proj up_proj down_proj", "q_proj k_proj v_proj o_proj"),
+    "OPT": ("fc1 fc2", "q_proj k_proj v_proj out_proj"),
+    "GPT-2": ("mlp.c_fc mlp.c_proj", "attn.c_attn attn.c_proj"),
+    "Bloom": ("dense_h_to_4h dense_4h_to_h", "query_key_value self_attention.dense"),
+    "Falcon-H1": ("gate_proj up_proj down_proj", "q_proj k_proj v_proj o_proj"),
+    "FLAN-T5": ("wi_0 wi_1 wo", "q k v o"),
+    "BART": ("fc1 fc2", "q_proj k_proj v_proj out_proj"),
+    "Cohere": ("gate_proj up_proj down_proj", "q_proj k_proj v_proj o_proj"),
+    "RWKV": (
+        "feed_forward.key feed_forward.receptance feed_forward.value",
+        "attention.key attention.value attention.receptance attention.output",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("part", ["mlp", "attention"])
+@pytest.mark.parametrize("name", PARTS)
+def test_mlp_and_attention_are_told_by_what_holds_their_layers(tiny, name, part):
+    wanted = PARTS[name][part == "attention"]
+    loaded = replace(tiny, model=families.build(name))
+    model = add_adapter(loaded, Lora(target_modules=part), seed=0).model
+    on = {n.split(".lora_")[0] for n in trainable(model)}
+    assert {end for end in wanted.split() if any(n.endswith(f".{end}") for n in on)} == {
+        *wanted.split()
+    }
+    assert all(any(n.endswith(f".{end}") for end in wanted.split()) for n in on)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "said"),
+    [
+        ("Mixtral", "mlp", "weights that are in no linear layer"),
+        ("DeepSeek-V3", "mlp", "weights that are in no linear layer"),
+        ("JetMoE", "attention", "weights that are in no linear layer"),
+        ("Mamba", "mlp", "no layer of this model can be told to be of its mlp"),
+    ],
+)
+def test_where_a_part_cannot_be_told_that_is_said(tiny, name, part, said):
+    with pytest.raises(ModelError, match=said):
+        add_adapter(replace(tiny, model=families.build(name)), Lora(target_modules=part), seed=0)
+
+
+def test_blocks_that_do_not_divide_a_layer_s_inputs_are_refused(tiny, tiny_folder):
+    said = "(?s)32, but .* reads 48.*2, 3, 4, 6, 8, 12, 16, 24, 48.*oft.oft_block_size: 24"
+    with pytest.raises(ModelError, match=said):
+        add_adapter(tiny, Oft(), seed=0)
+    with pytest.raises(ModelError, match=said):
+        planned_adapter(ModelFolder("tiny", tiny_folder, "none"), Oft())
+
+
+def test_more_changes_than_weights_are_refused(tiny, tiny_folder):
+    with pytest.raises(ModelError, match=r"(?s)at most 16.*a lower shira\.r"):
+        add_adapter(tiny, Shira(r=17), seed=0)
+    with pytest.raises(ModelError, match="at most 16"):
+        planned_adapter(ModelFolder("tiny", tiny_folder, "none"), Shira(r=17))
+    add_adapter(tiny, Shira(r=16), seed=0)
+
+
+@pytest.mark.parametrize("settings", [Oft(oft_block_size=8), Shira(r=2)], ids=["oft", "shira"])
+def test_a_model_without_a_layer_for_them_is_refused(tiny, settings):
+    """GPT-2's layers are Conv1D."""
+    with pytest.raises(ModelError, match="does not fit"):
+        add_adapter(replace(tiny, model=families.build("GPT-2")), settings, seed=0)
+
+
+def test_a_layer_of_one_output_is_left_out_and_said_to_be(tiny):
+    loaded = replace(tiny, model=families.build("Qwen2-MoE"))
+    left = left_out(add_adapter(loaded, Shira(r=1), seed=0).model)
+    assert {name for each in left for name in each.layers} == {
+        "experts.gate_up_proj",
+        "experts.down_proj",
+        "mlp.shared_expert_gate",
+    }
+
+
+def test_rotations_are_computed_in_float32_in_training_too(tiny):
+    loaded = shaken(add_adapter(tiny, Oft(oft_block_size=8), seed=0))
+    rotation = loaded.model.get_base_model().model.layers[0].mlp.down_proj.oft_R["default"]
+    x = torch.randn(5, 96)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = rotation(x)
+    assert torch.equal(found, rotation(x))
+    matrix = rotation.get_weight()
+    torch.testing.assert_close(matrix @ matrix.t(), torch.eye(96), atol=1e-5, rtol=0)
+
+
+def test_rslora_scales_by_the_root_of_the_rank(tiny):
+    model = add_adapter(tiny, KINDS["rslora"], seed=0).model.get_base_model()
+    assert model.model.layers[0].mlp.up_proj.scaling == {"default": 8 / 2}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_shira_changes_as_many_weights_as_it_says_and_no_other(tiny, dtype):
+    tiny = replace(tiny, model=tiny.model.to(dtype))
+    before = {n: w.detach().clone() for n, w in tiny.model.named_parameters()}
+    loaded = shaken(add_adapter(tiny, Shira(r=2), seed=0))
+    wanted = logits(loaded)
+    whole = replace(tiny, model=merged(loaded).model.to(dtype))
+    assert torch.equal(logits(whole), wanted), "what is merged is what was computed with"
+    for name, weight in whole.model.named_parameters():
+        changed = int((weight != before[name]).sum())
+        linear = "_proj" in name
+        most = 2 * sum(weight.shape) if linear else 0
+        assert 0.95 * most <= changed <= most

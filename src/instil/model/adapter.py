@@ -74,10 +74,9 @@ _KINDS: Mapping[type[Adapter], type[PeftConfig]] = {
 _LINEAR = (torch.nn.Linear, Conv1D)
 _PARTS = {
     "attention": re.compile(r"attn|attention"),
-    "mlp": re.compile(r"mlp|feed_?forward|ffn|layerff|dense_?relu|^\S*(moe|expert)"),
+    "mlp": re.compile(r"mlp|feed_?forward|ffn|layerff|dense_?relu"),
 }
-"""Part of a block -> what stands in the name or, behind a space, the class of its module; `moe` in
-the name alone, since it is in the names of whole families."""
+"""Part of a block -> what stands in the name or the class of its module."""
 _PASSED_BY = frozenset({"dt_proj", "classifier"})
 """Layers of Mamba, Falcon-Mamba and Jamba, and LongCat's router, whose weight is multiplied past
 its module: an adapter on it is never seen, until it is merged."""
@@ -164,10 +163,13 @@ def _wrapped(model: Any, config: Any) -> PeftModel:
                 fix="lora.lora_dropout: 0, or name other layers in lora.target_modules",
             )
         elif "more shira params" in str(error):
+            layers = [m for m in model.modules() if type(m) is torch.nn.Linear]
+            most = min(filter(None, map(_most_changes, layers)), default=0)
             problem = Problem(
                 "a layer has fewer weights than are to be trained of it",
                 where="shira.r",
                 found=str(config.r),
+                allowed=f"at most {most}, to have them on all layers",
                 fix="a lower shira.r, or name larger layers in shira.target_modules",
             )
         else:
@@ -180,6 +182,12 @@ def _wrapped(model: Any, config: Any) -> PeftModel:
     if isinstance(config, OFTConfig):
         _require_whole_blocks(wrapped, config.oft_block_size)
     return wrapped
+
+
+def _most_changes(layer: torch.nn.Module) -> int:
+    """Return the highest `shira.r` that a linear layer has weights for; 0: too few for any."""
+    assert isinstance(layer.weight, torch.Tensor)
+    return layer.weight.numel() // sum(layer.weight.shape)
 
 
 def _require_whole_blocks(model: Any, size: int) -> None:
@@ -270,19 +278,23 @@ def _layers_of(model: Any, config: Any) -> list[str]:
     def part_of(name: str) -> str:
         if name.rpartition(".")[2] in ("fc1", "fc2"):
             return "mlp"
+        # Attention may have experts too (JetMoE); other than these they are the MLP.
+        unless = "mlp" if "moe" in name or "expert" in name else ""
         while name:
             words = f"{name.rpartition('.')[2]} {type(modules[name]).__name__}".lower()
             for other, marks in _PARTS.items():
                 if marks.search(words):
                     return other
             name = name.rpartition(".")[0]
-        return ""
+        return unless
 
     held = {name: module for name, module in modules.items() if part_of(name) == part}
-    other_kinds = (*_LINEAR, torch.nn.Embedding, AnyConvolution)
     for name, module in held.items():
+        if isinstance(module, (*_LINEAR, torch.nn.Embedding, AnyConvolution)):
+            continue
         for own, weight in module.named_parameters(recurse=False):
-            if min(weight.shape[:2]) > 1 < weight.dim() and not isinstance(module, other_kinds):
+            # Cohere's norms have a line a head.
+            if weight.dim() > 1 < min(weight.shape[:2]) and "Norm" not in type(module).__name__:
                 raise ModelError(
                     f"the {part} of this model has weights that are in no linear layer (experts)",
                     where=f"{section}.target_modules",
@@ -321,6 +333,8 @@ def _refused(model: Any, config: PeftConfig) -> list[str]:
         if name in _PASSED_BY or not _maps_rows(named[name]):
             return True
         if not isinstance(config, LoraConfig) and not isinstance(named[name], torch.nn.Linear):
+            return True
+        if isinstance(config, ShiraConfig) and not _most_changes(named[name]):
             return True
         try:  # asked as for LoRA: these weights are read past their layer, whatever is on it
             refuse_incompatible(LoraConfig(), model, name)
