@@ -40,7 +40,6 @@ KINDS = {
     "mlp": Lora(r=4, lora_alpha=8, target_modules="mlp"),
     "attention": Lora(r=4, lora_alpha=8, target_modules="attention"),
     "oft": Oft(oft_block_size=8),
-    "oft, series": Oft(oft_block_size=8, use_cayley_neumann=True),
     "oft, mlp": Oft(oft_block_size=8, target_modules="mlp"),
     "shira": Shira(r=4),
     "shira, attention": Shira(r=4, target_modules="attention"),
@@ -230,10 +229,12 @@ def test_more_changes_than_weights_are_refused(tiny, tiny_folder):
     add_adapter(tiny, Shira(r=16), seed=0)
 
 
-@pytest.mark.parametrize("settings", [Oft(oft_block_size=8), Shira(r=2)], ids=["oft", "shira"])
-def test_a_model_without_a_layer_for_them_is_refused(tiny, settings):
+@pytest.mark.parametrize("targets", ["all-linear", ["c_attn"]], ids=["all", "named"])
+@pytest.mark.parametrize("kind", [Oft, Shira])
+def test_a_model_without_a_layer_for_them_is_refused(tiny, kind, targets):
     """GPT-2's layers are Conv1D."""
-    with pytest.raises(ModelError, match="does not fit"):
+    settings = kind(target_modules=targets)
+    with pytest.raises(ModelError, match="(?s)no adapter for this.*method: lora"):
         add_adapter(replace(tiny, model=families.build("GPT-2")), settings, seed=0)
 
 
@@ -244,6 +245,15 @@ def test_a_layer_of_one_output_is_left_out_and_said_to_be(tiny):
         "experts.gate_up_proj",
         "experts.down_proj",
         "mlp.shared_expert_gate",
+    }
+
+
+def test_layers_that_read_less_than_a_block_are_left_out_and_said_to_be(tiny):
+    loaded = replace(tiny, model=families.build("Gemma 3n"))
+    left = left_out(add_adapter(loaded, Oft(oft_block_size=8), seed=0).model)
+    assert {name for each in left for name in each.layers} == {
+        "altup.correction_coefs",
+        "altup.prediction_coefs",
     }
 
 

@@ -175,11 +175,6 @@ class Oft(Section):
         le=1024,
         description="A layer's inputs are rotated so many at a time; has to divide their number.",
     )
-    use_cayley_neumann: bool = Field(
-        False,
-        description="Take five terms of a series for the rotation: faster, but only nearly a "
-        "rotation.",
-    )
     target_modules: Targets = Field("all-linear", description=_TARGETS)
 
 

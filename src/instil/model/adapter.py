@@ -129,7 +129,10 @@ def _config(settings: Adapter) -> Any:
     given = settings.model_dump()
     targets = given.pop("target_modules")
     wanted = targets if isinstance(targets, str) else list(targets)
-    return _KINDS[type(settings)](**given, target_modules=wanted)
+    config: Any = _KINDS[type(settings)](**given, target_modules=wanted)
+    if isinstance(config, OFTConfig):
+        config.use_cayley_neumann = False  # a series of five terms, which is only nearly a rotation
+    return config
 
 
 def _wrapped(model: Any, config: Any) -> PeftModel:
@@ -172,6 +175,13 @@ def _wrapped(model: Any, config: Any) -> PeftModel:
                 allowed=f"at most {most}, to have them on all layers",
                 fix="a lower shira.r, or name larger layers in shira.target_modules",
             )
+        elif section != "lora" and any(isinstance(m, Conv1D) for m in model.modules()):
+            problem = Problem(
+                "this method has no adapter for this model's kind of linear layer",
+                where="method",
+                found=f"{section}, and Conv1D layers",
+                fix="method: lora",
+            )
         else:
             what = f"the adapter does not fit: {error}"
             problem = Problem(what, where=f"{section}.target_modules")
@@ -182,6 +192,15 @@ def _wrapped(model: Any, config: Any) -> PeftModel:
     if isinstance(config, OFTConfig):
         _require_whole_blocks(wrapped, config.oft_block_size)
     return wrapped
+
+
+def _has_place(layer: torch.nn.Module, config: PeftConfig) -> bool:
+    """Whether a linear layer is of the one kind that OFT and SHiRA know, and not too small."""
+    if not isinstance(layer, torch.nn.Linear):
+        return False
+    if isinstance(config, OFTConfig):
+        return layer.in_features >= config.oft_block_size
+    return _most_changes(layer) > 0
 
 
 def _most_changes(layer: torch.nn.Module) -> int:
@@ -332,9 +351,7 @@ def _refused(model: Any, config: PeftConfig) -> list[str]:
     def refused(name: str) -> bool:
         if name in _PASSED_BY or not _maps_rows(named[name]):
             return True
-        if not isinstance(config, LoraConfig) and not isinstance(named[name], torch.nn.Linear):
-            return True
-        if isinstance(config, ShiraConfig) and not _most_changes(named[name]):
+        if not isinstance(config, LoraConfig) and not _has_place(named[name], config):
             return True
         try:  # asked as for LoRA: these weights are read past their layer, whatever is on it
             refuse_incompatible(LoraConfig(), model, name)

@@ -37,7 +37,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "kl": ("method=lora", _KEEP, "keep.kl=0.1"),
     "entropy": ("method=lora", _KEEP, "keep.entropy_weighted=true"),
     "mlp": ("method=lora", _KEEP, "lora.target_modules=mlp"),
-    "rslora": ("method=lora", _KEEP, "lora.use_rslora=true"),
+    "rslora": ("method=lora", "train.learning_rate=auto", _KEEP, "lora.use_rslora=true"),
     "oft": ("method=oft", "train.learning_rate=auto", _KEEP),
     "shira": ("method=shira", "train.learning_rate=auto", _KEEP),
 }
