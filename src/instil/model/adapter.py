@@ -199,7 +199,7 @@ def _has_place(layer: torch.nn.Module, config: PeftConfig) -> bool:
     if not isinstance(layer, torch.nn.Linear):
         return False
     if isinstance(config, OFTConfig):
-        return layer.in_features >= config.oft_block_size
+        return bool(layer.in_features >= config.oft_block_size)
     return _most_changes(layer) > 0
 
 
