@@ -229,13 +229,20 @@ def test_more_changes_than_weights_are_refused(tiny, tiny_folder):
     add_adapter(tiny, Shira(r=16), seed=0)
 
 
-@pytest.mark.parametrize("targets", ["all-linear", ["c_attn"]], ids=["all", "named"])
-@pytest.mark.parametrize("kind", [Oft, Shira])
-def test_a_model_without_a_layer_for_them_is_refused(tiny, kind, targets):
-    """GPT-2's layers are Conv1D."""
-    settings = kind(target_modules=targets)
-    with pytest.raises(ModelError, match="(?s)no adapter for this.*method: lora"):
-        add_adapter(replace(tiny, model=families.build("GPT-2")), settings, seed=0)
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        (Oft(), "GPT-2"),
+        (Shira(), "GPT-2"),
+        (Oft(target_modules=["c_attn"]), "GPT-2"),
+        (Shira(target_modules=["c_attn"]), "GPT-2"),
+        (Shira(), "Falcon"),
+    ],
+)
+def test_a_model_without_a_layer_for_them_is_refused(tiny, settings, name):
+    """GPT-2's layers are Conv1D, Falcon's add their bias apart."""
+    with pytest.raises(ModelError, match=r"(?s)no adapter for this.*method: lora"):
+        add_adapter(replace(tiny, model=families.build(name)), settings, seed=0)
 
 
 def test_a_layer_of_one_output_is_left_out_and_said_to_be(tiny):
@@ -266,6 +273,15 @@ def test_rotations_are_computed_in_float32_in_training_too(tiny):
     assert torch.equal(found, rotation(x))
     matrix = rotation.get_weight()
     torch.testing.assert_close(matrix @ matrix.t(), torch.eye(96), atol=1e-5, rtol=0)
+
+
+def test_latents_of_four_dimensions_are_rotated_as_rows(tiny):
+    model = families.build("DeepSeek-V2")
+    base = logits(replace(tiny, model=model))
+    loaded = add_adapter(replace(tiny, model=model), Oft(oft_block_size=8), seed=0)
+    assert torch.equal(logits(loaded), base)
+    wanted = logits(shaken(loaded))
+    assert (logits(merged(loaded)) - wanted).abs().max() < 1e-5 * wanted.abs().max()
 
 
 def test_rslora_scales_by_the_root_of_the_rank(tiny):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from instil.errors import RecipeError, RunError
+from instil.errors import ModelError, RecipeError, RunError
 from instil.model.adapter import load_shipped
 from instil.model.load import ModelFolder
 from instil.ship.export import export
@@ -146,3 +146,9 @@ def test_half_of_shira_is_half_of_its_changes(folder, tiny_folder):
 def test_what_a_recipe_cannot_ask(folder, tiny_folder, changes, said):
     with pytest.raises(RecipeError, match=said):
         make_recipe(folder, tiny_folder, *changes)
+
+
+def test_a_block_that_fits_no_layer_is_told_before_anything_is_loaded(folder, tiny_folder):
+    with pytest.raises(ModelError, match=r"(?s)oft\.oft_block_size.*32, but"):
+        run(make_recipe(folder, tiny_folder, *QUICK, "method=oft"), folder / "run")
+    assert not (folder / "run" / "steps.jsonl").exists()

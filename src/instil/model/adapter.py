@@ -158,6 +158,9 @@ def _wrapped(model: Any, config: Any) -> PeftModel:
         with _hushed():
             wrapped = get_peft_model(model, config)
     except (ValueError, TypeError) as error:
+        head = model.get_output_embeddings()
+        linear = [m for m in model.modules() if isinstance(m, _LINEAR) and m is not head]
+        kinds = sorted({type(m).__name__ for m in linear})
         if "lora_dropout" in str(error):
             problem = Problem(
                 "the adapters of this model's expert layers cannot drop out inputs",
@@ -166,8 +169,7 @@ def _wrapped(model: Any, config: Any) -> PeftModel:
                 fix="lora.lora_dropout: 0, or name other layers in lora.target_modules",
             )
         elif "more shira params" in str(error):
-            layers = [m for m in model.modules() if type(m) is torch.nn.Linear]
-            most = min(filter(None, map(_most_changes, layers)), default=0)
+            most = min(filter(None, map(_most_changes, linear)), default=0)
             problem = Problem(
                 "a layer has fewer weights than are to be trained of it",
                 where="shira.r",
@@ -175,11 +177,11 @@ def _wrapped(model: Any, config: Any) -> PeftModel:
                 allowed=f"at most {most}, to have them on all layers",
                 fix="a lower shira.r, or name larger layers in shira.target_modules",
             )
-        elif section != "lora" and any(isinstance(m, Conv1D) for m in model.modules()):
+        elif section != "lora" and kinds and not any(_has_place(m, config) for m in linear):
             problem = Problem(
                 "this method has no adapter for this model's kind of linear layer",
                 where="method",
-                found=f"{section}, and Conv1D layers",
+                found=f"{section}, and layers of {', '.join(kinds)}",
                 fix="method: lora",
             )
         else:
@@ -196,11 +198,10 @@ def _wrapped(model: Any, config: Any) -> PeftModel:
 
 def _has_place(layer: torch.nn.Module, config: PeftConfig) -> bool:
     """Whether a linear layer is of the one kind that OFT and SHiRA know, and not too small."""
-    if not isinstance(layer, torch.nn.Linear):
-        return False
-    if isinstance(config, OFTConfig):
+    if isinstance(config, OFTConfig) and isinstance(layer, torch.nn.Linear):
         return bool(layer.in_features >= config.oft_block_size)
-    return _most_changes(layer) > 0
+    # What SHiRA computes with is the weight, not the layer: Falcon's adds its bias apart.
+    return type(layer) is torch.nn.Linear and _most_changes(layer) > 0
 
 
 def _most_changes(layer: torch.nn.Module) -> int:
@@ -245,19 +246,22 @@ def _with_adapter(loaded: LoadedModel, model: PeftModel) -> LoadedModel:
     lean_shira(model)
     for module in model.modules():
         if isinstance(module, OFTRotationModule):
-            module.forward = _without_autocast(module.forward)
+            module.forward = _row_by_row(module.forward)
     build = loaded.build
     if adapts_head(model):
         build = replace(build, own_head=False)
     return replace(loaded, model=model, build=build)
 
 
-def _without_autocast(forward: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """Return a rotation that is computed in float32 in training too, as it is when merged."""
+def _row_by_row(forward: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Return a rotation that is computed in float32 in training too, as it is when merged.
+
+    And of rows: PEFT takes what has four dimensions for images, which DeepSeek's latents are not.
+    """
 
     def run(x: torch.Tensor) -> torch.Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return forward(x)
+            return forward(x.reshape(-1, x.shape[-1])).view(x.shape)
 
     return run
 
