@@ -50,9 +50,9 @@ METHODS: Mapping[str, Tuning] = {
     Method.LORA: LORA,
     # Float32 weights, their gradients and two moments.
     Method.FULL: Tuning("full fine-tuning", "", operations=6, bytes_per_weight=16, rate=0.1),
-    # Angles: half of a rotation is no half of the change that it makes.
+    # Half of a rotation is no half of the change that it makes. The rate: docs/learning-rate.md.
     Method.OFT: Tuning(
-        "OFT", "oft", operations=4, bytes_per_weight=2.5, rate=1.0, interpolates=False
+        "OFT", "oft", operations=4, bytes_per_weight=2.5, rate=0.3, interpolates=False
     ),
     # A layer's whole gradient is computed, and few places of it are read.
     Method.SHIRA: Tuning("SHiRA", "shira", operations=6, bytes_per_weight=2.5, rate=1.0),
