@@ -31,6 +31,7 @@ from instil.model.engine.losses import summed_loss
 from instil.model.engine.packed import Build
 from instil.model.engine.proof import prove
 from instil.model.export import save_model
+from instil.model.interpolate import blend
 from instil.model.load import ModelFolder, load_model, parameter_count
 from test_adapter import packed_rows, row_logits
 
@@ -302,3 +303,33 @@ def test_shira_changes_as_many_weights_as_it_says_and_no_other(tiny, dtype):
         linear = "_proj" in name
         most = 2 * sum(weight.shape) if linear else 0
         assert 0.95 * most <= changed <= most
+
+
+@pytest.mark.parametrize("kind", ["lora", "rslora", "mlp", "shira"])
+def test_a_share_of_the_way_is_that_share_of_the_change(tiny, tiny_folder, kind):
+    base = {n: w.detach().clone() for n, w in tiny.model.named_parameters()}
+    before = logits(tiny)
+    loaded = shaken(add_adapter(tiny, KINDS[kind], seed=0))
+    wanted = logits(loaded)
+    put = blend(loaded)
+    for share, end in ((0.0, before), (1.0, wanted), (0.0, before), (1.0, wanted)):
+        put(share)
+        assert torch.equal(logits(loaded), end)
+    put(0.3)
+    part = dict(merged(loaded).model.named_parameters())
+    whole = dict(
+        merged(
+            shaken(add_adapter(again(tiny_folder), KINDS[kind], seed=0))
+        ).model.named_parameters()
+    )
+    moved = 0
+    for name, weight in part.items():
+        mixed = torch.lerp(base[name], whole[name], 0.3)
+        torch.testing.assert_close(weight, mixed, atol=1e-6, rtol=1e-6)
+        moved += not torch.equal(base[name], whole[name])
+    assert moved > 0
+
+
+def test_no_share_of_a_rotation_is_made(tiny):
+    with pytest.raises(AssertionError, match="the recipe refuses it"):
+        blend(add_adapter(tiny, Oft(oft_block_size=8), seed=0))
