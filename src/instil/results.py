@@ -521,7 +521,7 @@ class TrainingSummary:
     """How the training went."""
 
     method: str
-    """lora or full."""
+    """lora, full, oft or shira."""
     steps: int
     """Optimizer steps taken."""
     best_step: int

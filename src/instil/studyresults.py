@@ -109,7 +109,7 @@ class CurveStudy:
     model: str
     """The base model."""
     method: str
-    """lora or full."""
+    """lora, full, oft or shira."""
     tasks: tuple[str, ...]
     """What is trained and judged."""
     metric: str

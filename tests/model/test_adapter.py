@@ -22,6 +22,7 @@ from transformers import (
 )
 
 import families
+from instil.config.sections import Lora
 from instil.encode.batch import make_batch
 from instil.errors import ModelError
 from instil.evaluate.generate import generate
@@ -33,7 +34,7 @@ from instil.model.adapter import (
     left_out,
     linear_layers,
     merged,
-    planned_lora,
+    planned_adapter,
     restore,
     skeleton,
     snapshot,
@@ -348,6 +349,6 @@ def test_a_folder_s_layers_are_known_without_its_weights(tiny_folder, tmp_path):
     ).save_pretrained(tmp_path)
     t5 = ModelFolder("t5", tmp_path, "none")
     assert "decoder.block.1.layer.1.EncDecAttention.q" in linear_layers(skeleton(t5))
-    planned = planned_lora(t5, lora_dropout=0.0, target_modules="all-linear")
+    planned = planned_adapter(t5, Lora())
     assert {p.device.type for p in planned.parameters()} == {"meta"}
     assert left_out(planned) == ()

@@ -28,8 +28,8 @@ def run(
         str | None,
         typer.Option(
             metavar="METHOD",
-            help="lora, full, or auto: tries one way after another and picks on validation. The "
-            "same as --set method=METHOD.",
+            help="lora, full, oft, shira, or auto: tries one way after another and picks on "
+            "validation. The same as --set method=METHOD.",
         ),
     ] = None,
     folder: Annotated[

@@ -30,7 +30,10 @@ def methods(
     seeds: Annotated[str, typer.Option(help="Seeds of every arm, with commas.")] = "0",
     arms: Annotated[
         str | None,
-        typer.Option(help="Arms, with commas; the first is compared with. [default: all]"),
+        typer.Option(
+            help="Arms, with commas; the first is compared with. [default: all but mlp, rslora, "
+            "oft and shira]"
+        ),
     ] = None,
     own: Annotated[
         list[str] | None,

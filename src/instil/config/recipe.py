@@ -24,6 +24,7 @@ from pydantic import Field, field_validator, model_validator
 from instil.config.methods import METHODS, Method
 from instil.config.overrides import override
 from instil.config.sections import (
+    Adapter,
     All,
     Auto,
     Baselines,
@@ -33,7 +34,9 @@ from instil.config.sections import (
     Lora,
     Mix,
     Name,
+    Oft,
     Section,
+    Shira,
     SplitRules,
     Train,
     unique,
@@ -114,10 +117,18 @@ class Recipe(Section):
     tasks: tuple[TaskUse, ...] = Field(min_length=1, description="What to train on.")
     method: Method = Field(
         Method.LORA,
-        description="lora trains small adapters; full trains every weight; auto trains LoRA, tries "
-        "replay and interpolation as far as need be, and picks on validation.",
+        description="lora trains small adapters; full trains every weight; oft rotates what layers "
+        "read; shira trains few single weights; auto trains LoRA, tries replay and interpolation "
+        "as far as need be, and picks on validation.",
     )
     lora: Lora = Field(Lora(), description="Low-rank adapters; used when method is lora.")
+    oft: Oft = Field(
+        Oft(), description="Rotations of what each layer reads; used when method is oft."
+    )
+    shira: Shira = Field(
+        Shira(),
+        description="Changes of single weights, drawn from the seed; used when method is shira.",
+    )
     train: Train = Field(Train(), description="The training loop.")
     mix: Mix = Field(Mix(), description="How the tasks are mixed in training.")
     validation: int = Field(
@@ -171,6 +182,12 @@ class Recipe(Section):
         """What draws the rows that the model is judged on."""
         return self.seed if self.split.seed is None else self.split.seed
 
+    @property
+    def adapter(self) -> Adapter:
+        """The settings of the method's adapter."""
+        settings: Adapter = getattr(self, METHODS[self.method].section)
+        return settings
+
     @field_validator("tasks")
     @classmethod
     def _tasks_once(cls, tasks: tuple[TaskUse, ...]) -> tuple[TaskUse, ...]:
@@ -189,9 +206,20 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _packed_is_frozen(self) -> Recipe:
-        if self.quantize and not METHODS[self.method].adapter:
+        if self.quantize and not METHODS[self.method].on_packed:
             raise ValueError(
-                "`quantize` packs the base into 4 bits, which cannot be trained: take method lora"
+                "`quantize` packs the base into 4 bits, which cannot be trained by "
+                f"{METHODS[self.method].word}: take method lora"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _interpolates(self) -> Recipe:
+        if self.keep.interpolate is not None and not METHODS[self.method].interpolates:
+            raise ValueError(
+                f"keep.interpolate has no exact adapter for {METHODS[self.method].word}: a part of "
+                "a rotation is no part of the change it makes. Leave it out, or take method lora, "
+                "shira or full"
             )
         return self
 
@@ -206,7 +234,9 @@ class Recipe(Section):
         return self
 
 
-_SECTIONS = frozenset({"lora", "train", "mix", "split", "baselines", "forgetting", "keep"})
+_SECTIONS = frozenset(
+    {"lora", "oft", "shira", "train", "mix", "split", "baselines", "forgetting", "keep"}
+)
 """A section whose keys are all commented out (`train:`) has its defaults."""
 
 
@@ -332,7 +362,7 @@ def resolve_learning_rate(
 
     Args:
         learning_rate: As the recipe has it.
-        method: lora or full.
+        method: lora, full, oft or shira.
         width: Of the model's hidden states.
 
     >>> resolve_learning_rate("rule", method="lora", width=576)

@@ -1,16 +1,24 @@
-"""What is trained: a LoRA adapter around the frozen base, or all of its weights.
+"""What is trained: an adapter around the frozen base, or all of its weights.
 
-The adapter is PEFT's own (Hu et al. 2021, arXiv:2106.09685): W x + (alpha / r) B A x, with B zero
-at the start, so the untrained adapter is the identity. Its weights are float32 whatever the base is
-in.
+The adapters are PEFT's own. Untrained each is the identity, and its weights are float32 whatever
+the base is in::
+
+    lora    W x + s B A x    B is zero at first; s = alpha / r, or alpha / sqrt(r) with use_rslora
+    oft     W R x            R rotates blocks of inputs: R = (I + Q)^-1 (I - Q), Q = -Q^T, Q zero
+    shira   (W + S) x        S is zero but at r (in + out) places, drawn from the seed
+
+(Hu et al. 2021, arXiv:2106.09685; Kalajdzievski 2023, arXiv:2312.03732; Qiu et al. 2023,
+arXiv:2306.07280; Bhardwaj et al. 2024, arXiv:2406.13175.)
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,22 +27,28 @@ from typing import Any
 import torch
 from peft import (
     LoraConfig,
+    OFTConfig,
+    PeftConfig,
     PeftModel,
+    ShiraConfig,
     TaskType,
     get_peft_model,
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from peft.tuners.lora import LoraLayer
+from peft.tuners.oft.layer import OFTLayer, OFTRotationModule
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.tuners.tuners_utils import _check_lora_target_modules_mamba as refuse_incompatible
 from torch.nn.modules.conv import _ConvNd as AnyConvolution
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.pytorch_utils import Conv1D
 
+from instil.config.sections import Adapter, Lora, Oft, Shira
 from instil.errors import ModelError, Problem
 from instil.model import nf4
 from instil.model.engine.fused import fuse_lora
 from instil.model.engine.packed import base_of
+from instil.model.engine.sparse import lean_shira
 from instil.model.load import (
     LoadedModel,
     ModelFolder,
@@ -51,32 +65,40 @@ from instil.results import LeftOut
 ALL_LINEAR = "all-linear"
 """PEFT's word for every linear layer but the output embeddings; of some families PEFT has a mapping
 that adds expert layers, or refuses layers."""
+_KINDS: Mapping[type[Adapter], type[PeftConfig]] = {
+    Lora: LoraConfig,
+    Oft: OFTConfig,
+    Shira: ShiraConfig,
+}
+"""A recipe's section -> PEFT's settings, which have the same fields."""
 _LINEAR = (torch.nn.Linear, Conv1D)
+_PARTS = {
+    "attention": re.compile(r"attn|attention"),
+    "mlp": re.compile(r"mlp|feed_?forward|ffn|layerff|dense_?relu"),
+}
+"""Part of a block -> what stands in the name or the class of its module."""
 _PASSED_BY = frozenset({"dt_proj", "classifier"})
 """Layers of Mamba, Falcon-Mamba and Jamba, and LongCat's router, whose weight is multiplied past
 its module: an adapter on it is never seen, until it is merged."""
 
 
-def add_lora(
-    loaded: LoadedModel,
-    *,
-    r: int,
-    lora_alpha: float,
-    lora_dropout: float,
-    target_modules: str | list[str],
-    seed: int,
-) -> LoadedModel:
-    """Wrap the model in a fresh LoRA adapter, initialised from `seed`; the base is frozen.
+def add_adapter(loaded: LoadedModel, settings: Adapter, *, seed: int) -> LoadedModel:
+    """Wrap the model in a fresh adapter, initialised from `seed`; the base is frozen.
 
     `all-linear` leaves out what PEFT refuses in the model's family; `left_out` says what.
+
+    Args:
+        loaded: The base model.
+        settings: Of the kind of adapter that is wanted.
+        seed: Draws LoRA's first weights, and the places that SHiRA changes.
 
     Raises:
         ModelError: `target_modules` names no layer of this model, one that PEFT refuses, or one
             that the model never reads.
     """
-    config = LoraConfig(
-        r=r, lora_alpha=lora_alpha, lora_dropout=lora_dropout, target_modules=target_modules
-    )
+    config = _config(settings)
+    if isinstance(config, ShiraConfig):
+        config.random_seed = seed
     torch.manual_seed(seed)
     model = _wrapped(loaded.model, config)
     # Not where it lies: the path of a user's folder is nobody else's business.
@@ -85,27 +107,46 @@ def add_lora(
     return _with_adapter(loaded, model)
 
 
-def planned_lora(
-    folder: ModelFolder, *, lora_dropout: float, target_modules: str | list[str]
-) -> PeftModel:
-    """Wrap the folder's model as `add_lora` would, without any weights.
+def add_lora(loaded: LoadedModel, *, seed: int, **settings: Any) -> LoadedModel:
+    """Wrap the model in LoRA with some of its settings, as `add_adapter` does."""
+    return add_adapter(loaded, Lora(**settings), seed=seed)
+
+
+def planned_adapter(folder: ModelFolder, settings: Adapter) -> PeftModel:
+    """Wrap the folder's model as `add_adapter` would, without any weights.
 
     Raises:
-        ModelError: As `add_lora`, or the folder's config is of no model.
+        ModelError: As `add_adapter`, or the folder's config is of no model.
     """
-    config = LoraConfig(lora_dropout=lora_dropout, target_modules=target_modules)
+    config = _config(settings)
+    if isinstance(config, ShiraConfig):
+        config.mask_fn = None  # places are drawn among weights, and here are none
     with torch.device("meta"):
         return _wrapped(skeleton(folder), config)
 
 
-def _wrapped(model: Any, config: LoraConfig) -> PeftModel:
+def _config(settings: Adapter) -> Any:
+    given = settings.model_dump()
+    targets = given.pop("target_modules")
+    wanted = targets if isinstance(targets, str) else list(targets)
+    config: Any = _KINDS[type(settings)](**given, target_modules=wanted)
+    if isinstance(config, OFTConfig):
+        config.use_cayley_neumann = False  # a series of five terms, which is only nearly a rotation
+    return config
+
+
+def _wrapped(model: Any, config: Any) -> PeftModel:
+    # A recipe's section is called as PEFT calls the kind.
+    section = config.peft_type.value.lower()
     encoder_decoder = model.config.is_encoder_decoder
     config.task_type = TaskType.SEQ_2_SEQ_LM if encoder_decoder else TaskType.CAUSAL_LM
     if config.target_modules == ALL_LINEAR:
-        config.exclude_modules = _refused(model, config) or None
+        _leave_out(model, config)
+    elif isinstance(config.target_modules, str):
+        config.target_modules = _layers_of(model, config)
     elif passed_by := _PASSED_BY.intersection(config.target_modules):
         why = "its weight is multiplied past the layer"
-        raise ModelError(*(_does_nothing(name, why) for name in sorted(passed_by)))
+        raise ModelError(*(_does_nothing(name, why, section) for name in sorted(passed_by)))
     # T5 and BART have a table that only lends its weight: `shared`.
     unread = ""
     if encoder_decoder:
@@ -116,7 +157,10 @@ def _wrapped(model: Any, config: LoraConfig) -> PeftModel:
     try:
         with _hushed():
             wrapped = get_peft_model(model, config)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
+        head = model.get_output_embeddings()
+        linear = [m for m in model.modules() if isinstance(m, _LINEAR) and m is not head]
+        kinds = sorted({type(m).__name__ for m in linear})
         if "lora_dropout" in str(error):
             problem = Problem(
                 "the adapters of this model's expert layers cannot drop out inputs",
@@ -124,19 +168,74 @@ def _wrapped(model: Any, config: LoraConfig) -> PeftModel:
                 found=str(config.lora_dropout),
                 fix="lora.lora_dropout: 0, or name other layers in lora.target_modules",
             )
+        elif "more shira params" in str(error):
+            most = min(filter(None, map(_most_changes, linear)), default=0)
+            problem = Problem(
+                "a layer has fewer weights than are to be trained of it",
+                where="shira.r",
+                found=str(config.r),
+                allowed=f"at most {most}, to have them on all layers",
+                fix="a lower shira.r, or name larger layers in shira.target_modules",
+            )
+        elif section != "lora" and kinds and not any(_has_place(m, config) for m in linear):
+            problem = Problem(
+                "this method has no adapter for this model's kind of linear layer",
+                where="method",
+                found=f"{section}, and layers of {', '.join(kinds)}",
+                fix="method: lora",
+            )
         else:
-            problem = Problem(f"the adapter does not fit: {error}", where="lora.target_modules")
+            what = f"the adapter does not fit: {error}"
+            problem = Problem(what, where=f"{section}.target_modules")
         raise ModelError(problem) from error
-    if unread and isinstance(model.get_submodule(unread), LoraLayer):
+    if unread and isinstance(model.get_submodule(unread), BaseTunerLayer):
         why = "encoder and decoder look tokens up in embeddings of their own (embed_tokens)"
-        raise ModelError(_does_nothing(unread, why))
+        raise ModelError(_does_nothing(unread, why, section))
+    if isinstance(config, OFTConfig):
+        _require_whole_blocks(wrapped, config.oft_block_size)
     return wrapped
 
 
-def _does_nothing(layer: str, why: str) -> Problem:
+def _has_place(layer: torch.nn.Module, config: PeftConfig) -> bool:
+    """Whether a linear layer is of the one kind that OFT and SHiRA know, and not too small."""
+    if isinstance(config, OFTConfig) and isinstance(layer, torch.nn.Linear):
+        return bool(layer.in_features >= config.oft_block_size)
+    # What SHiRA computes with is the weight, not the layer: Falcon's adds its bias apart.
+    return type(layer) is torch.nn.Linear and _most_changes(layer) > 0
+
+
+def _most_changes(layer: torch.nn.Module) -> int:
+    """Return the highest `shira.r` that a linear layer has weights for; 0: too few for any."""
+    assert isinstance(layer.weight, torch.Tensor)
+    return layer.weight.numel() // sum(layer.weight.shape)
+
+
+def _require_whole_blocks(model: Any, size: int) -> None:
+    """Refuse blocks that a layer's inputs do not divide into: PEFT would take others unasked.
+
+    Raises:
+        ModelError: There is such a layer.
+    """
+    layers = {n: m for n, m in model.get_base_model().named_modules() if isinstance(m, OFTLayer)}
+    widths = {layer.in_features: name for name, layer in layers.items()}
+    if odd := {width: name for width, name in widths.items() if width % size}:
+        common = math.gcd(*widths)
+        fits = [n for n in range(2, min(common, 1024) + 1) if common % n == 0]
+        raise ModelError(
+            "the layers' inputs do not divide into blocks of this size",
+            where="oft.oft_block_size",
+            found=f"{size}, but {', '.join(f'{n} reads {width}' for width, n in odd.items())}",
+            allowed=", ".join(map(str, fits)) or "nothing fits all of the layers",
+            fix=f"oft.oft_block_size: {min(fits, key=lambda n: abs(n - size))}"
+            if fits
+            else "name other layers in oft.target_modules",
+        )
+
+
+def _does_nothing(layer: str, why: str, section: str) -> Problem:
     return Problem(
         f"an adapter on {layer!r} would do nothing: {why}",
-        where="lora.target_modules",
+        where=f"{section}.target_modules",
         found=layer,
         fix=f"leave out {layer}",
     )
@@ -144,19 +243,106 @@ def _does_nothing(layer: str, why: str) -> Problem:
 
 def _with_adapter(loaded: LoadedModel, model: PeftModel) -> LoadedModel:
     fuse_lora(model)
+    lean_shira(model)
+    for module in model.modules():
+        if isinstance(module, OFTRotationModule):
+            module.forward = _row_by_row(module.forward)
     build = loaded.build
     if adapts_head(model):
         build = replace(build, own_head=False)
     return replace(loaded, model=model, build=build)
 
 
+def _row_by_row(forward: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Return a rotation that is computed in float32 in training too, as it is when merged.
+
+    And of rows: PEFT takes what has four dimensions for images, which DeepSeek's latents are not.
+    """
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return forward(x.reshape(-1, x.shape[-1])).view(x.shape)
+
+    return run
+
+
 def adapts_head(model: Any) -> bool:
     """Whether the output embeddings carry an adapter: then their weight alone is not the head."""
-    return isinstance(base_of(model).get_output_embeddings(), LoraLayer)
+    return isinstance(base_of(model).get_output_embeddings(), BaseTunerLayer)
 
 
-def _refused(model: Any, config: LoraConfig) -> list[str]:
-    """Return the last names of the linear layers that PEFT has no adapter for.
+def _leave_out(model: Any, config: Any) -> None:
+    """Let `all-linear` leave out what `_refused` says."""
+    refused = _refused(model, config)
+    if isinstance(config, ShiraConfig):  # which knows no `exclude_modules`
+        linear = (name for name, module in model.named_modules() if isinstance(module, _LINEAR))
+        out = {*refused}
+        config.target_modules = [
+            name for name in linear if not out & {name, name.rpartition(".")[2]}
+        ]
+    else:
+        config.exclude_modules = refused or None
+
+
+def _layers_of(model: Any, config: Any) -> list[str]:
+    """Name the linear layers of the blocks' MLPs, or of their attention, by what holds them.
+
+    Of the modules that a layer lies in the innermost one counts whose name or class says what it
+    is: `self_attn`, `BloomAttention`, `feed_forward`, `T5DenseReluDense`. Where MLPs have no module
+    of their own (OPT, BART) their layers are called `fc1` and `fc2`.
+
+    Raises:
+        ModelError: No layer can be told, or some are experts' stacked weights, which are no layers.
+    """
+    part, section = config.target_modules, config.peft_type.value.lower()
+    refused = {*_refused(model, config)}
+    modules = dict(model.named_modules())
+
+    def part_of(name: str) -> str:
+        if name.rpartition(".")[2] in ("fc1", "fc2"):
+            return "mlp"
+        # Attention may have experts too (JetMoE); other than these they are the MLP.
+        unless = "mlp" if "moe" in name or "expert" in name else ""
+        while name:
+            words = f"{name.rpartition('.')[2]} {type(modules[name]).__name__}".lower()
+            for other, marks in _PARTS.items():
+                if marks.search(words):
+                    return other
+            name = name.rpartition(".")[0]
+        return unless
+
+    held = {name: module for name, module in modules.items() if part_of(name) == part}
+    for name, module in held.items():
+        if isinstance(module, (*_LINEAR, torch.nn.Embedding, AnyConvolution)):
+            continue
+        for own, weight in module.named_parameters(recurse=False):
+            # Cohere's norms have a line a head.
+            if weight.dim() > 1 < min(weight.shape[:2]) and "Norm" not in type(module).__name__:
+                raise ModelError(
+                    f"the {part} of this model has weights that are in no linear layer (experts)",
+                    where=f"{section}.target_modules",
+                    found=f"{part}: {_short(f'{name}.{own}')}",
+                    fix=f"{section}.target_modules: all-linear",
+                )
+    named = [
+        name
+        for name, module in held.items()
+        if isinstance(module, _LINEAR) and not refused & {name, name.rpartition(".")[2]}
+    ]
+    if not named:
+        short = dict.fromkeys(name.rpartition(".")[2] for name in linear_layers(model))
+        raise ModelError(
+            f"no layer of this model can be told to be of its {part}",
+            where=f"{section}.target_modules",
+            found=part,
+            allowed=f"all-linear, or some of {', '.join(short)}",
+            fix=f"name the layers: {section}.target_modules: [...]",
+        )
+    return named
+
+
+def _refused(model: Any, config: PeftConfig) -> list[str]:
+    """Return the last names of the linear layers that PEFT has no such adapter for.
 
     And the whole names of those within the output embeddings: PEFT leaves these out by their own
     name alone, which T5Gemma's layer does not have.
@@ -169,8 +355,10 @@ def _refused(model: Any, config: LoraConfig) -> list[str]:
     def refused(name: str) -> bool:
         if name in _PASSED_BY or not _maps_rows(named[name]):
             return True
-        try:
-            refuse_incompatible(config, model, name)
+        if not isinstance(config, LoraConfig) and not _has_place(named[name], config):
+            return True
+        try:  # asked as for LoRA: these weights are read past their layer, whatever is on it
+            refuse_incompatible(LoraConfig(), model, name)
         except ValueError:
             return True
         return False
@@ -209,14 +397,14 @@ def left_out(model: PeftModel) -> tuple[LeftOut, ...]:
     """
     base = model.get_base_model()
     adapted = set()
-    for layer in (module for module in base.modules() if isinstance(module, LoraLayer)):
+    for layer in (module for module in base.modules() if isinstance(module, BaseTunerLayer)):
         parameter = getattr(layer, "parameter_name", None) or "weight"  # of expert layers: theirs
         adapted.add(id(getattr(layer.get_base_layer(), parameter, None)))
     head = base.get_output_embeddings()
     plain: dict[str, list[tuple[str, torch.Tensor]]] = {"stacked": [], "linear": []}
     for name, module in base.named_modules():
         for own, weight in module.named_parameters(recurse=False):
-            if "lora_" in name or id(weight) in adapted or module is head:
+            if _is_added(model, name) or id(weight) in adapted or module is head:
                 continue
             if isinstance(module, _LINEAR) and own == "weight":
                 plain["linear"].append((name, weight))
@@ -301,8 +489,13 @@ def trainable_share(model: torch.nn.Module) -> tuple[int, float]:
 
 def base_parameters(model: torch.nn.Module) -> int:
     """Number of the base model's weights, without those of an adapter."""
-    added = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
+    added = sum(p.numel() for name, p in model.named_parameters() if _is_added(model, name))
     return parameter_count(model) - added
+
+
+def _is_added(model: Any, name: str) -> bool:
+    """Whether a module or weight of this name is the adapter's: `lora_A`, `oft_R` ..."""
+    return isinstance(model, PeftModel) and model.base_model.prefix in name
 
 
 def snapshot(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -321,7 +514,7 @@ def restore(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
 
 @contextlib.contextmanager
 def adapter_off(model: Any) -> Iterator[None]:
-    """Within the block a LoRA model is its base model, exactly."""
+    """Within the block a model with an adapter is its base model, exactly."""
     if isinstance(model, PeftModel):
         with model.disable_adapter():
             yield
@@ -376,7 +569,7 @@ def merged(loaded: LoadedModel) -> LoadedModel:
         # since a config says it of all: Zamba's layers and its embeddings alike.
         base = model.get_base_model()
         sharing = Counter(id(p) for m in base.modules() for p in m.parameters(recurse=False))
-        adapted = [m.get_base_layer() for m in base.modules() if isinstance(m, LoraLayer)]
+        adapted = [m.get_base_layer() for m in base.modules() if isinstance(m, BaseTunerLayer)]
         shared = [layer for layer in adapted if sharing[id(getattr(layer, "weight", None))] > 1]
         for layer in shared:
             _own(layer, "weight")

@@ -1,7 +1,8 @@
 """Models between base and tuned: W = (1 - s) base + s tuned, for a share s of the way.
 
 For LoRA that is the adapter's scale, W + s (alpha / r) B A, and what is exported is the same
-adapter with s lora_alpha in its config: PEFT loads it as it is.
+adapter with s lora_alpha in its config: PEFT loads it as it is. For SHiRA it is an adapter whose
+changes are multiplied with s. For OFT there is none: W ((1 - s) I + s R) is no rotation of W.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
+from peft.tuners.oft import OFTLayer
+from peft.tuners.shira import ShiraLayer
 
 from instil.files import write_whole
 from instil.model.load import LoadedModel
@@ -30,12 +33,20 @@ def blend(tuned: LoadedModel, *, base: LoadedModel | None = None) -> Blend:
             kept as well: three models in memory.
     """
     if isinstance(tuned.model, PeftModel):
-        layers = [layer for layer in tuned.model.modules() if isinstance(layer, LoraLayer)]
+        modules = [*tuned.model.modules()]
+        assert not any(isinstance(module, OFTLayer) for module in modules), "the recipe refuses it"
+        layers = [layer for layer in modules if isinstance(layer, LoraLayer)]
+        sparse = [layer for layer in modules if isinstance(layer, ShiraLayer)]
+        changes = [change for layer in sparse for change in layer.shira_weight.values()]
+        wholes = [change.detach().clone() for change in changes]
 
         def scale_adapters(share: float) -> None:
             for layer in layers:
                 for adapter in layer.active_adapters:
                     layer.set_scale(adapter, share)
+            with torch.no_grad():
+                for change, whole in zip(changes, wholes, strict=True):
+                    change.copy_(share * whole)
 
         return scale_adapters
     assert base is not None, "full weights lie between two models"
@@ -54,7 +65,7 @@ def blend(tuned: LoadedModel, *, base: LoadedModel | None = None) -> Blend:
 
 
 def scale_adapter(folder: Path, *, lora_alpha: float) -> None:
-    """Write another `lora_alpha` into a saved adapter's config."""
+    """Write another `lora_alpha` into a saved LoRA adapter's config."""
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["lora_alpha"] = int(lora_alpha) if lora_alpha == int(lora_alpha) else lora_alpha

@@ -43,7 +43,8 @@ def model_card(summary: RunSummary, *, manifest: Mapping[str, object]) -> str:
             `licence` and `source` of each task under `data`.
     """
     tasks = ", ".join(f"{plain(task.task)} ({plain(task.kind)})" for task in summary.tasks)
-    how = "with LoRA" if _is_adapter(summary) else "in full"
+    tuning = METHODS[summary.training.method]
+    how = f"with {tuning.word}" if tuning.adapter else "in full"
     kept = [text for line in keeping_lines(summary) for text in ("", plain(line))]
     licence = plain(summary.model_licence) or "not stated"
     sections = {
@@ -99,7 +100,7 @@ def _front_matter(summary: RunSummary) -> str:
     fields["library_name"] = "peft" if adapted else "transformers"
     fields["pipeline_tag"] = "text-generation"
     kinds = (re.sub(r"[^a-z0-9]+", "-", task.kind.lower()).strip("-") for task in summary.tasks)
-    method = "lora" if adapted else "full-fine-tuning"
+    method = summary.training.method if adapted else "full-fine-tuning"
     fields["tags"] = list(dict.fromkeys(["instil", "instruct", method, *filter(None, kinds)]))
     yaml, text = YAML(), io.StringIO()
     yaml.indent(mapping=2, sequence=4, offset=2)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instil.config.methods import METHODS
 from instil.errors import Problem, RunError
 from instil.files import write_whole
 from instil.results import RunSummary, Turn
@@ -81,9 +82,12 @@ def export(
             )
         )
     require_whole(folder)
-    if form is Format.GGUF_LORA and summary.training.method != "lora":
+    tuning = METHODS[summary.training.method]
+    if form is Format.GGUF_LORA and tuning.section != "lora":
         raise RunError(
-            "the run trained all weights: there is no adapter to export",
+            f"llama.cpp adds no other adapter than LoRA's, and the run trained {tuning.word}"
+            if tuning.adapter
+            else "the run trained all weights: there is no adapter to export",
             where="--format gguf-lora",
             fix="--format gguf",
         )
@@ -178,6 +182,8 @@ def _served_by_vllm(model: Path) -> list[str]:
     if not path.is_file():
         return []
     config = json.loads(path.read_text(encoding="utf-8"))
+    if config["peft_type"] != "LORA":
+        return ["vLLM loads no other adapter than LoRA's: --format merged"]
     notes = []
     rank = max([config["r"], *config.get("rank_pattern", {}).values()])
     room = next((each for each in _VLLM_RANKS if each >= rank), None)

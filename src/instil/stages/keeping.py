@@ -24,6 +24,7 @@ from instil.types import Score, Summary
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores
     from instil.model.engine.divergence import States
+    from instil.model.load import LoadedModel
 
 _ADAPTER = f"{MODEL}/adapter_config.json"
 
@@ -36,7 +37,9 @@ def settle(context: RunContext) -> Interpolation | None:
     if context.recipe.keep.interpolate is None:
         return None
     settled = context.run.kept("interpolation", Interpolation, partial(_choose, context))
-    run, file = context.run, _ADAPTER if _has_adapter(context) else MODEL
+    # The scale of LoRA stands in its config; of all else the weights are written anew.
+    scales = METHODS[context.recipe.method].section == "lora"
+    run, file = context.run, _ADAPTER if scales else MODEL
     aside = run.folder / "checkpoints" / "tuned"
 
     def hand_over() -> float:
@@ -51,7 +54,7 @@ def settle(context: RunContext) -> Interpolation | None:
         if not aside.exists():
             os.replace(run.model, aside)
         tuned = context.load_tuned(aside)
-        blend(tuned, base=context.load_base())(settled.chosen)
+        blend(tuned, base=_base_apart(context))(settled.chosen)
         save_model(tuned, run.model)
         return settled.chosen
 
@@ -71,7 +74,7 @@ def _choose(context: RunContext) -> Interpolation:
         return Interpolation(wanted, "as the recipe says")
     budget, guard = context.recipe.forgetting.budget, context.choosing_guard
     tuned = context.load_tuned()
-    put = blend(tuned, base=None if _has_adapter(context) else context.load_base())
+    put = blend(tuned, base=_base_apart(context))
     validate = validation_of(context, tuned)
     tried: list[Tried] = []
     measured: list[tuple[GuardScores, ...]] = []
@@ -88,8 +91,9 @@ def _choose(context: RunContext) -> Interpolation:
     return replace(choose(tried, budget=budget), tried=tuple(tried), guard_rows=rows)
 
 
-def _has_adapter(context: RunContext) -> bool:
-    return METHODS[context.recipe.method].adapter
+def _base_apart(context: RunContext) -> LoadedModel | None:
+    """Load the base model beside the tuned one; None: it lies under the adapter."""
+    return None if METHODS[context.recipe.method].adapter else context.load_base()
 
 
 # --- how far it moved ----------------------------------------------------------------------------
@@ -106,7 +110,7 @@ def how_far(context: RunContext) -> Moved:
     asked = [examples for d in context.data for examples in validation_examples(d)]
     with context.stage("distance from base", sum(map(len, asked))) as done:
         kept: list[Iterable[States]] = []
-        if not _has_adapter(context):
+        if not METHODS[context.recipe.method].adapter:
             # The base model's states are kept, and of the model its head alone. A build that only
             # its own forward pass is right for has logits in place of states, rows x vocabulary of
             # them: then it is the model that is kept, and asked pack by pack.

@@ -136,7 +136,7 @@ def _check_tasks(context: RunContext, errors: list[InstilError]) -> None:
 
 def _check_model(context: RunContext, errors: list[InstilError]) -> None:
     """Note what the model cannot do: packing, turns, layers, length."""
-    from instil.model.adapter import linear_layers, planned_lora, skeleton
+    from instil.model.adapter import linear_layers, planned_adapter, skeleton
     from instil.model.nf4 import require_nf4
     from instil.model.soundness import context_length, require_own_tokenizer
 
@@ -155,16 +155,16 @@ def _check_model(context: RunContext, errors: list[InstilError]) -> None:
     with _noting(errors):
         rows = skeleton(model).get_input_embeddings().weight.shape[0]
         require_own_tokenizer(model.path, context.chat, rows=rows)
-    lora, targets = recipe.lora, recipe.lora.target_modules
     if METHODS[recipe.method].adapter:
         with _noting(errors):
+            targets = recipe.adapter.target_modules
             layers = () if isinstance(targets, str) else linear_layers(skeleton(model))
             short = list(dict.fromkeys(name.rpartition(".")[2] for name in layers))
             unknown = [
                 Problem(
                     f"the model has no linear layer {target!r}",
-                    where="lora.target_modules",
-                    allowed=f"all-linear, or some of {', '.join(short)}",
+                    where=f"{METHODS[recipe.method].section}.target_modules",
+                    allowed=f"all-linear, mlp, attention, or some of {', '.join(short)}",
                     nearest=nearest(target, short),
                 )
                 for target in (() if isinstance(targets, str) else targets)
@@ -172,8 +172,7 @@ def _check_model(context: RunContext, errors: list[InstilError]) -> None:
             ]
             if unknown:
                 raise RecipeError(*unknown)
-            wanted = targets if isinstance(targets, str) else list(targets)
-            planned_lora(model, lora_dropout=lora.lora_dropout, target_modules=wanted)
+            planned_adapter(model, recipe.adapter)
     most, (longest, key) = recipe.train.max_length, context_length(model.path)
     if longest and most > longest:
         errors.append(
@@ -225,10 +224,8 @@ def _size(row: Row) -> int:
 
 def without_adapter(context: RunContext) -> tuple[LeftOut, ...]:
     """Say what of the model will carry no adapter, though `all-linear` asks for every layer."""
-    from instil.model.adapter import ALL_LINEAR, left_out, planned_lora
+    from instil.model.adapter import left_out, planned_adapter
 
     if not asks_for_all(context):
         return ()
-    dropout = context.recipe.lora.lora_dropout
-    planned = planned_lora(context.model, lora_dropout=dropout, target_modules=ALL_LINEAR)
-    return left_out(planned)
+    return left_out(planned_adapter(context.model, context.recipe.adapter))

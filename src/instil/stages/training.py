@@ -185,26 +185,18 @@ def as_expected(expected: Expected, steps: Sequence[Step]) -> str:
 
 def adapted(context: RunContext) -> LoadedModel:
     """Load the base model, ready to train: in a fresh adapter, or with every weight trainable."""
-    from instil.model.adapter import add_lora, train_all
+    from instil.model.adapter import add_adapter, train_all
 
-    recipe, lora = context.recipe, context.recipe.lora
+    recipe = context.recipe
     if not METHODS[recipe.method].adapter:
         return train_all(context.load_base(masters=True))
-    modules = lora.target_modules
-    return add_lora(
-        context.load_base(),
-        r=lora.r,
-        lora_alpha=lora.lora_alpha,
-        lora_dropout=lora.lora_dropout,
-        target_modules=modules if isinstance(modules, str) else list(modules),
-        seed=recipe.seed,
-    )
+    return add_adapter(context.load_base(), recipe.adapter, seed=recipe.seed)
 
 
 def asks_for_all(context: RunContext) -> bool:
     """Whether every linear layer is to have an adapter."""
     recipe = context.recipe
-    return METHODS[recipe.method].adapter and recipe.lora.target_modules == "all-linear"
+    return METHODS[recipe.method].adapter and recipe.adapter.target_modules == "all-linear"
 
 
 def objective(context: RunContext) -> Objective:

@@ -36,8 +36,14 @@ ARMS: dict[str, tuple[str, ...]] = {
     "replay": ("method=lora", _KEEP, "keep.replay.share=0.05"),
     "kl": ("method=lora", _KEEP, "keep.kl=0.1"),
     "entropy": ("method=lora", _KEEP, "keep.entropy_weighted=true"),
+    "mlp": ("method=lora", _KEEP, "lora.target_modules=mlp"),
+    "rslora": ("method=lora", "train.learning_rate=auto", _KEEP, "lora.use_rslora=true"),
+    "oft": ("method=oft", "train.learning_rate=auto", _KEEP),
+    "shira": ("method=shira", "train.learning_rate=auto", _KEEP),
 }
 """Arm -> what it changes, as `--set` takes it; `multitask` also adds tasks, see `other_tasks`."""
+NAMED_ONLY = frozenset({"mlp", "rslora", "oft", "shira"})
+"""Arms that run when `--arms` names them: other adapters, which not every model has a place for."""
 LABELS = {
     "lora": "LoRA",
     "full": "full fine-tuning",
@@ -46,6 +52,10 @@ LABELS = {
     "replay": "LoRA + replay of own texts",
     "kl": "LoRA + KL to the base model",
     "entropy": "LoRA + entropy-weighted loss",
+    "mlp": "LoRA on the MLPs alone",
+    "rslora": "rank-stabilized LoRA",
+    "oft": "OFT (rotations)",
+    "shira": "SHiRA (single weights)",
 }
 COMPANIONS = ("social_iqa", "arithmetic", "sarcasm", "spelling")
 """Library tasks to mix with, in order of preference; none is a relative of a guard task."""
@@ -73,7 +83,7 @@ def choose_arms(names: Sequence[str] | None, *, own: Sequence[str]) -> dict[str,
     """Return arm -> overrides: those asked for, and the user's own.
 
     Args:
-        names: Built-in arms, in order; None: all of them.
+        names: Built-in arms, in order; None: all but those of `NAMED_ONLY`.
         own: `NAME=key=value,key=value`; a name may replace a built-in one.
 
     Raises:
@@ -87,7 +97,8 @@ def choose_arms(names: Sequence[str] | None, *, own: Sequence[str]) -> dict[str,
         for name in names or ()
         if name not in ARMS
     ]
-    arms = {name: ARMS[name] for name in names or ARMS if name in ARMS}
+    usual = [name for name in ARMS if name not in NAMED_ONLY]
+    arms = {name: ARMS[name] for name in names or usual if name in ARMS}
     for text in own:
         name, _, changes = text.partition("=")
         parts = split_changes(changes)

@@ -150,7 +150,7 @@ def write_adapter(
     odd = [
         what
         for what, has in (
-            ("without LoRA", lora is None),
+            ("without LoRA", not layers),
             ("with DoRA", getattr(lora, "use_dora", False)),
             ("with ranks of its own for some layers", getattr(lora, "rank_pattern", {})),
             ("with an alpha of its own for some layers", getattr(lora, "alpha_pattern", {})),
