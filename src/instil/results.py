@@ -428,22 +428,6 @@ class BudgetResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """The guard held against `forgetting.margin`; all in points of 100."""
-
-    margin: float
-    """What may be lost of a task that still counts as kept."""
-    kept: tuple[str, ...]
-    """Tasks of which it is shown that no more was lost."""
-    lost: tuple[str, ...]
-    """Tasks of which it is shown that more was lost."""
-    unclear: tuple[str, ...]
-    """Tasks of which neither is shown."""
-    mean: Estimate
-    """Mean change over the guard tasks."""
-
-
-@dataclass(frozen=True, slots=True)
 class TermMean:
     """A term of the loss beside cross-entropy, and what it came to."""
 
@@ -662,8 +646,6 @@ class RunSummary:
     """Of this file; 2: the loss' terms by name."""
     budget: BudgetResult | None = None
     """None where the recipe sets no forgetting budget."""
-    kept: Kept | None = None
-    """None where the recipe sets no margin, or no guard task is scored in points."""
     mix: tuple[MixLine, ...] = ()
     """What an epoch of training held, a line a task."""
     averages: tuple[Average, ...] = ()

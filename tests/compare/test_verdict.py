@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from instil import format as fmt
@@ -11,9 +10,7 @@ from instil.compare.verdict import (
     Outcome,
     budget_sentence,
     check_budget,
-    check_margin,
     could_show,
-    kept_sentence,
     not_learnt,
     outcome,
     outcomes,
@@ -343,44 +340,3 @@ def test_it_is_broken_only_beyond_doubt(difference, half, broken):
 def test_cross_entropies_are_passed_over():
     lines = [line(-0.1, 0.01), line(9.0, 0.1, metric="nats_per_token")]
     assert check_budget(lines, budget=2).change == pytest.approx(-10)
-
-
-def test_what_is_kept_lost_and_unclear():
-    lines = [
-        replace(line(difference, half), task=task)
-        for task, difference, half in (
-            ("same", 0.0, 0.01),
-            ("a little", -0.015, 0.001),
-            ("lost", -0.10, 0.02),
-            ("wide", 0.0, 0.10),
-        )
-    ]
-    found = check_margin([*lines, line(9.0, 0.1, metric="nats_per_token")], margin=2)
-    assert (found.kept, found.lost, found.unclear) == (("same", "a little"), ("lost",), ("wide",))
-    assert found.mean.mean == pytest.approx(-11.5 / 4)
-    text = kept_sentence(found)
-    assert "Kept within 2 points, shown: same and a little." in text
-    assert "More than 2 points lost, shown: lost." in text
-    assert (
-        "Not shown either way: wide and the guard on average (-2.9, -5.4 to -0.3 points)." in text
-    )
-    assert check_margin(lines, margin=None) is None
-    assert check_margin([line(9.0, 0.1, metric="nats_per_token")], margin=2) is None
-
-
-def test_a_metric_where_less_is_better_is_kept_from_the_other_side():
-    of_errors = line(0.015, 0.001)
-    of_errors = replace(of_errors, comparison=replace(of_errors.comparison, higher_is_better=False))
-    assert check_margin([of_errors], margin=2).kept == (of_errors.task,)
-    assert check_margin([of_errors], margin=1).lost == (of_errors.task,)
-
-
-@pytest.mark.parametrize("tasks", [1, 4])
-def test_kept_is_seldom_said_where_just_the_margin_was_lost(tasks):
-    """By simulation: at the margin itself, 2.5 % of the claims, over all tasks together."""
-    rng, wrong, trials, half = np.random.default_rng(0), 0, 4000, 0.03
-    for _ in range(trials):
-        changes = rng.normal(-0.02, half / 1.96, size=tasks)
-        found = check_margin([line(change, half) for change in changes], margin=2)
-        wrong += bool(found.kept)
-    assert wrong / trials == pytest.approx(0.025, abs=0.0075)

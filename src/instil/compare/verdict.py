@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import StrEnum
 
 from instil import format as fmt
@@ -31,14 +30,13 @@ from instil.results import (
     ZERO_SHOT,
     BudgetResult,
     GuardResult,
-    Kept,
     TaskResult,
     TrainingSummary,
 )
 from instil.scoring.metrics import NATS
 from instil.stats.intervals import Interval
 from instil.stats.paired import ALPHA, holm, interval_p
-from instil.types import Comparison, Estimate
+from instil.types import Comparison
 
 ALWAYS = "always"
 """Not an arm: always giving the commonest class of the training rows."""
@@ -310,7 +308,8 @@ def check_budget(guard: Sequence[GuardResult], *, budget: float | None) -> Budge
     """Hold the guard's losses against the forgetting budget.
 
     The loss is the mean over the guard tasks, each in its own metric. The budget is broken only
-    beyond doubt: when the whole 95 % interval of the mean change lies beyond it (`mean_change`).
+    beyond doubt: when the whole 95 % interval of the mean change lies beyond it. Tasks are taken as
+    independent, each with the standard error that its paired interval implies.
 
     Args:
         guard: Before and after, a line a task and metric; cross-entropies are passed over.
@@ -319,90 +318,12 @@ def check_budget(guard: Sequence[GuardResult], *, budget: float | None) -> Budge
     Returns:
         None where there is no budget, or no guard task to hold against it.
     """
-    found = mean_change(guard)
-    if budget is None or found is None:
-        return None
-    return BudgetResult(budget, found.mean, found.low, found.high, found.high < -budget)
-
-
-def mean_change(guard: Sequence[GuardResult]) -> Estimate | None:
-    """Return the mean change over the guard tasks in points of 100, each in its own metric.
-
-    Tasks are taken as independent, each with the standard error that its paired interval implies.
-    Cross-entropies are passed over; None where nothing else is left.
-    """
     lines = [g.comparison for g in guard if g.comparison.metric != NATS.name]
-    if not lines:
+    if budget is None or not lines:
         return None
     change = 100 * sum(line.difference for line in lines) / len(lines)
     half = 100 * math.hypot(*((line.high - line.low) / 2 for line in lines)) / len(lines)
-    return Estimate(change, change - half, change + half)
-
-
-# Whether what was there is shown to be kept.
-
-
-def check_margin(guard: Sequence[GuardResult], *, margin: float | None) -> Kept | None:
-    """Hold each guard task's change, and their mean, against the margin: non-inferiority.
-
-    A task is kept where its change plus the margin is shown to be above zero, by the same rule as
-    every other comparison: the paired 95 % interval, after Holm's correction over the guard tasks.
-    So *kept* is as seldom wrong as *lost* is (Piaggio et al. 2012, JAMA 308(24): the interval
-    against the margin).
-
-    Args:
-        guard: Before and after, a line a task and metric; cross-entropies are passed over.
-        margin: Points of 100; None: none is set.
-
-    Returns:
-        None where there is no margin, or no guard task to hold against it.
-    """
-    found = mean_change(guard)
-    if margin is None or found is None:
-        return None
-    scored = [g for g in guard if g.comparison.metric != NATS.name]
-    shown = outcomes([_shifted(g.comparison, by=margin / 100) for g in scored])
-
-    def named(wanted: Outcome) -> tuple[str, ...]:
-        pairs = zip(scored, shown, strict=True)
-        return tuple(result.task for result, each in pairs if each is wanted)
-
-    kept, lost, unclear = map(named, (Outcome.BETTER, Outcome.WORSE, Outcome.NOT_SHOWN))
-    return Kept(margin, kept, lost, unclear, found)
-
-
-def _shifted(change: Comparison, *, by: float) -> Comparison:
-    """Return a change seen from so much below it, on its metric's bad side."""
-    shift = by if change.higher_is_better else -by
-    return replace(
-        change,
-        difference=change.difference + shift,
-        low=change.low + shift,
-        high=change.high + shift,
-    )
-
-
-def kept_sentence(result: Kept) -> str:
-    """Say of which guard tasks it is shown that they were kept.
-
-    >>> kept_sentence(Kept(2.0, ("news",), (), (), Estimate(-0.5, -1.4, 0.4)))
-    'Kept within 2 points, shown: news and the guard on average (-0.5, -1.4 to +0.4 points).'
-    """
-    mean, margin = result.mean, f"{result.margin:g} points"
-    average = f"the guard on average ({mean.mean:+.1f}, {mean.low:+.1f} to {mean.high:+.1f} points)"
-    kept, lost, unclear = [*result.kept], [*result.lost], [*result.unclear]
-    part = kept if mean.low > -result.margin else lost if mean.high < -result.margin else unclear
-    part.append(average)
-    sentences = (
-        (f"Kept within {margin}, shown: ", kept),
-        (f"More than {margin} lost, shown: ", lost),
-        ("Not shown either way: ", unclear),
-    )
-    return " ".join(f"{said}{_listed(names)}." for said, names in sentences if names)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+    return BudgetResult(budget, change, change - half, change + half, change + half < -budget)
 
 
 def budget_sentence(result: BudgetResult) -> str:

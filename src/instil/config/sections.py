@@ -299,13 +299,6 @@ class Forgetting(Section):
     budget: float | None = Field(
         None, ge=0, le=100, description="Points of 100 that may be lost on average; null: no limit."
     )
-    margin: float | None = Field(
-        None,
-        gt=0,
-        le=100,
-        description="Points of 100 within which a guard task counts as kept: the verdict says of "
-        "which that is shown; null: it says only what is lost.",
-    )
 
 
 def unique(items: Sequence[Item]) -> Sequence[Item]:

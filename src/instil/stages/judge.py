@@ -21,14 +21,7 @@ from typing import TYPE_CHECKING
 from instil.compare.average import averages
 from instil.compare.cheapest import use_sentence
 from instil.compare.learning import learnt
-from instil.compare.verdict import (
-    budget_sentence,
-    check_budget,
-    check_margin,
-    kept_sentence,
-    not_learnt,
-    verdict,
-)
+from instil.compare.verdict import budget_sentence, check_budget, not_learnt, verdict
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
 from instil.errors import RunError
@@ -264,7 +257,6 @@ def sum_up(
 
     manifest = load_manifest(context.run.folder)
     budget = check_budget(forgotten, budget=context.recipe.forgetting.budget)
-    kept = check_margin(forgotten, margin=context.recipe.forgetting.margin)
     opened, stored = manifest[OPENED], folder_bytes(context.model.path)
     bought, *rest = verdict(results, forgotten, training=trained.summary)
     sentences = (
@@ -273,7 +265,6 @@ def sum_up(
         bought,
         use_sentence(results, model_bytes=stored),
         *rest,
-        kept_sentence(kept) if kept else "",
         budget_sentence(budget) if budget else "",
     )
     # One training row of each task through every template, for people to read.
@@ -295,7 +286,6 @@ def sum_up(
         forgetting=tuple(forgotten),
         verdict=tuple(sentence for sentence in sentences if sentence),
         budget=budget,
-        kept=kept,
         turns=tuple(turns),
         token_view=trained.token_view,
         stage_seconds=manifest["stage_seconds"],
