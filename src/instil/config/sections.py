@@ -259,6 +259,16 @@ class Forgetting(Section):
     budget: float | None = Field(
         None, ge=0, le=100, description="Points of 100 that may be lost on average; null: no limit."
     )
+    margin: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="Points of 100 within which a guard task counts as kept, where that is shown; "
+        "null: nothing is said of it.",
+    )
+    text_margin: float | None = Field(
+        None, gt=0, le=100, description="The same for general text, in nats per token."
+    )
 
 
 def unique(items: Sequence[Item]) -> Sequence[Item]:

@@ -20,8 +20,15 @@ from typing import TYPE_CHECKING
 
 from instil.compare.average import averages
 from instil.compare.cheapest import use_sentence
+from instil.compare.kept import kept_sentences
 from instil.compare.learning import learnt
-from instil.compare.verdict import budget_sentence, check_budget, not_learnt, verdict
+from instil.compare.verdict import (
+    budget_sentence,
+    check_budget,
+    mean_change,
+    not_learnt,
+    verdict,
+)
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
 from instil.errors import RunError
@@ -32,6 +39,7 @@ from instil.results import (
     ZERO_SHOT,
     Costs,
     GuardResult,
+    Margins,
     MixLine,
     RunSummary,
     TaskResult,
@@ -245,15 +253,19 @@ def sum_up(
     from instil.model.load import folder_bytes
 
     manifest = load_manifest(context.run.folder)
-    budget = check_budget(forgotten, budget=context.recipe.forgetting.budget)
+    wanted = context.recipe.forgetting
+    budget = check_budget(forgotten, budget=wanted.budget)
+    margins = Margins(points=wanted.margin, text=wanted.text_margin)
     opened, stored = manifest[OPENED], folder_bytes(context.model.path)
-    bought, *rest = verdict(results, forgotten, training=trained.summary)
+    bought, forgetting, price = verdict(results, forgotten, training=trained.summary)
     sentences = (
         not_learnt(results, training=trained.summary),
         looks_sentence(len(opened)),
         bought,
         use_sentence(results, model_bytes=stored),
-        *rest,
+        forgetting,
+        *kept_sentences(forgotten, margins),
+        price,
         budget_sentence(budget) if budget else "",
     )
     # One training row of each task through every template, for people to read.
@@ -275,6 +287,8 @@ def sum_up(
         forgetting=tuple(forgotten),
         verdict=tuple(sentence for sentence in sentences if sentence),
         budget=budget,
+        mean_change=mean_change(forgotten),
+        margins=margins,
         turns=tuple(turns),
         token_view=trained.token_view,
         stage_seconds=manifest["stage_seconds"],
