@@ -24,6 +24,8 @@ from instil import format as fmt
 from instil.compare.verdict import Outcome, mean_change, outcomes
 from instil.results import TEXT, GuardResult, Margins
 from instil.scoring.metrics import NATS
+from instil.stats.intervals import Interval
+from instil.stats.paired import ALPHA, interval_p
 from instil.types import Comparison
 
 
@@ -77,6 +79,20 @@ def _moved(change: Comparison, margin: float) -> Comparison:
     by = margin if change.higher_is_better else -margin
     ends = change.low + by, change.high + by
     return replace(change, difference=change.difference + by, low=ends[0], high=ends[1])
+
+
+def is_decided(change: Comparison, *, margin: float | None, tests: int) -> bool:
+    """Whether a change shows something that also stands after a correction for so many tests.
+
+    Args:
+        change: After minus before.
+        margin: As `claims` takes it.
+        tests: Comparisons that are shown beside it, itself included (Bonferroni's bound).
+    """
+    held = [change] if margin is None else [change, _moved(change, margin)]
+    return any(
+        interval_p(each.difference, Interval(each.low, each.high)) * tests < ALPHA for each in held
+    )
 
 
 def margin_of(change: Comparison, *, task: str, margins: Margins) -> float | None:

@@ -252,7 +252,11 @@ class Forgetting(Section):
     tasks: Literal["guard", "none"] | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
         "guard", description="Tasks to measure before and after: guard, none, or a list of tasks."
     )
-    rows: int = Field(100, ge=1, description="Rows of each of them.")
+    rows: Auto | Annotated[int, Field(ge=1)] = Field(
+        100,
+        description="Rows of each of them; auto: 50 after 50 until a change (or being within the "
+        "margin) is shown, 500 at most.",
+    )
     text: bool = Field(
         True, description="Also measure cross-entropy on general text, as many pieces of it."
     )

@@ -122,6 +122,11 @@ def _table(guards: Sequence[GuardResult], margins: Margins, replayed: Sequence[s
             " Kept is shown where the whole interval lies above minus the margin, after Holm's "
             "correction over all lines with a margin."
         )
+    if any(guard.anytime for guard in guards):
+        note += (
+            " Rows were asked until something was shown: the intervals hold at any stopping time, "
+            "and are wider than those of a fixed number of rows."
+        )
     if any(guard.task in replayed for guard in guards):
         note += (
             " Seen in replay: other rows of the task were trained on, so it no longer speaks for "
