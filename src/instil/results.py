@@ -341,8 +341,6 @@ class GuardResult:
     """The tuned model."""
     comparison: Comparison
     """after minus before, paired."""
-    anytime: bool = False
-    """Whether rows were asked until something was shown; intervals hold at any stopping time."""
 
 
 @dataclass(frozen=True, slots=True)

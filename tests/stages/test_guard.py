@@ -39,7 +39,7 @@ def test_a_run_asks_until_it_is_decided(folder: Path, tiny_folder: Path):
     summary = load_summary(done)
     assert summary.margins == Margins(points=60, text=20)
     assert [g.task for g in summary.forgetting] == ["echo", "echo", "general text"]
-    assert all(g.anytime for g in summary.forgetting)
+    assert all(g.comparison.anytime_p is not None for g in summary.forgetting)
     assert all(g.comparison.n in (8, 16, 24) for g in summary.forgetting)
     assert summary.mean_change == mean_change(summary.forgetting)
     lines = load_scores(done, "guard")

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instil.stats.intervals import DIFFERENCE, SHARE, Floats, bootstrap_mean
-from instil.stats.sequential import STAKES, anytime_interval, betting_interval, normal_interval
+from instil.stats.sequential import (
+    STAKES,
+    anytime_interval,
+    anytime_p,
+    betting_interval,
+    normal_interval,
+)
 
 BATCH = 50
 
@@ -69,6 +75,30 @@ def test_order_and_direction_change_nothing(values: list[float], random):
     random.shuffle(values)
     again = betting_interval(np.array(values), span=DIFFERENCE)
     assert (again.low, again.high) == pytest.approx((interval.low, interval.high), abs=1e-9)
+
+
+@given(
+    st.lists(st.floats(-1, 1), min_size=2, max_size=60),
+    st.floats(-0.9, 0.9),
+    st.sampled_from([DIFFERENCE, None]),
+)
+def test_p_is_below_5_percent_exactly_outside_the_interval(values, mean: float, span):
+    interval, p = (
+        anytime_interval(values, span=span),
+        anytime_p(values, mean=mean, span=span),
+    )
+    near = min(abs(mean - interval.low), abs(mean - interval.high)) < 1e-9
+    assert near or (p < 0.05) == (mean not in interval)
+    assert 0 <= p <= 1
+    assert anytime_p(values, mean=float(np.mean(values)), span=span) == pytest.approx(1.0)
+
+
+def test_a_p_value_by_hand():
+    # Five losses in 20: what four bettors on a loss have, who each began with a quarter.
+    values = np.array([-1.0] * 5 + [0.0] * 15)
+    capital_now = np.mean([(1 + f) ** 5 for f in STAKES])
+    assert anytime_p(values, mean=0.0, span=DIFFERENCE) == pytest.approx(2 / capital_now)
+    assert anytime_p([1.0] * 400, mean=-1.0, span=DIFFERENCE) < 1e-100
 
 
 def test_the_scale_decides_which_interval():

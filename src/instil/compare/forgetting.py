@@ -30,7 +30,7 @@ from instil.model.load import LoadedModel
 from instil.results import TEXT, GuardResult, Margins
 from instil.scoring.metrics import NATS, Scale, find_metric
 from instil.stats.intervals import DIFFERENCE, SHARE
-from instil.stats.sequential import anytime_interval
+from instil.stats.sequential import anytime_interval, anytime_p
 from instil.tasks.task import load_task
 from instil.types import Example, Message, Prediction, Role, Row, Score, Task
 
@@ -331,7 +331,7 @@ def ask_until_decided(
         old = tuple(scores for scores in before if scores.task == item.id)
         new = ask_tuned(first_batch([item]))
         for start in count(BATCH, BATCH):
-            result = _paired(item, old[0], new[0], anytime=True)
+            result = _paired(item, old[0], new[0], anytime=margins)
             margin = margin_of(result.comparison, task=item.id, margins=margins)
             decided = is_decided(result.comparison, margin=margin, tests=len(before))
             if decided or start >= len(item.examples):
@@ -354,7 +354,7 @@ def ledger(
     before: Sequence[GuardScores],
     after: Sequence[GuardScores],
     *,
-    anytime: bool = False,
+    anytime: Margins | None = None,
 ) -> tuple[GuardResult, ...]:
     """Pair before and after: one line a task and metric.
 
@@ -362,8 +362,8 @@ def ledger(
         guard: The tasks, with the rows that were asked, and perhaps more.
         before: The base model's scores.
         after: The tuned model's.
-        anytime: Whether rows were asked until something was shown; the intervals are then of the
-            kind that holds at any stopping time.
+        anytime: The margins, where rows were asked until something was shown: intervals and
+            p-values are then of the kind that holds at any stopping time.
     """
     by_id = {item.id: item for item in guard}
     return tuple(
@@ -372,23 +372,36 @@ def ledger(
     )
 
 
-def _paired(item: GuardTask, old: GuardScores, new: GuardScores, *, anytime: bool) -> GuardResult:
+def _paired(
+    item: GuardTask, old: GuardScores, new: GuardScores, *, anytime: Margins | None
+) -> GuardResult:
     assert (old.task, old.metric) == (new.task, new.metric), "the ledger's two sides must match"
     metric, pair = old.metric, (old.values, new.values)
     groups = {e.id: f"{e.task}/{e.group}" for e in item.examples}
     levels = [summarise(side.scores, groups=groups, metric=metric) for side in (old, new)]
     change = compare(*pair, a="before", b="after", metric=metric, groups=groups)
-    if anytime:
-        is_open = find_metric(metric).scale is Scale.OPEN
-        for n, values in enumerate(pair):
-            held = anytime_interval([*values.values()], span=None if is_open else SHARE)
-            levels[n] = replace(levels[n], low=held.low, high=held.high)
-        gaps = np.array([pair[1][key] - pair[0][key] for key in sorted(pair[0].keys() & pair[1])])
-        held = anytime_interval(gaps, span=None if is_open else DIFFERENCE)
+    if anytime is None:
+        return GuardResult(item.id, item.kind, levels[0], levels[1], change)
+    is_open = find_metric(metric).scale is Scale.OPEN
+    for n, values in enumerate(pair):
+        held = anytime_interval([*values.values()], span=None if is_open else SHARE)
+        levels[n] = replace(levels[n], low=held.low, high=held.high)
+    gaps = np.array([pair[1][key] - pair[0][key] for key in sorted(pair[0].keys() & pair[1])])
+    span = None if is_open else DIFFERENCE
+    margin = margin_of(change, task=item.id, margins=anytime)
+    loss = None if margin is None else -margin if change.higher_is_better else margin
+    held = anytime_interval(gaps, span=span)
+    change = replace(
+        change,
+        low=held.low,
+        high=held.high,
         # McNemar's test and the power are of a number of rows that was fixed before.
-        change = replace(change, low=held.low, high=held.high)
-        change = replace(change, p_value=None, smallest_detectable=0.0)
-    return GuardResult(item.id, item.kind, levels[0], levels[1], change, anytime)
+        p_value=None,
+        smallest_detectable=0.0,
+        anytime_p=anytime_p(gaps, mean=0.0, span=span),
+        anytime_margin_p=None if loss is None else anytime_p(gaps, mean=loss, span=span),
+    )
+    return GuardResult(item.id, item.kind, levels[0], levels[1], change)
 
 
 def guard_lines(

@@ -21,11 +21,10 @@ from dataclasses import replace
 from enum import StrEnum
 
 from instil import format as fmt
-from instil.compare.verdict import Outcome, mean_change, outcomes
+from instil.compare.verdict import Outcome, mean_change, outcomes, p_of
 from instil.results import TEXT, GuardResult, Margins
 from instil.scoring.metrics import NATS
-from instil.stats.intervals import Interval
-from instil.stats.paired import ALPHA, interval_p
+from instil.stats.paired import ALPHA
 from instil.types import Comparison
 
 
@@ -77,8 +76,13 @@ def claims(
 def _moved(change: Comparison, margin: float) -> Comparison:
     """Return the change counted from a loss of just the margin."""
     by = margin if change.higher_is_better else -margin
-    ends = change.low + by, change.high + by
-    return replace(change, difference=change.difference + by, low=ends[0], high=ends[1])
+    return replace(
+        change,
+        difference=change.difference + by,
+        low=change.low + by,
+        high=change.high + by,
+        anytime_p=change.anytime_margin_p,
+    )
 
 
 def is_decided(change: Comparison, *, margin: float | None, tests: int) -> bool:
@@ -90,9 +94,7 @@ def is_decided(change: Comparison, *, margin: float | None, tests: int) -> bool:
         tests: Comparisons that are shown beside it, itself included (Bonferroni's bound).
     """
     held = [change] if margin is None else [change, _moved(change, margin)]
-    return any(
-        interval_p(each.difference, Interval(each.low, each.high)) * tests < ALPHA for each in held
-    )
+    return any(p_of(each) * tests < ALPHA for each in held)
 
 
 def margin_of(change: Comparison, *, task: str, margins: Margins) -> float | None:

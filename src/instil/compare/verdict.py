@@ -65,7 +65,7 @@ def outcomes(comparisons: Sequence[Comparison]) -> tuple[Outcome, ...]:
     The p-values are those that the (clustered) intervals imply, since McNemar's takes examples as
     independent and free-text metrics have none. With one comparison: does its interval exclude 0.
     """
-    adjusted = holm([interval_p(c.difference, Interval(c.low, c.high)) for c in comparisons])
+    adjusted = holm([p_of(each) for each in comparisons])
     shown = []
     for comparison, p in zip(comparisons, adjusted, strict=True):
         low, high = comparison.low, comparison.high
@@ -76,6 +76,13 @@ def outcomes(comparisons: Sequence[Comparison]) -> tuple[Outcome, ...]:
         else:
             shown.append(Outcome.BETTER if is_good else Outcome.WORSE)
     return tuple(shown)
+
+
+def p_of(comparison: Comparison) -> float:
+    """Return the p-value that belongs to a comparison's interval."""
+    if comparison.anytime_p is not None:
+        return comparison.anytime_p
+    return interval_p(comparison.difference, Interval(comparison.low, comparison.high))
 
 
 def verdict(

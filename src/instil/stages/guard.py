@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instil.config.recipe import Recipe
 from instil.results import GuardResult, Margins
 from instil.stages.context import RunContext
 from instil.stages.directory import SUMMED_UP
@@ -68,7 +69,6 @@ def guard_after(context: RunContext, before: tuple[GuardScores, ...]) -> GuardSi
 def _until_decided(context: RunContext, before: tuple[GuardScores, ...]) -> GuardSides:
     from instil.compare.forgetting import GuardSides, ask_until_decided, measure
 
-    wanted = context.recipe.forgetting
     if not context.guard:
         return GuardSides((), ())
     base, tuned = context.load_base(), context.load_tuned()
@@ -78,8 +78,13 @@ def _until_decided(context: RunContext, before: tuple[GuardScores, ...]) -> Guar
             before,
             ask_base=partial(measure, base),
             ask_tuned=partial(measure, tuned, on_done=done),
-            margins=Margins(points=wanted.margin, text=wanted.text_margin),
+            margins=margins_of(context.recipe),
         )
+
+
+def margins_of(recipe: Recipe) -> Margins:
+    """Return the losses up to which the recipe counts a guard task as kept."""
+    return Margins(points=recipe.forgetting.margin, text=recipe.forgetting.text_margin)
 
 
 def _is_adaptive(context: RunContext) -> bool:
@@ -98,4 +103,6 @@ def compare_guard(context: RunContext, sides: GuardSides) -> tuple[GuardResult, 
     context.run.forget(SUMMED_UP)
     guard, before, after = context.guard, sides.before, sides.after
     context.run.write_scores("guard", guard_lines(guard, before, after))
-    return ledger(guard, before, after, anytime=_is_adaptive(context))
+    return ledger(
+        guard, before, after, anytime=margins_of(context.recipe) if _is_adaptive(context) else None
+    )

@@ -39,7 +39,6 @@ from instil.results import (
     ZERO_SHOT,
     Costs,
     GuardResult,
-    Margins,
     MixLine,
     RunSummary,
     TaskResult,
@@ -48,6 +47,7 @@ from instil.results import (
 )
 from instil.stages.context import RunContext
 from instil.stages.directory import SUMMARY, Run, load_manifest, now
+from instil.stages.guard import margins_of
 from instil.stages.ladder import Ladder
 from instil.stages.training import Trained
 from instil.types import Message, Part
@@ -253,9 +253,8 @@ def sum_up(
     from instil.model.load import folder_bytes
 
     manifest = load_manifest(context.run.folder)
-    wanted = context.recipe.forgetting
-    budget = check_budget(forgotten, budget=wanted.budget)
-    margins = Margins(points=wanted.margin, text=wanted.text_margin)
+    budget = check_budget(forgotten, budget=context.recipe.forgetting.budget)
+    margins = margins_of(context.recipe)
     opened, stored = manifest[OPENED], folder_bytes(context.model.path)
     bought, forgetting, price = verdict(results, forgotten, training=trained.summary)
     sentences = (

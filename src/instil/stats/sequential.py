@@ -21,6 +21,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from instil.stats.intervals import LEVEL, Floats, Interval
 
@@ -70,19 +71,56 @@ def _least_mean(shares: Floats) -> float:
     if not shares.any():
         return 0.0
     kinds, counts = np.unique(shares, return_counts=True)
-    stakes = np.array(STAKES)[:, None]
-    least, mean = 0.0, float(shares.mean())
-    target = math.log(2 / (1 - LEVEL) * len(STAKES))
+    least, mean, target = 0.0, float(shares.mean()), math.log(2 / (1 - LEVEL))
     # The capital falls as the mean that is bet against rises; at the mean itself it is at most 1.
     for _ in range(_HALVINGS):
         middle = (least + mean) / 2
-        with np.errstate(over="ignore", divide="ignore"):
-            gains = np.log1p(stakes * (kinds / middle - 1)) @ counts
-        if np.logaddexp.reduce(gains) >= target:
+        if _log_capital(kinds, counts, against=middle) >= target:
             least = middle
         else:
             mean = middle
     return least
+
+
+def _log_capital(kinds: Floats, counts: npt.NDArray[np.intp], *, against: float) -> float:
+    """Return what bets on more than the mean `against` have come to, as a logarithm."""
+    stakes = np.array(STAKES)[:, None]
+    gains = np.log1p(stakes * (kinds / max(against, 1e-12) - 1)) @ counts
+    return float(np.logaddexp.reduce(gains)) - math.log(len(STAKES))
+
+
+def anytime_p(values: Sequence[float] | Floats, *, mean: float, span: Interval | None) -> float:
+    """Return the two-sided p-value against a mean that holds at any stopping time.
+
+    Below 0.05 exactly where `anytime_interval` leaves the mean out: its interval at the level 1 - p
+    ends there.
+
+    Args:
+        values: One figure a row, independent of each other.
+        mean: What is tested.
+        span: The scale's ends; None: it has none.
+
+    >>> round(anytime_p([0.0] * 95 + [-1.0] * 5, mean=0.0, span=Interval(-1.0, 1.0)), 3)
+    0.282
+    """
+    known = np.asarray(values, dtype=np.float64)
+    if span is None:
+        count, square = len(known), _mixed()
+        grown, variance = count * square + 1, float(known.var(ddof=1))
+        gap = (float(known.mean()) - mean) ** 2
+        if not variance:
+            return float(gap == 0)
+        return min(
+            1.0, math.sqrt(grown) * math.exp(-gap * count**2 * square / (2 * grown * variance))
+        )
+    width = span.high - span.low
+    share, against = np.clip((known - span.low) / width, 0, 1), (mean - span.low) / width
+    kinds, counts = np.unique(share, return_counts=True)
+    capital = max(
+        _log_capital(kinds, counts, against=against),
+        _log_capital(1 - kinds, counts, against=1 - against),
+    )
+    return min(1.0, 2 * math.exp(-min(capital, 700.0)))
 
 
 def normal_interval(values: Floats) -> Interval:
@@ -97,9 +135,14 @@ def normal_interval(values: Floats) -> Interval:
         values: Two or more.
     """
     count, mean, alpha = len(values), float(values.mean()), 1 - LEVEL
-    told = -2 * math.log(alpha)
-    square = (told + math.log(told + 1)) / TUNED_FOR
+    square = _mixed()
     grown = count * square + 1
     spread = float(values.std(ddof=1))
     half = spread * math.sqrt(2 * grown / (count**2 * square) * math.log(math.sqrt(grown) / alpha))
     return Interval(round(mean - half, 12), round(mean + half, 12))
+
+
+def _mixed() -> float:
+    """Return r^2, the mixture's variance."""
+    told = -2 * math.log(1 - LEVEL)
+    return (told + math.log(told + 1)) / TUNED_FOR

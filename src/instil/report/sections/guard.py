@@ -122,7 +122,7 @@ def _table(guards: Sequence[GuardResult], margins: Margins, replayed: Sequence[s
             " Kept is shown where the whole interval lies above minus the margin, after Holm's "
             "correction over all lines with a margin."
         )
-    if any(guard.anytime for guard in guards):
+    if any(guard.comparison.anytime_p is not None for guard in guards):
         note += (
             " Rows were asked until something was shown: the intervals hold at any stopping time, "
             "and are wider than those of a fixed number of rows."
