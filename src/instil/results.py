@@ -402,6 +402,16 @@ class GuardResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Margins:
+    """Losses up to which a guard task counts as kept; None: nothing is said of it."""
+
+    points: float | None = None
+    """Of a guard task in its own metric, and of their mean; in points of 100."""
+    text: float | None = None
+    """Of general text, in nats per token."""
+
+
+@dataclass(frozen=True, slots=True)
 class Moved:
     """How far tuning moved the model: KL(base || tuned) on validation, nats per answer token."""
 
@@ -646,6 +656,10 @@ class RunSummary:
     """Of this file; 2: the loss' terms by name."""
     budget: BudgetResult | None = None
     """None where the recipe sets no forgetting budget."""
+    mean_change: Comparison | None = None
+    """Mean change over the guard tasks, each in its own metric, of 1; None: no guard task."""
+    margins: Margins = Margins()
+    """As the recipe sets them."""
     mix: tuple[MixLine, ...] = ()
     """What an epoch of training held, a line a task."""
     averages: tuple[Average, ...] = ()

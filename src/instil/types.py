@@ -596,3 +596,8 @@ class Comparison:
     """The direction."""
     smallest_detectable: float = 0.0
     """The difference that this many examples would show with 80 % power."""
+    anytime_p: float | None = None
+    """p-value against no difference, where examples were asked until something was shown: it and
+    the interval hold at any stopping time. None: their number was fixed."""
+    anytime_margin_p: float | None = None
+    """The same against a loss of just the recipe's margin; None: it has none."""

@@ -14,7 +14,7 @@ from instil.report.html import to_html
 from instil.report.page import Heading, Note, Plots, Report, Section, Table, Tone
 from instil.report.sections.curves import MAX_POINTS
 from instil.report.sections.origin import flatten, token_runs
-from instil.results import RunSummary
+from instil.results import Margins, RunSummary
 from instil.sanitize import visible
 from instil.types import Piece
 
@@ -123,6 +123,25 @@ def test_forgetting_reads_each_metric_in_its_direction(sample: ModuleType) -> No
     lowest = next(n for n in report.key_numbers if "guard" in n.label)
     assert lowest.value == "\u22126.1\u00a0points"
     assert "finance_entities" in lowest.detail
+
+
+def test_what_is_kept_stands_beside_the_margin(sample: ModuleType) -> None:
+    run = sample.run()
+    (plain,) = tables(section(report_of(sample, run), "forgetting"))
+    assert "Against the margin" not in plain.titles
+    margins = Margins(points=4, text=0.01)
+    (table,) = tables(section(report_of(sample, replace(run, margins=margins)), "forgetting"))
+    place = table.titles.index("Against the margin")
+    assert [row[place].text for row in table.rows] == [
+        "not shown either way",
+        "lost, shown",
+        "kept within 4 points, shown",
+        "kept within 4 points, shown",
+        "lost more than 0.01 nats per token, shown",
+        "kept within 4 points, shown",
+    ]
+    assert table.rows[5][0].detail == "over 4 guard tasks"
+    assert table.rows[5][5].text == "\u22121.2\u00a0points (\u22122.5 to +0.1)"
 
 
 def test_the_data_section_counts_what_was_taken_out(sample: ModuleType) -> None:

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from instil.report.card import model_card, plain
-from instil.results import LeftOut
+from instil.results import LeftOut, Margins
 
 HOSTILE = "</a>\n---\nlicense: mit\n---\n# x | <script>alert(1)</script> `code` [a](b) \x00\u202e"
 
@@ -157,3 +157,10 @@ def test_words_for_values_of_the_data_are_told(sample: ModuleType) -> None:
     card = model_card(sample.run(task), manifest=sample.manifest())
     said = "Labels of amazon_reviews in the data: 0 = negative, a\\|b = positive."
     assert said in card
+
+
+def test_the_card_says_what_is_kept(sample: ModuleType) -> None:
+    text = card_of(sample, margins=Margins(points=4))
+    assert "| no difference shown; kept within 4 points, shown |" in text
+    assert "| after is worse; lost, shown |" in text
+    assert text.count("| mean of 4 | each task's own metric | \u2014 | \u2014 | \u22121.2") == 1

@@ -1,12 +1,15 @@
 """What an earlier version wrote is read as today's."""
 
+import dataclasses
+import hashlib
 import json
 
 import pytest
 from pydantic import TypeAdapter
 
-from instil.results import Means
-from instil.stages.directory import Run, load_steps, step_line
+from instil.config.recipe import load_recipe
+from instil.results import Margins, Means, RunSummary
+from instil.stages.directory import NEW_KEYS, Run, load_steps, recipe_fingerprint, step_line
 from instil.stages.older import is_older, of_today
 from instil.types import Step
 
@@ -54,3 +57,23 @@ def test_a_digest_of_steps_is_of_the_lines_as_they_stand(tmp_path):
     (tmp_path / "steps.jsonl").write_bytes(line + b"\n")
     Run(tmp_path).begin_steps(up_to=1, digest=_chained([line]))
     assert load_steps(tmp_path) == (STEP,)
+
+
+def test_a_recipe_without_newer_keys_has_the_digest_that_an_earlier_version_gave_it(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("model: ./m\ntasks:\n  - use: t.yaml\n")
+    recipe = load_recipe(path)
+    earlier = json.loads(recipe.model_dump_json(exclude={"track"}))
+    for key in NEW_KEYS:
+        del earlier["forgetting"][key]
+    said = json.dumps(earlier, separators=(",", ":"), ensure_ascii=False)
+    assert recipe_fingerprint(recipe) == hashlib.sha256(said.encode()).hexdigest()
+    for key in NEW_KEYS:
+        other = load_recipe(path, overrides=[f"forgetting.{key}=1"])
+        assert recipe_fingerprint(other) != recipe_fingerprint(recipe)
+
+
+def test_a_summary_without_margins_is_read():
+    fields = {field.name: field for field in dataclasses.fields(RunSummary)}
+    assert fields["mean_change"].default is None
+    assert fields["margins"].default == Margins()

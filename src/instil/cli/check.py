@@ -60,6 +60,8 @@ def show_check(report: Forecast, *, recipe: Path) -> None:
     console.print()
     for line in forecast_lines(report.stages):
         console.print(line)
+    for line in report.guard:
+        console.print(line)
     console.print(report.memory)
     console.print(f"computed: {report.computed}")
     count = sum(len(task.warnings) + len(task.findings) for task in report.tasks)

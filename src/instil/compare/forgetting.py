@@ -6,12 +6,17 @@ metric, and nats per target token, which still moves where accuracy sits at chan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
+
+from instil.compare.kept import is_decided, margin_of
 from instil.compare.pairing import compare
+from instil.config.sections import Auto
 from instil.data.build import render_example
 from instil.data.registry import load_rows
 from instil.data.sources.uri import is_package
@@ -22,8 +27,10 @@ from instil.evaluate.choices import OnDone
 from instil.evaluate.metrics import summarise
 from instil.evaluate.suite import answer, mark, target_loss, text_loss
 from instil.model.load import LoadedModel
-from instil.results import TEXT, GuardResult
-from instil.scoring.metrics import NATS
+from instil.results import TEXT, GuardResult, Margins
+from instil.scoring.metrics import NATS, Scale, find_metric
+from instil.stats.intervals import DIFFERENCE, SHARE
+from instil.stats.sequential import anytime_interval, anytime_p
 from instil.tasks.task import load_task
 from instil.types import Example, Message, Prediction, Role, Row, Score, Task
 
@@ -34,6 +41,8 @@ TEXT_FROM = "bbc_headline"
 GUARD_TOKENS = 256
 """Longest prompt of a guard task; longer inputs are shortened, before and after alike."""
 TEXT_TOKENS = 160
+BATCH, MOST_ROWS = 50, 500
+"""With `forgetting.rows: auto`: rows of a task that are asked at once, and at most."""
 MOST_READ = 8
 """Guard tasks of which the rows are kept in memory."""
 _READ: dict[object, tuple[Row, ...]] = {}
@@ -74,6 +83,16 @@ class GuardScores:
         return {s.example_id: s.value for s in self.scores if s.value is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class GuardSides:
+    """The guard's scores of both models, on the same rows."""
+
+    before: tuple[GuardScores, ...]
+    """The base model's."""
+    after: tuple[GuardScores, ...]
+    """The tuned model's."""
+
+
 def choose_guard(
     wanted: str | Sequence[str], *, clusters: Sequence[str], trained: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -94,18 +113,29 @@ def choose_guard(
     return tuple(name for name in GUARD if name not in related), related
 
 
-def guard_rows(names: Sequence[str], *, rows: int, seed: int) -> list[tuple[Task, Row]]:
+def guard_rows(
+    names: Sequence[str], *, rows: int, seed: int, one_a_group: bool = False
+) -> list[tuple[Task, Row]]:
     """Return the rows that a guard asks about, each with its task.
 
     Some more than that, since rows that are too long for it are passed over.
     """
     tasks = [load_task(name) for name in names]
-    return [(task, row) for task in tasks for row in _drawn(task, seed)[: rows + rows // 4]]
+    most = rows + rows // 4
+    return [(task, row) for task in tasks for row in _drawn(task, seed, one_a_group)[:most]]
 
 
-def _drawn(task: Task, seed: int) -> list[Row]:
+def _drawn(task: Task, seed: int, one_a_group: bool) -> list[Row]:
     """The rows of a guard task, in the order in which they are asked."""
-    return sorted(_rows(task), key=lambda r: seeded_key(seed, "guard", task.id, r.id))
+    drawn = sorted(_rows(task), key=lambda r: seeded_key(seed, "guard", task.id, r.id))
+    return _first_of_groups(drawn) if one_a_group else drawn
+
+
+def _first_of_groups(rows: Sequence[Row]) -> list[Row]:
+    firsts: dict[str, Row] = {}
+    for row in rows:
+        firsts.setdefault(row.group, row)
+    return [*firsts.values()]
 
 
 def _rows(task: Task) -> tuple[Row, ...]:
@@ -146,13 +176,18 @@ def guard_sources(guard: Sequence[GuardTask], names: Sequence[str]) -> list[tupl
     ]
 
 
-def choosing_rows(rows: int) -> int:
+def most_rows(rows: int | Auto) -> int:
+    """Return how many rows of a guard task are asked at most."""
+    return MOST_ROWS if rows == "auto" else rows
+
+
+def choosing_rows(rows: int | Auto) -> int:
     """Return how many further rows of a guard task something is chosen on: half as many.
 
-    >>> choosing_rows(100), choosing_rows(1)
-    (50, 1)
+    >>> choosing_rows(100), choosing_rows(1), choosing_rows("auto")
+    (50, 1, 50)
     """
-    return max(1, rows // 2)
+    return BATCH if rows == "auto" else max(1, rows // 2)
 
 
 def load_guard(
@@ -163,6 +198,7 @@ def load_guard(
     chat: ChatFormat,
     seed: int,
     apart_from: Sequence[GuardTask] = (),
+    one_a_group: bool = False,
 ) -> tuple[GuardTask, ...]:
     """Draw and render the rows of every guard task; long inputs are shortened.
 
@@ -174,6 +210,7 @@ def load_guard(
         seed: Of the draw.
         apart_from: Another guard, with no group of whose rows any row is shared. A task that has
             no other rows is left out.
+        one_a_group: Whether of each group one row alone is taken, so that rows are independent.
     """
     text_task = load_task(TEXT_FROM).id if text else ""
     taken = frozenset(
@@ -181,10 +218,14 @@ def load_guard(
         for item in apart_from
         for e in item.examples
     )
-    guard = [_guard_task(load_task(name), rows, chat, seed, taken) for name in names]
+    guard = []
+    for task in map(load_task, names):
+        drawn = [r for r in _drawn(task, seed, one_a_group) if (task.id, r.group) not in taken]
+        guard.append(_guard_task(task, drawn, rows, chat))
     if text:
         task = load_task(TEXT_FROM)
         drawn = sorted(_rows(task), key=lambda r: seeded_key(seed, "text", r.id))
+        drawn = _first_of_groups(drawn) if one_a_group else drawn
         examples = [
             Example(
                 id=f"text/{row.id}",
@@ -202,14 +243,10 @@ def load_guard(
     return tuple(item for item in guard if item.examples)
 
 
-def _guard_task(
-    task: Task, rows: int, chat: ChatFormat, seed: int, taken: frozenset[tuple[str, str]]
-) -> GuardTask:
+def _guard_task(task: Task, drawn: Sequence[Row], rows: int, chat: ChatFormat) -> GuardTask:
     template = next(t for t in task.templates if t.role is Role.ANSWER)
     examples: list[Example] = []
-    for row in _drawn(task, seed):
-        if (task.id, row.group) in taken:
-            continue
+    for row in drawn:
         example = render_example(task, template, row)
         asked = chat.target(example)
         room = GUARD_TOKENS - len(asked.completions[0])
@@ -260,27 +297,111 @@ def measure_to_choose(
     return measure(loaded, guard, metrics=budget is not None)
 
 
+def first_batch(guard: Sequence[GuardTask]) -> tuple[GuardTask, ...]:
+    """Return the guard with the rows of each task that are asked first, where asking may end."""
+    return tuple(replace(item, examples=item.examples[:BATCH]) for item in guard)
+
+
+Ask = Callable[[Sequence[GuardTask]], tuple[GuardScores, ...]]
+
+
+def ask_until_decided(
+    guard: Sequence[GuardTask],
+    before: Sequence[GuardScores],
+    *,
+    ask_base: Ask,
+    ask_tuned: Ask,
+    margins: Margins,
+) -> GuardSides:
+    """Ask both models about each task, batch by batch, until its own metric shows something.
+
+    That is a gain, a loss, or where there is a margin a loss within it or beyond it; all at a level
+    divided by the number of comparisons, so that what ended the asking is shown in the end as well.
+    What is looked at after every batch are intervals that hold at any stopping time.
+
+    Args:
+        guard: All rows that may be asked, of each group one.
+        before: The base model's scores of the first batch of each.
+        ask_base: Called with rows that the base model has not been asked yet.
+        ask_tuned: Called with rows that the tuned model has not been asked yet.
+        margins: Losses up to which a task counts as kept.
+    """
+    sides = GuardSides((), ())
+    for item in guard:
+        old = tuple(scores for scores in before if scores.task == item.id)
+        new = ask_tuned(first_batch([item]))
+        for start in count(BATCH, BATCH):
+            result = _paired(item, old[0], new[0], anytime=margins)
+            margin = margin_of(result.comparison, task=item.id, margins=margins)
+            decided = is_decided(result.comparison, margin=margin, tests=len(before))
+            if decided or start >= len(item.examples):
+                break
+            more = [replace(item, examples=item.examples[start : start + BATCH])]
+            old, new = _joined(old, ask_base(more)), _joined(new, ask_tuned(more))
+        sides = GuardSides((*sides.before, *old), (*sides.after, *new))
+    return sides
+
+
+def _joined(a: Sequence[GuardScores], b: Sequence[GuardScores]) -> tuple[GuardScores, ...]:
+    return tuple(
+        GuardScores(x.task, x.metric, (*x.scores, *y.scores), (*x.predictions, *y.predictions))
+        for x, y in zip(a, b, strict=True)
+    )
+
+
 def ledger(
-    guard: Sequence[GuardTask], before: Sequence[GuardScores], after: Sequence[GuardScores]
+    guard: Sequence[GuardTask],
+    before: Sequence[GuardScores],
+    after: Sequence[GuardScores],
+    *,
+    anytime: Margins | None = None,
 ) -> tuple[GuardResult, ...]:
-    """Pair before and after: one line a task and metric."""
+    """Pair before and after: one line a task and metric.
+
+    Args:
+        guard: The tasks, with the rows that were asked, and perhaps more.
+        before: The base model's scores.
+        after: The tuned model's.
+        anytime: The margins, where rows were asked until something was shown: intervals and
+            p-values are then of the kind that holds at any stopping time.
+    """
     by_id = {item.id: item for item in guard}
-    results = []
-    for old, new in zip(before, after, strict=True):
-        assert (old.task, old.metric) == (new.task, new.metric), "the ledger's two sides must match"
-        item, metric = by_id[old.task], old.metric
-        groups = {e.id: f"{e.task}/{e.group}" for e in item.examples}
-        pair = old.values, new.values
-        results.append(
-            GuardResult(
-                task=item.id,
-                kind=item.kind,
-                before=summarise(old.scores, groups=groups, metric=metric),
-                after=summarise(new.scores, groups=groups, metric=metric),
-                comparison=compare(*pair, a="before", b="after", metric=metric, groups=groups),
-            )
-        )
-    return tuple(results)
+    return tuple(
+        _paired(by_id[old.task], old, new, anytime=anytime)
+        for old, new in zip(before, after, strict=True)
+    )
+
+
+def _paired(
+    item: GuardTask, old: GuardScores, new: GuardScores, *, anytime: Margins | None
+) -> GuardResult:
+    assert (old.task, old.metric) == (new.task, new.metric), "the ledger's two sides must match"
+    metric, pair = old.metric, (old.values, new.values)
+    groups = {e.id: f"{e.task}/{e.group}" for e in item.examples}
+    levels = [summarise(side.scores, groups=groups, metric=metric) for side in (old, new)]
+    change = compare(*pair, a="before", b="after", metric=metric, groups=groups)
+    if anytime is None:
+        return GuardResult(item.id, item.kind, levels[0], levels[1], change)
+    is_open = find_metric(metric).scale is Scale.OPEN
+    for n, values in enumerate(pair):
+        held = anytime_interval([*values.values()], span=None if is_open else SHARE)
+        levels[n] = replace(levels[n], low=held.low, high=held.high)
+    gaps = np.array([pair[1][key] - pair[0][key] for key in sorted(pair[0].keys() & pair[1])])
+    span = None if is_open else DIFFERENCE
+    margin = margin_of(change, task=item.id, margins=anytime)
+    loss = None if margin is None else -margin if change.higher_is_better else margin
+    held = anytime_interval(gaps, span=span)
+    change = replace(
+        change,
+        low=held.low,
+        high=held.high,
+        # McNemar's test and the power are of a number of rows that was fixed before.
+        p_value=None,
+        smallest_detectable=0.0,
+        anytime_p=anytime_p(gaps, mean=0.0, span=span),
+        anytime_margin_p=None if loss is None else anytime_p(gaps, mean=loss, span=span),
+    )
+    return GuardResult(item.id, item.kind, levels[0], levels[1], change)
 
 
 def guard_lines(

@@ -21,9 +21,11 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from instil import format as fmt
+from instil.compare.average import mean_of
 from instil.config.methods import METHODS
 from instil.results import (
     CLASSIFIERS,
+    MEAN_SCORE,
     PROMPTING,
     TEXT,
     TUNED,
@@ -36,7 +38,7 @@ from instil.results import (
 from instil.scoring.metrics import NATS
 from instil.stats.intervals import Interval
 from instil.stats.paired import ALPHA, holm, interval_p
-from instil.types import Comparison
+from instil.types import Comparison, Estimate
 
 ALWAYS = "always"
 """Not an arm: always giving the commonest class of the training rows."""
@@ -64,7 +66,7 @@ def outcomes(comparisons: Sequence[Comparison]) -> tuple[Outcome, ...]:
     The p-values are those that the (clustered) intervals imply, since McNemar's takes examples as
     independent and free-text metrics have none. With one comparison: does its interval exclude 0.
     """
-    adjusted = holm([interval_p(c.difference, Interval(c.low, c.high)) for c in comparisons])
+    adjusted = holm([p_of(each) for each in comparisons])
     shown = []
     for comparison, p in zip(comparisons, adjusted, strict=True):
         low, high = comparison.low, comparison.high
@@ -75,6 +77,13 @@ def outcomes(comparisons: Sequence[Comparison]) -> tuple[Outcome, ...]:
         else:
             shown.append(Outcome.BETTER if is_good else Outcome.WORSE)
     return tuple(shown)
+
+
+def p_of(comparison: Comparison) -> float:
+    """Return the p-value that belongs to a comparison's interval."""
+    if comparison.anytime_p is not None:
+        return comparison.anytime_p
+    return interval_p(comparison.difference, Interval(comparison.low, comparison.high))
 
 
 def verdict(
@@ -304,12 +313,40 @@ def _sharpness(results: Sequence[GuardResult]) -> str:
 # Whether more was forgotten than the recipe allows.
 
 
+def mean_change(guard: Sequence[GuardResult]) -> Comparison | None:
+    """Return the mean change over the guard tasks, each in its own metric; None without any.
+
+    Every task counts the same. Tasks share no rows, so they are strata: their paired, clustered
+    intervals are put together as those of any average are (`compare/average.py`).
+
+    Args:
+        guard: Before and after, a line a task and metric; cross-entropies are passed over.
+
+    Returns:
+        In shares of 1, `n` the rows of all tasks.
+    """
+    lines = [g.comparison for g in guard if g.comparison.metric != NATS.name]
+    if not lines:
+        return None
+    mean = mean_of([Estimate(line.difference, line.low, line.high) for line in lines])
+    return Comparison(
+        a=lines[0].a,
+        b=lines[0].b,
+        metric=MEAN_SCORE,
+        n=sum(line.n for line in lines),
+        difference=mean.mean,
+        low=mean.low,
+        high=mean.high,
+        p_value=None,
+        smallest_detectable=math.hypot(*(line.smallest_detectable for line in lines)) / len(lines),
+    )
+
+
 def check_budget(guard: Sequence[GuardResult], *, budget: float | None) -> BudgetResult | None:
     """Hold the guard's losses against the forgetting budget.
 
-    The loss is the mean over the guard tasks, each in its own metric. The budget is broken only
-    beyond doubt: when the whole 95 % interval of the mean change lies beyond it. Tasks are taken as
-    independent, each with the standard error that its paired interval implies.
+    The loss is that of `mean_change`. The budget is broken only beyond doubt: when the whole 95 %
+    interval of the mean change lies beyond it.
 
     Args:
         guard: Before and after, a line a task and metric; cross-entropies are passed over.
@@ -318,12 +355,11 @@ def check_budget(guard: Sequence[GuardResult], *, budget: float | None) -> Budge
     Returns:
         None where there is no budget, or no guard task to hold against it.
     """
-    lines = [g.comparison for g in guard if g.comparison.metric != NATS.name]
-    if budget is None or not lines:
+    mean = mean_change(guard)
+    if budget is None or mean is None:
         return None
-    change = 100 * sum(line.difference for line in lines) / len(lines)
-    half = 100 * math.hypot(*((line.high - line.low) / 2 for line in lines)) / len(lines)
-    return BudgetResult(budget, change, change - half, change + half, change + half < -budget)
+    change, low, high = (100 * value for value in (mean.difference, mean.low, mean.high))
+    return BudgetResult(budget, change, low, high, high < -budget)
 
 
 def budget_sentence(result: BudgetResult) -> str:

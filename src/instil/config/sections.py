@@ -292,12 +292,26 @@ class Forgetting(Section):
     tasks: Literal["guard", "none"] | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
         "guard", description="Tasks to measure before and after: guard, none, or a list of tasks."
     )
-    rows: int = Field(100, ge=1, description="Rows of each of them.")
+    rows: Auto | Annotated[int, Field(ge=1)] = Field(
+        100,
+        description="Rows of each of them; auto: 50 after 50 until a change (or being within the "
+        "margin) is shown, 500 at most.",
+    )
     text: bool = Field(
         True, description="Also measure cross-entropy on general text, as many pieces of it."
     )
     budget: float | None = Field(
         None, ge=0, le=100, description="Points of 100 that may be lost on average; null: no limit."
+    )
+    margin: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="Points of 100 within which a guard task counts as kept, where that is shown; "
+        "null: nothing is said of it.",
+    )
+    text_margin: float | None = Field(
+        None, gt=0, le=100, description="The same for general text, in nats per token."
     )
 
 

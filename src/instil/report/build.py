@@ -158,7 +158,7 @@ def build_report(
         "ladder": of_each(ladder_blocks),
         "learning": learning_blocks(summary, steps),
         "forgetting": (
-            *guard_blocks(summary.forgetting, replayed=seen),
+            *guard_blocks(summary.forgetting, margins=summary.margins, replayed=seen),
             *keeping_blocks(summary),
         ),
         "wording": of_each(wording_blocks),

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from instil import format as fmt
+from instil.compare.kept import guard_claims, mean_claim, points_lines
+from instil.compare.verdict import mean_change
 from instil.config.methods import METHODS
 from instil.report.parts import verdict_word
 from instil.report.sections.guard import guard_outcomes
@@ -130,7 +132,8 @@ def _results(tasks: Sequence[TaskResult]) -> list[str]:
 def _forgetting(summary: RunSummary) -> list[str]:
     if not summary.forgetting:
         return ["Forgetting was not measured."]
-    shown = guard_outcomes(summary.forgetting)
+    shown, margins = guard_outcomes(summary.forgetting), summary.margins
+    said = guard_claims(summary.forgetting, margins)
     rows = [
         [
             guard.task,
@@ -138,10 +141,15 @@ def _forgetting(summary: RunSummary) -> list[str]:
             fmt.interval(guard.before),
             fmt.interval(guard.after),
             fmt.change_with_interval(guard.comparison),
-            verdict_word(outcome, subject="after is"),
+            "; ".join(filter(None, [verdict_word(outcome, subject="after is"), claim])),
         ]
-        for guard, outcome in zip(summary.forgetting, shown, strict=True)
+        for guard, outcome, claim in zip(summary.forgetting, shown, said, strict=True)
     ]
+    mean, tasks = mean_change(summary.forgetting), len(points_lines(summary.forgetting))
+    if mean is not None and tasks > 1:
+        change, claim = fmt.change_with_interval(mean), mean_claim(mean, margins)
+        label = fmt.style(mean.metric).label
+        rows.append([f"mean of {tasks}", label, fmt.MISSING, fmt.MISSING, change, claim])
     return _table(["Task", "Metric", "Before", "After", "Difference", "Reading"], rows)
 
 

@@ -5,18 +5,20 @@ Tests: `tests/test_chat_cases.py`.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import cycle
 
+from instil import format as fmt
 from instil.config.recipe import Recipe
 from instil.data.build import render_example
 from instil.data.findings import Finding, audit_rows
 from instil.data.prepare import TaskData
 from instil.encode.alike import label_findings
 from instil.encode.chat_findings import chat_findings
-from instil.results import LeftOut, MixLine
+from instil.results import TEXT, LeftOut, MixLine
 from instil.stages.context import RunContext, Say, prepare, silent
 from instil.stages.durations import stage_seconds
 from instil.stages.footprint import memory_line
@@ -75,6 +77,8 @@ class Forecast:
     """How rows go through the model."""
     left_out: tuple[LeftOut, ...] = ()
     """What carries no adapter though `all-linear` was asked for."""
+    guard: tuple[str, ...] = ()
+    """What the guard's rows can show, in sentences; empty: there is no guard task."""
 
     @property
     def seconds(self) -> float:
@@ -99,7 +103,45 @@ def check_recipe(recipe: Recipe, *, say: Say = silent) -> Forecast:
         training.mix,
         str(context.build),
         without_adapter(context),
+        guard_forecast(context),
     )
+
+
+def guard_forecast(context: RunContext) -> tuple[str, ...]:
+    """Say what the guard's rows can show, and how many a margin needs; empty without guard tasks.
+
+    As for the test rows, a fifth of the answers is taken to turn from right to wrong or back.
+    """
+    from instil.compare.forgetting import BATCH
+
+    sizes = [len(item.examples) for item in context.guard if item.id != TEXT]
+    if not sizes:
+        return ()
+    wanted, tasks = context.recipe.forgetting, len(sizes)
+    guessed = "80 % power, were a fifth of the answers to turn"
+    rows = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
+    if wanted.rows == "auto":
+        lines = [
+            f"guard: {fmt.plural(tasks, 'task')}, {BATCH} rows after {BATCH} until something is "
+            f"shown, {rows} rows at most; the time above is for the most"
+        ]
+    else:
+        each = [planned_detectable([1] * size) for size in sizes]
+        shows = f"a loss of {100 * max(each):.1f} points"
+        if tasks > 1:
+            mean = math.hypot(*each) / tasks
+            shows += f" of one task, {100 * mean:.1f} of the mean over {tasks}"
+        lines = [f"guard: {rows} rows a task show {shows} ({guessed})"]
+    if wanted.margin is not None:
+        needed = math.ceil((planned_detectable([1]) / (wanted.margin / 100)) ** 2)
+        shown = f"{fmt.count(needed)} rows of it"
+        if tasks > 1:
+            shown += f", and the mean with {fmt.count(math.ceil(needed / tasks))} of each"
+        lines.append(
+            f"guard: a task that loses nothing is shown to be kept within {wanted.margin:g} points "
+            f"with {shown} ({guessed}; fewer where fewer turn)"
+        )
+    return tuple(lines)
 
 
 def _forecast(context: RunContext, data: TaskData, fates: Mapping[str, int]) -> TaskForecast:

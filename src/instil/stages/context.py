@@ -217,7 +217,9 @@ class RunContext:
     @cached_property
     def guard(self) -> tuple[GuardTask, ...]:
         """The guard's rows that are reported on."""
-        return self._draw(self.recipe.forgetting.rows)
+        from instil.compare.forgetting import most_rows
+
+        return self._draw(most_rows(self.recipe.forgetting.rows))
 
     @cached_property
     def choosing_guard(self) -> tuple[GuardTask, ...]:
@@ -237,6 +239,7 @@ class RunContext:
             chat=self.chat,
             seed=self.recipe.judging_seed,
             apart_from=apart_from,
+            one_a_group=wanted.rows == "auto",
         )
 
 
@@ -378,15 +381,16 @@ def apart_from_guard(recipe: Recipe, data: Sequence[TaskData]) -> tuple[TaskData
     Raises:
         DataError: A guard task's rows cannot be read, or no training row is left.
     """
-    from instil.compare.forgetting import choosing_rows, guard_rows
+    from instil.compare.forgetting import choosing_rows, guard_rows, most_rows
 
     names, _ = guard_names(recipe, data)
     if not names:
         return tuple(data)
-    count = recipe.forgetting.rows
+    rows = recipe.forgetting.rows
+    count = most_rows(rows)
     if recipe.keep.interpolate == "auto" or recipe.method is Method.AUTO:
-        count += choosing_rows(count)
-    asked = guard_rows(names, rows=count, seed=recipe.judging_seed)
+        count += choosing_rows(rows)
+    asked = guard_rows(names, rows=count, seed=recipe.judging_seed, one_a_group=rows == "auto")
     texts = {f"{task.id}/{row.id}": read_text(task, row.fields) for task, row in asked}
     places = {(task.source.uri, row.place): f"{task.id}/{row.id}" for task, row in asked}
     kept = []

@@ -55,6 +55,8 @@ FORMAT_VERSION = 2
 """2: with a ledger. A finished run of format 1 is still read, without any check."""
 RECIPE, MANIFEST, SUMMARY = "recipe.yaml", "manifest.json", "summary.json"
 SPLITS, STEPS, REPORT = "split.json", "steps.jsonl", "report.html"
+NEW_KEYS = ("margin", "text_margin")
+"""Keys of `forgetting` that runs of an earlier version do not have."""
 TRAINING, SUMMED_UP = "training", "summary"
 """The stages that write `model/` and `summary.json`."""
 PACKAGES = ("instil", "torch", "transformers", "peft", "tokenizers", "scikit-learn", "safetensors")
@@ -592,7 +594,10 @@ def versions() -> dict[str, str]:
 
 def recipe_fingerprint(recipe: Recipe) -> str:
     """Return what two recipes share that say the same, whatever their layout."""
-    said = recipe.model_dump_json(exclude={"track"})  # it changes no figure
+    # A tracker changes no figure. Keys that earlier versions lacked are left out where they are not
+    # set, so that `--resume` takes those versions' runs.
+    unset = {key for key in NEW_KEYS if getattr(recipe.forgetting, key) is None}
+    said = recipe.model_dump_json(exclude={"track": True, "forgetting": unset})
     return hashlib.sha256(said.encode()).hexdigest()
 
 

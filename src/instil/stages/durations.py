@@ -115,18 +115,20 @@ def stage_seconds(context: RunContext, encoded: TrainingData) -> dict[str, float
         context: What is to be done.
         encoded: The training, with what is replayed.
     """
-    from instil.compare.forgetting import TEXT_TOKENS
+    from instil.compare.forgetting import BATCH, TEXT_TOKENS
 
     recipe, chat = context.recipe, context.chat
     pace = pace_of(sizes_of(context.model), device=recipe.device, dtype=recipe.dtype)
     tasks = {d.task.id: _Task(context, d, pace) for d in context.data}
-    guard = 0.0
+    guard, first, adaptive = 0.0, 0.0, recipe.forgetting.rows == "auto"
     for item in context.guard:
         some = item.examples[:SAMPLE]
         kinds = [Prompts(TEXT_TOKENS, 0)]
         if item.id != TEXT:
             kinds = [_prompts(some, chat, new=item.max_new_tokens), _prompts(some, chat)]
         guard += sum(seconds_to_ask(pace, kind, len(item.examples)) for kind in kinds)
+        asked = min(len(item.examples), BATCH) if adaptive else len(item.examples)
+        first += sum(seconds_to_ask(pace, kind, asked) for kind in kinds)
     look = sum(task.look for task in tasks.values())
     auto = recipe.method is Method.AUTO
     training = _training(context, encoded, pace, look=look)
@@ -140,18 +142,20 @@ def stage_seconds(context: RunContext, encoded: TrainingData) -> dict[str, float
             stages["replay"] = 1.0
     stages |= {f"prompting {name}": task.ladder for name, task in tasks.items()}
     if guard:
-        stages["guard before"] = guard
+        stages["guard before"] = first
+    # Guard rows to choose on are half as many as are reported, or as a first batch has.
+    choosing = first if adaptive else guard / 2
     if auto:
-        once = sum(training.values()) + look + guard / 2
+        once = sum(training.values()) + look + choosing
         stages |= {f"trying {way}": once for way in (LORA, REPLAY)}
     else:
         stages |= training
     if auto or recipe.keep.interpolate == "auto":
-        # Guard rows to choose on are half as many, and of most of them likelihoods alone.
-        stages["interpolating"] = (1 + len(SHARES)) * (look + guard / 2)
+        # Of most guard rows to choose on likelihoods alone are asked.
+        stages["interpolating"] = (1 + len(SHARES)) * (look + choosing)
     stages["distance from base"] = 2 * look
     if guard:
-        stages["guard after"] = guard
+        stages["guard after"] = 2 * guard - first  # at most, where rows are asked until decided
     for name, task in tasks.items():
         stages[f"choosing a template for {name}"] = task.choosing
         stages[f"test {name}"] = task.test

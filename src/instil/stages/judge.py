@@ -20,8 +20,15 @@ from typing import TYPE_CHECKING
 
 from instil.compare.average import averages
 from instil.compare.cheapest import use_sentence
+from instil.compare.kept import kept_sentences
 from instil.compare.learning import learnt
-from instil.compare.verdict import budget_sentence, check_budget, not_learnt, verdict
+from instil.compare.verdict import (
+    budget_sentence,
+    check_budget,
+    mean_change,
+    not_learnt,
+    verdict,
+)
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
 from instil.errors import RunError
@@ -40,6 +47,7 @@ from instil.results import (
 )
 from instil.stages.context import RunContext
 from instil.stages.directory import SUMMARY, Run, held_out_scores, load_manifest, now
+from instil.stages.guard import margins_of
 from instil.stages.ladder import Ladder
 from instil.stages.training import Trained
 from instil.types import Message, Part
@@ -257,14 +265,17 @@ def sum_up(
 
     manifest = load_manifest(context.run.folder)
     budget = check_budget(forgotten, budget=context.recipe.forgetting.budget)
+    margins = margins_of(context.recipe)
     opened, stored = manifest[OPENED], folder_bytes(context.model.path)
-    bought, *rest = verdict(results, forgotten, training=trained.summary)
+    bought, forgetting, price = verdict(results, forgotten, training=trained.summary)
     sentences = (
         not_learnt(results, training=trained.summary),
         looks_sentence(len(opened)),
         bought,
         use_sentence(results, model_bytes=stored),
-        *rest,
+        forgetting,
+        *kept_sentences(forgotten, margins),
+        price,
         budget_sentence(budget) if budget else "",
     )
     # One training row of each task through every template, for people to read.
@@ -286,6 +297,8 @@ def sum_up(
         forgetting=tuple(forgotten),
         verdict=tuple(sentence for sentence in sentences if sentence),
         budget=budget,
+        mean_change=mean_change(forgotten),
+        margins=margins,
         turns=tuple(turns),
         token_view=trained.token_view,
         stage_seconds=manifest["stage_seconds"],

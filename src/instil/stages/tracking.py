@@ -95,6 +95,8 @@ def final_figures(summary: RunSummary) -> dict[str, float]:
     for guard in summary.forgetting:
         change = guard.comparison
         figures[f"forgetting/{guard.task}/{change.metric}"] = change.difference
+    if (mean := summary.mean_change) is not None:
+        figures[f"forgetting/mean/{mean.metric}"] = mean.difference
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 

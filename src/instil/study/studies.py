@@ -13,7 +13,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from instil import format as fmt
-from instil.errors import RunError
+from instil.errors import RecipeError, RunError
 from instil.files import sweep, write_whole
 from instil.report.curve import curve_report
 from instil.report.html import to_html
@@ -158,8 +158,20 @@ def rebuild_study(folder: Path) -> Path:
 
 
 def _do(study: StudyFolder, *phases: Sequence[Chain], say: Say) -> None:
-    """Run what is not finished, phase by phase; a second process is refused."""
+    """Run what is not finished, phase by phase; a second process is refused.
+
+    Raises:
+        RecipeError: Runs would ask different rows of the guard.
+    """
     jobs = [job for chains in phases for chain in chains for job in chain]
+    wanted = [job.recipe.forgetting for job in jobs]
+    if any(each.rows == "auto" and each.tasks != "none" for each in wanted):
+        raise RecipeError(
+            "the runs of a study are compared on the same guard rows, so their number is fixed",
+            where="forgetting.rows",
+            found="auto",
+            fix="give a number: --set forgetting.rows=100",
+        )
     study.check(jobs)
     study.path.mkdir(parents=True, exist_ok=True)
     with hold(study.path, since=now()):
