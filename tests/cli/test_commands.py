@@ -41,6 +41,7 @@ def test_check_shows_everything_and_the_next_command(
         mix=mix,
         computed="row by row",
         left_out=left_out,
+        guard=("the guard can show losses of 8 points",),
     )
     library.answers["check_recipe"] = report
     result = instil_command("check", recipe_file, "--set", "test=300")
@@ -48,6 +49,7 @@ def test_check_shows_everything_and_the_next_command(
     ((_, args, _),) = library.calls
     assert args[0].test == 300
     shown = result.stdout.replace("\u00a0", " ")
+    assert "the guard can show losses of 8 points" in shown
     for text in (
         "train 600, validation 150, test 300",
         "negative 250, positive 350",
