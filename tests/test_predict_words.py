@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 
 from instil.errors import DataError, RunError
 from instil.evaluate import suite
-from instil.results import Certainty
 from instil.ship import predict as module
 from instil.tasks.task import find_template, parse_task
 from instil.types import Prediction
@@ -135,50 +133,3 @@ def test_what_a_table_holds_is_written_as_it_is(predict):
 def test_a_text_that_is_not_utf_8_is_refused(tmp_path: Path):
     with pytest.raises(RunError, match="not UTF-8"):
         module.predict_text(tmp_path, b"caf\xe9".decode("utf-8", "surrogateescape"))
-
-
-def scores_of(folder: Path, *, wrong: int) -> None:
-    """Validation rows: the surer the likelier right."""
-    lines = [
-        {
-            "prediction": "yes",
-            "target": "no" if n < wrong else "yes",
-            "choice_scores": [0.02 * n, 0],
-        }
-        for n in range(120)
-    ]
-    path = folder / "scores" / "validation-tiny.jsonl"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-def test_only_rows_that_are_sure_enough_are_answered(tmp_path, predict, monkeypatch):
-    predict("plain")
-    asking = module._asking(tmp_path, "")
-    known = Certainty(2.0, 120, (), ())
-    of_run = replace(asking, task=replace(asking.task, id="tiny"), certainty=known)
-    monkeypatch.setattr(module, "_asking", lambda folder, wanted: of_run)
-    scores_of(tmp_path, wrong=20)
-    rows, out = tmp_path / "new.csv", tmp_path / "sure.jsonl"
-    for difference, answered in ((1.0, True), (0.1, False)):
-        monkeypatch.setattr(
-            suite,
-            "answer",
-            lambda loaded, examples, *, gap=difference, **_: [
-                Prediction(e.id, e.choices[0], choice_scores=(0.0, -gap)) for e in examples
-            ],
-        )
-        written = module.predict_file(tmp_path, rows=rows, out=out, max_error=0.1)
-        lines = [json.loads(line) for line in out.read_text().splitlines()]
-        assert written.unsure == (0 if answered else 2)
-        for line in lines:
-            assert line["answered"] is answered
-            assert line["prediction"] == ("yes" if answered else None)
-            assert line["prediction_value"] == ("1" if answered else None)
-            share = 1 / (1 + math.exp(-difference / 2))  # the temperature is 2
-            assert line["probabilities"]["yes"] == pytest.approx(share, abs=1e-4)
-    with pytest.raises(RunError, match=r"no threshold that keeps errors to 1 %.*459 rows"):
-        module.predict_file(tmp_path, rows=rows, out=out, max_error=0.01)
-    monkeypatch.setattr(module, "_asking", lambda folder, wanted: replace(of_run, certainty=None))
-    with pytest.raises(RunError, match="before thresholds were kept"):
-        module.predict_file(tmp_path, rows=rows, out=out, max_error=0.1)

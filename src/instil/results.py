@@ -254,62 +254,6 @@ class Mistake:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
-    """How far an arm's probabilities can be believed, on test (`stats.certainty`)."""
-
-    arm: str
-    """The arm's name."""
-    error: Estimate
-    """Expected calibration error, 0 to 1."""
-    brier: Estimate
-    """Brier score, 0 to 2."""
-    bins: tuple[CertaintyBin, ...]
-    """From the least sure rows to the surest."""
-    temperature: float = 1.0
-    """By which its log-probabilities were divided."""
-
-
-@dataclass(frozen=True, slots=True)
-class CertaintyBin:
-    """Test rows of about one certainty."""
-
-    sure: float
-    """Mean probability of their answers."""
-    right: float
-    """Share of these that are right."""
-    rows: int
-    """How many."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answering:
-    """What answering the surest rows alone comes to."""
-
-    most: float
-    """Share of errors that was asked for, 0 to 1."""
-    coverage: float | None = None
-    """Share of the test rows that are answered; None: no threshold is shown to keep to it."""
-    errors: float | None = None
-    """Share of errors among these."""
-    bound: float | None = None
-    """What validation rows showed it to be at most, with 95 % confidence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Certainty:
-    """What the tuned model's probabilities are worth; the temperature is fitted on validation."""
-
-    temperature: float
-    """By which its log-probabilities are divided wherever probabilities are told."""
-    rows: int
-    """Validation rows that it was fitted on."""
-    arms: tuple[Calibration, ...]
-    """The tuned model with its temperature and without, then the other arms."""
-    answering: tuple[Answering, ...]
-    """For a few shares of errors."""
-
-
-@dataclass(frozen=True, slots=True)
 class TaskResult:
     """Everything found for one trained task."""
 
@@ -347,8 +291,6 @@ class TaskResult:
     """Whether anything was; None in runs of an earlier version."""
     rivals: tuple[Comparison, ...] = ()
     """Each pair of the other arms, in the metric that decides."""
-    certainty: Certainty | None = None
-    """None without choices, and in runs of an earlier version."""
 
     def arm(self, name: str) -> Arm | None:
         """Return the arm of that name, if the task has one."""

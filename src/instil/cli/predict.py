@@ -1,7 +1,4 @@
-"""`instil predict`: a run's model on one text, or on a file of rows.
-
-Tests: `tests/cli/test_commands.py`.
-"""
+"""`instil predict`: a run's model on one text, or on a file of rows."""
 
 from __future__ import annotations
 
@@ -47,23 +44,12 @@ def predict(
             help="Of a text file of rows. [default: UTF-8 where the file is, else the task's own]"
         ),
     ] = "",
-    max_error: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Answer only the rows that are sure enough for at most this share of errors, as "
-            "the validation rows show with 95 % confidence: 0.05.",
-        ),
-    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
 ) -> None:
     """Let a run's tuned model answer one text, asked through a template, or every row of a file."""
     if (text is None) == (rows is None):
         raise typer.BadParameter("give either one text or --rows FILE", param_hint="TEXT")
-    if max_error == 0:
-        raise typer.BadParameter("no number of rows shows that", param_hint="--max-error")
-    for option, given in (("--out", out), ("--encoding", encoding), ("--max-error", max_error)):
+    for option, given in (("--out", out), ("--encoding", encoding)):
         if rows is None and given:
             raise typer.BadParameter("it goes with --rows", param_hint=option)
     if raw and (rows or template):
@@ -81,9 +67,7 @@ def predict(
         wanted = f"predictions are JSON Lines or a table: {out.with_suffix('.jsonl')} (or .csv)"
         raise typer.BadParameter(wanted, param_hint="--out")
     refuse_existing(out, force=force)
-    written = predict_file(
-        run, rows=rows, out=out, template=template, encoding=encoding, max_error=max_error
-    )
+    written = predict_file(run, rows=rows, out=out, template=template, encoding=encoding)
     show_predicted(written)
 
 
@@ -102,8 +86,7 @@ def show_predicted(written: Predicted) -> None:
             err=True,
         )
     rows = "1 row" if written.rows == 1 else f"{written.rows:,} rows"
-    left = f", {written.unsure:,} of them left without an answer" if written.unsure else ""
-    say(f"predictions: {written.path} ({rows}{left})")
+    say(f"predictions: {written.path} ({rows})")
 
 
 def refuse_existing(path: Path, *, force: bool, fix: str = "add --force to write over it") -> None:

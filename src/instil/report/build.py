@@ -26,7 +26,6 @@ from instil.report.page import (
 from instil.report.parts import difference_number
 from instil.report.sections import arms
 from instil.report.sections.average import average_numbers, average_table
-from instil.report.sections.certainty import certainty_blocks
 from instil.report.sections.guard import guard_blocks, guard_outcomes, worst_guard
 from instil.report.sections.keeping import keeping_blocks, replayed_guards
 from instil.report.sections.ladder import ladder_blocks
@@ -81,12 +80,6 @@ SECTIONS = {
         "Classes",
         "Precision: of the rows given this class, the share that belongs to it. Recall: of the "
         "rows that belong to it, the share that was found.",
-    ),
-    "certainty": (
-        "How sure, and how often right",
-        "Certainty",
-        "The probability of the answer given, beside the share of such answers that is right, on "
-        "test. The temperature and the thresholds come from validation rows.",
     ),
     "mistakes": (
         "Mistakes of the tuned model",
@@ -170,8 +163,6 @@ def build_report(
         "tokens": token_blocks(summary.token_view),
         "made": (Facts("Run", facts), *manifest_facts(manifest)),
     }
-    if any(task.certainty for task in summary.tasks):
-        blocks["certainty"] = of_each(certainty_blocks)
     if summary.averages:
         blocks["average"] = (average_table(summary),)
     if len(summary.mix) > 1 or any(line.few_shot for line in summary.mix):

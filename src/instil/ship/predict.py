@@ -14,25 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from instil.config.recipe import load_recipe
 from instil.data.build import history, prompt_turn, tools
 from instil.data.registry import plain, word_of
 from instil.data.sources.source import read_table
 from instil.errors import DataError, Problem, RunError, TaskError
 from instil.files import write_whole
-from instil.results import TUNED, Certainty
+from instil.results import TUNED
 from instil.ship.shipped import load_run_model
-from instil.stages.directory import (
-    RECIPE,
-    held_out_scores,
-    load_scores,
-    load_summary,
-    require_same,
-)
+from instil.stages.directory import RECIPE, load_summary, require_same
 from instil.stages.origins import template_origins
-from instil.stats import certainty as stats
 from instil.tasks.task import find_template, load_task
 from instil.tasks.template import OverBudgetError, evaluate, render
 from instil.types import Example, Message, Prediction, Role, SourceSpec, Task, Template
@@ -121,18 +112,10 @@ class Predicted:
     """The places of rows with an empty text, which were answered all the same."""
     formulas: int = 0
     """Cells of a table that a spreadsheet would compute; they are written as they are."""
-    unsure: int = 0
-    """Rows that were left without an answer, as the model was not sure enough of it."""
 
 
 def predict_file(
-    folder: Path,
-    *,
-    rows: Path,
-    out: Path,
-    template: str = "",
-    encoding: str = "",
-    max_error: float | None = None,
+    folder: Path, *, rows: Path, out: Path, template: str = "", encoding: str = ""
 ) -> Predicted:
     """Answer every row of a file, and write each with its columns and the prediction.
 
@@ -148,13 +131,9 @@ def predict_file(
             the run was judged with.
         encoding: Of a text file; empty: UTF-8 where all of the file is, else that of the task's
             own rows.
-        max_error: Answer only the rows that are sure enough for at most this share of errors among
-            them, 0 to 1 (`stats.certainty.threshold`); the others get an empty prediction. None:
-            all are answered.
 
     Raises:
-        RunError: The folder is no finished run, it is not clear which task is meant, or its
-            validation rows show no threshold that keeps to `max_error`.
+        RunError: The folder is no finished run, or it is not clear which task is meant.
         DataError: The file cannot be read, or has a column that a prediction would take the
             place of.
         TaskError: It lacks a column that the template asks for.
@@ -165,8 +144,7 @@ def predict_file(
     source = SourceSpec(str(rows), encoding=encoding or usual)
     places, columns = zip(*read_table(source), strict=True)
     names = {name for row in columns for name in row}
-    own_names = {"prediction", "prediction_value", "probabilities", "stopped"}
-    taken = sorted(names & (own_names | ({"answered"} if max_error is not None else set())))
+    taken = sorted(names & {"prediction", "prediction_value", "probabilities", "stopped"})
     if taken:
         raise DataError(
             *(
@@ -178,21 +156,19 @@ def predict_file(
                 for name in taken
             )
         )
-    least_sure = _least_sure(folder, asked, max_error)
-    answered = _answered(folder, asked, columns, places=places, least_sure=least_sure)
+    answered = _answered(folder, asked, columns, places=places)
     lines = [{**c, **a.answer} for c, a in zip(columns, answered, strict=True)]
     empty = tuple(a.place for a in answered if a.is_empty)
-    unsure = sum(a.answer.get("answered") is False for a in answered)
     delimiter = _DELIMITERS.get(out.suffix.lower())
     if delimiter is None:
         text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in lines)
         write_whole(out, text.encode())
-        return Predicted(out, len(lines), empty, unsure=unsure)
+        return Predicted(out, len(lines), empty)
     write_whole(out, _as_table(lines, delimiter).encode())
     # What a spreadsheet takes for a formula; a number with a sign is none.
     texts = (value for row in lines for value in row.values() if isinstance(value, str))
     formulas = sum(bool(_FORMULA.match(text)) for text in texts)
-    return Predicted(out, len(lines), empty, formulas, unsure)
+    return Predicted(out, len(lines), empty, formulas)
 
 
 def predict_rows(
@@ -201,7 +177,6 @@ def predict_rows(
     *,
     template: str = "",
     loaded: LoadedModel | None = None,
-    max_error: float | None = None,
 ) -> list[dict[str, object]]:
     """Answer rows, each a mapping with the columns of the run's task, or its text alone.
 
@@ -210,11 +185,10 @@ def predict_rows(
         rows: What to answer.
         template: As in `predict_file`.
         loaded: The run's model as `load_run_model` returned it; None: it is loaded.
-        max_error: As in `predict_file`.
 
     Returns:
         For each row `prediction`; with choices also `probabilities` and, where the task has
-        `labels`, `prediction_value`; without choices `stopped`; with `max_error` also `answered`.
+        `labels`, `prediction_value`; without choices `stopped`.
 
     Raises:
         RunError, DataError, TaskError: As `predict_file`.
@@ -224,45 +198,7 @@ def predict_rows(
         return []
     columns = [{asked.task.text: row} if isinstance(row, str) else row for row in rows]
     places = [f"row {number}" for number in range(1, len(rows) + 1)]
-    sure = _least_sure(folder, asked, max_error)
-    given = _answered(folder, asked, columns, places=places, loaded=loaded, least_sure=sure)
-    return [a.answer for a in given]
-
-
-def _least_sure(folder: Path, asked: _Asking, most: float | None) -> float | None:
-    """Return from which probability on rows are answered; None: all are.
-
-    It is held against the model's own probability, before the temperature, as the threshold is.
-
-    Raises:
-        RunError: The task has no choices, it is asked through another template than the validation
-            rows were, or these show no such threshold.
-    """
-    if most is None:
-        return None
-    where = "--max-error"
-    if asked.certainty is None:
-        what = f"the task {asked.task.id} has no choices"
-        if asked.task.choices:
-            what = "the run was made before thresholds were kept, or is asked by another template"
-        fix = "leave it out; or, for an older run, make the run anew"
-        raise RunError(what, where=where, found=str(most), fix=fix)
-    lines = load_scores(folder, held_out_scores(asked.task.id))
-    scores = stats.padded([line["choice_scores"] for line in lines])
-    right = np.array([line["prediction"] == line["target"] for line in lines], dtype=np.float64)
-    sure = stats.probabilities(scores).max(axis=1)
-    found = stats.threshold(sure, right, most=most)
-    if found is None:
-        needed = stats.rows_needed(most)
-        raise RunError(
-            f"the {len(lines)} validation rows show no threshold that keeps errors to "
-            f"{100 * most:g} %: {int(len(lines) - right.sum())} of them are answered wrong, and "
-            f"{needed} rows without any error are needed at least",
-            where=where,
-            found=str(most),
-            fix="allow more, or make a run with more validation rows",
-        )
-    return found.above
+    return [a.answer for a in _answered(folder, asked, columns, places=places, loaded=loaded)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +218,6 @@ def _answered(
     *,
     places: Sequence[str],
     loaded: LoadedModel | None = None,
-    least_sure: float | None = None,
 ) -> list[_Answered]:
     """Ask all rows through the template, and let the model answer them together."""
     from instil.evaluate.suite import answer
@@ -297,11 +232,7 @@ def _answered(
     predictions = answer(loaded, examples, max_new_tokens=asked.task.max_new_tokens)
     text = asked.task.text
     return [
-        _Answered(
-            place,
-            _answer_fields(asked, e, p, least_sure=least_sure),
-            text in own and not plain(own[text]),
-        )
+        _Answered(place, _answer_fields(asked.task, e, p), text in own and not plain(own[text]))
         for place, own, e, p in zip(places, fields, examples, predictions, strict=True)
     ]
 
@@ -333,8 +264,6 @@ class _Asking:
 
     task: Task
     template: Template
-    certainty: Certainty | None = None
-    """None where it was not measured through this template."""
 
 
 def _asking(folder: Path, wanted: str) -> _Asking:
@@ -354,8 +283,7 @@ def _asking(folder: Path, wanted: str) -> _Asking:
     asked = template_origins(tasks[name])
     require_same(folder, asked, which=asked.__contains__)
     judged = next(arm.template for arm in results[name].arms if arm.name == TUNED)
-    known = results[name].certainty if template in ("", judged) else None
-    return _Asking(tasks[name], find_template(tasks[name], template or judged), known)
+    return _Asking(tasks[name], find_template(tasks[name], template or judged))
 
 
 def _derived(asked: _Asking, columns: Mapping[str, object], *, where: str) -> Mapping[str, object]:
@@ -401,22 +329,18 @@ def _ask(asked: _Asking, fields: Mapping[str, object], number: int, *, where: st
     )
 
 
-def _answer_fields(
-    asked: _Asking, example: Example, prediction: Prediction, *, least_sure: float | None
-) -> dict[str, object]:
+def _answer_fields(task: Task, example: Example, prediction: Prediction) -> dict[str, object]:
+    import torch
+
     if not example.choices:
         return {"prediction": prediction.text, "stopped": prediction.stopped}
-    task, scores = asked.task, stats.padded([prediction.choice_scores])
-    heat = asked.certainty.temperature if asked.certainty else 1.0
-    (shares,) = stats.probabilities(scores, temperature=heat).tolist()
-    answered = least_sure is None or float(stats.probabilities(scores).max()) > least_sure
+    shares = torch.tensor(prediction.choice_scores, dtype=torch.float64).softmax(0).tolist()
     values = {word: value for value, word in task.labels.items()}
     own = task.labels and len(example.choices) == len(task.choices)
     word = task.choices[example.choices.index(prediction.text)] if own else ""
     return {
-        "prediction": prediction.text if answered else None,
-        **({"prediction_value": values[word] if answered else None} if word else {}),
-        **({} if least_sure is None else {"answered": answered}),
+        "prediction": prediction.text,
+        **({"prediction_value": values[word]} if word else {}),
         "probabilities": {
             choice: round(share, 4) for choice, share in zip(example.choices, shares, strict=True)
         },

@@ -650,11 +650,6 @@ def _step_lines(folder: Path) -> list[bytes]:
     return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
 
 
-def held_out_scores(task: str) -> str:
-    """Name the scores of the tuned model's answers to a task's validation rows."""
-    return f"validation-{task}"
-
-
 def load_scores(folder: Path, name: str) -> list[dict[str, Any]]:
     """Read `scores/<name>.jsonl`.
 

@@ -193,8 +193,6 @@ class _Task:
             for asked, more in planned([0] * len(data.answering), rows=len(data.validation))
             if asked > 1
         )
-        if data.task.choices:  # for the temperature
-            self.choosing += seconds_to_ask(pace, first, len(data.validation))
         self.test = 2 * seconds_to_ask(pace, first, test)
         self.test += sum(seconds_to_ask(pace, way, test) for way in ways) / len(ways)
         if data.task.choices and wanted.probe:

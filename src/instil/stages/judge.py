@@ -46,7 +46,7 @@ from instil.results import (
     Turn,
 )
 from instil.stages.context import RunContext
-from instil.stages.directory import SUMMARY, Run, held_out_scores, load_manifest, now
+from instil.stages.directory import SUMMARY, Run, load_manifest, now
 from instil.stages.guard import margins_of
 from instil.stages.ladder import Ladder
 from instil.stages.training import Trained
@@ -151,8 +151,7 @@ def test(
             _judge_task(context, d, base, tuned, ladders[d.task.id], training) for d in context.data
         )
 
-    tuned = [f"scores/{held_out_scores(d.task.id)}.jsonl" for d in context.data if d.task.choices]
-    files = [*score_files(context.data), *tuned]
+    files = score_files(context.data)
     return context.run.kept(TEST, tuple[TaskResult, ...], judge, files=files)
 
 
@@ -165,7 +164,6 @@ def _judge_task(
     training: TrainingSummary,
 ) -> TaskResult:
     from instil.compare import contest
-    from instil.compare.certainty import certainty
     from instil.compare.ladder import Prompting, best_rung, prompting
     from instil.model.load import folder_bytes
 
@@ -178,9 +176,7 @@ def _judge_task(
 
     with context.stage(f"choosing a template for {task.id}") as done:
         template = contest.best_template(tuned, data, data.validation, seed=seed, on_done=done)
-        way = Prompting(template)
-        asked = partial(contest.ask, tuned, data, name=TUNED, way=way, on_done=done)
-        held_out = asked(rows=data.validation) if task.choices else None
+    way = Prompting(template)
     with context.stage(f"test {task.id}") as done:
         ask = partial(contest.ask, data=data, rows=data.test, on_done=done)
         best, rung = ask(tuned, name=TUNED, way=way), best_rung(ladder.rungs)
@@ -206,8 +202,6 @@ def _judge_task(
         of_untouched = context.of_base("wordings", contest.Wordings, ask_base, inputs=inputs)
     everyone, wordings = [best, *others], (of_tuned, of_untouched)
     context.run.write_scores(f"test-{task.id}", contest.score_lines(everyone))
-    if held_out is not None:
-        context.run.write_scores(held_out_scores(task.id), contest.score_lines([held_out]))
     # What choosing or training each arm took; speed and tokens are added from the test.
     costs = {
         PROMPTING: ladder.costs,
@@ -245,11 +239,6 @@ def _judge_task(
             seed=seed,
         ),
         rivals=tuple(contest.against(a, b, seed=seed) for a, b in combinations(others, 2)),
-        certainty=certainty(
-            held_out.marked, [(c.name, c.scoring, c.marked) for c in everyone], seed=seed
-        )
-        if held_out is not None
-        else None,
     )
 
 

@@ -126,8 +126,6 @@ class ClassifyAsked(BaseModel):
     """As in `instil predict`."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
     """No label is given below this probability."""
-    max_error: Annotated[float, Field(gt=0, le=1)] | None = None
-    """No label is given where it would bring more errors than this share, as validation shows."""
 
     @model_validator(mode="after")
     def _one_of_them(self) -> ClassifyAsked:
