@@ -34,6 +34,8 @@ LEDGER = "ledger.json"
 MODEL = "model"
 CARD = f"{MODEL}/README.md"
 """Written anew with each report, and for people to edit: not in the ledger."""
+PROBABILITIES = f"{MODEL}/probabilities.json"
+"""Nothing reads it unless the ledger has it: what a stopped stage left is written anew."""
 _LOADED = frozenset({".safetensors", ".bin", ".json", ".jinja", ".model"})
 """Endings of what is loaded from `model/` only because it lies there."""
 _PLURAL = frozenset({"rows", "labels", "templates", "settings"})
@@ -210,7 +212,7 @@ def file_differences(folder: Path, ledger: Ledger) -> list[Difference]:
         differences += [
             Difference(f"{path} was not there when the model was trained", of_model[0])
             for path in _within(folder, MODEL)
-            if path not in known and Path(path).suffix in _LOADED
+            if path not in known and Path(path).suffix in _LOADED and path != PROBABILITIES
         ]
     return differences
 
