@@ -1,4 +1,7 @@
-"""`instil predict`: a run's model on one text, or on a file of rows."""
+"""`instil predict`: a run's model on one text, or on a file of rows.
+
+Tests: `tests/cli/test_commands.py`.
+"""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def _promise(
     if found.at_least is None:
         return Promise(max_error, None, needed=found.needed)
     answered = sure >= found.at_least
-    share = mean_estimate(answered * 1.0, groups=groups, seed=seed, span=SHARE)
+    share = mean_estimate(answered.astype(np.float64), groups=groups, seed=seed, span=SHARE)
     among = None
     if answered.any():
         own = np.array(groups)[answered].tolist() if groups else None

@@ -118,7 +118,7 @@ def certify(sure: Floats, wrong: Floats, *, max_error: float, design: float = 1.
     assert len(sure), "a threshold needs validation rows"
     order = np.argsort(-sure, kind="stable")
     ordered, errors = sure[order], np.cumsum(wrong[order])
-    count = np.arange(1, len(sure) + 1)
+    count = np.arange(1.0, len(sure) + 1)
     bounds = upper_bound(errors / design, count / design)
     # A threshold answers all rows of the same probability, or none of them.
     whole = np.append(ordered[1:] < ordered[:-1], True)
