@@ -161,3 +161,26 @@ def test_the_promise_holds_in_the_worst_case_too() -> None:
     broken, found = violations(margins, alike, risk=alike, max_error=0.05)
     assert broken == found > 0
     assert broken / trials <= 0.05 + 3 * (0.05 * 0.95 / trials) ** 0.5
+
+
+def test_groups_that_go_wrong_together_break_it_no_more_often() -> None:
+    # 30 groups of 10 rows; a group shifts the log-odds of all its rows.
+    draw, trials, kept_apart = np.random.default_rng(2), 300, 0
+    groups = np.repeat(np.arange(30), 10)
+    names = [str(each) for each in groups]
+    margin = np.abs(draw.normal(0, 6, 200_000))
+    chance = expit(-margin + 2 * draw.normal(size=len(margin)))
+    order = np.argsort(margin)
+    above = np.cumsum(chance[order][::-1])[::-1] / np.arange(len(margin), 0, -1)
+    broken = 0
+    for _ in range(trials):
+        sure = np.abs(draw.normal(0, 6, 300))
+        shift = 2 * draw.normal(size=30)[groups]
+        wrong = (draw.random(300) < expit(-sure + shift)) * 1.0
+        design = design_effect(wrong, names)
+        found = certify(sure, wrong, max_error=0.1, design=design)
+        kept_apart += design > 1.5
+        if found.at_least is not None:
+            broken += above[np.searchsorted(margin[order], found.at_least)] > 0.1
+    assert kept_apart > trials / 2
+    assert broken / trials <= 0.05 + 2 * (0.05 * 0.95 / trials) ** 0.5
