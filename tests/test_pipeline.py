@@ -5,6 +5,7 @@ import html
 import itertools
 import json
 import os
+import shutil
 import signal
 import warnings
 from pathlib import Path
@@ -15,15 +16,24 @@ import torch
 import instil
 from instil.compare import forgetting
 from instil.config.recipe import Recipe, load_recipe
+from instil.data.registry import load_rows
 from instil.errors import DataError, RunError, TaskError
 from instil.pipeline import compare_runs, rebuild_report
 from instil.ship.chat import chat
 from instil.ship.export import export
 from instil.ship.formats import Format
-from instil.ship.predict import predict_file, predict_text
-from instil.stages import training
+from instil.ship.predict import predict_file, predict_rows, predict_text
+from instil.stages import ledger, training
 from instil.stages.context import prepare_use
-from instil.stages.directory import load_manifest, load_scores, load_steps, load_summary
+from instil.stages.directory import (
+    load_manifest,
+    load_probabilities,
+    load_scores,
+    load_steps,
+    load_summary,
+    require_whole,
+)
+from instil.tasks.task import load_task
 from moods import lay_out, make_recipe, run
 
 BRIEF = ("train.num_train_epochs=2", "baselines.shots=[0]")
@@ -280,6 +290,51 @@ def test_predict_chat_and_export(done, tmp_path):
     assert AutoTokenizer.from_pretrained(merged).chat_template
     copied = export(done, out=tmp_path / "adapter").path
     assert (copied / "adapter_config.json").exists()
+
+
+def test_probabilities_are_fitted_on_validation_and_used_by_predict(done: Path, tmp_path: Path):
+    (task,), (fitted,) = load_summary(done).tasks, load_probabilities(done).values()
+    assert len(fitted.sure) == len(fitted.right) == task.rows["validation"]
+    assert list(fitted.sure) == sorted(fitted.sure, reverse=True)
+    found = task.probabilities
+    assert found.temperature == fitted.temperature
+    as_it_is, warmed, *others = found.calibrations
+    assert (as_it_is.arm, warmed.arm) == ("tuned", "tuned")
+    assert (as_it_is.temperature, warmed.temperature) == (1.0, fitted.temperature)
+    assert as_it_is.right == warmed.right  # a temperature changes no answer
+    assert {each.arm for each in others} == {arm.name for arm in task.arms} - {"tuned"}
+    assert fitted.template == task.arm("tuned").template
+    assert found.brier_change.mean == pytest.approx(warmed.brier.mean - as_it_is.brier.mean)
+
+    # predict tells the test rows' probabilities as softmax of the scores over the temperature.
+    lines = [s for s in load_scores(done, "test-moods") if s["arm"] == "tuned"]
+    rows = load_rows(load_task(str(done.parent / "moods.yaml"))).rows
+    known = {row.id: str(row.fields["text"]) for row in rows}
+    texts = [known[line["row"]] for line in lines]
+    for line, answer in zip(lines, instil.load(done).predict(texts), strict=True):
+        scores = torch.tensor(line["choice_scores"], dtype=torch.float64)
+        shares = (scores / fitted.temperature).softmax(0).tolist()
+        assert list(answer["probabilities"].values()) == pytest.approx(shares, abs=2e-3)
+        assert answer["prediction"] == line["prediction"]
+
+
+def test_a_run_without_probabilities_is_read_and_resumed(done: Path, tmp_path: Path):
+    """As one that an earlier version wrote, or that was stopped while they were written."""
+    old = tmp_path / "old"
+    shutil.copytree(done, old)
+    ledger.forget(old, ["probabilities"])
+    assert load_probabilities(old) == {}  # what lies there was entered by no stage
+    require_whole(old)
+    text = "phone 1: it is good and great"
+    plain, now = predict_rows(old, [text]), predict_rows(done, [text])
+    assert plain[0]["prediction"] == now[0]["prediction"]
+    with pytest.raises(RunError, match="earlier version"):
+        predict_rows(old, [text], max_error=0.05)
+    kept = json.loads((old / "summary.json").read_text())
+    for task in kept["tasks"]:
+        del task["probabilities"]
+    (old / "summary.json").write_text(json.dumps(kept))
+    assert load_summary(old).tasks[0].probabilities is None
 
 
 def test_a_run_from_python(done: Path) -> None:

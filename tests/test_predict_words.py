@@ -10,6 +10,7 @@ import pytest
 
 from instil.errors import DataError, RunError
 from instil.evaluate import suite
+from instil.results import Fitted
 from instil.ship import predict as module
 from instil.tasks.task import find_template, parse_task
 from instil.types import Prediction
@@ -52,13 +53,15 @@ def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         own: str = "utf-8",
         encoding: str = "",
         name: str = "new.csv",
+        fitted: Fitted | None = None,
+        max_error: float | None = None,
     ):
         source = replace(task.source, encoding=own)
-        asking = module._Asking(replace(task, source=source), find_template(task, template))
+        asking = module._Asking(replace(task, source=source), find_template(task, template), fitted)
         monkeypatch.setattr(module, "_asking", lambda folder, wanted: asking)
         rows, out = tmp_path / name, tmp_path / "out.jsonl"
         rows.write_bytes(data)
-        module.predict_file(tmp_path, rows=rows, out=out, encoding=encoding)
+        module.predict_file(tmp_path, rows=rows, out=out, encoding=encoding, max_error=max_error)
         return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()], asked
 
     return made
@@ -133,3 +136,47 @@ def test_what_a_table_holds_is_written_as_it_is(predict):
 def test_a_text_that_is_not_utf_8_is_refused(tmp_path: Path):
     with pytest.raises(RunError, match="not UTF-8"):
         module.predict_text(tmp_path, b"caf\xe9".decode("utf-8", "surrogateescape"))
+
+
+def fitted(*, sure: float, rows: int = 100, temperature: float = 1.0) -> Fitted:
+    return Fitted("plain", temperature, (sure,) * rows, (True,) * rows)
+
+
+def test_a_temperature_changes_probabilities_and_no_answer(predict):
+    (plain, _), _ = predict("plain")
+    (warm, _), _ = predict("plain", fitted=fitted(sure=0.7, temperature=2.0))
+    assert list(plain["probabilities"].values()) == [0.7311, 0.2689]
+    assert list(warm["probabilities"].values()) == [0.6225, 0.3775]
+    assert warm["prediction"] == plain["prediction"]
+    assert "unanswered" not in warm
+
+
+def test_rows_that_are_not_sure_enough_stay_empty_and_say_why(predict):
+    (answered, _), _ = predict("plain", fitted=fitted(sure=0.73), max_error=0.05)
+    assert (answered["prediction"], answered["unanswered"]) == ("yes", "")
+    (left, _), _ = predict("plain", fitted=fitted(sure=0.9), max_error=0.05)
+    assert (left["prediction"], left["prediction_value"]) == ("", "")
+    assert left["unanswered"] == "probability 0.7311, answered from 0.9000 on"
+    assert left["probabilities"]
+
+
+@pytest.mark.parametrize(
+    ("given", "max_error", "said"),
+    [
+        (fitted(sure=0.9, rows=40), 0.05, "about 59 validation rows would do"),
+        (fitted(sure=0.9, rows=40), 0.05, "0.08 is the least that these rows show"),
+        (fitted(sure=0.9), 5.0, "0.05 is 5 %"),
+        (None, 0.05, "earlier version"),
+    ],
+)
+def test_an_error_that_cannot_be_promised_is_refused(predict, given, max_error, said: str):
+    with pytest.raises(RunError, match=said):
+        predict("plain", fitted=given, max_error=max_error)
+
+
+def test_a_column_unanswered_is_not_replaced(predict):
+    data = b"headline,unanswered\nMan bites dog,mine\n"
+    lines, _ = predict("plain", data=data)
+    assert lines[0]["unanswered"] == "mine"
+    with pytest.raises(DataError, match="a column 'unanswered' already"):
+        predict("plain", data=data, fitted=fitted(sure=0.7), max_error=0.05)

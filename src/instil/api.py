@@ -69,7 +69,11 @@ class Run:
         return load_run_model(self.folder)
 
     def predict(
-        self, rows: Sequence[Mapping[str, object] | str], *, template: str = ""
+        self,
+        rows: Sequence[Mapping[str, object] | str],
+        *,
+        template: str = "",
+        max_error: float | None = None,
     ) -> list[dict[str, object]]:
         """Let the tuned model answer rows; it is loaded once.
 
@@ -77,10 +81,13 @@ class Run:
             rows: Mappings with the columns of the run's task, or texts alone.
             template: A template's id, or `task/template` in a run of several tasks; empty: the one
                 that the run was judged with.
+            max_error: Answer only rows that are sure enough for this share of wrong answers among
+                those given; None: all.
 
         Returns:
             For each row `prediction`; with choices also `probabilities` and, where the task has
-            `labels`, `prediction_value`; without choices `stopped`.
+            `labels`, `prediction_value`; with `max_error` also `unanswered`, the reason where a row
+            has no answer; without choices `stopped`.
 
         Raises:
             InstilError: The run is not what was written, it is not clear which task is meant, a
@@ -88,7 +95,9 @@ class Run:
         """
         if isinstance(rows, str):
             rows = [rows]
-        return predict_rows(self.folder, rows, template=template, loaded=self._model)
+        return predict_rows(
+            self.folder, rows, template=template, max_error=max_error, loaded=self._model
+        )
 
     def compare(self, other: Run) -> list[Comparison]:
         """Compare another run's tuned model with this one's, on the test rows that both scored.

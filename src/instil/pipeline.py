@@ -37,6 +37,7 @@ from instil.stages.keeping import how_far, settle
 from instil.stages.ladder import climb_ladders
 from instil.stages.ledger import CARD, MODEL
 from instil.stages.preflight import preflight
+from instil.stages.probabilities import fit_probabilities
 from instil.stages.replaying import add_replay
 from instil.stages.training import train
 from instil.types import Comparison
@@ -96,7 +97,8 @@ def run_recipe(
         interpolation = settle(context)
         moved = how_far(context)
         sides = guard_after(context, before)
-        results = test(context, ladders, trained.summary, look=look)
+        fitted = fit_probabilities(context)
+        results = test(context, ladders, trained.summary, fitted, look=look)
         forgotten = compare_guard(context, sides)
         summary = sum_up(context, trained, results, forgotten, encoded.mix)
         summary = replace(summary, moved=moved, interpolation=interpolation, methods=methods)

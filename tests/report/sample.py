@@ -8,10 +8,15 @@ from dataclasses import replace
 
 from instil.results import (
     Arm,
+    Bin,
+    Calibration,
     ClassRow,
     Costs,
     GuardResult,
     Mistake,
+    Probabilities,
+    Promise,
+    Risk,
     Rung,
     RunSummary,
     TaskResult,
@@ -19,7 +24,7 @@ from instil.results import (
     TrainingSummary,
     Turn,
 )
-from instil.types import Comparison, Message, Piece, Role, Step, Summary
+from instil.types import Comparison, Estimate, Message, Piece, Role, Step, Summary
 
 TEMPLATES = ("is_it_positive", "mood_of_the_buyer", "recommend_or_not", "one_word", "would_buy")
 REVIEWS = (
@@ -134,6 +139,43 @@ def class_task(task: str = "amazon_reviews") -> TaskResult:
             for i, template in enumerate(TEMPLATES)
         ),
         mistakes=tuple(mistake(i, task) for i in range(20)),
+        probabilities=probabilities(),
+    )
+
+
+def probabilities() -> Probabilities:
+    def calibration(
+        arm: str, temperature: float, too_sure: float, right: float, brier: float
+    ) -> Calibration:
+        bins = []
+        for n in range(10):
+            share = right - 0.25 + 0.05 * n
+            sure = min(0.99, share + too_sure)
+            bins.append(Bin(sure, Estimate(share, share - 0.16, min(1.0, share + 0.13)), 30))
+        low = max(0.0, too_sure - 0.04)
+        error = Estimate(too_sure, low, too_sure + 0.05)
+        score = Estimate(brier, brier - 0.04, brier + 0.05)
+        sure = right + too_sure
+        return Calibration(arm, temperature, error, 0.041, score, sure, right, tuple(bins))
+
+    return Probabilities(
+        temperature=2.31,
+        rows=200,
+        design=1.0,
+        calibrations=(
+            calibration("tuned", 1.0, 0.132, 0.815, 0.312),
+            calibration("tuned", 2.31, 0.024, 0.815, 0.271),
+            calibration("prompting", 1.0, 0.061, 0.726, 0.394),
+        ),
+        brier_change=Estimate(-0.041, -0.062, -0.019),
+        curve=tuple(Risk(n / 20, 0.185 * (n / 20) ** 2) for n in range(1, 21)),
+        promises=(
+            Promise(
+                0.1, 0.8123, 0.0961, None, Estimate(0.63, 0.57, 0.69), Estimate(0.074, 0.04, 0.12)
+            ),
+            Promise(0.05, None, needed=410),
+            Promise(0.01, None),
+        ),
     )
 
 

@@ -40,7 +40,7 @@ def column(table: Table, title: str) -> list[str]:
 def test_sections_stand_in_the_order_of_the_questions(sample: ModuleType) -> None:
     report = report_of(sample, sample.run())
     assert [each.id for each in report.sections] == [
-        "test", "ladder", "learning", "forgetting", "wording", "classes",
+        "test", "ladder", "learning", "forgetting", "wording", "classes", "probabilities",
         "mistakes", "costs", "data", "templates", "tokens", "made",
     ]  # fmt: skip
     assert report.verdict == sample.run().verdict

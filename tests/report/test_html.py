@@ -17,6 +17,7 @@ import pytest
 from instil.report.build import build_report
 from instil.report.charts import draw
 from instil.report.html import to_html
+from instil.types import Estimate
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = (
@@ -176,7 +177,7 @@ def test_plots_are_drawn_where_address_space_is_limited(sample: ModuleType) -> N
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "10 0\n"
+    assert done.stdout == "12 0\n"
 
 
 def test_a_users_settings_of_matplotlib_change_nothing(both: str, sample: ModuleType) -> None:
@@ -243,7 +244,8 @@ def test_better_and_worse_need_an_interval_apart_from_zero(sample: ModuleType) -
         return replace(found, low=-0.01, high=0.02)
 
     task = sample.class_task()
-    task = replace(task, comparisons=tuple(map(unclear, task.comparisons)))
+    found = replace(task.probabilities, brier_change=Estimate(-0.01, -0.03, 0.01))
+    task = replace(task, comparisons=tuple(map(unclear, task.comparisons)), probabilities=found)
     guards = tuple(replace(g, comparison=unclear(g.comparison)) for g in sample.guards())
     run = replace(sample.run(task), forgetting=guards, verdict=("Nothing was shown.",))
     assert not re.search("better|worse", html_of(sample, run), flags=re.IGNORECASE)

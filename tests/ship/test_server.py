@@ -154,6 +154,16 @@ def test_rows_are_labelled_as_predict_labels_them(service, http, done_lora):
     sure = http.post("/v1/classify", json={"text": texts[0]}).json()["probability"]
     unsure = http.post("/v1/classify", json={"text": texts[0], "threshold": 1.0}).json()
     assert unsure["abstained"] == (sure < 1.0)
+    # The run's 24 validation rows are too few for 5 %.
+    refused = http.post("/v1/classify", json={"text": texts[0], "max_error": 0.05})
+    assert refused.status_code == 400
+    assert "no threshold" in refused.json()["error"]["message"]
+    asked = {"text": texts[0], "max_error": 0.9}
+    (wanted,) = predict_rows(done_lora, texts[:1], max_error=0.9, loaded=loaded)
+    found = http.post("/v1/classify", json=asked).json()
+    assert found["abstained"] == bool(wanted["unanswered"])
+    assert found["label"] == (wanted["prediction"] or None)
+    assert http.post("/v1/classify", json={**asked, "max_error": 0}).status_code == 400
     assert http.post("/v1/classify", json={"row": {"wrong": 1}}).status_code == 400
     assert http.post("/v1/classify", json={}).status_code == 400
 

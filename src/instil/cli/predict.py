@@ -1,4 +1,7 @@
-"""`instil predict`: a run's model on one text, or on a file of rows."""
+"""`instil predict`: a run's model on one text, or on a file of rows.
+
+Tests: `tests/cli/test_commands.py`.
+"""
 
 from __future__ import annotations
 
@@ -44,12 +47,20 @@ def predict(
             help="Of a text file of rows. [default: UTF-8 where the file is, else the task's own]"
         ),
     ] = "",
+    max_error: Annotated[
+        float | None,
+        typer.Option(
+            help="Answer only rows sure enough for this share of wrong answers (0.05: 5 %), shown "
+            "with 95 % confidence on validation; the others stay empty."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
 ) -> None:
     """Let a run's tuned model answer one text, asked through a template, or every row of a file."""
     if (text is None) == (rows is None):
         raise typer.BadParameter("give either one text or --rows FILE", param_hint="TEXT")
-    for option, given in (("--out", out), ("--encoding", encoding)):
+    only_rows = (("--out", out), ("--encoding", encoding), ("--max-error", max_error is not None))
+    for option, given in only_rows:
         if rows is None and given:
             raise typer.BadParameter("it goes with --rows", param_hint=option)
     if raw and (rows or template):
@@ -67,7 +78,9 @@ def predict(
         wanted = f"predictions are JSON Lines or a table: {out.with_suffix('.jsonl')} (or .csv)"
         raise typer.BadParameter(wanted, param_hint="--out")
     refuse_existing(out, force=force)
-    written = predict_file(run, rows=rows, out=out, template=template, encoding=encoding)
+    written = predict_file(
+        run, rows=rows, out=out, template=template, encoding=encoding, max_error=max_error
+    )
     show_predicted(written)
 
 
@@ -86,7 +99,8 @@ def show_predicted(written: Predicted) -> None:
             err=True,
         )
     rows = "1 row" if written.rows == 1 else f"{written.rows:,} rows"
-    say(f"predictions: {written.path} ({rows})")
+    left = f", {written.unanswered:,} of them left unanswered" if written.unanswered else ""
+    say(f"predictions: {written.path} ({rows}{left})")
 
 
 def refuse_existing(path: Path, *, force: bool, fix: str = "add --force to write over it") -> None:

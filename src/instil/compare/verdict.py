@@ -180,6 +180,20 @@ def not_learnt(tasks: Sequence[TaskResult], *, training: TrainingSummary) -> str
     return f"{text[:1].upper()}{text[1:]}{causes}."
 
 
+def needed_sentence(needed: int | None) -> str:
+    """Say how many validation rows a threshold for a wanted error would take.
+
+    >>> needed_sentence(120)
+    'about 120 validation rows would do, if no more of them are wrong: validation: 120 in a new run'
+    """
+    if needed is None:
+        return "no number of rows would do: too many are wrong among the surest third already"
+    return (
+        f"about {needed:,} validation rows would do, if no more of them are wrong: "
+        f"validation: {needed} in a new run"
+    )
+
+
 def _with_interval(comparison: Comparison) -> str:
     ends = fmt.plain_interval(comparison)
     return f"{fmt.plain_change(comparison)} (95 % interval {ends})"

@@ -26,6 +26,7 @@ from instil.report.page import (
 from instil.report.parts import difference_number
 from instil.report.sections import arms
 from instil.report.sections.average import average_numbers, average_table
+from instil.report.sections.calibration import calibration_blocks
 from instil.report.sections.guard import guard_blocks, guard_outcomes, worst_guard
 from instil.report.sections.keeping import keeping_blocks, replayed_guards
 from instil.report.sections.ladder import ladder_blocks
@@ -80,6 +81,12 @@ SECTIONS = {
         "Classes",
         "Precision: of the rows given this class, the share that belongs to it. Recall: of the "
         "rows that belong to it, the share that was found.",
+    ),
+    "probabilities": (
+        "Probabilities",
+        "Probabilities",
+        "How far the probability of an answer can be trusted. Temperature and thresholds were "
+        "found on validation.",
     ),
     "mistakes": (
         "Mistakes of the tuned model",
@@ -163,6 +170,8 @@ def build_report(
         "tokens": token_blocks(summary.token_view),
         "made": (Facts("Run", facts), *manifest_facts(manifest)),
     }
+    if any(task.probabilities for task in summary.tasks):
+        blocks["probabilities"] = of_each(calibration_blocks)
     if summary.averages:
         blocks["average"] = (average_table(summary),)
     if len(summary.mix) > 1 or any(line.few_shot for line in summary.mix):

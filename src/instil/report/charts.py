@@ -49,13 +49,14 @@ _SHAPES = (("o", 8.0), ("s", 7.0), ("^", 7.6), ("D", 6.0), ("P", 8.2))
 """Marker and size, so that all look equally large."""
 _DASHES = (0, (4, 3))
 RAW, SMOOTH, VALIDATION = "training, each step", "training, smoothed", "validation"
-TRIES = "tries"
+TRIES, RISK = "tries", "wrong of these"
 _LINES: dict[str, dict[str, Any]] = {
     "": {"color": _BAR, "ls": _DASHES, "lw": 1.2},
     RAW: {"color": "#a9c1dd", "lw": 1.0},
     SMOOTH: {"color": _BLUE, "lw": 2.4},
     VALIDATION: {"color": _ORANGE, "lw": 2.0, "ls": (0, (5, 3)), "marker": "o", "ms": 6},
     TRIES: {"color": _BLUE, "lw": 2.0},
+    RISK: {"color": _BLUE, "lw": 2.0},
 }
 """How a line looks, by its name; one without a name is not in the legend."""
 _STYLE: Any = {

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instil.compare.verdict import needed_sentence
 from instil.config.recipe import load_recipe
 from instil.data.build import history, prompt_turn, tools
 from instil.data.registry import plain, word_of
 from instil.data.sources.source import read_table
 from instil.errors import DataError, Problem, RunError, TaskError
 from instil.files import write_whole
-from instil.results import TUNED
+from instil.results import TUNED, Fitted
 from instil.ship.shipped import load_run_model
-from instil.stages.directory import RECIPE, load_summary, require_same
+from instil.stages.directory import RECIPE, load_probabilities, load_summary, require_same
 from instil.stages.origins import template_origins
 from instil.tasks.task import find_template, load_task
 from instil.tasks.template import OverBudgetError, evaluate, render
@@ -107,15 +108,23 @@ class Predicted:
     path: Path
     """Where it lies."""
     rows: int
-    """How many rows were answered."""
+    """How many rows are in it."""
     empty: tuple[str, ...] = ()
     """The places of rows with an empty text, which were answered all the same."""
     formulas: int = 0
     """Cells of a table that a spreadsheet would compute; they are written as they are."""
+    unanswered: int = 0
+    """Rows without an answer, not being sure enough for the wanted error."""
 
 
 def predict_file(
-    folder: Path, *, rows: Path, out: Path, template: str = "", encoding: str = ""
+    folder: Path,
+    *,
+    rows: Path,
+    out: Path,
+    template: str = "",
+    encoding: str = "",
+    max_error: float | None = None,
 ) -> Predicted:
     """Answer every row of a file, and write each with its columns and the prediction.
 
@@ -131,9 +140,13 @@ def predict_file(
             the run was judged with.
         encoding: Of a text file; empty: UTF-8 where all of the file is, else that of the task's
             own rows.
+        max_error: Answer only rows that are sure enough for this share of wrong answers among those
+            given, as the validation rows show with 95 % confidence; the others' prediction is
+            empty, and `unanswered` says why. None: every row is answered.
 
     Raises:
-        RunError: The folder is no finished run, or it is not clear which task is meant.
+        RunError: The folder is no finished run, it is not clear which task is meant, or no
+            threshold keeps to `max_error`.
         DataError: The file cannot be read, or has a column that a prediction would take the
             place of.
         TaskError: It lacks a column that the template asks for.
@@ -144,7 +157,8 @@ def predict_file(
     source = SourceSpec(str(rows), encoding=encoding or usual)
     places, columns = zip(*read_table(source), strict=True)
     names = {name for row in columns for name in row}
-    taken = sorted(names & {"prediction", "prediction_value", "probabilities", "stopped"})
+    written = {"prediction", "prediction_value", "probabilities", "stopped"}
+    taken = sorted(names & (written if max_error is None else {*written, "unanswered"}))
     if taken:
         raise DataError(
             *(
@@ -156,19 +170,20 @@ def predict_file(
                 for name in taken
             )
         )
-    answered = _answered(folder, asked, columns, places=places)
+    answered = _answered(folder, asked, columns, places=places, max_error=max_error)
     lines = [{**c, **a.answer} for c, a in zip(columns, answered, strict=True)]
     empty = tuple(a.place for a in answered if a.is_empty)
+    unanswered = sum(bool(a.answer.get("unanswered")) for a in answered)
     delimiter = _DELIMITERS.get(out.suffix.lower())
     if delimiter is None:
         text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in lines)
         write_whole(out, text.encode())
-        return Predicted(out, len(lines), empty)
+        return Predicted(out, len(lines), empty, unanswered=unanswered)
     write_whole(out, _as_table(lines, delimiter).encode())
     # What a spreadsheet takes for a formula; a number with a sign is none.
     texts = (value for row in lines for value in row.values() if isinstance(value, str))
     formulas = sum(bool(_FORMULA.match(text)) for text in texts)
-    return Predicted(out, len(lines), empty, formulas)
+    return Predicted(out, len(lines), empty, formulas, unanswered)
 
 
 def predict_rows(
@@ -176,6 +191,7 @@ def predict_rows(
     rows: Sequence[Mapping[str, object] | str],
     *,
     template: str = "",
+    max_error: float | None = None,
     loaded: LoadedModel | None = None,
 ) -> list[dict[str, object]]:
     """Answer rows, each a mapping with the columns of the run's task, or its text alone.
@@ -184,11 +200,12 @@ def predict_rows(
         folder: A finished run.
         rows: What to answer.
         template: As in `predict_file`.
+        max_error: As in `predict_file`.
         loaded: The run's model as `load_run_model` returned it; None: it is loaded.
 
     Returns:
         For each row `prediction`; with choices also `probabilities` and, where the task has
-        `labels`, `prediction_value`; without choices `stopped`.
+        `labels`, `prediction_value`; with `max_error` also `unanswered`; without choices `stopped`.
 
     Raises:
         RunError, DataError, TaskError: As `predict_file`.
@@ -198,7 +215,8 @@ def predict_rows(
         return []
     columns = [{asked.task.text: row} if isinstance(row, str) else row for row in rows]
     places = [f"row {number}" for number in range(1, len(rows) + 1)]
-    return [a.answer for a in _answered(folder, asked, columns, places=places, loaded=loaded)]
+    answered = _answered(folder, asked, columns, places=places, max_error=max_error, loaded=loaded)
+    return [a.answer for a in answered]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +235,13 @@ def _answered(
     columns: Sequence[Mapping[str, object]],
     *,
     places: Sequence[str],
+    max_error: float | None,
     loaded: LoadedModel | None = None,
 ) -> list[_Answered]:
     """Ask all rows through the template, and let the model answer them together."""
     from instil.evaluate.suite import answer
 
+    at_least = None if max_error is None else _at_least(folder, asked, max_error)
     fields = [_derived(asked, c, where=place) for place, c in zip(places, columns, strict=True)]
     examples = [
         _ask(asked, each, number, where=place)
@@ -232,7 +252,11 @@ def _answered(
     predictions = answer(loaded, examples, max_new_tokens=asked.task.max_new_tokens)
     text = asked.task.text
     return [
-        _Answered(place, _answer_fields(asked.task, e, p), text in own and not plain(own[text]))
+        _Answered(
+            place,
+            _answer_fields(asked, e, p, at_least=at_least),
+            text in own and not plain(own[text]),
+        )
         for place, own, e, p in zip(places, fields, examples, predictions, strict=True)
     ]
 
@@ -264,6 +288,8 @@ class _Asking:
 
     task: Task
     template: Template
+    fitted: Fitted | None
+    """What was fitted on validation, asked through this template; None: nothing was."""
 
 
 def _asking(folder: Path, wanted: str) -> _Asking:
@@ -283,7 +309,59 @@ def _asking(folder: Path, wanted: str) -> _Asking:
     asked = template_origins(tasks[name])
     require_same(folder, asked, which=asked.__contains__)
     judged = next(arm.template for arm in results[name].arms if arm.name == TUNED)
-    return _Asking(tasks[name], find_template(tasks[name], template or judged))
+    template = template or judged
+    fitted = load_probabilities(folder).get(name)
+    own = fitted if fitted and fitted.template == template else None
+    return _Asking(tasks[name], find_template(tasks[name], template), own)
+
+
+def _at_least(folder: Path, asked: _Asking, max_error: float) -> float:
+    """Return the probability from which on rows are answered.
+
+    Raises:
+        RunError: There is none for this error, task or template.
+    """
+    from instil.compare.probabilities import smallest_error, threshold
+
+    if not 0 < max_error < 1:
+        raise RunError(
+            "a wanted error is a share of the answers",
+            where="max_error",
+            found=f"{max_error:g}",
+            allowed="more than 0, less than 1: 0.05 is 5 %",
+        )
+    if not asked.task.choices:
+        what = f"the task {asked.task.id} has no choices, so that its answers have no probabilities"
+        raise RunError(what, where="max_error", fix="leave it out")
+    if asked.fitted is None:
+        known = load_probabilities(folder).get(asked.task.id)
+        if known:
+            raise RunError(
+                "a wanted error is kept to only through the template that the run was judged with",
+                where=str(folder),
+                found=asked.template.id,
+                allowed=known.template,
+                fix="leave the template out",
+            )
+        raise RunError(
+            "this run was made by an earlier version of instil, which kept no probabilities of "
+            "validation rows",
+            where=str(folder),
+            fix="make the run anew",
+        )
+    found = threshold(asked.fitted, max_error=max_error)
+    if found.at_least is None:
+        least = smallest_error(asked.fitted)
+        more = f"; or allow more: {least:g} is the least that these rows show" if least else ""
+        rows = len(asked.fitted.sure)
+        raise RunError(
+            f"{rows:,} validation rows show no threshold that keeps the share of wrong answers "
+            "to the wanted one with 95 % confidence",
+            where=str(folder),
+            found=f"{max_error:g}",
+            fix=f"{needed_sentence(found.needed)}{more}",
+        )
+    return found.at_least
 
 
 def _derived(asked: _Asking, columns: Mapping[str, object], *, where: str) -> Mapping[str, object]:
@@ -329,18 +407,28 @@ def _ask(asked: _Asking, fields: Mapping[str, object], number: int, *, where: st
     )
 
 
-def _answer_fields(task: Task, example: Example, prediction: Prediction) -> dict[str, object]:
-    import torch
+def _answer_fields(
+    asked: _Asking, example: Example, prediction: Prediction, *, at_least: float | None
+) -> dict[str, object]:
+    import numpy as np
+
+    from instil.stats.calibration import softmax
 
     if not example.choices:
         return {"prediction": prediction.text, "stopped": prediction.stopped}
-    shares = torch.tensor(prediction.choice_scores, dtype=torch.float64).softmax(0).tolist()
+    task, temperature = asked.task, asked.fitted.temperature if asked.fitted else 1.0
+    scores = np.array([prediction.choice_scores])
+    shares = softmax(scores, temperature=temperature)[0].tolist()
     values = {word: value for value, word in task.labels.items()}
     own = task.labels and len(example.choices) == len(task.choices)
     word = task.choices[example.choices.index(prediction.text)] if own else ""
+    why = ""
+    if at_least is not None and max(shares) < at_least:
+        why = f"probability {max(shares):.4f}, answered from {at_least:.4f} on"
     return {
-        "prediction": prediction.text,
-        **({"prediction_value": values[word]} if word else {}),
+        "prediction": "" if why else prediction.text,
+        **({"prediction_value": "" if why else values[word]} if word else {}),
+        **({} if at_least is None else {"unanswered": why}),
         "probabilities": {
             choice: round(share, 4) for choice, share in zip(example.choices, shares, strict=True)
         },

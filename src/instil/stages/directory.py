@@ -12,7 +12,7 @@
     checkpoints/   the state of training, for --resume
     summary.json   every figure the report shows
     report.html    one self-contained file
-    model/         adapter or weights, tokenizer, chat template, model card
+    model/         adapter or weights, tokenizer, chat template, model card, probabilities.json
 
 Every file is written under a temporary name and renamed, so that what is there is whole; one
 process at a time works in the folder (`instil.stages.lock`), and what it finds there is checked by
@@ -44,7 +44,7 @@ from pydantic import TypeAdapter, ValidationError
 from instil.config.recipe import Recipe, load_recipe, to_yaml
 from instil.errors import Problem, RefusedError, RunError
 from instil.files import is_scratch, sweep, write_whole
-from instil.results import RunSummary
+from instil.results import Fitted, RunSummary
 from instil.stages import ledger
 from instil.stages.ledger import LEDGER, Ledger, load_ledger, read_sealed, save_ledger, write_sealed
 from instil.stages.lock import HOLDER, LOCK, hold, holder
@@ -259,6 +259,7 @@ def _chained(lines: Sequence[bytes], *, before: str = "") -> str:
 
 _SUMMARY = TypeAdapter(RunSummary)
 _MANIFEST = TypeAdapter(dict[str, Any])
+_FITTED = TypeAdapter(dict[str, Fitted])
 _SCORES = TypeAdapter(list[dict[str, Any]])
 
 
@@ -668,6 +669,19 @@ def load_scores(folder: Path, name: str) -> list[dict[str, Any]]:
         _validated(_MANIFEST, line, where=f"{path}:{number}")
         for number, line in enumerate(lines, start=1)
     ]
+
+
+def load_probabilities(folder: Path) -> dict[str, Fitted]:
+    """Read `model/probabilities.json`: task -> what was fitted; empty where a run has none.
+
+    Raises:
+        RunError: It cannot be read.
+    """
+    path = folder / ledger.PROBABILITIES
+    stages = run_ledger(folder).stages.values()
+    if not any(ledger.PROBABILITIES in entry.files for entry in stages) or not path.is_file():
+        return {}
+    return _validated(_FITTED, path.read_bytes(), where=str(path))
 
 
 def save_summary(run: Run, summary: RunSummary, *, files: Sequence[str] = ()) -> None:

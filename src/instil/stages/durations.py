@@ -158,6 +158,8 @@ def stage_seconds(context: RunContext, encoded: TrainingData) -> dict[str, float
         stages["guard after"] = 2 * guard - first  # at most, where rows are asked until decided
     for name, task in tasks.items():
         stages[f"choosing a template for {name}"] = task.choosing
+        if task.fitting is not None:
+            stages[f"temperature for {name}"] = task.fitting
         stages[f"test {name}"] = task.test
         stages[f"wordings of {name}"] = task.wordings
     return stages
@@ -193,6 +195,8 @@ class _Task:
             for asked, more in planned([0] * len(data.answering), rows=len(data.validation))
             if asked > 1
         )
+        fitted = seconds_to_ask(pace, first, len(data.validation))
+        self.fitting = fitted if data.task.choices else None
         self.test = 2 * seconds_to_ask(pace, first, test)
         self.test += sum(seconds_to_ask(pace, way, test) for way in ways) / len(ways)
         if data.task.choices and wanted.probe:

@@ -38,6 +38,7 @@ from instil.results import (
     TUNED,
     ZERO_SHOT,
     Costs,
+    Fitted,
     GuardResult,
     MixLine,
     RunSummary,
@@ -50,6 +51,7 @@ from instil.stages.directory import SUMMARY, Run, load_manifest, now
 from instil.stages.guard import margins_of
 from instil.stages.ladder import Ladder
 from instil.stages.training import Trained
+from instil.tasks.task import find_template
 from instil.types import Message, Part
 
 if TYPE_CHECKING:
@@ -136,9 +138,21 @@ def score_files(data: Sequence[TaskData]) -> list[str]:
 
 
 def test(
-    context: RunContext, ladders: Mapping[str, Ladder], training: TrainingSummary, *, look: Look
+    context: RunContext,
+    ladders: Mapping[str, Ladder],
+    training: TrainingSummary,
+    fitted: Mapping[str, Fitted],
+    *,
+    look: Look,
 ) -> tuple[TaskResult, ...]:
     """Judge every arm on the test rows: once, at the end.
+
+    Args:
+        context: The run.
+        ladders: Task -> its prompting ladder.
+        training: How the training went.
+        fitted: Task with choices -> what was fitted on validation.
+        look: Whether another look at the test rows is asked for.
 
     Raises:
         RunError: They have been looked at before, and another look is not asked for.
@@ -148,7 +162,10 @@ def test(
         open_test(context.run, look=look)
         base, tuned = context.load_base(), context.load_tuned()
         return tuple(
-            _judge_task(context, d, base, tuned, ladders[d.task.id], training) for d in context.data
+            _judge_task(
+                context, d, base, tuned, ladders[d.task.id], training, fitted.get(d.task.id)
+            )
+            for d in context.data
         )
 
     files = score_files(context.data)
@@ -162,9 +179,11 @@ def _judge_task(
     tuned: LoadedModel,
     ladder: Ladder,
     training: TrainingSummary,
+    fitted: Fitted | None,
 ) -> TaskResult:
     from instil.compare import contest
     from instil.compare.ladder import Prompting, best_rung, prompting
+    from instil.compare.probabilities import judge_probabilities
     from instil.model.load import folder_bytes
 
     seed, task, baselines = context.recipe.seed, data.task, context.recipe.baselines
@@ -174,8 +193,11 @@ def _judge_task(
     ) -> contest.Contender:
         return context.of_base(name, contest.Contender, ask, inputs=(task, *inputs))
 
-    with context.stage(f"choosing a template for {task.id}") as done:
-        template = contest.best_template(tuned, data, data.validation, seed=seed, on_done=done)
+    if fitted:
+        template = find_template(task, fitted.template)
+    else:
+        with context.stage(f"choosing a template for {task.id}") as done:
+            template = contest.best_template(tuned, data, data.validation, seed=seed, on_done=done)
     way = Prompting(template)
     with context.stage(f"test {task.id}") as done:
         ask = partial(contest.ask, data=data, rows=data.test, on_done=done)
@@ -239,6 +261,7 @@ def _judge_task(
             seed=seed,
         ),
         rivals=tuple(contest.against(a, b, seed=seed) for a, b in combinations(others, 2)),
+        probabilities=judge_probabilities(everyone, fitted, seed=seed) if fitted else None,
     )
 
 

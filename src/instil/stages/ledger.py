@@ -34,6 +34,9 @@ LEDGER = "ledger.json"
 MODEL = "model"
 CARD = f"{MODEL}/README.md"
 """Written anew with each report, and for people to edit: not in the ledger."""
+PROBABILITIES = f"{MODEL}/probabilities.json"
+"""Entered by its own stage alone, and read only where the ledger has it: what a stopped stage left
+is written anew."""
 _LOADED = frozenset({".safetensors", ".bin", ".json", ".jinja", ".model"})
 """Endings of what is loaded from `model/` only because it lies there."""
 _PLURAL = frozenset({"rows", "labels", "templates", "settings"})
@@ -168,7 +171,7 @@ def _within(folder: Path, name: str) -> list[str]:
         return [name]
     files = sorted(p for p in place.rglob("*") if p.is_file() and not is_scratch(p))
     paths = (file.relative_to(folder).as_posix() for file in files)
-    return [path for path in paths if path != CARD]
+    return [path for path in paths if path not in (CARD, PROBABILITIES)]
 
 
 def _is_in(path: str, name: str) -> bool:

@@ -146,7 +146,9 @@ class Service:
         row = asked.row if asked.row is not None else asked.text or ""
         loaded = self.engine.models[self.tuned]
         future = self.engine.call(
-            lambda: predict_rows(self.run, [row], template=asked.template, loaded=loaded)
+            lambda: predict_rows(
+                self.run, [row], template=asked.template, max_error=asked.max_error, loaded=loaded
+            )
         )
         try:
             (answer,) = await asyncio.wrap_future(future)
@@ -156,7 +158,7 @@ class Service:
         if not isinstance(shares, dict):
             raise HttpError(400, "this task has no labels: use /v1/chat/completions")
         sure = max(shares.values())
-        abstains = sure < asked.threshold
+        abstains = sure < asked.threshold or bool(answer.get("unanswered"))
         label = answer.get("prediction_value", answer["prediction"])
         return JSONResponse(
             {

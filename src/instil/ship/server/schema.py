@@ -126,6 +126,8 @@ class ClassifyAsked(BaseModel):
     """As in `instil predict`."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
     """No label is given below this probability."""
+    max_error: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Labels are given only where so small a share of them is wrong, as in `instil predict`."""
 
     @model_validator(mode="after")
     def _one_of_them(self) -> ClassifyAsked:

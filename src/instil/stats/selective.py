@@ -1,0 +1,182 @@
+"""Answer only when sure: a threshold on the probability that keeps to a wanted error.
+
+A worked example: at most 5 % of the answers given may be wrong. Validation rows are ordered by the
+probability of their answer, the surest first. The surest third is tested first, then one row more
+at a time; a test is passed where the exact upper bound of the share wrong is at most 5 %, and the
+first that fails ends it::
+
+    surest rows      100   101  ...  170   171
+    of them wrong      1     1         3     4
+    upper bound, %   4.7   4.6       4.5   5.3
+    passed           yes   yes  ...  yes    no    -> the probability of row 170 is the threshold
+
+This is fixed-sequence testing (Angelopoulos et al. 2021, "Learn then Test", arXiv:2110.01052) of
+the risk among the rows answered (selective classification: Geifman & El-Yaniv 2017), with the exact
+binomial bound (Clopper & Pearson 1934) in place of a correction for the number of thresholds.
+
+With a probability of 95 % over the draw of the validation rows the share wrong among all future
+rows above the threshold is at most the wanted one, if future rows are drawn as these were, the
+model was not chosen by them, and surer answers are not wrong more often than less sure ones. Why
+that is enough: the certified threshold can only be too low if the rows above the lowest good one
+passed their test (their number is given, their errors binomial with the wanted error or more: at
+most 5 %), or, where these are fewer than the first test has, if that test was passed by rows that
+are wrong more often than is wanted (at most 5 % again); which of the two cases it is does not
+depend on errors.
+
+Rows of one group are alike, so that they count for fewer: the bound takes the effective number of
+rows (Korn & Graubard 1998, Survey Methodology 24(2)), the design effect being that of the errors
+over all rows. With groups the promise is therefore approximate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from instil.stats.intervals import LEVEL, Floats, cluster_table
+
+FIRST = 1 / 3
+"""The share of rows, the surest, that is tested first. A smaller one has too few rows to pass with
+an error among them, a larger one gives up where only few rows can be answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What validation rows say of a wanted error."""
+
+    at_least: float | None
+    """Rows are answered from this probability on; None: no threshold keeps to the wanted error."""
+    answered: int = 0
+    """Validation rows at or above it."""
+    wrong: int = 0
+    """Of these."""
+    bound: float = 1.0
+    """The 95 % upper bound of the share wrong among rows answered, 0 to 1."""
+    needed: int | None = None
+    """Where there is no threshold: validation rows that would be enough if more of them are wrong
+    as often as these; None: no number would be."""
+
+
+def upper_bound(wrong: Floats, rows: Floats) -> Floats:
+    """Return the exact one-sided 95 % upper bound of a share (Clopper & Pearson 1934).
+
+    Args:
+        wrong: Of the rows; need not be whole.
+        rows: How many, more than 0.
+
+    >>> upper_bound(np.array([0.0, 1.0]), np.array([59.0, 59.0])).round(4).tolist()
+    [0.0495, 0.0779]
+    """
+    from scipy.special import betaincinv
+
+    left = np.maximum(rows - wrong, 1e-12)
+    bound: Floats = np.where(wrong < rows, betaincinv(wrong + 1, left, LEVEL), 1.0)
+    return bound
+
+
+def fewest_rows(max_error: float) -> int:
+    """Return how many rows without an error it takes to bound the share wrong.
+
+    >>> fewest_rows(0.05), fewest_rows(0.01)
+    (59, 299)
+    """
+    return math.ceil(round(math.log(1 - LEVEL) / math.log(1 - max_error), 9))
+
+
+def design_effect(wrong: Floats, groups: Sequence[str] | None) -> float:
+    """Return how many grouped rows count as one (Kish 1965): at least 1.
+
+    The variance of the share wrong with whole groups drawn, over that with rows drawn one by one.
+
+    >>> round(design_effect(np.array([1.0, 1, 0, 0, 0, 0, 0, 0]), list("aabbccdd")), 2)
+    2.67
+    """
+    share = float(wrong.mean())
+    if groups is None or share in (0.0, 1.0):
+        return 1.0
+    gaps = cluster_table((wrong - share)[:, None], groups=groups)[:, 0]
+    clusters = len(gaps)
+    if clusters < 2:
+        return float(len(wrong))
+    grouped = clusters / (clusters - 1) * float((gaps**2).sum())
+    return max(1.0, grouped / float(((wrong - share) ** 2).sum()))
+
+
+def certify(sure: Floats, wrong: Floats, *, max_error: float, design: float = 1.0) -> Threshold:
+    """Find the lowest threshold whose error is shown to be at most the wanted one.
+
+    Args:
+        sure: The probability of each validation row's answer, shape (n,).
+        wrong: 1 where it is wrong, else 0, shape (n,).
+        max_error: The wanted share of wrong answers among those given, between 0 and 1.
+        design: So many rows count as one, see `design_effect`.
+    """
+    assert 0 < max_error < 1, "a share between none and all"
+    assert len(sure), "a threshold needs validation rows"
+    order = np.argsort(-sure, kind="stable")
+    ordered, errors = sure[order], np.cumsum(wrong[order])
+    count = np.arange(1.0, len(sure) + 1)
+    bounds = upper_bound(errors / design, count / design)
+    # A threshold answers all rows of the same probability, or none of them.
+    whole = np.append(ordered[1:] < ordered[:-1], True)
+    first = max(math.ceil(design * fewest_rows(max_error)), math.ceil(FIRST * len(sure)))
+    tested = np.flatnonzero(whole & (count >= first))
+    failed = np.flatnonzero(bounds[tested] > max_error)
+    passed = tested[: failed[0]] if len(failed) else tested
+    if not len(passed):
+        return Threshold(None, needed=_needed(errors, count, max_error=max_error, design=design))
+    last = passed[-1]
+    return Threshold(float(ordered[last]), int(count[last]), int(errors[last]), float(bounds[last]))
+
+
+def _needed(errors: Floats, count: Floats, *, max_error: float, design: float) -> int | None:
+    """Return how many validation rows would pass the first test with errors as these have them.
+
+    Of every share of rows, the surest, from the first tested on: as many times the rows, and the
+    errors, as bring the bound down to the wanted error; the fewest of all.
+    """
+    rows, least = len(count), design * fewest_rows(max_error)
+    from_first = count >= max(1, math.floor(FIRST * rows))
+    best: int | None = None
+    for wrong, answered in zip(errors[from_first], count[from_first], strict=True):
+        if wrong / answered >= max_error:
+            continue
+        low, high = 1.0, 2.0
+        while not _passes(wrong * high, answered * high, max_error=max_error, design=design):
+            high *= 2
+        while (high - low) * rows > 1:  # whole rows
+            middle = (low + high) / 2
+            within = _passes(wrong * middle, answered * middle, max_error=max_error, design=design)
+            low, high = (low, middle) if within else (middle, high)
+        needed = math.ceil(max(high * rows, least * rows / answered))
+        best = needed if best is None else min(best, needed)
+    return best
+
+
+def _passes(wrong: float, answered: float, *, max_error: float, design: float) -> bool:
+    bound = upper_bound(np.array([wrong / design]), np.array([answered / design]))
+    return float(bound[0]) <= max_error
+
+
+def risk_curve(sure: Floats, wrong: Floats, *, points: int = 50) -> Floats:
+    """Return the share wrong against the share answered, the surest rows first.
+
+    Args:
+        sure: The probability of each answer, shape (n,).
+        wrong: 1 where it is wrong, else 0, shape (n,).
+        points: At most so many, evenly over the rows.
+
+    Returns:
+        Shape (points, 2): share answered (coverage), share wrong among these (risk).
+
+    >>> risk_curve(np.array([0.9, 0.6]), np.array([0.0, 1.0])).tolist()
+    [[0.5, 0.0], [1.0, 0.5]]
+    """
+    order = np.argsort(-sure, kind="stable")
+    ordered, errors = sure[order], np.cumsum(wrong[order])
+    whole = np.flatnonzero(np.append(ordered[1:] < ordered[:-1], True)) + 1
+    picked = whole[np.unique(np.linspace(0, len(whole) - 1, points).round().astype(int))]
+    return np.column_stack([picked / len(sure), errors[picked - 1] / picked])
