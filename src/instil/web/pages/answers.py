@@ -25,7 +25,7 @@ from instil.data.registry import load_rows
 from instil.data.split import load_splits, part_rows
 from instil.errors import InstilError
 from instil.results import PROMPTING, TUNED, ZERO_SHOT
-from instil.stages.directory import RECIPE, SPLITS, load_scores, require_same
+from instil.stages.directory import RECIPE, SPLITS, load_scores, load_summary, require_same
 from instil.stages.origins import row_origins
 from instil.tasks.task import load_task
 from instil.types import Part, Row, Task
@@ -97,6 +97,8 @@ def _right(said: Said | None) -> bool:
 def answers(folder: Path, task: str) -> list[Answered]:
     """Return a task's test rows with all answers, in the order of the file of scores."""
     rows: dict[str, dict[str, Any]] = {}
+    known = next((t.probabilities for t in load_summary(folder).tasks if t.task == task), None)
+    heat = known.temperature if known else 1.0
     for line in load_scores(folder, f"test-{task}"):
         row = rows.setdefault(line["row"], {"said": {}, "target": line["target"]})
         row["said"].setdefault(line["arm"], Said(line["prediction"], line["value"]))
@@ -104,7 +106,8 @@ def answers(folder: Path, task: str) -> list[Answered]:
             scores = line["choice_scores"]
             row |= {"template": line["template"], "target": line["target"]}
             # The largest of the softmax.
-            row["sure"] = 1 / sum(exp(each - max(scores)) for each in scores) if scores else None
+            shares = [exp((each - max(scores)) / heat) for each in scores]
+            row["sure"] = 1 / sum(shares) if shares else None
     return [
         Answered(id, row["target"], row.get("template", ""), row.get("sure"), row["said"])
         for id, row in rows.items()
