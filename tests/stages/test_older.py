@@ -50,7 +50,7 @@ def test_means_of_format_1(mean):
 
 
 def test_a_digest_of_steps_is_of_the_lines_as_they_stand(tmp_path):
-    """So a run that an earlier version began may go on."""
+    """Steps of the earlier form are told to be those that led to a checkpoint."""
     from instil.stages.directory import _chained
 
     line = json.dumps(OLD).encode()
