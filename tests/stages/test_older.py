@@ -9,7 +9,14 @@ from pydantic import TypeAdapter
 
 from instil.config.recipe import load_recipe
 from instil.results import Margins, Means, RunSummary
-from instil.stages.directory import NEW_KEYS, Run, load_steps, recipe_fingerprint, step_line
+from instil.stages.directory import (
+    NEW_KEYS,
+    NEW_METHODS,
+    Run,
+    load_steps,
+    recipe_fingerprint,
+    step_line,
+)
 from instil.stages.older import is_older, of_today
 from instil.types import Step
 
@@ -66,11 +73,21 @@ def test_a_recipe_without_newer_keys_has_the_digest_that_an_earlier_version_gave
     earlier = json.loads(recipe.model_dump_json(exclude={"track"}))
     for key in NEW_KEYS:
         del earlier["forgetting"][key]
+    for section in NEW_METHODS:
+        del earlier[section]
+    del earlier["lora"]["use_rslora"]
     said = json.dumps(earlier, separators=(",", ":"), ensure_ascii=False)
     assert recipe_fingerprint(recipe) == hashlib.sha256(said.encode()).hexdigest()
     for key in NEW_KEYS:
         other = load_recipe(path, overrides=[f"forgetting.{key}=1"])
         assert recipe_fingerprint(other) != recipe_fingerprint(recipe)
+    for changes in (["lora.use_rslora=true"], ["method=oft"], ["method=shira"]):
+        assert recipe_fingerprint(load_recipe(path, overrides=changes)) != recipe_fingerprint(
+            recipe
+        )
+    rotated = ("method=oft", "oft.oft_block_size=16"), ("method=oft", "oft.oft_block_size=32")
+    one, other = (recipe_fingerprint(load_recipe(path, overrides=each)) for each in rotated)
+    assert one != other
 
 
 def test_a_summary_without_margins_is_read():

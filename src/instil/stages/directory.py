@@ -57,6 +57,8 @@ RECIPE, MANIFEST, SUMMARY = "recipe.yaml", "manifest.json", "summary.json"
 SPLITS, STEPS, REPORT = "split.json", "steps.jsonl", "report.html"
 NEW_KEYS = ("margin", "text_margin")
 """Keys of `forgetting` that runs of an earlier version do not have."""
+NEW_METHODS = ("oft", "shira")
+"""Methods, each with a section, that they do not have either."""
 TRAINING, SUMMED_UP = "training", "summary"
 """The stages that write `model/` and `summary.json`."""
 PACKAGES = ("instil", "torch", "transformers", "peft", "tokenizers", "scikit-learn", "safetensors")
@@ -598,8 +600,11 @@ def recipe_fingerprint(recipe: Recipe) -> str:
     # A tracker changes no figure. Keys that earlier versions lacked are left out where they are not
     # set, so that `--resume` takes those versions' runs.
     unset = {key for key in NEW_KEYS if getattr(recipe.forgetting, key) is None}
-    said = recipe.model_dump_json(exclude={"track": True, "forgetting": unset})
-    return hashlib.sha256(said.encode()).hexdigest()
+    silent: dict[str, Any] = {"track": True, "forgetting": unset}
+    silent |= {name: True for name in NEW_METHODS if name != recipe.method}
+    if not recipe.lora.use_rslora:
+        silent["lora"] = {"use_rslora"}
+    return hashlib.sha256(recipe.model_dump_json(exclude=silent).encode()).hexdigest()
 
 
 def now() -> str:
