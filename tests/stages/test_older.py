@@ -8,6 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from instil.config.recipe import load_recipe
+from instil.errors import RunError
 from instil.results import Margins, Means, RunSummary
 from instil.stages.directory import (
     NEW_KEYS,
@@ -17,7 +18,7 @@ from instil.stages.directory import (
     recipe_fingerprint,
     step_line,
 )
-from instil.stages.older import is_older, of_today
+from instil.stages.older import of_today
 from instil.types import Step
 
 STEP = Step(1, 0.5, 2.0, 1e-3, 1.0, 12, 34, 0.5, 10**9, terms={"kl": 0.25, "replay_loss": 3.0})
@@ -45,8 +46,8 @@ def test_means_of_format_1(mean):
         "mean_weight": 0.5,
     }
     data = json.dumps({"means": old}).encode()
-    assert is_older(data)
-    means = TypeAdapter(Means).validate_python(of_today(data)["means"])
+    assert of_today(data) != data
+    means = TypeAdapter(Means).validate_python(json.loads(of_today(data))["means"])
     assert (means.replay_share, means.replay_loss) == (0.05, 3.4)
     assert [(term.name, term.mean) for term in means.terms] == [
         ("kl", mean),
@@ -94,3 +95,9 @@ def test_a_summary_without_margins_is_read():
     fields = {field.name: field for field in dataclasses.fields(RunSummary)}
     assert fields["mean_change"].default is None
     assert fields["margins"].default == Margins()
+
+
+def test_a_damaged_line_of_format_1_is_told_as_any_other(tmp_path):
+    (tmp_path / "steps.jsonl").write_text(json.dumps(OLD)[:-1] + "\n")
+    with pytest.raises(RunError, match="cannot be read"):
+        load_steps(tmp_path)

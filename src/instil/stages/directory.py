@@ -48,7 +48,7 @@ from instil.results import Fitted, RunSummary
 from instil.stages import ledger
 from instil.stages.ledger import LEDGER, Ledger, load_ledger, read_sealed, save_ledger, write_sealed
 from instil.stages.lock import HOLDER, LOCK, hold, holder
-from instil.stages.older import is_older, of_today
+from instil.stages.older import of_today
 from instil.types import Step
 
 FORMAT_VERSION = 2
@@ -272,11 +272,7 @@ def _validated(adapter: TypeAdapter[T], data: bytes, *, where: str) -> T:
         RunError: It is not what was written.
     """
     try:
-        return (
-            adapter.validate_python(of_today(data))
-            if is_older(data)
-            else (adapter.validate_json(data))
-        )
+        return adapter.validate_json(of_today(data))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])

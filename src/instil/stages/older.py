@@ -12,38 +12,37 @@ OLD_TERMS = ("replay_loss", "kl", "entropy_weight")
 """Fields of a step that are names in `Step.terms` now."""
 
 
-def of_today(data: bytes) -> Any:
-    """Read JSON of a run; what has been said otherwise since then is said as today.
+def of_today(data: bytes) -> bytes:
+    """Return JSON of a run, where it is of an earlier form, as it is said today.
 
-    Raises:
-        ValueError: It is no JSON.
+    What is no JSON stays as it is, for whoever reads it to tell.
     """
-    return json.loads(data, object_hook=_renewed)
+    if b'"entropy_weight' not in data or b'"terms"' in data:  # what both old forms have
+        return data
+    try:
+        return json.dumps(json.loads(data, object_hook=_renewed)).encode()
+    except ValueError:
+        return data
 
 
-def is_older(data: bytes) -> bool:
-    """Whether JSON of a run may be of an earlier form; said without reading it."""
-    return b'"entropy_weight' in data and b'"terms"' not in data
+def _renewed(record: dict[str, Any]) -> dict[str, Any]:
+    if "grad_norm" in record:
+        terms = {name: record.pop(name, None) for name in OLD_TERMS}
+        record["terms"] = {name: value for name, value in terms.items() if value is not None}
+    if "replay_share" in record:
+        record["terms"] = _terms_of_means(record)
+    return record
 
 
-def _renewed(found: dict[str, Any]) -> dict[str, Any]:
-    if "grad_norm" in found:
-        terms = {name: found.pop(name, None) for name in OLD_TERMS}
-        found["terms"] = {name: value for name, value in terms.items() if value is not None}
-    if "replay_share" in found:
-        found["terms"] = _terms_of_means(found)
-    return found
-
-
-def _terms_of_means(found: dict[str, Any]) -> list[dict[str, Any]]:
+def _terms_of_means(means: dict[str, Any]) -> list[dict[str, Any]]:
     """Make the terms of what format 1 had a field for each, in its words."""
     terms = []
-    if found.get("kl") is not None:
-        what = f"Held to the base model ({found['kl_on']}): forward KL with a weight of"
-        terms.append(_term("kl", f"{what} {found['kl']:g}", found["mean_kl"]))
-    if found.get("entropy_weighted"):
+    if means.get("kl") is not None:
+        what = f"Held to the base model ({means['kl_on']}): forward KL with a weight of"
+        terms.append(_term("kl", f"{what} {means['kl']:g}", means["mean_kl"]))
+    if means.get("entropy_weighted"):
         what = "Each token's loss was weighted by how unsure the model was there"
-        terms.append(_term("entropy_weight", what, found["mean_weight"]))
+        terms.append(_term("entropy_weight", what, means["mean_weight"]))
     return terms
 
 
