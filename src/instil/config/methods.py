@@ -40,7 +40,7 @@ class Tuning:
 
     @property
     def adapter(self) -> bool:
-        """Whether the base is frozen, and an adapter trained: PEFT's files are handed over."""
+        """Whether the base is frozen and an adapter trained; PEFT's files are then exported."""
         return bool(self.section)
 
 

@@ -273,15 +273,20 @@ def adapts_head(model: Any) -> bool:
 
 def _leave_out(model: Any, config: Any) -> None:
     """Let `all-linear` leave out what `_refused` says."""
-    refused = _refused(model, config)
     if isinstance(config, ShiraConfig):  # which knows no `exclude_modules`
-        linear = (name for name, module in model.named_modules() if isinstance(module, _LINEAR))
-        out = {*refused}
-        config.target_modules = [
-            name for name in linear if not out & {name, name.rpartition(".")[2]}
-        ]
+        config.target_modules = _taken(model, config)
     else:
-        config.exclude_modules = refused or None
+        config.exclude_modules = _refused(model, config) or None
+
+
+def _taken(model: Any, config: PeftConfig) -> list[str]:
+    """Name the linear layers that PEFT has such an adapter for."""
+    refused = {*_refused(model, config)}
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, _LINEAR) and not refused & {name, name.rpartition(".")[2]}
+    ]
 
 
 def _layers_of(model: Any, config: Any) -> list[str]:
@@ -295,7 +300,6 @@ def _layers_of(model: Any, config: Any) -> list[str]:
         ModelError: No layer can be told, or some are experts' stacked weights, which are no layers.
     """
     part, section = config.target_modules, config.peft_type.value.lower()
-    refused = {*_refused(model, config)}
     modules = dict(model.named_modules())
 
     def part_of(name: str) -> str:
@@ -324,11 +328,7 @@ def _layers_of(model: Any, config: Any) -> list[str]:
                     found=f"{part}: {_short(f'{name}.{own}')}",
                     fix=f"{section}.target_modules: all-linear",
                 )
-    named = [
-        name
-        for name, module in held.items()
-        if isinstance(module, _LINEAR) and not refused & {name, name.rpartition(".")[2]}
-    ]
+    named = [name for name in _taken(model, config) if name in held]
     if not named:
         short = dict.fromkeys(name.rpartition(".")[2] for name in linear_layers(model))
         raise ModelError(

@@ -26,20 +26,20 @@ def fit_probabilities(context: RunContext) -> Mapping[str, Fitted]:
     from instil.compare.probabilities import fit
 
     data = [d for d in context.data if d.task.choices]
-    kind = dict[str, Fitted]
     if not data:
         return {}
-    if context.run.finished(STAGE):
-        return context.run.read(STAGE, kind)
-    tuned, seed = context.load_tuned(), context.recipe.seed
-    fitted = {}
-    for d in data:
-        with context.stage(f"choosing a template for {d.task.id}") as done:
-            template = contest.best_template(tuned, d, d.validation, seed=seed, on_done=done)
-        with context.stage(f"temperature for {d.task.id}", len(d.validation)) as done:
-            way = Prompting(template)
-            asked = contest.ask(tuned, d, name=TUNED, way=way, rows=d.validation, on_done=done)
-            fitted[d.task.id] = fit(asked.marked, template=template.id)
-    written = TypeAdapter(kind).dump_json(fitted)
-    write_whole(context.run.folder / PROBABILITIES, written)
-    return context.run.keep(STAGE, kind, fitted, files=[PROBABILITIES])
+    kind = dict[str, Fitted]
+
+    def fit_all() -> dict[str, Fitted]:
+        tuned, seed, fitted = context.load_tuned(), context.recipe.seed, {}
+        for d in data:
+            with context.stage(f"choosing a template for {d.task.id}") as done:
+                template = contest.best_template(tuned, d, d.validation, seed=seed, on_done=done)
+            with context.stage(f"temperature for {d.task.id}", len(d.validation)) as done:
+                way = Prompting(template)
+                asked = contest.ask(tuned, d, name=TUNED, way=way, rows=d.validation, on_done=done)
+                fitted[d.task.id] = fit(asked.marked, template=template.id)
+        write_whole(context.run.folder / PROBABILITIES, TypeAdapter(kind).dump_json(fitted))
+        return fitted
+
+    return context.run.kept(STAGE, kind, fit_all, files=[PROBABILITIES])

@@ -125,7 +125,7 @@ def batch_gradient(
         TrainError: a single example does not fit into memory, here or in another process.
     """
     whole = whole or Objective().over(packs, step=0)
-    found, failed = Sums(), None
+    found, failed = whole.nothing, None
     try:
         found = own_gradient(loaded, deal(packs), whole=whole, room=room)
     except TrainError as error:
@@ -133,7 +133,7 @@ def batch_gradient(
     if total(failed is not None):  # asked of all, as nobody may wait for a process that gave up
         raise failed or TrainError(Problem("memory ran out in another process"))
     sum_gradients(list(trainable(loaded.model).values()))
-    return found.over_all(terms=len(whole.objective.terms))
+    return found.over_all()
 
 
 def own_gradient(
@@ -156,7 +156,7 @@ def own_gradient(
             backward(loaded, pack, whole=whole, recompute=room.recompute)
             for pack in room.cut(packs)
         )
-        return sum(parts, Sums())
+        return sum(parts, whole.nothing)
 
     while True:
         try:

@@ -17,7 +17,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise, zip_longest
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ from instil.model.engine.losses import Anchor, Losses
 from instil.model.load import LoadedModel
 from instil.train.ranks import totals
 from instil.train.terms import Term
-from instil.types import REPLAY_LOSS, LossOver, Pack
+from instil.types import REPLAY_LOSS, KlOn, LossOver, Pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class Objective:
         )
         if not self.terms:
             return whole
-        whole = replace(whole, skip=same_start(packs))
+        if any(term.distance and term.on is KlOn.PROMPT for term in self.terms):
+            whole = replace(whole, skip=same_start(packs))
         counts = (
             supervised if term.weigh else sum(len(whole.chosen(term, pack)) for pack in packs)
             for term in self.terms
@@ -113,19 +114,24 @@ class BatchObjective:
         untouched = self.objective.base or loaded
         asked = replace(batch, predict_from=torch.cat([batch.predict_from, *where]))
         with torch.no_grad(), adapter_off(loaded.model), _at_rest(untouched.model):
-            found = states(untouched.model, asked, build=untouched.build)
+            said = states(untouched.model, asked, build=untouched.build)
         ends = list(accumulate(map(len, where), initial=batch.predict_from.shape[0]))
         return tuple(
-            Anchor(at, found.rows(slice(begin, end)), distance)
+            Anchor(at, said.rows(slice(begin, end)), distance)
             for (distance, _), at, (begin, end) in zip(held, where, pairwise(ends), strict=True)
         )
 
-    def sums(self, pack: Pack, found: Losses) -> Sums:
+    @property
+    def nothing(self) -> Sums:
+        """What no pack at all adds to the figures."""
+        return Sums(terms=(0.0,) * len(self.objective.terms))
+
+    def sums(self, pack: Pack, losses: Losses) -> Sums:
         """Return what a pack adds to the figures, from what the model said of it."""
         trained = zip(pack.mask, pack.segments, strict=True)
         again = torch.tensor([pack.replayed[segment] for mask, segment in trained if mask])
-        nats, weights = found.nats.cpu(), iter(found.weights.sum(0).tolist())
-        distances = iter(distance.detach() for distance in found.distances)
+        nats, weights = losses.nats.cpu(), iter(losses.weights.sum(0).tolist())
+        distances = iter(distance.detach() for distance in losses.distances)
         return Sums(
             nats=float(nats[~again].sum()),
             tokens=int((~again).sum()),
@@ -137,15 +143,15 @@ class BatchObjective:
             ),
         )
 
-    def loss(self, found: Losses) -> torch.Tensor:
+    def loss(self, losses: Losses) -> torch.Tensor:
         """Return a pack's share of the batch's loss, a scalar."""
-        loss = found.total / self.all_shares
+        loss = losses.total / self.all_shares
         held = [
             (term.weight, count)
             for term, count in zip(self.objective.terms, self.counts, strict=True)
             if term.distance
         ]
-        for (weight, count), distance in zip(held, found.distances, strict=False):
+        for (weight, count), distance in zip(held, losses.distances, strict=False):
             if count:
                 loss = loss + weight * distance / count
         return loss
@@ -153,10 +159,10 @@ class BatchObjective:
     def means(self, sums: Sums) -> Mapping[str, float]:
         """Return what each term came to over the batch, by name; the replay's loss too."""
         named = zip(self.objective.terms, sums.terms, self.counts, strict=True)
-        found = {term.name: total / count for term, total, count in named if count}
+        means = {term.name: total / count for term, total, count in named if count}
         if sums.replay_tokens:
-            found[REPLAY_LOSS] = sums.replay_nats / sums.replay_tokens
-        return found
+            means[REPLAY_LOSS] = sums.replay_nats / sums.replay_tokens
+        return means
 
 
 def trained_tokens(pack: Pack) -> Counter[int]:
@@ -191,21 +197,15 @@ class Sums:
     """Of each term: its weights of the supervised tokens, or its distance over its places."""
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(
-            self.nats + other.nats,
-            self.tokens + other.tokens,
-            self.replay_nats + other.replay_nats,
-            self.replay_tokens + other.replay_tokens,
-            tuple(map(sum, zip_longest(self.terms, other.terms, fillvalue=0.0))),
-        )
+        return _sums_of([a + b for a, b in zip(self._values, other._values, strict=True)])
 
-    def over_all(self, *, terms: int) -> Sums:
-        """Return the sums over all processes, of which one may have had no pack; `terms`: any's."""
-        own = self.terms or (0.0,) * terms
-        nats, tokens, replay_nats, replay_tokens, *summed = totals(
-            (self.nats, self.tokens, self.replay_nats, self.replay_tokens, *own)
-        )
-        return Sums(nats, round(tokens), replay_nats, round(replay_tokens), tuple(summed))
+    def over_all(self) -> Sums:
+        """Return the sums over all processes."""
+        return _sums_of(totals(self._values))
+
+    @property
+    def _values(self) -> tuple[float, ...]:
+        return (self.nats, self.tokens, self.replay_nats, self.replay_tokens, *self.terms)
 
     @property
     def loss(self) -> float:
@@ -213,3 +213,8 @@ class Sums:
         if not self.tokens:
             return self.replay_nats / self.replay_tokens
         return self.nats / self.tokens
+
+
+def _sums_of(values: Sequence[float]) -> Sums:
+    nats, tokens, replay_nats, replay_tokens, *terms = values
+    return Sums(nats, round(tokens), replay_nats, round(replay_tokens), tuple(terms))
