@@ -147,8 +147,8 @@ def claim_words(claim: Claim, margin: float, *, metric: str) -> str:
 def kept_sentences(guard: Sequence[GuardResult], margins: Margins) -> tuple[str, ...]:
     """Say what the mean shows (of several guard tasks), and each line against its margin."""
     sentences = []
-    mean, tasks = mean_change(guard), len(points_lines(guard))
-    if mean is not None and tasks > 1:
+    if several := mean_of_several(guard):
+        mean, tasks = several
         sentences.append(
             f"On average over the {tasks} guard tasks: {fmt.plain_change(mean)} (95 % interval "
             f"{fmt.plain_interval(mean)}), {mean_claim(mean, margins)}."
@@ -168,3 +168,9 @@ def kept_sentences(guard: Sequence[GuardResult], margins: Margins) -> tuple[str,
 def points_lines(guard: Sequence[GuardResult]) -> tuple[GuardResult, ...]:
     """Return the guard's lines in the tasks' own metrics, which the mean is over."""
     return tuple(each for each in guard if each.comparison.metric != NATS.name)
+
+
+def mean_of_several(guard: Sequence[GuardResult]) -> tuple[Comparison, int] | None:
+    """Return the mean change and over how many tasks it is; None of fewer than two."""
+    mean, tasks = mean_change(guard), len(points_lines(guard))
+    return None if mean is None or tasks < 2 else (mean, tasks)

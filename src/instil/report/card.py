@@ -11,8 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from instil import format as fmt
-from instil.compare.kept import guard_claims, mean_claim, points_lines
-from instil.compare.verdict import mean_change
+from instil.compare.kept import guard_claims, mean_claim, mean_of_several
 from instil.config.methods import METHODS
 from instil.report.parts import verdict_word
 from instil.report.sections.guard import guard_outcomes
@@ -145,8 +144,8 @@ def _forgetting(summary: RunSummary) -> list[str]:
         ]
         for guard, outcome, claim in zip(summary.forgetting, shown, said, strict=True)
     ]
-    mean, tasks = mean_change(summary.forgetting), len(points_lines(summary.forgetting))
-    if mean is not None and tasks > 1:
+    if several := mean_of_several(summary.forgetting):
+        mean, tasks = several
         change, claim = fmt.change_with_interval(mean), mean_claim(mean, margins)
         label = fmt.style(mean.metric).label
         rows.append([f"mean of {tasks}", label, fmt.MISSING, fmt.MISSING, change, claim])

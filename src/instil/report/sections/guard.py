@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from instil import format as fmt
-from instil.compare.kept import guard_claims, mean_claim, points_lines
-from instil.compare.verdict import Outcome, mean_change, outcomes
+from instil.compare.kept import guard_claims, mean_claim, mean_of_several
+from instil.compare.verdict import Outcome, outcomes
 from instil.format import Unit
 from instil.report.page import Axis, Block, Cell, Note, Plot, Plots, Reference, Table, table
 from instil.report.parts import difference_cell, extent, marks_in_words, row_mark
@@ -36,12 +36,13 @@ def guard_blocks(
         ],
     }
     plots = []
-    mean, tasks = mean_change(guards), len(points_lines(guards))
+    several = mean_of_several(guards)
     for title, shown in parts.items():
         marks = tuple(row_mark(g.task, "difference", g.comparison, name=g.task) for g in shown)
         if not marks:
             continue
-        if shown[0].comparison.metric != NATS.name and mean is not None and tasks > 1:
+        if shown[0].comparison.metric != NATS.name and several:
+            mean, tasks = several
             name = f"mean of {tasks}"
             marks = (*marks, row_mark(name, "difference", mean, name=name, ringed=True))
         unit = fmt.style(shown[0].comparison.metric).unit
@@ -99,8 +100,8 @@ def _table(guards: Sequence[GuardResult], margins: Margins, replayed: Sequence[s
                 fmt.p_value(change.p_value),
             )
         )
-    mean, tasks = mean_change(guards), len(points_lines(guards))
-    if mean is not None and tasks > 1:
+    if several := mean_of_several(guards):
+        mean, tasks = several
         rows.append(
             (
                 Cell("mean", f"over {tasks} guard tasks"),
