@@ -1,6 +1,11 @@
-"""The ways through a model, from the fastest to the plain one."""
+"""The ways through a model, from the fastest to the plain one; and LoRA on it."""
 
+from typing import Any
+
+from instil.config.sections import Lora
+from instil.model.adapter import add_adapter
 from instil.model.engine.packed import Build
+from instil.model.load import LoadedModel
 
 PLAIN = Build()
 PADDED = Build(padding=True)
@@ -11,3 +16,8 @@ OWN = Build(
     segments=True, prefix=True, branches=True, own_layers=True, own_head=True, own_memory=True
 )
 EACH = (OWN, PACKED_HEAD, PACKED, SIDE_BY_SIDE, PADDED, PLAIN)
+
+
+def add_lora(loaded: LoadedModel, *, seed: int, **settings: Any) -> LoadedModel:
+    """Wrap the model in LoRA with some of its settings."""
+    return add_adapter(loaded, Lora(**settings), seed=seed)

@@ -1,13 +1,19 @@
 """Made-up reviews of things, a tiny recipe over them, and a run without a progress bar."""
 
 import csv
+import os
 import random
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from rich.progress import Progress
 
 from instil.config.recipe import Recipe, load_recipe
 from instil.pipeline import run_recipe
+from instil.stages import training
 from instil.stages.context import prepare
 from instil.stages.directory import Run
 from instil.stages.judge import Look
@@ -115,3 +121,18 @@ def ready(recipe: Recipe, folder: Path):
     """Go through the stages that training needs: the run and its encoded training."""
     context = prepare(recipe, run=Run(folder))
     return context, preflight(context)
+
+
+@contextmanager
+def signalled_at(step: int, *, number: int = signal.SIGINT) -> Iterator[None]:
+    """Within the block the process gets a signal as a training tells of a step."""
+    original = training._step_note
+
+    def signalled(each) -> str:
+        if each.step == step:
+            os.kill(os.getpid(), number)
+        return original(each)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_step_note", signalled)
+        yield

@@ -4,9 +4,7 @@ import csv
 import html
 import itertools
 import json
-import os
 import shutil
-import signal
 import warnings
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from instil.ship.chat import chat
 from instil.ship.export import export
 from instil.ship.formats import Format
 from instil.ship.predict import predict_file, predict_rows, predict_text
-from instil.stages import ledger, training
+from instil.stages import ledger
 from instil.stages.context import prepare_use
 from instil.stages.directory import (
     load_manifest,
@@ -34,7 +32,7 @@ from instil.stages.directory import (
     require_whole,
 )
 from instil.tasks.task import load_task
-from moods import lay_out, make_recipe, run
+from moods import lay_out, make_recipe, run, signalled_at
 
 BRIEF = ("train.num_train_epochs=2", "baselines.shots=[0]")
 """For runs that need not learn."""
@@ -137,22 +135,12 @@ def test_no_row_of_a_group_straddles(done):
     assert not parts[1] & parts[2]
 
 
-def test_a_stopped_run_goes_on_to_the_same_end(folder, tiny_folder, monkeypatch):
+def test_a_stopped_run_goes_on_to_the_same_end(folder, tiny_folder):
     hardly = "train.learning_rate=0.000001"
     recipe = make_recipe(folder, tiny_folder, "forgetting.tasks=none", hardly, *BRIEF)
     straight = run(recipe, folder / "straight")
-
-    original = training._step_note
-
-    def interrupt(step):
-        if step.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(step)
-
-    monkeypatch.setattr(training, "_step_note", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with signalled_at(3), pytest.raises(KeyboardInterrupt):
         run(recipe, folder / "broken")
-    monkeypatch.setattr(training, "_step_note", original)
     assert not (folder / "broken" / "summary.json").exists()
     resumed = run(recipe, folder / "broken", resume=True)
 

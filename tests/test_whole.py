@@ -1,7 +1,6 @@
 """A resumed run believes nothing that lies there: every change is noticed, and by its name."""
 
 import contextlib
-import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -19,12 +18,11 @@ from instil.model.load import ModelFolder
 from instil.pipeline import compare_runs, rebuild_report
 from instil.ship.export import export
 from instil.ship.predict import predict_text
-from instil.stages import training
 from instil.stages.directory import load_manifest, load_scores, load_summary, open_run
 from instil.stages.judge import Look
 from instil.stages.ledger import file_differences, load_ledger, record, release
 from instil.stages.origins import chat_origins
-from moods import lay_out, make_recipe, run
+from moods import lay_out, make_recipe, run, signalled_at
 
 SMALL = (
     "tasks.0.train=24",
@@ -65,20 +63,15 @@ def recipe_of(place: Path, *, seed: int = 0) -> Recipe:
 
 @contextmanager
 def stopping_at(stop: str) -> Iterator[None]:
-    original = training._step_note
-
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    def interrupted(step: object) -> str:
-        if step.step == 5:  # a step after a checkpoint
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(step)
-
+    if stop == "training":
+        with signalled_at(5, number=signal.SIGTERM):  # a step after a checkpoint
+            yield
+        return
     with pytest.MonkeyPatch.context() as patch:
-        if stop == "training":
-            patch.setattr(training, "_step_note", interrupted)
-        elif stop in STOPS:
+        if stop in STOPS:
             patch.setattr(pipeline, STOPS[stop], interrupt)
         yield
 

@@ -10,11 +10,11 @@ import torch
 from common import chunks, finish, read_rows
 from examples import as_example
 
-from instil.config.sections import Train
+from instil.config.sections import Lora, Train
 from instil.encode.batch import to_batch
 from instil.encode.mask import encode_all
 from instil.encode.pack import batches
-from instil.model.adapter import add_lora, train_all, trainable
+from instil.model.adapter import add_adapter, train_all, trainable
 from instil.model.engine.losses import summed_loss
 from instil.model.load import LoadedModel, ModelFolder, load_model
 from instil.train.loop import Schedule, train_steps
@@ -26,14 +26,7 @@ def made_trainable(model: str, method: str) -> LoadedModel:
     folder = ModelFolder("bench", Path(model), "")
     if method == "full":
         return train_all(load_model(folder, masters=True))
-    return add_lora(
-        load_model(folder),
-        r=8,
-        lora_alpha=16,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        seed=0,
-    )
+    return add_adapter(load_model(folder), Lora(r=8, lora_alpha=16), seed=0)
 
 
 def planned(

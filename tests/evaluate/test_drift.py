@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from builds import PLAIN
+from builds import PLAIN, add_lora
 from instil.evaluate import choices
 from instil.evaluate.drift import base_states, drift
-from instil.model.adapter import adapter_off, add_lora, trainable
+from instil.model.adapter import adapter_off, trainable
 from instil.model.engine import divergence
 from instil.model.engine.divergence import States
 from instil.model.load import ModelFolder, load_model

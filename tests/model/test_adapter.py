@@ -22,6 +22,7 @@ from transformers import (
 )
 
 import families
+from builds import add_lora
 from instil.config.sections import Lora
 from instil.encode.batch import make_batch
 from instil.errors import ModelError
@@ -29,7 +30,6 @@ from instil.evaluate.generate import generate
 from instil.model.adapter import (
     adapter_off,
     adapts_head,
-    add_lora,
     base_parameters,
     left_out,
     linear_layers,

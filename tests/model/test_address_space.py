@@ -31,15 +31,15 @@ resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 from instil.cli.failures import told
 try:
     from instil.encode.pack import pack
-    from instil.model.adapter import add_lora
+    from instil.config.sections import Lora
+    from instil.model.adapter import add_adapter
     from instil.model.load import load_model, resolve_model
     from instil.train.loop import batch_gradient
     from instil.train.room import Room
     from instil.types import Encoded
     model = resolve_model("smollm2-135m-instruct")
     loaded = load_model(model, device="cpu", dtype=sys.argv[2])
-    settings = {"lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear"}
-    loaded = add_lora(loaded, r=4, seed=1, **settings)
+    loaded = add_adapter(loaded, Lora(r=4, lora_alpha=8), seed=1)
     mask = (False,) * 80 + (True,) * 20
     examples = [Encoded(f"e{n}", tuple(range(1000 + n, 1100 + n)), mask) for n in range(20)]
     room = Room(apart=True)

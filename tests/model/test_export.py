@@ -20,8 +20,9 @@ from transformers import (
     UMT5Config,
 )
 
+from builds import add_lora
 from instil.errors import ModelError
-from instil.model.adapter import add_lora, load_adapter, merged, trainable
+from instil.model.adapter import load_adapter, merged, trainable
 from instil.model.export import generation_config, save_model
 
 SETTINGS = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear", "seed": 0}

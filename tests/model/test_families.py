@@ -20,13 +20,14 @@ import torch
 import transformers
 from peft import PeftModel
 
+from builds import add_lora
 from families import FAMILIES, auto_class, save
 from instil.encode.batch import Batch, to_batch
 from instil.encode.pack import pack
 from instil.evaluate.choices import Request, likelihoods
 from instil.evaluate.generate import generate
 from instil.evaluate.probe import prompt_features
-from instil.model.adapter import add_lora, load_shipped, merged, train_all, trainable
+from instil.model.adapter import load_shipped, merged, train_all, trainable
 from instil.model.engine.divergence import states
 from instil.model.engine.losses import (
     Anchor,

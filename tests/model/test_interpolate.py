@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from instil.model.adapter import adapter_off, add_lora, load_adapter, trainable
+from builds import add_lora
+from instil.model.adapter import adapter_off, load_adapter, trainable
 from instil.model.export import save_model
 from instil.model.interpolate import blend, scale_adapter
 from instil.model.load import ModelFolder, load_model

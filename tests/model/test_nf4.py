@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+from builds import add_lora
 from instil.errors import ModelError
 from instil.model import nf4
-from instil.model.adapter import add_lora, load_shipped, merged, trainable
+from instil.model.adapter import load_shipped, merged, trainable
 from instil.model.export import save_model
 from instil.model.load import ModelFolder, load_model, parameter_count
 

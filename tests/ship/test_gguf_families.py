@@ -12,10 +12,10 @@ import requests
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from builds import add_lora
 from chat_templates import FAMILIES as CHATS
 from chat_templates import byte_level, sentencepiece
 from families import ALIKE, GEMMA, VOCABULARY
-from instil.model.adapter import add_lora
 from instil.model.load import ModelFolder, load_model
 from instil.ship.gguf.families import FAMILIES
 from instil.ship.gguf.write import write_adapter, write_model

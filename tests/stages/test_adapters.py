@@ -1,8 +1,6 @@
 """Whole runs with each adapter but plain LoRA: stopped and resumed, interpolated, exported."""
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import gguf
@@ -15,9 +13,8 @@ from instil.model.adapter import load_shipped
 from instil.model.load import ModelFolder
 from instil.ship.export import export
 from instil.ship.formats import Format
-from instil.stages import training
 from instil.stages.directory import load_scores, load_steps, load_summary
-from moods import lay_out, make_recipe, run
+from moods import lay_out, make_recipe, run, signalled_at
 
 QUICK = (
     "dtype=float32",
@@ -90,20 +87,11 @@ def test_it_is_exported_merged_and_as_gguf(finished, tiny_folder, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["oft", "shira"])
-def test_a_stopped_run_goes_on_to_the_same_end(folder, tiny_folder, monkeypatch, kind):
+def test_a_stopped_run_goes_on_to_the_same_end(folder, tiny_folder, kind):
     recipe = make_recipe(folder, tiny_folder, *QUICK, *KINDS[kind])
     straight = run(recipe, folder / "straight")
-    original = training._step_note
-
-    def interrupt(step):
-        if step.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(step)
-
-    monkeypatch.setattr(training, "_step_note", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with signalled_at(3), pytest.raises(KeyboardInterrupt):
         run(recipe, folder / "broken")
-    monkeypatch.setattr(training, "_step_note", original)
     resumed = run(recipe, folder / "broken", resume=True)
     a, b = load_steps(straight), load_steps(resumed)
     assert [(s.step, s.loss) for s in a] == [(s.step, s.loss) for s in b]

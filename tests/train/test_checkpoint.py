@@ -7,9 +7,10 @@ import torch
 from safetensors import SafetensorError
 from test_loop import encoded  # the same made-up examples
 
+from builds import add_lora
 from instil.encode.pack import batches
 from instil.errors import TrainError
-from instil.model.adapter import add_lora, snapshot
+from instil.model.adapter import snapshot
 from instil.model.load import ModelFolder, load_model
 from instil.signals import ENDING
 from instil.train import checkpoint

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from builds import EACH, OWN
+from builds import EACH, OWN, add_lora
 from instil.encode.batch import to_batch
 from instil.encode.pack import batches, pack
 from instil.encode.store import Store
 from instil.errors import TrainError
-from instil.model.adapter import adapter_off, add_lora, snapshot, trainable
+from instil.model.adapter import adapter_off, snapshot, trainable
 from instil.model.engine.packed import head_of, hidden_states
 from instil.train.loop import Schedule, backward, train_steps
 from instil.train.objective import Objective

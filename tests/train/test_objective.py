@@ -11,12 +11,12 @@ from test_checkpoint import plan
 from test_loop import encoded, gradients, lora
 from test_room import short_of_memory
 
-from builds import EACH, OWN, PACKED_HEAD, PLAIN
+from builds import EACH, OWN, PACKED_HEAD, PLAIN, add_lora
 from instil.config.sections import Keep, Replay
 from instil.encode.batch import to_batch
 from instil.encode.pack import pack
 from instil.encode.places import places
-from instil.model.adapter import adapter_off, add_lora, snapshot, train_all, trainable
+from instil.model.adapter import adapter_off, snapshot, train_all, trainable
 from instil.model.engine import losses as losses_module
 from instil.model.engine.losses import entropy_weights, losses
 from instil.model.load import ModelFolder, load_model

@@ -4,9 +4,10 @@ import pytest
 import torch
 from test_loop import encoded
 
+from builds import add_lora
 from instil.encode.pack import batches
 from instil.errors import DivergedError
-from instil.model.adapter import add_lora, snapshot, train_all, trainable
+from instil.model.adapter import snapshot, train_all, trainable
 from instil.model.load import ModelFolder, load_model
 from instil.train import loop as module
 from instil.train.loop import Schedule

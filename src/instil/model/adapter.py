@@ -107,11 +107,6 @@ def add_adapter(loaded: LoadedModel, settings: Adapter, *, seed: int) -> LoadedM
     return _with_adapter(loaded, model)
 
 
-def add_lora(loaded: LoadedModel, *, seed: int, **settings: Any) -> LoadedModel:
-    """Wrap the model in LoRA with some of its settings, as `add_adapter` does."""
-    return add_adapter(loaded, Lora(**settings), seed=seed)
-
-
 def planned_adapter(folder: ModelFolder, settings: Adapter) -> PeftModel:
     """Wrap the folder's model as `add_adapter` would, without any weights.
 

@@ -15,9 +15,9 @@ from transformers import (
     Qwen3Config,
 )
 
-from builds import EACH, OWN, PACKED_HEAD, PLAIN
+from builds import EACH, OWN, PACKED_HEAD, PLAIN, add_lora
 from instil.encode.batch import make_batch
-from instil.model.adapter import adapter_off, add_lora, train_all, trainable
+from instil.model.adapter import adapter_off, train_all, trainable
 from instil.model.engine import losses, packed
 from instil.model.engine.layers import KNOWN
 from instil.model.engine.losses import summed_loss
