@@ -22,7 +22,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 slow: $(STAMP)
-	$(BIN)/python -m pytest -n 0 -m slow --force-enable-socket
+	$(BIN)/python -m pytest -m slow --durations=40 --force-enable-socket
 
 UI := .venv/.ui-installed
 
