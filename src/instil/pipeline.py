@@ -18,6 +18,8 @@ from instil.report.html import to_html
 from instil.report.sections.keeping import methods_lines
 from instil.report.sections.mix import mix_text
 from instil.report.sections.stages import forecast_lines
+from instil.results import Advice
+from instil.stages.advice import advise, advised
 from instil.stages.auto_method import pick_method
 from instil.stages.context import RunContext, keep_splits, note_chat, prepare
 from instil.stages.directory import (
@@ -101,11 +103,43 @@ def run_recipe(
         results = test(context, ladders, trained.summary, fitted, look=look)
         forgotten = compare_guard(context, sides)
         summary = sum_up(context, trained, results, forgotten, encoded.mix)
-        summary = replace(summary, moved=moved, interpolation=interpolation, methods=methods)
+        summary = replace(
+            summary,
+            moved=moved,
+            interpolation=interpolation,
+            methods=methods,
+            advice=advised(run),
+        )
         save_summary(run, summary, files=[GUARD_SCORES])
         tracker.finish(summary)
         rebuild_report(folder)
     return folder
+
+
+def advise_recipe(
+    recipe: Recipe, *, folder: Path, resume: bool, progress: Progress
+) -> tuple[Advice, ...]:
+    """Begin a run, and advise what to do before its training; return the advice, one a task.
+
+    The run is left for `run_recipe` to go on with.
+
+    Args:
+        recipe: What the run would do.
+        folder: The run directory; made here, unless `resume`.
+        resume: Go on with the run in `folder`.
+        progress: Shows what is under way.
+
+    Raises:
+        InstilError: Whatever the user can mend.
+    """
+    with open_run(recipe, folder=folder, resume=resume) as run:
+        context = prepare(recipe, run=run, progress=progress, say=progress.console.print)
+        keep_splits(context)
+        note_chat(context)
+        encoded = add_replay(context, preflight(context))
+        foretold = foretell(context, encoded)
+        _say(context, forecast_lines(foretold) if foretold is not None else ())
+        return advise(context, encoded, climb_ladders(context))
 
 
 def _say(context: RunContext, lines: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from instil import __version__
 from instil.cli import (
+    advise,
     chat,
     check,
     compare,
@@ -129,6 +130,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (init_.init, "init reviews.csv --label stars"),
     (_with_torch(check.check), "check reviews.recipe.yaml"),
     (_with_torch(preview.preview), "preview reviews.recipe.yaml --html seen.html"),
+    (_with_torch(advise.advise), "advise reviews.recipe.yaml"),
     (_with_torch(run_.run), "run reviews.recipe.yaml --set train.learning_rate=2e-4"),
     (report.report, "report runs/reviews"),
     (status.status, "status runs/reviews"),

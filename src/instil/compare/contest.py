@@ -117,18 +117,19 @@ def ask(
     )
 
 
-def ask_words(data: TaskData, template: Template) -> Contender:
-    """Train TF-IDF and let it answer the test rows.
+def ask_words(data: TaskData, template: Template, *, rows: Sequence[Row]) -> Contender:
+    """Train TF-IDF and let it answer rows.
 
     Args:
         data: A task with choices.
         template: Its words for the choices.
+        rows: Rows to answer.
     """
-    examples = Prompting(template).examples(data, data.test)
+    examples = Prompting(template).examples(data, rows)
     began = time.perf_counter()
     classifier = train_tfidf(data.train, task=data.task)
     trained = time.perf_counter()
-    made = ask_tfidf(classifier, data.test, examples, task=data.task)
+    made = ask_tfidf(classifier, rows, examples, task=data.task)
     return Contender(
         TFIDF,
         "TF-IDF + logistic regression",
@@ -147,6 +148,7 @@ def ask_states(
     data: TaskData,
     template: Template,
     *,
+    rows: Sequence[Row],
     seed: int,
     on_done: OnDone = lambda _: None,
 ) -> Contender:
@@ -156,16 +158,17 @@ def ask_states(
         loaded: The base model.
         data: A task with choices.
         template: Through which the model reads a row.
+        rows: Rows to answer.
         seed: Draws the training rows, where there are more than `PROBE_ROWS`.
         on_done: Called with the number of rows that the model has read.
     """
-    way, rows, some = Prompting(template), data.train, ""
-    if len(rows) > PROBE_ROWS:
-        rows = tuple(random.Random(seed).sample(rows, PROBE_ROWS))
-        some = f" on {len(rows)} of {len(data.train)} rows"
-    shown, examples = way.examples(data, rows), way.examples(data, data.test)
+    way, read, some = Prompting(template), data.train, ""
+    if len(read) > PROBE_ROWS:
+        read = tuple(random.Random(seed).sample(read, PROBE_ROWS))
+        some = f" on {len(read)} of {len(data.train)} rows"
+    shown, examples = way.examples(data, read), way.examples(data, rows)
     began = time.perf_counter()
-    probe = train_probe(loaded, rows, shown, task=data.task, on_done=on_done)
+    probe = train_probe(loaded, read, shown, task=data.task, on_done=on_done)
     trained = time.perf_counter()
     made = ask_probe(loaded, probe, examples, on_done=on_done)
     return Contender(

@@ -25,6 +25,7 @@ from instil.report.page import (
 )
 from instil.report.parts import difference_number
 from instil.report.sections import arms
+from instil.report.sections.advice import advice_blocks
 from instil.report.sections.average import average_numbers, average_table
 from instil.report.sections.calibration import calibration_blocks
 from instil.report.sections.guard import guard_blocks, guard_outcomes, worst_guard
@@ -60,6 +61,11 @@ SECTIONS = {
         "Ladder",
         "What the base model does with prompting alone: every template, number of worked "
         "examples and scoring rule. The ringed dot sets the bar for tuning.",
+    ),
+    "advice": (
+        "What was advised before the training",
+        "Advice",
+        "Each way was tried on validation, the tuned model after a part of its training.",
     ),
     "learning": (
         "Learning curves",
@@ -172,6 +178,8 @@ def build_report(
     }
     if any(task.probabilities for task in summary.tasks):
         blocks["probabilities"] = of_each(calibration_blocks)
+    if summary.advice:
+        blocks["advice"] = advice_blocks(summary)
     if summary.averages:
         blocks["average"] = (average_table(summary),)
     if len(summary.mix) > 1 or any(line.few_shot for line in summary.mix):

@@ -208,11 +208,13 @@ def _judge_task(
         ask_rung = partial(ask, base, name=PROMPTING, way=shown, scoring=rung.scoring)
         others = [of_base(PROMPTING, ask_rung, shown, rung.scoring, data.test), zero]
         if task.choices and baselines.tfidf:
-            others.append(contest.ask_words(data, template))
+            others.append(contest.ask_words(data, template, rows=data.test))
         if task.choices and baselines.probe:
             # Its template does not depend on the training, so that a study asks once.
             first = data.answering[0]
-            probe = partial(contest.ask_states, base, data, first, seed=seed, on_done=done)
+            probe = partial(
+                contest.ask_states, base, data, first, rows=data.test, seed=seed, on_done=done
+            )
             others.append(of_base(PROBE, probe, first, data.train, data.test))
     # Held-out phrasings are a question of their own, so they are asked on every test row.
     whole = data.held_out and not data.few_rows

@@ -1,0 +1,97 @@
+"""`instil advise`: prompt, probe, tune, or more rows: which, before any long training."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from instil.cli.failures import INTERRUPTED
+from instil.cli.options import Changes
+from instil.cli.terminal import say
+
+if TYPE_CHECKING:
+    from instil.results import Advice
+
+RECIPES = (".yaml", ".yml")
+
+
+def advise(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="The recipe; or a file of rows, as `instil init` takes it."
+        ),
+    ],
+    changes: Changes = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="The run directory. [default: runs/NAME-OF-THE-RECIPE]"),
+    ] = None,
+) -> None:
+    """Say what to do with a task before any long training, and the chance that it is wrong.
+
+    Tries prompts, TF-IDF, a linear probe and a quarter of the training on the validation rows. The
+    run that this begins can be gone on with: nothing of it is done twice.
+    """
+    from instil import pipeline
+    from instil.cli.folders import place_run
+    from instil.cli.progress import make_progress
+    from instil.config.recipe import load_recipe
+    from instil.signals import ENDING, interrupt, on_signals
+
+    recipe = Path(source) if source.endswith(RECIPES) else _started(source)
+    wanted = load_recipe(recipe, overrides=changes or [])
+    place = place_run(recipe, wanted, folder=folder, again=True)
+    if place.finished:
+        say(f"this recipe has been run, so that nothing is left to advise: {place.folder}")
+        return
+    go_on = f"instil run --resume {shlex.quote(str(place.folder))}"
+    try:
+        with on_signals(interrupt, *ENDING), make_progress() as progress:
+            found = pipeline.advise_recipe(
+                wanted, folder=place.folder, resume=place.begun, progress=progress
+            )
+    except KeyboardInterrupt:
+        say("\nstopped; the same command goes on", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    _show(found)
+    say(f"\nto train all the same, or because of it: {go_on}")
+
+
+def _started(source: str) -> Path:
+    """Write a task and a recipe for a file of rows; return the recipe's path.
+
+    Raises:
+        DataError: The rows cannot be used, or there is such a recipe already.
+    """
+    from instil.cli.init_ import show_starter
+    from instil.errors import DataError
+    from instil.init.inspect import Wishes
+    from instil.init.starter import task_id, write_starter
+
+    known = Path(f"{task_id(Path(source).name)}.recipe.yaml")
+    if known.exists():
+        raise DataError(
+            "there is a recipe for these rows already",
+            where=str(known),
+            fix=f"instil advise {shlex.quote(str(known))}",
+        )
+    starter = write_starter(source, folder=Path(), wishes=Wishes())
+    show_starter(starter)
+    return starter.recipe_file
+
+
+def _show(found: tuple[Advice, ...]) -> None:
+    from instil.cli.show import filled_table, make_console
+    from instil.report.sections.advice import TITLES, advice_lines, advice_table
+
+    console = make_console()
+    for advice in found:
+        shown = advice_table(advice)
+        rows = ([cell.text for cell in row] for row in shown.rows)
+        console.print(filled_table(shown.caption, TITLES, rows, words=TITLES[:1]))
+        for line in advice_lines(advice):
+            console.print(line)

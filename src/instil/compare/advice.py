@@ -1,0 +1,162 @@
+"""Which way to do a task, before any long training, and the chance of being wrong.
+
+Every way is tried on the same validation rows: always the commonest label, TF-IDF, the linear
+probe, the best prompt, and the model after a short try of the training. Of each, the score on other
+rows is predicted as 10,000 draws: the groups of validation rows drawn with replacement, the same
+draw for all ways, so that what they have in common cancels out; and of the tuned model, what the
+rest of the training is going to add. That is a share of what is missing to a perfect score, drawn
+from what whole trainings added after such a try (`GROWTH`, measured by `benchmarks/advice.py`).
+
+A way is *wrong* in a draw where another one is better by more than `WORTH`. The cheapest way whose
+chance of being wrong is at most `SURE` is advised; if there is none, the one with the lowest.
+
+A worked example: 100 rows, the probe 84, the short try 82, and the rest of the training is thought
+to add about 4 points. In three draws of ten the tuned model ends up more than 2 points above the
+probe: a risk of 30 %. The probe is never more than 2 points above it in more than a few: 5 %, so
+tuning is advised. With a probe at 90 the risk of the probe is 8 %: it is advised, being cheaper.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from instil.errors import DataError
+from instil.results import TUNED, Way
+from instil.stats.intervals import LEVEL, Floats, cluster_table, resample_totals
+from instil.types import Estimate, Row, Summary, Task
+
+WORTH = 0.02
+"""A difference that matters, of 1."""
+SURE = 0.20
+"""The chance of being wrong up to which a way is advised for being cheap."""
+DRAWS = 10_000
+MAJORITY = "majority"
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What whole trainings added after a short try, as a share of what was missing to 1."""
+
+    mean: float
+    """Over trainings."""
+    deviation: float
+    """Standard deviation over trainings."""
+
+
+GROWTH = Growth(0.25, 0.25)
+"""After a quarter of the training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A way as it was tried on validation rows."""
+
+    name: str
+    """majority, tfidf, probe, prompting or tuned."""
+    label: str
+    """For people."""
+    summary: Summary
+    """Of its scores."""
+    values: Mapping[str, float]
+    """Row -> score, 0 to 1."""
+    tokens: float = 0.0
+    """Read and written for one answer; 0: it needs no language model."""
+
+
+def weigh(
+    ways: Sequence[Seen],
+    *,
+    groups: Mapping[str, str],
+    left: float,
+    seed: int,
+    growth: Growth = GROWTH,
+) -> tuple[tuple[Way, ...], int]:
+    """Return the ways, each with its risk, and the place of the advised one.
+
+    Args:
+        ways: The cheapest first.
+        groups: Row -> group, which is drawn as a whole.
+        left: How much of what a whole training adds after a quarter is still to come, 0 to 1.
+        seed: Of the draws.
+        growth: What that is.
+
+    Raises:
+        DataError: The validation rows are all of one group.
+    """
+    means, drawn = predict(ways, groups=groups, left=left, seed=seed, growth=growth)
+    best = drawn.max(axis=1, keepdims=True)
+    risks = (best - drawn > WORTH).mean(axis=0)
+    tail = (1 - LEVEL) / 2
+    lows, highs = np.quantile(drawn, [tail, 1 - tail], axis=0)
+    weighed = tuple(
+        Way(
+            way.name,
+            way.label,
+            way.summary,
+            Estimate(*(float(each[n]) for each in (means, lows, highs))),
+            float(risks[n]),
+            way.tokens,
+        )
+        for n, way in enumerate(ways)
+    )
+    sure = [n for n, way in enumerate(weighed) if way.risk <= SURE]
+    return weighed, sure[0] if sure else int(risks.argmin())
+
+
+def predict(
+    ways: Sequence[Seen],
+    *,
+    groups: Mapping[str, str],
+    left: float,
+    seed: int,
+    growth: Growth = GROWTH,
+) -> tuple[Floats, Floats]:
+    """Predict the score of each way on other rows; the arguments are those of `weigh`.
+
+    Returns:
+        What is expected, shape (ways,), and draws of it, shape (draws, ways).
+    """
+    rows = sorted(set.intersection(*(set(way.values) for way in ways)))
+    scores = np.array([[*(way.values[row] for way in ways), 1.0] for row in rows])
+    table = cluster_table(scores, groups=[groups[row] for row in rows])
+    clusters = len(table)
+    if clusters < 2:
+        raise DataError(
+            "the validation rows are all of one group, which says nothing of other rows",
+            found=f"{len(rows)} validation rows",
+            fix="more validation rows (`validation:` in the recipe), or no `group` in the task",
+        )
+    totals = table.sum(axis=0)
+    mean = totals[:-1] / totals[-1]
+    drawn = resample_totals(table, seed=seed, resamples=DRAWS)
+    # The bootstrap's spread is that of a sample's own variance, which is too small by this factor.
+    off = (drawn[:, :-1] / drawn[:, -1:] - mean) * (clusters / (clusters - 1)) ** 0.5
+    scores = (mean + off).clip(0.0, 1.0)
+    trained = left * np.array([way.name == TUNED for way in ways])
+    added = np.random.default_rng(seed).normal(growth.mean, growth.deviation, size=(DRAWS, 1))
+    predicted: Floats = (scores + trained * added * (1 - scores)).clip(0.0, 1.0)
+    return mean + trained * growth.mean * (1 - mean), predicted
+
+
+def commonest(task: Task, rows: Sequence[Row]) -> str:
+    """Return the commonest label of rows; ties go to the task's first."""
+    counts = Counter(str(row.fields[task.target]) for row in rows)
+    return max(task.choices, key=lambda label: (counts[label], -task.choices.index(label)))
+
+
+def answers_until_paid(training_tokens: float, *, prompt: float, tuned: float) -> float | None:
+    """Return after how many answers a training is paid back by shorter prompts; None: never.
+
+    Args:
+        training_tokens: What the training computes, in tokens that are read.
+        prompt: Tokens of one answer of the prompted model.
+        tuned: Of the tuned one.
+
+    >>> answers_until_paid(1_000_000, prompt=450, tuned=50)
+    2500.0
+    """
+    return training_tokens / (prompt - tuned) if prompt > tuned else None
