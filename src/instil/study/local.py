@@ -32,16 +32,19 @@ def devices(device: Device) -> tuple[str, ...]:
     return tuple(known or (str(n) for n in range(torch.cuda.device_count())))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Process:
     """A job in a process."""
 
     process: subprocess.Popen[bytes]
     """The process."""
+    code: int | None = None
+    """Its exit code, once that has been asked for: until then its GPU is not given to another."""
 
     def ended(self) -> int | None:
         """Return the exit code; None: it is under way."""
-        return self.process.poll()
+        self.code = self.process.poll()
+        return self.code
 
     def interrupt(self) -> None:
         """Stop it as Ctrl-C does."""
@@ -67,7 +70,7 @@ class Local:
 
     def start(self, folder: StudyFolder, job: Job, *, say: Say) -> Process | None:
         """Start a job where a GPU is free."""
-        free = (g for g, r in self._running.items() if r is None or r.ended() is not None)
+        free = (g for g, r in self._running.items() if r is None or r.code is not None)
         gpu = next(free, None)
         if gpu is None:
             return None
