@@ -9,8 +9,9 @@ import pytest
 
 from instil.config.recipe import Recipe, TaskUse
 from instil.errors import RunError
-from instil.study import execute
+from instil.study import execute, local
 from instil.study.folder import Job, StudyFolder, Work
+from instil.study.local import Local
 
 RECIPE = Recipe(model="m", tasks=(TaskUse(use="t"),))
 WORK = """
@@ -34,10 +35,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
     def command(folder: StudyFolder, job: Job) -> list[str]:
         return [sys.executable, "-S", "-E", "-c", WORK, str(folder.path), job.name]
 
-    monkeypatch.setattr(execute, "command_of", command)
+    monkeypatch.setattr(local, "command_of", command)
     monkeypatch.setattr(execute, "_POLL_SECONDS", 0.01)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return StudyFolder(tmp_path)
+
+
+def quiet(_: str) -> None:
+    pass
 
 
 def jobs(*names: str) -> list[Job]:
@@ -51,16 +56,16 @@ def order(folder: StudyFolder) -> list[list[str]]:
 def test_one_after_another_and_finished_ones_are_left(folder: StudyFolder, capfd):
     said: list[str] = []
     chains = [jobs("a", "b"), jobs("c")]
-    execute.run_apart(folder, chains, gpus=(), say=said.append)
+    execute.run_apart(folder, chains, engine=Local(()), say=said.append)
     assert order(folder) == [["a", "-"], ["b", "-"], ["c", "-"]]
     assert folder.recipe("a").is_file()
     assert "hello from a" in capfd.readouterr().out
-    execute.run_apart(folder, [*chains, jobs("d")], gpus=(), say=said.append)
+    execute.run_apart(folder, [*chains, jobs("d")], engine=Local(()), say=said.append)
     assert [name for name, _ in order(folder)] == ["a", "b", "c", "d"]
 
 
 def test_an_arm_a_device_with_logs(folder: StudyFolder):
-    execute.run_apart(folder, [jobs("a", "b"), jobs("c", "d")], gpus=("2", "5"), say=lambda _: None)
+    execute.run_apart(folder, [jobs("a", "b"), jobs("c", "d")], engine=Local(("2", "5")), say=quiet)
     found = order(folder)
     assert {gpu for _, gpu in found} == {"2", "5"}
     names = [name for name, _ in found]
@@ -71,7 +76,7 @@ def test_an_arm_a_device_with_logs(folder: StudyFolder):
 
 def test_a_failure_ends_its_chain_and_no_other(folder: StudyFolder):
     with pytest.raises(RunError) as bad:
-        execute.run_apart(folder, [jobs("bad", "after"), jobs("c")], gpus=(), say=lambda _: None)
+        execute.run_apart(folder, [jobs("bad", "after"), jobs("c")], engine=Local(()), say=quiet)
     assert "bad, after" in str(bad.value)
     assert "the same command goes on" in str(bad.value)
     assert [name for name, _ in order(folder)] == ["bad", "c"]
@@ -91,9 +96,9 @@ def test_stopping_lets_every_arm_stop(folder: StudyFolder, monkeypatch: pytest.M
             pass
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(execute.subprocess, "Popen", start)
+    monkeypatch.setattr(local.subprocess, "Popen", start)
     monkeypatch.setattr(execute, "_pause", sleep)
     with pytest.raises(KeyboardInterrupt):
-        execute.run_apart(folder, [jobs("long")], gpus=(), say=lambda _: None)
+        execute.run_apart(folder, [jobs("long")], engine=Local(()), say=quiet)
     (process,) = begun
     assert process.returncode in (1, -signal.SIGINT), "stopped in order, not killed"

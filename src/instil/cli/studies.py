@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,19 @@ from instil.cli.options import RecipeFile
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from instil.config.recipe import Device
+    from instil.study.engine import Engine, MakeEngine
+    from instil.study.folder import StudyFolder
     from instil.studyresults import CurveStudy, MethodsStudy, SequenceStudy
+
+
+class Where(StrEnum):
+    """Where the runs of a study are done."""
+
+    LOCAL = "local"
+    RAY = "ray"
+    SLURM = "slurm"
+    SUBMITIT = "submitit"
 
 
 def _to_set(what: str) -> Any:
@@ -23,6 +36,23 @@ def _to_set(what: str) -> Any:
 
 def _study_dir(kind: str) -> Any:
     return typer.Option(help=f"The study's folder. [default: runs/NAME-{kind}]")
+
+
+On = Annotated[
+    Where,
+    typer.Option(
+        "--on", help="Where the runs are done: this machine, a Ray cluster, Slurm, or its stand-in."
+    ),
+]
+Resources = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resource",
+        metavar="NAME=VALUE",
+        help="With --on: what a run asks for, by Ray's names (num_gpus=1) or submitit's "
+        "(slurm_partition=gpu); may be repeated.",
+    ),
+]
 
 
 def methods(
@@ -49,6 +79,8 @@ def methods(
     ] = None,
     changes: Annotated[list[str] | None, _to_set("arms")] = None,
     folder: Annotated[Path | None, _study_dir("methods")] = None,
+    on: On = Where.LOCAL,
+    resources: Resources = None,
 ) -> None:
     """Compare prompting, LoRA, full fine-tuning, multi-task and mitigations on the same rows.
 
@@ -68,6 +100,7 @@ def methods(
         folder=where,
         model=model,
         say=say,
+        engine=engine_of(on, resources or ()),
     )
     from instil.report.methods import methods_verdict
 
@@ -89,6 +122,8 @@ def curve(
     ] = False,
     changes: Annotated[list[str] | None, _to_set("runs")] = None,
     folder: Annotated[Path | None, _study_dir("curve")] = None,
+    on: On = Where.LOCAL,
+    resources: Resources = None,
 ) -> None:
     """Train on 50, 100, 250 ... rows with several seeds: would more data pay?
 
@@ -105,6 +140,7 @@ def curve(
         seeds=numbers(seeds, option="--seeds"),
         folder=where,
         say=say,
+        engine=engine_of(on, resources or ()),
     )
     from instil.report.curve import curve_verdict
 
@@ -125,6 +161,8 @@ def sequence(
     seeds: Annotated[str, typer.Option(help="Seeds of every arm, with commas.")] = "0",
     changes: Annotated[list[str] | None, _to_set("stages")] = None,
     folder: Annotated[Path | None, _study_dir("sequence")] = None,
+    on: On = Where.LOCAL,
+    resources: Resources = None,
 ) -> None:
     """Train tasks one after another: what does a later one do to an earlier one?
 
@@ -141,10 +179,37 @@ def sequence(
         replay=replay,
         folder=where,
         say=say,
+        engine=engine_of(on, resources or ()),
     )
     from instil.report.sequence import sequence_verdict
 
     _show(sequence_tables(study), sequence_verdict(study), where)
+
+
+def engine_of(on: Where, resources: Sequence[str]) -> MakeEngine:
+    """Return what makes the engine that is asked for."""
+    from instil.cli.arm import main
+    from instil.study.local import here
+
+    pairs = dict(text.partition("=")[::2] for text in resources)
+    if not all(pairs.values()):
+        raise typer.BadParameter("give NAME=VALUE, such as num_gpus=1", param_hint="--resource")
+    if on is Where.LOCAL and pairs:
+        raise typer.BadParameter("goes with --on ray or --on slurm", param_hint="--resource")
+
+    def on_ray(_: StudyFolder, __: Device) -> Engine:
+        from instil.study.onray import OnRay
+
+        return OnRay(main, resources=pairs)
+
+    def on_slurm(folder: StudyFolder, _: Device) -> Engine:
+        from instil.study.onslurm import OnSlurm
+
+        cluster = "local" if on is Where.SUBMITIT else "slurm"
+        return OnSlurm(main, folder=folder, resources=pairs, cluster=cluster)
+
+    makers: dict[Where, MakeEngine] = {Where.LOCAL: here, Where.RAY: on_ray}
+    return makers.get(on, on_slurm)
 
 
 def numbers(text: str, *, option: str, least: int = 0) -> tuple[int, ...]:

@@ -22,8 +22,10 @@ from instil.report.sequence import sequence_report
 from instil.stages.directory import now, require_whole
 from instil.stages.lock import hold
 from instil.study.curve import plan_curve, sum_up_curve
-from instil.study.execute import Chain, Say, devices, run_apart
+from instil.study.engine import MakeEngine, Say
+from instil.study.execute import Chain, run_apart
 from instil.study.folder import REPORT, STUDY, Job, StudyFolder, Work
+from instil.study.local import here
 from instil.study.methods import jobs_of, plan_methods, sum_up_methods
 from instil.study.sequence import first_jobs, later_jobs, plan_sequence, sum_up_sequence
 from instil.studyresults import CurveStudy, MethodsStudy, SequenceStudy
@@ -43,6 +45,7 @@ def methods_study(
     folder: Path,
     model: str | None = None,
     say: Say,
+    engine: MakeEngine = here,
 ) -> MethodsStudy:
     """Run the arms on the same rows and seeds, and report score against forgetting.
 
@@ -54,6 +57,7 @@ def methods_study(
         folder: The study's folder; finished arms in it are taken as they are.
         model: Another model, to be prompted beside them.
         say: Shows one line.
+        engine: Where the runs are done.
 
     Raises:
         InstilError: Whatever the user can mend; what is finished is kept.
@@ -62,7 +66,7 @@ def methods_study(
     study = StudyFolder(folder)
     # Seed by seed: what is there after a stop compares all arms.
     chains = [(jobs_of(m, seeds=[seed])[0],) for seed in seeds for m in methods]
-    _do(study, chains, say=say)
+    _do(study, chains, say=say, engine=engine)
     return _reported(study, sum_up_methods(study, methods, seeds=seeds))
 
 
@@ -74,6 +78,7 @@ def curve_study(
     seeds: Sequence[int],
     folder: Path,
     say: Say,
+    engine: MakeEngine = here,
 ) -> CurveStudy:
     """Run every size with every seed, and report the learning curve.
 
@@ -84,6 +89,7 @@ def curve_study(
         seeds: Of every size.
         folder: The study's folder; finished runs in it are taken as they are.
         say: Shows one line.
+        engine: Where the runs are done.
 
     Raises:
         InstilError: Whatever the user can mend; what is finished is kept.
@@ -92,7 +98,7 @@ def curve_study(
     if plan.left_out:
         say(f"left out, for want of rows: {', '.join(map(str, plan.left_out))}")
     study = StudyFolder(folder)
-    _do(study, [(job,) for job in plan.jobs()], say=say)
+    _do(study, [(job,) for job in plan.jobs()], say=say, engine=engine)
     return _reported(study, sum_up_curve(study, plan))
 
 
@@ -104,6 +110,7 @@ def sequence_study(
     replay: float,
     folder: Path,
     say: Say,
+    engine: MakeEngine = here,
 ) -> SequenceStudy:
     """Train tasks one after another, with and without replay, and report the matrix.
 
@@ -114,13 +121,14 @@ def sequence_study(
         replay: Share of earlier tasks' rows in the arm with replay; 0: no such arm.
         folder: The study's folder; finished stages in it are taken as they are.
         say: Shows one line.
+        engine: Where the runs are done.
 
     Raises:
         InstilError: Whatever the user can mend; what is finished is kept.
     """
     plan = plan_sequence(paths, changes=changes, seeds=seeds, replay=replay)
     study = StudyFolder(folder)
-    _do(study, first_jobs(plan, study), later_jobs(plan, study), say=say)
+    _do(study, first_jobs(plan, study), later_jobs(plan, study), say=say, engine=engine)
     return _reported(study, sum_up_sequence(study, plan))
 
 
@@ -157,7 +165,7 @@ def rebuild_study(folder: Path) -> Path:
     return folder / REPORT
 
 
-def _do(study: StudyFolder, *phases: Sequence[Chain], say: Say) -> None:
+def _do(study: StudyFolder, *phases: Sequence[Chain], say: Say, engine: MakeEngine) -> None:
     """Run what is not finished, phase by phase; a second process is refused.
 
     Raises:
@@ -176,12 +184,12 @@ def _do(study: StudyFolder, *phases: Sequence[Chain], say: Say) -> None:
     study.path.mkdir(parents=True, exist_ok=True)
     with hold(study.path, since=now()):
         sweep(study.path / "recipes")
-        gpus = devices(jobs[0].recipe.device)
         left = [job for job in jobs if not study.finished(job)]
         if left:
-            say(_forecast(left, of=len(jobs), at_once=max(1, len(gpus)), say=say))
-        for chains in phases:
-            run_apart(study, chains, gpus=gpus, say=say)
+            there = engine(study, jobs[0].recipe.device)
+            say(_forecast(left, of=len(jobs), at_once=there.at_once, say=say))
+            for chains in phases:
+                run_apart(study, chains, engine=there, say=say)
         for job in jobs:
             require_whole(study.arm(job.name))
 
