@@ -38,6 +38,7 @@ from instil.stages.judge import Look, prepare_look, sum_up, test
 from instil.stages.keeping import how_far, settle
 from instil.stages.ladder import climb_ladders
 from instil.stages.ledger import CARD, MODEL
+from instil.stages.mirror import publish
 from instil.stages.preflight import preflight
 from instil.stages.probabilities import fit_probabilities
 from instil.stages.replaying import add_replay
@@ -159,6 +160,7 @@ def rebuild_report(folder: Path) -> Path:
     write_whole(folder / REPORT, to_html(report).encode())
     if (folder / MODEL).is_dir():
         write_whole(folder / CARD, model_card(summary, manifest=manifest).encode())
+    publish(folder, last=True)
     return folder / REPORT
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from instil.cli.failures import INTERRUPTED
-from instil.cli.options import Changes
+from instil.cli.options import Changes, place
 from instil.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -28,7 +28,11 @@ def advise(
     changes: Changes = None,
     folder: Annotated[
         Path | None,
-        typer.Option(help="The run directory. [default: runs/NAME-OF-THE-RECIPE]"),
+        typer.Option(
+            metavar="DIR",
+            parser=place,
+            help="The run directory, or an address for it. [default: runs/NAME-OF-THE-RECIPE]",
+        ),
     ] = None,
 ) -> None:
     """Say what to do with a task before any long training, and the chance that it is wrong.
@@ -44,15 +48,15 @@ def advise(
 
     recipe = Path(source) if source.endswith(RECIPES) else _started(source)
     wanted = load_recipe(recipe, overrides=changes or [])
-    place = place_run(recipe, wanted, folder=folder, again=True)
-    if place.finished:
-        say(f"this recipe has been run, so that nothing is left to advise: {place.folder}")
+    there = place_run(recipe, wanted, folder=folder, again=True)
+    if there.finished:
+        say(f"this recipe has been run, so that nothing is left to advise: {there.folder}")
         return
-    go_on = f"instil run --resume {shlex.quote(str(place.folder))}"
+    go_on = f"instil run --resume {shlex.quote(str(there.folder))}"
     try:
         with on_signals(interrupt, *ENDING), make_progress() as progress:
             found = pipeline.advise_recipe(
-                wanted, folder=place.folder, resume=place.begun, progress=progress
+                wanted, folder=there.folder, resume=there.begun, progress=progress
             )
     except KeyboardInterrupt:
         say("\nstopped; the same command goes on", err=True)

@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
+from instil.cli.options import place
+
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="RUN", help="The run compared against.")],
-    b: Annotated[Path, typer.Argument(metavar="RUN", help="The run of interest.")],
+    a: Annotated[
+        Path, typer.Argument(metavar="RUN", parser=place, help="The run compared against.")
+    ],
+    b: Annotated[Path, typer.Argument(metavar="RUN", parser=place, help="The run of interest.")],
 ) -> None:
     """Compare two runs, paired by example, with intervals and exact tests."""
     from instil import pipeline

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from instil.cli.options import RunFolder
+from instil.cli.options import RunFolder, place
 from instil.cli.terminal import say
 from instil.ship.formats import Format, Quantization
 
@@ -80,7 +80,9 @@ def verify(
             "vLLM or another OpenAI-compatible one).",
         ),
     ],
-    run: Annotated[Path, typer.Option(help="The run directory that it came from.")],
+    run: Annotated[
+        Path, typer.Option(parser=place, metavar="RUN", help="The run that it came from.")
+    ],
     rows: Annotated[int, typer.Option(min=2, help="Validation rows to ask.")] = 50,
     model: Annotated[
         str, typer.Option(help="Which of a server's models. [default: its only one]")

@@ -7,6 +7,7 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
+from instil.cli.options import place
 from instil.config.recipe import Recipe, load_recipe, run_name
 from instil.errors import RecipeError
 from instil.stages.directory import RECIPE, is_finished, is_vacant
@@ -33,7 +34,7 @@ def place_run(path: Path, recipe: Recipe, *, folder: Path | None, again: bool) -
         folder: The run directory that is asked for; None: `runs/NAME-OF-THE-RECIPE`.
         again: Whether a run that is there already will do (see `place_again`).
     """
-    folder = folder or Path(recipe.output) / run_name(path)
+    folder = folder or place(f"{recipe.output}/{run_name(path)}")
     return place_again(recipe, folder=folder) if again else RunPlace(folder)
 
 

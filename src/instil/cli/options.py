@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+
+
+def place(text: str) -> Path:
+    """Return a folder of this machine; of an address, `s3://...`, the copy on this machine."""
+    if "://" not in text:
+        return Path(text)
+    from instil.stages.mirror import fetch
+
+    return fetch(text)
+
+
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", parser=place, help="A run directory, or its address.")
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be repeated."),

@@ -7,12 +7,16 @@ from typing import Annotated
 
 import typer
 
+from instil.cli.options import place
 from instil.cli.terminal import say
 
 
 def report(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run directory, or the folder of a study.")
+        Path,
+        typer.Argument(
+            metavar="RUN", parser=place, help="A run directory, or the folder of a study."
+        ),
     ],
 ) -> None:
     """Rebuild a report and print where it lies; nothing is computed again."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from instil.cli.failures import INTERRUPTED
-from instil.cli.options import Changes
+from instil.cli.options import Changes, place
 from instil.cli.terminal import say
 
 BUDGET_BROKEN = 3
@@ -34,11 +34,20 @@ def run(
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option(help="The run directory. [default: runs/NAME-OF-THE-RECIPE]"),
+        typer.Option(
+            metavar="DIR",
+            parser=place,
+            help="The run directory, or an address for it (s3://bucket/runs/reviews). [default: "
+            "runs/NAME-OF-THE-RECIPE]",
+        ),
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Go on with the run in this directory that was stopped."),
+        typer.Option(
+            metavar="DIR",
+            parser=place,
+            help="Go on with the run in this directory, or at this address, that was stopped.",
+        ),
     ] = None,
     again: Annotated[
         bool,
@@ -86,14 +95,14 @@ def run(
             if recipe is None:
                 raise typer.BadParameter("give a recipe, or --resume DIR", param_hint="RECIPE")
             wanted = load_recipe(recipe, overrides=changes)
-            place = place_run(recipe, wanted, folder=folder, again=again)
-            if place.finished:
-                say(f"this recipe has been run before, in {place.folder}:", err=True)
-                _show(place.folder)
+            found = place_run(recipe, wanted, folder=folder, again=again)
+            if found.finished:
+                say(f"this recipe has been run before, in {found.folder}:", err=True)
+                _show(found.folder)
                 return
-            if place.begun:
-                say(f"going on with the run in {place.folder}", err=True)
-            _run(wanted, folder=place.folder, resume=place.begun)
+            if found.begun:
+                say(f"going on with the run in {found.folder}", err=True)
+            _run(wanted, folder=found.folder, resume=found.begun)
             return
         if recipe or changes or folder or again:
             raise typer.BadParameter(

@@ -230,9 +230,11 @@ def study_folder(recipe: Path, *, changes: Sequence[str], folder: Path | None, k
     """Return where a study goes, unless the user says: beside the runs of its recipe."""
     from instil.config.recipe import load_recipe, run_name
 
-    if folder is not None:
-        return folder
-    return Path(load_recipe(recipe, overrides=changes).output) / f"{run_name(recipe)}-{kind}"
+    if folder is None:
+        folder = Path(load_recipe(recipe, overrides=changes).output) / f"{run_name(recipe)}-{kind}"
+    if ":/" in str(folder):  # a path has one slash only
+        raise typer.BadParameter("a study lies in a folder of this machine", param_hint="--folder")
+    return folder
 
 
 def say(text: str) -> None:

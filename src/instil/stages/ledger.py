@@ -29,6 +29,7 @@ from pydantic import TypeAdapter
 
 from instil.errors import Problem, RefusedError
 from instil.files import file_sha256, is_scratch, write_whole
+from instil.stages.mirror import publish
 
 LEDGER = "ledger.json"
 MODEL = "model"
@@ -111,8 +112,9 @@ def load_ledger(folder: Path) -> Ledger:
 
 
 def save_ledger(folder: Path, ledger: Ledger) -> None:
-    """Write the ledger; it is whole or the one before."""
+    """Write the ledger; it is whole or the one before. What a run at an address has is sent."""
     write_sealed(folder / LEDGER, asdict(ledger))
+    publish(folder)
 
 
 def record(

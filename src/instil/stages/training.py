@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from instil.stages.context import RunContext
 from instil.stages.directory import STEPS, TRAINING, load_steps
 from instil.stages.learning_rate import find_rate, rule_rate, schedule_of
 from instil.stages.ledger import MODEL
+from instil.stages.mirror import publish
 from instil.stages.watching import Watch
 from instil.types import REPLAY_LOSS, Example, Part, PerRow, Piece, Step, TaskLook
 
@@ -86,6 +88,7 @@ def train(context: RunContext, encoded: TrainingData) -> Trained:
     by_rule = rule_rate(context, loaded, "rule")
     rate = sweep.chosen if sweep else rule_rate(context, loaded, recipe.train.learning_rate)
     plan = training_plan(recipe.train, encoded, rate=rate, checkpoint=run.checkpoint, run=run.id)
+    plan = replace(plan, on_saved=partial(publish, run.folder))
     send_job((recipe, context.model, encoded, rate, run.checkpoint, run.id))
     watch = Watch(context, asked, encoded, rate=rate, rule=by_rule)
     context.tracker.steps(before)

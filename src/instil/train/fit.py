@@ -66,6 +66,8 @@ class Plan:
     """Where to keep the state for a resume; None: nowhere."""
     run: str = ""
     """The id of the run, so that its checkpoint is not taken for another's."""
+    on_saved: Callable[[], None] = lambda: None
+    """Called when a checkpoint has been written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,7 @@ def fit(
                     best=best,
                     progress=replace(state, seconds=time.perf_counter() - began),
                 )
+                plan.on_saved()
             if stop:
                 raise KeyboardInterrupt
             if step.validation_loss is not None:
