@@ -16,30 +16,33 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from common import finish, peak_bytes
-from rows import load, rendered, repeated
+from rows import asked, load, repeated
 
 from instil.config.sections import Train
 from instil.encode.plan import plan_training
+from instil.encode.processes import encoded_shards
+from instil.encode.shard import Encoder
 from instil.model.load import ModelFolder, load_tokenizer
-from instil.types import Pack
+from instil.types import Pack, TooLong
 
 
 def main(task: str, model: str, count: int) -> None:
     chat = load_tokenizer(ModelFolder("bench", Path(model), ""))
     data = load(task, train=400, validation=20)
+    encoder = Encoder(chat, Train().max_length, TooLong.ERROR)
     defaults, before = Train(), peak_bytes()
     began = time.perf_counter()
     planned = plan_training(
-        lambda epoch: rendered(
-            data.task,
-            repeated(data.train, count=count, text=data.task.text),
-            data.templates,
-            epoch=epoch,
+        lambda epoch: encoded_shards(
+            asked(
+                data.task,
+                repeated(data.train, count=count, text=data.task.text),
+                data.templates,
+                epoch=epoch,
+            ),
+            encoder,
         ),
-        chat,
         epochs=1,
-        max_length=defaults.max_length,
-        too_long="error",
         tokens_per_batch=defaults.tokens_per_batch,
         micro_batch_tokens=defaults.micro_batch_tokens,
         seed=0,

@@ -47,6 +47,22 @@ class Store(Sequence[Encoded]):
         self._mask.extend(item.mask)
         self._ends.append(len(self._ids))
 
+    def extend(self, other: Store) -> None:
+        """Add all examples of another store, as if they were added here one by one."""
+        before = len(self)
+        self.fates.update(other.fates)
+        self._why.update({before + number: why for number, why in other._why.items()})
+        if other._low:
+            self._low = min(self._low or other._low, other._low)
+            self._high = max(self._high, other._high)
+        prompts = [prompt for prompt in (self._prompt, other._prompt) if prompt is not None]
+        self._prompt = min(prompts, default=None)
+        self._names += other._names
+        end = self._ends[-1]
+        self._ids += other._ids
+        self._mask += other._mask
+        self._ends.extend(end + each for each in other._ends[1:])
+
     def __len__(self) -> int:
         """Return the number of examples with tokens."""
         return len(self._names)
