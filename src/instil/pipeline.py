@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from instil.report.sections.stages import forecast_lines
 from instil.stages.auto_method import pick_method
 from instil.stages.context import RunContext, keep_splits, note_chat, prepare
 from instil.stages.directory import (
+    ENCODED,
     REPORT,
     load_manifest,
     load_scores,
@@ -103,6 +105,7 @@ def run_recipe(
         summary = sum_up(context, trained, results, forgotten, encoded.mix)
         summary = replace(summary, moved=moved, interpolation=interpolation, methods=methods)
         save_summary(run, summary, files=[GUARD_SCORES])
+        shutil.rmtree(run.folder / ENCODED, ignore_errors=True)
         tracker.finish(summary)
         rebuild_report(folder)
     return folder

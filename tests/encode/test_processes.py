@@ -1,7 +1,6 @@
 """Several processes encode as one does: every token, order, count and error."""
 
 import os
-import random
 import signal
 import subprocess
 import time
@@ -9,52 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from instil.data.build import Asked
 from instil.encode import processes
 from instil.encode.processes import Processes, encoded_shards
 from instil.encode.shard import Encoder, joined
 from instil.errors import DataError, InstilError, TaskError
-from instil.types import Row, SourceSpec, Task, Template, TooLong
-
-ASK = Template("ask", "Good or bad? {{ text }}", "{{ label }}", choices=("bad", "good"))
-OTHER = Template("other", "{{ text.upper() }} {{ note | int }}", "{{ label }}")
-TASK = Task(
-    "t", "k", "t", "", "", SourceSpec("x.csv"), "text", "label", (ASK, OTHER),
-    choices=("bad", "good"),
-)  # fmt: skip
-
-LENGTH = 150
-"""Tokens: some rows are longer, and some of these can be shortened."""
-
-
-def asked(count: int, *, seed: int = 0) -> list[Asked]:
-    """Rows of drawn lengths, some of them with worked examples."""
-    draw = random.Random(seed)
-
-    def row(n: int) -> Row:
-        text = " ".join(draw.choices(["good", "bad", "great", "awful", "ça va", "👍"], k=1 + n % 50))
-        fields = {"text": text, "label": ("bad", "good")[n % 2], "note": str(n)}
-        return Row("t", f"r{n}", f"g{n}", fields, place=f"x.csv:{n}")
-
-    shown = (row(1000), row(1001))
-    return [
-        Asked(TASK, draw.choice((ASK, OTHER)), row(n), shown if n % 5 == 0 else ())
-        for n in range(count)
-    ]
-
-
-def spoilt(items: list[Asked], *places: int, **fields: object) -> list[Asked]:
-    """Give the rows at some places other fields, through the template that reads them."""
-    items = list(items)
-    for place in places:
-        row = items[place].row
-        items[place] = Asked(TASK, OTHER, replace(row, fields={**row.fields, **fields}))
-    return items
-
-
-def contents(shard) -> tuple[object, ...]:
-    store = shard.store
-    return list(store), store.fates, store.shared_prefix(), shard.counts.lines()
+from instil.types import TooLong
+from manyrows import LENGTH, asked, contents, spoilt
 
 
 @pytest.fixture(autouse=True)
@@ -93,12 +52,6 @@ def test_rows_at_fault_are_told_as_by_one_process(tiny_chat):
     assert one.problems[0].where.startswith("x.csv:3:")
     assert one.problems[1].what.startswith("and 3 more")
 
-    long = spoilt(items, 40, 30, text="good " * 500)
-    one, two = (told(long, encoder, processes=n) for n in (1, 2))
-    assert type(one) is type(two) is DataError
-    assert one.problems == two.problems
-    assert "t/r30/other" in str(one)
-
 
 def test_an_error_of_the_drawing_comes_after_those_of_the_rows_before(encoder):
     def breaking(items):
@@ -107,8 +60,10 @@ def test_an_error_of_the_drawing_comes_after_those_of_the_rows_before(encoder):
 
     assert "too few groups" in str(told(breaking(asked(30)), encoder, processes=1))
     strict = replace(encoder, max_length=20, too_long=TooLong.ERROR)
-    for count in (1, 2):
-        assert "too long" in str(told(breaking(asked(30)), strict, processes=count))
+    one, two = (told(breaking(asked(30)), strict, processes=n) for n in (1, 2))
+    assert type(one) is type(two) is DataError
+    assert one.problems == two.problems
+    assert "too long" in str(one)
 
 
 def alive(process: subprocess.Popen[bytes]) -> bool:
@@ -130,8 +85,8 @@ def test_none_is_left_behind(encoder, monkeypatch):
     made: list[Processes] = []
 
     class Seen(Processes):
-        def __init__(self, encoder, *, count):
-            super().__init__(encoder, count=count)
+        def __init__(self, encoder, **more):
+            super().__init__(encoder, **more)
             made.append(self)
 
     monkeypatch.setattr(processes, "Processes", Seen)
@@ -153,5 +108,3 @@ def test_a_process_ends_with_its_pipe(encoder):
     process.stdin.close()
     assert process.wait(timeout=20) == 0
     workers.__exit__(None, None, None)
-
-

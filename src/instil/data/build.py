@@ -285,6 +285,10 @@ class Faults:
         self._counts: Counter[tuple[str, Problem]] = Counter()
         self._places: dict[tuple[str, Problem], str] = {}
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return self._kind is not None
+
     def add(self, template: str, error: InstilError) -> None:
         """Note what is wrong with one example."""
         self._kind = self._kind or type(error)

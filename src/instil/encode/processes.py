@@ -21,14 +21,16 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain, islice
+from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 
 from instil.data.build import Asked
+from instil.encode.kept import Kept
 from instil.encode.shard import Encoder, Shard
 from instil.errors import InstilError
 
@@ -40,7 +42,11 @@ FEWEST = 3 * SHARD
 
 
 def encoded_shards(
-    asked: Iterable[Asked], encoder: Encoder, *, processes: int | None = None
+    asked: Iterable[Asked],
+    encoder: Encoder,
+    *,
+    processes: int | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Shard]:
     """Yield an epoch's shards, in order; a few more are being made meanwhile, never all.
 
@@ -48,6 +54,8 @@ def encoded_shards(
         asked: The epoch's examples, not rendered yet.
         encoder: Says how.
         processes: At most so many; None: one for each core that this process may use.
+        folder: Shards of many examples are kept here, and those that are there are taken as they
+            are; None: nowhere.
 
     Raises:
         InstilError: As `Encoder.shard`, of the first example at fault.
@@ -55,11 +63,13 @@ def encoded_shards(
     chunks = _chunks(asked)
     head = list(islice(chunks, FEWEST // SHARD + 1))
     count = _cores() if processes is None else processes
-    if count < 2 or len(head) * SHARD <= FEWEST:
-        for chunk in chain(head, chunks):
-            yield encoder.shard(_unless_error(chunk))
-        return
-    with Processes(encoder, count=count) as workers:
+    if len(head) * SHARD <= FEWEST:
+        count, folder = 1, None
+    kept = Kept(folder, encoder) if folder and encoder.chat.tokenizer.is_fast else None
+    with Processes(encoder, count=count, kept=kept) as workers:
+        if count == 1:
+            yield from map(workers.here, chain(head, chunks))
+            return
         waiting = deque[Future[Shard]]()
         for chunk in chain(head, chunks):
             waiting.append(workers.submit(chunk))
@@ -85,12 +95,6 @@ def _chunks(asked: Iterable[Asked]) -> Iterator[list[Asked] | InstilError]:
     yield from filter(None, [chunk])
 
 
-def _unless_error(chunk: list[Asked] | InstilError) -> list[Asked]:
-    if isinstance(chunk, InstilError):
-        raise chunk
-    return chunk
-
-
 def _cores() -> int:
     """Cores that this process may use: of its affinity and its control group."""
     from joblib import cpu_count
@@ -101,10 +105,9 @@ def _cores() -> int:
 class Processes:
     """Processes that encode; they start as they are needed, and end with the block."""
 
-    def __init__(self, encoder: Encoder, *, count: int) -> None:
-        """Prepare `count` processes."""
-        self.encoder = encoder
-        self._setting = pickle.dumps(encoder)
+    def __init__(self, encoder: Encoder, *, count: int, kept: Kept | None = None) -> None:
+        """Prepare `count` processes; what they make is kept, and what is kept is not made."""
+        self.encoder, self.kept = encoder, kept
         self._idle = SimpleQueue[subprocess.Popen[bytes] | None]()
         for _ in range(count):
             self._idle.put(None)
@@ -134,16 +137,30 @@ class Processes:
                     pipe.close()
             process.wait()
 
-    def submit(self, asked: list[Asked] | InstilError) -> Future[Shard]:
-        """Let the next idle process encode a list; an error comes back as the result."""
-        return self._threads.submit(self._shard, asked)
+    def submit(self, chunk: list[Asked] | InstilError) -> Future[Shard]:
+        """Let the next idle process encode a list; an error is the result itself."""
+        return self._threads.submit(self._shard, chunk, there=True)
 
-    def _shard(self, chunk: list[Asked] | InstilError) -> Shard:
-        asked = _unless_error(chunk)
+    def here(self, chunk: list[Asked] | InstilError) -> Shard:
+        """Encode a list in this process, as `submit` does in another."""
+        return self._shard(chunk, there=False)
+
+    def _shard(self, chunk: list[Asked] | InstilError, *, there: bool) -> Shard:
+        if isinstance(chunk, InstilError):
+            raise chunk
+        data = pickle.dumps(chunk, pickle.HIGHEST_PROTOCOL) if there or self.kept else b""
+        shard = self.kept.load(data) if self.kept else None
+        if shard is None:
+            shard = self._there(chunk, data) if there else self.encoder.shard(chunk)
+            if self.kept:
+                self.kept.save(data, shard)
+        return shard
+
+    def _there(self, asked: list[Asked], data: bytes) -> Shard:
         process = self._idle.get()
         try:
             process = process or self._start()
-            answer = _ask(process, asked)
+            answer = _ask(process, data)
         except (OSError, EOFError, pickle.UnpicklingError):
             if self._closed:
                 raise
@@ -151,7 +168,7 @@ class Processes:
             process, answer = None, self.encoder.shard(asked)
         finally:
             self._idle.put(process)
-        if isinstance(answer, BaseException):
+        if isinstance(answer, InstilError):
             raise answer
         return answer
 
@@ -164,16 +181,17 @@ class Processes:
             env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
         )
         self._started.append(process)
-        assert process.stdin, "a pipe"
-        process.stdin.write(self._setting)
+        assert process.stdin is not None
+        process.stdin.write(pickle.dumps(self.encoder))
         return process
 
 
-def _ask(process: subprocess.Popen[bytes], asked: Sequence[Asked]) -> Shard | BaseException:
-    assert process.stdin and process.stdout, "pipes"
-    pickle.dump(asked, process.stdin, pickle.HIGHEST_PROTOCOL)
+def _ask(process: subprocess.Popen[bytes], data: bytes) -> Shard | InstilError:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(data)
     process.stdin.flush()
-    answer: Shard | BaseException = pickle.load(process.stdout)
+    answer: Shard | InstilError = pickle.load(process.stdout)
     return answer
 
 

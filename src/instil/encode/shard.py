@@ -45,7 +45,7 @@ class Encoder:
 
     def encoded(self, examples: Iterable[Example], *, faults: Faults | None = None) -> Shard:
         """Encode examples that are rendered already, in order; raises as `shard` does."""
-        shard = Shard(faults=faults or Faults())
+        shard = Shard(faults=Faults() if faults is None else faults)
         for example in examples:
             for item in encode_turns(
                 example, self.chat, max_length=self.max_length, too_long=self.too_long
@@ -81,6 +81,18 @@ class MixCounts:
         for line, count in other._found.items():
             self._found.setdefault(line, Counter()).update(count)
             self._rows.setdefault(line, set()).update(other._rows[line])
+
+    def parts(self) -> list[tuple[str, dict[str, int], list[str]]]:
+        """Return what was counted, to be kept as JSON; `MixCounts.of` makes the same of it."""
+        return [(line, dict(n), sorted(self._rows[line])) for line, n in self._found.items()]
+
+    @classmethod
+    def of(cls, parts: Iterable[tuple[str, dict[str, int], list[str]]]) -> MixCounts:
+        """Make counts of their parts."""
+        counts = cls()
+        for line, count, rows in parts:
+            counts._found[line], counts._rows[line] = Counter(count), set(rows)
+        return counts
 
     def lines(self) -> tuple[MixLine, ...]:
         """Return a line a task."""

@@ -20,7 +20,7 @@ from instil.data.prepare import TaskData
 from instil.errors import RecipeError
 from instil.results import Means, Sweep, TermMean, TrainingSummary
 from instil.stages.context import RunContext
-from instil.stages.directory import STEPS, TRAINING, load_steps
+from instil.stages.directory import ENCODED, STEPS, TRAINING, load_steps
 from instil.stages.learning_rate import find_rate, rule_rate, schedule_of
 from instil.stages.ledger import MODEL
 from instil.stages.watching import Watch
@@ -241,13 +241,20 @@ def encoded_training(context: RunContext, *, replay: Replay | None = None) -> Tr
         )
     encoder = Encoder(context.chat, wanted.max_length, TooLong(wanted.too_long))
     return plan_training(
-        lambda epoch: encoded_shards(mixed(pools, rules, epoch=epoch), encoder),
+        lambda epoch: encoded_shards(
+            mixed(pools, rules, epoch=epoch), encoder, folder=encoded_folder(context)
+        ),
         epochs=epochs,
         tokens_per_batch=wanted.tokens_per_batch,
         micro_batch_tokens=wanted.micro_batch_tokens,
         seed=recipe.seed,
         replay=replay,
     )
+
+
+def encoded_folder(context: RunContext) -> Path | None:
+    """Return where shards of encoded examples are kept until the run is done; None: nowhere."""
+    return context.run.folder / ENCODED if context.directory else None
 
 
 def mix_pools(data: Sequence[TaskData]) -> list[Pool]:
