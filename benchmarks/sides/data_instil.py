@@ -2,7 +2,7 @@
 
 The rows are real ones, drawn with repetition and made unique by a number behind their text, since
 no data set at hand has 100,000. They are drawn as they are asked for, so that holding them costs no
-memory here; drawing is timed along, and so is laying every pack out. So are the files of shards that
+memory here; drawing is timed along, and so are laying every pack out and the files of shards that
 many rows are kept in. Memory is that of this process and of those that it starts, looked at every
 tenth of a second.
 """
