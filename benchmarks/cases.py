@@ -14,6 +14,7 @@ INSTIL, ZERO_SHOT = "instil", "instil, zero-shot"
 TRL_DEFAULT, TRL_BEST, LM_EVAL = "TRL default", "TRL best", "lm-eval"
 SIZES = (25_000, 50_000, 100_000)
 QUICK_SIZES = (500, 1000, 2000)
+MILLION, QUICK_MILLION = 1_000_000, 15_000  # the fewer are enough for processes to be started
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Target:
 
     figure: str
     """`speed`, `memory`: instil's as a multiple of `against`'s; `peak`: share of the measured
-    matrix products; `seconds`, `growth`: of instil itself."""
+    matrix products; `seconds`, `growth`, `gigabytes`: of instil itself."""
     bound: float
     """The least (speed, peak) or the most (the others)."""
     against: str = ""
@@ -205,6 +206,18 @@ def data_case(sizes: tuple[int, ...]) -> Case:
     )
 
 
+def million_case(size: int) -> Case:
+    side = Side("data_instil.py", (str(size),), rows="amazon_reviews")
+    return Case(
+        "a million rows",
+        lambda folder: None,
+        {f"instil, {size:,} rows": side},
+        targets=(Target("seconds", 300.0), Target("gigabytes", 2.0)),
+        note="a process a core, shards kept on disk on the way; memory is that of all processes "
+        "together, the pages that they share counted in each",
+    )
+
+
 LONG_NOTE = "first 300 words of news stories, their headlines as completions"
 
 
@@ -246,6 +259,7 @@ def cases(*, quick: bool = False) -> tuple[Case, ...]:
         score_case("choices, five-shot", **one, shots=5, bound=4.0),
         generate_case(count=6 if quick else 48),
         data_case(QUICK_SIZES if quick else SIZES),
+        million_case(QUICK_MILLION if quick else MILLION),
     )
 
 

@@ -85,6 +85,8 @@ def judged(target: Target, *, first: Mapping[str, Any], against: Mapping[str, An
         measured = first.get("computed_share", {}).get("median")
     elif target.figure == "seconds":
         measured = first.get("seconds", {}).get("median")
+    elif target.figure == "gigabytes" and "peak_bytes" in first:
+        measured = first["peak_bytes"]["median"] / 1e9
     met = None
     if measured is not None:
         met = measured >= target.bound if target.at_least else measured <= target.bound

@@ -74,11 +74,16 @@ def rendered(
     task: Task, rows: Iterable[Row], templates: Sequence[Template], *, epoch: int
 ) -> Iterator[Example]:
     """Each row through one template, drawn by seed 0, the epoch and the row's id."""
-    return render_all(
-        Asked(task, template, row)
-        for row in rows
-        for template in drawn_templates(row, templates, per_row="one", seed=0, draw=epoch)
-    )
+    return render_all(asked(task, rows, templates, epoch=epoch))
+
+
+def asked(
+    task: Task, rows: Iterable[Row], templates: Sequence[Template], *, epoch: int
+) -> Iterator[Asked]:
+    """The same, not rendered yet."""
+    for row in rows:
+        for template in drawn_templates(row, templates, per_row="one", seed=0, draw=epoch):
+            yield Asked(task, template, row)
 
 
 def scoring_rows(path: Path, *, task: str, rows: int, template: str, shots: int = 0) -> None:

@@ -18,6 +18,7 @@ WORDS = {
     "peak": "share of the matrix-product peak",
     "seconds": "seconds",
     "growth": "memory against",
+    "gigabytes": "memory, GB",
 }
 
 

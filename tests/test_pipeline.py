@@ -15,6 +15,8 @@ import instil
 from instil.compare import forgetting
 from instil.config.recipe import Recipe, load_recipe
 from instil.data.registry import load_rows
+from instil.encode import processes
+from instil.encode.shard import Encoder
 from instil.errors import DataError, RunError, TaskError
 from instil.pipeline import compare_runs, rebuild_report
 from instil.ship.chat import chat
@@ -135,14 +137,19 @@ def test_no_row_of_a_group_straddles(done):
     assert not parts[1] & parts[2]
 
 
-def test_a_stopped_run_goes_on_to_the_same_end(folder, tiny_folder):
+def test_a_stopped_run_goes_on_to_the_same_end(folder, tiny_folder, monkeypatch):
     hardly = "train.learning_rate=0.000001"
     recipe = make_recipe(folder, tiny_folder, "forgetting.tasks=none", hardly, *BRIEF)
     straight = run(recipe, folder / "straight")
+    monkeypatch.setattr(processes, "SHARD", 8)  # as a large run: by processes, and kept
+    monkeypatch.setattr(processes, "FEWEST", 8)
     with signalled_at(3), pytest.raises(KeyboardInterrupt):
         run(recipe, folder / "broken")
     assert not (folder / "broken" / "summary.json").exists()
+    assert list((folder / "broken" / "encoded").glob("*.safetensors"))
+    monkeypatch.delattr(Encoder, "shard")  # nothing is encoded a second time
     resumed = run(recipe, folder / "broken", resume=True)
+    assert not (resumed / "encoded").exists()
 
     a, b = load_steps(straight), load_steps(resumed)
     assert [(s.step, s.loss) for s in a] == [(s.step, s.loss) for s in b]

@@ -22,8 +22,8 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
 
 
 def finish(result: Mapping[str, Any], *, device: str = "cpu") -> None:
-    """Print the side's one line, peak memory added."""
-    print(json.dumps({**result, "peak_bytes": peak_bytes(device)}))
+    """Print the side's one line, peak memory added unless it is there."""
+    print(json.dumps({"peak_bytes": peak_bytes(device), **result}))
 
 
 def peak_bytes(device: str = "cpu") -> int:

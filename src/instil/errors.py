@@ -95,6 +95,10 @@ class InstilError(Exception):
         )
         super().__init__("\n".join(str(p) for p in self.problems))
 
+    def __reduce__(self) -> tuple[type[InstilError], tuple[Problem, ...]]:
+        """Pickle it with its problems, for another process."""
+        return type(self), self.problems
+
 
 class RecipeError(InstilError):
     """The recipe cannot be used as it stands."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from instil.stages.advice import advise, advised
 from instil.stages.auto_method import pick_method
 from instil.stages.context import RunContext, keep_splits, note_chat, prepare
 from instil.stages.directory import (
+    ENCODED,
     REPORT,
     load_manifest,
     load_scores,
@@ -112,6 +114,7 @@ def run_recipe(
             advice=advised(run),
         )
         save_summary(run, summary, files=[GUARD_SCORES])
+        shutil.rmtree(run.folder / ENCODED, ignore_errors=True)
         tracker.finish(summary)
         rebuild_report(folder)
     return folder

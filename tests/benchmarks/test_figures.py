@@ -102,3 +102,9 @@ def test_a_side_that_failed_has_no_figures_and_meets_no_target():
     assert report["sides"]["peer"]["figures"] == {"failed": "out of memory"}
     assert report["ratios"] == {}
     assert report["targets"][0]["met"] is None
+
+
+@pytest.mark.parametrize(("held", "met"), [(1.9e9, True), (2.1e9, False)])
+def test_memory_of_all_processes_is_held_against_gigabytes(held, met):
+    first = side_figures([run(2.0, peak_bytes=held)], case=case(), size=SIZE, peak=1.0)
+    assert judged(Target("gigabytes", 2.0), first=first, against={})["met"] is met

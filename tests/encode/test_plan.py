@@ -1,12 +1,11 @@
 import pytest
 
 from instil.encode.plan import plan_training
+from instil.encode.shard import Encoder
 from instil.errors import DataError
-from instil.types import Example, Message
+from instil.types import Example, Message, TooLong
 
 SETTINGS = {
-    "max_length": 64,
-    "too_long": "drop",
     "tokens_per_batch": 60,
     "micro_batch_tokens": 64,
     "seed": 0,
@@ -20,25 +19,30 @@ def examples(epoch: int, count: int = 12) -> list[Example]:
     ]
 
 
+def planned(examples_of, chat, **settings):
+    encoder = Encoder(chat, 64, TooLong.DROP)
+    return plan_training(lambda e: [encoder.encoded(examples_of(e))], **SETTINGS, **settings)
+
+
 def seen(data) -> list[str]:
     return [name for packs in data.batches for p in packs for name in p.example_ids]
 
 
 def test_each_epoch_sees_its_own_examples_once(tiny_chat):
-    data = plan_training(examples, tiny_chat, epochs=2, **SETTINGS)
+    data = planned(examples, tiny_chat, epochs=2)
     assert sorted(seen(data)) == sorted(e.id for epoch in (0, 1) for e in examples(epoch))
     assert data.fates == {"kept": 24}
 
 
 def test_half_an_epoch_is_half_of_its_batches(tiny_chat):
-    whole = plan_training(examples, tiny_chat, epochs=1, **SETTINGS)
-    half = plan_training(examples, tiny_chat, epochs=0.5, **SETTINGS)
+    whole = planned(examples, tiny_chat, epochs=1)
+    half = planned(examples, tiny_chat, epochs=0.5)
     assert tuple(half.batches) == whole.batches[: (len(whole.batches) + 1) // 2]
 
 
 def test_dropped_examples_are_counted_and_nothing_left_is_refused(tiny_chat):
     long = Example("t/x/e", "t", "a", "x", "g", (Message("user", "good " * 99),), "bad")
-    data = plan_training(lambda e: [*examples(e), long], tiny_chat, epochs=1, **SETTINGS)
+    data = planned(lambda e: [*examples(e), long], tiny_chat, epochs=1)
     assert data.fates == {"kept": 12, "dropped": 1}
     with pytest.raises(DataError, match="0 %"):
-        plan_training(lambda e: [long], tiny_chat, epochs=1, **SETTINGS)
+        planned(lambda e: [long], tiny_chat, epochs=1)

@@ -1,5 +1,8 @@
 """Encoded examples come out of the store as they went in."""
 
+import json
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +35,16 @@ def test_what_has_tokens_comes_out_as_it_went_in(items):
     assert store.fates.total() == len(items)
     assert all(store.fates[f] == sum(i.fate is f for i in items) for f in Fate)
     assert stored(store) is store
+
+
+@given(encoded(), st.integers(0, 12), st.booleans())
+def test_parts_joined_are_the_whole(items, cut, kept):
+    items = [replace(item, example_id=f"x{n % 5}") for n, item in enumerate(items)]
+    whole, joined = Store(items), Store()
+    for part in (Store(items[:cut]), Store(items[cut:])):
+        told, arrays = part.parts()
+        joined.extend(Store.of(json.loads(json.dumps(told)), **arrays) if kept else part)
+    assert vars(joined) == vars(whole)
 
 
 def test_beyond_its_end_is_an_error():

@@ -257,25 +257,65 @@ def render_all(items: Iterable[Asked]) -> Iterator[Example]:
         DataError, TaskError: As `render_example`; at the end, when the first few rows at fault are
             told at once.
     """
-    errors: list[InstilError] = []
-    faults: Counter[tuple[str, Problem]] = Counter()
-    places: dict[tuple[str, Problem], str] = {}
+    faults = Faults()
+    yield from rendered(items, faults)
+    faults.require_none()
+
+
+def rendered(items: Iterable[Asked], faults: Faults) -> Iterator[Example]:
+    """Render everything, in order, one at a time; what cannot be rendered is noted in `faults`.
+
+    Raises:
+        OverBudgetError: A template does more than it may.
+    """
     for task, template, row, exemplars in items:
         try:
             yield render_example(task, template, row, exemplars=exemplars)
         except OverBudgetError:
             raise
         except (DataError, TaskError) as error:
-            errors.append(error)
-            for problem in error.problems:
-                fault = (template.id, replace(problem, where=""))
-                faults[fault] += 1
-                places.setdefault(fault, problem.where)
-    if errors:
-        told = [replace(fault[1], where=places[fault]) for fault in list(faults)[:SHOWN]]
-        more = faults.total() - len(told)
+            faults.add(template.id, error)
+
+
+class Faults:
+    """Examples that could not be rendered: each problem once, with the first row that has it."""
+
+    def __init__(self) -> None:
+        self._kind: type[InstilError] | None = None  # of the first one
+        self._counts: Counter[tuple[str, Problem]] = Counter()
+        self._places: dict[tuple[str, Problem], str] = {}
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return self._kind is not None
+
+    def add(self, template: str, error: InstilError) -> None:
+        """Note what is wrong with one example."""
+        self._kind = self._kind or type(error)
+        for problem in error.problems:
+            fault = (template, replace(problem, where=""))
+            self._counts[fault] += 1
+            self._places.setdefault(fault, problem.where)
+
+    def update(self, other: Faults) -> None:
+        """Note what was noted elsewhere, after what is noted here."""
+        self._kind = self._kind or other._kind
+        self._counts.update(other._counts)
+        self._places = {**other._places, **self._places}
+
+    def require_none(self) -> None:
+        """Tell the first few rows at fault, if there are any.
+
+        Raises:
+            DataError, TaskError: Of the class of the first one.
+        """
+        if self._kind is None:
+            return
+        faults = list(self._counts)[:SHOWN]
+        told = [replace(fault[1], where=self._places[fault]) for fault in faults]
+        more = self._counts.total() - len(told)
         rest = [Problem(f"and {more} more examples that cannot be rendered")] if more > 0 else []
-        raise type(errors[0])(*told, *rest)
+        raise self._kind(*told, *rest)
 
 
 def short_rows(task: Task, rows: Sequence[Row]) -> list[Row]:

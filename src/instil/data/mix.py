@@ -109,20 +109,27 @@ def apportion(total: int, weights: Sequence[float]) -> tuple[int, ...]:
 
 
 def mixed_examples(pools: Sequence[Pool], rules: MixRules, *, epoch: int) -> Iterator[Example]:
-    """Yield the examples of one epoch, rendered, task by task.
-
-    A task that an epoch takes whole is rendered in the order of its rows.
+    """Yield the examples of one epoch, rendered, in the order of `mixed`.
 
     Raises:
         DataError, TaskError: As `render_example`; too few groups to show worked examples from.
         RecipeError: As `mix_counts`.
     """
+    return render_all(mixed(pools, rules, epoch=epoch))
+
+
+def mixed(pools: Sequence[Pool], rules: MixRules, *, epoch: int) -> Iterator[Asked]:
+    """Yield what one epoch asks, task by task.
+
+    A task that an epoch takes whole comes in the order of its rows.
+
+    Raises:
+        DataError: Too few groups to show worked examples from.
+        RecipeError: As `mix_counts`.
+    """
     counts = mix_counts(pools, rules)
-    return render_all(
-        asked
-        for pool, count in zip(pools, counts, strict=True)
-        for asked in _epoch(pool, rules, count=count, epoch=epoch)
-    )
+    for pool, count in zip(pools, counts, strict=True):
+        yield from _epoch(pool, rules, count=count, epoch=epoch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -606,7 +606,7 @@ def chat_format(
         what, fix = "the tokenizer has no end-of-sequence token", "set eos_token in its config"
         raise DataError(what, fix=fix)
     texts = (text for text in special_tokens(tokenizer) if len(text) > 1)
-    longest_first = sorted(texts, key=len, reverse=True)
+    longest_first = sorted(texts, key=lambda text: (-len(text), text))
     # A byte-level tokenizer that parts words by a pattern first.
     pre = repr(tokenizer.backend_tokenizer.pre_tokenizer) if tokenizer.is_fast else ""
     by_line = "ByteLevel" in pre and ("use_regex=True" in pre or "Split" in pre)

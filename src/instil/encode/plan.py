@@ -1,4 +1,4 @@
-"""All batches of a training, in order: templates drawn, encoded, shuffled and packed."""
+"""All batches of a training, in order: encoded examples shuffled and packed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from instil.encode.chat_format import ChatFormat
-from instil.encode.mask import encode_turns
 from instil.encode.pack import Batches, Cut, batches
-from instil.encode.store import Store
+from instil.encode.shard import Shard, joined
 from instil.errors import DataError
 from instil.results import MixLine
-from instil.types import Encoded, Example, Pack, TooLong
+from instil.types import Encoded, Pack
 
 STEPS = 150
 """Optimizer steps that `auto` epochs make, at least, if `MOST_EPOCHS` do (docs/defaults.md)."""
@@ -87,33 +85,28 @@ def auto_epochs(steps: float) -> int:
 
 
 def plan_training(
-    examples_of: Callable[[int], Iterable[Example]],
-    chat: ChatFormat,
+    shards_of: Callable[[int], Iterable[Shard]],
     *,
     epochs: float | None,
-    max_length: int,
-    too_long: str,
     tokens_per_batch: int,
     micro_batch_tokens: int,
     seed: int,
     replay: Replay | None = None,
 ) -> TrainingData:
-    """Encode and pack all epochs.
+    """Pack all epochs.
 
     Args:
-        examples_of: Epoch (from 0) -> its examples.
-        chat: The model's tokenizer and chat template.
+        shards_of: Epoch (from 0) -> its examples, encoded.
         epochs: May end in a fraction: the last epoch then takes that share of its batches. None:
             as `auto_epochs` says.
-        max_length: Longest example, in tokens.
-        too_long: What to do with longer ones.
         tokens_per_batch: Tokens of an optimizer step.
         micro_batch_tokens: Tokens of a forward pass.
         seed: Of the order.
         replay: What is mixed into each epoch; None: nothing.
 
     Raises:
-        DataError: An example is too long under the policy `error`, or nothing is left to train on.
+        DataError: Nothing is left to train on.
+        InstilError: What the shards raise, or a row that cannot be rendered.
     """
     cuts: list[Cut] = []
     fates: Counter[str] = Counter()
@@ -121,13 +114,8 @@ def plan_training(
     sample = None
     epoch = 0
     while epochs is None or epoch < epochs:
-        store, counts = Store(), MixCounts()
-        for example in examples_of(epoch):
-            for item in encode_turns(
-                example, chat, max_length=max_length, too_long=TooLong(too_long)
-            ):
-                store.append(item)
-                counts.add(example.task, example.row, item, shots=example.shots)
+        whole = joined(shards_of(epoch))
+        store, counts = whole.store, whole.counts
         if epochs is None:
             epochs = auto_epochs(sum(line.tokens for line in counts.lines()) / tokens_per_batch)
         if replay is not None and store:
@@ -137,7 +125,7 @@ def plan_training(
         fates += store.fates
         mix = mix or counts.lines()
         sample = sample or (store[0] if store else None)
-        whole = batches(
+        cut = batches(
             store,
             tokens_per_batch=tokens_per_batch,
             micro_batch_tokens=micro_batch_tokens,
@@ -145,7 +133,7 @@ def plan_training(
             epoch=epoch,
         )
         share = min(1.0, epochs - epoch)
-        cuts += whole.cuts[: max(1, math.ceil(share * len(whole) - 1e-9))]
+        cuts += cut.cuts[: max(1, math.ceil(share * len(cut) - 1e-9))]
         epoch += 1
     if sample is None:
         raise DataError(
@@ -155,39 +143,3 @@ def plan_training(
     planned = Batches(cuts, micro_batch_tokens=micro_batch_tokens)
     tasks = replay.tasks if replay else ()
     return TrainingData(planned, epochs, dict(fates), sample, mix, tasks)
-
-
-class MixCounts:
-    """What each task gives to an epoch, tasks in the order of their first example.
-
-    Examples that the length policy dropped have no tokens and do not count.
-    """
-
-    def __init__(self) -> None:
-        self._found: dict[str, Counter[str]] = {}
-        self._rows: dict[str, set[str]] = {}
-
-    def add(self, line: str, row: str, made: Encoded, *, shots: int = 0) -> None:
-        """Count one example on its line: its task's, or the replay's."""
-        count = self._found.setdefault(line, Counter())
-        rows = self._rows.setdefault(line, set())
-        if made.ids:
-            rows.add(row)
-            count["examples"] += 1
-            count["few_shot"] += shots > 0
-            count["tokens"] += len(made.ids)
-            count["supervised_tokens"] += sum(made.mask)
-
-    def lines(self) -> tuple[MixLine, ...]:
-        """Return a line a task."""
-        return tuple(
-            MixLine(
-                task,
-                rows=len(self._rows[task]),
-                examples=count["examples"],
-                few_shot=count["few_shot"],
-                tokens=count["tokens"],
-                supervised_tokens=count["supervised_tokens"],
-            )
-            for task, count in self._found.items()
-        )

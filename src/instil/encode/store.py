@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import overload
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from instil.types import Encoded, Fate
+
+Numbers = NDArray[Any]
 
 
 class Store(Sequence[Encoded]):
@@ -46,6 +51,55 @@ class Store(Sequence[Encoded]):
         self._ids.extend(item.ids)
         self._mask.extend(item.mask)
         self._ends.append(len(self._ids))
+
+    def extend(self, other: Store) -> None:
+        """Add all examples of another store, as if they were added here one by one."""
+        before = len(self)
+        self.fates.update(other.fates)
+        self._why.update({before + number: why for number, why in other._why.items()})
+        if other._low:
+            self._low = min(self._low or other._low, other._low)
+            self._high = max(self._high, other._high)
+        prompts = [prompt for prompt in (self._prompt, other._prompt) if prompt is not None]
+        self._prompt = min(prompts, default=None)
+        self._names += other._names
+        end = self._ends[-1]
+        self._ids += other._ids
+        self._mask += other._mask
+        self._ends.extend(end + each for each in other._ends[1:])
+
+    def parts(self) -> tuple[dict[str, object], dict[str, Numbers]]:
+        """Return all that it holds, to be kept in a file: what JSON takes, and arrays of numbers.
+
+        `Store.of` takes the two apart from one another, and makes the same store of them.
+        """
+        told: dict[str, object] = {
+            "names": self._names,
+            "why": [[number, str(fate), why] for number, (fate, why) in self._why.items()],
+            "prompt": self._prompt,
+            "low": self._low,
+            "high": self._high,
+            "fates": dict(self.fates),
+        }
+        arrays: dict[str, Numbers] = {
+            "ids": np.array(self._ids, np.int32),
+            "mask": np.array(self._mask, np.uint8),
+            "ends": np.array(self._ends, np.int64),
+        }
+        return told, arrays
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any], *, ids: Numbers, mask: Numbers, ends: Numbers) -> Store:
+        """Make a store of its parts."""
+        store = cls()
+        store._ids = array("i", ids.astype(np.intc).tobytes())
+        store._mask = bytearray(mask.tobytes())
+        store._ends = array("q", ends.astype(np.int64).tobytes())
+        store._names = list(told["names"])
+        store._why = {number: (Fate(fate), why) for number, fate, why in told["why"]}
+        store._prompt, store.fates = told["prompt"], Counter(told["fates"])
+        store._low, store._high = tuple(told["low"]), tuple(told["high"])
+        return store
 
     def __len__(self) -> int:
         """Return the number of examples with tokens."""

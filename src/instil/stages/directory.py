@@ -10,6 +10,7 @@
     scores/*.jsonl one line an example
     state/*.json   finished stages, for --resume
     checkpoints/   the state of training, for --resume
+    encoded/       examples as tokens while the run is under way, for --resume of a large one
     summary.json   every figure the report shows
     report.html    one self-contained file
     model/         adapter or weights, tokenizer, chat template, model card, probabilities.json
@@ -59,6 +60,8 @@ NEW_KEYS = ("margin", "text_margin")
 """Keys of `forgetting` that runs of an earlier version do not have."""
 NEW_METHODS = ("oft", "shira")
 """Methods, each with a section, that they do not have either."""
+ENCODED = "encoded"
+"""The folder of encoded examples; it is gone when the run is done."""
 TRAINING, SUMMED_UP = "training", "summary"
 """The stages that write `model/` and `summary.json`."""
 PACKAGES = ("instil", "torch", "transformers", "peft", "tokenizers", "scikit-learn", "safetensors")

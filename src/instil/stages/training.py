@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 from instil import format as fmt
 from instil.config.methods import METHODS
 from instil.config.sections import Keep, Mix, Train
-from instil.data.mix import MixRules, Pool, mixed_examples
+from instil.data.mix import MixRules, Pool, mixed
 from instil.data.prepare import TaskData
 from instil.errors import RecipeError
 from instil.results import Means, Sweep, TermMean, TrainingSummary
 from instil.stages.context import RunContext
-from instil.stages.directory import STEPS, TRAINING, load_steps
+from instil.stages.directory import ENCODED, STEPS, TRAINING, load_steps
 from instil.stages.learning_rate import find_rate, rule_rate, schedule_of
 from instil.stages.ledger import MODEL
 from instil.stages.mirror import publish
 from instil.stages.watching import Watch
-from instil.types import REPLAY_LOSS, Example, Part, PerRow, Piece, Step, TaskLook
+from instil.types import REPLAY_LOSS, Example, Part, PerRow, Piece, Step, TaskLook, TooLong
 
 if TYPE_CHECKING:
     from instil.encode.plan import Replay, TrainingData
@@ -223,6 +223,8 @@ def objective(context: RunContext) -> Objective:
 def encoded_training(context: RunContext, *, replay: Replay | None = None) -> TrainingData:
     """Render, encode and pack every epoch of the mix of all tasks, and of what is replayed."""
     from instil.encode.plan import plan_training
+    from instil.encode.processes import encoded_shards
+    from instil.encode.shard import Encoder
 
     recipe, wanted = context.recipe, context.recipe.train
     pools = mix_pools(context.data)
@@ -240,17 +242,22 @@ def encoded_training(context: RunContext, *, replay: Replay | None = None) -> Tr
             allowed=f"{MOST_EXAMPLES:,} examples in all",
             fix="fewer epochs, or fewer examples: mix.cap, mix.examples, or `train:` of a task",
         )
+    encoder = Encoder(context.chat, wanted.max_length, TooLong(wanted.too_long))
     return plan_training(
-        lambda epoch: mixed_examples(pools, rules, epoch=epoch),
-        context.chat,
+        lambda epoch: encoded_shards(
+            mixed(pools, rules, epoch=epoch), encoder, folder=encoded_folder(context)
+        ),
         epochs=epochs,
-        max_length=wanted.max_length,
-        too_long=wanted.too_long,
         tokens_per_batch=wanted.tokens_per_batch,
         micro_batch_tokens=wanted.micro_batch_tokens,
         seed=recipe.seed,
         replay=replay,
     )
+
+
+def encoded_folder(context: RunContext) -> Path | None:
+    """Return where shards of encoded examples are kept until the run is done; None: nowhere."""
+    return context.run.folder / ENCODED if context.directory else None
 
 
 def mix_pools(data: Sequence[TaskData]) -> list[Pool]:
