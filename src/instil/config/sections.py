@@ -116,7 +116,13 @@ class Keep(Section):
         description="Weigh each token's loss by how unsure the model is there: what it is sure of "
         "is changed least.",
     )
-
+    distil: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="Weight of KL(base, shown the answer || tuned), nats per place of the answers, "
+        "in the loss; null: none.",
+    )
     interpolate: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] | None = Field(
         None,
         description="How far to go from the base model (0) to the tuned one (1), after "
