@@ -144,3 +144,34 @@ def test_full_weights_are_mixed_with_those_of_the_base(folder, tiny_folder):
     run(recipe, half, resume=True)
     for name, weight in load_file(half / "model" / "model.safetensors").items():
         assert torch.equal(weight, mixed[name])
+
+
+def test_a_pruned_update_is_exported_whole_and_only_once(folder, tiny_folder):
+    recipe = make_recipe(folder, tiny_folder, *BARE, "keep.prune=0.25")
+    done = run(recipe, folder / "run")
+    summary, weights = load_summary(done), done / "model" / "model.safetensors"
+    starts, ends = load_file(tiny_folder / "model.safetensors"), load_file(weights)
+    differ = sum(int((weight != starts[name]).sum()) for name, weight in ends.items())
+    assert differ == summary.pruning.kept
+    assert summary.pruning.kept == pytest.approx(0.25 * summary.pruning.changed, rel=0.01)
+    assert not (done / "model" / "adapter_config.json").exists()
+    assert summary.moved.overall.mean > 0
+    card = (done / "model" / "README.md").read_text(encoding="utf-8")
+    assert "PeftModel" not in card
+    assert "library_name: transformers" in card
+    assert "a whole model, with 25" in (done / "report.html").read_text(encoding="utf-8")
+    run(recipe, done, resume=True)
+    assert all(torch.equal(weight, ends[name]) for name, weight in load_file(weights).items())
+    assert not (done / "checkpoints" / "tuned").exists()
+    # The pruned weights are left by a training alone.
+    again = {"resume": True, "restart_from": "pruned", "look": Look.AGAIN}
+    run(recipe, done, **again)
+    assert load_summary(done).pruning == summary.pruning
+
+
+def test_the_base_model_shown_each_answer_is_distilled_from(folder, tiny_folder):
+    done = run(make_recipe(folder, tiny_folder, *BARE, "keep.distil=1", "train.max_length=256"), folder / "run")
+    (term,) = load_summary(done).training.means.terms
+    assert term.name == "distil"
+    assert term.mean > 0
+    assert "was shown each answer" in (done / "report.html").read_text(encoding="utf-8")

@@ -129,6 +129,20 @@ class Keep(Section):
         "training; auto: chosen on validation and on guard rows that are not reported; null: 1.",
     )
 
+    prune: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None,
+        description="Share of the changed weights that is kept, after training, those that moved "
+        "far but not for their size; the model is exported whole. null: all of them.",
+    )
+
+    @model_validator(mode="after")
+    def _exports_one_model(self) -> Keep:
+        if self.prune is not None and self.interpolate is not None:
+            raise ValueError(
+                "prune and interpolate both say what is exported: leave one of them out"
+            )
+        return self
+
     @model_validator(mode="after")
     def _has_a_replay(self) -> Keep:
         if self.kl and self.kl_on is KlOn.REPLAY and not self.replay.share:

@@ -57,7 +57,7 @@ RECIPE, MANIFEST, SUMMARY = "recipe.yaml", "manifest.json", "summary.json"
 SPLITS, STEPS, REPORT = "split.json", "steps.jsonl", "report.html"
 NEW_KEYS = ("margin", "text_margin")
 """Keys of `forgetting` that runs of an earlier version do not have."""
-NEW_KEEP = ("distil",)
+NEW_KEEP = ("distil", "prune")
 """Keys of `keep` likewise."""
 NEW_METHODS = ("oft", "shira")
 """Methods, each with a section, that they do not have either."""
@@ -556,7 +556,7 @@ def restart(folder: Path, stage: str, *, again: bool) -> None:
         raise RunError(what, where="--restart-from", allowed=", ".join(names))
     dropped = names[names.index(stage) :]
     trained = names.index(TRAINING) if TRAINING in names else len(names)
-    if "handed-over" in dropped and TRAINING not in dropped:
+    if {"handed-over", "pruned"} & {*dropped} and TRAINING not in dropped:
         dropped = names[trained:]  # the weights before it are not kept
     if "test" in dropped and not again:
         raise RunError(

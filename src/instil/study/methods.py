@@ -37,13 +37,14 @@ ARMS: dict[str, tuple[str, ...]] = {
     "kl": ("method=lora", _KEEP, "keep.kl=0.1"),
     "entropy": ("method=lora", _KEEP, "keep.entropy_weighted=true"),
     "distil": ("method=lora", _KEEP, "keep.distil=1"),
+    "prune": ("method=lora", _KEEP, "keep.prune=0.1"),
     "mlp": ("method=lora", _KEEP, "lora.target_modules=mlp"),
     "rslora": ("method=lora", "train.learning_rate=auto", _KEEP, "lora.use_rslora=true"),
     "oft": ("method=oft", "train.learning_rate=auto", _KEEP),
     "shira": ("method=shira", "train.learning_rate=auto", _KEEP),
 }
 """Arm -> what it changes, as `--set` takes it; `multitask` also adds tasks, see `other_tasks`."""
-NAMED_ONLY = frozenset({"distil", "mlp", "rslora", "oft", "shira"})
+NAMED_ONLY = frozenset({"distil", "prune", "mlp", "rslora", "oft", "shira"})
 """Arms that run when `--arms` names them: what costs more, or not every model has a place for."""
 LABELS = {
     "lora": "LoRA",
@@ -54,6 +55,7 @@ LABELS = {
     "kl": "LoRA + KL to the base model",
     "entropy": "LoRA + entropy-weighted loss",
     "distil": "LoRA + self-distillation",
+    "prune": "LoRA, pruned after training",
     "mlp": "LoRA on the MLPs alone",
     "rslora": "rank-stabilized LoRA",
     "oft": "OFT (rotations)",
