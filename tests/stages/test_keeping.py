@@ -170,7 +170,10 @@ def test_a_pruned_update_is_exported_whole_and_only_once(folder, tiny_folder):
 
 
 def test_the_base_model_shown_each_answer_is_distilled_from(folder, tiny_folder):
-    done = run(make_recipe(folder, tiny_folder, *BARE, "keep.distil=1", "train.max_length=256"), folder / "run")
+    done = run(
+        make_recipe(folder, tiny_folder, *BARE, "keep.distil=1", "train.max_length=256"),
+        folder / "run",
+    )
     (term,) = load_summary(done).training.means.terms
     assert term.name == "distil"
     assert term.mean > 0

@@ -117,7 +117,9 @@ def test_kl_and_its_gradient_are_what_brute_force_says(
         torch.testing.assert_close(both - without[name], theirs, rtol=0, atol=close, msg=name)
 
 
-@pytest.mark.parametrize(("build", "full"), [(OWN, False), (OWN, True), (HEAD, False), (NONE, True)])
+@pytest.mark.parametrize(
+    ("build", "full"), [(OWN, False), (OWN, True), (HEAD, False), (NONE, True)]
+)
 def test_distillation_and_its_gradient_are_what_brute_force_says(
     tiny, tiny_folder, monkeypatch, build, full
 ):

@@ -33,7 +33,8 @@ def shown(pack: Pack, *, bos: int | None) -> Pack | None:
     head = list(range(pack.shared))
     ids = [pack.ids[n] for n in head]
     mask, segments = [False] * len(head), [-1] * len(head)
-    positions, names = list(head), []
+    positions = list(head)
+    names: list[str] = []
     for numbers, name, again in zip(own, pack.example_ids, pack.replayed, strict=True):
         if again:
             continue

@@ -1,8 +1,8 @@
 """Between training and judging: the interpolation weight of what is exported, and how far it moved.
 
 `settle` puts the exported model between base and tuned, where the recipe wants that, `cut_back`
-takes most of its changes back, and `how_far` measures the exported model. Both look at validation and at guard rows that are not
-reported on, never at test.
+takes most of its changes back, and `how_far` measures the exported model. They look at validation
+and at guard rows that are not reported on, never at test.
 """
 
 from __future__ import annotations

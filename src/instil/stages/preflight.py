@@ -155,7 +155,9 @@ def _check_model(context: RunContext, errors: list[InstilError]) -> None:
     if context.chat.encoder_decoder and recipe.keep.distil:
         what = "an encoder-decoder model cannot be shown an answer: its prompts hold none"
         fix = "leave it out, or set keep.kl with keep.kl_on: completion"
-        errors.append(RecipeError(what, where="keep.distil", found=recipe.keep.distil, fix=fix))
+        errors.append(
+            RecipeError(what, where="keep.distil", found=f"{recipe.keep.distil:g}", fix=fix)
+        )
     with _noting(errors):
         rows = skeleton(model).get_input_embeddings().weight.shape[0]
         require_own_tokenizer(model.path, context.chat, rows=rows)
@@ -178,7 +180,7 @@ def _check_model(context: RunContext, errors: list[InstilError]) -> None:
                 raise RecipeError(*unknown)
             planned_adapter(model, recipe.adapter)
     most, (longest, key) = recipe.train.max_length, context_length(model.path)
-    if longest and recipe.keep.distil and longest < 2 * most <= 2 * longest:
+    if longest and recipe.keep.distil and most <= longest < 2 * most:
         errors.append(
             ModelError(
                 "keep.distil reads each example twice, which the model cannot take: its "

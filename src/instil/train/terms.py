@@ -3,6 +3,8 @@
 A term either weighs each supervised token's cross-entropy, or adds the mean of a distance from the
 base model over chosen places. Another one is a function of the recipe's `keep` section in `TERMS`:
 steps, the memory and time forecast, summary and report take it from there (`docs/extending.md`).
+
+Tests: `tests/train/test_objective.py`.
 """
 
 from __future__ import annotations
