@@ -37,7 +37,7 @@ from instil.stages.directory import (
 from instil.stages.durations import foretell
 from instil.stages.guard import GUARD_SCORES, compare_guard, guard_after, guard_before
 from instil.stages.judge import Look, prepare_look, sum_up, test
-from instil.stages.keeping import how_far, settle
+from instil.stages.keeping import cut_back, how_far, settle
 from instil.stages.ladder import climb_ladders
 from instil.stages.ledger import CARD, MODEL
 from instil.stages.mirror import publish
@@ -99,7 +99,7 @@ def run_recipe(
         _say(context, methods_lines(methods))
         trained = train(context, encoded)
         tracker.steps(load_steps(run.folder))
-        interpolation = settle(context)
+        interpolation, pruning = settle(context), cut_back(context)
         moved = how_far(context)
         sides = guard_after(context, before)
         fitted = fit_probabilities(context)
@@ -110,6 +110,7 @@ def run_recipe(
             summary,
             moved=moved,
             interpolation=interpolation,
+            pruning=pruning,
             methods=methods,
             advice=advised(run),
         )

@@ -59,6 +59,20 @@ class Interpolation:
 
 
 @dataclass(frozen=True, slots=True)
+class Pruning:
+    """The exported model has some of the tuned model's changes, and is the base model elsewhere."""
+
+    share: float
+    """Of each weight's changed entries that are kept; 0 to 1."""
+    kept: int
+    """Entries that differ from the base model's in the exported model."""
+    changed: int
+    """Entries that differ from it in the tuned one, its adapter merged."""
+    weights: int
+    """All entries."""
+
+
+@dataclass(frozen=True, slots=True)
 class TriedMethod:
     """One way to tune, on rows that decide nothing else."""
 
@@ -763,6 +777,8 @@ class RunSummary:
     """None in runs of an earlier version."""
     interpolation: Interpolation | None = None
     """None where the tuned model is exported as it is."""
+    pruning: Pruning | None = None
+    """None where all of the tuning is exported."""
     looks: int = 1
     """How often the test was opened; more than once only where that was asked for."""
     sweep: Sweep | None = None

@@ -217,7 +217,7 @@ def test_written_recipe_has_every_key_and_reads_back_the_same(write, golden) -> 
 
 
 def test_the_recipe_stays_small_and_explained() -> None:
-    assert len(dotted_names(Recipe)) <= 76
+    assert len(dotted_names(Recipe)) <= 78
     sections = [Recipe, *(f.annotation for f in Recipe.model_fields.values())]
     fields = [
         field
@@ -261,3 +261,27 @@ def test_library_tasks_keep_their_names_and_files_get_a_full_path(
 ) -> None:
     found = task_reference(use, folder=tmp_path)
     assert (found != use) == absolute == Path(found).is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        (["keep.prune=0.1", "keep.interpolate=0.5"], "both say what is exported"),
+        (["keep.prune=0.1", "method=auto"], "leave out keep.prune"),
+        (["keep.prune=0.1", "quantize=nf4"], "packs the base"),
+        (["keep.prune=1"], "less than 1"),
+        (["keep.distil=0"], "more than 0"),
+    ],
+)
+def test_what_cannot_be_pruned_or_distilled_is_refused(tmp_path, changes, why):
+    path = tmp_path / "r.yaml"
+    path.write_text("model: ./m\ntasks:\n  - use: t.yaml\n")
+    with pytest.raises(RecipeError, match=why):
+        load_recipe(path, overrides=changes)
+
+
+def test_a_pruned_adapter_is_exported_whole(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("model: ./m\ntasks:\n  - use: t.yaml\n")
+    ways = {"method=lora": True, "method=full": False, "keep.prune=0.1": False}
+    assert {way: load_recipe(path, overrides=[way]).exports_adapter for way in ways} == ways

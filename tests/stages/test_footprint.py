@@ -72,3 +72,14 @@ def test_the_terms_are_what_can_be_lowered() -> None:
     held = memory_terms(of, **{**full, "held_to_base": True}, micro_batch_tokens=1024)
     alone = memory_terms(of, **full, micro_batch_tokens=1024)
     assert held["weights and optimizer"] - alone["weights and optimizer"] == 2 * 135_000_000
+
+
+def test_pruning_holds_the_merged_weights_and_the_base() -> None:
+    of = Sizes(30, 576, 135e6, 106e6)
+    plain = {"quantize": None, "held_to_base": False, "micro_batch_tokens": 1024}
+    for method, name in ((Method.LORA, "weights"), (Method.FULL, "weights and optimizer")):
+        alone, pruned = (
+            memory_terms(of, method=method, pruned=pruned, **plain)[name]
+            for pruned in (False, True)
+        )
+        assert pruned == max(alone, 6 * 135_000_000)

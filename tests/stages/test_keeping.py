@@ -11,7 +11,10 @@ from safetensors.torch import load_file
 from instil.compare import forgetting, interpolation
 from instil.encode.chat_format import ChatFormat
 from instil.errors import RunError
+from instil.model import prune
 from instil.report.sections.keeping import keeping_lines
+from instil.ship.export import export as write_export
+from instil.ship.formats import Format
 from instil.stages.directory import load_manifest, load_scores, load_summary
 from instil.stages.judge import Look
 from moods import lay_out, make_recipe, run
@@ -144,3 +147,61 @@ def test_full_weights_are_mixed_with_those_of_the_base(folder, tiny_folder):
     run(recipe, half, resume=True)
     for name, weight in load_file(half / "model" / "model.safetensors").items():
         assert torch.equal(weight, mixed[name])
+
+
+def test_a_pruned_update_is_exported_whole(folder, tiny_folder):
+    recipe = make_recipe(folder, tiny_folder, *BARE, "keep.prune=0.25")
+    done = run(recipe, folder / "run")
+    summary, weights = load_summary(done), done / "model" / "model.safetensors"
+    starts, ends = load_file(tiny_folder / "model.safetensors"), load_file(weights)
+    differ = sum(int((weight != starts[name]).sum()) for name, weight in ends.items())
+    assert differ == summary.pruning.kept
+    assert summary.pruning.kept == pytest.approx(0.25 * summary.pruning.changed, rel=0.01)
+    assert not (done / "model" / "adapter_config.json").exists()
+    assert summary.moved.overall.mean > 0
+    card = (done / "model" / "README.md").read_text(encoding="utf-8")
+    assert "PeftModel" not in card
+    assert "library_name: transformers" in card
+    assert "a whole model, with 25" in (done / "report.html").read_text(encoding="utf-8")
+    with pytest.raises(RunError, match="pruned and merged"):
+        write_export(done, out=folder / "out", form=Format.GGUF_LORA)
+
+
+@pytest.mark.slow
+def test_what_was_pruned_is_pruned_once_however_it_was_stopped(folder, tiny_folder, monkeypatch):
+    recipe = make_recipe(folder, tiny_folder, *BARE, "keep.prune=0.25")
+    whole = run(recipe, folder / "whole")
+    weights = load_file(whole / "model" / "model.safetensors")
+
+    def same(done: Path) -> bool:
+        found = load_file(done / "model" / "model.safetensors")
+        return all(torch.equal(weight, found[name]) for name, weight in weights.items())
+
+    with monkeypatch.context() as patched:  # the tuned adapter lies aside, nothing is written yet
+        patched.setattr(prune, "prune", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, folder / "stopped")
+    assert (folder / "stopped" / "checkpoints" / "tuned").exists()
+    done = run(recipe, folder / "stopped", resume=True)
+    assert same(done)
+    assert not (done / "checkpoints" / "tuned").exists()
+    run(recipe, done, resume=True)
+    assert same(done)
+    # The weights before it are not kept: begun anew, it is trained anew.
+    run(recipe, done, resume=True, restart_from="pruned", look=Look.AGAIN)
+    assert same(done)
+
+
+def stop(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_base_model_shown_each_answer_is_distilled_from(folder, tiny_folder):
+    done = run(
+        make_recipe(folder, tiny_folder, *BARE, "keep.distil=1", "train.max_length=256"),
+        folder / "run",
+    )
+    (term,) = load_summary(done).training.means.terms
+    assert term.name == "distil"
+    assert term.mean > 0
+    assert "was shown each answer" in (done / "report.html").read_text(encoding="utf-8")

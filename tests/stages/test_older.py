@@ -11,6 +11,7 @@ from instil.config.recipe import load_recipe
 from instil.errors import RunError
 from instil.results import Margins, Means, RunSummary
 from instil.stages.directory import (
+    NEW_KEEP,
     NEW_KEYS,
     NEW_METHODS,
     Run,
@@ -76,11 +77,16 @@ def test_a_recipe_without_newer_keys_has_the_digest_that_an_earlier_version_gave
         del earlier["forgetting"][key]
     for section in NEW_METHODS:
         del earlier[section]
+    for key in NEW_KEEP:
+        del earlier["keep"][key]
     del earlier["lora"]["use_rslora"]
     said = json.dumps(earlier, separators=(",", ":"), ensure_ascii=False)
     assert recipe_fingerprint(recipe) == hashlib.sha256(said.encode()).hexdigest()
     for key in NEW_KEYS:
         other = load_recipe(path, overrides=[f"forgetting.{key}=1"])
+        assert recipe_fingerprint(other) != recipe_fingerprint(recipe)
+    for key in NEW_KEEP:
+        other = load_recipe(path, overrides=[f"keep.{key}=0.5"])
         assert recipe_fingerprint(other) != recipe_fingerprint(recipe)
     for changes in (["lora.use_rslora=true"], ["method=oft"], ["method=shira"]):
         assert recipe_fingerprint(load_recipe(path, overrides=changes)) != recipe_fingerprint(

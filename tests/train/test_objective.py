@@ -117,6 +117,56 @@ def test_kl_and_its_gradient_are_what_brute_force_says(
         torch.testing.assert_close(both - without[name], theirs, rtol=0, atol=close, msg=name)
 
 
+@pytest.mark.parametrize(
+    ("build", "full"), [(OWN, False), (OWN, True), (HEAD, False), (NONE, True)]
+)
+def test_distillation_and_its_gradient_are_what_brute_force_says(
+    tiny, tiny_folder, monkeypatch, build, full
+):
+    """Of each example alone, the teacher having read it once before; replayed texts have none."""
+    monkeypatch.setattr(losses_module, "CHUNK", 7 * 400)
+    loaded = replace(tiny, build=build)
+    loaded, base = (train_all(loaded), again(tiny_folder)) if full else (lora(loaded), None)
+    shaken(loaded, std=0.02 if full else 0.1)
+    found = []
+    for item in mixed()[: len(SIZES)]:
+        asked = [n - 1 for n, mask in enumerate(item.mask) if mask]
+        log_q = loaded.model(input_ids=torch.tensor([item.ids])).logits[0].log_softmax(-1)[asked]
+        twice = torch.tensor([item.ids + item.ids])
+        with torch.no_grad(), adapter_off(loaded.model):
+            said = (base or loaded).model(input_ids=twice).logits[0].log_softmax(-1)
+        log_p = said[[len(item.ids) + n for n in asked]]
+        found.append((log_p.exp() * (log_p - log_q)).sum(-1))
+    every = torch.cat(found)
+    expected = torch.autograd.grad(1.5 * every.mean(), list(trainable(loaded.model).values()))
+
+    wanted = Objective(terms=terms_of(Keep(distil=1.5)), base=base)
+    for packs in (pack(mixed(), max_tokens=60, shared=3), pack(mixed(), max_tokens=30)):
+        whole = wanted.over(packs, step=1)
+        assert whole.counts == (len(every),)
+        sums = batch_gradient(loaded, packs, room=Room(), whole=whole)
+        loaded.model.zero_grad()
+        assert whole.means(sums)["distil"] == pytest.approx(every.mean().item(), rel=1e-5)
+        both, without = (gradients(loaded, packs, each) for each in (wanted, Objective()))
+        for (name, ours), theirs in zip(both.items(), expected, strict=True):
+            close = 1e-5 * theirs.abs().max().item() + 1e-5
+            torch.testing.assert_close(ours - without[name], theirs, rtol=0, atol=close, msg=name)
+
+
+def test_kl_and_distillation_together_are_what_each_is_alone(tiny):
+    loaded = shaken(lora(tiny))
+    packs = pack(mixed(), max_tokens=60, shared=3)
+
+    def means(**asked):
+        whole = Objective(terms=terms_of(Keep(**asked)), seed=4).over(packs, step=1)
+        return whole.means(batch_gradient(loaded, packs, room=Room(), whole=whole))
+
+    kl, taught, both = means(kl=1.0), means(distil=1.0), means(kl=1.0, distil=1.0)
+    assert both["kl"] == pytest.approx(kl["kl"], rel=1e-5)
+    assert both["distil"] == pytest.approx(taught["distil"], rel=1e-5)
+    assert both["kl"] != pytest.approx(both["distil"], rel=0.1)
+
+
 @pytest.mark.parametrize("full", [False, True])
 def test_kl_is_zero_before_the_first_step(each_build, tiny_folder, full):
     loaded = train_all(each_build) if full else lora(each_build)

@@ -61,8 +61,8 @@ def methods(
     arms: Annotated[
         str | None,
         typer.Option(
-            help="Arms, with commas; the first is compared with. [default: all but mlp, rslora, "
-            "oft and shira]"
+            help="Arms, with commas; the first is compared with. [default: all but distil, prune, "
+            "mlp, rslora, oft and shira]"
         ),
     ] = None,
     own: Annotated[

@@ -188,6 +188,11 @@ class Recipe(Section):
         settings: Adapter = getattr(self, METHODS[self.method].section)
         return settings
 
+    @property
+    def exports_adapter(self) -> bool:
+        """Whether what is exported is an adapter on the base model; else it is a whole model."""
+        return METHODS[self.method].adapter and self.keep.prune is None
+
     @field_validator("tasks")
     @classmethod
     def _tasks_once(cls, tasks: tuple[TaskUse, ...]) -> tuple[TaskUse, ...]:
@@ -201,6 +206,20 @@ class Recipe(Section):
             raise ValueError(
                 "method auto tries keep.replay and keep.interpolate by itself: leave them out, or "
                 "take method lora"
+            )
+        if self.method is Method.AUTO and self.keep.prune is not None:
+            raise ValueError(
+                "method auto exports what it measured, which is not pruned: leave out keep.prune, "
+                "or take method lora"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _prunes_whole_weights(self) -> Recipe:
+        if self.quantize and self.keep.prune is not None:
+            raise ValueError(
+                "keep.prune exports whole weights, and `quantize` packs the base into 4 bits: "
+                "leave one of them out"
             )
         return self
 

@@ -116,12 +116,32 @@ class Keep(Section):
         description="Weigh each token's loss by how unsure the model is there: what it is sure of "
         "is changed least.",
     )
-
+    distil: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="Weight of KL(base, shown the answer || tuned), nats per place of the answers, "
+        "in the loss; null: none.",
+    )
     interpolate: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] | None = Field(
         None,
         description="How far to go from the base model (0) to the tuned one (1), after "
         "training; auto: chosen on validation and on guard rows that are not reported; null: 1.",
     )
+
+    prune: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None,
+        description="Share of the changed weights that is kept, after training, those that moved "
+        "far but not for their size; the model is exported whole. null: all of them.",
+    )
+
+    @model_validator(mode="after")
+    def _exports_one_model(self) -> Keep:
+        if self.prune is not None and self.interpolate is not None:
+            raise ValueError(
+                "prune and interpolate both say what is exported: leave one of them out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_a_replay(self) -> Keep:

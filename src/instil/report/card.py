@@ -72,7 +72,7 @@ def model_card(summary: RunSummary, *, manifest: Mapping[str, object]) -> str:
 
 def _is_adapter(summary: RunSummary) -> bool:
     """Whether PEFT's files lie beside the card, which need the base model; else the whole model."""
-    return METHODS[summary.training.method].adapter
+    return METHODS[summary.training.method].adapter and summary.pruning is None
 
 
 def plain(text: str) -> str:
@@ -101,7 +101,8 @@ def _front_matter(summary: RunSummary) -> str:
     fields["library_name"] = "peft" if adapted else "transformers"
     fields["pipeline_tag"] = "text-generation"
     kinds = (re.sub(r"[^a-z0-9]+", "-", task.kind.lower()).strip("-") for task in summary.tasks)
-    method = summary.training.method if adapted else "full-fine-tuning"
+    trained = METHODS[summary.training.method].adapter
+    method = summary.training.method if trained else "full-fine-tuning"
     fields["tags"] = list(dict.fromkeys(["instil", "instruct", method, *filter(None, kinds)]))
     yaml, text = YAML(), io.StringIO()
     yaml.indent(mapping=2, sequence=4, offset=2)

@@ -91,6 +91,12 @@ def export(
             where="--format gguf-lora",
             fix="--format gguf",
         )
+    if form is Format.GGUF_LORA and summary.pruning is not None:
+        raise RunError(
+            "the run's update was pruned and merged: there is no adapter to export",
+            where="--format gguf-lora",
+            fix="--format gguf",
+        )
     known = certificate(folder)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:

@@ -157,6 +157,7 @@ class RunContext:
             method=recipe.method,
             quantize=recipe.quantize,
             held_to_base=asks_base(recipe.keep),
+            pruned=recipe.keep.prune is not None,
             micro_batch_tokens=recipe.train.micro_batch_tokens,
         )
 

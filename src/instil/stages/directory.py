@@ -58,6 +58,8 @@ RECIPE, MANIFEST, SUMMARY = "recipe.yaml", "manifest.json", "summary.json"
 SPLITS, STEPS, REPORT = "split.json", "steps.jsonl", "report.html"
 NEW_KEYS = ("margin", "text_margin")
 """Keys of `forgetting` that runs of an earlier version do not have."""
+NEW_KEEP = ("distil", "prune")
+"""Keys of `keep` likewise."""
 NEW_METHODS = ("oft", "shira")
 """Methods, each with a section, that they do not have either."""
 ENCODED = "encoded"
@@ -557,7 +559,7 @@ def restart(folder: Path, stage: str, *, again: bool) -> None:
         raise RunError(what, where="--restart-from", allowed=", ".join(names))
     dropped = names[names.index(stage) :]
     trained = names.index(TRAINING) if TRAINING in names else len(names)
-    if "handed-over" in dropped and TRAINING not in dropped:
+    if {"handed-over", "pruned"} & {*dropped} and TRAINING not in dropped:
         dropped = names[trained:]  # the weights before it are not kept
     if "test" in dropped and not again:
         raise RunError(
@@ -599,7 +601,8 @@ def recipe_fingerprint(recipe: Recipe) -> str:
     # A tracker changes no figure. Keys that earlier versions lacked are left out where they are not
     # set, so that `--resume` takes those versions' runs.
     unset = {key for key in NEW_KEYS if getattr(recipe.forgetting, key) is None}
-    silent: dict[str, Any] = {"track": True, "forgetting": unset}
+    untried = {key for key in NEW_KEEP if getattr(recipe.keep, key) is None}
+    silent: dict[str, Any] = {"track": True, "forgetting": unset, "keep": untried}
     silent |= {name: True for name in NEW_METHODS if name != recipe.method}
     if not recipe.lora.use_rslora:
         silent["lora"] = {"use_rslora"}

@@ -231,13 +231,13 @@ def _prompts(examples: Sequence[Example], chat: ChatFormat, *, new: int = 0) -> 
 def _training(
     context: RunContext, encoded: TrainingData, pace: Pace, *, look: float
 ) -> dict[str, float]:
-    from instil.train.terms import asks_base
+    from instil.train.terms import base_passes
 
     recipe, steps = context.recipe, len(encoded.batches)
     packs = [pack for batch in encoded.batches for pack in batch]
     tokens = sum(len(pack.ids) if context.build.prefix else pack.tokens for pack in packs)
     method = METHODS[recipe.method]
-    operations = method.operations + (2 if asks_base(recipe.keep) else 0)
+    operations = method.operations + 2 * base_passes(recipe.keep)
     computed = tokens * operations * pace.trained
     looks = steps // eval_steps(recipe.train.eval_steps, steps=steps)
     stages = {"largest pack": 2 * computed / steps}

@@ -64,6 +64,7 @@ def memory_terms(
     quantize: Quantize | None,
     held_to_base: bool,
     micro_batch_tokens: int,
+    pruned: bool = False,
 ) -> dict[str, int]:
     """Estimate the bytes that a run holds at most, by what they are for.
 
@@ -73,11 +74,14 @@ def memory_terms(
         quantize: How the frozen base is packed; None: it is not.
         held_to_base: Whether the loss has the KL to the base model.
         micro_batch_tokens: Tokens computed at a time.
+        pruned: Whether the update is pruned afterwards: merged in float32, beside the base model.
     """
     tuning = METHODS[method]
     held = sizes.parameters * tuning.bytes_per_weight
     if held_to_base and not tuning.adapter:  # the base model again, in bfloat16
         held += sizes.parameters * 2
+    if pruned:
+        held = max(held, sizes.parameters * (4 + 2))
     if quantize:  # half a byte a packed weight and its share of the scales; one layer whole
         held -= sizes.multiplied * (2.5 - 0.6)
     activations = micro_batch_tokens * sizes.layers * sizes.hidden

@@ -1,8 +1,8 @@
 """Between training and judging: the interpolation weight of what is exported, and how far it moved.
 
-`settle` puts the exported model between base and tuned, where the recipe wants that;
-`how_far` measures the exported model. Both look at validation and at guard rows that are not
-reported on, never at test.
+`settle` puts the exported model between base and tuned, where the recipe wants that, `cut_back`
+takes most of its changes back, and `how_far` measures the exported model. They look at validation
+and at guard rows that are not reported on, never at test.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from instil.config.methods import METHODS
-from instil.results import Interpolation, Moved, Tried
+from instil.results import Interpolation, Moved, Pruning, Tried
 from instil.stages.context import RunContext
 from instil.stages.ledger import MODEL
 from instil.stages.training import validation_examples, validation_of
@@ -96,6 +96,36 @@ def _base_apart(context: RunContext) -> LoadedModel | None:
     return None if METHODS[context.recipe.method].adapter else context.load_base()
 
 
+# --- pruning -------------------------------------------------------------------------------------
+
+
+def cut_back(context: RunContext) -> Pruning | None:
+    """Export the tuned model with some of its changes taken back; None: with all of them."""
+    share, run = context.recipe.keep.prune, context.run
+    if share is None:
+        return None
+    aside = run.folder / "checkpoints" / "tuned"
+
+    def hand_over() -> Pruning:
+        from instil.model.adapter import merged
+        from instil.model.export import save_model
+        from instil.model.prune import prune
+
+        run.release(MODEL)
+        # Until the whole weights are in `model/` those of the training lie aside.
+        if not aside.exists():
+            os.replace(run.model, aside)
+        with context.stage("pruning"):
+            tuned = merged(context.load_tuned(aside))
+            pruned = prune(tuned, base=context.load_base(), share=share)
+            save_model(tuned, run.model)
+        return pruned
+
+    pruned = run.kept("pruned", Pruning, hand_over, files=[MODEL])
+    shutil.rmtree(aside, ignore_errors=True)
+    return pruned
+
+
 # --- how far it moved ----------------------------------------------------------------------------
 
 
@@ -110,7 +140,7 @@ def how_far(context: RunContext) -> Moved:
     asked = [examples for d in context.data for examples in validation_examples(d)]
     with context.stage("distance from base", sum(map(len, asked))) as done:
         kept: list[Iterable[States]] = []
-        if not METHODS[context.recipe.method].adapter:
+        if not context.recipe.exports_adapter:
             # The base model's states are kept, and of the model its head alone. A build that only
             # its own forward pass is right for has logits in place of states, rows x vocabulary of
             # them: then it is the model that is kept, and asked pack by pack.

@@ -152,6 +152,12 @@ def _check_model(context: RunContext, errors: list[InstilError]) -> None:
         what = "an encoder-decoder model predicts nothing within its prompts"
         fix = "set keep.kl_on: completion"
         errors.append(RecipeError(what, where="keep.kl_on", found="prompt", fix=fix))
+    if context.chat.encoder_decoder and recipe.keep.distil:
+        what = "an encoder-decoder model cannot be shown an answer: its prompts hold none"
+        fix = "leave it out, or set keep.kl with keep.kl_on: completion"
+        errors.append(
+            RecipeError(what, where="keep.distil", found=f"{recipe.keep.distil:g}", fix=fix)
+        )
     with _noting(errors):
         rows = skeleton(model).get_input_embeddings().weight.shape[0]
         require_own_tokenizer(model.path, context.chat, rows=rows)
@@ -174,6 +180,17 @@ def _check_model(context: RunContext, errors: list[InstilError]) -> None:
                 raise RecipeError(*unknown)
             planned_adapter(model, recipe.adapter)
     most, (longest, key) = recipe.train.max_length, context_length(model.path)
+    if longest and recipe.keep.distil and most <= longest < 2 * most:
+        errors.append(
+            ModelError(
+                "keep.distil reads each example twice, which the model cannot take: its "
+                f"{key} is {longest}",
+                where="train.max_length",
+                found=str(most),
+                allowed=f"at most {longest // 2}",
+                fix=f"train.max_length: {longest // 2}",
+            )
+        )
     if longest and most > longest:
         errors.append(
             ModelError(

@@ -36,14 +36,16 @@ ARMS: dict[str, tuple[str, ...]] = {
     "replay": ("method=lora", _KEEP, "keep.replay.share=0.05"),
     "kl": ("method=lora", _KEEP, "keep.kl=0.1"),
     "entropy": ("method=lora", _KEEP, "keep.entropy_weighted=true"),
+    "distil": ("method=lora", _KEEP, "keep.distil=1"),
+    "prune": ("method=lora", _KEEP, "keep.prune=0.1"),
     "mlp": ("method=lora", _KEEP, "lora.target_modules=mlp"),
     "rslora": ("method=lora", "train.learning_rate=auto", _KEEP, "lora.use_rslora=true"),
     "oft": ("method=oft", "train.learning_rate=auto", _KEEP),
     "shira": ("method=shira", "train.learning_rate=auto", _KEEP),
 }
 """Arm -> what it changes, as `--set` takes it; `multitask` also adds tasks, see `other_tasks`."""
-NAMED_ONLY = frozenset({"mlp", "rslora", "oft", "shira"})
-"""Arms that run when `--arms` names them: other adapters, which not every model has a place for."""
+NAMED_ONLY = frozenset({"distil", "prune", "mlp", "rslora", "oft", "shira"})
+"""Arms that run when `--arms` names them: what costs more, or not every model has a place for."""
 LABELS = {
     "lora": "LoRA",
     "full": "full fine-tuning",
@@ -52,6 +54,8 @@ LABELS = {
     "replay": "LoRA + replay of own texts",
     "kl": "LoRA + KL to the base model",
     "entropy": "LoRA + entropy-weighted loss",
+    "distil": "LoRA + self-distillation",
+    "prune": "LoRA, pruned after training",
     "mlp": "LoRA on the MLPs alone",
     "rslora": "rank-stabilized LoRA",
     "oft": "OFT (rotations)",

@@ -17,13 +17,13 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 
-from instil.encode.batch import Batch
+from instil.encode.batch import Batch, to_batch
 from instil.encode.places import places, same_start
+from instil.encode.shown import shown
 from instil.model.adapter import adapter_off
 from instil.model.engine.divergence import states
 from instil.model.engine.losses import Anchor, Losses
@@ -105,21 +105,35 @@ class BatchObjective:
         """Ask the base model at the chosen places of each term with a distance.
 
         It computes the supervised places too, as the trained one does: rows of matrix products may
-        round otherwise among fewer, and a model that has not moved would not be at zero.
+        round otherwise among fewer, and a model that has not moved would not be at zero. For a term
+        with `shown` it reads each example with its answer first, in a pass of its own.
         """
-        held = [(t.distance, self.chosen(t, pack)) for t in self.objective.terms if t.distance]
+        held = [(term, self.chosen(term, pack)) for term in self.objective.terms if term.distance]
         if not any(chosen for _, chosen in held):
             return ()
         where = [torch.tensor(chosen, dtype=torch.long, device=loaded.device) for _, chosen in held]
         untouched = self.objective.base or loaded
-        asked = replace(batch, predict_from=torch.cat([batch.predict_from, *where]))
+        before = None
+        if any(term.shown for term, _ in held):
+            before = shown(pack, bos=loaded.chat.tokenizer.bos_token_id)
+        anchors = []
         with torch.no_grad(), adapter_off(loaded.model), _at_rest(untouched.model):
-            said = states(untouched.model, asked, build=untouched.build)
-        ends = list(accumulate(map(len, where), initial=batch.predict_from.shape[0]))
-        return tuple(
-            Anchor(at, said.rows(slice(begin, end)), distance)
-            for (distance, _), at, (begin, end) in zip(held, where, pairwise(ends), strict=True)
-        )
+            if before is not None:
+                twice = to_batch(before, device=loaded.device)
+                taught = states(untouched.model, twice, build=untouched.build)
+            if before is None or not all(term.shown for term, _ in held):
+                plain = [at for (term, _), at in zip(held, where, strict=True) if not term.shown]
+                asked = replace(batch, predict_from=torch.cat([batch.predict_from, *plain]))
+                said = states(untouched.model, asked, build=untouched.build)
+        begin = batch.predict_from.shape[0]
+        for (term, _), at in zip(held, where, strict=True):
+            assert term.distance is not None
+            if term.shown and before is not None:
+                theirs = taught  # at its places alone, which are `at` in the same order
+            else:
+                theirs = said.rows(slice(begin, begin := begin + len(at)))
+            anchors.append(Anchor(at, theirs, term.distance))
+        return tuple(anchors)
 
     @property
     def nothing(self) -> Sums:

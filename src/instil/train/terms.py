@@ -3,6 +3,8 @@
 A term either weighs each supervised token's cross-entropy, or adds the mean of a distance from the
 base model over chosen places. Another one is a function of the recipe's `keep` section in `TERMS`:
 steps, the memory and time forecast, summary and report take it from there (`docs/extending.md`).
+
+Tests: `tests/train/test_objective.py`.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ class Term:
     """From the base model, at each place."""
     on: KlOn = KlOn.PROMPT
     """At which places."""
+    shown: bool = False
+    """Whether the base model has read the example with its answer before (`encode.shown`)."""
 
     def sentence(self, mean: float | None) -> str:
         """Return what was done and what came of it, for people; `mean`: over the steps."""
@@ -71,7 +75,30 @@ def entropy(keep: Keep) -> Term | None:
     return Term("entropy_weight", what, ", {} on average", 3, weigh=entropy_weights)
 
 
-TERMS: tuple[Callable[[Keep], Term | None], ...] = (kl, entropy)
+def distil(keep: Keep) -> Term | None:
+    """Return `keep.distil`: what the base model says once it has been shown the answer is learned.
+
+    KL(base, shown the answer || tuned) where the answers are predicted, beside the cross-entropy:
+    the teacher of self-distillation (Shenfeld et al. 2026, arXiv:2601.19897), which is the same
+    model with a demonstration before it, on the reference answers as in Yang et al. 2024
+    (arXiv:2402.13669). Both draw texts; here the whole distribution is learned at each place.
+    """
+    if not keep.distil:
+        return None
+    return Term(
+        "distil",
+        "Distilled from the base model, which was shown each answer: forward KL with a weight of "
+        f"{keep.distil:g}",
+        "; {} nats on average",
+        4,
+        weight=keep.distil,
+        distance=forward_kl,
+        on=KlOn.COMPLETION,
+        shown=True,
+    )
+
+
+TERMS: tuple[Callable[[Keep], Term | None], ...] = (kl, entropy, distil)
 
 
 def terms_of(keep: Keep) -> tuple[Term, ...]:
@@ -80,5 +107,11 @@ def terms_of(keep: Keep) -> tuple[Term, ...]:
 
 
 def asks_base(keep: Keep) -> bool:
-    """Whether the base model is run along: a forward pass more for each batch."""
-    return any(term.distance is not None for term in terms_of(keep))
+    """Whether the base model is run along: a forward pass more for each batch, or two."""
+    return base_passes(keep) > 0
+
+
+def base_passes(keep: Keep) -> int:
+    """Return how often a batch's tokens are read by the base model too; twice where it is shown."""
+    asked = {term.shown for term in terms_of(keep) if term.distance is not None}
+    return sum(2 if shown else 1 for shown in asked)

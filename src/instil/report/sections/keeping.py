@@ -93,6 +93,12 @@ def keeping_lines(summary: RunSummary) -> list[str]:
         if settled.chosen == 1 and settled.tried:
             share = "all of the tuning"
         lines.append(f"Exported: {share}; {settled.why}.")
+    if (pruned := summary.pruning) is not None:
+        lines.append(
+            f"Exported: a whole model, with {_share(pruned.share)} of the weights that were "
+            f"changed ({pruned.kept:,} of {pruned.changed:,}), those that moved far but not for "
+            "their size; all others are the base model's."
+        )
     return lines
 
 
