@@ -99,7 +99,7 @@ def ask(
         on_done=on_done,
     )
     seconds = time.perf_counter() - began
-    shots = len(way.exemplars)
+    shots = way.shots
     rule = "" if scoring in (RAW, GENERATED) else f", {scoring}"
     prefix = "base model, " if name == ZERO_SHOT else ""
     label = f"{prefix}{shots or 'zero'}-shot prompting{rule}"

@@ -17,6 +17,16 @@ Auto = Literal["auto"]
 ByRule = Literal["auto", "rule"]
 All = Literal["all"]
 Item = TypeVar("Item")
+
+
+class Searching(StrEnum):
+    """How widely a prompt is searched for, beyond the ladder."""
+
+    OFF = "off"
+    QUICK = "quick"
+    FULL = "full"
+
+
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -270,6 +280,17 @@ class Baselines(Section):
     )
     templates: All | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
         "all", description="Templates to prompt with: all, or a list of their ids."
+    )
+    search: Searching = Field(
+        Searching.OFF,
+        description="Search for a better prompt than those: off, quick or full (instructions, also "
+        "ones that the model writes, times worked examples).",
+    )
+    search_prompts: int | None = Field(
+        None,
+        ge=1,
+        description="Prompts that the search may ask, a task; null: 12 (quick) or 60 (full) a "
+        "validation row.",
     )
     tfidf: bool = Field(
         True, description="Also train TF-IDF + logistic regression on the same rows."

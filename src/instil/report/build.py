@@ -34,6 +34,7 @@ from instil.report.sections.learning import learning_blocks
 from instil.report.sections.mix import mix_table
 from instil.report.sections.origin import data_blocks, manifest_facts, token_blocks
 from instil.report.sections.phrasings import wording_blocks
+from instil.report.sections.search import search_blocks
 from instil.report.sections.stages import stage_blocks
 from instil.results import PROMPTING, TUNED, RunSummary, TaskResult
 from instil.types import Step
@@ -60,6 +61,12 @@ SECTIONS = {
         "Ladder",
         "What the base model does with prompting alone: every template, number of worked "
         "examples and scoring rule. The ringed dot sets the bar for tuning.",
+    ),
+    "search": (
+        "The prompt that was searched for",
+        "Search",
+        "Instructions, worked examples out of train and scoring rules beyond the ladder's, on the "
+        "same validation rows.",
     ),
     "learning": (
         "Learning curves",
@@ -170,17 +177,24 @@ def build_report(
         "tokens": token_blocks(summary.token_view),
         "made": (Facts("Run", facts), *manifest_facts(manifest)),
     }
+    intros = {
+        "costs": "Every arm but the classifier also needs the base model, "
+        f"{fmt.size(summary.model_bytes)} on disk. Training peaked at "
+        f"{fmt.size(training.peak_memory_bytes)} of memory."
+    }
+    if any(task.search for task in summary.tasks):
+        blocks["search"] = of_each(search_blocks)
+        intros["ladder"] = (
+            "What the base model does with prompting alone: every template, number of worked "
+            "examples and scoring rule. The ringed dot is the best of them, from which the search "
+            "went on."
+        )
     if any(task.probabilities for task in summary.tasks):
         blocks["probabilities"] = of_each(calibration_blocks)
     if summary.averages:
         blocks["average"] = (average_table(summary),)
     if len(summary.mix) > 1 or any(line.few_shot for line in summary.mix):
         blocks["mix"] = (mix_table(summary.mix),)
-    intros = {
-        "costs": "Every arm but the classifier also needs the base model, "
-        f"{fmt.size(summary.model_bytes)} on disk. Training peaked at "
-        f"{fmt.size(training.peak_memory_bytes)} of memory."
-    }
     if summary.looks > 1:
         looked = f"Look number {summary.looks} at the test rows"
         intros["test"] = f"{looked}, the same rows for every arm."

@@ -57,6 +57,8 @@ RECIPE, MANIFEST, SUMMARY = "recipe.yaml", "manifest.json", "summary.json"
 SPLITS, STEPS, REPORT = "split.json", "steps.jsonl", "report.html"
 NEW_KEYS = ("margin", "text_margin")
 """Keys of `forgetting` that runs of an earlier version do not have."""
+NEW_SEARCH = ("search", "search_prompts")
+"""Keys of `baselines` that they do not have either."""
 NEW_METHODS = ("oft", "shira")
 """Methods, each with a section, that they do not have either."""
 TRAINING, SUMMED_UP = "training", "summary"
@@ -598,6 +600,9 @@ def recipe_fingerprint(recipe: Recipe) -> str:
     unset = {key for key in NEW_KEYS if getattr(recipe.forgetting, key) is None}
     silent: dict[str, Any] = {"track": True, "forgetting": unset}
     silent |= {name: True for name in NEW_METHODS if name != recipe.method}
+    searching = {key for key in NEW_SEARCH if getattr(recipe.baselines, key) in (None, "off")}
+    if searching:
+        silent["baselines"] = searching
     if not recipe.lora.use_rslora:
         silent["lora"] = {"use_rslora"}
     return hashlib.sha256(recipe.model_dump_json(exclude=silent).encode()).hexdigest()

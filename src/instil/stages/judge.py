@@ -182,7 +182,7 @@ def _judge_task(
     fitted: Fitted | None,
 ) -> TaskResult:
     from instil.compare import contest
-    from instil.compare.ladder import Prompting, best_rung, prompting
+    from instil.compare.ladder import Prompting
     from instil.compare.probabilities import judge_probabilities
     from instil.model.load import folder_bytes
 
@@ -201,12 +201,12 @@ def _judge_task(
     way = Prompting(template)
     with context.stage(f"test {task.id}") as done:
         ask = partial(contest.ask, data=data, rows=data.test, on_done=done)
-        best, rung = ask(tuned, name=TUNED, way=way), best_rung(ladder.rungs)
-        shown = prompting(data, template=rung.template, shots=rung.shots, seed=seed)
+        best = ask(tuned, name=TUNED, way=way)
+        shown, rule = ladder.bar(base, data, data.test, seed=seed, longest=context.longest)
         ask_zero = partial(ask, base, name=ZERO_SHOT, way=way)
         zero = of_base(ZERO_SHOT, ask_zero, way, best.scoring, data.test)
-        ask_rung = partial(ask, base, name=PROMPTING, way=shown, scoring=rung.scoring)
-        others = [of_base(PROMPTING, ask_rung, shown, rung.scoring, data.test), zero]
+        ask_rung = partial(ask, base, name=PROMPTING, way=shown, scoring=rule)
+        others = [of_base(PROMPTING, ask_rung, shown, rule, data.test), zero]
         if task.choices and baselines.tfidf:
             others.append(contest.ask_words(data, template))
         if task.choices and baselines.probe:
@@ -262,6 +262,7 @@ def _judge_task(
         ),
         rivals=tuple(contest.against(a, b, seed=seed) for a, b in combinations(others, 2)),
         probabilities=judge_probabilities(everyone, fitted, seed=seed) if fitted else None,
+        search=ladder.search,
     )
 
 
