@@ -78,22 +78,24 @@ def doubling(rows: int) -> tuple[int, ...]:
     return (*at, rows)
 
 
-def affordable(ways: int, *, rows: int, budget: int) -> int:
+def affordable(ways: int, *, rows: int, budget: int, beside: int = 0) -> int:
     """Return how many of so many ways can be raced at the looks of `doubling` within a budget.
 
     Args:
         ways: There are.
         rows: To ask each of those that are left at the end.
         budget: Prompts that may be asked.
+        beside: Prompts that each look takes of each way, beside the rows.
 
     >>> affordable(200, rows=150, budget=3000), affordable(10, rows=150, budget=100)
     (72, 0)
     """
-    while ways and sum(
-        n * more for n, more in planned([0] * ways, rows=rows, at=doubling(rows))
-    ) > budget:  # fmt: skip
-        ways -= 1
-    return ways
+    at = doubling(rows)
+    for count in range(ways, 0, -1):
+        plan = planned([0] * count, rows=rows, at=at)
+        if sum(n * (more + beside) for n, more in plan) <= budget:
+            return count
+    return 0
 
 
 def survivors(

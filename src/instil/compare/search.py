@@ -34,7 +34,6 @@ from instil.compare.instructions import by_id, described, written
 from instil.compare.ladder import Prompting, asking_order, best_rung, standing
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
-from instil.data.split import seeded_key
 from instil.evaluate.choices import OnDone
 from instil.evaluate.suite import Marked, answer, answer_by_rule, mark, merged
 from instil.model.load import LoadedModel
@@ -43,8 +42,13 @@ from instil.types import Row, Template
 
 NO_BUDGET = "the budget of prompts did not reach"
 TOO_FEW = "too few training rows to draw from"
+TOO_LONG = "longer than the model's context"
+MOST_SHORTENED = 0.1
+"""Share of the rows, at most, whose prompts leave worked examples out to fit the context."""
 FEWEST_HARD = 20
 """Training rows to ask, at least, for the hard ones among them."""
+BLANK = 1
+"""Content-free prompts that a look takes of a way, for calibration."""
 MOST_POOL = 2000
 """Training rows to look for near ones among, at most."""
 MOST_HARD = 200
@@ -77,12 +81,12 @@ class Extent:
 
 EXTENTS = {
     "quick": Extent(
-        prompts_a_row=12,
+        prompts_a_row=16,
         written=2,
         bases=1,
         instructions=2,
         draws=((demos.BALANCED, 1), (demos.RANDOM, 0), (demos.WORDS, 0), (demos.HARD, 0)),
-        counts=(),
+        counts=(3,),
         orders=1,
     ),
     "full": Extent(
@@ -196,15 +200,16 @@ def search(
     top = sorted(means, key=lambda name: -means[name])[: extent.instructions]
     counts = sorted({*(rung.shots for rung in rungs), *extent.counts} - {0})
     searcher.prepare(known[start], [name for name, _ in extent.draws])
+    # Where the budget does not reach all, every draw is tried with some number of worked examples.
     drawn = [
         shown
-        for count in counts
-        for name, n in extent.draws
+        for turn in range(len(counts))
+        for place, (name, n) in enumerate(extent.draws)
+        for count in (counts[(place + turn) % len(counts)],)
         if (name, n, count) != (demos.BALANCED, 0, best.shots)  # a rung of the ladder
         and (shown := searcher.demonstrations(name, shots=count, seed=seed + n))
     ]
-    drawn.sort(key=lambda each: seeded_key(seed, each.draw, each.shots, each.seed))
-    searcher.race([Way(templates[name], shown) for name in top for shown in drawn], share=0.9)
+    searcher.race([Way(templates[name], shown) for shown in drawn for name in top], share=0.9)
 
     # 3. The order of the best ones' worked examples.
     few = [each.way for each in searcher.finished if each.way.demonstrations][:2]
@@ -306,18 +311,30 @@ class _Searcher:
     def race(self, ways: Sequence[Way], *, share: float) -> None:
         """Race as many ways as a share of what is left of the budget allows, the first of them."""
         rows, at = len(self.rows), doubling(len(self.rows))
-        count = affordable(len(ways), rows=rows, budget=int(share * self.budget.left))
+        most = int(share * self.budget.left)
+        count = affordable(len(ways), rows=rows, budget=most, beside=BLANK)
         self.budget.left_out[NO_BUDGET] += len(ways) - count
-        tried = [_Tried(way, self.prompting(way)) for way in ways[:count]]
+        tried = []
+        for way in ways[:count]:
+            prompting = self.prompting(way)
+            shortened = sum(
+                len(prompting.by_row.get(row.id, prompting.exemplars)) < way.shots
+                for row in self.rows
+            )
+            if shortened > MOST_SHORTENED * rows:
+                self.budget.left_out[TOO_LONG] += 1
+            else:
+                tried.append(_Tried(way, prompting))
 
         def ask(n: int, part: slice) -> Standing:
             each, asked = tried[n], self.order[part]
-            self.budget.spend(len(asked))
+            blank = each.prompting.blank(self.data, self.rows[0])
+            self.budget.spend(len(asked) + (BLANK if blank else 0))
             examples = each.prompting.examples(self.data, asked)
             more = answer_by_rule(
                 self.loaded,
                 examples,
-                blank=each.prompting.blank(self.data, self.rows[0]),
+                blank=blank,
                 max_new_tokens=self.data.task.max_new_tokens,
                 on_done=self.on_done,
             )

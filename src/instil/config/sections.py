@@ -289,7 +289,7 @@ class Baselines(Section):
     search_prompts: int | None = Field(
         None,
         ge=1,
-        description="Prompts that the search may ask, a task; null: 12 (quick) or 60 (full) a "
+        description="Prompts that the search may ask, a task; null: 16 (quick) or 60 (full) a "
         "validation row.",
     )
     tfidf: bool = Field(

@@ -84,6 +84,15 @@ def ladder_templates(baselines: Baselines, data: TaskData) -> tuple[Template, ..
     return tuple(t for t in asking if wanted == "all" or t.id in wanted) or asking
 
 
+def search_budget(baselines: Baselines, *, rows: int) -> int:
+    """Return how many prompts the search may ask of a task with so many validation rows."""
+    from instil.compare.search import EXTENTS
+
+    if baselines.search is Searching.OFF:
+        return 0
+    return baselines.search_prompts or EXTENTS[baselines.search].prompts_a_row * rows
+
+
 def _climb(context: RunContext, data: TaskData, base: Callable[[], LoadedModel]) -> Ladder:
     from instil.compare.halving import planned
     from instil.compare.ladder import climb, prompting
@@ -118,7 +127,7 @@ def _search(
 
     wanted, seed = context.recipe.baselines, context.recipe.seed
     extent, rows = EXTENTS[wanted.search], data.validation[: wanted.validation_rows]
-    budget = wanted.search_prompts or extent.prompts_a_row * len(rows)
+    budget = search_budget(wanted, rows=len(rows))
 
     def searched() -> Search:
         with context.stage(f"searching prompts {data.task.id}", budget) as done:
