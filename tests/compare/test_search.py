@@ -77,7 +77,7 @@ def oracle(monkeypatch):
     return asked
 
 
-@pytest.mark.parametrize("budget", [1, 30, 150, 400, 2000])
+@pytest.mark.parametrize("budget", [1, 150, 700])
 def test_the_budget_is_never_exceeded_and_all_that_is_asked_is_counted(
     tiny, data, rungs, oracle, budget
 ):
@@ -104,7 +104,7 @@ def test_rows_of_validation_and_test_are_never_shown_and_those_of_test_never_ask
 
     for module in (search, ladder):
         monkeypatch.setattr(module, "render_example", spied)
-    searched(tiny, data, rungs, extent="full", budget=1500)
+    searched(tiny, data, rungs, extent="full", budget=900)
     assert {row.id for row in shown} <= {row.id for row in data.train}
     assert {row.id for row in asked} <= {row.id for row in (*data.train, *data.validation)}
     assert len(shown) > 100
@@ -114,7 +114,7 @@ def test_the_best_way_is_the_bar_and_is_rebuilt_from_what_is_kept(tiny, data, or
     rungs = climb(
         tiny, data, templates=data.answering, shots=(0, 2), rows=data.validation, seed=3
     )  # fmt: skip
-    made = searched(tiny, data, rungs, extent="full", budget=3000)
+    made = searched(tiny, data, rungs, extent="full", budget=2400)
     assert made.better
     assert made.summary.mean == 1.0 > best_rung(rungs).summary.mean
     assert made.demonstrations.shots == 3
@@ -144,9 +144,9 @@ def test_the_ladder_stays_the_bar_where_nothing_is_better(tiny, data, monkeypatc
 
 
 def test_the_same_seed_finds_the_same(tiny, data, rungs):
-    one, other = (searched(tiny, data, rungs, budget=700) for _ in range(2))
+    one, other = (searched(tiny, data, rungs, budget=350) for _ in range(2))
     assert replace(one, seconds=0) == replace(other, seconds=0)
-    assert len(one.ways) > 8
+    assert len(one.ways) > 4
 
 
 def test_free_text_is_searched_too(tiny, tmp_path, tiny_folder):
@@ -188,7 +188,7 @@ def test_ways_that_do_not_fit_the_context_are_left_out_and_counted(tiny, data, r
         ).examples(data, data.validation[:1])[0],
         max_new_tokens=0,
     )
-    made = searched(tiny, data, rungs, budget=700, longest=3 * sum(room))
+    made = searched(tiny, data, rungs, budget=700, longest=2 * sum(room))
     assert made.left_out[search.TOO_LONG] > 0
     assert {way.shots for way in made.ways} == {0}
 

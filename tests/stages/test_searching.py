@@ -1,0 +1,92 @@
+"""Whole runs on a tiny model whose bar is a prompt that was searched for."""
+
+from dataclasses import replace
+
+import pytest
+
+from instil.compare import search
+from instil.compare.ladder import best_rung
+from instil.results import PROMPTING
+from instil.stages.context import prepare
+from instil.stages.directory import load_summary, open_run
+from instil.stages.ladder import climb_ladders
+from moods import lay_out, make_recipe, run
+
+QUICK = (
+    "baselines.search=quick",
+    "forgetting.tasks=none",
+    "baselines.tfidf=false",
+    "baselines.probe=false",
+    "train.num_train_epochs=1",
+    "tasks.0.templates=all",
+)
+
+
+class StoppedError(Exception):
+    """In place of a signal."""
+
+
+def climbed(recipe, folder):
+    with open_run(recipe, folder=folder, resume=folder.exists()) as opened:
+        context = prepare(recipe, run=opened)
+        return climb_ladders(context)["moods"], context
+
+
+def test_a_stopped_search_is_resumed_to_the_same_bar(tmp_path, tiny_folder, monkeypatch):
+    recipe = make_recipe(lay_out(tmp_path), tiny_folder, *QUICK, "baselines.search_prompts=200")
+    whole, context = climbed(recipe, tmp_path / "whole")
+    assert whole.search.ways
+    assert whole.search.prompts <= whole.search.budget == 200
+    assert whole.costs.seconds == whole.seconds + whole.search.seconds
+
+    def stopped(*_, **__):
+        raise StoppedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "race", stopped)
+        with pytest.raises(StoppedError):
+            climbed(recipe, tmp_path / "stopped")
+        state = tmp_path / "stopped" / "state"
+        assert [path.name for path in state.glob("*.json")] == ["ladder.json"]
+    resumed, _ = climbed(recipe, tmp_path / "stopped")
+    assert replace(resumed.search, seconds=0) == replace(whole.search, seconds=0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "race", stopped)
+        again, _ = climbed(recipe, tmp_path / "stopped")
+    assert again == resumed
+
+    (data,) = context.data
+    loaded = context.load_base()
+    way, rule = whole.bar(loaded, data, data.test, seed=recipe.seed, longest=context.longest)
+    best = whole.search if whole.search.better else best_rung(whole.rungs)
+    assert rule == best.scoring
+    assert way.template.id == getattr(best.template, "id", best.template)
+    bar = replace(whole, search=None).bar(loaded, data, data.test, seed=recipe.seed, longest=0)
+    rung = best_rung(whole.rungs)
+    assert (bar[0].template.id, bar[0].shots, bar[1]) == (rung.template, rung.shots, rung.scoring)
+
+
+def test_without_a_search_nothing_but_the_ladder_is_asked(tmp_path, tiny_folder):
+    recipe = make_recipe(lay_out(tmp_path), tiny_folder, *QUICK[1:])
+    ladder, _ = climbed(recipe, tmp_path / "run")
+    assert ladder.search is None
+    assert ladder.costs.seconds == ladder.seconds
+    assert not (tmp_path / "run" / "state" / "search.json").exists()
+
+
+@pytest.mark.slow
+def test_a_whole_run_asks_the_test_by_the_prompt_that_was_found(tmp_path, tiny_folder):
+    recipe = make_recipe(lay_out(tmp_path), tiny_folder, *QUICK)
+    done = run(recipe, tmp_path / "run")
+    task = load_summary(done).tasks[0]
+    found, arm = task.search, task.arm(PROMPTING)
+    assert found.better, "on this tiny model; else this test shows less than it should"
+    assert found.prompts <= found.budget == 16 * task.rows["validation"]
+    assert arm.template == found.template.id
+    assert arm.shots == (found.demonstrations.shots if found.demonstrations else 0)
+    assert arm.scoring == found.scoring
+    assert arm.costs.seconds > found.seconds, "the ladder's and the search's"
+    page = (done / "report.html").read_text()
+    assert "The prompt that was searched for" in page
+    assert found.shown.messages[-1].content.splitlines()[0] in page
