@@ -18,6 +18,8 @@ MEAN_SCORE = "mean_score"
 
 TUNED, PROMPTING, ZERO_SHOT, TFIDF, PROBE = "tuned", "prompting", "zero_shot", "tfidf", "probe"
 """Names of arms."""
+TUNED_PROMPTED = "tuned_prompted"
+"""The arm of the tuned model asked by the best prompt, where the training asked so too."""
 CLASSIFIERS = {TFIDF: "TF-IDF with logistic regression", PROBE: "the linear probe"}
 """Arms without prompts, as sentences call them."""
 TEXT = "general text"

@@ -16,6 +16,7 @@ from instil.types import KlOn, LossOver, PerRow, TooLong
 Auto = Literal["auto"]
 ByRule = Literal["auto", "rule"]
 All = Literal["all"]
+Best = Literal["best"]
 Item = TypeVar("Item")
 
 
@@ -59,8 +60,10 @@ class Mix(Section):
     few_shot_share: float = Field(
         0.0, ge=0, le=1, description="Share of the examples that show worked examples first."
     )
-    few_shot: int = Field(
-        2, ge=1, le=64, description="Worked examples in each of those, from train alone."
+    few_shot: Best | Annotated[int, Field(ge=1, le=64)] = Field(
+        2,
+        description="Worked examples in each of those, from train alone; best: they are asked as "
+        "the best prompt asks, which the tuned model is tested with too.",
     )
 
 

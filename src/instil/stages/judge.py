@@ -36,6 +36,7 @@ from instil.results import (
     PROBE,
     PROMPTING,
     TUNED,
+    TUNED_PROMPTED,
     ZERO_SHOT,
     Costs,
     Fitted,
@@ -207,6 +208,8 @@ def _judge_task(
         zero = of_base(ZERO_SHOT, ask_zero, way, best.scoring, data.test)
         ask_rung = partial(ask, base, name=PROMPTING, way=shown, scoring=rule)
         others = [of_base(PROMPTING, ask_rung, shown, rule, data.test), zero]
+        if context.recipe.mix.few_shot == "best":
+            others.append(ask(tuned, name=TUNED_PROMPTED, way=shown, scoring=rule))
         if task.choices and baselines.tfidf:
             others.append(contest.ask_words(data, template))
         if task.choices and baselines.probe:
@@ -236,6 +239,7 @@ def _judge_task(
             bytes_on_disk=folder_bytes(context.run.model),
         ),
     }
+    costs[TUNED_PROMPTED] = replace(costs[TUNED], seconds=training.seconds + ladder.costs.seconds)
     parts = {str(part): data.part(part) for part in Part}
     return TaskResult(
         task=task.id,

@@ -9,6 +9,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from instil.config.sections import Baselines, Searching
+from instil.data.mix import Prompt
 from instil.data.prepare import TaskData
 from instil.results import Costs, Rung, Search
 from instil.stages.context import RunContext
@@ -76,6 +77,28 @@ def climb_ladders(context: RunContext) -> Mapping[str, Ladder]:
 
     searched = context.run.kept("search", dict[str, Search], search)
     return {name: replace(each, search=searched[name]) for name, each in ladders.items()}
+
+
+def prompts_to_train(context: RunContext, ladders: Mapping[str, Ladder]) -> Mapping[str, Prompt]:
+    """Return task -> its best prompt for every training row, under `mix.few_shot: best`.
+
+    A row never sees itself, nor a row of its group.
+    """
+    if context.recipe.mix.few_shot != "best":
+        return {}
+    loaded, seed = context.load_base(), context.recipe.seed
+    prompts = {}
+    for d in context.data:
+        way, _ = ladders[d.task.id].bar(
+            loaded, d, d.train, seed=seed, longest=context.recipe.train.max_length
+        )
+        shown = {row.id: way.by_row.get(row.id, way.exemplars) for row in d.train}
+        others = {
+            row.id: tuple(each for each in shown[row.id] if each.group != row.group)
+            for row in d.train
+        }
+        prompts[d.task.id] = Prompt(way.template, others)
+    return prompts
 
 
 def ladder_templates(baselines: Baselines, data: TaskData) -> tuple[Template, ...]:
