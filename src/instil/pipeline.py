@@ -38,13 +38,13 @@ from instil.stages.durations import foretell
 from instil.stages.guard import GUARD_SCORES, compare_guard, guard_after, guard_before
 from instil.stages.judge import Look, prepare_look, sum_up, test
 from instil.stages.keeping import cut_back, how_far, settle
-from instil.stages.ladder import climb_ladders
+from instil.stages.ladder import climb_ladders, prompts_to_train
 from instil.stages.ledger import CARD, MODEL
 from instil.stages.mirror import publish
 from instil.stages.preflight import preflight
 from instil.stages.probabilities import fit_probabilities
 from instil.stages.replaying import add_replay
-from instil.stages.training import train
+from instil.stages.training import encoded_training, train
 from instil.types import Comparison
 
 if TYPE_CHECKING:
@@ -93,6 +93,10 @@ def run_recipe(
         foretold = foretell(context, encoded)
         _say(context, forecast_lines(foretold) if foretold is not None else ())
         ladders = climb_ladders(context)
+        if context.recipe.mix.few_shot == "best":
+            context.prompts = prompts_to_train(context, ladders)
+            encoded = add_replay(context, encoded_training(context))
+            _say(context, mix_text(encoded.mix))
         before = guard_before(context)
         tracker = context.tracker
         context, encoded, methods = pick_method(context, encoded)

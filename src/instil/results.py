@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from instil.types import Comparison, Estimate, Message, Piece, Role, Summary, TaskLook
+from instil.types import Comparison, Estimate, Message, Piece, Role, Summary, TaskLook, Template
 
 MEAN_SCORE = "mean_score"
 """Stands for the metric of an average over tasks that are judged by different ones."""
 
 TUNED, PROMPTING, ZERO_SHOT, TFIDF, PROBE = "tuned", "prompting", "zero_shot", "tfidf", "probe"
 """Names of arms."""
+TUNED_PROMPTED = "tuned_prompted"
+"""The arm of the tuned model asked by the best prompt, where the training asked so too."""
 CLASSIFIERS = {TFIDF: "TF-IDF with logistic regression", PROBE: "the linear probe"}
 """Arms without prompts, as sentences call them."""
 TEXT = "general text"
@@ -183,6 +185,97 @@ class Rung:
     """The rung that sets the bar; it was asked all validation rows."""
     asked_all: bool = True
     """Whether it was asked all validation rows; False: it was dropped on the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A rendered example, for the report."""
+
+    template: str
+    """The template's id."""
+    role: Role
+    """What it asks."""
+    messages: tuple[Message, ...]
+    """The prompt."""
+    target: str
+    """The completion."""
+    wording: tuple[Message, ...] = ()
+    """The prompt's own words, without any row: the template's source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstrations:
+    """How the worked examples of a prompt are chosen from train."""
+
+    draw: str
+    """random, balanced (classes take turns), hard (rows that the base model answers wrong), or
+    nearest to the row asked: words, states, words_balanced, states_balanced."""
+    shots: int
+    """How many."""
+    seed: int = 0
+    """Of a draw that is the same for every row."""
+    order: int = 0
+    """0: as drawn (of nearest ones the nearest last); 1: the other way round; n: shuffle n."""
+    rows: tuple[str, ...] = ()
+    """Ids of the rows as drawn, before they are ordered; empty where each row has its own."""
+    pool: tuple[str, ...] = ()
+    """Ids of the training rows among which the nearest are looked for; empty: none are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A way of asking that the search tried, on validation."""
+
+    template: str
+    """The id of its instruction."""
+    draw: str
+    """As `Demonstrations.draw`; empty: no worked examples."""
+    shots: int
+    """Worked examples in the prompt."""
+    seed: int
+    """Of their draw."""
+    order: int
+    """As `Demonstrations.order`."""
+    scoring: str
+    """The scoring rule that it did best by."""
+    summary: Summary
+    """On the validation rows that it was asked."""
+    prompt_tokens: float
+    """Mean tokens a prompt."""
+    asked_all: bool
+    """Whether it was asked all validation rows; False: it was dropped on the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A search for the prompt that sets the bar, on validation."""
+
+    ways: tuple[Searched, ...]
+    """All that were tried, the best last asked first."""
+    template: Template
+    """The bar's, with all its words."""
+    demonstrations: Demonstrations | None
+    """The bar's worked examples; None: none are shown."""
+    scoring: str
+    """The bar's scoring rule."""
+    summary: Summary
+    """The bar's, on all validation rows."""
+    better: bool
+    """Whether the bar is a way that was searched for; False: no way did better than the ladder's
+    best."""
+    instructions: Mapping[str, str]
+    """Template id -> the words that were added in front of, or behind, a template of the task."""
+    budget: int
+    """Prompts that the search might ask."""
+    prompts: int
+    """Prompts that it asked: validation rows, training rows to find hard and near ones among, and
+    requests for an instruction."""
+    seconds: float
+    """That it took."""
+    left_out: Mapping[str, int]
+    """Reason -> ways that were not tried."""
+    shown: Turn
+    """The bar's prompt for the first validation row, as the model reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,6 +503,8 @@ class TaskResult:
     """Each pair of the other arms, in the metric that decides."""
     probabilities: Probabilities | None = None
     """None without choices, and in runs of an earlier version."""
+    search: Search | None = None
+    """The search for the bar's prompt; None where none was made."""
 
     def arm(self, name: str) -> Arm | None:
         """Return the arm of that name, if the task has one."""
@@ -663,22 +758,6 @@ class Average:
     """Arm -> mean over the tasks, with its interval; arms that ran on all of them."""
     comparisons: tuple[Comparison, ...]
     """The tuned arm against every other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A rendered example, for the report."""
-
-    template: str
-    """The template's id."""
-    role: Role
-    """What it asks."""
-    messages: tuple[Message, ...]
-    """The prompt."""
-    target: str
-    """The completion."""
-    wording: tuple[Message, ...] = ()
-    """The prompt's own words, without any row: the template's source."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from instil.stages.directory import (
     NEW_KEEP,
     NEW_KEYS,
     NEW_METHODS,
+    NEW_SEARCH,
     Run,
     load_steps,
     recipe_fingerprint,
@@ -75,6 +76,8 @@ def test_a_recipe_without_newer_keys_has_the_digest_that_an_earlier_version_gave
     earlier = json.loads(recipe.model_dump_json(exclude={"track"}))
     for key in NEW_KEYS:
         del earlier["forgetting"][key]
+    for key in NEW_SEARCH:
+        del earlier["baselines"][key]
     for section in NEW_METHODS:
         del earlier[section]
     for key in NEW_KEEP:
@@ -87,6 +90,9 @@ def test_a_recipe_without_newer_keys_has_the_digest_that_an_earlier_version_gave
         assert recipe_fingerprint(other) != recipe_fingerprint(recipe)
     for key in NEW_KEEP:
         other = load_recipe(path, overrides=[f"keep.{key}=0.5"])
+        assert recipe_fingerprint(other) != recipe_fingerprint(recipe)
+    for changes in ("search=quick", "search_prompts=9"):
+        other = load_recipe(path, overrides=[f"baselines.{changes}"])
         assert recipe_fingerprint(other) != recipe_fingerprint(recipe)
     for changes in (["lora.use_rslora=true"], ["method=oft"], ["method=shira"]):
         assert recipe_fingerprint(load_recipe(path, overrides=changes)) != recipe_fingerprint(

@@ -24,6 +24,7 @@ from instil.results import (
     PROBE,
     TFIDF,
     TUNED,
+    TUNED_PROMPTED,
     ZERO_SHOT,
     Arm,
     Costs,
@@ -99,9 +100,9 @@ def ask(
         on_done=on_done,
     )
     seconds = time.perf_counter() - began
-    shots = len(way.exemplars)
+    shots = way.shots
     rule = "" if scoring in (RAW, GENERATED) else f", {scoring}"
-    prefix = "base model, " if name == ZERO_SHOT else ""
+    prefix = {ZERO_SHOT: "base model, ", TUNED_PROMPTED: "tuned, "}.get(name, "")
     label = f"{prefix}{shots or 'zero'}-shot prompting{rule}"
     # The worked examples stand in front of the question.
     shown = sum(len(message.content.encode()) for message in examples[0].messages[:-1])

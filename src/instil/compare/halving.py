@@ -25,6 +25,8 @@ FEWEST = 24
 """Rows of a look, at least: where a third is fewer, looks are further apart."""
 LOOKS = 3
 """Looks, at most; the last is at all rows."""
+FIRST = 16
+"""Rows of the first look where ways are many; see `doubling`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,39 @@ def looks(rows: int) -> tuple[int, ...]:
     return tuple(rows * n // count for n in range(1, count + 1))
 
 
+def doubling(rows: int) -> tuple[int, ...]:
+    """Return looks for many ways: with half of them left rows double, so that looks cost alike.
+
+    >>> doubling(150), doubling(20)
+    ((16, 32, 64, 128, 150), (16, 20))
+    """
+    at, look = [], FIRST
+    while look < rows:
+        at.append(look)
+        look *= 2
+    return (*at, rows)
+
+
+def affordable(ways: int, *, rows: int, budget: int, beside: int = 0) -> int:
+    """Return how many of so many ways can be raced at the looks of `doubling` within a budget.
+
+    Args:
+        ways: There are.
+        rows: To ask each of those that are left at the end.
+        budget: Prompts that may be asked.
+        beside: Prompts that each look takes of each way, beside the rows.
+
+    >>> affordable(200, rows=150, budget=3000), affordable(10, rows=150, budget=100)
+    (72, 0)
+    """
+    at = doubling(rows)
+    for count in range(ways, 0, -1):
+        plan = planned([0] * count, rows=rows, at=at)
+        if sum(n * (more + beside) for n, more in plan) <= budget:
+            return count
+    return 0
+
+
 def survivors(
     standings: Sequence[Standing], *, kinds: Sequence[Hashable], rows: int
 ) -> tuple[int, ...]:
@@ -89,14 +124,21 @@ def kept_of(ways: int, *, kinds: int) -> int:
     return max((ways + 1) // 2, kinds)
 
 
-def planned(kinds: Sequence[Hashable], *, rows: int) -> tuple[tuple[int, int], ...]:
+def planned(
+    kinds: Sequence[Hashable], *, rows: int, at: Sequence[int] = ()
+) -> tuple[tuple[int, int], ...]:
     """Return how many ways are asked how many more rows at each look, at most.
+
+    Args:
+        kinds: The kind of each way.
+        rows: How many rows there are.
+        at: The looks; empty: those of `looks`.
 
     >>> planned([0, 1, 5] * 3, rows=150)
     ((9, 50), (5, 50), (3, 50))
     """
-    ways, at, plan = len(kinds), (0, *looks(rows)), []
-    for before, look in itertools.pairwise(at):
+    ways, plan = len(kinds), []
+    for before, look in itertools.pairwise((0, *(at or looks(rows)))):
         plan.append((ways, look - before))
         ways = kept_of(ways, kinds=len(set(kinds)))
     return tuple(plan)
@@ -108,6 +150,7 @@ def race(
     kinds: Sequence[Hashable],
     rows: int,
     alone: bool = False,
+    at: Sequence[int] = (),
 ) -> tuple[int, ...]:
     """Ask ways, dropping the worse ones on the way; return the places of those left at the end.
 
@@ -117,9 +160,10 @@ def race(
         kinds: The kind of each way.
         rows: How many rows there are.
         alone: Whether the race ends when one way is left, though rows are left too.
+        at: After how many rows ways are dropped, all rows last; empty: as `looks` says.
     """
     left, before = tuple(range(len(kinds))), 0
-    for look in looks(rows):
+    for look in at or looks(rows):
         if alone and len(left) == 1:
             break
         standings = [ask(way, slice(before, look)) for way in left]

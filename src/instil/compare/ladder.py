@@ -11,8 +11,8 @@ the best of its rules.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from instil.compare.halving import Standing, race
@@ -33,17 +33,34 @@ class Prompting:
     template: Template
     """The wording."""
     exemplars: tuple[Row, ...] = ()
-    """Worked examples, from train."""
+    """Worked examples, from train; the same whatever the row."""
+    by_row: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
+    """Row id -> the worked examples of that row, where it has its own."""
+
+    @property
+    def shots(self) -> int:
+        """The number of worked examples, at most."""
+        return max(map(len, (self.exemplars, *self.by_row.values())))
 
     def examples(self, data: TaskData, rows: Sequence[Row]) -> list[Example]:
         """Render rows."""
         return [
-            render_example(data.task, self.template, row, exemplars=self.exemplars) for row in rows
+            render_example(
+                data.task,
+                self.template,
+                row,
+                exemplars=self.by_row.get(row.id, self.exemplars),
+            )
+            for row in rows
         ]
 
     def blank(self, data: TaskData, row: Row) -> Example | None:
-        """The same prompt with a content-free input, for calibration; None for free text."""
-        if not self.template.choices:
+        """The same prompt with a content-free input, for calibration.
+
+        None for free text, and where each row has its own worked examples: there is no one prompt
+        then whose bias could be taken out.
+        """
+        if not self.template.choices or (self.by_row and not self.exemplars):
             return None
         return content_free(data.task, self.template, row, exemplars=self.exemplars)
 

@@ -16,7 +16,18 @@ from instil.types import KlOn, LossOver, PerRow, TooLong
 Auto = Literal["auto"]
 ByRule = Literal["auto", "rule"]
 All = Literal["all"]
+Best = Literal["best"]
 Item = TypeVar("Item")
+
+
+class Searching(StrEnum):
+    """How widely a prompt is searched for, beyond the ladder."""
+
+    OFF = "off"
+    QUICK = "quick"
+    FULL = "full"
+
+
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -49,8 +60,10 @@ class Mix(Section):
     few_shot_share: float = Field(
         0.0, ge=0, le=1, description="Share of the examples that show worked examples first."
     )
-    few_shot: int = Field(
-        2, ge=1, le=64, description="Worked examples in each of those, from train alone."
+    few_shot: Best | Annotated[int, Field(ge=1, le=64)] = Field(
+        2,
+        description="Worked examples in each of those, from train alone; best: they are asked as "
+        "the best prompt asks, which the tuned model is tested with too.",
     )
 
 
@@ -290,6 +303,17 @@ class Baselines(Section):
     )
     templates: All | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
         "all", description="Templates to prompt with: all, or a list of their ids."
+    )
+    search: Searching = Field(
+        Searching.OFF,
+        description="Search for a better prompt than those: off, quick or full (instructions, also "
+        "ones that the model writes, times worked examples).",
+    )
+    search_prompts: int | None = Field(
+        None,
+        ge=1,
+        description="Prompts that the search may ask, a task; null: 16 (quick) or 60 (full) a "
+        "validation row.",
     )
     tfidf: bool = Field(
         True, description="Also train TF-IDF + logistic regression on the same rows."

@@ -18,7 +18,7 @@ the row itself and never a row of its group.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -28,6 +28,16 @@ from instil.errors import DataError, RecipeError
 from instil.types import Example, PerRow, Row, Task, Template
 
 TRIES = 32  # draws for a worked example before all rows are gone through in turn
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One way of asking, with what it shows to each training row."""
+
+    template: Template
+    """The wording, not necessarily one of the task's."""
+    shown: Mapping[str, tuple[Row, ...]]
+    """Id of a training row -> its worked examples, of other groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,8 @@ class Pool:
     """To train through."""
     weight: float | None = None
     """Its share of the mix, relative to the others'; None: by its size."""
+    prompt: Prompt | None = None
+    """How the few-shot examples are asked; None: through their own template, with rows drawn."""
 
     def size(self, per_row: str) -> int:
         """Return how many examples one pass holds."""
@@ -145,8 +157,12 @@ def _epoch(pool: Pool, rules: MixRules, *, count: int, epoch: int) -> Iterator[A
     units = list(_units(pool, rules, first=epoch * count, last=(epoch + 1) * count))
     shown = _Shown(pool, rules, units)
     for place, unit in enumerate(units):
-        exemplars = shown(unit) if place in shown.places else ()
-        yield Asked(pool.task, unit.template, unit.row, exemplars)
+        if place in shown.places and pool.prompt:
+            template, rows = pool.prompt.template, pool.prompt.shown[unit.row.id]
+            yield Asked(pool.task, template, unit.row, rows)
+        else:
+            exemplars = shown(unit) if place in shown.places else ()
+            yield Asked(pool.task, unit.template, unit.row, exemplars)
 
 
 def _units(pool: Pool, rules: MixRules, *, first: int, last: int) -> Iterator[_Unit]:

@@ -48,7 +48,8 @@ def _texts(rows: Iterable[Row], task: Task) -> list[str]:
     return [str(row.fields[task.text]) for row in rows]
 
 
-def _vectorizer() -> Any:
+def vectorizer() -> Any:
+    """Return a scikit-learn vectorizer of words, signs and pairs of them, not fitted yet."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(
@@ -61,4 +62,4 @@ def _vectorizer() -> Any:
 
 
 # On sparse text newton-cg is some ten times faster than the default, lbfgs.
-KIND = Kind(_vectorizer, strengths=(0.3, 1.0, 3.0, 10.0, 30.0), usual=1.0, solver="newton-cg")
+KIND = Kind(vectorizer, strengths=(0.3, 1.0, 3.0, 10.0, 30.0), usual=1.0, solver="newton-cg")

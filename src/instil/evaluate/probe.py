@@ -61,7 +61,7 @@ def train_probe(
         task: A task with choices.
         on_done: Called with the number of examples that the model has read.
     """
-    prompts = _prompts(loaded, examples)
+    prompts = prompts_of(loaded, examples)
     skip = common_prefix(prompts)
     features = prompt_features(loaded, prompts, skip=skip, on_done=on_done)
     return Probe(train_classifier(list(features), rows, task=task, kind=KIND), skip)
@@ -75,7 +75,7 @@ def ask_probe(
     on_done: OnDone = lambda _: None,
 ) -> list[Prediction]:
     """Answer examples of the template trained with; see `linear.classify`."""
-    prompts = _prompts(loaded, examples)
+    prompts = prompts_of(loaded, examples)
     features = prompt_features(loaded, prompts, skip=probe.skip, on_done=on_done)
     made = classify(probe.classifier, list(features), examples)
     return [replace(p, prompt_tokens=len(ids)) for p, ids in zip(made, prompts, strict=True)]
@@ -127,7 +127,8 @@ def prompt_features(
     return torch.stack(means).cpu().numpy()
 
 
-def _prompts(loaded: LoadedModel, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+def prompts_of(loaded: LoadedModel, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+    """Return the token ids of each example's prompt."""
     return [tuple(loaded.chat.prompt(e.messages, tools=e.tools)) for e in examples]
 
 

@@ -35,6 +35,7 @@ from instil.report.sections.learning import learning_blocks
 from instil.report.sections.mix import mix_table
 from instil.report.sections.origin import data_blocks, manifest_facts, token_blocks
 from instil.report.sections.phrasings import wording_blocks
+from instil.report.sections.search import search_blocks
 from instil.report.sections.stages import stage_blocks
 from instil.results import PROMPTING, TUNED, RunSummary, TaskResult
 from instil.types import Step
@@ -66,6 +67,12 @@ SECTIONS = {
         "What was advised before the training",
         "Advice",
         "Each way was tried on validation, the tuned model after a part of its training.",
+    ),
+    "search": (
+        "The prompt that was searched for",
+        "Search",
+        "Instructions, worked examples out of train and scoring rules beyond the ladder's, on the "
+        "same validation rows.",
     ),
     "learning": (
         "Learning curves",
@@ -176,6 +183,18 @@ def build_report(
         "tokens": token_blocks(summary.token_view),
         "made": (Facts("Run", facts), *manifest_facts(manifest)),
     }
+    intros = {
+        "costs": "Every arm but the classifier also needs the base model, "
+        f"{fmt.size(summary.model_bytes)} on disk. Training peaked at "
+        f"{fmt.size(training.peak_memory_bytes)} of memory."
+    }
+    if any(task.search for task in summary.tasks):
+        blocks["search"] = of_each(search_blocks)
+        intros["ladder"] = (
+            "What the base model does with prompting alone: every template, number of worked "
+            "examples and scoring rule. The ringed dot is the best of them, from which the search "
+            "went on."
+        )
     if any(task.probabilities for task in summary.tasks):
         blocks["probabilities"] = of_each(calibration_blocks)
     if summary.advice:
@@ -184,11 +203,6 @@ def build_report(
         blocks["average"] = (average_table(summary),)
     if len(summary.mix) > 1 or any(line.few_shot for line in summary.mix):
         blocks["mix"] = (mix_table(summary.mix),)
-    intros = {
-        "costs": "Every arm but the classifier also needs the base model, "
-        f"{fmt.size(summary.model_bytes)} on disk. Training peaked at "
-        f"{fmt.size(training.peak_memory_bytes)} of memory."
-    }
     if summary.looks > 1:
         looked = f"Look number {summary.looks} at the test rows"
         intros["test"] = f"{looked}, the same rows for every arm."

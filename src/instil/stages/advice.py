@@ -128,12 +128,10 @@ def _untrained(
 ) -> list[Seen]:
     """Try the ways that leave the model as it is, the cheapest first."""
     from instil.compare import contest
-    from instil.compare.ladder import best_rung, prompting
 
     seed, task, rows, first = context.recipe.seed, data.task, data.validation, data.answering[0]
     wanted, ways = context.recipe.baselines, []
-    rung = best_rung(ladder.rungs)
-    way = prompting(data, template=rung.template, shots=rung.shots, seed=seed)
+    way, rule = ladder.bar(base, data, rows, seed=seed, longest=context.longest)
     with context.stage(f"baselines of {task.id}") as done:
         if task.choices:
             ways.append(_majority(data))
@@ -143,7 +141,7 @@ def _untrained(
             ask = partial(contest.ask_states, base, data, first, rows=rows, seed=seed)
             ways.append(_seen(ask(on_done=done)))
         asked = contest.ask(
-            base, data, name=PROMPTING, way=way, scoring=rung.scoring, rows=rows, on_done=done
+            base, data, name=PROMPTING, way=way, scoring=rule, rows=rows, on_done=done
         )
     return [*ways, _seen(asked)]
 

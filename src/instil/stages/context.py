@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -25,6 +25,7 @@ from instil.config.methods import Method
 from instil.config.recipe import Recipe, TaskUse
 from instil.data import prepare as rows
 from instil.data.audit import read_text, repeats_of
+from instil.data.mix import Prompt
 from instil.data.prepare import TaskData, keep_apart, without_train
 from instil.data.split import save_splits
 from instil.files import write_whole
@@ -71,6 +72,8 @@ class RunContext:
     """The recipe's tasks, split."""
     model: ModelFolder = field(init=False)
     """The base model, with the rules of the chat format."""
+    prompts: Mapping[str, Prompt] = field(default_factory=dict)
+    """Task -> its best prompt, where the training asks by it too; empty until it is known."""
     seconds: dict[str, float] = field(default_factory=dict)
     """stage -> wall time."""
     processor: dict[str, float] = field(default_factory=dict)

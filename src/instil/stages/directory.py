@@ -60,6 +60,8 @@ NEW_KEYS = ("margin", "text_margin")
 """Keys of `forgetting` that runs of an earlier version do not have."""
 NEW_KEEP = ("distil", "prune")
 """Keys of `keep` likewise."""
+NEW_SEARCH = ("search", "search_prompts")
+"""Keys of `baselines` that they do not have either."""
 NEW_METHODS = ("oft", "shira")
 """Methods, each with a section, that they do not have either."""
 ENCODED = "encoded"
@@ -604,6 +606,9 @@ def recipe_fingerprint(recipe: Recipe) -> str:
     untried = {key for key in NEW_KEEP if getattr(recipe.keep, key) is None}
     silent: dict[str, Any] = {"track": True, "forgetting": unset, "keep": untried}
     silent |= {name: True for name in NEW_METHODS if name != recipe.method}
+    searching = {key for key in NEW_SEARCH if getattr(recipe.baselines, key) in (None, "off")}
+    if searching:
+        silent["baselines"] = searching
     if not recipe.lora.use_rslora:
         silent["lora"] = {"use_rslora"}
     return hashlib.sha256(recipe.model_dump_json(exclude=silent).encode()).hexdigest()

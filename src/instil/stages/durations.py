@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ from instil.stages.context import RunContext
 from instil.stages.directory import load_manifest
 from instil.stages.footprint import Sizes, sizes_of
 from instil.stages.judge import ROBUSTNESS_ROWS
-from instil.stages.ladder import ladder_templates
+from instil.stages.ladder import ladder_templates, search_budget
 from instil.stages.replaying import OWN_TEXTS, replay_needed
 from instil.stages.training import eval_steps, validation_examples
 from instil.types import Example, Row, Template
@@ -141,6 +141,7 @@ def stage_seconds(context: RunContext, encoded: TrainingData) -> dict[str, float
         else:
             stages["replay"] = 1.0
     stages |= {f"prompting {name}": task.ladder for name, task in tasks.items()}
+    stages |= {f"searching prompts {n}": task.search for n, task in tasks.items() if task.search}
     if guard:
         stages["guard before"] = first
     # Guard rows to choose on are half as many as are reported, or as a first batch has.
@@ -184,6 +185,10 @@ class _Task:
             asked / len(ways) * sum(seconds_to_ask(pace, way, more) for way in ways)
             for asked, more in planned(shots * len(templates), rows=rows)
         )
+        # Of the search most prompts show worked examples, which few others share.
+        long = count(templates[0], data.validation, max(shots))
+        alone = replace(long, own=long.own + long.shared, shared=0)
+        self.search = seconds_to_ask(pace, alone, search_budget(wanted, rows=rows))
         plain = {t.id: count(t, data.test) for t in (*data.answering, *data.held_out)}
         first = plain[data.answering[0].id]
         self.look = sum(

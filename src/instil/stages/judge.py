@@ -36,6 +36,7 @@ from instil.results import (
     PROBE,
     PROMPTING,
     TUNED,
+    TUNED_PROMPTED,
     ZERO_SHOT,
     Costs,
     Fitted,
@@ -182,7 +183,7 @@ def _judge_task(
     fitted: Fitted | None,
 ) -> TaskResult:
     from instil.compare import contest
-    from instil.compare.ladder import Prompting, best_rung, prompting
+    from instil.compare.ladder import Prompting
     from instil.compare.probabilities import judge_probabilities
     from instil.model.load import folder_bytes
 
@@ -201,12 +202,14 @@ def _judge_task(
     way = Prompting(template)
     with context.stage(f"test {task.id}") as done:
         ask = partial(contest.ask, data=data, rows=data.test, on_done=done)
-        best, rung = ask(tuned, name=TUNED, way=way), best_rung(ladder.rungs)
-        shown = prompting(data, template=rung.template, shots=rung.shots, seed=seed)
+        best = ask(tuned, name=TUNED, way=way)
+        shown, rule = ladder.bar(base, data, data.test, seed=seed, longest=context.longest)
         ask_zero = partial(ask, base, name=ZERO_SHOT, way=way)
         zero = of_base(ZERO_SHOT, ask_zero, way, best.scoring, data.test)
-        ask_rung = partial(ask, base, name=PROMPTING, way=shown, scoring=rung.scoring)
-        others = [of_base(PROMPTING, ask_rung, shown, rung.scoring, data.test), zero]
+        ask_rung = partial(ask, base, name=PROMPTING, way=shown, scoring=rule)
+        others = [of_base(PROMPTING, ask_rung, shown, rule, data.test), zero]
+        if context.recipe.mix.few_shot == "best":
+            others.append(ask(tuned, name=TUNED_PROMPTED, way=shown, scoring=rule))
         if task.choices and baselines.tfidf:
             others.append(contest.ask_words(data, template, rows=data.test))
         if task.choices and baselines.probe:
@@ -238,6 +241,7 @@ def _judge_task(
             bytes_on_disk=folder_bytes(context.run.model),
         ),
     }
+    costs[TUNED_PROMPTED] = replace(costs[TUNED], seconds=training.seconds + ladder.costs.seconds)
     parts = {str(part): data.part(part) for part in Part}
     return TaskResult(
         task=task.id,
@@ -264,6 +268,7 @@ def _judge_task(
         ),
         rivals=tuple(contest.against(a, b, seed=seed) for a, b in combinations(others, 2)),
         probabilities=judge_probabilities(everyone, fitted, seed=seed) if fitted else None,
+        search=ladder.search,
     )
 
 

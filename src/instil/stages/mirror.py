@@ -33,6 +33,8 @@ from instil.files import cache_dir, is_scratch, write_whole
 from instil.stages.lock import HOLDER, LOCK
 
 TURN = ".turn"
+NOT_SENT = frozenset({"encoded"})
+"""Folders of a run that are made again where they are missing, in less time than to send them."""
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
 
 
@@ -163,7 +165,9 @@ def _written(folder: Path) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
-        if path.name in (LOCK, HOLDER) or any(is_scratch(Path(part)) for part in parts):
+        if parts[0] in NOT_SENT or path.name in (LOCK, HOLDER):
+            continue
+        if any(is_scratch(Path(part)) for part in parts):
             continue
         if path.is_file():
             state = path.stat()

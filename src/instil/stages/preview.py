@@ -72,7 +72,7 @@ def preview(recipe: Recipe, *, each: int, say: Say = silent) -> tuple[Preview, .
     folder = resolve_model(recipe.model, say=say)
     chat = load_tokenizer(replace(folder, chat=chat_rules(recipe, data)))
     roles = {(d.task.id, t.id): t.role for d in data for t in d.templates}
-    train, pools = recipe.train, mix_pools(data)
+    train, pools = recipe.train, mix_pools(data, {})
     rules = mix_rules(recipe.mix, per_row=train.templates_per_row, seed=recipe.seed)
     examples = tuple(mixed_examples(pools, rules, epoch=0))
     # `each` a template, and a few-shot one more a task that would show none.

@@ -7,7 +7,7 @@ validating as it goes. torch is imported only by what needs it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from instil import format as fmt
 from instil.config.methods import METHODS
 from instil.config.sections import Keep, Mix, Train
-from instil.data.mix import MixRules, Pool, mixed
+from instil.data.mix import MixRules, Pool, Prompt, mixed
 from instil.data.prepare import TaskData
 from instil.errors import RecipeError
 from instil.results import Means, Sweep, TermMean, TrainingSummary
@@ -227,8 +227,13 @@ def encoded_training(context: RunContext, *, replay: Replay | None = None) -> Tr
     from instil.encode.shard import Encoder
 
     recipe, wanted = context.recipe, context.recipe.train
-    pools = mix_pools(context.data)
-    rules = mix_rules(recipe.mix, per_row=wanted.templates_per_row, seed=recipe.seed)
+    pools = mix_pools(context.data, context.prompts)
+    rules = mix_rules(
+        recipe.mix,
+        per_row=wanted.templates_per_row,
+        seed=recipe.seed,
+        known=bool(context.prompts),
+    )
     epochs = None if wanted.num_train_epochs == "auto" else wanted.num_train_epochs
     each = rules.examples or sum(pool.size(rules.per_row) for pool in pools)
     # A plan that is not done being made within hours is refused before it is begun. The number is
@@ -260,14 +265,25 @@ def encoded_folder(context: RunContext) -> Path | None:
     return context.run.folder / ENCODED if context.directory else None
 
 
-def mix_pools(data: Sequence[TaskData]) -> list[Pool]:
-    """Return what each task brings to the mix."""
-    return [Pool(d.task, d.train, d.templates, d.weight) for d in data]
+def mix_pools(data: Sequence[TaskData], prompts: Mapping[str, Prompt]) -> list[Pool]:
+    """Return what each task brings to the mix; its best prompt too, where that is known."""
+    return [Pool(d.task, d.train, d.templates, d.weight, prompts.get(d.task.id)) for d in data]
 
 
-def mix_rules(mix: Mix, *, per_row: PerRow, seed: int) -> MixRules:
-    """Turn the recipe's `mix` section, and what else bears on it, into the mixer's terms."""
-    return MixRules(per_row=per_row, seed=seed, **mix.model_dump())
+def mix_rules(mix: Mix, *, per_row: PerRow, seed: int, known: bool = False) -> MixRules:
+    """Turn the recipe's `mix` section, and what else bears on it, into the mixer's terms.
+
+    Args:
+        mix: The section.
+        per_row: Templates a row and pass.
+        seed: Of every draw.
+        known: Whether the best prompts are known. Before that, under `few_shot: best`, examples
+            show nothing.
+    """
+    wanted = mix.model_dump()
+    if mix.few_shot == "best":
+        wanted |= {"few_shot": 0} if known else {"few_shot": 0, "few_shot_share": 0.0}
+    return MixRules(per_row=per_row, seed=seed, **wanted)
 
 
 def training_plan(

@@ -16,7 +16,7 @@ from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
 from instil.config.recipe import Recipe, TaskUse, load_recipe
 from instil.errors import Problem, RecipeError, nearest
-from instil.results import MEAN_SCORE, PROMPTING, TUNED, Arm
+from instil.results import MEAN_SCORE, PROMPTING, TUNED, TUNED_PROMPTED, Arm
 from instil.scoring.metrics import NATS
 from instil.stages.directory import load_summary
 from instil.study import collect
@@ -42,9 +42,10 @@ ARMS: dict[str, tuple[str, ...]] = {
     "rslora": ("method=lora", "train.learning_rate=auto", _KEEP, "lora.use_rslora=true"),
     "oft": ("method=oft", "train.learning_rate=auto", _KEEP),
     "shira": ("method=shira", "train.learning_rate=auto", _KEEP),
+    "prompted": ("method=lora", _KEEP, "mix.few_shot_share=0.5", "mix.few_shot=best"),
 }
 """Arm -> what it changes, as `--set` takes it; `multitask` also adds tasks, see `other_tasks`."""
-NAMED_ONLY = frozenset({"distil", "prune", "mlp", "rslora", "oft", "shira"})
+NAMED_ONLY = frozenset({"distil", "prune", "mlp", "rslora", "oft", "shira", "prompted"})
 """Arms that run when `--arms` names them: what costs more, or not every model has a place for."""
 LABELS = {
     "lora": "LoRA",
@@ -60,6 +61,7 @@ LABELS = {
     "rslora": "rank-stabilized LoRA",
     "oft": "OFT (rotations)",
     "shira": "SHiRA (single weights)",
+    "prompted": "LoRA with its best prompt",
 }
 COMPANIONS = ("social_iqa", "arithmetic", "sarcasm", "spelling")
 """Library tasks to mix with, in order of preference; none is a relative of a guard task."""
@@ -242,7 +244,7 @@ def sum_up_methods(
             tested[0].label if len({each.label for each in tested}) == 1 else "prompting",
             (),
             reference.recipe.model,
-            trained=of == TUNED,
+            trained=of in (TUNED, TUNED_PROMPTED),
             score=stats.level(scores, metric=metric),
             by_seed=scores.means,
             costs=collect.mean_costs(tested),
@@ -265,7 +267,8 @@ def sum_up_methods(
             made = arm(method.name, paths, PROMPTING, asked)
             label = f"{model}, prompted ({asked[0].label})"
         else:
-            made = arm(method.name, paths, TUNED, arms_of(paths, TUNED))
+            judged = TUNED_PROMPTED if method.recipe.mix.few_shot == "best" else TUNED
+            made = arm(method.name, paths, judged, arms_of(paths, judged))
             made, label = _forgotten(made, paths, reference.name, forgot), method.label
         arms.append(replace(made, label=label, changes=method.changes, model=model))
     trained = [path for m in methods if m.work is Work.RUN for path in runs[m.name]]

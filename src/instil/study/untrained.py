@@ -7,7 +7,7 @@ Tests: `tests/study/test_methods.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from instil.compare.contest import Contender
     from instil.compare.ladder import Prompting
+    from instil.model.load import LoadedModel
 
 PROMPTED, ASKED = "prompted", "asked"
 """The stages that ask the test rows."""
@@ -58,7 +59,7 @@ def ask_untrained(
         InstilError: Whatever the user can mend.
     """
     from instil.compare import contest
-    from instil.compare.ladder import Prompting, best_rung, prompting
+    from instil.compare.ladder import Prompting
 
     with open_run(recipe, folder=folder, resume=resume, shared=shared) as run:
         context = prepare(recipe, run=run, progress=progress, say=progress.console.print)
@@ -69,19 +70,18 @@ def ask_untrained(
             ladders = climb_ladders(context)
             if run.finished(PROMPTED):
                 return
-            ways = {}
-            for d in context.data:
-                rung = best_rung(ladders[d.task.id].rungs)
-                way = prompting(d, template=rung.template, shots=rung.shots, seed=recipe.seed)
-                ways[d.task.id] = way, rung.scoring
+
+            def best(loaded: LoadedModel, d: TaskData) -> tuple[Prompting, str]:
+                ladder, longest = ladders[d.task.id], context.longest
+                return ladder.bar(loaded, d, d.test, seed=recipe.seed, longest=longest)
+
             arms = {
                 d.task.id: contest.to_arm(contender, d, costs=ladders[d.task.id].costs)
-                for d, contender in _asked(context, PROMPTING, ways)
+                for d, contender in _asked(context, PROMPTING, best)
             }
             run.keep(PROMPTED, dict[str, Arm], arms, files=files)
         elif not run.finished(ASKED):
-            ways = {d.task.id: (Prompting(d.answering[0]), "") for d in context.data}
-            asked = _asked(context, TUNED, ways)
+            asked = _asked(context, TUNED, lambda _, d: (Prompting(d.answering[0]), ""))
             means = {d.task.id: contender.marked.summary().mean for d, contender in asked}
             run.keep(ASKED, dict[str, float], means, files=files)
 
@@ -92,21 +92,23 @@ def load_prompted(folder: Path) -> Mapping[str, Arm]:
 
 
 def _asked(
-    context: RunContext, name: str, ways: Mapping[str, tuple[Prompting, str]]
+    context: RunContext,
+    name: str,
+    way_of: Callable[[LoadedModel, TaskData], tuple[Prompting, str]],
 ) -> Iterator[tuple[TaskData, Contender]]:
     """Open the test, and yield what a model answers of each task; its scores are written.
 
     Args:
         context: The run.
         name: Of the arm.
-        ways: Task -> the way of asking and the scoring rule, as `contest.ask` takes them.
+        way_of: Returns a task's way of asking and scoring rule, as `contest.ask` takes them.
     """
     from instil.compare import contest
 
     open_test(context.run, look=Look.ONCE)
     loaded = context.load_base()
     for d in context.data:
-        way, scoring = ways[d.task.id]
+        way, scoring = way_of(loaded, d)
         with context.stage(f"test {d.task.id}", len(d.test)) as done:
             contender = contest.ask(
                 loaded, d, name=name, way=way, scoring=scoring, rows=d.test, on_done=done

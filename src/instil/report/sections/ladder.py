@@ -24,8 +24,9 @@ def ladder_blocks(task: TaskResult) -> tuple[Block, ...]:
     best = next((rung for rung in task.ladder if rung.best), None)
     bar = "No rung was marked as the bar."
     if best is not None:
+        bar = "The best rung, where the search began" if _outdone(task) else "The bar for tuning"
         bar = (
-            f"The bar for tuning: {fmt.interval(best.summary)} with {_rung_name(best)}, "
+            f"{bar}: {fmt.interval(best.summary)} with {_rung_name(best)}, "
             f"at {fmt.tokens(best.prompt_tokens)} tokens a prompt, "
             f"{fmt.tokens(best.exemplar_tokens)} of them worked examples."
         )
@@ -39,7 +40,7 @@ def ladder_blocks(task: TaskResult) -> tuple[Block, ...]:
                 "was asked all rows."
             )
         )
-    plots = []
+    plots, mark = [], "the best rung" if _outdone(task) else "the bar"
     for count in sorted({rung.shots for rung in task.ladder}):
         rungs = [rung for rung in task.ladder if rung.shots == count]
         top = max(rungs, key=lambda rung: (rung.asked_all, rung.summary.mean))
@@ -55,10 +56,15 @@ def ladder_blocks(task: TaskResult) -> tuple[Block, ...]:
                     row_mark(rung.template, rung.scoring, rung.summary, ringed=rung.best)
                     for rung in rungs
                 ),
-                upright=Reference("the bar", best.summary.mean) if best else None,
+                upright=Reference(mark, best.summary.mean) if best else None,
             )
         )
     return (*notes, Plots(tuple(plots)), _ladder_table(task))
+
+
+def _outdone(task: TaskResult) -> bool:
+    """Whether the search went on from the ladder to a better way of asking, which is the bar."""
+    return task.search is not None and task.search.better
 
 
 def _rung_name(rung: Rung) -> str:
@@ -68,10 +74,15 @@ def _rung_name(rung: Rung) -> str:
 def _ladder_table(task: TaskResult) -> Table:
     first = task.ladder[0].summary
     sign = 1 if first.higher_is_better else -1
+    mark = "the best rung" if _outdone(task) else "the bar"
     rungs = sorted(task.ladder, key=lambda r: (not r.asked_all, -sign * r.summary.mean))
     rows = [
         (
-            chosen_cell(rung.template, ["the bar" * rung.best], chosen=rung.best),
+            chosen_cell(
+                rung.template,
+                [mark * rung.best],
+                chosen=rung.best,
+            ),
             str(rung.shots),
             rung.scoring,
             str(rung.summary.scored + rung.summary.unscored),

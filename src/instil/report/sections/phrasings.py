@@ -20,13 +20,14 @@ from instil.results import (
     PROMPTING,
     TFIDF,
     TUNED,
+    TUNED_PROMPTED,
     ZERO_SHOT,
     Phrasings,
     TaskResult,
     TemplateScore,
 )
 
-ARMS = (TUNED, PROMPTING, ZERO_SHOT, TFIDF, PROBE)
+ARMS = (TUNED, TUNED_PROMPTED, PROMPTING, ZERO_SHOT, TFIDF, PROBE)
 """In the order in which tables and legends have them."""
 
 
