@@ -53,6 +53,7 @@ def main(task: str, model: str, count: int) -> None:
         tokens_per_batch=defaults.tokens_per_batch,
         micro_batch_tokens=defaults.micro_batch_tokens,
         seed=0,
+        folder=Path(folder.name),
     )
     found = laid_out(planned.batches)
     seconds = time.perf_counter() - began

@@ -127,6 +127,7 @@ def test_rows_at_fault_are_told_again(tmp_path, encoder):
     assert len(files(tmp_path)) == 4  # of five
 
 
+@pytest.mark.slow
 def test_what_processes_made_is_kept_as_what_one_makes(tmp_path, encoder):
     items = asked(14)
     with Processes(encoder, count=1, kept=Kept(tmp_path, encoder)) as workers:

@@ -70,6 +70,7 @@ def alive(process: subprocess.Popen[bytes]) -> bool:
     return process.poll() is None
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_loses_nothing(encoder):
     items = asked(70)
     with Processes(encoder, count=1) as workers:

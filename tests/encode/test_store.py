@@ -1,10 +1,11 @@
 """Encoded examples come out of the store as they went in."""
 
 import json
+import pickle
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from instil.encode.store import Store, stored
@@ -45,6 +46,21 @@ def test_parts_joined_are_the_whole(items, cut, kept):
         told, arrays = part.parts()
         joined.extend(Store.of(json.loads(json.dumps(told)), **arrays) if kept else part)
     assert vars(joined) == vars(whole)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(encoded(), st.integers(0, 12))
+def test_tokens_in_a_file_are_the_same(tmp_path, items, cut):
+    whole, store = Store(items), Store(items[:cut])
+    for item in items[cut:]:
+        store.spill(tmp_path)
+        store.append(item)
+        assert store[-1:] == ([item] if item.ids else store[-1:])
+    store.spill(tmp_path)
+    store.extend(whole)
+    assert list(store) == [*whole, *whole]
+    assert list(pickle.loads(pickle.dumps(store))) == list(store)
+    assert not list(tmp_path.iterdir())
 
 
 def test_beyond_its_end_is_an_error():

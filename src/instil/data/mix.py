@@ -18,8 +18,9 @@ the row itself and never a row of its group.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 from instil.data.build import Asked, drawn_templates, render_all, short_rows
@@ -154,7 +155,11 @@ class _Unit:
 
 
 def _epoch(pool: Pool, rules: MixRules, *, count: int, epoch: int) -> Iterator[Asked]:
-    units = list(_units(pool, rules, first=epoch * count, last=(epoch + 1) * count))
+    drawn = _units(pool, rules, first=epoch * count, last=(epoch + 1) * count)
+    if not rules.few_shot_share:  # a million units are not held
+        yield from (Asked(pool.task, unit.template, unit.row) for unit in drawn)
+        return
+    units = list(drawn)
     shown = _Shown(pool, rules, units)
     for place, unit in enumerate(units):
         if place in shown.places and pool.prompt:
@@ -171,20 +176,20 @@ def _units(pool: Pool, rules: MixRules, *, first: int, last: int) -> Iterator[_U
     while first < last:
         number, begin = divmod(first, size)
         end = min(size, begin + last - first)
-        units = [
+        units: Iterable[_Unit] = (
             _Unit(row, template, number)
             for row in pool.rows
             for template in drawn_templates(
                 row, pool.templates, per_row=rules.per_row, seed=rules.seed, draw=number
             )
-        ]
+        )
         if end - begin < size:  # a stretch of the pass in its own, seeded order
-            units.sort(key=lambda unit: _key("mix", unit, pool, rules))
-        yield from units[begin:end]
+            units = sorted(units, key=partial(_key, "mix", pool=pool, rules=rules))[begin:end]
+        yield from units
         first += end - begin
 
 
-def _key(what: str, unit: _Unit, pool: Pool, rules: MixRules, *more: int) -> int:
+def _key(what: str, unit: _Unit, *more: int, pool: Pool, rules: MixRules) -> int:
     ids = pool.task.id, unit.number, unit.row.id, unit.template.id
     return seeded_key(rules.seed, what, *ids, *more)
 
@@ -197,7 +202,7 @@ class _Shown:
         count = round(rules.few_shot_share * len(units))
         by_key = sorted(
             range(len(units)) if count else (),
-            key=lambda n: (_key("few-shot", units[n], pool, rules), n),
+            key=lambda n: (_key("few-shot", units[n], pool=pool, rules=rules), n),
         )
         self.places = frozenset(by_key[:count])
         self.rows = short_rows(pool.task, pool.rows) if count else []
@@ -213,16 +218,16 @@ class _Shown:
         if len({row.group for row in self.rows}) <= rules.few_shot:
             self.rows = list(pool.rows)
 
+    def _key(self, unit: _Unit, *more: int) -> int:
+        return _key("exemplar", unit, *more, pool=self.pool, rules=self.rules)
+
     def __call__(self, unit: _Unit) -> tuple[Row, ...]:
         """Draw rows of other groups than the unit's, each of a group of its own."""
         taken: set[str] = {unit.row.group}
         picked: list[Row] = []
         count = len(self.rows)
-        start = _key("exemplar", unit, self.pool, self.rules) % count
-        draws = (
-            self.rows[_key("exemplar", unit, self.pool, self.rules, n) % count]
-            for n in range(TRIES)
-        )
+        start = self._key(unit) % count
+        draws = (self.rows[self._key(unit, n) % count] for n in range(TRIES))
         for row in chain(draws, self.rows[start:], self.rows[:start]):
             if row.group not in taken:
                 taken.add(row.group)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 from instil.encode.pack import Batches, Cut, batches
@@ -92,6 +93,7 @@ def plan_training(
     micro_batch_tokens: int,
     seed: int,
     replay: Replay | None = None,
+    folder: Path | None = None,
 ) -> TrainingData:
     """Pack all epochs.
 
@@ -103,6 +105,7 @@ def plan_training(
         micro_batch_tokens: Tokens of a forward pass.
         seed: Of the order.
         replay: What is mixed into each epoch; None: nothing.
+        folder: The tokens of many examples go to a file in it; None: to memory.
 
     Raises:
         DataError: Nothing is left to train on.
@@ -114,7 +117,7 @@ def plan_training(
     sample = None
     epoch = 0
     while epochs is None or epoch < epochs:
-        whole = joined(shards_of(epoch))
+        whole = joined(shards_of(epoch), folder=folder)
         store, counts = whole.store, whole.counts
         if epochs is None:
             epochs = auto_epochs(sum(line.tokens for line in counts.lines()) / tokens_per_batch)

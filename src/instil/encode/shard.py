@@ -3,6 +3,8 @@
 Terms: an *asked* item is a row through a template, not rendered yet; a *shard* holds the tokens of
 some thousand of them, with what each task gave and which rows could not be rendered. Shards joined
 in order are the epoch, whoever made them: an example's tokens depend on nothing but itself.
+
+Tests: `tests/encode/test_processes.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from instil.data.build import Asked, Faults, rendered
 from instil.encode.chat_format import ChatFormat
@@ -17,6 +20,9 @@ from instil.encode.mask import encode_turns
 from instil.encode.store import Store
 from instil.results import MixLine
 from instil.types import Encoded, Example, TooLong
+
+HELD = 50_000
+"""Examples of an epoch whose tokens are held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +133,12 @@ class Shard:
         self.faults.update(other.faults)
 
 
-def joined(shards: Iterable[Shard]) -> Shard:
+def joined(shards: Iterable[Shard], *, folder: Path | None = None) -> Shard:
     """Return shards as one, in order.
+
+    Args:
+        shards: All of them.
+        folder: The tokens of more than `HELD` examples go to a file in it; None: to memory.
 
     Raises:
         DataError, TaskError: Rows could not be rendered; the first few are told at once.
@@ -136,5 +146,7 @@ def joined(shards: Iterable[Shard]) -> Shard:
     whole = Shard()
     for shard in shards:
         whole.extend(shard)
+        if folder is not None and len(whole.store) > HELD:
+            whole.store.spill(folder)
     whole.faults.require_none()
     return whole

@@ -6,9 +6,12 @@ number, once for ids and again for masks. A training over 100,000 rows holds ten
 
 from __future__ import annotations
 
+import tempfile
+import weakref
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -19,12 +22,48 @@ from instil.types import Encoded, Fate
 Numbers = NDArray[Any]
 
 
+class Spilled:
+    """Numbers in a file without a name, added at the end and read where they are asked for.
+
+    The file's pages are the system's, which takes them back where memory is short.
+    """
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        """Begin a file in `folder`; `kind` is numpy's name for the type of its numbers."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = tempfile.TemporaryFile(dir=folder)
+        weakref.finalize(self, self._file.close)
+        self._kind = np.dtype(kind)
+        self._numbers: Numbers | None = None
+
+    def extend(self, numbers: Iterable[int]) -> None:
+        """Add numbers."""
+        self._numbers = None
+        self._file.write(np.array(numbers, self._kind).tobytes())
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return self._file.tell() // self._kind.itemsize
+
+    def __getitem__(self, places: slice) -> Numbers:
+        """Return a stretch."""
+        if self._numbers is None:
+            self._file.flush()
+            empty = not len(self)  # which cannot be mapped
+            self._numbers = np.zeros(0) if empty else np.memmap(self._file, self._kind, "r")
+        return self._numbers[places]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the numbers themselves, for another process."""
+        return np.array, (self[:],)
+
+
 class Store(Sequence[Encoded]):
     """Encoded examples that have tokens, in order, with what became of all others counted."""
 
     def __init__(self, encoded: Iterable[Encoded] = ()) -> None:
-        self._ids = array("i")
-        self._mask = bytearray()
+        self._ids: array[int] | Spilled = array("i")
+        self._mask: bytearray | Spilled = bytearray()
         self._ends = array("q", [0])
         self._names: list[str] = []
         self._why: dict[int, tuple[Fate, str]] = {}
@@ -64,9 +103,18 @@ class Store(Sequence[Encoded]):
         self._prompt = min(prompts, default=None)
         self._names += other._names
         end = self._ends[-1]
-        self._ids += other._ids
-        self._mask += other._mask
+        self._ids.extend(other._ids[:])
+        self._mask.extend(other._mask[:])
         self._ends.extend(end + each for each in other._ends[1:])
+
+    def spill(self, folder: Path) -> None:
+        """Move the tokens to a file in `folder`; to whoever asks for them they are the same."""
+        if isinstance(self._ids, Spilled):
+            return
+        ids, mask = self._ids, self._mask
+        self._ids, self._mask = Spilled(folder, "int32"), Spilled(folder, "uint8")
+        self._ids.extend(ids)
+        self._mask.extend(mask[:])
 
     def parts(self) -> tuple[dict[str, object], dict[str, Numbers]]:
         """Return all that it holds, to be kept in a file: what JSON takes, and arrays of numbers.
@@ -82,8 +130,8 @@ class Store(Sequence[Encoded]):
             "fates": dict(self.fates),
         }
         arrays: dict[str, Numbers] = {
-            "ids": np.array(self._ids, np.int32),
-            "mask": np.array(self._mask, np.uint8),
+            "ids": np.array(self._ids[:], np.int32),
+            "mask": np.array(self._mask[:], np.uint8),
             "ends": np.array(self._ends, np.int64),
         }
         return told, arrays
@@ -116,8 +164,8 @@ class Store(Sequence[Encoded]):
         number = range(len(self))[number]
         own = slice(self._ends[number], self._ends[number + 1])
         fate, why = self._why.get(number, (Fate.KEPT, ""))
-        mask = tuple(map(bool, self._mask[own]))
-        return Encoded(self._names[number], tuple(self._ids[own]), mask, fate, why)
+        mask = tuple(map(bool, bytes(self._mask[own])))
+        return Encoded(self._names[number], tuple(self._ids[own].tolist()), mask, fate, why)
 
     def names(self) -> Sequence[str]:
         """Return the examples' ids."""

@@ -247,16 +247,16 @@ def encoded_training(context: RunContext, *, replay: Replay | None = None) -> Tr
             allowed=f"{MOST_EXAMPLES:,} examples in all",
             fix="fewer epochs, or fewer examples: mix.cap, mix.examples, or `train:` of a task",
         )
+    folder = encoded_folder(context)
     encoder = Encoder(context.chat, wanted.max_length, TooLong(wanted.too_long))
     return plan_training(
-        lambda epoch: encoded_shards(
-            mixed(pools, rules, epoch=epoch), encoder, folder=encoded_folder(context)
-        ),
+        lambda epoch: encoded_shards(mixed(pools, rules, epoch=epoch), encoder, folder=folder),
         epochs=epochs,
         tokens_per_batch=wanted.tokens_per_batch,
         micro_batch_tokens=wanted.micro_batch_tokens,
         seed=recipe.seed,
         replay=replay,
+        folder=folder,
     )
 
 
