@@ -22,6 +22,7 @@ from peft import PeftModel
 
 from builds import add_lora
 from families import FAMILIES, auto_class, save
+from instil.config.sections import Keep
 from instil.encode.batch import Batch, to_batch
 from instil.encode.pack import pack
 from instil.evaluate.choices import Request, likelihoods
@@ -39,6 +40,11 @@ from instil.model.engine.losses import (
 from instil.model.engine.packed import Build
 from instil.model.export import save_model
 from instil.model.load import LoadedModel, ModelFolder, load_model, quiet
+from instil.model.prune import prune
+from instil.train.loop import batch_gradient
+from instil.train.objective import Objective
+from instil.train.room import Room
+from instil.train.terms import terms_of
 from instil.types import Encoded, Example, Message
 
 FAST = ("Llama", "Mixtral", "Gemma 3", "gpt-oss", "Falcon", "Bloom", "Mamba-2", "T5")
@@ -262,6 +268,43 @@ def test_an_adapter_trained_saved_loaded_and_merged(family, tmp_path):
 
 def assert_same(found: torch.Tensor, wanted: torch.Tensor) -> None:
     assert float((found - wanted).norm()) <= CLOSE * float(wanted.norm())
+
+
+@pytest.mark.parametrize("family", [n for n in FAST if n != "T5"], indirect=True)
+def test_a_teacher_that_is_shown_the_answer(family):
+    loaded, generator = with_adapter(family), torch.Generator().manual_seed(7)
+    items = [
+        Encoded(
+            str(length),
+            tuple(torch.randint(20, 250, (length,), generator=generator).tolist()),
+            (False,) * (length - 3) + (True,) * 3,
+        )
+        for length in (7, 9, 6)
+    ]
+    every = []
+    for item in items:
+        once, twice = (torch.tensor([item.ids * times]) for times in (1, 2))
+        with torch.no_grad():
+            log_q = loaded.model(input_ids=once).logits[0, -4:-1].log_softmax(-1)
+            log_p = family.reference(input_ids=twice).logits[0, -4:-1].log_softmax(-1)
+        every.append((log_p.exp() * (log_p - log_q)).sum(-1))
+    packs = pack(items, max_tokens=30)
+    whole = Objective(terms=terms_of(Keep(distil=1.0))).over(packs, step=1)
+    found = whole.means(batch_gradient(loaded, packs, room=Room(), whole=whole))
+    assert found["distil"] == pytest.approx(torch.cat(every).mean().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("family", FAST, indirect=True)
+def test_a_pruned_update_is_saved_as_it_was_computed(family, tmp_path):
+    whole, base = merged(with_adapter(family)), family.copy()
+    prune(whole, base=base, share=0.3)
+    with torch.no_grad():
+        wanted = all_logits(whole.model)
+        save_model(whole, tmp_path / "model")
+        loaded = load_shipped(tmp_path / "model", base=base.folder, device="cpu", dtype="float32")
+        assert_same(all_logits(loaded.model), wanted)
+        prune(whole, base=base, share=0.0)
+        assert_same(all_logits(whole.model), all_logits(base.model))
 
 
 @pytest.mark.parametrize("family", FAST, indirect=True)
