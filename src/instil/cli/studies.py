@@ -32,7 +32,7 @@ def methods(
         str | None,
         typer.Option(
             help="Arms, with commas; the first is compared with. [default: all but mlp, rslora, "
-            "oft and shira]"
+            "oft, shira and prompted]"
         ),
     ] = None,
     own: Annotated[
