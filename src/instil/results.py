@@ -251,7 +251,7 @@ class Search:
     """A search for the prompt that sets the bar, on validation."""
 
     ways: tuple[Searched, ...]
-    """All that were tried, the best last asked first."""
+    """All that were tried, in the order of the races."""
     template: Template
     """The bar's, with all its words."""
     demonstrations: Demonstrations | None

@@ -147,6 +147,16 @@ def test_worked_examples_are_of_train_alone_and_the_same_from_the_same_seed(
     assert demos.pool_rows(backwards, most=30, seed=seed) == pool
 
 
+def test_drawn_rows_are_of_different_groups_while_there_are_such(data):
+    pool = [row(f"t{n}", "x", group=f"g{n // 4}") for n in range(12)]
+    for seed in range(20):
+        rows = demos.drawn(data, pool, demos.RANDOM, shots=5, seed=seed)
+        assert len({each.group for each in rows[:3]}) == 3
+        assert len({each.id for each in rows}) == 5
+    draws = [demos.drawn(data, pool, demos.RANDOM, shots=3, seed=seed) for seed in range(20)]
+    assert len({tuple(each.id for each in rows) for rows in draws}) > 10
+
+
 def test_orders():
     rows = [row(str(n), "x") for n in range(6)]
     assert demos.ordered(rows, 0) == tuple(rows)

@@ -143,6 +143,7 @@ def test_the_ladder_stays_the_bar_where_nothing_is_better(tiny, data, monkeypatc
     assert (made.demonstrations.shots if made.demonstrations else 0) == best.shots
 
 
+@pytest.mark.slow
 def test_the_same_seed_finds_the_same(tiny, data, rungs):
     one, other = (searched(tiny, data, rungs, budget=350) for _ in range(2))
     assert replace(one, seconds=0) == replace(other, seconds=0)

@@ -62,7 +62,7 @@ def methods(
         str | None,
         typer.Option(
             help="Arms, with commas; the first is compared with. [default: all but distil, prune, "
-            "mlp, rslora, oft and shira]"
+            "mlp, rslora, oft, shira and prompted]"
         ),
     ] = None,
     own: Annotated[

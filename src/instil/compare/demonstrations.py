@@ -166,9 +166,8 @@ def drawn(
     if draw == BALANCED:
         return pick_exemplars(data.task, data.train, shots=shots, seed=seed)
     rows = sorted(pool, key=lambda row: seeded_key(seed, draw, row.id))
-    groups: set[str] = set()
-    fresh = [row for row in rows if not (row.group in groups or groups.add(row.group))]  # type: ignore[func-returns-value]
-    return tuple([*fresh, *(row for row in rows if row not in fresh)][:shots])
+    first = {row.group: row.id for row in reversed(rows)}  # of each group, the first in order
+    return tuple(sorted(rows, key=lambda row: first[row.group] != row.id)[:shots])
 
 
 def ordered(rows: Sequence[Row], order: int) -> tuple[Row, ...]:
