@@ -45,6 +45,47 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
+class TextLoss:
+    """What a model between base and tuned loses on general text that decides nothing else."""
+
+    weight: float
+    """Interpolation weight."""
+    nats: float
+    """Mean rise of its cross-entropy, nats per token; negative: it fell."""
+    score: float
+    """The mean over tasks of their metric, on validation."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgettingLaw:
+    """Loss on general text as a function of the interpolation weight *s*: slope s + curvature s^2.
+
+    All losses are rises of the cross-entropy of general text, in nats per token.
+    """
+
+    at_most: float
+    """What may be lost."""
+    slope: float
+    """Loss per unit of weight, next to the base model."""
+    curvature: float
+    """Loss per square of the weight."""
+    misfit: float
+    """The largest distance between curve and measured means."""
+    predicted: float
+    """Loss of the exported model, by the curve."""
+    low: float
+    """Lower end of the 95 % band: of the mean over the reported texts."""
+    high: float
+    """Its upper end."""
+    texts: int
+    """Texts that the curve rests on; none of them is reported."""
+    points: tuple[TextLoss, ...]
+    """What the curve was fitted to."""
+    came_out: Estimate | None = None
+    """Loss on the reported texts; None before it was measured."""
+
+
+@dataclass(frozen=True, slots=True)
 class Interpolation:
     """The exported model lies between base and tuned."""
 
@@ -56,6 +97,8 @@ class Interpolation:
     """Empty where the recipe sets the weight."""
     guard_rows: Mapping[str, int] = field(default_factory=dict)
     """Guard task -> rows that the choice was made on; none of them is reported on."""
+    law: ForgettingLaw | None = None
+    """None unless the recipe says what may be lost at most."""
 
 
 @dataclass(frozen=True, slots=True)

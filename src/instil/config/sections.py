@@ -313,6 +313,13 @@ class Forgetting(Section):
     text_margin: float | None = Field(
         None, gt=0, le=100, description="The same for general text, in nats per token."
     )
+    at_most: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="Nats per token that may be lost on general text: of the way from base to "
+        "tuned as much is exported as is predicted to lose no more; null: all of it.",
+    )
 
 
 def unique(items: Sequence[Item]) -> Sequence[Item]:

@@ -55,7 +55,7 @@ FORMAT_VERSION = 2
 """2: with a ledger. A finished run of format 1 is still read, without any check."""
 RECIPE, MANIFEST, SUMMARY = "recipe.yaml", "manifest.json", "summary.json"
 SPLITS, STEPS, REPORT = "split.json", "steps.jsonl", "report.html"
-NEW_KEYS = ("margin", "text_margin")
+NEW_KEYS = ("margin", "text_margin", "at_most")
 """Keys of `forgetting` that runs of an earlier version do not have."""
 NEW_METHODS = ("oft", "shira")
 """Methods, each with a section, that they do not have either."""

@@ -115,7 +115,7 @@ def stage_seconds(context: RunContext, encoded: TrainingData) -> dict[str, float
         context: What is to be done.
         encoded: The training, with what is replayed.
     """
-    from instil.compare.forgetting import BATCH, TEXT_TOKENS
+    from instil.compare.forgetting import BATCH, TEXT_TOKENS, choosing_rows
 
     recipe, chat = context.recipe, context.chat
     pace = pace_of(sizes_of(context.model), device=recipe.device, dtype=recipe.dtype)
@@ -153,6 +153,9 @@ def stage_seconds(context: RunContext, encoded: TrainingData) -> dict[str, float
     if auto or recipe.keep.interpolate == "auto":
         # Of most guard rows to choose on likelihoods alone are asked.
         stages["interpolating"] = (1 + len(SHARES)) * (look + choosing)
+    if recipe.forgetting.at_most is not None:
+        text = seconds_to_ask(pace, Prompts(TEXT_TOKENS, 0), choosing_rows(recipe.forgetting.rows))
+        stages["interpolating"] = (3 + len(SHARES)) * (look + text)
     stages["distance from base"] = 2 * look
     if guard:
         stages["guard after"] = 2 * guard - first  # at most, where rows are asked until decided

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from instil import format as fmt
+from instil.compare.forgetting_law import law_sentence
 from instil.format import NBSP
 from instil.report.page import Block, Note, table
 from instil.report.parts import chosen_cell
-from instil.results import Means, Methods, RunSummary, Tried, TriedMethod
+from instil.results import ForgettingLaw, Means, Methods, RunSummary, Tried, TriedMethod
 
 
 def keeping_blocks(summary: RunSummary) -> tuple[Block, ...]:
@@ -48,7 +49,31 @@ def keeping_blocks(summary: RunSummary) -> tuple[Block, ...]:
             steps.append((chosen_cell(_share(each.share), words, chosen=chosen), *_measured(each)))
         caption = "How far to go: what was tried"
         blocks.append(table(caption, ("Share of the way", *_MEASURED), steps, note))
+        if interpolation.law is not None:
+            blocks.append(_law_block(interpolation.law))
     return tuple(blocks)
+
+
+def _law_block(law: ForgettingLaw) -> Block:
+    """Return the curve of loss on general text, beside the validation score."""
+    note = (
+        f"Curve: {fmt.signed(law.slope, 4)} s {fmt.signed(law.curvature, 4)} s², s the share of "
+        f"the way; at most {fmt.fixed(law.misfit, 4)} nats per token off the means it was fitted "
+        f"to, of {fmt.plural(law.texts, 'text')} that are not reported. {law_sentence(law)} The "
+        "band is where the mean over the reported texts lies in 95 % of runs, if the curve has the "
+        "right form."
+    )
+    rows = [
+        (
+            _share(each.weight),
+            fmt.percent(each.score),
+            fmt.signed(each.nats, 4),
+            fmt.signed(law.slope * each.weight + law.curvature * each.weight**2, 4),
+        )
+        for each in law.points
+    ]
+    head = ("Share of the way", "Validation score", "Loss, nats per token", "By the curve")
+    return table("Validation score against loss on general text", head, rows, note)
 
 
 def methods_lines(methods: Methods | None) -> list[str]:
