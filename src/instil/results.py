@@ -556,6 +556,37 @@ class Means:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """What a checkpoint has forgotten, on guard rows that are not reported."""
+
+    beyond: float
+    """How far it is beyond the limits, in shares of a limit (of 1 point, where that is 0); the
+    farther one counts. 0: within them."""
+    nats: Estimate | None
+    """Rise of the cross-entropy of general text, nats per token; None without `at_most`."""
+    points: Estimate | None
+    """Mean change of the guard tasks' metrics, in points of 100; None without a budget."""
+    step: int = 0
+    """After which step."""
+    score: float = 0.0
+    """The task metric on validation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Checkpoints held against what may be forgotten."""
+
+    budget: float | None
+    """Points of 100 that may be lost on average."""
+    at_most: float | None
+    """Nats per token that may be lost on general text."""
+    checkpoints: tuple[Lost, ...]
+    """One a look at validation."""
+    rows: Mapping[str, int]
+    """Guard task -> rows asked; none of them is reported on."""
+
+
+@dataclass(frozen=True, slots=True)
 class LeftOut:
     """Base weights without an adapter, though `all-linear` asks for every linear layer."""
 
@@ -640,6 +671,8 @@ class TrainingSummary:
     """What carries no adapter though `all-linear` was asked for."""
     alarms: tuple[Alarm, ...] = ()
     """Tasks of which nothing was learnt by half of the steps."""
+    gate: Gate | None = None
+    """None unless the recipe gates checkpoints."""
 
     @property
     def number_format(self) -> str:

@@ -149,19 +149,19 @@ def test_full_weights_are_mixed_with_those_of_the_base(folder, tiny_folder):
 def test_at_most_steers_to_a_weight_that_loses_no_more(folder, tiny_folder, monkeypatch):
     monkeypatch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
     monkeypatch.setattr(interpolation, "SHARES", (0.4, 0.8, 1.0))
-    quick = (*QUICK, "forgetting.rows=40", "forgetting.at_most=0.05")
+    quick = (*QUICK, "forgetting.rows=40", "forgetting.at_most=0.02")
     done = run(make_recipe(folder, tiny_folder, *quick), folder / "run")
     summary = load_summary(done)
     settled, law = summary.interpolation, summary.interpolation.law
     assert 0 < settled.chosen < 1
     assert alpha(done) == pytest.approx(8 * settled.chosen)
-    assert law.predicted <= 0.05 + 1e-9
+    assert law.predicted <= 0.02 + 1e-9
     assert law.points[0].nats == 0
-    assert law.points[-1].nats > 0.05  # of the tuned model
+    assert law.points[-1].nats > 0.02  # of the tuned model
     text = next(line.comparison for line in summary.forgetting if line.task == "general text")
     assert law.came_out.mean == text.difference > 0
     assert law.low <= law.came_out.mean <= law.high
-    assert any("At most 0.050 nats" in sentence for sentence in summary.verdict)
+    assert any("At most 0.020 nats" in sentence for sentence in summary.verdict)
     page = (done / "report.html").read_text(encoding="utf-8")
     assert "Validation score against loss on general text" in page
     # Gone on with, nothing is scaled twice.

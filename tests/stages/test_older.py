@@ -74,6 +74,7 @@ def test_a_recipe_without_newer_keys_has_the_digest_that_an_earlier_version_gave
     earlier = json.loads(recipe.model_dump_json(exclude={"track"}))
     for key in NEW_KEYS:
         del earlier["forgetting"][key]
+    del earlier["forgetting"]["gate_checkpoints"]
     for section in NEW_METHODS:
         del earlier[section]
     del earlier["lora"]["use_rslora"]
@@ -82,7 +83,12 @@ def test_a_recipe_without_newer_keys_has_the_digest_that_an_earlier_version_gave
     for key in NEW_KEYS:
         other = load_recipe(path, overrides=[f"forgetting.{key}=1"])
         assert recipe_fingerprint(other) != recipe_fingerprint(recipe)
-    for changes in (["lora.use_rslora=true"], ["method=oft"], ["method=shira"]):
+    for changes in (
+        ["forgetting.gate_checkpoints=true", "forgetting.budget=2"],
+        ["lora.use_rslora=true"],
+        ["method=oft"],
+        ["method=shira"],
+    ):
         assert recipe_fingerprint(load_recipe(path, overrides=changes)) != recipe_fingerprint(
             recipe
         )

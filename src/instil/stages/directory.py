@@ -596,6 +596,8 @@ def recipe_fingerprint(recipe: Recipe) -> str:
     # A tracker changes no figure. Keys that earlier versions lacked are left out where they are not
     # set, so that `--resume` takes those versions' runs.
     unset = {key for key in NEW_KEYS if getattr(recipe.forgetting, key) is None}
+    if not recipe.forgetting.gate_checkpoints:
+        unset.add("gate_checkpoints")
     silent: dict[str, Any] = {"track": True, "forgetting": unset}
     silent |= {name: True for name in NEW_METHODS if name != recipe.method}
     if not recipe.lora.use_rslora:

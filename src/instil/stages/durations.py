@@ -131,7 +131,10 @@ def stage_seconds(context: RunContext, encoded: TrainingData) -> dict[str, float
         first += sum(seconds_to_ask(pace, kind, asked) for kind in kinds)
     look = sum(task.look for task in tasks.values())
     auto = recipe.method is Method.AUTO
-    training = _training(context, encoded, pace, look=look)
+    # Guard rows to choose on are half as many as are reported, or as a first batch has.
+    choosing = first if adaptive else guard / 2
+    gating = choosing if recipe.forgetting.gate_checkpoints else 0.0  # at most
+    training = _training(context, encoded, pace, look=look + gating)
     stages: dict[str, float] = {}
     if recipe.keep.replay.share is not None:
         if recipe.keep.replay.of == "own":
@@ -143,8 +146,6 @@ def stage_seconds(context: RunContext, encoded: TrainingData) -> dict[str, float
     stages |= {f"prompting {name}": task.ladder for name, task in tasks.items()}
     if guard:
         stages["guard before"] = first
-    # Guard rows to choose on are half as many as are reported, or as a first batch has.
-    choosing = first if adaptive else guard / 2
     if auto:
         once = sum(training.values()) + look + choosing
         stages |= {f"trying {way}": once for way in (LORA, REPLAY)}
