@@ -261,3 +261,28 @@ def test_library_tasks_keep_their_names_and_files_get_a_full_path(
 ) -> None:
     found = task_reference(use, folder=tmp_path)
     assert (found != use) == absolute == Path(found).is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (("at_most=0.02", "text=false"), "loss on general text"),
+        (("at_most=0.02", "tasks=none"), "loss on general text"),
+        (("at_most=0.02", "keep.interpolate=auto"), "interpolation weight by itself"),
+        (("at_most=0.02", "method=auto"), "interpolation weight by itself"),
+        (("at_most=0.02", "method=oft"), "use another method"),
+        (("gate_checkpoints=true",), "needs a limit"),
+        (("gate_checkpoints=true", "budget=2", "tasks=none"), "needs guard rows"),
+    ],
+)
+def test_limits_of_forgetting_that_cannot_be_kept_are_refused(write, changes, said) -> None:
+    outer = ("keep.", "method=")
+    full = [each if each.startswith(outer) else f"forgetting.{each}" for each in changes]
+    (problem,) = problems(write(SHORTEST), *full)
+    assert said in str(problem)
+
+
+def test_limits_of_forgetting_are_taken(write) -> None:
+    changes = ["forgetting.at_most=0.02", "forgetting.gate_checkpoints=true"]
+    wanted = load_recipe(write(SHORTEST), overrides=changes).forgetting
+    assert (wanted.at_most, wanted.gate_checkpoints) == (0.02, True)

@@ -12,7 +12,8 @@ from instil.compare import forgetting, interpolation
 from instil.encode.chat_format import ChatFormat
 from instil.errors import RunError
 from instil.report.sections.keeping import keeping_lines
-from instil.stages.directory import load_manifest, load_scores, load_summary
+from instil.stages.context import prepare
+from instil.stages.directory import load_manifest, load_scores, load_summary, open_run
 from instil.stages.judge import Look
 from moods import lay_out, make_recipe, run
 
@@ -164,6 +165,15 @@ def test_at_most_steers_to_a_weight_that_loses_no_more(folder, tiny_folder, monk
     assert any("At most 0.020 nats" in sentence for sentence in summary.verdict)
     page = (done / "report.html").read_text(encoding="utf-8")
     assert "Validation score against loss on general text" in page
+    # What was exported is the model that the curve was fitted to, on the same texts.
+    with open_run(make_recipe(folder, tiny_folder, *quick), folder=done, resume=True) as opened:
+        context = prepare(make_recipe(folder, tiny_folder, *quick), run=opened)
+        texts = [item for item in context.choosing_guard if item.id == "general text"]
+        sides = (forgetting.measure(m, texts) for m in (context.load_base(), context.load_tuned()))
+        (line,) = forgetting.ledger(texts, *sides)
+    (chosen,) = (each for each in law.points if each.weight == settled.chosen)
+    assert line.comparison.difference == pytest.approx(chosen.nats, abs=1e-6)
+    assert abs(law.predicted - chosen.nats) <= law.misfit + 1e-9
     # Gone on with, nothing is scaled twice.
     run(make_recipe(folder, tiny_folder, *quick), done, resume=True)
     assert alpha(done) == pytest.approx(8 * settled.chosen)
