@@ -37,7 +37,7 @@ from instil.stages.directory import (
 from instil.stages.durations import foretell
 from instil.stages.guard import GUARD_SCORES, compare_guard, guard_after, guard_before
 from instil.stages.judge import Look, prepare_look, sum_up, test
-from instil.stages.keeping import cut_back, how_far, settle
+from instil.stages.keeping import cut_back, hold_against, how_far, settle
 from instil.stages.ladder import climb_ladders, prompts_to_train
 from instil.stages.ledger import CARD, MODEL
 from instil.stages.mirror import publish
@@ -109,7 +109,9 @@ def run_recipe(
         fitted = fit_probabilities(context)
         results = test(context, ladders, trained.summary, fitted, look=look)
         forgotten = compare_guard(context, sides)
-        summary = sum_up(context, trained, results, forgotten, encoded.mix)
+        interpolation = hold_against(interpolation, forgotten)
+        law = interpolation.law if interpolation else None
+        summary = sum_up(context, trained, results, forgotten, encoded.mix, law=law)
         summary = replace(
             summary,
             moved=moved,

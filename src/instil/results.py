@@ -47,6 +47,47 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
+class TextLoss:
+    """What a model between base and tuned loses on general text that decides nothing else."""
+
+    weight: float
+    """Interpolation weight."""
+    nats: float
+    """Mean rise of its cross-entropy, nats per token; negative: it fell."""
+    score: float
+    """The mean over tasks of their metric, on validation."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgettingLaw:
+    """Loss on general text as a function of the interpolation weight *s*: slope s + curvature s^2.
+
+    All losses are rises of the cross-entropy of general text, in nats per token.
+    """
+
+    at_most: float
+    """What may be lost."""
+    slope: float
+    """Loss per unit of weight, next to the base model."""
+    curvature: float
+    """Loss per square of the weight."""
+    misfit: float
+    """The largest distance between curve and measured means."""
+    predicted: float
+    """Loss of the exported model, by the curve."""
+    low: float
+    """Lower end of the 95 % band: of the mean over the reported texts."""
+    high: float
+    """Its upper end."""
+    texts: int
+    """Texts that the curve rests on; none of them is reported."""
+    points: tuple[TextLoss, ...]
+    """What the curve was fitted to."""
+    came_out: Estimate | None = None
+    """Loss on the reported texts; None before it was measured."""
+
+
+@dataclass(frozen=True, slots=True)
 class Interpolation:
     """The exported model lies between base and tuned."""
 
@@ -58,6 +99,8 @@ class Interpolation:
     """Empty where the recipe sets the weight."""
     guard_rows: Mapping[str, int] = field(default_factory=dict)
     """Guard task -> rows that the choice was made on; none of them is reported on."""
+    law: ForgettingLaw | None = None
+    """None unless the recipe says what may be lost at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -622,6 +665,37 @@ class Means:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """What a checkpoint has forgotten, on guard rows that are not reported."""
+
+    beyond: float
+    """How far it is beyond the limits, in shares of a limit (of 1 point, where that is 0); the
+    farther one counts. 0: within them."""
+    nats: Estimate | None
+    """Rise of the cross-entropy of general text, nats per token; None without `at_most`."""
+    points: Estimate | None
+    """Mean change of the guard tasks' metrics, in points of 100; None without a budget."""
+    step: int = 0
+    """After which step."""
+    score: float = 0.0
+    """The task metric on validation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Checkpoints held against what may be forgotten."""
+
+    budget: float | None
+    """Points of 100 that may be lost on average."""
+    at_most: float | None
+    """Nats per token that may be lost on general text."""
+    checkpoints: tuple[Lost, ...]
+    """One a look at validation."""
+    rows: Mapping[str, int]
+    """Guard task -> rows asked; none of them is reported on."""
+
+
+@dataclass(frozen=True, slots=True)
 class LeftOut:
     """Base weights without an adapter, though `all-linear` asks for every linear layer."""
 
@@ -706,6 +780,8 @@ class TrainingSummary:
     """What carries no adapter though `all-linear` was asked for."""
     alarms: tuple[Alarm, ...] = ()
     """Tasks of which nothing was learnt by half of the steps."""
+    gate: Gate | None = None
+    """None unless the recipe gates checkpoints."""
 
     @property
     def number_format(self) -> str:

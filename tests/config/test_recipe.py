@@ -285,3 +285,29 @@ def test_a_pruned_adapter_is_exported_whole(tmp_path):
     path.write_text("model: ./m\ntasks:\n  - use: t.yaml\n")
     ways = {"method=lora": True, "method=full": False, "keep.prune=0.1": False}
     assert {way: load_recipe(path, overrides=[way]).exports_adapter for way in ways} == ways
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (("at_most=0.02", "text=false"), "loss on general text"),
+        (("at_most=0.02", "tasks=none"), "loss on general text"),
+        (("at_most=0.02", "keep.interpolate=auto"), "interpolation weight by itself"),
+        (("at_most=0.02", "keep.prune=0.1"), "interpolation weight by itself"),
+        (("at_most=0.02", "method=auto"), "interpolation weight by itself"),
+        (("at_most=0.02", "method=oft"), "use another method"),
+        (("gate_checkpoints=true",), "needs a limit"),
+        (("gate_checkpoints=true", "budget=2", "tasks=none"), "needs guard rows"),
+    ],
+)
+def test_limits_of_forgetting_that_cannot_be_kept_are_refused(write, changes, said) -> None:
+    outer = ("keep.", "method=")
+    full = [each if each.startswith(outer) else f"forgetting.{each}" for each in changes]
+    (problem,) = problems(write(SHORTEST), *full)
+    assert said in str(problem)
+
+
+def test_limits_of_forgetting_are_taken(write) -> None:
+    changes = ["forgetting.at_most=0.02", "forgetting.gate_checkpoints=true"]
+    wanted = load_recipe(write(SHORTEST), overrides=changes).forgetting
+    assert (wanted.at_most, wanted.gate_checkpoints) == (0.02, True)

@@ -15,7 +15,8 @@ from instil.model import prune
 from instil.report.sections.keeping import keeping_lines
 from instil.ship.export import export as write_export
 from instil.ship.formats import Format
-from instil.stages.directory import load_manifest, load_scores, load_summary
+from instil.stages.context import prepare
+from instil.stages.directory import load_manifest, load_scores, load_summary, open_run
 from instil.stages.judge import Look
 from moods import lay_out, make_recipe, run
 
@@ -205,3 +206,36 @@ def test_the_base_model_shown_each_answer_is_distilled_from(folder, tiny_folder)
     assert term.name == "distil"
     assert term.mean > 0
     assert "was shown each answer" in (done / "report.html").read_text(encoding="utf-8")
+
+
+def test_at_most_steers_to_a_weight_that_loses_no_more(folder, tiny_folder, monkeypatch):
+    monkeypatch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
+    monkeypatch.setattr(interpolation, "SHARES", (0.4, 0.8, 1.0))
+    quick = (*QUICK, "forgetting.rows=40", "forgetting.at_most=0.02")
+    done = run(make_recipe(folder, tiny_folder, *quick), folder / "run")
+    summary = load_summary(done)
+    settled, law = summary.interpolation, summary.interpolation.law
+    assert 0 < settled.chosen < 1
+    assert alpha(done) == pytest.approx(8 * settled.chosen)
+    assert law.predicted <= 0.02 + 1e-9
+    assert law.points[0].nats == 0
+    assert law.points[-1].nats > 0.02  # of the tuned model
+    text = next(line.comparison for line in summary.forgetting if line.task == "general text")
+    assert law.came_out.mean == text.difference > 0
+    assert law.low <= law.came_out.mean <= law.high
+    assert any("At most 0.020 nats" in sentence for sentence in summary.verdict)
+    page = (done / "report.html").read_text(encoding="utf-8")
+    assert "Validation score against loss on general text" in page
+    # What was exported is the model that the curve was fitted to, on the same texts.
+    with open_run(make_recipe(folder, tiny_folder, *quick), folder=done, resume=True) as opened:
+        context = prepare(make_recipe(folder, tiny_folder, *quick), run=opened)
+        texts = [item for item in context.choosing_guard if item.id == "general text"]
+        sides = (forgetting.measure(m, texts) for m in (context.load_base(), context.load_tuned()))
+        (line,) = forgetting.ledger(texts, *sides)
+    (chosen,) = (each for each in law.points if each.weight == settled.chosen)
+    assert line.comparison.difference == pytest.approx(chosen.nats, abs=1e-6)
+    assert abs(law.predicted - chosen.nats) <= law.misfit + 1e-9
+    # Gone on with, nothing is scaled twice.
+    run(make_recipe(folder, tiny_folder, *quick), done, resume=True)
+    assert alpha(done) == pytest.approx(8 * settled.chosen)
+    assert load_summary(done).interpolation == summary.interpolation

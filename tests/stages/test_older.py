@@ -78,6 +78,7 @@ def test_a_recipe_without_newer_keys_has_the_digest_that_an_earlier_version_gave
         del earlier["forgetting"][key]
     for key in NEW_SEARCH:
         del earlier["baselines"][key]
+    del earlier["forgetting"]["gate_checkpoints"]
     for section in NEW_METHODS:
         del earlier[section]
     for key in NEW_KEEP:
@@ -94,7 +95,12 @@ def test_a_recipe_without_newer_keys_has_the_digest_that_an_earlier_version_gave
     for changes in ("search=quick", "search_prompts=9"):
         other = load_recipe(path, overrides=[f"baselines.{changes}"])
         assert recipe_fingerprint(other) != recipe_fingerprint(recipe)
-    for changes in (["lora.use_rslora=true"], ["method=oft"], ["method=shira"]):
+    for changes in (
+        ["forgetting.gate_checkpoints=true", "forgetting.budget=2"],
+        ["lora.use_rslora=true"],
+        ["method=oft"],
+        ["method=shira"],
+    ):
         assert recipe_fingerprint(load_recipe(path, overrides=changes)) != recipe_fingerprint(
             recipe
         )

@@ -12,6 +12,7 @@ from instil.encode.pack import batches
 from instil.errors import TrainError
 from instil.model.adapter import snapshot
 from instil.model.load import ModelFolder, load_model
+from instil.results import Lost
 from instil.signals import ENDING
 from instil.train import checkpoint
 from instil.train.checkpoint import read_progress
@@ -92,6 +93,20 @@ def test_equal_scores_go_to_the_lower_loss(fresh):
     looks = iter([Validation(2.0, 0.5), Validation(1.0, 0.5), *[Validation(1.5, 0.5)] * 3])
     done = fit(fresh(), plan(None), validate=lambda: next(looks), on_step=lambda s: None)
     assert done.progress.best_step == 4
+
+
+def test_weights_within_what_may_be_forgotten_come_first(fresh):
+    def kept(*looks: tuple[float, float]) -> int:
+        seen = iter([Validation(1.0, score, lost=Lost(b, None, None)) for score, b in looks])
+        done = fit(fresh(), plan(None), validate=lambda: next(seen), on_step=lambda s: None)
+        assert [(each.step, each.score) for each in done.progress.lost] == [
+            (2 * n, score) for n, (score, _) in enumerate(looks, 1)
+        ]
+        return done.progress.best_step
+
+    assert kept((0.5, 0.0), (0.6, 0.0), (0.9, 0.1), (0.9, 2.0), (0.55, 0.0)) == 4
+    assert kept((0.9, 0.3), (0.5, 0.2), (0.9, 0.4), (0.9, 2.0), (0.8, 0.3)) == 4
+    assert kept((0.9, 0.3), (0.1, 0.0), (0.9, 0.4), (0.9, 2.0), (0.05, 0.0)) == 4
 
 
 def test_other_data_is_not_resumed(fresh, tmp_path):

@@ -243,6 +243,28 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _steers(self) -> Recipe:
+        if self.forgetting.at_most is None:
+            return self
+        if not self.forgetting.text or self.forgetting.tasks == "none":
+            raise ValueError(
+                "forgetting.at_most is a loss on general text, which is not measured here: leave "
+                "out `forgetting.text: false` and `forgetting.tasks: none`"
+            )
+        shares = self.keep.interpolate, self.keep.prune
+        if shares != (None, None) or self.method == Method.AUTO:
+            raise ValueError(
+                "forgetting.at_most chooses the interpolation weight by itself: leave out "
+                "keep.interpolate and keep.prune, and take another method than auto"
+            )
+        if not METHODS[self.method].interpolates:
+            raise ValueError(
+                "forgetting.at_most chooses an interpolation weight, and a part of "
+                f"{METHODS[self.method].word} is no adapter of its kind: use another method"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_way_of_mixing(self) -> Recipe:
         weighted = [task.weight is not None for task in self.tasks]
         if any(weighted) and not all(weighted):

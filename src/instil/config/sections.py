@@ -357,6 +357,26 @@ class Forgetting(Section):
     text_margin: float | None = Field(
         None, gt=0, le=100, description="The same for general text, in nats per token."
     )
+    at_most: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="Nats per token that may be lost on general text: of the way from base to "
+        "tuned as much is exported as is predicted to lose no more; null: all of it.",
+    )
+    gate_checkpoints: bool = Field(
+        False,
+        description="Keep the best checkpoint among those within budget and at_most, measured at "
+        "each look at validation on guard rows that are not reported.",
+    )
+
+    @model_validator(mode="after")
+    def _gate_has_a_limit(self) -> Forgetting:
+        if self.gate_checkpoints and (self.budget, self.at_most) == (None, None):
+            raise ValueError("gate_checkpoints needs a limit: set budget, at_most, or both")
+        if self.gate_checkpoints and self.tasks == "none":
+            raise ValueError("gate_checkpoints needs guard rows, and tasks is none")
+        return self
 
 
 def unique(items: Sequence[Item]) -> Sequence[Item]:

@@ -392,7 +392,8 @@ def apart_from_guard(recipe: Recipe, data: Sequence[TaskData]) -> tuple[TaskData
         return tuple(data)
     rows = recipe.forgetting.rows
     count = most_rows(rows)
-    if recipe.keep.interpolate == "auto" or recipe.method is Method.AUTO:
+    steered = recipe.forgetting.at_most is not None or recipe.forgetting.gate_checkpoints
+    if recipe.keep.interpolate == "auto" or recipe.method is Method.AUTO or steered:
         count += choosing_rows(rows)
     asked = guard_rows(names, rows=count, seed=recipe.judging_seed, one_a_group=rows == "auto")
     texts = {f"{task.id}/{row.id}": read_text(task, row.fields) for task, row in asked}

@@ -56,7 +56,7 @@ FORMAT_VERSION = 2
 """2: with a ledger. A finished run of format 1 is still read, without any check."""
 RECIPE, MANIFEST, SUMMARY = "recipe.yaml", "manifest.json", "summary.json"
 SPLITS, STEPS, REPORT = "split.json", "steps.jsonl", "report.html"
-NEW_KEYS = ("margin", "text_margin")
+NEW_KEYS = ("margin", "text_margin", "at_most")
 """Keys of `forgetting` that runs of an earlier version do not have."""
 NEW_KEEP = ("distil", "prune")
 """Keys of `keep` likewise."""
@@ -603,6 +603,8 @@ def recipe_fingerprint(recipe: Recipe) -> str:
     # A tracker changes no figure. Keys that earlier versions lacked are left out where they are not
     # set, so that `--resume` takes those versions' runs.
     unset = {key for key in NEW_KEYS if getattr(recipe.forgetting, key) is None}
+    if not recipe.forgetting.gate_checkpoints:
+        unset.add("gate_checkpoints")
     untried = {key for key in NEW_KEEP if getattr(recipe.keep, key) is None}
     silent: dict[str, Any] = {"track": True, "forgetting": unset, "keep": untried}
     silent |= {name: True for name in NEW_METHODS if name != recipe.method}

@@ -115,7 +115,7 @@ def stage_seconds(context: RunContext, encoded: TrainingData) -> dict[str, float
         context: What is to be done.
         encoded: The training, with what is replayed.
     """
-    from instil.compare.forgetting import BATCH, TEXT_TOKENS
+    from instil.compare.forgetting import BATCH, TEXT_TOKENS, choosing_rows
 
     recipe, chat = context.recipe, context.chat
     pace = pace_of(sizes_of(context.model), device=recipe.device, dtype=recipe.dtype)
@@ -131,7 +131,10 @@ def stage_seconds(context: RunContext, encoded: TrainingData) -> dict[str, float
         first += sum(seconds_to_ask(pace, kind, asked) for kind in kinds)
     look = sum(task.look for task in tasks.values())
     auto = recipe.method is Method.AUTO
-    training = _training(context, encoded, pace, look=look)
+    # Guard rows to choose on are half as many as are reported, or as a first batch has.
+    choosing = first if adaptive else guard / 2
+    gating = choosing if recipe.forgetting.gate_checkpoints else 0.0  # at most
+    training = _training(context, encoded, pace, look=look + gating)
     stages: dict[str, float] = {}
     if recipe.keep.replay.share is not None:
         if recipe.keep.replay.of == "own":
@@ -144,8 +147,6 @@ def stage_seconds(context: RunContext, encoded: TrainingData) -> dict[str, float
     stages |= {f"searching prompts {n}": task.search for n, task in tasks.items() if task.search}
     if guard:
         stages["guard before"] = first
-    # Guard rows to choose on are half as many as are reported, or as a first batch has.
-    choosing = first if adaptive else guard / 2
     if auto:
         once = sum(training.values()) + look + choosing
         stages |= {f"trying {way}": once for way in (LORA, REPLAY)}
@@ -154,6 +155,9 @@ def stage_seconds(context: RunContext, encoded: TrainingData) -> dict[str, float
     if auto or recipe.keep.interpolate == "auto":
         # Of most guard rows to choose on likelihoods alone are asked.
         stages["interpolating"] = (1 + len(SHARES)) * (look + choosing)
+    if recipe.forgetting.at_most is not None:
+        text = seconds_to_ask(pace, Prompts(TEXT_TOKENS, 0), choosing_rows(recipe.forgetting.rows))
+        stages["interpolating"] = (3 + len(SHARES)) * (look + text)
     stages["distance from base"] = 2 * look
     if guard:
         stages["guard after"] = 2 * guard - first  # at most, where rows are asked until decided

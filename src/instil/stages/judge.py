@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from instil.compare.average import averages
 from instil.compare.cheapest import use_sentence
+from instil.compare.forgetting_law import law_sentence
 from instil.compare.kept import kept_sentences
 from instil.compare.learning import learnt
 from instil.compare.verdict import (
@@ -40,6 +41,7 @@ from instil.results import (
     ZERO_SHOT,
     Costs,
     Fitted,
+    ForgettingLaw,
     GuardResult,
     MixLine,
     RunSummary,
@@ -278,6 +280,8 @@ def sum_up(
     results: Sequence[TaskResult],
     forgotten: Sequence[GuardResult],
     mix: Sequence[MixLine],
+    *,
+    law: ForgettingLaw | None,
 ) -> RunSummary:
     """Gather every figure of the run."""
     from instil.model.load import folder_bytes
@@ -296,6 +300,7 @@ def sum_up(
         *kept_sentences(forgotten, margins),
         price,
         budget_sentence(budget) if budget else "",
+        law_sentence(law) if law else "",
     )
     # One training row of each task through every template, for people to read.
     turns = []

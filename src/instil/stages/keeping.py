@@ -12,21 +12,37 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from statistics import fmean
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from instil.config.methods import METHODS
-from instil.results import Interpolation, Moved, Pruning, Tried
+from instil.errors import RecipeError
+from instil.results import (
+    TEXT,
+    ForgettingLaw,
+    GuardResult,
+    Interpolation,
+    Moved,
+    Pruning,
+    TextLoss,
+    Tried,
+)
 from instil.stages.context import RunContext
 from instil.stages.ledger import MODEL
 from instil.stages.training import validation_examples, validation_of
-from instil.types import Score, Summary
+from instil.types import Estimate, Score, Summary
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores
+    from instil.compare.forgetting_law import Curve
     from instil.model.engine.divergence import States
     from instil.model.load import LoadedModel
 
 _ADAPTER = f"{MODEL}/adapter_config.json"
+MIN_TEXTS = 4
+"""General texts, of a group each, that a curve of forgetting is fitted to at least."""
 
 
 # --- the interpolation weight of the exported model ----------------------------------------------
@@ -34,7 +50,8 @@ _ADAPTER = f"{MODEL}/adapter_config.json"
 
 def settle(context: RunContext) -> Interpolation | None:
     """Choose how far to go from base to tuned, and export that model; None: all the way."""
-    if context.recipe.keep.interpolate is None:
+    recipe = context.recipe
+    if recipe.keep.interpolate is None and recipe.forgetting.at_most is None:
         return None
     settled = context.run.kept("interpolation", Interpolation, partial(_choose, context))
     # The scale of LoRA stands in its config; of all else the weights are written anew.
@@ -70,6 +87,8 @@ def _choose(context: RunContext) -> Interpolation:
     from instil.model.interpolate import blend
 
     wanted = context.recipe.keep.interpolate
+    if context.recipe.forgetting.at_most is not None:
+        return _steer(context, at_most=context.recipe.forgetting.at_most)
     if isinstance(wanted, float):
         return Interpolation(wanted, "as the recipe says")
     budget, guard = context.recipe.forgetting.budget, context.choosing_guard
@@ -89,6 +108,94 @@ def _choose(context: RunContext) -> Interpolation:
             done(1)
     rows = {item.id: 0 for item in context.guard} | {item.id: len(item.examples) for item in guard}
     return replace(choose(tried, budget=budget), tried=tuple(tried), guard_rows=rows)
+
+
+def _steer(context: RunContext, *, at_most: float) -> Interpolation:
+    """Choose the largest weight that is predicted to lose no more than so much on general text.
+
+    The curve is fitted to general text that is not reported, at the weights that
+    `keep.interpolate: auto` tries; where it says to stop short, there too, and then once more.
+    """
+    from instil.compare.forgetting import TEXT_TOKENS, first_batch
+    from instil.compare.forgetting_law import fit_curve, largest_weight
+    from instil.compare.interpolation import SHARES
+    from instil.evaluate.suite import text_loss
+    from instil.model.interpolate import blend
+
+    whole, adaptive = context.guard, context.recipe.forgetting.rows == "auto"
+    texts, reported = (
+        next((item.examples for item in guard if item.id == TEXT), ())
+        # With `rows: auto` asking may end after the first batch.
+        for guard in (context.choosing_guard, first_batch(whole) if adaptive else whole)
+    )
+    groups = [example.group for example in texts]
+    if len(set(groups)) < MIN_TEXTS:
+        raise RecipeError(
+            "too little general text is left to predict a loss with",
+            where="forgetting.at_most",
+            found=f"{len(set(groups))} texts beside the reported ones",
+            allowed=f"{MIN_TEXTS} or more",
+            fix="set another number of `forgetting.rows`: half as many are chosen on",
+        )
+    tuned = context.load_tuned()
+    put, validate = blend(tuned, base=_base_apart(context)), validation_of(context, tuned)
+    tried: list[Tried] = []
+    measured: dict[float, list[float]] = {}
+
+    def look(weight: float) -> None:
+        put(weight)
+        marked = text_loss(tuned, texts, max_tokens=TEXT_TOKENS)
+        measured[weight] = [marked.values[example.id] for example in texts]
+        rise = fmean(measured[weight]) - fmean(measured[0.0])
+        seen = validate()
+        tried.append(Tried(weight, seen.score, seen.loss, None, max(0.0, rise)))
+        done(1)
+
+    def fitted() -> Curve:
+        weights = [weight for weight in measured if weight > 0]
+        losses = np.array([measured[weight] for weight in weights]) - np.array(measured[0.0])
+        return fit_curve(weights, losses.T, groups=groups)
+
+    with context.stage("interpolating", len(SHARES) + 3) as done:
+        for weight in (0.0, *SHARES):
+            look(weight)
+        curve = fitted()
+        weight = largest_weight(curve, at_most=at_most)
+        if 0 < weight < 1 and weight not in measured:
+            look(weight)
+            curve = fitted()
+            weight = largest_weight(curve, at_most=at_most)
+            if weight not in measured:
+                look(weight)
+    band = curve.band(weight, reported=len(reported))
+    tried.sort(key=lambda each: each.share)
+    base = fmean(measured[0.0])
+    law = ForgettingLaw(
+        at_most=at_most,
+        slope=curve.slope,
+        curvature=curve.curvature,
+        misfit=curve.misfit,
+        predicted=band.mean,
+        low=band.low,
+        high=band.high,
+        texts=len(texts),
+        points=tuple(
+            TextLoss(each.share, fmean(measured[each.share]) - base, each.score) for each in tried
+        ),
+    )
+    why = f"the largest weight predicted to lose at most {at_most:g} nats per token of general text"
+    return Interpolation(weight, why, tuple(tried), {TEXT: len(texts)}, law)
+
+
+def hold_against(
+    settled: Interpolation | None, forgotten: Sequence[GuardResult]
+) -> Interpolation | None:
+    """Put what the reported texts lost beside what was predicted."""
+    if settled is None or settled.law is None:
+        return settled
+    text = next(line.comparison for line in forgotten if line.task == TEXT)
+    came_out = Estimate(text.difference, text.low, text.high)
+    return replace(settled, law=replace(settled.law, came_out=came_out))
 
 
 def _base_apart(context: RunContext) -> LoadedModel | None:

@@ -22,6 +22,7 @@ from instil.errors import RecipeError
 from instil.results import Means, Sweep, TermMean, TrainingSummary
 from instil.stages.context import RunContext
 from instil.stages.directory import ENCODED, STEPS, TRAINING, load_steps
+from instil.stages.gating import gate_of, gated
 from instil.stages.learning_rate import find_rate, rule_rate, schedule_of
 from instil.stages.ledger import MODEL
 from instil.stages.mirror import publish
@@ -79,7 +80,7 @@ def train(context: RunContext, encoded: TrainingData) -> Trained:
     run.begin_steps(up_to=kept.step, digest=kept.steps)
     before = load_steps(run.folder)
     looks = next((step.looks for step in reversed(before) if step.looks), ())
-    validate = validation_of(context, loaded, before=looks)
+    validate = gated(context, loaded, validation_of(context, loaded, before=looks))
     wanted = objective(context)
     expected = None if kept.step else expect(context, loaded, encoded, room=room, objective=wanted)
     asked = [validation_examples(d) for d in context.data]
@@ -130,6 +131,7 @@ def train(context: RunContext, encoded: TrainingData) -> Trained:
         left_out=missing,
         means=means_of(recipe.keep, steps, replayed=encoded.replayed),
         alarms=tuple(watch.alarms.values()),
+        gate=gate_of(context, fitted.progress.lost),
     )
     view = token_view(encoded.sample, loaded.chat)
     trained = Trained(summary, view, base_parameters(loaded.model), sweep)

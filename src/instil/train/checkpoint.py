@@ -16,12 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from instil.errors import RefusedError, TrainError
 from instil.files import file_sha256
 from instil.model.adapter import restore, trainable
+from instil.results import Lost
 from instil.stages.ledger import read_sealed, write_sealed
 
 STATE, COUNTERS = "state.safetensors", "progress.json"
@@ -40,6 +42,10 @@ class Progress:
     """Validation metric there."""
     best_loss: float | None = None
     """Validation loss there, nats per token."""
+    best_beyond: float = 0.0
+    """How far it is beyond what may be forgotten (`Lost.beyond`)."""
+    lost: tuple[Lost, ...] = ()
+    """What was forgotten at each look, where that is measured."""
     lowest_loss: float | None = None
     """The lowest validation loss so far, at whatever step."""
     worse_in_a_row: int = 0
@@ -114,8 +120,9 @@ def read_progress(folder: Path, *, run: str) -> Progress:
     try:
         told = read_sealed(folder / COUNTERS)
         whole = file_sha256(folder / STATE) == told.pop(_STATE_SHA256)
-        progress = Progress(**told)
-    except (OSError, RefusedError, TypeError, KeyError) as error:
+        lost = TypeAdapter(tuple[Lost, ...]).validate_python(told.pop("lost", ()))
+        progress = Progress(**told, lost=lost)
+    except (OSError, RefusedError, TypeError, KeyError, ValidationError) as error:
         raise _damaged(folder) from error
     if not whole:
         raise _damaged(folder)

@@ -19,6 +19,7 @@ import torch
 from instil.errors import TrainError
 from instil.model.adapter import restore, snapshot, trainable
 from instil.model.load import LoadedModel
+from instil.results import Lost
 from instil.signals import CTRL_C, ENDING, on_signals
 from instil.stages.directory import steps_digest
 from instil.train.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -43,6 +44,8 @@ class Validation:
     """What it shows of each task."""
     shown: bool = True
     """Whether every task is shown to be learnt; patience waits until one look has shown it."""
+    lost: Lost | None = None
+    """What it has forgotten; None: that decides nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +94,10 @@ def fit(
 ) -> Fitted:
     """Train, keep the weights with the best validation metric, and leave them in the model.
 
-    Ties in the metric go to the lower validation loss. A checkpoint is written after every
-    validation; if there is one at `plan.checkpoint`, training goes on from it, bit for bit. After
-    Ctrl-C the step under way is finished and saved, then `KeyboardInterrupt` is raised.
+    Ties in the metric go to the lower validation loss. Where a look says what was forgotten,
+    weights within the limits come first, then what forgot the least. A checkpoint is written after
+    every validation; if there is one at `plan.checkpoint`, training goes on from it, bit for bit.
+    After Ctrl-C the step under way is finished and saved, then `KeyboardInterrupt` is raised.
 
     Of several processes (`train.ranks`) all call this; the first one validates and writes.
     """
@@ -164,10 +168,16 @@ def fit(
 
 
 def is_better(seen: Validation, state: Progress) -> bool:
-    """Whether a validation beats the best so far: by the metric, ties by the loss."""
+    """Whether a validation beats the best so far: by the metric, ties by the loss.
+
+    Where what was forgotten is measured, being less far beyond the limits comes first; all that is
+    within them is alike in that.
+    """
     if state.best_score is None or state.best_loss is None:
         return True
-    return (seen.score, -seen.loss) > (state.best_score, -state.best_loss)
+    beyond = seen.lost.beyond if seen.lost else 0.0
+    best = (-state.best_beyond, state.best_score, -state.best_loss)
+    return (-beyond, seen.score, -seen.loss) > best
 
 
 def judged(state: Progress, seen: Validation, *, better: bool, warm: bool) -> Progress:
@@ -193,9 +203,18 @@ def judged(state: Progress, seen: Validation, *, better: bool, warm: bool) -> Pr
         worse_in_a_row=0 if waits else state.worse_in_a_row + 1,
         shown=shown,
     )
+    if seen.lost is not None:
+        lost = replace(seen.lost, step=state.step, score=seen.score)
+        state = replace(state, lost=(*state.lost, lost))
     if not better:
         return state
-    return replace(state, best_step=state.step, best_score=seen.score, best_loss=seen.loss)
+    return replace(
+        state,
+        best_step=state.step,
+        best_score=seen.score,
+        best_loss=seen.loss,
+        best_beyond=seen.lost.beyond if seen.lost else 0.0,
+    )
 
 
 def out_of_patience(state: Progress, plan: Plan) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from instil import format as fmt
+from instil.compare.forgetting_law import law_sentence
 from instil.format import NBSP
 from instil.report.page import Block, Note, table
 from instil.report.parts import chosen_cell
-from instil.results import Means, Methods, RunSummary, Tried, TriedMethod
+from instil.results import ForgettingLaw, Gate, Means, Methods, RunSummary, Tried, TriedMethod
+from instil.types import Estimate
 
 
 def keeping_blocks(summary: RunSummary) -> tuple[Block, ...]:
@@ -33,6 +35,8 @@ def keeping_blocks(summary: RunSummary) -> tuple[Block, ...]:
         blocks.append(Note(methods_lines(methods)[-1]))
         blocks.append(table("Methods that were tried", ("Method", *_MEASURED, "Time"), rows, note))
     blocks += map(Note, keeping_lines(summary))
+    if summary.training.gate is not None:
+        blocks.append(_gate_block(summary.training.gate, kept=summary.training.best_step))
     if interpolation is not None and interpolation.tried:
         note = (
             f"{_chosen_on(interpolation.guard_rows, interpolation.tried)} A cross-entropy that "
@@ -48,7 +52,78 @@ def keeping_blocks(summary: RunSummary) -> tuple[Block, ...]:
             steps.append((chosen_cell(_share(each.share), words, chosen=chosen), *_measured(each)))
         caption = "How far to go: what was tried"
         blocks.append(table(caption, ("Share of the way", *_MEASURED), steps, note))
+        if interpolation.law is not None:
+            blocks.append(_law_block(interpolation.law))
     return tuple(blocks)
+
+
+def _gate_block(gate: Gate, *, kept: int) -> Block:
+    """Return what each checkpoint had forgotten."""
+    rows = ", ".join(f"{task} {count}" for task, count in gate.rows.items())
+    note = (
+        f"On guard rows that are not reported on ({rows}), with 95 % intervals; a checkpoint is "
+        "within the limits by its means, and on so few rows that is not shown. "
+        "The guard says what the kept one lost on other rows."
+    )
+    steps = [
+        (
+            chosen_cell(fmt.count(each.step), ["kept" * is_kept], chosen=is_kept),
+            fmt.percent(each.score),
+            _signed_interval(each.nats, 4),
+            _signed_interval(each.points, 1),
+            "no" if each.beyond else "yes",
+        )
+        for each, is_kept in ((each, each.step == kept) for each in gate.checkpoints)
+    ]
+    head = ("Step", "Validation score", "Text, loss in nats", "Guard, change in points", "Within")
+    return table("Checkpoints held against what may be forgotten", head, steps, note)
+
+
+def gate_line(gate: Gate, *, kept: int) -> str:
+    """Say which checkpoint was kept, and why."""
+    limits = [
+        f"{limit:g} {what}"
+        for limit, what in (
+            (gate.budget, "points of the guard"),
+            (gate.at_most, "nats per token of general text"),
+        )
+        if limit is not None
+    ]
+    said, some = f"within a loss of {' and '.join(limits)}", gate.checkpoints
+    within = sum(not each.beyond for each in some)
+    if not within:
+        return f"No checkpoint was {said}: step {kept}, which forgot the least, was kept."
+    count = f"{within} of {fmt.plural(len(some), 'checkpoint')}"
+    return f"{count} {said}: the best, step {kept}, was kept."
+
+
+def _signed_interval(value: Estimate | None, places: int) -> str:
+    if value is None:
+        return fmt.MISSING
+    mean, low, high = (fmt.signed(each, places) for each in (value.mean, value.low, value.high))
+    return f"{mean} ({low} to {high})"
+
+
+def _law_block(law: ForgettingLaw) -> Block:
+    """Return the curve of loss on general text, beside the validation score."""
+    note = (
+        f"Curve: {fmt.signed(law.slope, 4)} s {fmt.signed(law.curvature, 4)} s², s the share of "
+        f"the way; at most {fmt.fixed(law.misfit, 4)} nats per token off the means it was fitted "
+        f"to, of {fmt.plural(law.texts, 'text')} that are not reported. {law_sentence(law)} The "
+        "band is where the mean over the reported texts lies in 95 % of runs, if the curve has the "
+        "right form."
+    )
+    rows = [
+        (
+            _share(each.weight),
+            fmt.percent(each.score),
+            fmt.signed(each.nats, 4),
+            fmt.signed(law.slope * each.weight + law.curvature * each.weight**2, 4),
+        )
+        for each in law.points
+    ]
+    head = ("Share of the way", "Validation score", "Loss, nats per token", "By the curve")
+    return table("Validation score against loss on general text", head, rows, note)
 
 
 def methods_lines(methods: Methods | None) -> list[str]:
@@ -78,6 +153,8 @@ def keeping_lines(summary: RunSummary) -> list[str]:
             said += f"; {fmt.fixed(means.replay_loss, 3)} nats per token on average"
         lines.append(f"{said}.")
     lines += (term.sentence for term in means.terms)
+    if (gate := summary.training.gate) is not None:
+        lines.append(gate_line(gate, kept=summary.training.best_step))
     if (moved := summary.moved) is not None:
         where, far = "the new task's inputs", moved.overall
         if len(moved.tasks) > 1:

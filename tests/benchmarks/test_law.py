@@ -1,0 +1,54 @@
+"""The benchmark of how often the band of a predicted loss holds."""
+
+import json
+
+import law
+
+from instil.config.recipe import load_recipe
+
+
+def line(predicted, came_out, *, weight=0.5, limit=0.01):
+    return {"predicted": predicted, "came_out": [came_out], "weight": weight, "limit": limit}
+
+
+def test_every_recipe_of_thirty_is_another_and_reads(tmp_path):
+    texts = [law.recipe_of(number, rows=8, texts=6) for number in range(30)]
+    assert len(set(texts)) == 30
+    path = tmp_path / "recipe.yaml"
+    pairs = set()
+    for text in texts[:12]:
+        path.write_text(text)
+        recipe = load_recipe(path)
+        pairs.add((recipe.tasks[0].use, recipe.forgetting.at_most))
+    assert len(pairs) == 12
+
+
+def test_coverage_is_counted_on_all_runs_and_on_those_held_back():
+    lines = [
+        line([0.01, 0.0, 0.02], 0.015),
+        line([0.01, 0.0, 0.02], 0.005),
+        line([0.01, 0.0, 0.02], 0.03),
+        line([0.002, 0.0, 0.004], 0.002, weight=1.0),
+    ]
+    rows = law.table(lines).splitlines()
+    assert rows[2].startswith("| all | 4 | 3 (")
+    assert rows[3].startswith("| held back | 3 | 2 (")
+    assert rows[3].endswith("| 1 |")
+
+
+def test_what_is_done_is_not_done_again(tmp_path, monkeypatch, capsys):
+    file, asked = tmp_path / "law.jsonl", []
+
+    def one(text):
+        asked.append(text)
+        return line([0.01, 0.0, 0.02], 0.015)
+
+    monkeypatch.setattr(law, "train_one", one)
+    for runs in (2, 3):
+        monkeypatch.setattr(
+            "sys.argv", ["law.py", "train", "--runs", str(runs), "--file", str(file)]
+        )
+        law.main()
+    assert len(asked) == len(set(asked)) == 3
+    assert [json.loads(each)["recipe"] for each in file.read_text().splitlines()] == asked
+    assert "| all | 3 | 3 (" in capsys.readouterr().out
