@@ -77,12 +77,18 @@ def test_a_recipe_without_newer_keys_has_the_digest_that_an_earlier_version_gave
     for section in NEW_METHODS:
         del earlier[section]
     del earlier["lora"]["use_rslora"]
+    del earlier["split"]["apart_from"]
     said = json.dumps(earlier, separators=(",", ":"), ensure_ascii=False)
     assert recipe_fingerprint(recipe) == hashlib.sha256(said.encode()).hexdigest()
     for key in NEW_KEYS:
         other = load_recipe(path, overrides=[f"forgetting.{key}=1"])
         assert recipe_fingerprint(other) != recipe_fingerprint(recipe)
-    for changes in (["lora.use_rslora=true"], ["method=oft"], ["method=shira"]):
+    for changes in (
+        ["lora.use_rslora=true"],
+        ["split.apart_from=[u.yaml]"],
+        ["method=oft"],
+        ["method=shira"],
+    ):
         assert recipe_fingerprint(load_recipe(path, overrides=changes)) != recipe_fingerprint(
             recipe
         )

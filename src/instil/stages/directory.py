@@ -598,6 +598,8 @@ def recipe_fingerprint(recipe: Recipe) -> str:
     unset = {key for key in NEW_KEYS if getattr(recipe.forgetting, key) is None}
     silent: dict[str, Any] = {"track": True, "forgetting": unset}
     silent |= {name: True for name in NEW_METHODS if name != recipe.method}
+    if recipe.split.apart_from is None:
+        silent["split"] = {"apart_from"}
     if not recipe.lora.use_rslora:
         silent["lora"] = {"use_rslora"}
     return hashlib.sha256(recipe.model_dump_json(exclude=silent).encode()).hexdigest()
