@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from study.conftest import QUICK, here, quiet, studied
 from study.pretend import ROWS, pretend
 
 CHANGES = [change for change in QUICK if not change.startswith(("tasks.", "forgetting."))]
+GOLDEN = Path(__file__).parents[1] / "report" / "golden" / "generalise.html"
 NAMES = ("moods", "feelings", "echo", "other")
 
 
@@ -191,6 +193,13 @@ def test_known_differences(study, tmp_path: Path):
     (tmp_path / "s" / "report.html").unlink()
     rebuild_study(tmp_path / "s")
     assert (tmp_path / "s" / "report.html").read_bytes() == page
+
+
+def test_the_report(study, tmp_path: Path, tiny_folder: Path, golden):
+    study(score, arms={"few": ("mix.few_shot_share=0.5",)})
+    page = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
+    page = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    golden(GOLDEN, page.replace(str(tiny_folder), "tiny"))
 
 
 def test_an_interval_is_that_of_the_rows_own_differences(study):
