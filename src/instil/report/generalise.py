@@ -23,6 +23,7 @@ from instil.report.parts import (
     difference_cell,
     extent,
     marks_in_words,
+    outcomes_by,
     row_mark,
     study_report,
     summary_cell,
@@ -78,11 +79,12 @@ def generalise_report(study: GeneraliseStudy) -> Report:
 
 def generalise_verdict(study: GeneraliseStudy) -> tuple[str, ...]:
     """Return what tuning on other clusters did to tasks never seen, losses as well as gains."""
-    sentences = [_arm_verdict(study, study.arms[0])]
-    for arm in study.arms[1:]:
-        sentence = _arm_verdict(study, arm)
+    sentences = []
+    against_first = outcomes_by({arm.name: arm.against_first for arm in study.arms})
+    for arm, gain in zip(study.arms, outcomes([arm.gain for arm in study.arms]), strict=True):
+        sentence = _arm_verdict(study, arm, gain)
         if arm.against_first is not None:
-            shown = verdict_word(outcome(arm.against_first), subject="it is")
+            shown = verdict_word(against_first[arm.name], subject="it is")
             against = fmt.change_with_interval(arm.against_first)
             sentence += f" Against {study.arms[0].label}: {shown} ({against})."
         sentences.append(sentence)
@@ -98,12 +100,12 @@ def generalise_verdict(study: GeneraliseStudy) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _arm_verdict(study: GeneraliseStudy, arm: GeneraliseArm) -> str:
+def _arm_verdict(study: GeneraliseStudy, arm: GeneraliseArm, gain: Outcome) -> str:
     word = {
         Outcome.BETTER: "tuning helped on tasks never seen",
         Outcome.WORSE: "tuning did harm on tasks never seen",
         Outcome.NOT_SHOWN: "no effect on tasks never seen is shown",
-    }[outcome(arm.gain)]
+    }[gain]
     pairs = list(zip(study.tasks, arm.against_base, outcomes(arm.against_base), strict=True))
     parts = [
         f"{task.task} {verb} {fmt.change_with_interval(change)}"
@@ -124,15 +126,17 @@ def _average_table(study: GeneraliseStudy) -> Table:
     rows: list[tuple[Cell | str, ...]] = [
         ("base model", summary_cell(study.base), dash, dash, dash, dash)
     ]
-    for arm in study.arms:
+    gains = outcomes([arm.gain for arm in study.arms])
+    against_first = outcomes_by({arm.name: arm.against_first for arm in study.arms})
+    for arm, gain in zip(study.arms, gains, strict=True):
         rows.append(
             (
                 arm.label,
                 summary_cell(arm.average),
                 ", ".join(fmt.figure(each, study.metric) for each in arm.by_seed),
-                difference_cell(arm.gain, words=CHANGES),
+                difference_cell(arm.gain, gain, words=CHANGES),
                 difference_cell(arm.short_of, words="it is"),
-                difference_cell(arm.against_first, words="it is"),
+                difference_cell(arm.against_first, against_first.get(arm.name), words="it is"),
             )
         )
     if study.alone is not None:
