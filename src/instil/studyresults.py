@@ -133,6 +133,89 @@ class CurveStudy:
 
 
 @dataclass(frozen=True, slots=True)
+class UnseenTask:
+    """A task, asked zero-shot."""
+
+    task: str
+    """Its id."""
+    cluster: str
+    """Its cluster: no task of it was trained on."""
+    metric: str
+    """That decides."""
+    template: str
+    """The template that every model is asked through."""
+    rows: int
+    """Test rows."""
+    base: Summary
+    """The base model."""
+    alone: Summary | None = None
+    """The model tuned on this task alone; None: not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneraliseArm:
+    """One way of tuning on all clusters but one."""
+
+    name: str
+    """As given on the command line, and the size where there are several."""
+    label: str
+    """For people."""
+    changes: tuple[str, ...]
+    """What it changes in the recipe, as `key=value`."""
+    examples: float
+    """Training examples of an epoch, mean over folds and seeds."""
+    scores: tuple[Summary, ...]
+    """Of each task by the models that saw no task of its cluster, in the order of the tasks."""
+    against_base: tuple[Comparison, ...]
+    """Each task's score minus the base model's."""
+    against_alone: tuple[Comparison, ...]
+    """Each task's score minus that of the model tuned on it alone; empty: not run."""
+    average: Summary
+    """Over tasks, rows and seeds."""
+    by_seed: tuple[float, ...]
+    """The average of each seed."""
+    gain: Comparison
+    """The average minus the base model's."""
+    short_of: Comparison | None
+    """The average minus that of tuning on each task alone; None: not run."""
+    against_first: Comparison | None
+    """The average minus the first arm's; None for that one."""
+    removed: int
+    """Training rows taken out since they repeat a judged row of an unseen task, over folds, of the
+    first seed."""
+    seconds: float
+    """Of training, all folds, mean over seeds."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneraliseStudy:
+    """Tuned on all clusters of tasks but one, asked zero-shot on that one, for each cluster."""
+
+    name: str
+    """The study's name."""
+    model: str
+    """The base model."""
+    tasks: tuple[UnseenTask, ...]
+    """Cluster by cluster."""
+    metric: str
+    """Of the averages; `mean_score` where tasks are judged by different ones."""
+    seeds: tuple[int, ...]
+    """Of every arm."""
+    base: Summary
+    """The base model over all tasks."""
+    alone: Summary | None
+    """Tuning on each task alone, over all tasks; None: not run."""
+    arms: tuple[GeneraliseArm, ...]
+    """The others are compared with the first."""
+    seconds: float
+    """Wall time of all trainings."""
+    kind: Literal["generalise"] = "generalise"
+    """Which study this is."""
+    format_version: int = 1
+    """Of this file."""
+
+
+@dataclass(frozen=True, slots=True)
 class SequenceArm:
     """One way of going through the tasks."""
 

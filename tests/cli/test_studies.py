@@ -21,7 +21,7 @@ def called(monkeypatch: pytest.MonkeyPatch):
         raise Called(args, kwargs)
 
     monkeypatch.setenv("INSTIL_DEBUG", "1")  # which lets exceptions through
-    for name in ("methods_study", "curve_study", "sequence_study"):
+    for name in ("methods_study", "curve_study", "sequence_study", "generalise_study"):
         monkeypatch.setattr(studies, name, stand_in)
 
     def find(result):
@@ -65,6 +65,23 @@ def test_sequence(instil_command, recipe_file: Path, called) -> None:
     assert paths == [recipe_file, recipe_file]
     assert kwargs["replay"] == 0.1
     assert kwargs["folder"] == Path("runs/reviews-sequence")
+
+
+def test_generalise(instil_command, recipe_file: Path, called) -> None:
+    (path,), kwargs = called(
+        instil_command(
+            "generalise", recipe_file, "--sizes", "50,500", "--alone", "--arm", "cap=mix.cap=30"
+        )
+    )
+    assert path == recipe_file
+    assert kwargs["sizes"] == (50, 500)
+    assert kwargs["arms"] == {"cap": ("mix.cap=30",)}
+    assert kwargs["alone"]
+    assert kwargs["folder"] == Path("runs/reviews-generalise")
+    _, kwargs = called(instil_command("generalise", recipe_file))
+    assert kwargs["arms"] == {}
+    assert kwargs["sizes"] == ()
+    assert not kwargs["alone"]
 
 
 @pytest.mark.parametrize("seeds", ["", "a", "1,-2"])

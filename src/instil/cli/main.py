@@ -138,6 +138,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str], ...] = (
     (_with_torch(studies.methods), "methods reviews.recipe.yaml --arms lora,full --seeds 0,1,2"),
     (_with_torch(studies.curve), "curve reviews.recipe.yaml --sizes 50,200,800"),
     (_with_torch(studies.sequence), "sequence a.recipe.yaml b.recipe.yaml"),
+    (_with_torch(studies.generalise), "generalise mixture.recipe.yaml --sizes 500,5000 --alone"),
     (_with_torch(predict.predict), "predict runs/reviews --rows new.csv"),
     (_with_torch(chat.chat), "chat runs/reviews"),
     (_with_torch(export.export), "export runs/reviews my-model --format gguf"),

@@ -1,4 +1,4 @@
-"""`instil methods`, `curve` and `sequence`: several runs that differ in one thing, side by side."""
+"""`instil methods`, `curve`, `sequence`, `generalise`: runs that differ in one thing, compared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from instil.config.recipe import Device
     from instil.study.engine import Engine, MakeEngine
     from instil.study.folder import StudyFolder
-    from instil.studyresults import CurveStudy, MethodsStudy, SequenceStudy
+    from instil.studyresults import CurveStudy, GeneraliseStudy, MethodsStudy, SequenceStudy
 
 
 class Where(StrEnum):
@@ -90,7 +90,7 @@ def methods(
     from instil.study.methods import choose_arms
     from instil.study.studies import methods_study
 
-    wanted = None if arms is None else [a.strip() for a in arms.split(",") if a.strip()]
+    wanted = [a.strip() for a in (arms or "").split(",") if a.strip()] or None
     where = study_folder(recipe, changes=changes or [], folder=folder, kind="methods")
     study = methods_study(
         recipe,
@@ -184,6 +184,57 @@ def sequence(
     from instil.report.sequence import sequence_verdict
 
     _show(sequence_tables(study), sequence_verdict(study), where)
+
+
+def generalise(
+    recipe: RecipeFile,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            help="Training examples of an epoch, with commas. [default: as the recipe says]"
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of every arm, with commas.")] = "0",
+    own: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arm",
+            metavar="NAME=KEY=VALUE,...",
+            help="An arm beside the recipe as it stands: what it changes; may be repeated.",
+        ),
+    ] = None,
+    alone: Annotated[
+        bool,
+        typer.Option("--alone", help="Also tune on each task by itself: an upper mark."),
+    ] = False,
+    changes: Annotated[list[str] | None, _to_set("arms")] = None,
+    folder: Annotated[Path | None, _study_dir("generalise")] = None,
+    on: On = Where.LOCAL,
+    resources: Resources = None,
+) -> None:
+    """Tune on all clusters of tasks but one: does it help on tasks never seen?
+
+    Each cluster is left out once and asked zero-shot, paired by row with the base model. The same
+    command again goes on where it was stopped.
+    """
+    from instil.study.methods import choose_arms
+    from instil.study.studies import generalise_study
+
+    where = study_folder(recipe, changes=changes or [], folder=folder, kind="generalise")
+    study = generalise_study(
+        recipe,
+        changes=changes or [],
+        arms=choose_arms([], own=own or []),
+        sizes=() if sizes is None else numbers(sizes, option="--sizes", least=1),
+        seeds=numbers(seeds, option="--seeds"),
+        alone=alone,
+        folder=where,
+        say=say,
+        engine=engine_of(on, resources or ()),
+    )
+    from instil.report.generalise import generalise_verdict
+
+    _show([generalise_table(study)], generalise_verdict(study), where)
 
 
 def engine_of(on: Where, resources: Sequence[str]) -> MakeEngine:
@@ -295,6 +346,27 @@ def sequence_tables(study: SequenceStudy) -> list[Table]:
         title = f"{arm.label}: mean (95 % interval)"
         tables.append(filled_table(title, ("", *study.tasks), rows))
     return tables
+
+
+def generalise_table(study: GeneraliseStudy) -> Table:
+    """Lay out the tasks: base model, each arm and its difference, and tuning on the task alone."""
+    from instil import format as fmt
+    from instil.cli.show import filled_table
+
+    headings = ["task never seen", "base model"]
+    headings += [head for arm in study.arms for head in (arm.label, "minus base")]
+    headings += ["on the task alone"] if study.alone else []
+    rows = []
+    for n, task in enumerate(study.tasks):
+        row = [f"{task.task} ({task.cluster})", fmt.interval(task.base)]
+        for arm in study.arms:
+            row += [fmt.interval(arm.scores[n]), fmt.change_with_interval(arm.against_base[n])]
+        rows.append((*row, *([fmt.interval(task.alone)] if task.alone else [])))
+    last = ["average", fmt.interval(study.base)]
+    for arm in study.arms:
+        last += [fmt.interval(arm.average), fmt.change_with_interval(arm.gain)]
+    rows.append((*last, *([fmt.interval(study.alone)] if study.alone else [])))
+    return filled_table("Tasks never seen: mean (95 % interval)", headings, rows)
 
 
 def _title(tasks: Sequence[str]) -> str:

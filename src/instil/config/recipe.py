@@ -200,6 +200,15 @@ class Recipe(Section):
         return tasks
 
     @model_validator(mode="after")
+    def _apart_from_others(self) -> Recipe:
+        if both := {use.use for use in self.tasks}.intersection(self.split.apart_from or ()):
+            raise ValueError(
+                f"split.apart_from names {', '.join(sorted(both))}, which is trained on: leave it "
+                "out of one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _tries_them_itself(self) -> Recipe:
         asked = (self.keep.replay.share, self.keep.interpolate) != (None, None)
         if self.method is Method.AUTO and asked:
@@ -351,6 +360,10 @@ def resolve_paths(recipe: Recipe, *, folder: Path) -> Recipe:
         of = tuple(task_reference(name, folder=folder) for name in replay.of)
         replay = replay.model_copy(update={"of": of})
     keep = recipe.keep.model_copy(update={"replay": replay})
+    split = recipe.split
+    if split.apart_from is not None:
+        apart = tuple(task_reference(name, folder=folder) for name in split.apart_from)
+        split = split.model_copy(update={"apart_from": apart})
     model, template = _absolute(recipe.model, folder), recipe.chat_template
     template = template and _template_file(template, folder)
     return recipe.model_copy(
@@ -358,6 +371,7 @@ def resolve_paths(recipe: Recipe, *, folder: Path) -> Recipe:
             "tasks": tasks,
             "forgetting": forgetting,
             "keep": keep,
+            "split": split,
             "model": model,
             "chat_template": template,
         }

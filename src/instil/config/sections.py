@@ -84,6 +84,17 @@ class SplitRules(Section):
         description="Draws the rows to validate, test and guard on, so that runs of other seeds "
         "are judged on the same ones; null: the recipe's seed.",
     )
+    apart_from: Annotated[tuple[Name, ...], Field(min_length=1)] | None = Field(
+        None,
+        description="Tasks that are not trained on, and whose validation and test rows no training "
+        "row may repeat; null: none.",
+    )
+
+    @field_validator("apart_from")
+    @classmethod
+    def _apart_once(cls, apart_from: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        unique(apart_from or ())
+        return apart_from
 
 
 class Replay(Section):

@@ -13,7 +13,7 @@ from instil.compare.verdict import Outcome, outcome, outcomes
 from instil.format import Unit
 from instil.report.page import Axis, Block, Cell, KeyNumber, Mark, Report, Section, Tone
 from instil.results import Costs
-from instil.studyresults import CurveStudy, MethodsStudy, SequenceStudy
+from instil.studyresults import CurveStudy, GeneraliseStudy, MethodsStudy, SequenceStudy
 from instil.types import Comparison, Summary
 
 K = TypeVar("K", bound=Hashable)
@@ -175,7 +175,7 @@ def difference_number(
 
 
 def study_report(
-    study: MethodsStudy | CurveStudy | SequenceStudy,
+    study: MethodsStudy | CurveStudy | SequenceStudy | GeneraliseStudy,
     *,
     subtitle: str,
     verdict: tuple[str, ...],

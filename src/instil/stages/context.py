@@ -26,7 +26,7 @@ from instil.config.recipe import Recipe, TaskUse
 from instil.data import prepare as rows
 from instil.data.audit import read_text, repeats_of
 from instil.data.mix import Prompt
-from instil.data.prepare import TaskData, keep_apart, without_train
+from instil.data.prepare import TaskData, identities, keep_apart, without_train
 from instil.data.split import save_splits
 from instil.files import write_whole
 from instil.memory_limits import COMPUTE_LESS, READ_LESS, within_memory
@@ -50,6 +50,8 @@ Say = Callable[[str], None]
 OnDone = Callable[[int], None]
 ROWS, SPLIT = "rows", "split"
 """The stages that read them, and that keep who trains, validates and tests."""
+OF_UNSEEN = "of a row of a task kept apart from"
+"""Ends the reason why a training row is taken out that repeats one of `split.apart_from`."""
 
 
 def silent(_: object) -> None:
@@ -358,7 +360,7 @@ def prepare_rows(recipe: Recipe, *, on_done: OnDone = silent) -> tuple[TaskData,
     for use in recipe.tasks:
         data.append(prepare_use(recipe, use))
         on_done(1)
-    return apart_from_guard(recipe, keep_apart(data))
+    return apart_from_guard(recipe, apart_from_unseen(recipe, keep_apart(data)))
 
 
 def prepare_use(recipe: Recipe, use: TaskUse) -> TaskData:
@@ -375,6 +377,34 @@ def prepare_use(recipe: Recipe, use: TaskUse) -> TaskData:
         held_out=use.held_out_templates,
         weight=use.weight,
     )
+
+
+def apart_from_unseen(recipe: Recipe, data: Sequence[TaskData]) -> tuple[TaskData, ...]:
+    """Take rows out of train that repeat a judged row of a task of `split.apart_from`.
+
+    Those are of the same or nearly the same text, the same record or the same group of it.
+
+    Raises:
+        DataError: Such a task's rows cannot be read, or no training row is left.
+    """
+    unseen = [prepare_use(recipe, TaskUse(use=name)) for name in recipe.split.apart_from or ()]
+    judged = [(d.task, row) for d in unseen for row in (*d.validation, *d.test)]
+    if not judged:
+        return tuple(data)
+    texts = {f"{task.id}/{row.id}": read_text(task, row.fields) for task, row in judged}
+    known = {key: f"{task.id}/{row.id}" for task, row in judged for key in identities(task, row)}
+    kept = []
+    for d in data:
+        alike = repeats_of(d.train, texts, task=d.task, threshold=recipe.split.near_duplicates)
+        removed = {each.row: replace(each, why=f"{each.why} {OF_UNSEEN}") for each in alike}
+        for row in d.train:
+            same = next((known[key] for key in identities(d.task, row) if key in known), "")
+            if same and row.id not in removed:
+                why = f"the record or group {OF_UNSEEN}"
+                removed[row.id] = Removed(row.id, Part.TRAIN, why, same, similarity=1.0)
+        fix = "take the task out of split.apart_from, or add rows with other texts"
+        kept.append(without_train(d, [*removed.values()], fix=fix))
+    return tuple(kept)
 
 
 def apart_from_guard(recipe: Recipe, data: Sequence[TaskData]) -> tuple[TaskData, ...]:

@@ -611,6 +611,8 @@ def recipe_fingerprint(recipe: Recipe) -> str:
     searching = {key for key in NEW_SEARCH if getattr(recipe.baselines, key) in (None, "off")}
     if searching:
         silent["baselines"] = searching
+    if recipe.split.apart_from is None:
+        silent["split"] = {"apart_from"}
     if not recipe.lora.use_rslora:
         silent["lora"] = {"use_rslora"}
     return hashlib.sha256(recipe.model_dump_json(exclude=silent).encode()).hexdigest()

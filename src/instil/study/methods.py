@@ -104,7 +104,7 @@ def choose_arms(names: Sequence[str] | None, *, own: Sequence[str]) -> dict[str,
         if name not in ARMS
     ]
     usual = [name for name in ARMS if name not in NAMED_ONLY]
-    arms = {name: ARMS[name] for name in names or usual if name in ARMS}
+    arms = {name: ARMS[name] for name in (usual if names is None else names) if name in ARMS}
     for text in own:
         name, _, changes = text.partition("=")
         parts = split_changes(changes)

@@ -16,6 +16,7 @@ from instil import format as fmt
 from instil.errors import RecipeError, RunError
 from instil.files import sweep, write_whole
 from instil.report.curve import curve_report
+from instil.report.generalise import generalise_report
 from instil.report.html import to_html
 from instil.report.methods import methods_report
 from instil.report.sequence import sequence_report
@@ -25,15 +26,18 @@ from instil.study.curve import plan_curve, sum_up_curve
 from instil.study.engine import MakeEngine, Say
 from instil.study.execute import Chain, run_apart
 from instil.study.folder import REPORT, STUDY, Job, StudyFolder, Work
+from instil.study.generalise import plan_generalise, sum_up_generalise
 from instil.study.local import here
 from instil.study.methods import jobs_of, plan_methods, sum_up_methods
 from instil.study.sequence import first_jobs, later_jobs, plan_sequence, sum_up_sequence
-from instil.studyresults import CurveStudy, MethodsStudy, SequenceStudy
+from instil.studyresults import CurveStudy, GeneraliseStudy, MethodsStudy, SequenceStudy
 
-_STUDIES: TypeAdapter[MethodsStudy | CurveStudy | SequenceStudy] = TypeAdapter(
-    Annotated[MethodsStudy | CurveStudy | SequenceStudy, Field(discriminator="kind")]
+_STUDIES: TypeAdapter[MethodsStudy | CurveStudy | SequenceStudy | GeneraliseStudy] = TypeAdapter(
+    Annotated[
+        MethodsStudy | CurveStudy | SequenceStudy | GeneraliseStudy, Field(discriminator="kind")
+    ]
 )
-Study = TypeVar("Study", MethodsStudy, CurveStudy, SequenceStudy)
+Study = TypeVar("Study", MethodsStudy, CurveStudy, SequenceStudy, GeneraliseStudy)
 
 
 def methods_study(
@@ -132,6 +136,40 @@ def sequence_study(
     return _reported(study, sum_up_sequence(study, plan))
 
 
+def generalise_study(
+    path: Path,
+    *,
+    changes: Sequence[str],
+    arms: Mapping[str, Sequence[str]],
+    sizes: Sequence[int],
+    seeds: Sequence[int],
+    alone: bool,
+    folder: Path,
+    say: Say,
+    engine: MakeEngine = here,
+) -> GeneraliseStudy:
+    """Tune on all clusters but one, for each of them, and report what that does to its tasks.
+
+    Args:
+        path: The recipe file; its tasks are of two clusters or more.
+        changes: Overrides for all arms.
+        arms: Arms beside the recipe as it stands -> their own overrides.
+        sizes: Training examples of an epoch, each an arm; empty: as the recipe says.
+        seeds: Of every arm.
+        alone: Whether each task is tuned on by itself, too.
+        folder: The study's folder; finished jobs in it are taken as they are.
+        say: Shows one line.
+        engine: Where the runs are done.
+
+    Raises:
+        InstilError: Whatever the user can mend; what is finished is kept.
+    """
+    plan = plan_generalise(path, changes=changes, arms=arms, sizes=sizes, seeds=seeds, alone=alone)
+    study = StudyFolder(folder)
+    _do(study, plan.chains(study), say=say, engine=engine)
+    return _reported(study, sum_up_generalise(study, plan))
+
+
 def _reported(study: StudyFolder, results: Study) -> Study:
     write_whole(study.path / STUDY, TypeAdapter(type(results)).dump_json(results, indent=1))
     rebuild_study(study.path)
@@ -161,6 +199,8 @@ def rebuild_study(folder: Path) -> Path:
             report = curve_report(results)
         case SequenceStudy():
             report = sequence_report(results)
+        case GeneraliseStudy():
+            report = generalise_report(results)
     write_whole(folder / REPORT, to_html(report).encode())
     return folder / REPORT
 
