@@ -258,6 +258,8 @@ def test_the_whole_way(folder, watch):
 
         # Result: answers filtered, a label marked.
         page.click("nav.tabs >> text=Answers")
+        page.wait_for_selector("#outcome")
+        page.wait_for_load_state()  # the script that sends a choice has been run
         page.select_option("#outcome", "right")
         page.wait_for_url("**outcome=right**")
         watched.everywhere("answers")
