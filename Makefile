@@ -6,7 +6,7 @@ TORCH  ?= torch==2.13.0
 BIN    := .venv/bin
 STAMP  := .venv/.installed
 
-.PHONY: demo test test-ui check check-static slow bench format clean
+.PHONY: demo test test-ui check check-static slow exhaustive bench format clean
 
 $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -22,7 +22,10 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow --durations=40 --force-enable-socket
+	$(BIN)/python -m pytest -m "slow and not exhaustive" --durations=40 --force-enable-socket
+
+exhaustive: $(STAMP)
+	$(BIN)/python -m pytest -m exhaustive --force-enable-socket
 
 UI := .venv/.ui-installed
 
