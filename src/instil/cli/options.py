@@ -12,11 +12,9 @@ RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
 
 def place(text: str) -> Path:
     """Return a folder of this machine; of an address, `s3://...`, the copy on this machine."""
-    if "://" not in text:
-        return Path(text)
-    from instil.stages.mirror import fetch
+    from instil.stages.mirror import fetch, is_address
 
-    return fetch(text)
+    return fetch(text) if is_address(text) else Path(text)
 
 
 RunFolder = Annotated[
