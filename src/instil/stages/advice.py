@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from instil.config.methods import METHODS, Method
 from instil.data.prepare import TaskData
 from instil.data.split import seeded_key
-from instil.results import PROMPTING, TEXT, TUNED, Advice, Way
+from instil.results import PROBE, PROMPTING, TEXT, TUNED, Advice, Way
 from instil.stages.context import RunContext
 from instil.stages.directory import Run
+from instil.stages.durations import computed_tokens
 from instil.stages.ladder import Ladder
 from instil.stages.preflight import preflight
 from instil.stages.replaying import add_replay
@@ -58,14 +59,18 @@ def advise(
     def compute() -> tuple[Advice, ...]:
         base = context.load_base()
         untrained = [_untrained(context, d, base, ladders[d.task.id]) for d in context.data]
-        halves = [_twice_the_rows(context, d, base) for d in context.data]
+        halves = [
+            _twice_the_rows(context, d, base, asked)
+            for d, asked in zip(context.data, untrained, strict=True)
+        ]
         part, share = _short_try(context, encoded)
         tuned = part.load_tuned()
-        text, tokens = _text(context, base, tuned), _computed(context, encoded)
+        text = _text(context, base, tuned)
+        passes = METHODS[_method(context)].operations / 2
         advices = []
-        for d, ways, half in zip(context.data, untrained, halves, strict=True):
-            way = _tuned(context, d, tuned)
-            weighed, chosen = _weighed(context, d, [*ways, way], share=share)
+        for d, asked, half in zip(context.data, untrained, halves, strict=True):
+            ways = [*([_majority(d)] if d.task.choices else []), *map(_seen, asked)]
+            weighed, chosen = _weighed(context, d, [*ways, _tuned(context, d, tuned)], share=share)
             advices.append(
                 Advice(
                     d.task.id,
@@ -74,7 +79,7 @@ def advise(
                     chosen,
                     rows=len(d.validation),
                     tried=share,
-                    training_tokens=tokens,
+                    training_tokens=computed_tokens(context, encoded) * passes,
                     twice_the_rows=half,
                     text=text,
                 )
@@ -110,13 +115,6 @@ def _tuned(context: RunContext, data: TaskData, tuned: LoadedModel) -> Seen:
     return replace(_seen(asked), label=f"tuned ({_method(context)}), zero-shot")
 
 
-def _computed(context: RunContext, encoded: TrainingData) -> float:
-    """Return what the training computes, in tokens that are read."""
-    packs = [pack for batch in encoded.batches for pack in batch]
-    tokens = sum(len(pack.ids) if context.build.prefix else pack.tokens for pack in packs)
-    return tokens * METHODS[_method(context)].operations / 2
-
-
 def _method(context: RunContext) -> Method:
     """Return the method that is tried: of `auto`, what it begins with."""
     method = context.recipe.method
@@ -125,7 +123,7 @@ def _method(context: RunContext) -> Method:
 
 def _untrained(
     context: RunContext, data: TaskData, base: LoadedModel, ladder: Ladder
-) -> list[Seen]:
+) -> list[Contender]:
     """Try the ways that leave the model as it is, the cheapest first."""
     from instil.compare import contest
 
@@ -133,17 +131,15 @@ def _untrained(
     wanted, ways = context.recipe.baselines, []
     way, rule = ladder.bar(base, data, rows, seed=seed, longest=context.longest)
     with context.stage(f"baselines of {task.id}") as done:
-        if task.choices:
-            ways.append(_majority(data))
         if task.choices and wanted.tfidf:
-            ways.append(_seen(contest.ask_words(data, first, rows=rows)))
+            ways.append(contest.ask_words(data, first, rows=rows))
         if task.choices and wanted.probe:
             ask = partial(contest.ask_states, base, data, first, rows=rows, seed=seed)
-            ways.append(_seen(ask(on_done=done)))
+            ways.append(ask(on_done=done))
         asked = contest.ask(
             base, data, name=PROMPTING, way=way, scoring=rule, rows=rows, on_done=done
         )
-    return [*ways, _seen(asked)]
+    return [*ways, asked]
 
 
 def _majority(data: TaskData) -> Seen:
@@ -171,12 +167,15 @@ def _by_row(marked: Marked) -> dict[str, float]:
     return {e.row: score.value for e, _, score in marked.lines if score.value is not None}
 
 
-def _twice_the_rows(context: RunContext, data: TaskData, base: LoadedModel) -> Comparison | None:
+def _twice_the_rows(
+    context: RunContext, data: TaskData, base: LoadedModel, asked: Sequence[Contender]
+) -> Comparison | None:
     """Compare the probe on all training rows with the probe on half of them; None: no probe."""
     from instil.compare import contest
 
     seed, first = context.recipe.seed, data.answering[0]
-    if not (data.task.choices and context.recipe.baselines.probe):
+    probe = next((each for each in asked if each.name == PROBE), None)
+    if probe is None:
         return None
     order = sorted(data.train, key=lambda row: seeded_key(seed, "half", row.id))
     half = replace(data, train=tuple(order[: len(order) // 2]))
@@ -184,9 +183,9 @@ def _twice_the_rows(context: RunContext, data: TaskData, base: LoadedModel) -> C
     if labels != {str(row.fields[data.task.target]) for row in data.train}:
         return None
     with context.stage(f"half of the rows of {data.task.id}") as done:
-        ask = partial(contest.ask_states, base, rows=data.validation, seed=seed, on_done=done)
-        less, more = ask(half, first), ask(data, first)
-    return contest.against(less, more, seed=seed)
+        rows = data.validation
+        less = contest.ask_states(base, half, first, rows=rows, seed=seed, on_done=done)
+    return contest.against(less, probe, seed=seed)
 
 
 def _short_try(context: RunContext, encoded: TrainingData) -> tuple[RunContext, float]:

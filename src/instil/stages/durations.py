@@ -237,14 +237,19 @@ def _prompts(examples: Sequence[Example], chat: ChatFormat, *, new: int = 0) -> 
     return Prompts(sum(tokens) / len(tokens) - shared, shared, 0 if choices else new)
 
 
+def computed_tokens(context: RunContext, encoded: TrainingData) -> int:
+    """Return how many tokens the training computes; shared prefixes count once where they do."""
+    packs = [pack for batch in encoded.batches for pack in batch]
+    return sum(len(pack.ids) if context.build.prefix else pack.tokens for pack in packs)
+
+
 def _training(
     context: RunContext, encoded: TrainingData, pace: Pace, *, look: float
 ) -> dict[str, float]:
     from instil.train.terms import base_passes
 
     recipe, steps = context.recipe, len(encoded.batches)
-    packs = [pack for batch in encoded.batches for pack in batch]
-    tokens = sum(len(pack.ids) if context.build.prefix else pack.tokens for pack in packs)
+    tokens = computed_tokens(context, encoded)
     method = METHODS[recipe.method]
     operations = method.operations + 2 * base_passes(recipe.keep)
     computed = tokens * operations * pace.trained
