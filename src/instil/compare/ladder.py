@@ -105,37 +105,26 @@ def climb(
     answers: list[dict[str, Marked]] = [{} for _ in ways]
 
     def ask(n: int, part: slice) -> Standing:
-        examples = ways[n].examples(data, order[part])
-        more = answer_by_rule(
-            loaded,
-            examples,
-            # The row whose text is replaced for calibration is the same in every call.
-            blank=ways[n].blank(data, rows[0]),
-            max_new_tokens=data.task.max_new_tokens,
-            on_done=on_done,
+        # The row whose text is replaced for calibration is the same in every call.
+        blank = ways[n].blank(data, rows[0])
+        return ask_by_rules(
+            loaded, data, ways[n], order[part], blank=blank, answers=answers[n], on_done=on_done
         )
-        for rule, made in more.items():
-            marked = mark(examples, made, metric=data.task.metric)
-            earlier = answers[n].get(rule)
-            answers[n][rule] = merged([earlier, marked]) if earlier else marked
-        return max(map(standing, answers[n].values()), key=lambda each: each.mean)
 
     whole = race(ask, kinds=[len(way.exemplars) for way in ways], rows=len(rows))
-    place = {row.id: n for n, row in enumerate(rows)}
     rungs = []
     for n, way in enumerate(ways):
         # Tokens of a prompt's worked examples, which are the same whatever the row.
         prompts = [each.examples(data, rows[:1])[0] for each in (way, Prompting(way.template))]
         shown, bare = (len(loaded.chat.prompt(e.messages, tools=e.tools)) for e in prompts)
         for rule, marked in answers[n].items():
-            # One answer a row at most, back in the order of the rows.
-            lines = sorted(marked.lines, key=lambda line: place[line[0].row])
+            marked = in_order(marked, rows)
             rungs.append(
                 Rung(
                     way.template.id,
                     len(way.exemplars),
                     rule,
-                    Marked(*zip(*lines, strict=True)).summary(),
+                    marked.summary(),
                     fmean(p.prompt_tokens for p in marked.predictions),
                     max(0.0, shown - bare),
                     asked_all=n in whole,
@@ -148,6 +137,45 @@ def climb(
 
     best = max((n for n, rung in enumerate(rungs) if rung.asked_all), key=rank)
     return tuple(replace(rung, best=n == best) for n, rung in enumerate(rungs))
+
+
+def ask_by_rules(
+    loaded: LoadedModel,
+    data: TaskData,
+    way: Prompting,
+    rows: Sequence[Row],
+    *,
+    blank: Example | None,
+    answers: dict[str, Marked],
+    on_done: OnDone,
+) -> Standing:
+    """Ask more rows in one way; return what the best of its scoring rules is worth so far.
+
+    Args:
+        loaded: The model.
+        data: The task.
+        way: Of asking.
+        rows: To ask now.
+        blank: The prompt with a content-free input, for calibration.
+        answers: Rule -> the answers so far, to which these are added.
+        on_done: Called with the number of prompts finished.
+    """
+    examples = way.examples(data, rows)
+    more = answer_by_rule(
+        loaded, examples, blank=blank, max_new_tokens=data.task.max_new_tokens, on_done=on_done
+    )
+    for rule, made in more.items():
+        marked = mark(examples, made, metric=data.task.metric)
+        earlier = answers.get(rule)
+        answers[rule] = merged([earlier, marked]) if earlier else marked
+    return max(map(standing, answers.values()), key=lambda each: each.mean)
+
+
+def in_order(marked: Marked, rows: Sequence[Row]) -> Marked:
+    """Put answers, one a row at most, back in the order of the rows."""
+    place = {row.id: n for n, row in enumerate(rows)}
+    lines = sorted(marked.lines, key=lambda line: place[line[0].row])
+    return Marked(*zip(*lines, strict=True))
 
 
 def asking_order(rows: Sequence[Row], *, seed: int) -> list[Row]:

@@ -31,11 +31,18 @@ from instil.compare import demonstrations as demos
 from instil.compare.demonstrations import Neighbours
 from instil.compare.halving import Standing, affordable, doubling, race
 from instil.compare.instructions import by_id, described, written
-from instil.compare.ladder import Prompting, asking_order, best_rung, standing
+from instil.compare.ladder import (
+    Prompting,
+    ask_by_rules,
+    asking_order,
+    best_rung,
+    in_order,
+    standing,
+)
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
 from instil.evaluate.choices import OnDone
-from instil.evaluate.suite import Marked, answer, answer_by_rule, mark, merged
+from instil.evaluate.suite import Marked, answer, mark
 from instil.model.load import LoadedModel
 from instil.results import Demonstrations, Rung, Search, Searched, Turn
 from instil.types import Row, Template
@@ -330,19 +337,15 @@ class _Searcher:
             each, asked = tried[n], self.order[part]
             blank = each.prompting.blank(self.data, self.rows[0])
             self.budget.spend(len(asked) + (BLANK if blank else 0))
-            examples = each.prompting.examples(self.data, asked)
-            more = answer_by_rule(
+            return ask_by_rules(
                 self.loaded,
-                examples,
+                self.data,
+                each.prompting,
+                asked,
                 blank=blank,
-                max_new_tokens=self.data.task.max_new_tokens,
+                answers=each.answers,
                 on_done=self.on_done,
             )
-            for rule, made in more.items():
-                marked = mark(examples, made, metric=self.data.task.metric)
-                earlier = each.answers.get(rule)
-                each.answers[rule] = merged([earlier, marked]) if earlier else marked
-            return max(map(standing, each.answers.values()), key=lambda one: one.mean)
 
         if tried:
             whole = race(ask, kinds=[0] * len(tried), rows=rows, at=at)
@@ -364,12 +367,10 @@ class _Searcher:
         self, rung: Rung, *, ladder: Template, instructions: Mapping[str, str], seconds: float
     ) -> Search:
         """Return all that was tried, and the bar."""
-        place = {row.id: n for n, row in enumerate(self.rows)}
         whole = {id(each) for each in self.whole}
 
         def summed(each: _Tried) -> Searched:
             marked, shown = each.answers[each.rule], each.way.demonstrations
-            lines = sorted(marked.lines, key=lambda line: place[line[0].row])
             return Searched(
                 each.way.template.id,
                 shown.draw if shown else "",
@@ -377,7 +378,7 @@ class _Searcher:
                 shown.seed if shown else 0,
                 shown.order if shown else 0,
                 each.rule,
-                Marked(*zip(*lines, strict=True)).summary(),
+                in_order(marked, self.rows).summary(),
                 fmean(p.prompt_tokens for p in marked.predictions),
                 asked_all=id(each) in whole,
             )
