@@ -56,12 +56,14 @@ FORMAT_VERSION = 2
 """2: with a ledger. A finished run of format 1 is still read, without any check."""
 RECIPE, MANIFEST, SUMMARY = "recipe.yaml", "manifest.json", "summary.json"
 SPLITS, STEPS, REPORT = "split.json", "steps.jsonl", "report.html"
-NEW_KEYS = ("margin", "text_margin", "at_most")
-"""Keys of `forgetting` that runs of an earlier version do not have."""
-NEW_KEEP = ("distil", "prune")
-"""Keys of `keep` likewise."""
-NEW_SEARCH = ("search", "search_prompts")
-"""Keys of `baselines` that they do not have either."""
+LATER_KEYS = {
+    "forgetting": ("margin", "text_margin", "at_most", "gate_checkpoints"),
+    "keep": ("distil", "prune"),
+    "baselines": ("search", "search_prompts"),
+    "split": ("apart_from",),
+    "lora": ("use_rslora",),
+}
+"""Section -> keys that runs of an earlier version do not have."""
 NEW_METHODS = ("oft", "shira")
 """Methods, each with a section, that they do not have either."""
 ENCODED = "encoded"
@@ -600,21 +602,15 @@ def versions() -> dict[str, str]:
 
 def recipe_fingerprint(recipe: Recipe) -> str:
     """Return what two recipes share that say the same, whatever their layout."""
-    # A tracker changes no figure. Keys that earlier versions lacked are left out where they are not
-    # set, so that `--resume` takes those versions' runs.
-    unset = {key for key in NEW_KEYS if getattr(recipe.forgetting, key) is None}
-    if not recipe.forgetting.gate_checkpoints:
-        unset.add("gate_checkpoints")
-    untried = {key for key in NEW_KEEP if getattr(recipe.keep, key) is None}
-    silent: dict[str, Any] = {"track": True, "forgetting": unset, "keep": untried}
+    # A tracker changes no figure. Keys that earlier versions lacked are left out where they are at
+    # their default, so that `--resume` takes those versions' runs.
+    silent: dict[str, Any] = {"track": True}
+    for name, keys in LATER_KEYS.items():
+        section = getattr(recipe, name)
+        fields = type(section).model_fields
+        if unset := {key for key in keys if getattr(section, key) == fields[key].default}:
+            silent[name] = unset
     silent |= {name: True for name in NEW_METHODS if name != recipe.method}
-    searching = {key for key in NEW_SEARCH if getattr(recipe.baselines, key) in (None, "off")}
-    if searching:
-        silent["baselines"] = searching
-    if recipe.split.apart_from is None:
-        silent["split"] = {"apart_from"}
-    if not recipe.lora.use_rslora:
-        silent["lora"] = {"use_rslora"}
     return hashlib.sha256(recipe.model_dump_json(exclude=silent).encode()).hexdigest()
 
 
