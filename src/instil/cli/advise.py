@@ -38,7 +38,7 @@ def advise(
     """Say what to do with a task before any long training, and the chance that it is wrong.
 
     Tries prompts, TF-IDF, a linear probe and a quarter of the training on the validation rows. The
-    run that this begins can be gone on with: nothing of it is done twice.
+    run that this begins can be resumed: nothing of it is done twice.
     """
     from instil import pipeline
     from instil.cli.folders import place_run
@@ -90,12 +90,12 @@ def _started(source: str) -> Path:
 
 def _show(found: tuple[Advice, ...]) -> None:
     from instil.cli.show import filled_table, make_console
-    from instil.report.sections.advice import TITLES, advice_lines, advice_table
+    from instil.report.sections.advice import advice_lines, advice_table
 
     console = make_console()
     for advice in found:
         shown = advice_table(advice)
         rows = ([cell.text for cell in row] for row in shown.rows)
-        console.print(filled_table(shown.caption, TITLES, rows, words=TITLES[:1]))
+        console.print(filled_table(shown.caption, shown.titles, rows, words=shown.titles[:1]))
         for line in advice_lines(advice):
             console.print(line)

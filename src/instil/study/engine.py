@@ -29,7 +29,7 @@ class Started(Protocol):
         """Return the exit code; None: it is under way."""
 
     def interrupt(self) -> None:
-        """Let it stop in order, so that it can be gone on with."""
+        """Let it stop in order, so that it can be resumed."""
 
     def kill(self) -> None:
         """End it."""

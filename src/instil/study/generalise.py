@@ -134,6 +134,12 @@ def _only(recipe: Recipe, uses: Sequence[str]) -> Recipe:
     return recipe.model_copy(update={"tasks": tasks})
 
 
+def _zero_shot_alone(recipe: Recipe) -> Recipe:
+    """Return a recipe without baselines: trained tasks are judged as well, but not reported."""
+    baselines = {"shots": (0,), "tfidf": False, "probe": False}
+    return recipe.model_copy(update={"baselines": recipe.baselines.model_copy(update=baselines)})
+
+
 def _word(cluster: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", cluster)
 
@@ -174,9 +180,6 @@ def plan_generalise(
                 problems += bad.problems
                 continue
             problems += _mistakes(arm, recipe, name)
-            # Trained tasks are judged as well, but not reported: no worked examples for them.
-            baselines = {"shots": (0,), "tfidf": False, "probe": False}
-            update = {"baselines": arm.baselines.model_copy(update=baselines)}
             beside = "" if size is None else f", {size} examples"
             label = "all other clusters" if name == MIXED else name
             ways.append(
@@ -184,7 +187,7 @@ def plan_generalise(
                     name if size is None else f"{name}-{size}",
                     f"{label}{beside}",
                     (*own, *sized),
-                    arm.model_copy(update=update),
+                    _zero_shot_alone(arm),
                 )
             )
     tasks = {use.use: load_task(use.use) for use in recipe.tasks}
@@ -201,9 +204,7 @@ def plan_generalise(
         )
     if problems:
         raise RecipeError(*dict.fromkeys(problems))
-    small = {"shots": (0,), "tfidf": False, "probe": False}
-    recipe = recipe.model_copy(update={"baselines": recipe.baselines.model_copy(update=small)})
-    return GeneralisePlan(recipe, tuple(ways), tasks, tuple(seeds), alone)
+    return GeneralisePlan(_zero_shot_alone(recipe), tuple(ways), tasks, tuple(seeds), alone)
 
 
 def _mistakes(arm: Recipe, recipe: Recipe, name: str) -> Iterator[Problem]:
