@@ -22,7 +22,9 @@ FORM = {
     "tasks.0.train": "",
     "validation": "24",
     "test": "40",
+    "baselines.search": "off",
     "forgetting.budget": "",
+    "forgetting.at_most": "",
 }
 
 
@@ -68,6 +70,10 @@ def test_the_form_is_written_into_the_file(shop_page, path):
     recipe = load_recipe(path)
     assert (recipe.tasks[0].train, recipe.forgetting.budget) == (50, 2.5)
     assert recipe.validation == 24
+    post(shop_page, **{**FORM, "baselines.search": "quick", "forgetting.at_most": "0.02"})
+    recipe = load_recipe(path)
+    assert (recipe.baselines.search, recipe.forgetting.at_most) == ("quick", 0.02)
+    assert recipe.forgetting.budget is None
 
 
 @pytest.mark.parametrize(

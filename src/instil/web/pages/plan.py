@@ -20,6 +20,7 @@ from starlette.responses import Response
 from instil import format as fmt
 from instil.config.methods import Method
 from instil.config.recipe import Recipe, load_recipe, run_name
+from instil.config.sections import Searching
 from instil.config.yamlfile import parse_yaml
 from instil.config.yamlwriter import edited
 from instil.errors import InstilError, RecipeError
@@ -31,17 +32,22 @@ from instil.web.site import Site, aside, form, here, text_of, told
 if TYPE_CHECKING:
     from instil.stages.check import Forecast
 
-_TEXTS = ("model", "method")
+_TEXTS = ("model", "method", "baselines.search")
 _FIGURES = (
     "train.num_train_epochs",
     "tasks.0.train",
     "validation",
     "test",
     "forgetting.budget",
+    "forgetting.at_most",
 )
 FIELDS = (*_TEXTS, *_FIGURES)
 """Keys of the recipe that the form has a field for."""
-_CHOICES: dict[str, Any] = {"models": [*CATALOGUE], "methods": [str(method) for method in Method]}
+_CHOICES: dict[str, Any] = {
+    "models": [*CATALOGUE],
+    "methods": [str(method) for method in Method],
+    "searches": [str(extent) for extent in Searching],
+}
 
 
 @dataclass
