@@ -22,7 +22,7 @@ from typing import Any
 
 from instil.compare.advice import WORTH
 from instil.results import TUNED
-from instil.stages.directory import load_probabilities, load_scores, load_summary
+from instil.stages.runfiles import load_probabilities, load_scores, load_summary
 
 RESULTS = Path(__file__).parent / "results" / "advice.jsonl"
 TASKS = (

@@ -348,7 +348,7 @@ def looked_at(task: str, rows: int, workers: int) -> Line:
 
 def read_run(folder: Path) -> Line:
     """Return the arms with their means and intervals, tuned minus each, and what the run says."""
-    from instil.stages.directory import load_summary
+    from instil.stages.runfiles import load_summary
 
     summary = load_summary(folder)
     (task,) = summary.tasks

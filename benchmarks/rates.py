@@ -121,8 +121,8 @@ def piloted(context: Any, encoded: Any, _: float) -> Line:
 
 
 def trained(context: Any, encoded: Any, factor: float) -> Line:
-    from instil.stages.directory import load_steps
     from instil.stages.learning_rate import rule_rate
+    from instil.stages.runfiles import load_steps
     from instil.stages.training import adapted, train
 
     rate = factor * rule_rate(context, adapted(context), "rule")

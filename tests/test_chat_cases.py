@@ -18,8 +18,8 @@ from instil.ship.predict import predict_text
 from instil.ship.shipped import load_run_model
 from instil.stages import context as stages
 from instil.stages.check import check_recipe
-from instil.stages.directory import load_manifest
 from instil.stages.preview import preview
+from instil.stages.runfiles import load_manifest
 from instil.types import Message
 from moods import lay_out, make_recipe, run
 

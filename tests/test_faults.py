@@ -10,7 +10,8 @@ from faults import FULL, Faults, Killed, injected
 from instil.config.recipe import Recipe
 from instil.errors import InstilError
 from instil.files import is_scratch
-from instil.stages.directory import is_vacant, load_manifest, load_scores, load_steps
+from instil.stages.directory import is_vacant
+from instil.stages.runfiles import load_manifest, load_scores, load_steps
 from moods import lay_out, make_recipe, run
 
 BRIEF = (

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from instil.cli.main import app
-from instil.stages.directory import load_scores, load_summary
+from instil.stages.runfiles import load_scores, load_summary
 
 DRAW = random.Random(11)
 GOOD = ["good", "great", "lovely", "fast", "happy"]

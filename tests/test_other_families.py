@@ -21,7 +21,7 @@ from instil.ship.chat import chat
 from instil.ship.export import export
 from instil.ship.formats import Format
 from instil.ship.predict import predict_text
-from instil.stages.directory import load_manifest, load_scores, load_summary
+from instil.stages.runfiles import load_manifest, load_scores, load_summary
 from moods import lay_out, make_recipe, run
 
 SIZES = {"vocab_size": 400, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}

@@ -25,7 +25,7 @@ from instil.ship.formats import Format
 from instil.ship.predict import predict_file, predict_rows, predict_text
 from instil.stages import ledger
 from instil.stages.context import prepare_use
-from instil.stages.directory import (
+from instil.stages.runfiles import (
     load_manifest,
     load_probabilities,
     load_scores,

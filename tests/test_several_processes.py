@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from instil import __version__
-from instil.stages.directory import load_manifest, load_scores, load_steps, load_summary
 from instil.stages.helpers import several_processes
+from instil.stages.runfiles import load_manifest, load_scores, load_steps, load_summary
 from moods import lay_out, make_recipe, run
 
 

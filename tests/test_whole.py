@@ -18,10 +18,11 @@ from instil.model.load import ModelFolder
 from instil.pipeline import compare_runs, rebuild_report
 from instil.ship.export import export
 from instil.ship.predict import predict_text
-from instil.stages.directory import load_manifest, load_scores, load_summary, open_run
+from instil.stages.directory import open_run
 from instil.stages.judge import Look
 from instil.stages.ledger import file_differences, load_ledger, record, release
 from instil.stages.origins import chat_origins
+from instil.stages.runfiles import load_manifest, load_scores, load_summary
 from moods import lay_out, make_recipe, run, signalled_at
 
 SMALL = (

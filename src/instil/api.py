@@ -35,7 +35,7 @@ from instil.ship.shipped import load_run_model
 from instil.ship.verify import Verified
 from instil.ship.verify import verify as hold
 from instil.stages.check import Forecast, check_recipe
-from instil.stages.directory import REPORT, load_summary
+from instil.stages.runfiles import REPORT, load_summary
 from instil.types import Comparison
 
 if TYPE_CHECKING:

@@ -23,17 +23,7 @@ from instil.results import Advice
 from instil.stages.advice import advise, advised
 from instil.stages.auto_method import pick_method
 from instil.stages.context import RunContext, keep_splits, note_chat, prepare
-from instil.stages.directory import (
-    ENCODED,
-    REPORT,
-    load_manifest,
-    load_scores,
-    load_steps,
-    load_summary,
-    open_run,
-    require_whole,
-    save_summary,
-)
+from instil.stages.directory import ENCODED, open_run, save_summary
 from instil.stages.durations import foretell
 from instil.stages.guard import GUARD_SCORES, compare_guard, guard_after, guard_before
 from instil.stages.judge import Look, prepare_look, sum_up, test
@@ -44,6 +34,14 @@ from instil.stages.mirror import publish
 from instil.stages.preflight import preflight
 from instil.stages.probabilities import fit_probabilities
 from instil.stages.replaying import add_replay
+from instil.stages.runfiles import (
+    REPORT,
+    load_manifest,
+    load_scores,
+    load_steps,
+    load_summary,
+    require_whole,
+)
 from instil.stages.training import encoded_training, train
 from instil.types import Comparison
 

@@ -16,7 +16,7 @@ from instil.ship.certificate import certificate
 from instil.ship.export import export
 from instil.ship.formats import Format, Quantization
 from instil.ship.gguf.write import CERTIFICATE
-from instil.stages.directory import load_manifest, load_summary
+from instil.stages.runfiles import load_manifest, load_summary
 
 
 def test_the_certificate_is_what_the_run_proved(done_lora: Path):

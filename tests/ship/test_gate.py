@@ -16,7 +16,7 @@ from instil.results import TUNED
 from instil.ship import gate as module
 from instil.ship.certificate import certificate
 from instil.ship.gate import gate
-from instil.stages.directory import load_manifest, load_summary
+from instil.stages.runfiles import load_manifest, load_summary
 
 
 def tuned(run: Path):

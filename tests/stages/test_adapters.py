@@ -13,7 +13,7 @@ from instil.model.adapter import load_shipped
 from instil.model.load import ModelFolder
 from instil.ship.export import export
 from instil.ship.formats import Format
-from instil.stages.directory import load_scores, load_steps, load_summary
+from instil.stages.runfiles import load_scores, load_steps, load_summary
 from moods import lay_out, make_recipe, run, signalled_at
 
 QUICK = (

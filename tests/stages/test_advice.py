@@ -12,7 +12,7 @@ from instil.pipeline import advise_recipe
 from instil.report.sections.advice import advice_lines, advice_table
 from instil.results import PROBE, PROMPTING, TFIDF, TUNED
 from instil.stages import advice as stage
-from instil.stages.directory import load_manifest, load_scores, load_steps, load_summary
+from instil.stages.runfiles import load_manifest, load_scores, load_steps, load_summary
 from moods import lay_out, make_recipe, run
 
 QUICK = ("dtype=float32", "train.num_train_epochs=4", "forgetting.rows=4")

@@ -11,7 +11,7 @@ from instil.errors import RecipeError
 from instil.results import TrainingSummary, TriedMethod
 from instil.stages import auto_method as autopilot
 from instil.stages import replaying, training
-from instil.stages.directory import load_manifest, load_steps, load_summary
+from instil.stages.runfiles import load_manifest, load_steps, load_summary
 from moods import lay_out, make_recipe, ready, run
 
 QUICK = (

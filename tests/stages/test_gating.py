@@ -11,8 +11,8 @@ from instil.errors import RecipeError
 from instil.report.sections.keeping import gate_line
 from instil.results import Gate, Lost
 from instil.stages import training
-from instil.stages.directory import load_scores, load_steps, load_summary
 from instil.stages.gating import gate_rows, lost_of
+from instil.stages.runfiles import load_scores, load_steps, load_summary
 from instil.types import Estimate
 from moods import lay_out, make_recipe, run
 

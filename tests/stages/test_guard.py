@@ -9,7 +9,7 @@ from instil.compare.verdict import mean_change
 from instil.errors import RecipeError
 from instil.results import Margins
 from instil.stages.check import check_recipe
-from instil.stages.directory import load_scores, load_summary
+from instil.stages.runfiles import load_scores, load_summary
 from instil.study.studies import methods_study
 from moods import lay_out, make_recipe, run
 

@@ -16,8 +16,9 @@ from instil.report.sections.keeping import keeping_lines
 from instil.ship.export import export as write_export
 from instil.ship.formats import Format
 from instil.stages.context import prepare
-from instil.stages.directory import load_manifest, load_scores, load_summary, open_run
+from instil.stages.directory import open_run
 from instil.stages.judge import Look
+from instil.stages.runfiles import load_manifest, load_scores, load_summary
 from moods import lay_out, make_recipe, run
 
 QUICK = (

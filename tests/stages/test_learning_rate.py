@@ -7,7 +7,7 @@ import pytest
 from instil.compare import rates
 from instil.config.recipe import HIGHEST_RATE, Recipe
 from instil.stages import training
-from instil.stages.directory import load_manifest, load_steps
+from instil.stages.runfiles import load_manifest, load_steps
 from moods import lay_out, make_recipe, ready
 
 QUICK = (

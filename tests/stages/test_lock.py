@@ -14,8 +14,9 @@ from instil.config.recipe import Recipe, TaskUse
 from instil.errors import RefusedError, RunError
 from instil.files import sweep
 from instil.signals import CTRL_C, ENDING, interrupt, on_signals
-from instil.stages.directory import describe, is_vacant, load_manifest, open_run, require_whole
+from instil.stages.directory import describe, is_vacant, open_run
 from instil.stages.lock import HOLDER, LOCK, hold, holder
+from instil.stages.runfiles import load_manifest, require_whole
 
 HOLDS = """
 import sys

@@ -7,8 +7,8 @@ import pytest
 
 from instil.errors import RefusedError, RunError
 from instil.stages import mirror, training
-from instil.stages.directory import load_steps, load_summary
 from instil.stages.mirror import fetch, publish
+from instil.stages.runfiles import load_steps, load_summary
 from moods import lay_out, make_recipe, run
 
 

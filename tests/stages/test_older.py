@@ -10,15 +10,9 @@ from pydantic import TypeAdapter
 from instil.config.recipe import load_recipe
 from instil.errors import RunError
 from instil.results import Margins, Means, RunSummary
-from instil.stages.directory import (
-    LATER_KEYS,
-    NEW_METHODS,
-    Run,
-    load_steps,
-    recipe_fingerprint,
-    step_line,
-)
+from instil.stages.directory import LATER_KEYS, NEW_METHODS, Run, recipe_fingerprint
 from instil.stages.older import of_today
+from instil.stages.runfiles import load_steps, step_line
 from instil.types import Step
 
 STEP = Step(1, 0.5, 2.0, 1e-3, 1.0, 12, 34, 0.5, 10**9, terms={"kl": 0.25, "replay_loss": 3.0})
@@ -59,11 +53,11 @@ def test_means_of_format_1(mean):
 
 def test_a_digest_of_steps_is_of_the_lines_as_they_stand(tmp_path):
     """Steps of the earlier form are told to be those that led to a checkpoint."""
-    from instil.stages.directory import _chained
+    from instil.stages.runfiles import chained
 
     line = json.dumps(OLD).encode()
     (tmp_path / "steps.jsonl").write_bytes(line + b"\n")
-    Run(tmp_path).begin_steps(up_to=1, digest=_chained([line]))
+    Run(tmp_path).begin_steps(up_to=1, digest=chained([line]))
     assert load_steps(tmp_path) == (STEP,)
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from instil.errors import RunError
-from instil.stages.directory import Run, load_manifest
+from instil.stages.directory import Run
 from instil.stages.judge import Look, looks_sentence, open_test, prepare_look
+from instil.stages.runfiles import load_manifest
 
 
 @pytest.fixture

@@ -19,9 +19,10 @@ from instil.evaluate.sample import sample_texts
 from instil.model.load import ModelFolder
 from instil.stages import replaying
 from instil.stages.context import RunContext, prepare
-from instil.stages.directory import Run, load_steps, load_summary
+from instil.stages.directory import Run
 from instil.stages.preflight import preflight
 from instil.stages.replaying import add_replay, own_texts, replay_pools
+from instil.stages.runfiles import load_steps, load_summary
 from instil.tasks.task import load_task
 from moods import lay_out, make_recipe, run
 

@@ -8,8 +8,9 @@ from instil.compare import search
 from instil.compare.ladder import best_rung
 from instil.results import PROMPTING, TUNED_PROMPTED
 from instil.stages.context import prepare
-from instil.stages.directory import load_summary, open_run
+from instil.stages.directory import open_run
 from instil.stages.ladder import climb_ladders, prompts_to_train
+from instil.stages.runfiles import load_summary
 from instil.stages.training import encoded_training
 from moods import lay_out, make_recipe, run
 

@@ -10,7 +10,8 @@ from instil.compare import forgetting
 from instil.config.recipe import Track, load_recipe
 from instil.errors import RunError
 from instil.stages import tracking
-from instil.stages.directory import load_manifest, load_steps, load_summary, recipe_fingerprint
+from instil.stages.directory import recipe_fingerprint
+from instil.stages.runfiles import load_manifest, load_steps, load_summary
 from instil.stages.tracking import (
     TRACKERS,
     Tracker,

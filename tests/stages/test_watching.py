@@ -9,7 +9,7 @@ import pytest
 
 from instil.report.sections.learning import alarm_text
 from instil.stages import training
-from instil.stages.directory import load_steps
+from instil.stages.runfiles import load_steps
 from instil.stages.watching import Watch, answer_share, answer_words
 from instil.types import Estimate, LossOver, Step, TaskLook
 from moods import lay_out, make_recipe, ready, write_rows

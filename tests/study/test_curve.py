@@ -9,7 +9,7 @@ import pytest
 from instil.errors import RecipeError
 from instil.report.curve import curve_report, curve_verdict
 from instil.report.html import to_html
-from instil.stages.directory import load_scores, load_summary
+from instil.stages.runfiles import load_scores, load_summary
 from instil.study.curve import plan_curve
 from instil.study.studies import curve_study
 from instil.studyresults import CurvePoint, CurveStudy

@@ -13,8 +13,8 @@ import pytest
 from instil.cli import arm
 from instil.cli.studies import Where, engine_of
 from instil.errors import RunError
-from instil.stages.directory import load_scores
 from instil.stages.lock import HOLDER
+from instil.stages.runfiles import load_scores
 from instil.study.engine import MakeEngine
 from instil.study.folder import StudyFolder
 from instil.study.onray import OnRay

@@ -13,7 +13,7 @@ from instil.data.audit import jaccard, read_text, shingles
 from instil.errors import RecipeError
 from instil.report.generalise import generalise_verdict
 from instil.stages.context import OF_UNSEEN, prepare_rows
-from instil.stages.directory import load_scores
+from instil.stages.runfiles import load_scores
 from instil.stats.intervals import DIFFERENCE, bootstrap_mean
 from instil.study.folder import StudyFolder, Work
 from instil.study.generalise import plan_generalise

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from instil.config.recipe import load_recipe
 from instil.errors import RecipeError, RunError
 from instil.report.methods import methods_report, methods_verdict
-from instil.stages.directory import load_manifest, load_scores, load_summary
+from instil.stages.runfiles import load_manifest, load_scores, load_summary
 from instil.study.folder import STUDY, StudyFolder
 from instil.study.methods import ARMS, choose_arms, other_tasks, plan_methods
 from instil.study.studies import methods_study, rebuild_study

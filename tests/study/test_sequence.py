@@ -8,7 +8,7 @@ import pytest
 from instil.compare.transfer import backward_transfer
 from instil.errors import RecipeError
 from instil.report.sequence import sequence_verdict
-from instil.stages.directory import load_manifest, load_scores, load_summary
+from instil.stages.runfiles import load_manifest, load_scores, load_summary
 from instil.study.folder import StudyFolder
 from instil.study.sequence import first_jobs, later_jobs, plan_sequence
 from instil.study.studies import sequence_study

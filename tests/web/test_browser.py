@@ -25,7 +25,7 @@ import psutil
 import pytest
 
 from conftest import build_tiny_model
-from instil.stages.directory import is_finished, load_steps, require_whole
+from instil.stages.runfiles import is_finished, load_steps, require_whole
 from instil.web.jobs import jobs
 
 pytestmark = pytest.mark.browser

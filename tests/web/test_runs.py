@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from instil.api import load
 from instil.cli.main import app
 from instil.data.correct import load_marks
-from instil.stages.directory import load_scores
+from instil.stages.runfiles import load_scores
 from instil.web.jobs import Job, jobs
 from instil.web.pages import runs, trying
 from instil.web.pages.answers import answers

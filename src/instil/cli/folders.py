@@ -10,7 +10,8 @@ from pathlib import Path
 from instil.cli.options import place
 from instil.config.recipe import Recipe, load_recipe, run_name
 from instil.errors import RecipeError
-from instil.stages.directory import RECIPE, is_finished, is_vacant
+from instil.stages.directory import is_vacant
+from instil.stages.runfiles import RECIPE, is_finished
 
 
 @dataclass(frozen=True, slots=True)

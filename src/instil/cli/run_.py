@@ -81,8 +81,8 @@ def run(
     from instil.cli.folders import place_run
     from instil.config.recipe import load_recipe
     from instil.errors import RunError
-    from instil.stages.directory import RECIPE
     from instil.stages.helpers import several_processes
+    from instil.stages.runfiles import RECIPE
 
     changes = [*(changes or []), *([f"method={method}"] if method else [])]
     with several_processes() as first:
@@ -172,7 +172,7 @@ def _run(
 
 def _show(folder: Path) -> None:
     from instil.cli.show import show_run
-    from instil.stages.directory import load_summary
+    from instil.stages.runfiles import load_summary
 
     summary = load_summary(folder)
     show_run(summary, folder=folder)

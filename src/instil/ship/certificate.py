@@ -16,7 +16,7 @@ from typing import Any
 from instil import format as fmt
 from instil.files import file_sha256
 from instil.ship.shipped import proven_manifest
-from instil.stages.directory import load_summary
+from instil.stages.runfiles import load_summary
 from instil.types import Comparison, Summary
 
 VERSION = 1

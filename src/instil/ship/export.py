@@ -21,7 +21,7 @@ from instil.results import RunSummary, Turn
 from instil.ship.certificate import card_section, certificate
 from instil.ship.formats import Format, Quantization
 from instil.ship.shipped import load_run_model
-from instil.stages.directory import load_summary, require_whole
+from instil.stages.runfiles import load_summary, require_whole
 from instil.types import Role
 
 if TYPE_CHECKING:

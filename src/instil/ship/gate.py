@@ -25,7 +25,8 @@ from instil.errors import RunError, nearest
 from instil.pipeline import compare_runs
 from instil.results import TUNED
 from instil.ship.shipped import proven_manifest
-from instil.stages.directory import load_summary, recipe_fingerprint, require_whole
+from instil.stages.directory import recipe_fingerprint
+from instil.stages.runfiles import load_summary, require_whole
 from instil.types import Comparison
 
 

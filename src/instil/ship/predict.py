@@ -23,8 +23,8 @@ from instil.errors import DataError, Problem, RunError, TaskError
 from instil.files import write_whole
 from instil.results import TUNED, Fitted
 from instil.ship.shipped import load_run_model
-from instil.stages.directory import RECIPE, load_probabilities, load_summary, require_same
 from instil.stages.origins import template_origins
+from instil.stages.runfiles import RECIPE, load_probabilities, load_summary, require_same
 from instil.tasks.task import find_template, load_task
 from instil.tasks.template import OverBudgetError, evaluate, render
 from instil.types import Example, Message, Prediction, Role, SourceSpec, Task, Template

@@ -10,8 +10,8 @@ from pydantic import TypeAdapter
 
 from instil.config.recipe import load_recipe
 from instil.errors import RunError
-from instil.stages.directory import RECIPE, load_manifest, load_summary, require_same, require_whole
 from instil.stages.origins import base_files, is_base_file
+from instil.stages.runfiles import RECIPE, load_manifest, load_summary, require_same, require_whole
 
 if TYPE_CHECKING:
     from instil.encode.chat_template import ChatRules

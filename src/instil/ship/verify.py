@@ -45,8 +45,8 @@ from instil.ship.targets import (
     next_log_probs,
 )
 from instil.stages.context import Say, fit_rows, prepare_rows, silent
-from instil.stages.directory import RECIPE, load_summary, require_whole
 from instil.stages.origins import data_fingerprint
+from instil.stages.runfiles import RECIPE, load_summary, require_whole
 from instil.tasks.task import find_template
 from instil.types import Comparison, Example, Prediction
 

@@ -21,10 +21,10 @@ from instil.config.methods import Method
 from instil.files import write_whole
 from instil.results import LORA, PART, REPLAY, Methods, TriedMethod
 from instil.stages.context import RunContext
-from instil.stages.directory import STEPS, TRAINING
 from instil.stages.keeping import settle
 from instil.stages.ledger import MODEL
 from instil.stages.replaying import add_replay
+from instil.stages.runfiles import STEPS, TRAINING
 from instil.stages.training import train, validation_of
 
 if TYPE_CHECKING:

@@ -30,10 +30,12 @@ from instil.data.prepare import TaskData, identities, keep_apart, without_train
 from instil.data.split import save_splits
 from instil.files import write_whole
 from instil.memory_limits import COMPUTE_LESS, READ_LESS, within_memory
-from instil.stages.directory import SPLITS, Run, load_manifest, now
+from instil.stages.directory import Run
 from instil.stages.fitting import fit_context
 from instil.stages.footprint import memory_line, memory_terms, sizes_of
 from instil.stages.origins import chat_origins, data_fingerprint, origins
+from instil.stages.provenance import now
+from instil.stages.runfiles import SPLITS, load_manifest
 from instil.stages.tracking import Tracker, open_tracker, require_tracker
 from instil.tasks.task import load_task
 from instil.types import Part, Removed, Thinking

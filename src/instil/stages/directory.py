@@ -27,35 +27,48 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
-import os
 import platform
 import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from instil.config.recipe import Recipe, load_recipe, to_yaml
 from instil.errors import Problem, RefusedError, RunError
 from instil.files import is_scratch, sweep, write_whole
-from instil.results import Fitted, RunSummary
+from instil.results import RunSummary
 from instil.stages import ledger
 from instil.stages.ledger import LEDGER, Ledger, load_ledger, read_sealed, save_ledger, write_sealed
 from instil.stages.lock import HOLDER, LOCK, hold, holder
-from instil.stages.older import of_today
+from instil.stages.provenance import machine, now, versions
+from instil.stages.runfiles import (
+    FORMAT_VERSION,
+    MANIFEST,
+    RECIPE,
+    REPORT,
+    SPLITS,
+    STEPS,
+    SUMMARY,
+    SUMMARY_TYPE,
+    SUMMED_UP,
+    TRAINING,
+    chained,
+    gone,
+    load_manifest,
+    require_whole,
+    run_ledger,
+    step_line,
+    step_lines,
+    validated,
+)
 from instil.types import Step
 
-FORMAT_VERSION = 2
-"""2: with a ledger. A finished run of format 1 is still read, without any check."""
-RECIPE, MANIFEST, SUMMARY = "recipe.yaml", "manifest.json", "summary.json"
-SPLITS, STEPS, REPORT = "split.json", "steps.jsonl", "report.html"
 LATER_KEYS = {
     "forgetting": ("margin", "text_margin", "at_most", "gate_checkpoints"),
     "keep": ("distil", "prune"),
@@ -68,9 +81,6 @@ NEW_METHODS = ("oft", "shira")
 """Methods, each with a section, that they do not have either."""
 ENCODED = "encoded"
 """The folder of encoded examples; it is gone when the run is done."""
-TRAINING, SUMMED_UP = "training", "summary"
-"""The stages that write `model/` and `summary.json`."""
-PACKAGES = ("instil", "torch", "transformers", "peft", "tokenizers", "scikit-learn", "safetensors")
 T = TypeVar("T")
 
 
@@ -156,7 +166,7 @@ class Run:
             RunError: It cannot be read.
         """
         path = self.folder / "state" / f"{stage}.json"
-        return _validated(TypeAdapter(kind), path.read_bytes(), where=str(path))
+        return validated(TypeAdapter(kind), path.read_bytes(), where=str(path))
 
     def finished(self, stage: str, *, inputs: Mapping[str, str] | None = None) -> bool:
         """Whether a stage was finished; from the same inputs, where there are some to compare.
@@ -226,8 +236,8 @@ class Run:
         Raises:
             RefusedError: They are not the steps that led to the checkpoint.
         """
-        kept = _step_lines(self.folder)[:up_to]
-        if up_to and _chained(kept) != digest:
+        kept = step_lines(self.folder)[:up_to]
+        if up_to and chained(kept) != digest:
             different = ledger.Difference(
                 f"{STEPS} is not what the training wrote up to its checkpoint (step {up_to})",
                 TRAINING,
@@ -244,53 +254,6 @@ class Run:
         """Add facts to the manifest."""
         path = self.folder / MANIFEST
         write_sealed(path, {**load_manifest(self.folder), **facts})
-
-
-_STEP = TypeAdapter(Step)
-
-
-def step_line(step: Step) -> bytes:
-    """Return a step as a line of `steps.jsonl`, without its end."""
-    return _STEP.dump_json(step)
-
-
-def steps_digest(before: str, step: Step) -> str:
-    """Return the digest of all steps so far, from that of the steps before; empty: there are none.
-
-    A chain, so that a checkpoint can tell which steps led to it.
-    """
-    return _chained([step_line(step)], before=before)
-
-
-def _chained(lines: Sequence[bytes], *, before: str = "") -> str:
-    for line in lines:
-        before = hashlib.sha256(before.encode() + line).hexdigest()
-    return before
-
-
-_SUMMARY = TypeAdapter(RunSummary)
-_MANIFEST = TypeAdapter(dict[str, Any])
-_FITTED = TypeAdapter(dict[str, Fitted])
-_SCORES = TypeAdapter(list[dict[str, Any]])
-
-
-def _validated(adapter: TypeAdapter[T], data: bytes, *, where: str) -> T:
-    """Read a file of a run, or a line of one.
-
-    Raises:
-        RunError: It is not what was written.
-    """
-    try:
-        return adapter.validate_json(of_today(data))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise RunError(
-            "this file of a run cannot be read",
-            where=where,
-            found=f"{place}: {first['msg']}" if place else first["msg"],
-            fix="it was changed, or written by another version: make the run anew",
-        ) from error
 
 
 def is_vacant(folder: Path) -> bool:
@@ -404,7 +367,7 @@ def _begin(folder: Path, recipe: str, *, seed: int, digest: str) -> None:
 def _check_resumable(folder: Path, digest: str) -> None:
     """See that a run is of this version and of the recipe with this digest."""
     if not (folder / MANIFEST).is_file():
-        raise RefusedError(_gone(folder, MANIFEST))
+        raise RefusedError(gone(folder, MANIFEST))
     manifest = load_manifest(folder)
     run_ledger(folder)  # else another run's manifest would read as a change of the recipe
     if manifest.get("recipe_sha256", digest) != digest:
@@ -473,74 +436,6 @@ def describe(folder: Path) -> Status:
     return Status(tuple(lines), problems)
 
 
-# --- what is whole --------------------------------------------------------------------------------
-
-
-def require_whole(folder: Path) -> None:
-    """See that every file of a run's finished stages is what was written.
-
-    Runs of format 1 have no ledger, and are not checked.
-
-    Raises:
-        RefusedError: Something is gone or changed, each by its name.
-    """
-    kept = run_ledger(folder)
-    differences = ledger.file_differences(folder, kept)
-    for arm in sorted(folder.glob("arms/*")):  # what `method: auto` has tried
-        for each in ledger.file_differences(arm, load_ledger(arm)):
-            told = f"arms/{arm.name}/{each.what}"
-            differences.append(replace(each, what=told, stage="methods"))
-    ledger.refuse(folder, differences, stages=kept.stages)
-
-
-def require_same(folder: Path, now: Mapping[str, str], *, which: Callable[[str], bool]) -> None:
-    """See that some of what a run was made from is what it was.
-
-    Args:
-        folder: The run directory.
-        now: Name -> fingerprint, as it is now.
-        which: Whether a name is to be compared.
-
-    Raises:
-        RefusedError: Something differs, each by its name.
-    """
-    kept = run_ledger(folder)
-    for stage, entry in kept.stages.items():
-        before = {name: each for name, each in entry.inputs.items() if which(name)}
-        if before:
-            ledger.refuse(folder, ledger.input_differences(stage, before, now), stages=kept.stages)
-
-
-def run_ledger(folder: Path) -> Ledger:
-    """Read the ledger of a run; an empty one where its format has none.
-
-    Raises:
-        RefusedError: It is gone, cannot be read, or is another run's.
-    """
-    if not (folder / MANIFEST).is_file():
-        if (folder / LEDGER).is_file():
-            raise RefusedError(_gone(folder, MANIFEST))
-        return Ledger()
-    manifest = load_manifest(folder)
-    if manifest.get("format_version", 1) == 1:
-        return Ledger()
-    if not (folder / LEDGER).is_file():
-        raise RefusedError(_gone(folder, LEDGER))
-    kept = load_ledger(folder)
-    if kept.run != manifest.get("run_id"):
-        what = f"{LEDGER} and {MANIFEST} are not of the same run"
-        fix = "bring back the run's own"
-        raise RefusedError(what, where=str(folder), fix=fix)
-    return kept
-
-
-def _gone(folder: Path, name: str) -> Problem:
-    fix = "bring it back, or begin a new run"
-    return Problem(
-        f"{name} is gone: nothing in this run can be checked", where=str(folder), fix=fix
-    )
-
-
 def restart(folder: Path, stage: str, *, again: bool) -> None:
     """Drop a stage and all that were finished after it, with the files that they wrote.
 
@@ -591,15 +486,6 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
             shutil.rmtree(folder / name)
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that figures depend on."""
-    known = dict.fromkeys(PACKAGES, "not installed")
-    for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            known[name] = importlib.metadata.version(name)
-    return known
-
-
 def recipe_fingerprint(recipe: Recipe) -> str:
     """Return what two recipes share that say the same, whatever their layout."""
     # A tracker changes no figure. Keys that earlier versions lacked are left out where they are at
@@ -614,88 +500,6 @@ def recipe_fingerprint(recipe: Recipe) -> str:
     return hashlib.sha256(recipe.model_dump_json(exclude=silent).encode()).hexdigest()
 
 
-def now() -> str:
-    """Return the time, ISO 8601 in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def machine() -> dict[str, object]:
-    """Describe this machine: system, processor, cores, memory in bytes."""
-    import psutil
-
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
-    names = [line.partition(":")[2] for line in lines.splitlines() if line.startswith("model name")]
-    return {
-        "system": platform.system(),
-        "processor": (names[0].strip() if names else platform.processor()) or platform.machine(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-    }
-
-
-def load_manifest(folder: Path) -> dict[str, Any]:
-    """Read `manifest.json`; an empty mapping where there is none.
-
-    Raises:
-        RefusedError: It is not what was written.
-        RunError: It cannot be read.
-    """
-    path = folder / MANIFEST
-    if not path.exists():
-        return {}
-    known = _validated(_MANIFEST, path.read_bytes(), where=str(path))
-    return known if known.get("format_version", 0) == 1 else read_sealed(path)
-
-
-def load_steps(folder: Path) -> tuple[Step, ...]:
-    """Read `steps.jsonl`; a last line cut short by a crash is passed over."""
-    return tuple(
-        _validated(_STEP, line, where=f"{folder / STEPS}:{number}")
-        for number, line in enumerate(_step_lines(folder), start=1)
-    )
-
-
-def _step_lines(folder: Path) -> list[bytes]:
-    path = folder / STEPS
-    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-
-
-def load_scores(folder: Path, name: str) -> list[dict[str, Any]]:
-    """Read `scores/<name>.jsonl`.
-
-    Raises:
-        RunError: The run has no such scores.
-    """
-    path = folder / "scores" / f"{name}.jsonl"
-    if not path.is_file():
-        raise RunError(f"{folder} has no scores of its test", fix="finish it: instil run --resume")
-    lines = path.read_bytes().splitlines()
-    with contextlib.suppress(ValidationError):  # at once: several times as fast as one by one
-        found = _SCORES.validate_json(b"[" + b",".join(lines) + b"]")
-        if len(found) == len(lines):
-            return found
-    return [
-        _validated(_MANIFEST, line, where=f"{path}:{number}")
-        for number, line in enumerate(lines, start=1)
-    ]
-
-
-def load_probabilities(folder: Path) -> dict[str, Fitted]:
-    """Read `model/probabilities.json`: task -> what was fitted; empty where a run has none.
-
-    Raises:
-        RunError: It cannot be read.
-    """
-    path = folder / ledger.PROBABILITIES
-    stages = run_ledger(folder).stages.values()
-    if not any(ledger.PROBABILITIES in entry.files for entry in stages) or not path.is_file():
-        return {}
-    return _validated(_FITTED, path.read_bytes(), where=str(path))
-
-
 def save_summary(run: Run, summary: RunSummary, *, files: Sequence[str] = ()) -> None:
     """Write `summary.json`, and with it the run is finished.
 
@@ -704,29 +508,5 @@ def save_summary(run: Run, summary: RunSummary, *, files: Sequence[str] = ()) ->
         summary: Every figure.
         files: What else was written with it.
     """
-    write_whole(run.folder / SUMMARY, _SUMMARY.dump_json(summary, indent=1))
+    write_whole(run.folder / SUMMARY, SUMMARY_TYPE.dump_json(summary, indent=1))
     run.record(SUMMED_UP, [SUMMARY, *files])
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a folder is a run with all its figures."""
-    if not (folder / SUMMARY).is_file():
-        return False
-    kept = run_ledger(folder)
-    return not kept.run or SUMMED_UP in kept.stages
-
-
-def load_summary(folder: Path) -> RunSummary:
-    """Read `summary.json`.
-
-    Raises:
-        RunError: The folder is no finished run, or of another format.
-    """
-    path = folder / SUMMARY
-    if not is_finished(folder):
-        unfinished = (folder / RECIPE).is_file()
-        raise RunError(
-            f"{folder} is {'an unfinished run' if unfinished else 'not a run directory'}",
-            fix=f"instil run --resume {folder}" if unfinished else "give a folder under runs/",
-        )
-    return _validated(_SUMMARY, path.read_bytes(), where=str(path))

@@ -24,11 +24,11 @@ from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData
 from instil.results import LORA, REPLAY, TEXT
 from instil.stages.context import RunContext
-from instil.stages.directory import load_manifest
 from instil.stages.footprint import Sizes, sizes_of
 from instil.stages.judge import ROBUSTNESS_ROWS
 from instil.stages.ladder import ladder_templates, search_budget
 from instil.stages.replaying import OWN_TEXTS, replay_needed
+from instil.stages.runfiles import load_manifest
 from instil.stages.training import eval_steps, validation_examples
 from instil.types import Example, Row, Template
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from instil.config.recipe import Recipe
 from instil.results import GuardResult, Margins
 from instil.stages.context import RunContext
-from instil.stages.directory import SUMMED_UP
 from instil.stages.origins import guard_origins
+from instil.stages.runfiles import SUMMED_UP
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores, GuardSides, GuardTask

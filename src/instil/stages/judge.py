@@ -50,9 +50,11 @@ from instil.results import (
     Turn,
 )
 from instil.stages.context import RunContext
-from instil.stages.directory import SUMMARY, Run, load_manifest, now
+from instil.stages.directory import Run
 from instil.stages.guard import margins_of
 from instil.stages.ladder import Ladder
+from instil.stages.provenance import now
+from instil.stages.runfiles import SUMMARY, load_manifest
 from instil.stages.training import Trained
 from instil.tasks.task import find_template
 from instil.types import Message, Part

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from instil.data.prepare import TaskData
 from instil.data.sources.uri import is_public
 from instil.files import file_sha256
-from instil.stages.directory import versions
+from instil.stages.provenance import versions
 from instil.types import Part, Row, Task
 
 if TYPE_CHECKING:

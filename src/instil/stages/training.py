@@ -21,11 +21,12 @@ from instil.data.prepare import TaskData
 from instil.errors import RecipeError
 from instil.results import Means, Sweep, TermMean, TrainingSummary
 from instil.stages.context import RunContext
-from instil.stages.directory import ENCODED, STEPS, TRAINING, load_steps
+from instil.stages.directory import ENCODED
 from instil.stages.gating import gate_of, gated
 from instil.stages.learning_rate import find_rate, rule_rate, schedule_of
 from instil.stages.ledger import MODEL
 from instil.stages.mirror import publish
+from instil.stages.runfiles import STEPS, TRAINING, load_steps
 from instil.stages.watching import Watch
 from instil.types import REPLAY_LOSS, Example, Part, PerRow, Piece, Step, TaskLook, TooLong
 

@@ -14,7 +14,7 @@ from typing import Any
 from instil.compare.seeds import Scores, difference, minus
 from instil.results import MEAN_SCORE, TEXT, Arm, Costs, TaskResult
 from instil.scoring.metrics import NATS
-from instil.stages.directory import load_scores, load_summary
+from instil.stages.runfiles import load_scores, load_summary
 from instil.types import Comparison, Task
 
 Line = Mapping[str, Any]

@@ -17,7 +17,7 @@ from instil.errors import RecipeError
 from instil.results import PROMPTING, TUNED
 from instil.scoring.metrics import NATS
 from instil.stages.context import prepare_rows
-from instil.stages.directory import load_summary
+from instil.stages.runfiles import load_summary
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder
 from instil.studyresults import CurvePoint, CurveStudy

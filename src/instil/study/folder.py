@@ -26,8 +26,8 @@ from pathlib import Path
 from instil.config.recipe import Recipe, load_recipe, to_yaml
 from instil.errors import RecipeError, RunError
 from instil.files import write_whole
-from instil.stages.directory import RECIPE
 from instil.stages.lock import HOLDER, LOCK
+from instil.stages.runfiles import RECIPE
 
 STUDY = "study.json"
 REPORT = "report.html"

@@ -28,7 +28,7 @@ from instil.data.prepare import pick_templates
 from instil.errors import Problem, RecipeError
 from instil.results import TUNED
 from instil.stages.context import OF_UNSEEN
-from instil.stages.directory import load_summary
+from instil.stages.runfiles import load_summary
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work
 from instil.studyresults import GeneraliseArm, GeneraliseStudy, UnseenTask

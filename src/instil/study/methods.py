@@ -18,7 +18,7 @@ from instil.config.recipe import Recipe, TaskUse, load_recipe
 from instil.errors import Problem, RecipeError, nearest
 from instil.results import MEAN_SCORE, PROMPTING, TUNED, TUNED_PROMPTED, Arm
 from instil.scoring.metrics import NATS
-from instil.stages.directory import load_summary
+from instil.stages.runfiles import load_summary
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work
 from instil.study.untrained import load_prompted

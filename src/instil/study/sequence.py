@@ -20,7 +20,7 @@ from instil.errors import Problem, RecipeError
 from instil.results import MEAN_SCORE, TUNED
 from instil.scoring.metrics import NATS
 from instil.stages.context import prepare_rows
-from instil.stages.directory import load_summary
+from instil.stages.runfiles import load_summary
 from instil.stages.training import mix_rules
 from instil.study import collect
 from instil.study.folder import Job, StudyFolder, Work

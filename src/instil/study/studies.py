@@ -20,8 +20,9 @@ from instil.report.generalise import generalise_report
 from instil.report.html import to_html
 from instil.report.methods import methods_report
 from instil.report.sequence import sequence_report
-from instil.stages.directory import now, require_whole
 from instil.stages.lock import hold
+from instil.stages.provenance import now
+from instil.stages.runfiles import require_whole
 from instil.study.curve import plan_curve, sum_up_curve
 from instil.study.engine import MakeEngine, Say
 from instil.study.execute import Chain, run_apart

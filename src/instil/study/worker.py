@@ -7,7 +7,7 @@ from functools import partial
 from rich.progress import Progress
 
 from instil.pipeline import run_recipe
-from instil.stages.directory import RECIPE
+from instil.stages.runfiles import RECIPE
 from instil.study.folder import REPORT, Job, StudyFolder, Work
 from instil.study.untrained import ask_untrained
 

@@ -59,7 +59,7 @@ class Progress:
     run: str = ""
     """The id of the run."""
     steps: str = ""
-    """Digest of all steps up to here (`stages.directory.steps_digest`)."""
+    """Digest of all steps up to here (`stages.runfiles.steps_digest`)."""
 
 
 def save_checkpoint(

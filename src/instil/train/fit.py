@@ -21,7 +21,7 @@ from instil.model.adapter import restore, snapshot, trainable
 from instil.model.load import LoadedModel
 from instil.results import Lost
 from instil.signals import CTRL_C, ENDING, on_signals
-from instil.stages.directory import steps_digest
+from instil.stages.runfiles import steps_digest
 from instil.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from instil.train.loop import Schedule, train_steps
 from instil.train.objective import Objective

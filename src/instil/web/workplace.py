@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from instil.data.readers.formats import READERS
 from instil.data.readers.textfile import COMPRESSED
 from instil.errors import DataError
-from instil.stages.directory import MANIFEST, RECIPE
+from instil.stages.runfiles import MANIFEST, RECIPE
 from instil.study.folder import STUDY
 
 _ENDINGS = tuple(ending for known in READERS.values() for ending in known.endings)

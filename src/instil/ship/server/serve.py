@@ -16,7 +16,7 @@ from instil.ship.server.app import Limits, Service, make_app
 from instil.ship.server.engine import Engine
 from instil.ship.server.listen import run_server
 from instil.ship.shipped import load_run_base, load_run_model
-from instil.stages.directory import RECIPE, load_summary
+from instil.stages.runfiles import RECIPE, load_summary
 
 if TYPE_CHECKING:
     from instil.model.load import LoadedModel

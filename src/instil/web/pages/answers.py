@@ -25,8 +25,8 @@ from instil.data.registry import load_rows
 from instil.data.split import load_splits, part_rows
 from instil.errors import InstilError
 from instil.results import PROMPTING, TUNED, ZERO_SHOT
-from instil.stages.directory import RECIPE, SPLITS, load_scores, load_summary, require_same
 from instil.stages.origins import row_origins
+from instil.stages.runfiles import RECIPE, SPLITS, load_scores, load_summary, require_same
 from instil.tasks.task import load_task
 from instil.types import Part, Row, Task
 from instil.web.jobs import command_line

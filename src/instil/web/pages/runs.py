@@ -20,16 +20,9 @@ from instil.pipeline import compare_runs
 from instil.report.build import build_report
 from instil.report.parts import COMPARED, capital, compared_texts
 from instil.report.sections.curves import curve_plots
-from instil.stages.directory import (
-    RECIPE,
-    STEPS,
-    SUMMARY,
-    is_finished,
-    load_manifest,
-    load_steps,
-)
 from instil.stages.ledger import load_ledger
 from instil.stages.lock import holder
+from instil.stages.runfiles import RECIPE, STEPS, SUMMARY, is_finished, load_manifest, load_steps
 from instil.types import Step
 from instil.web.jobs import Job, begin, command_line, find
 from instil.web.pages.start import jobs_of, report_file, summary_of

@@ -18,9 +18,9 @@ from instil import format as fmt
 from instil.config.recipe import load_recipe
 from instil.errors import InstilError
 from instil.results import PROMPTING, TUNED, RunSummary
-from instil.stages.directory import REPORT, SUMMARY, is_finished, load_summary
 from instil.stages.ledger import load_ledger
 from instil.stages.lock import holder
+from instil.stages.runfiles import REPORT, SUMMARY, is_finished, load_summary
 from instil.web.jobs import Job, find, jobs
 from instil.web.site import Site, aside, events, form, here, number, once
 from instil.web.workplace import NotHereError

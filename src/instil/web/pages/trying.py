@@ -27,7 +27,7 @@ from instil.config.recipe import load_recipe
 from instil.errors import InstilError
 from instil.files import append_line
 from instil.results import TUNED, RunSummary
-from instil.stages.directory import RECIPE
+from instil.stages.runfiles import RECIPE
 from instil.stats.intervals import wilson
 from instil.tasks.task import find_template, load_task
 from instil.tasks.template import expression_names, names
