@@ -1,4 +1,4 @@
-"""A whole run on two real processes, stopped and gone on with, beside the same run on one."""
+"""A whole run on two real processes, stopped and resumed, beside the same run on one."""
 
 import os
 import runpy
@@ -79,7 +79,7 @@ def test_two_processes_stopped_and_resumed_get_what_one_gets(tmp_path, tiny_fold
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the launcher and both processes
     said = ended(process)
-    assert "to go on: instil run --resume two" in said
+    assert "to resume: instil run --resume two" in said
     assert not (folder / "two" / "summary.json").exists()
 
     process = launched(folder, "--resume", "two")

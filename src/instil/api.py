@@ -165,7 +165,7 @@ def run(
         recipe: The recipe, a YAML file.
         changes: Keys to change, as `instil run --set` takes them: `["train.learning_rate=1e-4"]`.
         folder: The run directory; None: `runs/NAME-OF-THE-RECIPE`.
-        again: Where the directory exists: take that run, or go on with it, if its recipe is the
+        again: Where the directory exists: take that run, or resume it, if its recipe is the
             same; else use the next free name.
 
     Raises:

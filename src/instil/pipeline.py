@@ -130,7 +130,7 @@ def advise_recipe(
 ) -> tuple[Advice, ...]:
     """Begin a run, and advise what to do before its training; return the advice, one a task.
 
-    The run is left for `run_recipe` to go on with.
+    The run is left for `run_recipe` to resume.
 
     Args:
         recipe: What the run would do.

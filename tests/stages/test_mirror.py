@@ -87,7 +87,7 @@ def test_a_copy_that_another_machine_has_passed_is_not_sent(address, tmp_path, m
     write(second, ledger="22", more="m")
     publish(second)
     write(first, ledger="333", mine="x")
-    with pytest.raises(RefusedError, match="another machine has gone on"):
+    with pytest.raises(RefusedError, match="another machine has resumed"):
         publish(first)
     machine(monkeypatch, tmp_path / "a")
     assert fetch(address) == first  # what is there is taken, and what is not is removed

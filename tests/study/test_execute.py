@@ -78,7 +78,7 @@ def test_a_failure_ends_its_chain_and_no_other(folder: StudyFolder):
     with pytest.raises(RunError) as bad:
         execute.run_apart(folder, [jobs("bad", "after"), jobs("c")], engine=Local(()), say=quiet)
     assert "bad, after" in str(bad.value)
-    assert "the same command goes on" in str(bad.value)
+    assert "the same command does what is missing" in str(bad.value)
     assert [name for name, _ in order(folder)] == ["bad", "c"]
 
 

@@ -231,7 +231,7 @@ def test_the_whole_way(folder, watch):
         page.wait_for_selector("#forecast[aria-busy=false] dl")
         watched.everywhere("plan")
 
-        # Run: watched, stopped, gone on with; the server killed meanwhile.
+        # Run: watched, stopped, resumed; the server killed meanwhile.
         page.click("text=Begin the run")
         page.wait_for_url("**/run/runs/messy**")
         page.wait_for_selector(".plots svg")

@@ -59,7 +59,7 @@ def advise(
                 wanted, folder=there.folder, resume=there.begun, progress=progress
             )
     except KeyboardInterrupt:
-        say("\nstopped; the same command goes on", err=True)
+        say("\nstopped; the same command resumes", err=True)
         raise typer.Exit(INTERRUPTED) from None
     _show(found)
     say(f"\nto train all the same, or because of it: {go_on}")

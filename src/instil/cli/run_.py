@@ -53,7 +53,7 @@ def run(
         bool,
         typer.Option(
             "--again",
-            help="Where the directory exists: show that run, or go on with it, if it is the same; "
+            help="Where the directory exists: show that run, or resume it, if it is the same; "
             "else take the next free name.",
         ),
     ] = False,
@@ -75,7 +75,7 @@ def run(
 ) -> None:
     """Do all that the recipe says: split, prompt, train, test, compare, report.
 
-    Prints the verdict and where the report lies. Ctrl-C leaves a run that `--resume` goes on with.
+    Prints the verdict and where the report lies. Ctrl-C leaves a run that `--resume` takes up.
     Several processes train together: `torchrun --nproc-per-node 4 -m instil run RECIPE`.
     """
     from instil.cli.folders import place_run
@@ -101,12 +101,12 @@ def run(
                 _show(found.folder)
                 return
             if found.begun:
-                say(f"going on with the run in {found.folder}", err=True)
+                say(f"resuming the run in {found.folder}", err=True)
             _run(wanted, folder=found.folder, resume=found.begun)
             return
         if recipe or changes or folder or again:
             raise typer.BadParameter(
-                "goes on with the recipe in the run directory; nothing else can be given",
+                "takes the recipe in the run directory; nothing else can be given",
                 param_hint="--resume",
             )
         if not (resume / RECIPE).is_file():
@@ -154,7 +154,7 @@ def _run(
     except KeyboardInterrupt:
         say("\nstopped", err=True)
         if folder.exists():
-            say(f"  to go on: {go_on}", err=True)
+            say(f"  to resume: {go_on}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except RefusedError:
         raise

@@ -84,7 +84,7 @@ def methods(
 ) -> None:
     """Compare prompting, LoRA, full fine-tuning, multi-task and mitigations on the same rows.
 
-    Shows score against forgetting, with time, memory and bytes. The same command again goes on
+    Shows score against forgetting, with time, memory and bytes. The same command again resumes
     where it was stopped.
     """
     from instil.study.methods import choose_arms
@@ -127,7 +127,7 @@ def curve(
 ) -> None:
     """Train on 50, 100, 250 ... rows with several seeds: would more data pay?
 
-    The same command again goes on where it was stopped, and may name more sizes and seeds.
+    The same command again resumes where it was stopped, and may name more sizes and seeds.
     """
     from instil.study.studies import curve_study
 
@@ -167,7 +167,7 @@ def sequence(
     """Train tasks one after another: what does a later one do to an earlier one?
 
     Shows the matrix of stages by tasks and backward transfer, with and without replay. The same
-    command again goes on where it was stopped.
+    command again resumes where it was stopped.
     """
     from instil.study.studies import sequence_study
 
@@ -215,7 +215,7 @@ def generalise(
     """Tune on all clusters of tasks but one: does it help on tasks never seen?
 
     Each cluster is left out once and asked zero-shot, paired by row with the base model. The same
-    command again goes on where it was stopped.
+    command again resumes where it was stopped.
     """
     from instil.study.methods import choose_arms
     from instil.study.studies import generalise_study

@@ -56,7 +56,7 @@ def save_model(loaded: LoadedModel, out: Path) -> int:
         raise ModelError(
             f"the model cannot be written: {brief(error)}",
             where=str(out),
-            fix="make room, then go on: what was finished is kept",
+            fix="make room, then resume: what was finished is kept",
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

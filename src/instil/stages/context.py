@@ -464,7 +464,7 @@ def keep_splits(context: RunContext) -> None:
     """Save who trains, validates and tests, before anything is asked; with all that is used.
 
     Raises:
-        RefusedError: The run goes on, and something is not what it was when it began.
+        RefusedError: The run is resumed, and something is not what it was when it began.
     """
     run, recipe = context.run, context.recipe
     inputs = origins(context.data, context.model, device=recipe.device, dtype=recipe.dtype)

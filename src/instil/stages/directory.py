@@ -330,7 +330,7 @@ def open_run(
 
 def _check_vacant(folder: Path) -> None:
     if not is_vacant(folder):
-        fix = f"give another with --folder, or go on with it: instil run --resume {folder}"
+        fix = f"give another with --folder, or resume it: instil run --resume {folder}"
         raise RunError(f"{folder} exists", where="run directory", fix=fix)
 
 
@@ -374,7 +374,7 @@ def _check_resumable(folder: Path, digest: str) -> None:
         raise RunError(
             "the recipe has been changed since the run began",
             where=str(folder / RECIPE),
-            fix="undo the change to go on, or begin a new run with it: instil run "
+            fix="undo the change to resume, or begin a new run with it: instil run "
             f"{folder / 'recipe.yaml'} --folder ANOTHER",
         )
     version = manifest.get("format_version")

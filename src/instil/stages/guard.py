@@ -99,7 +99,7 @@ def compare_guard(context: RunContext, sides: GuardSides) -> tuple[GuardResult, 
     """Pair the guard's scores before and after training; `scores/guard.jsonl` has every row."""
     from instil.compare.forgetting import guard_lines, ledger
 
-    # A run that was finished and is gone on with writes these and the summary anew.
+    # A run that was finished and is resumed writes these and the summary anew.
     context.run.forget(SUMMED_UP)
     guard, before, after = context.guard, sides.before, sides.after
     context.run.write_scores("guard", guard_lines(guard, before, after))

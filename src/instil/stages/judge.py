@@ -2,8 +2,8 @@
 
 Figures of the test stay honest only as long as nobody has chosen anything by them. So a run that
 has seen its test is not judged again, unless that is asked for; then the manifest has the time of
-every look, and the report says how many there were. A judging that was stopped half-way is gone on
-with by `--resume`: no report has shown any of it, and the same model is asked.
+every look, and the report says how many there were. A judging that was stopped half-way is resumed
+by `--resume`: no report has shown any of it, and the same model is asked.
 
 Tests: `tests/stages/test_opening.py`.
 """

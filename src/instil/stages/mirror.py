@@ -3,7 +3,7 @@
 The work is done in a copy on this machine, `CACHE/runs/DIGEST/reviews`; what was written is sent
 whenever a stage ends, a checkpoint is written or a report is made (`publish`), in the order in
 which it was written. So what lies at the address is always a run as one that was killed leaves it,
-and any machine can go on with it: `fetch` brings it there. `CACHE/runs/DIGEST/reviews.address.json`
+and any machine can resume it: `fetch` brings it there. `CACHE/runs/DIGEST/reviews.address.json`
 knows what was sent.
 
 The file `.turn` at the address says whose turn it is: each sending leaves a new mark there. A copy
@@ -91,7 +91,7 @@ def publish(folder: Path, *, last: bool = False) -> None:
         last: False: where the address cannot be reached, it is tried again the next time.
 
     Raises:
-        RefusedError: Another machine has gone on with the run.
+        RefusedError: Another machine has resumed the run.
         RunError: The address cannot be written to (`last` alone).
     """
     known = _load(folder)
@@ -112,9 +112,9 @@ def _send(folder: Path, known: Copy) -> None:
     there = _mark(files, root)
     if there not in (known.mark, known.before):
         raise RefusedError(
-            "another machine has gone on with this run",
+            "another machine has resumed this run",
             where=known.address,
-            fix=f"go on with what it has done: instil run --resume {known.address}",
+            fix=f"take what it has done: instil run --resume {known.address}",
         )
     written = _written(folder)
     changed = [path for path, state in written.items() if known.sent.get(path) != state]

@@ -59,7 +59,7 @@ def run_apart(folder: StudyFolder, chains: Iterable[Chain], *, engine: Engine, s
                     under_way.append(_Running(chain.popleft(), started, chain))
                 _pause(_POLL_SECONDS)
         finally:
-            # Every job stops as Ctrl-C lets it, so that it can be gone on with; none is left
+            # Every job stops as Ctrl-C lets it, so that it can be resumed; none is left
             # behind. Ctrl-C on a terminal reaches them by itself, a signal sent to this process
             # alone does not.
             for each in _still(under_way, within=_GRACE_SECONDS):
@@ -71,7 +71,7 @@ def run_apart(folder: StudyFolder, chains: Iterable[Chain], *, engine: Engine, s
             f"{len(lost)} of the arms did not finish",
             where=str(folder.path),
             found=", ".join(lost),
-            fix="mend what the messages above say; the same command goes on with what is missing",
+            fix="mend what the messages above say; the same command does what is missing",
         )
 
 

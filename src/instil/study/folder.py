@@ -129,7 +129,7 @@ class StudyFolder:
                 "the recipe (or a default of instil's) has changed since these arms were run",
                 where=str(self.path),
                 found=", ".join(others),
-                fix="undo the change to go on; or begin a new study with --folder ANOTHER; or "
+                fix="undo the change to resume; or begin a new study with --folder ANOTHER; or "
                 f"remove these arms' folders under {self.path / 'arms'} to run them anew",
             )
 
