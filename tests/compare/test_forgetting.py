@@ -15,7 +15,6 @@ from instil.compare.forgetting import (
 )
 from instil.compare.kept import guard_claims
 from instil.compare.verdict import Outcome, outcomes
-from instil.data.registry import load_rows
 from instil.model.load import LoadedModel
 from instil.results import TEXT, Margins
 from instil.tasks.task import load_task
@@ -90,23 +89,6 @@ def test_the_ledger_pairs_before_and_after():
     assert line.comparison.difference == pytest.approx(-0.25)
     assert (line.comparison.a, line.comparison.b, line.comparison.n) == ("before", "after", 20)
     assert (line.comparison.a_only, line.comparison.b_only) == (5, 0)
-
-
-def test_rows_are_read_again_only_where_task_or_file_have_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lay_out(tmp_path)
-    task, read = load_task(str(tmp_path / "echo.yaml")), []
-    monkeypatch.setattr(
-        forgetting, "load_rows", lambda each: read.append(each.id) or load_rows(each)
-    )
-    first = forgetting.guard_rows([str(tmp_path / "echo.yaml")], rows=4, seed=0)
-    assert forgetting.guard_rows([str(tmp_path / "echo.yaml")], rows=4, seed=0) == first
-    assert read == [task.id]
-    data = Path(task.source.uri)
-    data.write_text("".join(data.read_text().splitlines(keepends=True)[:-1]))
-    forgetting.guard_rows([str(tmp_path / "echo.yaml")], rows=4, seed=0)
-    assert read == [task.id] * 2
 
 
 def sides(changes: dict[str, list[float]], *, margin: float, metric: str = "accuracy"):

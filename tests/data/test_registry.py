@@ -416,3 +416,17 @@ def test_values_without_a_word_are_told_all_at_once(source):
     assert "the label '2' of 2 rows has no word in `labels`" in first
     assert "the label 'yes' of 1 row has no word in `labels`" in second
     assert "1, 0" in first
+
+
+def test_the_rows_of_a_file_are_read_once_until_it_changes(tmp_path, monkeypatch):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\nfine,good\n")
+    task = replace(TASK, source=SourceSpec(str(path)))
+    first = registry.load_rows(task)
+    assert registry.load_rows(task) is first
+    assert registry.load_rows(task, limit=1) is not first
+    path.write_text("text,label\nfine,good\npoor,bad\n")
+    assert len(registry.load_rows(task).rows) == 2
+    monkeypatch.setattr(registry, "MOST_KEPT", 1)
+    monkeypatch.setattr(registry, "_KEPT", {})
+    assert registry.load_rows(task) is not registry.load_rows(task), "too many rows to keep"

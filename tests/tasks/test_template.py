@@ -226,6 +226,13 @@ def test_evaluate(expression: str, value: object) -> None:
     assert evaluate(expression, FIELDS, where="") == value
 
 
+def test_a_field_is_looked_up_unless_its_name_means_something_else():
+    assert evaluate("words", {"words": ("a",)}, where="") == ("a",)
+    assert evaluate("true", {"true": "no"}, where="") is True
+    with pytest.raises(TaskError, match="syntax"):
+        evaluate("not", {"not": "a"}, where="")
+
+
 @pytest.mark.parametrize(
     ("expression", "part"),
     [

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -19,7 +18,6 @@ from instil.compare.pairing import compare
 from instil.config.sections import Auto
 from instil.data.build import render_example
 from instil.data.registry import load_rows
-from instil.data.sources.uri import is_package
 from instil.data.split import seeded_key
 from instil.encode.chat_format import ChatFormat
 from instil.encode.mask import shorten
@@ -43,9 +41,6 @@ GUARD_TOKENS = 256
 TEXT_TOKENS = 160
 BATCH, MOST_ROWS = 50, 500
 """With `forgetting.rows: auto`: rows of a task that are asked at once, and at most."""
-MOST_READ = 8
-"""Guard tasks of which the rows are kept in memory."""
-_READ: dict[object, tuple[Row, ...]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +122,7 @@ def guard_rows(
 
 def _drawn(task: Task, seed: int, one_a_group: bool) -> list[Row]:
     """The rows of a guard task, in the order in which they are asked."""
-    drawn = sorted(_rows(task), key=lambda r: seeded_key(seed, "guard", task.id, r.id))
+    drawn = sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "guard", task.id, r.id))
     return _first_of_groups(drawn) if one_a_group else drawn
 
 
@@ -136,23 +131,6 @@ def _first_of_groups(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         firsts.setdefault(row.group, row)
     return [*firsts.values()]
-
-
-def _rows(task: Task) -> tuple[Row, ...]:
-    """Read a guard task's rows; those of a file or a package once, as long as it stays what it is.
-
-    A run draws from the same guard tasks several times, and to read all of theirs takes seconds.
-    """
-    path = Path(task.source.uri)
-    if not path.is_file() and not is_package(task.source.uri):
-        return load_rows(task).rows  # a folder, say, of which nothing tells that it has changed
-    status = path.stat() if path.is_file() else None
-    key = (repr(task), status and (status.st_mtime_ns, status.st_size))
-    if key not in _READ:
-        while len(_READ) >= MOST_READ:
-            _READ.pop(next(iter(_READ)))
-        _READ[key] = load_rows(task).rows
-    return _READ[key]
 
 
 def guard_sources(guard: Sequence[GuardTask], names: Sequence[str]) -> list[tuple[Task, Row]]:
@@ -171,7 +149,7 @@ def guard_sources(guard: Sequence[GuardTask], names: Sequence[str]) -> list[tupl
     return [
         (tasks[name], row)
         for name, ids in asked.items()
-        for row in _rows(tasks[name])
+        for row in load_rows(tasks[name]).rows
         if row.id in ids
     ]
 
@@ -224,7 +202,7 @@ def load_guard(
         guard.append(_guard_task(task, drawn, rows, chat))
     if text:
         task = load_task(TEXT_FROM)
-        drawn = sorted(_rows(task), key=lambda r: seeded_key(seed, "text", r.id))
+        drawn = sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "text", r.id))
         drawn = _first_of_groups(drawn) if one_a_group else drawn
         examples = [
             Example(

@@ -18,11 +18,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from instil.data.readers.rowfile import BadRows
 from instil.data.readers.shapes import UNUSABLE
 from instil.data.readers.turns import read_tools
 from instil.data.sources.source import read_table
+from instil.data.sources.uri import is_package
 from instil.errors import DataError, Problem, TaskError, nearest
 from instil.tasks.sandbox import tidied
 from instil.tasks.template import OverBudgetError, evaluate, spelt
@@ -32,6 +34,8 @@ BAD_ROWS = "bad rows, as on_bad_row: skip asks"
 """What bad rows are counted under."""
 _REASONS = frozenset(UNUSABLE.values())
 SHOWN = 5  # bad values that a message lists, and places of each
+MOST_KEPT = 200_000
+"""Rows that are kept in memory for the next who reads them, of all tasks together."""
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
 """A number in plain decimal writing."""
 
@@ -50,8 +54,13 @@ class LoadedRows:
     """Rows left out by `on_bad_row: skip`: `place: why`; counted in `skipped` too."""
 
 
+_KEPT: dict[object, LoadedRows] = {}
+
+
 def load_rows(task: Task, *, limit: int | None = None) -> LoadedRows:
-    """Read the rows of a task.
+    """Read the rows of a task; those of a file or a package once, as long as it stays what it is.
+
+    A run reads its guard tasks several times and a study every task once an arm, seconds each.
 
     In the rows, the target field of a task with choices is always one of the choices, as text: the
     number 4.0 and the text `4.0` become `4` where the choices say 4, and the word of 4 where the
@@ -67,13 +76,30 @@ def load_rows(task: Task, *, limit: int | None = None) -> LoadedRows:
             label, no id or another row's id, or no row is left.
         TaskError: An expression of the task fails on a row.
     """
+    key = None if limit is not None else _unchanged(task)
+    if key is not None and key in _KEPT:
+        return _KEPT[key]
     reader = _Reader(task)
     rows = read_table(task.source, bad=reader.bad, notes=reader.notes)
     for number, (place, columns) in enumerate(rows, start=1):
         if limit is not None and len(reader.rows) >= limit:
             break
         reader.add(columns, number=number, place=place)
-    return reader.finish()
+    loaded = reader.finish()
+    if key is not None and len(loaded.rows) <= MOST_KEPT:
+        while _KEPT and sum(len(each.rows) for each in (*_KEPT.values(), loaded)) > MOST_KEPT:
+            _KEPT.pop(next(iter(_KEPT)))
+        _KEPT[key] = loaded
+    return loaded
+
+
+def _unchanged(task: Task) -> object:
+    """Return what is the same as long as a task's rows are; None where nothing tells."""
+    path = Path(task.source.uri)
+    if path.is_file():
+        status = path.stat()
+        return repr(task), status.st_mtime_ns, status.st_size
+    return repr(task) if is_package(task.source.uri) else None  # a folder may change within
 
 
 def plain(value: object) -> str:

@@ -74,6 +74,8 @@ def evaluate(expression: str, fields: Mapping[str, object], *, where: str) -> ob
     Raises:
         TaskError: a syntax error, an unknown field, or a way out of the sandbox.
     """
+    if expression in fields and spelt(expression) == expression:
+        return fields[expression]  # the name of a field: nothing to compute
 
     def value() -> object:
         result: object = sandbox.computed(expression, _scope(fields))
