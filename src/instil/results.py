@@ -60,7 +60,7 @@ class TextLoss:
 
 @dataclass(frozen=True, slots=True)
 class ForgettingLaw:
-    """Loss on general text as a function of the interpolation weight *s*: slope s + curvature s^2.
+    """Loss on general text by the interpolation weight *s*, and the curve slope s + curvature s^2.
 
     All losses are rises of the cross-entropy of general text, in nats per token.
     """
@@ -72,19 +72,21 @@ class ForgettingLaw:
     curvature: float
     """Loss per square of the weight."""
     misfit: float
-    """The largest distance between curve and measured means."""
+    """The largest distance between the curve and the means it was fitted to."""
     predicted: float
-    """Loss of the exported model, by the curve."""
+    """Loss of the exported model on the texts that it was chosen on."""
     low: float
     """Lower end of the 95 % band: of the mean over the reported texts."""
     high: float
     """Its upper end."""
     texts: int
-    """Texts that the curve rests on; none of them is reported."""
+    """Texts that it was chosen on; none of them is reported."""
     points: tuple[TextLoss, ...]
-    """What the curve was fitted to."""
+    """All weights that were read."""
     came_out: Estimate | None = None
     """Loss on the reported texts; None before it was measured."""
+    fitted_to: float = 1.0
+    """The largest weight that the curve was fitted to: beyond it the form is not a quadratic."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,33 +1,40 @@
-"""How much is forgotten at which interpolation weight: a curve, its band, and how far one may go.
+"""How far one may go from base to tuned weights before general text loses more than is allowed.
 
-Along the straight way from base to tuned weights, base + s (tuned - base), the cross-entropy of
-general text rises by a quadratic in s as long as s is small: Taylor's expansion about the base
-model, a s + b s^2, with a the gradient along the way and b half of the curvature. The base model
-was trained on such text, so a is small. KL(base || model) is zero and flat at s = 0, so that it
-goes with s^2: a loss that is a power of KL between 1/2 and 1 is the same curve.
+Along the straight way base + s (tuned - base) the cross-entropy of general text rises by a
+quadratic in s as long as s is small: Taylor's expansion about the base model, a s + b s^2, with a
+the gradient along the way and b half of the curvature. The base model was trained on such text, so
+a is small. KL(base || model) is zero and flat at s = 0, so that it goes with s^2: a loss that is a
+power of KL between 1/2 and 1 is the same curve.
 
-The curve is a least-squares line through loss / s against s, since both noise and misfit grow with
-s. It goes through zero at the base model by construction. Measured means of 2 texts at 3 weights::
+Far from the base model the loss need not be a quadratic: one run of SmolLM2-135M lost 0.01, 0.07,
+0.36, 1.5, 4.9 and 9.4 nats at a tenth, two, four, six, eight tenths and all of the way. So the
+curve is fitted near the limit alone, to the weights up to the first one that loses more than is
+allowed, and only describes. The exported weight is one that was read: between the largest weight
+that keeps to the limit and the first that does not, others are read where a power of the weight
+through both meets the limit.
+
+The curve is a least-squares line through loss / s against s, since misfit grows with s. It goes
+through zero at the base model by construction. Measured means of 2 texts at 3 weights::
 
     weight s      0.5    1.0                     loss / s   0.02  0.04
     text 1        0.02   0.05      means  0.01   0.04       slope 0.00, curvature 0.04
     text 2        0.00   0.03
 
-The fit is linear in the losses, so each text has a curve of its own, and the curve is their mean.
-How the texts' curves differ at a weight gives the band there: with m texts in the fit and n other
-ones reported, a 95 % prediction interval of the mean over the n is
+The band rests on no curve: with m texts read at the exported weight, n other ones reported, and sd
+the spread of the m texts' losses, a 95 % prediction interval of the mean over the n is
 
     mean +- t(G - 1) sd sqrt(1 / m + 1 / n),
 
-sd the spread of the texts' curves, texts of one group taken together (G groups). The weight is
-chosen on the same curve. That leaves the coverage as it is, because noise and loss grow with the
-weight alike; `tests/compare/test_forgetting_law.py` simulates it, choice included.
+texts of one group taken together (G groups). The weight is chosen on the same m texts. That leaves
+the coverage as it is, because spread and loss grow with the weight alike;
+`tests/compare/test_forgetting_law.py` simulates it, choice included, with losses that are no
+quadratic too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +44,11 @@ from instil.results import ForgettingLaw
 from instil.stats.intervals import LEVEL, t_quantile
 from instil.types import Estimate
 
-STEPS = 1000
-"""Interpolation weights are told apart to a thousandth."""
+Floats = npt.NDArray[np.float64]
+MOST_LOOKS = 4
+"""Weights read beside the given ones, at most."""
+CLOSE = 0.9
+"""The share of the limit from which on a weight is near enough to it."""
 _ROUNDING = 1e-9
 
 
@@ -50,69 +60,114 @@ class Curve:
     """Loss per unit of weight, next to the base model."""
     curvature: float
     """Loss per square of the weight."""
-    each: npt.NDArray[np.float64]
-    """Slope and curvature of each text: texts x 2."""
-    groups: tuple[str, ...]
-    """The group of each text."""
     misfit: float
     """The largest distance between the curve and the mean loss at a weight it was fitted to."""
+    fitted_to: float
+    """The largest of those weights."""
 
     def loss(self, weight: float) -> float:
         """Return the loss at a weight."""
         return self.slope * weight + self.curvature * weight**2
 
-    def band(self, weight: float, *, reported: int) -> Estimate:
-        """Return the loss at a weight, with the 95 % band of the mean over other texts.
 
-        Args:
-            weight: The interpolation weight.
-            reported: Number of those other texts.
-        """
-        values = self.each @ np.array([weight, weight**2])
-        mean, count = float(values.mean()), len(values)
-        _, places = np.unique(self.groups, return_inverse=True)
-        sums = np.bincount(places, weights=values - mean)
-        known = len(sums)
-        if known < 2:
-            return Estimate(mean, -math.inf, math.inf)
-        variance = known / (known - 1) * float(sums @ sums) / count  # of one text, times its group
-        error = math.sqrt(variance * (1 / count + 1 / reported))
-        far = t_quantile((1 + LEVEL) / 2, df=known - 1) * error
-        return Estimate(mean, mean - far, mean + far)
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """Where to stop on the way from base to tuned weights."""
+
+    weight: float
+    """The interpolation weight to export."""
+    curve: Curve
+    """The last one that was fitted."""
+    losses: Mapping[float, Floats]
+    """Weight that was read -> rise of each text's cross-entropy."""
 
 
-def fit_curve(
-    weights: Sequence[float], losses: npt.NDArray[np.float64], *, groups: Sequence[str]
-) -> Curve:
-    """Fit loss = slope s + curvature s^2.
+def steer(
+    look: Callable[[float], Sequence[float]], *, weights: Sequence[float], at_most: float
+) -> Steered:
+    """Return the largest weight up to which general text was read to lose no more than `at_most`.
 
     Args:
-        weights: Interpolation weights above 0, at least two.
-        losses: Rises of the cross-entropy in nats per token: texts x weights.
-        groups: The group of each text.
+        look: Reads the texts at a weight: the cross-entropy of each, nats per token.
+        weights: Read first, above 0, at least two.
+        at_most: Nats per token that may be lost, in the mean over the texts.
+    """
+    base = np.array(look(0.0))
+    losses = {0.0: np.zeros_like(base)}
+    means = {0.0: 0.0}
 
-    >>> curve = fit_curve([0.5, 1.0], np.array([[0.02, 0.05], [0.0, 0.03]]), groups=["a", "b"])
+    def read(weight: float) -> None:
+        losses[weight] = np.array(look(weight)) - base
+        means[weight] = float(losses[weight].mean())
+
+    def ends() -> tuple[float, float]:
+        """The smallest weight that loses too much, and the largest one below it."""
+        beyond = min((w for w, mean in means.items() if mean > at_most + _ROUNDING), default=2.0)
+        return max(w for w in means if w < beyond), beyond
+
+    def fitted() -> Curve:
+        known, (_, beyond) = sorted(w for w in means if w > 0), ends()
+        near = known[: max(2, sum(w <= beyond for w in known))]
+        return fit_curve(near, [means[w] for w in near])
+
+    for weight in weights:
+        read(weight)
+    for _ in range(MOST_LOOKS):
+        within, beyond = ends()
+        if beyond > 1 or means[within] >= CLOSE * at_most:
+            break
+        # Near the limit all curves are like a power of the weight: that through both ends or, where
+        # nothing is lost at the lower one, through the upper one and the next that was read.
+        other = within if means[within] > 0 else min(w for w in [*means, 2.0] if w > beyond)
+        power = 2.0
+        if means.get(other, 0.0) > 0 and means[other] != means[beyond]:
+            power = math.log(means[other] / means[beyond]) / math.log(other / beyond)
+        weight = beyond * ((1 + CLOSE) / 2 * at_most / means[beyond]) ** (1 / max(power, 0.5))
+        weight = round(weight, 3)
+        if not within < weight < beyond:
+            weight = round((within + beyond) / 2, 3)
+        if weight in means:
+            break
+        read(weight)
+    return Steered(ends()[0], fitted(), losses)
+
+
+def fit_curve(weights: Sequence[float], means: Sequence[float]) -> Curve:
+    """Fit loss = slope s + curvature s^2 to mean losses.
+
+    Args:
+        weights: Interpolation weights above 0, ascending, at least two.
+        means: Mean rise of the cross-entropy at each, nats per token.
+
+    >>> curve = fit_curve([0.5, 1.0], [0.01, 0.04])
     >>> round(curve.slope, 3), round(curve.curvature, 3)
     (0.0, 0.04)
     """
-    s = np.array(weights)
+    s, seen = np.array(weights), np.array(means)
     line = np.stack([np.ones_like(s), s], axis=1)
-    each = (losses / s) @ np.linalg.pinv(line).T
-    slope, curvature = (float(value) for value in each.mean(axis=0))
-    misfit = np.abs(slope * s + curvature * s**2 - losses.mean(axis=0)).max()
-    return Curve(slope, curvature, each, tuple(groups), float(misfit))
+    slope, curvature = (float(value) for value in np.linalg.pinv(line) @ (seen / s))
+    misfit = np.abs(slope * s + curvature * s**2 - seen).max()
+    return Curve(slope, curvature, float(misfit), weights[-1])
 
 
-def largest_weight(curve: Curve, *, at_most: float) -> float:
-    """Return the largest weight up to which the curve stays within a loss, 0 to 1.
+def band(losses: Floats, *, groups: Sequence[str], reported: int) -> Estimate:
+    """Return the mean loss of some texts, with the 95 % band of the mean over other ones.
 
-    >>> curve = fit_curve([0.5, 1.0], np.array([[0.02, 0.05], [0.0, 0.03]]), groups=["a", "b"])
-    >>> largest_weight(curve, at_most=0.01), largest_weight(curve, at_most=0.1)
-    (0.5, 1.0)
+    Args:
+        losses: Of each text, nats per token.
+        groups: The group of each text.
+        reported: Number of those other texts.
     """
-    weights = np.arange(STEPS + 1) / STEPS
-    beyond = curve.slope * weights + curve.curvature * weights**2 > at_most + _ROUNDING
-    return float(weights[beyond.argmax() - 1]) if beyond.any() else 1.0
+    mean, count = float(losses.mean()), len(losses)
+    _, places = np.unique(groups, return_inverse=True)
+    sums = np.bincount(places, weights=losses - mean)
+    known = len(sums)
+    if known < 2:
+        return Estimate(mean, -math.inf, math.inf)
+    variance = known / (known - 1) * float(sums @ sums) / count  # of one text, times its group
+    error = math.sqrt(variance * (1 / count + 1 / reported))
+    far = t_quantile((1 + LEVEL) / 2, df=known - 1) * error
+    return Estimate(mean, mean - far, mean + far)
 
 
 def law_sentence(law: ForgettingLaw) -> str:

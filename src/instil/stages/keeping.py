@@ -12,10 +12,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from statistics import fmean
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from instil.config.methods import METHODS
 from instil.errors import RecipeError
@@ -36,9 +33,9 @@ from instil.types import Estimate, Score, Summary
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores
-    from instil.compare.forgetting_law import Curve
     from instil.model.engine.divergence import States
     from instil.model.load import LoadedModel
+    from instil.train.fit import Validation
 
 _ADAPTER = f"{MODEL}/adapter_config.json"
 MIN_TEXTS = 4
@@ -111,13 +108,13 @@ def _choose(context: RunContext) -> Interpolation:
 
 
 def _steer(context: RunContext, *, at_most: float) -> Interpolation:
-    """Choose the largest weight that is predicted to lose no more than so much on general text.
+    """Choose the largest weight that loses no more than so much on general text.
 
-    The curve is fitted to general text that is not reported, at the weights that
-    `keep.interpolate: auto` tries; where it says to stop short, there too, and then once more.
+    That is read on texts that are not reported, at the weights that `keep.interpolate: auto` tries
+    and a few between them.
     """
     from instil.compare.forgetting import TEXT_TOKENS, first_batch
-    from instil.compare.forgetting_law import fit_curve, largest_weight
+    from instil.compare.forgetting_law import MOST_LOOKS, band, steer
     from instil.compare.interpolation import SHARES
     from instil.evaluate.suite import text_loss
     from instil.model.interpolate import blend
@@ -139,52 +136,41 @@ def _steer(context: RunContext, *, at_most: float) -> Interpolation:
         )
     tuned = context.load_tuned()
     put, validate = blend(tuned, base=_base_apart(context)), validation_of(context, tuned)
-    tried: list[Tried] = []
-    measured: dict[float, list[float]] = {}
+    scores: dict[float, Validation] = {}
 
-    def look(weight: float) -> None:
+    def look(weight: float) -> list[float]:
         put(weight)
         marked = text_loss(tuned, texts, max_tokens=TEXT_TOKENS)
-        measured[weight] = [marked.values[example.id] for example in texts]
-        rise = fmean(measured[weight]) - fmean(measured[0.0])
-        seen = validate()
-        tried.append(Tried(weight, seen.score, seen.loss, None, max(0.0, rise)))
+        scores[weight] = validate()
         done(1)
+        return [marked.values[example.id] for example in texts]
 
-    def fitted() -> Curve:
-        weights = [weight for weight in measured if weight > 0]
-        losses = np.array([measured[weight] for weight in weights]) - np.array(measured[0.0])
-        return fit_curve(weights, losses.T, groups=groups)
-
-    with context.stage("interpolating", len(SHARES) + 3) as done:
-        for weight in (0.0, *SHARES):
-            look(weight)
-        curve = fitted()
-        weight = largest_weight(curve, at_most=at_most)
-        if 0 < weight < 1 and weight not in measured:
-            look(weight)
-            curve = fitted()
-            weight = largest_weight(curve, at_most=at_most)
-            if weight not in measured:
-                look(weight)
-    band = curve.band(weight, reported=len(reported))
-    tried.sort(key=lambda each: each.share)
-    base = fmean(measured[0.0])
+    with context.stage("interpolating", 1 + len(SHARES) + MOST_LOOKS) as done:
+        steered = steer(look, weights=SHARES, at_most=at_most)
+    curve, losses = steered.curve, steered.losses
+    predicted = band(losses[steered.weight], groups=groups, reported=len(reported))
+    points = tuple(
+        TextLoss(weight, float(losses[weight].mean()), scores[weight].score)
+        for weight in sorted(losses)
+    )
     law = ForgettingLaw(
         at_most=at_most,
         slope=curve.slope,
         curvature=curve.curvature,
         misfit=curve.misfit,
-        predicted=band.mean,
-        low=band.low,
-        high=band.high,
+        predicted=predicted.mean,
+        low=predicted.low,
+        high=predicted.high,
         texts=len(texts),
-        points=tuple(
-            TextLoss(each.share, fmean(measured[each.share]) - base, each.score) for each in tried
-        ),
+        points=points,
+        fitted_to=curve.fitted_to,
     )
-    why = f"the largest weight predicted to lose at most {at_most:g} nats per token of general text"
-    return Interpolation(weight, why, tuple(tried), {TEXT: len(texts)}, law)
+    tried = tuple(
+        Tried(each.weight, each.score, scores[each.weight].loss, None, max(0.0, each.nats))
+        for each in points
+    )
+    why = f"the largest weight read to lose at most {at_most:g} nats per token of general text"
+    return Interpolation(steered.weight, why, tried, {TEXT: len(texts)}, law)
 
 
 def hold_against(

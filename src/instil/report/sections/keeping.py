@@ -108,17 +108,20 @@ def _law_block(law: ForgettingLaw) -> Block:
     """Return the curve of loss on general text, beside the validation score."""
     note = (
         f"Curve: {fmt.signed(law.slope, 4)} s {fmt.signed(law.curvature, 4)} s², s the share of "
-        f"the way; at most {fmt.fixed(law.misfit, 4)} nats per token off the means it was fitted "
-        f"to, of {fmt.plural(law.texts, 'text')} that are not reported. {law_sentence(law)} The "
-        "band is where the mean over the reported texts lies in 95 % of runs, if the curve has the "
-        "right form."
+        f"the way, fitted to the shares up to {_share(law.fitted_to)}; at most "
+        f"{fmt.fixed(law.misfit, 4)} nats per token off the means there, of "
+        f"{fmt.plural(law.texts, 'text')} that are not reported. {law_sentence(law)} The band is "
+        "where the mean over the reported texts lies in 95 % of runs; it rests on how these texts "
+        "differ at the exported share, not on the curve."
     )
     rows = [
         (
             _share(each.weight),
             fmt.percent(each.score),
             fmt.signed(each.nats, 4),
-            fmt.signed(law.slope * each.weight + law.curvature * each.weight**2, 4),
+            fmt.signed(law.slope * each.weight + law.curvature * each.weight**2, 4)
+            if each.weight <= law.fitted_to
+            else fmt.MISSING,
         )
         for each in law.points
     ]
