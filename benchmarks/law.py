@@ -1,26 +1,37 @@
 """How often the band of `forgetting.at_most` holds what comes out, on real runs.
 
-    python benchmarks/law.py train --runs 30
+    python benchmarks/law.py train --runs 32
+    python benchmarks/law.py texts --of 2 12 15 --texts 200
     python benchmarks/law.py table
 
 `train` trains SmolLM2-135M-Instruct with LoRA on tasks of the library, another seed, task and limit
 each run, chooses the interpolation weight as `instil run` does, and reads the reported texts before
 and after. No prompt and no test row is asked. What is finished is kept in the .jsonl file and not
-done again. `table` writes how many of the runs came out within their band, with Wilson's interval.
-A seed draws rows, texts and the training's order anew, but all runs share one pool of general text.
+done again. A seed draws rows, texts and the training's order anew, but all runs share one pool of
+general text. `texts` trains some of them again and keeps what each of many texts loses at eleven
+weights. `table` writes how many of the runs came out within their band, with Wilson's interval, and
+draws texts to choose on and to report 2000 times of those kept; between weights a text's loss is a
+monotone cubic's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from instil.stages.context import RunContext
 
 HERE = Path(__file__).parent
 FILE = HERE / "results" / "law.jsonl"
+TEXTS = HERE / "results" / "law-texts.jsonl"
+WEIGHTS = tuple(n / 10 for n in range(11))
+DRAWS = 2000
 TASKS = ("amazon_reviews", "quartz", "sarcasm", "film_stars")
 LIMITS = (0.003, 0.01, 0.03)
 """Nats per token that may be lost."""
@@ -43,16 +54,14 @@ def recipe_of(number: int, *, rows: int, texts: int) -> str:
     return RECIPE.format(seed=number, task=task, limit=limit, rate=rate, rows=rows, texts=texts)
 
 
-def train_one(text: str) -> dict[str, Any]:
-    """Train, steer, and read the reported texts before and after."""
+@contextmanager
+def trained(text: str) -> Iterator[RunContext]:
+    """Train by a recipe, and yield the run."""
     from rich.progress import Progress
 
-    from instil.compare.forgetting import ledger, measure
     from instil.config.recipe import load_recipe
-    from instil.results import TEXT
     from instil.stages.context import prepare
     from instil.stages.directory import open_run
-    from instil.stages.keeping import hold_against, settle
     from instil.stages.preflight import preflight
     from instil.stages.training import train
 
@@ -63,11 +72,21 @@ def train_one(text: str) -> dict[str, Any]:
         with open_run(recipe, folder=Path(folder, "run"), resume=False) as run:
             context = prepare(recipe, run=run, progress=quiet)
             train(context, preflight(context))
-            settled = settle(context)
-            guard = [item for item in context.guard if item.id == TEXT]
-            before = measure(context.load_base(), guard)
-            after = measure(context.load_tuned(), guard)
-            settled = hold_against(settled, ledger(guard, before, after))
+            yield context
+
+
+def train_one(text: str) -> dict[str, Any]:
+    """Train, steer, and read the reported texts before and after."""
+    from instil.compare.forgetting import ledger, measure
+    from instil.results import TEXT
+    from instil.stages.keeping import hold_against, settle
+
+    with trained(text) as context:
+        recipe, settled = context.recipe, settle(context)
+        guard = [item for item in context.guard if item.id == TEXT]
+        before = measure(context.load_base(), guard)
+        after = measure(context.load_tuned(), guard)
+        settled = hold_against(settled, ledger(guard, before, after))
     assert settled is not None
     law = settled.law
     assert law is not None
@@ -82,6 +101,65 @@ def train_one(text: str) -> dict[str, Any]:
         "curve": [law.slope, law.curvature, law.misfit],
         "points": [[each.weight, each.nats, each.score] for each in law.points],
     }
+
+
+def read_texts(number: int, *, rows: int, texts: int) -> dict[str, Any]:
+    """Train a run, and read many texts at all of WEIGHTS."""
+    from instil.compare.forgetting import TEXT_TOKENS
+    from instil.evaluate.suite import text_loss
+    from instil.model.interpolate import blend
+    from instil.results import TEXT
+
+    with trained(recipe_of(number, rows=rows, texts=texts)) as context:
+        (read,) = (item.examples for item in context.guard if item.id == TEXT)
+        tuned = context.load_tuned()
+        put = blend(tuned, base=None)
+        losses = []
+        for weight in WEIGHTS:
+            put(weight)
+            values = text_loss(tuned, read, max_tokens=TEXT_TOKENS).values
+            losses.append([round(values[example.id], 5) for example in read])
+        return {"number": number, "task": context.recipe.tasks[0].use, "losses": losses}
+
+
+def drawn(lines: Sequence[dict[str, Any]]) -> str:
+    """Return the table of coverage of bands over texts drawn anew from those that were read."""
+    import numpy as np
+    from scipy.interpolate import PchipInterpolator
+
+    from instil.compare.forgetting_law import band, steer
+    from instil.compare.interpolation import SHARES
+
+    out = [
+        "| run | all the way | texts, reported | limit | within the band | weight | lost |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for line in lines:
+        losses = np.array(line["losses"])
+        at, every = PchipInterpolator(WEIGHTS, losses, axis=0), losses.shape[1]
+        whole = (losses[-1] - losses[0]).mean()
+        for count, reported in ((12, 24), (50, 100)):
+            for limit in LIMITS:
+                dice, found = np.random.default_rng(0), []
+                for _ in range(DRAWS):
+                    order = dice.permutation(every)
+                    some, other = order[:count], order[count : count + reported]
+                    steered = steer(
+                        lambda weight, at=at, some=some: at(weight)[some],
+                        weights=SHARES,
+                        at_most=limit,
+                    )
+                    end = steered.weight
+                    names = [*map(str, some)]
+                    ends = band(steered.losses[end], groups=names, reported=reported)
+                    came = (at(end) - at(0.0))[other].mean()
+                    found.append((ends.low <= came <= ends.high, end, came))
+                hits, weight, lost = np.mean(found, axis=0)
+                out.append(
+                    f"| {line['number']}, {line['task']} | {whole:+.2f} | {count}, {reported} "
+                    f"| {limit:g} | {100 * hits:.1f} % | {weight:.3f} | {lost:.4f} |"
+                )
+    return "\n".join(out)
 
 
 def covered(line: dict[str, Any]) -> bool:
@@ -110,24 +188,35 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("train", "table"))
-    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("what", choices=("train", "texts", "table"))
+    parser.add_argument("--runs", type=int, default=32)
+    parser.add_argument("--of", nargs="*", type=int, default=(2, 12, 15), help="with texts: runs")
     parser.add_argument("--rows", type=int, default=64)
-    parser.add_argument("--texts", type=int, default=24)
-    parser.add_argument("--file", type=Path, default=FILE)
+    parser.add_argument("--texts", type=int, default=24, help="reported ones")
     given = parser.parse_args()
-    written = given.file.read_text("utf-8").splitlines() if given.file.exists() else []
-    lines = [json.loads(line) for line in written]
+    lines, many = _read(FILE), _read(TEXTS)
     if given.what == "train":
         done = {line["recipe"] for line in lines}
         for number in range(given.runs):
             text = recipe_of(number, rows=given.rows, texts=given.texts)
             if text not in done:
-                line = {"recipe": text, **train_one(text)}
-                lines.append(line)
-                with given.file.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
-    print(table(lines))
+                lines.append(_add(FILE, {"recipe": text, **train_one(text)}))
+    if given.what == "texts":
+        for number in {*given.of} - {line["number"] for line in many}:
+            found = read_texts(number, rows=given.rows, texts=given.texts)
+            many.append(_add(TEXTS, found))
+    print(table(lines), drawn(many), sep="\n\n")
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    written = path.read_text("utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in written]
+
+
+def _add(path: Path, line: dict[str, Any]) -> dict[str, Any]:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    return line
 
 
 if __name__ == "__main__":
