@@ -373,7 +373,7 @@ class Forgetting(Section):
         gt=0,
         le=100,
         description="Nats per token that may be lost on general text: of the way from base to "
-        "tuned as much is exported as is predicted to lose no more; null: all of it.",
+        "tuned as much is exported as was read to lose no more; null: all of it.",
     )
     gate_checkpoints: bool = Field(
         False,
