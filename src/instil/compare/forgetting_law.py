@@ -65,10 +65,6 @@ class Curve:
     fitted_to: float
     """The largest of those weights."""
 
-    def loss(self, weight: float) -> float:
-        """Return the loss at a weight."""
-        return self.slope * weight + self.curvature * weight**2
-
 
 @dataclass(frozen=True, slots=True)
 class Steered:
@@ -101,8 +97,9 @@ def steer(
         means[weight] = float(losses[weight].mean())
 
     def ends() -> tuple[float, float]:
-        """The smallest weight that loses too much, and the largest one below it."""
-        beyond = min((w for w, mean in means.items() if mean > at_most + _ROUNDING), default=2.0)
+        """The largest weight before any loses too much, and the first that does; infinity: none."""
+        many = [w for w, mean in means.items() if mean > at_most + _ROUNDING]
+        beyond = min(many, default=math.inf)
         return max(w for w in means if w < beyond), beyond
 
     def fitted() -> Curve:
@@ -114,13 +111,13 @@ def steer(
         read(weight)
     for _ in range(MOST_LOOKS):
         within, beyond = ends()
-        if beyond > 1 or means[within] >= CLOSE * at_most:
+        if math.isinf(beyond) or means[within] >= CLOSE * at_most:
             break
         # Near the limit all curves are like a power of the weight: that through both ends or, where
         # nothing is lost at the lower one, through the upper one and the next that was read.
-        other = within if means[within] > 0 else min(w for w in [*means, 2.0] if w > beyond)
-        power = 2.0
-        if means.get(other, 0.0) > 0 and means[other] != means[beyond]:
+        farther = min((w for w in means if w > beyond), default=beyond)
+        other, power = within if means[within] > 0 else farther, 2.0
+        if means[other] > 0 and means[other] != means[beyond]:
             power = math.log(means[other] / means[beyond]) / math.log(other / beyond)
         weight = beyond * ((1 + CLOSE) / 2 * at_most / means[beyond]) ** (1 / max(power, 0.5))
         weight = round(weight, 3)
