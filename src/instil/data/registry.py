@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ BAD_ROWS = "bad rows, as on_bad_row: skip asks"
 """What bad rows are counted under."""
 _REASONS = frozenset(UNUSABLE.values())
 SHOWN = 5  # bad values that a message lists, and places of each
-MOST_KEPT = 200_000
+MOST_KEPT = 100_000
 """Rows that are kept in memory for the next who reads them, of all tasks together."""
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
 """A number in plain decimal writing."""
@@ -55,6 +56,7 @@ class LoadedRows:
 
 
 _KEPT: dict[object, LoadedRows] = {}
+_KEEPING = threading.Lock()  # the local page reads in threads
 
 
 def load_rows(task: Task, *, limit: int | None = None) -> LoadedRows:
@@ -77,8 +79,8 @@ def load_rows(task: Task, *, limit: int | None = None) -> LoadedRows:
         TaskError: An expression of the task fails on a row.
     """
     key = None if limit is not None else _unchanged(task)
-    if key is not None and key in _KEPT:
-        return _KEPT[key]
+    if key is not None and (kept := _KEPT.get(key)):
+        return kept
     reader = _Reader(task)
     rows = read_table(task.source, bad=reader.bad, notes=reader.notes)
     for number, (place, columns) in enumerate(rows, start=1):
@@ -87,9 +89,10 @@ def load_rows(task: Task, *, limit: int | None = None) -> LoadedRows:
         reader.add(columns, number=number, place=place)
     loaded = reader.finish()
     if key is not None and len(loaded.rows) <= MOST_KEPT:
-        while _KEPT and sum(len(each.rows) for each in (*_KEPT.values(), loaded)) > MOST_KEPT:
-            _KEPT.pop(next(iter(_KEPT)))
-        _KEPT[key] = loaded
+        with _KEEPING:
+            _KEPT[key] = loaded
+            while sum(len(each.rows) for each in _KEPT.values()) > MOST_KEPT:
+                del _KEPT[next(iter(_KEPT))]
     return loaded
 
 
