@@ -80,12 +80,10 @@ def climb_ladders(context: RunContext) -> Mapping[str, Ladder]:
 
 
 def prompts_to_train(context: RunContext, ladders: Mapping[str, Ladder]) -> Mapping[str, Prompt]:
-    """Return task -> its best prompt for every training row, under `mix.few_shot: best`.
+    """Return task -> its best prompt for every training row (`mix.few_shot: best`).
 
     A row never sees itself, nor a row of its group.
     """
-    if context.recipe.mix.few_shot != "best":
-        return {}
     loaded, seed = context.load_base(), context.recipe.seed
     prompts = {}
     for d in context.data:
