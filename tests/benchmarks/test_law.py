@@ -3,6 +3,7 @@
 import json
 
 import law
+import numpy as np
 
 from instil.config.recipe import load_recipe
 
@@ -44,11 +45,25 @@ def test_what_is_done_is_not_done_again(tmp_path, monkeypatch, capsys):
         return line([0.01, 0.0, 0.02], 0.015)
 
     monkeypatch.setattr(law, "train_one", one)
+    monkeypatch.setattr(law, "FILE", file)
+    monkeypatch.setattr(law, "TEXTS", tmp_path / "texts.jsonl")
     for runs in (2, 3):
-        monkeypatch.setattr(
-            "sys.argv", ["law.py", "train", "--runs", str(runs), "--file", str(file)]
-        )
+        monkeypatch.setattr("sys.argv", ["law.py", "train", "--runs", str(runs)])
         law.main()
     assert len(asked) == len(set(asked)) == 3
     assert [json.loads(each)["recipe"] for each in file.read_text().splitlines()] == asked
     assert "| all | 3 | 3 (" in capsys.readouterr().out
+
+
+def test_bands_over_texts_drawn_anew_hold_the_others(monkeypatch):
+    monkeypatch.setattr(law, "DRAWS", 200)
+    slopes = np.random.default_rng(0).normal(0.05, 0.02, 160)
+    losses = [list(3 + weight * slopes) for weight in law.WEIGHTS]
+    rows = law.drawn([{"number": 7, "task": "moods", "losses": losses}]).splitlines()
+    assert len(rows) == 2 + 6
+    for row in rows[2:]:
+        cells = [cell.strip() for cell in row.split("|")[1:-1]]
+        assert cells[:2] == ["7, moods", "+0.05"]
+        assert 88 <= float(cells[4].removesuffix(" %")) <= 100
+        limit, weight = float(cells[3]), float(cells[5])
+        assert 0.8 * limit / 0.05 <= weight <= 1.2 * limit / 0.05
