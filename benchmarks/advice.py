@@ -12,13 +12,14 @@ training added to the short try, which is where `compare.advice.GROWTH` is from.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
+
+from runs import add_line, read_lines
 
 from instil.compare.advice import WORTH
 from instil.results import TUNED
@@ -90,26 +91,19 @@ def _majority(lines: Sequence[dict[str, Any]]) -> float:
 
 def run(args: argparse.Namespace) -> None:
     """Do what is missing."""
-    done = {(each["task"], each["rows"], each["seed"]) for each in _read()}
+    done = {(each["task"], each["rows"], each["seed"]) for each in read_lines(RESULTS)}
     for seed in args.seeds:
         for rows in args.rows:
             for task in args.tasks:
                 if (task, rows, seed) in done:
                     continue
                 found = do(task, rows=rows, seed=seed, folder=args.folder)
-                with RESULTS.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(found) + "\n")
-
-
-def _read() -> list[dict[str, Any]]:
-    if not RESULTS.exists():
-        return []
-    return [json.loads(line) for line in RESULTS.read_text("utf-8").splitlines()]
+                add_line(RESULTS, found)
 
 
 def table(_: argparse.Namespace) -> None:
     """Write the tables."""
-    runs = _read()
+    runs = read_lines(RESULTS)
     print("| task | rows | advised | risk told | best on test | advised on test | wrong |")
     print("|---|---|---|---|---|---|---|")
     told, wrong, inside, growths = [], [], [], []

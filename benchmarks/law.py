@@ -17,12 +17,12 @@ monotone cubic's.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+
+from runs import add_line, begun, read_lines
 
 if TYPE_CHECKING:
     from instil.stages.context import RunContext
@@ -57,22 +57,12 @@ def recipe_of(number: int, *, rows: int, texts: int) -> str:
 @contextmanager
 def trained(text: str) -> Iterator[RunContext]:
     """Train by a recipe, and yield the run."""
-    from rich.progress import Progress
-
-    from instil.config.recipe import load_recipe
-    from instil.stages.context import prepare
-    from instil.stages.directory import open_run
     from instil.stages.preflight import preflight
     from instil.stages.training import train
 
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "recipe.yaml")
-        path.write_text(text, encoding="utf-8")
-        recipe, quiet = load_recipe(path), Progress(disable=True)
-        with open_run(recipe, folder=Path(folder, "run"), resume=False) as run:
-            context = prepare(recipe, run=run, progress=quiet)
-            train(context, preflight(context))
-            yield context
+    with begun(text) as context:
+        train(context, preflight(context))
+        yield context
 
 
 def train_one(text: str) -> dict[str, Any]:
@@ -194,29 +184,18 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--texts", type=int, default=24, help="reported ones")
     given = parser.parse_args()
-    lines, many = _read(FILE), _read(TEXTS)
+    lines, many = read_lines(FILE), read_lines(TEXTS)
     if given.what == "train":
         done = {line["recipe"] for line in lines}
         for number in range(given.runs):
             text = recipe_of(number, rows=given.rows, texts=given.texts)
             if text not in done:
-                lines.append(_add(FILE, {"recipe": text, **train_one(text)}))
+                lines.append(add_line(FILE, {"recipe": text, **train_one(text)}))
     if given.what == "texts":
         for number in {*given.of} - {line["number"] for line in many}:
             found = read_texts(number, rows=given.rows, texts=given.texts)
-            many.append(_add(TEXTS, found))
+            many.append(add_line(TEXTS, found))
     print(table(lines), drawn(many), sep="\n\n")
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    written = path.read_text("utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in written]
-
-
-def _add(path: Path, line: dict[str, Any]) -> dict[str, Any]:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-    return line
 
 
 if __name__ == "__main__":

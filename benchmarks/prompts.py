@@ -6,25 +6,26 @@
 
 `search` climbs the ladder, searches on, and asks the best of each on test; nothing is trained.
 `peer` hands the same rows to DSPy (in an environment of its own, with `dspy` beside instil), which
-asks the same model behind an OpenAI-compatible address: `instil serve RUN`, model `base`. Its
-program is one sentence and a field, the field being what the task's first template says, so that
-both know the same; a plain adapter writes both as text, since models this small do not keep to
-DSPy's own formats. Its calls are counted where they are made. Every answer of a test row is kept,
+asks the same model behind an OpenAI-compatible address: `instil serve RUN`, which serves the base
+model by its name. Its program is one sentence and a field, the field being what the task's first
+template says, so that both know the same; a plain adapter writes both as text, since models this
+small do not keep to DSPy's own formats. Its calls are counted. Every answer of a test row is kept,
 so that `table` pairs the two. What is finished is kept in the .jsonl file and not done again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import fmean
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+
+from runs import add_line, begun, read_lines
 
 if TYPE_CHECKING:
     from instil.data.prepare import TaskData
@@ -51,23 +52,14 @@ def prepared(
     task: str, *, seed: int, extent: str, rows: argparse.Namespace
 ) -> Iterator[RunContext]:
     """Split a task's rows, as `instil run` does."""
-    from rich.progress import Progress
-
-    from instil.config.recipe import load_recipe
-    from instil.stages.context import note_chat, prepare
-    from instil.stages.directory import open_run
+    from instil.stages.context import note_chat
 
     text = RECIPE.format(
         seed=seed, task=task, extent=extent, validation=rows.validation, test=rows.test
     )
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "recipe.yaml")
-        path.write_text(text, encoding="utf-8")
-        recipe, quiet = load_recipe(path), Progress(disable=True)
-        with open_run(recipe, folder=Path(folder, "run"), resume=False) as run:
-            context = prepare(recipe, run=run, progress=quiet)
-            note_chat(context)
-            yield context
+    with begun(text) as context:
+        note_chat(context)
+        yield context
 
 
 def search(context: RunContext) -> dict[str, Any]:
@@ -167,22 +159,9 @@ def peer(context: RunContext, args: argparse.Namespace) -> dict[str, Any]:
         request: str = dspy.InputField()
         answer: str = dspy.OutputField()
 
-    model = Counted(
-        f"openai/{args.model}",
-        api_base=args.address,
-        api_key="none",
-        temperature=0.0,
-        max_tokens=24,
-        cache=True,
-    )
-    writer = Counted(
-        f"openai/{args.model}",
-        api_base=args.address,
-        api_key="none",
-        temperature=1.0,
-        max_tokens=80,
-        cache=False,
-    )
+    served = partial(Counted, f"openai/{args.model}", api_base=args.address, api_key="none")
+    model = served(temperature=0.0, max_tokens=24, cache=True)
+    writer = served(temperature=1.0, max_tokens=80, cache=False)
     dspy.configure(lm=model, adapter=Plain())
     program = dspy.Predict(Asked.with_instructions(SENTENCE))
     train, validation = [*map(put, data.train)], [*map(put, data.validation)]
@@ -308,13 +287,12 @@ def main() -> None:
     parser.add_argument("--optimiser", choices=("mipro", "gepa"), default="mipro")
     parser.add_argument("--trials", type=int, default=16, help="rounds of all validation rows")
     parser.add_argument("--address", default="http://127.0.0.1:8000/v1")
-    parser.add_argument("--model", default="base")
+    parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--validation", type=int, default=60)
     parser.add_argument("--test", type=int, default=300)
     parser.add_argument("--file", type=Path, default=FILE)
     given = parser.parse_args()
-    written = given.file.read_text("utf-8").splitlines() if given.file.exists() else []
-    lines = [json.loads(line) for line in written]
+    lines = read_lines(given.file)
     what = given.extent if given.what == "search" else given.optimiser
     done = {(line["task"], line["seed"], line["what"]) for line in lines}
     for seed in given.seeds if given.what != "table" else ():
@@ -325,9 +303,7 @@ def main() -> None:
             with prepared(task, seed=seed, extent=extent, rows=given) as context:
                 found = search(context) if given.what == "search" else peer(context, given)
             line = {"task": task, "seed": seed, "what": what, **found}
-            lines.append(line)
-            with given.file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            lines.append(add_line(given.file, line))
     print(table(lines))
 
 
