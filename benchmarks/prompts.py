@@ -64,7 +64,7 @@ def prepared(
 
 def search(context: RunContext) -> dict[str, Any]:
     """Climb the ladder, search on, and ask the best of both on test."""
-    from instil.compare import contest
+    from instil.compare.contest import ask
     from instil.compare.halving import planned
     from instil.compare.ladder import best_rung, prompting
     from instil.compare.pairing import by_row
@@ -83,7 +83,7 @@ def search(context: RunContext) -> dict[str, Any]:
         "search": ladder.bar(base, data, data.test, seed=seed, longest=context.longest),
     }
     asked = {
-        name: contest.ask(base, data, name=name, way=way, scoring=rule, rows=data.test)
+        name: ask(base, data, name=name, way=way, scoring=rule, rows=data.test)
         for name, (way, rule) in ways.items()
     }
     wanted = context.recipe.baselines
