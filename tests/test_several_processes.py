@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from instil import __version__
@@ -36,8 +37,8 @@ def test_one_process_joins_nobody(monkeypatch):
             assert not dist.is_initialized()
 
 
-def launched(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+def launched(folder: Path, *arguments: str, size: int = 2) -> subprocess.Popen[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
     return subprocess.Popen(
         [sys.executable, *launcher, "-m", "instil", "run", *arguments],
         cwd=folder,
@@ -57,6 +58,22 @@ def ended(process: subprocess.Popen[str]) -> str:
             os.killpg(process.pid, signal.SIGKILL)
 
 
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """Kill the launcher and its processes, which have sessions of their own, at once."""
+    workers = psutil.Process(process.pid).children(recursive=True)
+    for each in (*workers, process):
+        each.kill()
+    process.communicate()
+
+
+def wait_for_steps(process: subprocess.Popen[str], run: Path, *, more_than: int) -> None:
+    steps, until = run / "steps.jsonl", time.monotonic() + 120
+    while not (steps.exists() and steps.read_bytes().count(b"\n") > more_than):
+        assert process.poll() is None, ended(process)
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_two_processes_stopped_and_resumed_get_what_one_gets(tmp_path, tiny_folder):
@@ -71,12 +88,7 @@ def test_two_processes_stopped_and_resumed_get_what_one_gets(tmp_path, tiny_fold
 
     sets = [part for change in changes for part in ("--set", change)]
     process = launched(folder, "recipe.yaml", "--folder", "two", *sets)
-    steps = folder / "two" / "steps.jsonl"
-    until = time.monotonic() + 120
-    while not (steps.exists() and steps.read_bytes().count(b"\n") > 2):
-        assert process.poll() is None, ended(process)
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_for_steps(process, folder / "two", more_than=2)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the launcher and both processes
     said = ended(process)
     assert "to resume: instil run --resume two" in said
@@ -99,3 +111,44 @@ def test_two_processes_stopped_and_resumed_get_what_one_gets(tmp_path, tiny_fold
     assert sum(a == b for a, b in zip(ours, theirs, strict=True)) >= 0.97 * len(theirs)
     assert load_summary(folder / "two").training.steps == load_summary(alone).training.steps
     assert len(load_manifest(folder / "two")["test_opened"]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_weights_dealt_out_over_two_killed_and_resumed_by_three(tmp_path, tiny_folder):
+    """Full fine-tuning by FSDP gets what one process gets, however many end what others began."""
+    folder = lay_out(tmp_path)
+    changes = (
+        "method=full",
+        "train.fsdp=true",
+        "train.eval_steps=1",
+        "train.early_stopping_patience=null",
+        "forgetting.tasks=none",
+        "baselines.shots=[0]",
+        "dtype=float32",
+        "train.num_train_epochs=2",
+    )
+    alone = run(make_recipe(folder, tiny_folder, *changes), folder / "alone")
+
+    sets = [part for change in changes for part in ("--set", change)]
+    process = launched(folder, "recipe.yaml", "--folder", "dealt", *sets)
+    wait_for_steps(process, folder / "dealt", more_than=3)
+    kill_all(process)
+    assert len([*(folder / "dealt").glob("**/state/*.safetensors")]) == 2
+
+    process = launched(folder, "--resume", "dealt", size=3)
+    said = ended(process)
+    assert process.returncode == 0, said
+
+    one, dealt = load_steps(alone), load_steps(folder / "dealt")
+    assert [s.step for s in dealt] == [s.step for s in one]
+    for a, b in zip(one, dealt, strict=True):
+        assert b.loss == pytest.approx(a.loss, rel=1e-3)
+        assert b.grad_norm == pytest.approx(a.grad_norm, rel=1e-2)
+        assert b.validation_loss == pytest.approx(a.validation_loss, rel=1e-2)
+    ours, theirs = (
+        [line["prediction"] for line in load_scores(where, "test-moods")]
+        for where in (folder / "dealt", alone)
+    )
+    assert sum(a == b for a, b in zip(ours, theirs, strict=True)) >= 0.97 * len(theirs)
+    assert load_summary(folder / "dealt").training.steps == load_summary(alone).training.steps

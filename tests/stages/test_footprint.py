@@ -31,13 +31,16 @@ def sizes() -> dict[str, Sizes]:
     return found
 
 
-def gigabytes(of: Sizes, method: Method, *, quantize: Quantize | None = None) -> str:
+def gigabytes(
+    of: Sizes, method: Method, *, quantize: Quantize | None = None, processes: int = 1
+) -> str:
     terms = memory_terms(
         of,
         method=method,
         quantize=quantize,
         held_to_base=False,
         micro_batch_tokens=1024,
+        processes=processes,
     )
     return f"{sum(terms.values()) / 1e9:.1f}"
 
@@ -50,6 +53,13 @@ def test_memory_as_the_page_says() -> None:
         of = shapes[name]
         ways = [(Method.LORA, None), (Method.LORA, Quantize.NF4), (Method.FULL, None)]
         assert cells == [gigabytes(of, way, quantize=packed) for way, packed in ways], name
+
+
+def test_memory_of_weights_dealt_out_as_the_page_says() -> None:
+    shapes = sizes()
+    for name, *cells in table("Weights dealt out"):
+        wanted = [gigabytes(shapes[name], Method.FULL, processes=n) for n in (4, 8)]
+        assert cells == wanted, name
 
 
 def test_speed_as_the_page_says() -> None:

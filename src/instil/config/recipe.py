@@ -242,6 +242,15 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _dealt_out(self) -> Recipe:
+        if self.train.fsdp and self.method is not Method.FULL:
+            raise ValueError(
+                "train.fsdp deals out the weights that are trained, and with "
+                f"{METHODS[self.method].word} these are few: leave it out, or take method full"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _interpolates(self) -> Recipe:
         if self.keep.interpolate is not None and not METHODS[self.method].interpolates:
             raise ValueError(

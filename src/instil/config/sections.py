@@ -286,6 +286,11 @@ class Train(Section):
     eval_steps: Auto | Annotated[int, Field(ge=1)] = Field(
         "auto", description="Steps between two validations; auto: six in a run, or fewer."
     )
+    fsdp: bool = Field(
+        False,
+        description="Deal weights, gradients and AdamW's moments out over the processes (FSDP), "
+        "for full fine-tuning that does not fit one GPU; without torchrun it does nothing.",
+    )
     early_stopping_patience: int | None = Field(
         3,
         ge=1,

@@ -39,6 +39,7 @@ from peft import (
 from peft.tuners.oft.layer import OFTLayer, OFTRotationModule
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.tuners.tuners_utils import _check_lora_target_modules_mamba as refuse_incompatible
+from torch.distributed.tensor import DTensor
 from torch.nn.modules.conv import _ConvNd as AnyConvolution
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.pytorch_utils import Conv1D
@@ -494,8 +495,8 @@ def _is_added(model: Any, name: str) -> bool:
 
 
 def snapshot(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Copy the trained weights to the CPU."""
-    return {name: p.detach().to("cpu", copy=True) for name, p in trainable(model).items()}
+    """Copy the trained weights to the CPU; this process's parts of weights that are dealt out."""
+    return {name: own(p).to("cpu", copy=True) for name, p in trainable(model).items()}
 
 
 def restore(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
@@ -504,7 +505,13 @@ def restore(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
     assert here.keys() == weights.keys(), "the copy is of another set of weights"
     with torch.no_grad():
         for name, p in here.items():
-            p.copy_(weights[name])
+            own(p).copy_(weights[name])
+
+
+def own(p: torch.Tensor) -> torch.Tensor:
+    """Return what this process has of a tensor: all, or its part of one that is dealt out."""
+    held = p.detach()
+    return held.to_local() if isinstance(held, DTensor) else held
 
 
 @contextlib.contextmanager

@@ -76,6 +76,10 @@ _READ_WHOLE = ("fp8", "mxfp4")
 _OTHER_WAYS = "a catalogue name (instil models), a local folder with safetensors, or a hub id"
 
 
+Through = Callable[[Callable[[], torch.Tensor]], torch.Tensor]
+"""Calls what computes a loss, and returns it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
     """Where a model lies on this machine."""
@@ -108,6 +112,9 @@ class LoadedModel:
     """What it computes in."""
     build: Build = field(default_factory=Build)
     """Which short cuts give its own figures (`model.engine.proof`)."""
+    through: Through | None = None
+    """Where its weights are dealt out over processes (`train.sharded`): every loss is computed
+    within this call, which gathers them. None: they are whole."""
 
 
 def resolve_model(ref: str, *, say: Say = lambda _: None) -> ModelFolder:

@@ -156,6 +156,7 @@ class RunContext:
     @property
     def memory_terms(self) -> dict[str, int]:
         """Bytes that the run is estimated to hold at most, by what they are for."""
+        from instil.train.ranks import world_size
         from instil.train.terms import asks_base
 
         recipe = self.recipe
@@ -166,6 +167,7 @@ class RunContext:
             held_to_base=asks_base(recipe.keep),
             pruned=recipe.keep.prune is not None,
             micro_batch_tokens=recipe.train.micro_batch_tokens,
+            processes=world_size() if recipe.train.fsdp else 1,
         )
 
     @cached_property

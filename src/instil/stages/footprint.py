@@ -65,6 +65,7 @@ def memory_terms(
     held_to_base: bool,
     micro_batch_tokens: int,
     pruned: bool = False,
+    processes: int = 1,
 ) -> dict[str, int]:
     """Estimate the bytes that a run holds at most, by what they are for.
 
@@ -75,9 +76,13 @@ def memory_terms(
         held_to_base: Whether the loss has the KL to the base model.
         micro_batch_tokens: Tokens computed at a time.
         pruned: Whether the update is pruned afterwards: merged in float32, beside the base model.
+        processes: Over which the weights are dealt out; 1: they are not. The figure is that of the
+            first, which has a whole copy in float32 beside its part, and two before they are dealt.
     """
     tuning = METHODS[method]
     held = sizes.parameters * tuning.bytes_per_weight
+    if processes > 1:
+        held = max(held / processes + 4 * sizes.parameters, 8 * sizes.parameters)
     if held_to_base and not tuning.adapter:  # the base model again, in bfloat16
         held += sizes.parameters * 2
     if pruned:

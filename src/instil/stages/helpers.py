@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from instil.errors import TrainError
 from instil.stages.context import RunContext, silent
-from instil.stages.training import adapted, objective, training_plan
+from instil.stages.training import objective, training_model, training_plan
 
 PROCESSES = "WORLD_SIZE"
 """Set by torchrun and `accelerate launch`: how many processes they have started."""
@@ -42,16 +42,21 @@ def _help_train(job: tuple[Any, ...]) -> None:
             training's state lies, and the run's id, as the first process has them.
     """
     from instil.train.fit import fit
+    from instil.train.ranks import OutOfStepError
 
     recipe, model, encoded, rate, checkpoint, run = job
     context = RunContext(recipe)
     context.model = model
-    loaded, wanted = adapted(context), objective(context)
+    loaded, wanted = training_model(context), objective(context)
     plan = training_plan(recipe.train, encoded, rate=rate, checkpoint=checkpoint, run=run)
 
     def validate() -> NoReturn:
         raise AssertionError("a helper does not validate")
 
     # Whatever ends the training ends it in the first process too, which tells of it.
-    with contextlib.suppress(KeyboardInterrupt, TrainError):
+    try:
         fit(loaded, plan, validate=validate, on_step=silent, objective=wanted)
+    except OutOfStepError:
+        raise
+    except (KeyboardInterrupt, TrainError):
+        pass

@@ -99,6 +99,9 @@ def _find(
 
     recipe, wanted = context.recipe, context.recipe.train
     rule, total = rule_rate(context, loaded, "rule"), len(encoded.batches)
+    if wanted.fsdp:
+        why = "by the rule: others are tried by one process, and the weights are dealt out"
+        return Sweep(rule, rule, why, of_steps=total)
     first = encoded.batches[: rates.LEAST_STEPS]
     step_cost = sum(len(pack.ids) for batch in first for pack in batch) / len(first)
     look_tokens = 0

@@ -83,7 +83,10 @@ def train(context: RunContext, encoded: TrainingData) -> Trained:
     looks = next((step.looks for step in reversed(before) if step.looks), ())
     validate = gated(context, loaded, validation_of(context, loaded, before=looks))
     wanted = objective(context)
-    expected = None if kept.step else expect(context, loaded, encoded, room=room, objective=wanted)
+    dealt = is_dealt_out(context)
+    expected = None
+    if not kept.step and not dealt:
+        expected = expect(context, loaded, encoded, room=room, objective=wanted)
     asked = [validation_examples(d) for d in context.data]
     flat = [examples for parts in asked for examples in parts]
     sweep = find_rate(context, loaded, encoded, flat, room=room, objective=wanted)
@@ -107,7 +110,15 @@ def train(context: RunContext, encoded: TrainingData) -> Trained:
             context.progress.update(shown, note=_step_note(step))
             done(1)
 
-        fitted = fit(loaded, plan, validate=validate, on_step=on_step, room=room, objective=wanted)
+        fitted = fit(
+            training_model(context) if dealt else loaded,
+            plan,
+            validate=validate,
+            on_step=on_step,
+            room=room,
+            objective=wanted,
+            asked=loaded,
+        )
     steps = load_steps(run.folder)
     if expected:
         context.say(as_expected(expected, steps))
@@ -197,6 +208,21 @@ def adapted(context: RunContext) -> LoadedModel:
     if not METHODS[recipe.method].adapter:
         return train_all(context.load_base(masters=True))
     return add_adapter(context.load_base(), recipe.adapter, seed=recipe.seed)
+
+
+def is_dealt_out(context: RunContext) -> bool:
+    """Whether the weights are dealt out over several processes."""
+    from instil.train.ranks import world_size
+
+    return context.recipe.train.fsdp and world_size() > 1
+
+
+def training_model(context: RunContext) -> LoadedModel:
+    """Load the model as this process trains it: whole, or its part. All processes call this."""
+    from instil.train.sharded import deal_out
+
+    loaded = adapted(context)
+    return deal_out(loaded) if is_dealt_out(context) else loaded
 
 
 def asks_for_all(context: RunContext) -> bool:

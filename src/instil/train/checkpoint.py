@@ -1,10 +1,12 @@
 """Checkpoints: everything that training needs to go on as if it had never stopped.
 
 One safetensors file holds the trained weights, AdamW's two moments for each, the best weights so
-far, and the random state; one JSON file beside it holds the counters, the SHA-256 of the first file
-and one of itself. The order of the data is a pure function of seed, epoch and example ids, so the
-step's number restores it; the fingerprint of the data makes sure that it is the same data, the id
-that it is the same run, and the digest of the steps that they led here.
+far, and the random state; of weights that are dealt out (`train.sharded`) there is one from each
+process, and any number of processes can go on from them. One JSON file beside it holds the
+counters, the SHA-256 of the others and one of itself. The order of the data is a pure function of
+seed, epoch and example ids, so the step's number restores it; the fingerprint of the data makes
+sure that it is the same data, the id that it is the same run, and the digest of the steps that they
+led here.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,14 +22,20 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.tensor import DTensor
 
 from instil.errors import RefusedError, TrainError
 from instil.files import file_sha256
-from instil.model.adapter import restore, trainable
+from instil.model.adapter import own, trainable
+from instil.model.load import fingerprint
 from instil.results import Lost
 from instil.stages.ledger import read_sealed, write_sealed
+from instil.train.ranks import from_first, is_first
+from instil.train.sharded import as_part, part_like, read_parts, write_parts
 
-STATE, COUNTERS = "state.safetensors", "progress.json"
+STATE, PARTS, COUNTERS = "state.safetensors", "state", "progress.json"
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 _STATE_SHA256 = "state_sha256"
 
 
@@ -70,33 +79,53 @@ def save_checkpoint(
     best: dict[str, torch.Tensor],
     progress: Progress,
 ) -> None:
-    """Write a checkpoint; it replaces the one before only once it is whole."""
+    """Write a checkpoint; it replaces the one before only once it is whole.
+
+    Of weights that are dealt out every process writes its part: all call this.
+    """
+    weights = trainable(model)
+    dealt = any(isinstance(p, DTensor) for p in weights.values())
     tensors = {"rng": torch.get_rng_state()}
-    for name, p in trainable(model).items():
-        tensors[f"weight/{name}"] = p.detach().cpu().contiguous()
+    for name, p in weights.items():
+        tensors[f"weight/{name}"] = p.detach()
         for key, value in optimizer.state.get(p, {}).items():
-            tensors[f"{key}/{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    tensors |= {f"best/{name}": t.contiguous() for name, t in best.items()}
+            tensors[f"{key}/{name}"] = torch.as_tensor(value).detach()
+        tensors[f"best/{name}"] = as_part(best[name], p)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".checkpoint-"))
+
+    def make() -> Path:
+        return Path(tempfile.mkdtemp(dir=folder.parent, prefix=".checkpoint-"))
+
+    scratch, old = from_first(make) if dealt else make(), _old(folder)
     try:
-        save_file(tensors, scratch / STATE)
-        counters = {**asdict(progress), _STATE_SHA256: file_sha256(scratch / STATE)}
+        if dealt:
+            write_parts(tensors, scratch / PARTS)
+        else:
+            save_file({k: t.cpu().contiguous() for k, t in tensors.items()}, scratch / STATE)
+        if not is_first():
+            return
+        counters = {**asdict(progress), _STATE_SHA256: _digest(scratch)}
         write_sealed(scratch / COUNTERS, counters)
-        old = _old(folder)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)  # left by a process that was killed
             os.replace(folder, old)
         os.replace(scratch, folder)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, CheckpointException) as error:
         raise TrainError(
             f"the checkpoint cannot be written: {error}",
             where=str(folder),
             fix="make room; the checkpoint before it is kept",
         ) from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if is_first():
+            shutil.rmtree(scratch, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 of a checkpoint's tensors, in one file or in parts."""
+    parts = folder / PARTS
+    return fingerprint(parts) if parts.exists() else file_sha256(folder / STATE)
 
 
 def read_progress(folder: Path, *, run: str) -> Progress:
@@ -119,7 +148,7 @@ def read_progress(folder: Path, *, run: str) -> Progress:
         return Progress()
     try:
         told = read_sealed(folder / COUNTERS)
-        whole = file_sha256(folder / STATE) == told.pop(_STATE_SHA256)
+        whole = _digest(folder) == told.pop(_STATE_SHA256)
         lost = TypeAdapter(tuple[Lost, ...]).validate_python(told.pop("lost", ()))
         progress = Progress(**told, lost=lost)
     except (OSError, RefusedError, TypeError, KeyError, ValidationError) as error:
@@ -166,22 +195,39 @@ def load_checkpoint(
             where=str(folder),
             fix="start a new run, or bring back the data, templates and recipe of this one",
         )
+    weights = trainable(model)
     try:
-        tensors = load_file(folder / STATE)
-    except (OSError, SafetensorError) as error:
+        tensors = _read(folder, weights)
+    except (OSError, SafetensorError, CheckpointException) as error:
         raise _damaged(folder) from error
-    restore(model, _under(tensors, "weight/"))
-    for name, p in trainable(model).items():
-        state = {
-            key: tensors[f"{key}/{name}"].to(p.device if key != "step" else "cpu")
-            for key in ("step", "exp_avg", "exp_avg_sq")
-            if f"{key}/{name}" in tensors
-        }
-        if state:
-            optimizer.state[p] = state
+    best = {}
+    for name, p in weights.items():
+        own(p).copy_(own(tensors[f"weight/{name}"]))
+        best[name] = own(tensors[f"best/{name}"]).cpu()
+        if f"step/{name}" in tensors:
+            moments = {key: tensors[f"{key}/{name}"] for key in _MOMENTS}
+            optimizer.state[p] = {"step": tensors[f"step/{name}"].cpu(), **moments}
     torch.set_rng_state(tensors["rng"])
-    return progress, _under(tensors, "best/")
+    return progress, best
 
 
-def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+def _read(folder: Path, weights: Mapping[str, torch.nn.Parameter]) -> Mapping[str, torch.Tensor]:
+    """Read a checkpoint's tensors, dealt out as the weights are, however it was written.
+
+    Raises:
+        OSError, SafetensorError, CheckpointException: They cannot be read.
+    """
+    parts, kinds = folder / PARTS, ("weight", "best", *_MOMENTS)
+    if not parts.exists():
+        told = load_file(folder / STATE)
+        for name, p in weights.items():
+            for key in (f"{kind}/{name}" for kind in kinds):
+                if key in told:
+                    told[key] = part_like(told[key], p)
+        return dict(told)
+    tensors: dict[str, torch.Tensor] = {"rng": torch.empty_like(torch.get_rng_state())}
+    for name, p in weights.items():
+        tensors |= {f"{kind}/{name}": torch.empty_like(p.detach()) for kind in kinds}
+        tensors[f"step/{name}"] = torch.empty(())
+    read_parts(tensors, parts)
+    return tensors

@@ -29,6 +29,7 @@ from instil.train.optim import adamw
 from instil.train.peak import forget_peak, peak_memory
 from instil.train.ranks import from_first, is_first, total, world_size
 from instil.train.room import Room
+from instil.train.sharded import hand_over
 from instil.types import Pack, Step, TaskLook
 
 
@@ -91,6 +92,7 @@ def fit(
     on_step: Callable[[Step], None],
     room: Room | None = None,
     objective: Objective | None = None,
+    asked: LoadedModel | None = None,
 ) -> Fitted:
     """Train, keep the weights with the best validation metric, and leave them in the model.
 
@@ -99,7 +101,9 @@ def fit(
     every validation; if there is one at `plan.checkpoint`, training goes on from it, bit for bit.
     After Ctrl-C the step under way is finished and saved, then `KeyboardInterrupt` is raised.
 
-    Of several processes (`train.ranks`) all call this; the first one validates and writes.
+    Of several processes (`train.ranks`) all call this; the first one validates and writes. Where
+    weights are dealt out (`train.sharded`), it has a model beside them, `asked`, into which they
+    are copied before every look, and at the end.
     """
     model = loaded.model
     optimizer = adamw(
@@ -133,6 +137,8 @@ def fit(
         while not out_of_patience(state, plan) and (step := next(steps, None)) is not None:
             state = replace(state, step=step.step, seconds=time.perf_counter() - began)
             if step.step % plan.eval_steps == 0 or step.step == len(plan.batches):
+                if loaded.through:
+                    hand_over(model, whole=asked.model if asked else None)
                 seen = from_first(validate)
                 step = replace(
                     step,
@@ -149,7 +155,7 @@ def fit(
             state = replace(state, steps=steps_digest(state.steps, step))
             stop = from_first(interrupted)
             saves = step.validation_loss is not None or stop
-            if saves and plan.checkpoint is not None and is_first():
+            if saves and plan.checkpoint is not None and (is_first() or loaded.through):
                 save_checkpoint(
                     plan.checkpoint,
                     model=model,
@@ -157,12 +163,15 @@ def fit(
                     best=best,
                     progress=replace(state, seconds=time.perf_counter() - began),
                 )
-                plan.on_saved()
+                if is_first():
+                    plan.on_saved()
             if stop:
                 raise KeyboardInterrupt
             if step.validation_loss is not None:
                 forget_peak(loaded.device)  # the next steps' memory is their own
     restore(model, best)
+    if loaded.through:
+        hand_over(model, whole=asked.model if asked else None)
     stopped = state.step < len(plan.batches)
     return Fitted(replace(state, seconds=time.perf_counter() - began), stopped)
 

@@ -21,14 +21,15 @@ from instil.encode.batch import to_batch
 from instil.errors import DivergedError, Problem, TrainError
 from instil.memory_limits import MORE, is_out_of_memory, shortage
 from instil.model.adapter import trainable
-from instil.model.engine.losses import losses
+from instil.model.engine.losses import Losses, losses
 from instil.model.load import LoadedModel
 from instil.model.shortage import apart, give_back
 from instil.train.objective import BatchObjective, Objective, Sums
 from instil.train.optim import rate
 from instil.train.peak import forget_peak, peak_memory
-from instil.train.ranks import deal, sum_gradients, total
+from instil.train.ranks import OutOfStepError, deal, most, sum_gradients, total
 from instil.train.room import Room
+from instil.train.sharded import full
 from instil.types import Pack, Step
 
 
@@ -83,6 +84,7 @@ def train_steps(
         whole = objective.over(packs, step=number)
         found = batch_gradient(loaded, packs, room=room, whole=whole)
         norm = torch.nn.utils.clip_grad_norm_(weights, schedule.max_grad_norm or float("inf"))
+        norm = full(norm)
         if not torch.isfinite(norm):
             raise DivergedError(
                 Problem(
@@ -123,16 +125,23 @@ def batch_gradient(
 
     Raises:
         TrainError: a single example does not fit into memory, here or in another process.
+        OutOfStepError: memory ran out, and the weights are dealt out.
     """
     whole = whole or Objective().over(packs, step=0)
-    found, failed = whole.nothing, None
+    found, failed, share = whole.nothing, None, deal(packs)
+    idle = most(len(share)) - len(share) if loaded.through else 0
     try:
-        found = own_gradient(loaded, deal(packs), whole=whole, room=room)
+        found = own_gradient(loaded, share, whole=whole, room=room)
+    except OutOfStepError:
+        raise
     except TrainError as error:
         failed = error
+    for _ in range(idle):  # all processes gather the weights as often
+        backward(loaded, packs[0], whole=whole, idle=True)
     if total(failed is not None):  # asked of all, as nobody may wait for a process that gave up
         raise failed or TrainError(Problem("memory ran out in another process"))
-    sum_gradients(list(trainable(loaded.model).values()))
+    if not loaded.through:  # else they were summed as they came
+        sum_gradients(list(trainable(loaded.model).values()))
     return found.over_all()
 
 
@@ -149,6 +158,7 @@ def own_gradient(
 
     Raises:
         TrainError: a single example does not fit.
+        OutOfStepError: memory ran out, and the weights are dealt out.
     """
 
     def compute() -> Sums:
@@ -166,6 +176,15 @@ def own_gradient(
                 raise
             said = shortage(error)
         # Behind the handler: its traceback held on to the tensors.
+        if loaded.through:
+            raise OutOfStepError(
+                Problem(
+                    "memory ran out, and packs are not cut while other processes wait",
+                    where="train.micro_batch_tokens",
+                    found=said,
+                    fix="lower train.micro_batch_tokens, or start more processes",
+                )
+            )
         loaded.model.zero_grad(set_to_none=True)
         give_back()
         if not room.tighten(packs):
@@ -234,11 +253,22 @@ def _trial(
 
 
 def backward(
-    loaded: LoadedModel, pack: Pack, *, whole: BatchObjective, recompute: bool = False
+    loaded: LoadedModel,
+    pack: Pack,
+    *,
+    whole: BatchObjective,
+    recompute: bool = False,
+    idle: bool = False,
 ) -> Sums:
-    """Add one pack's share of the batch's gradient; return its share of the figures."""
+    """Add one pack's share of the batch's gradient; return its share of the figures.
+
+    With `idle` the pack is computed and counts as nothing.
+    """
     batch = to_batch(pack, device=loaded.device)
-    with compute_in(loaded):
+    found: Losses
+
+    def compute() -> torch.Tensor:
+        nonlocal found
         found = losses(
             loaded.model,
             batch,
@@ -248,9 +278,12 @@ def backward(
             weigh=[term.weigh for term in whole.objective.terms if term.weigh],
             anchors=whole.anchors(loaded, pack, batch),
         )
-        loss = whole.loss(found)
-    loss.backward()
-    return whole.sums(pack, found)
+        return whole.loss(found)
+
+    with compute_in(loaded):
+        loss = loaded.through(compute) if loaded.through else compute()
+    (loss * 0 if idle else loss).backward()
+    return whole.nothing if idle else whole.sums(pack, found)
 
 
 def compute_in(loaded: LoadedModel) -> Any:

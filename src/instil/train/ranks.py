@@ -24,6 +24,7 @@ import torch
 import torch.distributed as dist
 
 from instil.encode.pack import halves
+from instil.errors import TrainError
 from instil.signals import CTRL_C, ENDING
 from instil.types import Pack
 
@@ -35,6 +36,10 @@ BUCKET = 2**25
 _ALONE = ContextVar("alone", default=False)
 
 T = TypeVar("T")
+
+
+class OutOfStepError(TrainError):
+    """Raised in one process while others wait for it: what started them must end them."""
 
 
 def rank() -> int:
@@ -80,12 +85,17 @@ def joined() -> Iterator[None]:
     if not is_first():
         for number in (CTRL_C, *ENDING):
             signal.signal(number, signal.SIG_IGN)
+    answers = True
     try:
         yield
+    except OutOfStepError:
+        answers = False
+        raise
     finally:
-        if is_first():
+        if is_first() and answers:
             send_job(None)
-        dist.destroy_process_group()
+        if answers:
+            dist.destroy_process_group()
 
 
 def send_job(job: Any) -> None:
@@ -147,6 +157,15 @@ def totals(values: Sequence[float]) -> Sequence[float]:
     held = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(held)
     return [float(value) for value in held]
+
+
+def most(value: int) -> int:
+    """Return the largest of the processes' numbers."""
+    if world_size() == 1:
+        return value
+    held = torch.tensor(value)
+    dist.all_reduce(held, op=dist.ReduceOp.MAX)
+    return int(held)
 
 
 def sum_gradients(weights: Sequence[torch.nn.Parameter]) -> None:
