@@ -20,6 +20,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from runs import add_line, begun, read_lines
@@ -159,21 +160,39 @@ def covered(line: dict[str, Any]) -> bool:
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
-    """Return the table of coverage: all runs, those held back, and those by limit."""
+    """Return the table of coverage: all runs, those held back, and those by limit and by task.
+
+    The last column is the mean change of the validation score, from all of the way to the weight
+    exported, in points of 100, and its standard error over runs.
+    """
     from instil.stats.intervals import wilson
 
     held = [line for line in lines if line["weight"] < 1]
     kinds = {"all": lines, "held back": held}
     kinds |= {f"limit {limit:g}": [x for x in held if x["limit"] == limit] for limit in LIMITS}
-    out = ["| runs | number | within the band | lost no more than asked |", "|---|---|---|---|"]
+    kinds |= {f"held back, {task}": [x for x in held if x["task"] == task] for task in TASKS}
+    out = [
+        "| runs | number | within the band | lost no more than asked | score given up |",
+        "|---|---|---|---|---|",
+    ]
     for name, some in kinds.items():
         if some:
             hits = sum(map(covered, some))
             less = sum(line["came_out"][0] <= line["limit"] for line in some)
             ends = wilson(hits, len(some))
             share = f"{hits} ({100 * ends.low:.0f} to {100 * ends.high:.0f} %)"
-            out.append(f"| {name} | {len(some)} | {share} | {less} |")
+            out.append(f"| {name} | {len(some)} | {share} | {less} | {given_up(some)} |")
     return "\n".join(out)
+
+
+def given_up(lines: Sequence[dict[str, Any]]) -> str:
+    """Return the mean change of the validation score from all of the way, and its error."""
+    changes = []
+    for line in lines:
+        scores = {weight: score for weight, _, score in line["points"]}
+        changes.append(100 * (scores[line["weight"]] - scores[1.0]))
+    error = stdev(changes) / len(changes) ** 0.5 if len(changes) > 1 else float("nan")
+    return f"{fmean(changes):+.1f} ± {error:.1f}"
 
 
 def main() -> None:

@@ -108,8 +108,9 @@ def run_recipe(
         results = test(context, ladders, trained.summary, fitted, look=look)
         forgotten = compare_guard(context, sides)
         interpolation = hold_against(interpolation, forgotten)
-        law = interpolation.law if interpolation else None
-        summary = sum_up(context, trained, results, forgotten, encoded.mix, law=law)
+        summary = sum_up(
+            context, trained, results, forgotten, encoded.mix, interpolation=interpolation
+        )
         summary = replace(
             summary,
             moved=moved,

@@ -9,7 +9,9 @@ from instil.config.recipe import load_recipe
 
 
 def line(predicted, came_out, *, weight=0.5, limit=0.01):
-    return {"predicted": predicted, "came_out": [came_out], "weight": weight, "limit": limit}
+    points = [[0.0, 0.0, 0.5], [0.5, 0.01, 0.75], [1.0, 0.1, 0.875]]
+    told = {"predicted": predicted, "came_out": [came_out], "weight": weight, "limit": limit}
+    return {**told, "task": "quartz", "points": points}
 
 
 def test_every_recipe_of_thirty_is_another_and_reads(tmp_path):
@@ -34,7 +36,8 @@ def test_coverage_is_counted_on_all_runs_and_on_those_held_back():
     rows = law.table(lines).splitlines()
     assert rows[2].startswith("| all | 4 | 3 (")
     assert rows[3].startswith("| held back | 3 | 2 (")
-    assert rows[3].endswith("| 1 |")
+    assert rows[3].endswith("| 1 | -12.5 ± 0.0 |")
+    assert any(row.startswith("| held back, quartz | 3 |") for row in rows)
 
 
 def test_what_is_done_is_not_done_again(tmp_path, monkeypatch, capsys):

@@ -9,10 +9,11 @@ from instil.compare.forgetting_law import (
     band,
     fit_curve,
     law_sentence,
+    limit_sentence,
     steer,
 )
 from instil.compare.interpolation import SHARES
-from instil.results import ForgettingLaw
+from instil.results import ForgettingLaw, TextLoss
 from instil.types import Estimate
 
 TRIALS = 4000
@@ -107,6 +108,16 @@ def test_a_loss_that_is_not_quadratic_shows_as_misfit_and_is_fitted_near_the_lim
     assert fit_curve(SHARES, 0.3 * s**6).misfit > 0.02
     found = steer(lambda s: [2.0 + 9 * s**6], weights=SHARES, at_most=0.02)
     assert found.curve.fitted_to < 0.5
+
+
+@pytest.mark.parametrize(("here", "advises"), [(0.517, True), (0.583, False)])
+def test_what_the_limit_costs_on_validation_is_said(here, advises):
+    points = (TextLoss(0.4, 0.018, here), TextLoss(1.0, 0.5, 0.583))
+    law = ForgettingLaw(0.02, 0.0, 0.1, 0.0, 0.018, 0.015, 0.025, 50, points)
+    said = limit_sentence(law, exported=0.4)
+    assert f"scores {100 * here:.1f}" in said
+    assert ("keep.kl" in said) == advises
+    assert not limit_sentence(law, exported=1.0), "nothing was held back"
 
 
 def test_the_sentence_says_when_more_is_shown_to_be_lost():

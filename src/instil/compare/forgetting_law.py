@@ -40,6 +40,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from instil import format as fmt
 from instil.results import ForgettingLaw
 from instil.stats.intervals import LEVEL, t_quantile
 from instil.types import Estimate
@@ -186,4 +187,35 @@ def law_sentence(law: ForgettingLaw) -> str:
     beyond = "; more than was asked is shown to be lost" if low > law.at_most else ""
     return (
         f"{said}, and {came:+.3f} came out ({low:+.3f} to {high:+.3f}), {within} the band{beyond}."
+    )
+
+
+def limit_sentence(law: ForgettingLaw, *, exported: float) -> str:
+    """Say what the limit costs on validation; empty where all of the way is exported.
+
+    Args:
+        law: What was read.
+        exported: The interpolation weight.
+
+    >>> from instil.results import TextLoss
+    >>> points = (TextLoss(0.4, 0.018, 0.517), TextLoss(1.0, 0.52, 0.583))
+    >>> law = ForgettingLaw(0.02, 0, 0.1, 0, 0.018, 0.012, 0.024, 50, points)
+    >>> limit_sentence(law, exported=0.4).replace("\N{NO-BREAK SPACE}", " ")
+    'For that 40 % of the way is exported: on validation it scores 51.7 %, all of the way 58.3 %. \
+Where that is too dear, raise forgetting.at_most, or set keep.kl: 0.1, which forgets less on the \
+way.'
+    """
+    scores = {point.weight: point.score for point in law.points}
+    if exported not in scores or 1.0 not in scores or exported == 1.0:
+        return ""
+    here, whole = scores[exported], scores[1.0]
+    said = (
+        f"For that {100 * exported:.0f}{fmt.NBSP}% of the way is exported: on validation it scores "
+        f"{fmt.percent(here)}, all of the way {fmt.percent(whole)}."
+    )
+    if here >= whole:
+        return said
+    return (
+        f"{said} Where that is too dear, raise forgetting.at_most, or set keep.kl: 0.1, which "
+        "forgets less on the way."
     )

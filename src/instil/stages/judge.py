@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from instil.compare.average import averages
 from instil.compare.cheapest import use_sentence
-from instil.compare.forgetting_law import law_sentence
+from instil.compare.forgetting_law import law_sentence, limit_sentence
 from instil.compare.kept import kept_sentences
 from instil.compare.learning import learnt
 from instil.compare.verdict import (
@@ -41,8 +41,8 @@ from instil.results import (
     ZERO_SHOT,
     Costs,
     Fitted,
-    ForgettingLaw,
     GuardResult,
+    Interpolation,
     MixLine,
     RunSummary,
     TaskResult,
@@ -283,7 +283,7 @@ def sum_up(
     forgotten: Sequence[GuardResult],
     mix: Sequence[MixLine],
     *,
-    law: ForgettingLaw | None,
+    interpolation: Interpolation | None,
 ) -> RunSummary:
     """Gather every figure of the run."""
     from instil.model.load import folder_bytes
@@ -293,6 +293,9 @@ def sum_up(
     margins = margins_of(context.recipe)
     opened, stored = manifest[OPENED], folder_bytes(context.model.path)
     bought, forgetting, price = verdict(results, forgotten, training=trained.summary)
+    limited: tuple[str, ...] = ()
+    if interpolation is not None and (law := interpolation.law):
+        limited = (law_sentence(law), limit_sentence(law, exported=interpolation.chosen))
     sentences = (
         not_learnt(results, training=trained.summary),
         looks_sentence(len(opened)),
@@ -302,7 +305,7 @@ def sum_up(
         *kept_sentences(forgotten, margins),
         price,
         budget_sentence(budget) if budget else "",
-        law_sentence(law) if law else "",
+        *limited,
     )
     # One training row of each task through every template, for people to read.
     turns = []
