@@ -225,6 +225,7 @@ def test_at_most_steers_to_a_weight_that_loses_no_more(folder, tiny_folder, monk
     assert law.came_out.mean == text.difference
     assert law.low <= law.came_out.mean <= law.high
     assert any("At most 0.020 nats" in sentence for sentence in summary.verdict)
+    assert any("of the way is exported: on validation" in text for text in summary.verdict)
     page = (done / "report.html").read_text(encoding="utf-8")
     assert "Validation score against loss on general text" in page
     # What was exported is the model that the curve was fitted to, on the same texts.

@@ -1,9 +1,15 @@
-"""What training is expected to take is put beside what it took."""
+"""What a training is expected to take, beside what it took; and which models are dealt out."""
 
 from dataclasses import replace
 
+import pytest
+
+from instil.errors import ModelError, RecipeError
+from instil.stages.context import prepare
+from instil.stages.preflight import preflight
 from instil.stages.training import Expected, as_expected, eval_steps
 from instil.types import Step
+from moods import lay_out, make_recipe
 
 
 def step(number: int, seconds: float) -> Step:
@@ -41,3 +47,18 @@ def test_validations_are_spread_over_the_run():
     for steps in range(12, 200):
         each = eval_steps("auto", steps=steps)
         assert steps / 2 <= 3 * each <= steps / 2 + 3, "the third look is at the half"
+
+
+def test_weights_are_dealt_out_of_models_that_pack_alone(tmp_path, tiny_folder):
+    """Told before training."""
+    recipe = make_recipe(lay_out(tmp_path), tiny_folder, "method=full", "train.fsdp=true")
+    context = prepare(recipe)
+    preflight(context)
+    context.build = replace(context.build, segments=False)
+    with pytest.raises(ModelError, match="keep step"):
+        preflight(context)
+
+
+def test_only_full_fine_tuning_deals_weights_out(tmp_path, tiny_folder):
+    with pytest.raises(RecipeError, match="take method full"):
+        make_recipe(lay_out(tmp_path), tiny_folder, "train.fsdp=true")

@@ -11,16 +11,19 @@ from test_loop import SCHEDULE
 from test_ranks import items_of, plain, together
 
 from builds import OWN, PADDED, PLAIN
+from instil.config.sections import Keep
 from instil.encode.pack import batches, pack
 from instil.errors import ModelError, TrainError
 from instil.model.adapter import restore, snapshot, train_all, trainable
 from instil.train.checkpoint import read_progress
 from instil.train.fit import Plan, Validation, fit
 from instil.train.loop import batch_gradient, train_steps
+from instil.train.objective import Objective
 from instil.train.optim import adamw
 from instil.train.ranks import OutOfStepError
 from instil.train.room import Room
 from instil.train.sharded import deal_out, full
+from instil.train.terms import terms_of
 from measures import pack_loss
 
 pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="torch without gloo")
@@ -90,6 +93,30 @@ def test_a_process_with_fewer_packs_keeps_step(tiny, tmp_path):
                 torch.testing.assert_close(torch.tensor(found[name]), grad, atol=5e-6, rtol=1e-4)
 
 
+def test_held_to_the_base_model_as_one_process_is(tiny, tmp_path):
+    """The base is a whole model beside the parts, with `keep.kl`."""
+    loaded, base = train_all(tiny), replace(tiny, model=copy.deepcopy(tiny.model))
+    with torch.no_grad():
+        for p in loaded.model.parameters():
+            p.mul_(1.1)
+    terms = terms_of(Keep(kl=0.5))
+    packs = pack(items_of([20, 14, 9, 22, 17, 8]), max_tokens=40)
+
+    def gradient(here):
+        whole = Objective(terms=terms, base=base).over(packs, step=1)
+        found = batch_gradient(here, packs, room=Room(), whole=whole)
+        grads = {n: full(p.grad) for n, p in trainable(here.model).items()}
+        return whole.means(found), plain(grads)
+
+    told = together(2, lambda number: gradient(deal_out(loaded)), tmp_path)
+    means, grads = gradient(loaded)
+    for found, parts in told:
+        assert found == pytest.approx(means, rel=1e-5)
+        assert found["kl"] > 0
+        for name, grad in grads.items():
+            assert abs(parts[name] - grad).max() < 1e-5 * max(1, abs(grad).max()), name
+
+
 def test_resumed_by_any_number_of_processes(tiny, tmp_path):
     """Two begin, four go on, one ends: the losses and weights of one that is not stopped.
 
@@ -138,7 +165,7 @@ def test_resumed_by_any_number_of_processes(tiny, tmp_path):
         assert abs(weights[name] - weight).max() < 1e-3, name
 
 
-def test_a_whole_checkpoint_is_gone_on_with_in_parts(tiny, tmp_path):
+def test_a_whole_checkpoint_is_resumed_in_parts(tiny, tmp_path):
     """And at the end the first process holds the best weights, of the look before the last."""
     loaded = train_all(tiny)
     start, folder = snapshot(loaded.model), tmp_path / "checkpoint"

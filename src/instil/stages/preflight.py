@@ -161,6 +161,11 @@ def _check_model(context: RunContext, errors: list[InstilError]) -> None:
     with _noting(errors):
         rows = skeleton(model).get_input_embeddings().weight.shape[0]
         require_own_tokenizer(model.path, context.chat, rows=rows)
+    if recipe.train.fsdp:
+        from instil.train.sharded import require_packed
+
+        with _noting(errors):
+            require_packed(context.build)
     if METHODS[recipe.method].adapter:
         with _noting(errors):
             targets = recipe.adapter.target_modules

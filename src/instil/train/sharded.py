@@ -29,7 +29,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from instil.errors import ModelError, Problem
 from instil.model.adapter import trainable
-from instil.model.engine.packed import base_of
+from instil.model.engine.packed import Build, base_of
 from instil.model.load import LoadedModel
 from instil.train.ranks import world_size
 
@@ -61,7 +61,7 @@ def deal_out(loaded: LoadedModel) -> LoadedModel:
     Raises:
         ModelError: The model's rows are computed one by one, and processes would not keep step.
     """
-    require_packed(loaded)
+    require_packed(loaded.build)
     model = loaded.model
     mesh = init_device_mesh(loaded.device.type, (world_size(),))
     unsplit = set(base_of(model)._no_split_modules or ())
@@ -77,19 +77,19 @@ def deal_out(loaded: LoadedModel) -> LoadedModel:
     return replace(loaded, build=replace(loaded.build, own_layers=False), through=through)
 
 
-def require_packed(loaded: LoadedModel) -> None:
+def require_packed(build: Build) -> None:
     """Refuse a model of which a pack is not one pass, always.
 
     Raises:
         ModelError: It is such a model.
     """
-    if not loaded.build.segments or loaded.build.longest is not None:
+    if not build.segments or build.longest is not None:
         raise ModelError(
             Problem(
                 "this model's rows are not all computed packed, so that processes that share its "
                 "weights would not keep step",
                 where="train.fsdp",
-                found=str(loaded.build),
+                found=str(build),
                 fix="leave train.fsdp out, or take method: lora",
             )
         )
