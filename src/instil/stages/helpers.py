@@ -42,7 +42,6 @@ def _help_train(job: tuple[Any, ...]) -> None:
             training's state lies, and the run's id, as the first process has them.
     """
     from instil.train.fit import fit
-    from instil.train.ranks import OutOfStepError
 
     recipe, model, encoded, rate, checkpoint, run = job
     context = RunContext(recipe)
@@ -54,9 +53,5 @@ def _help_train(job: tuple[Any, ...]) -> None:
         raise AssertionError("a helper does not validate")
 
     # Whatever ends the training ends it in the first process too, which tells of it.
-    try:
+    with contextlib.suppress(KeyboardInterrupt, TrainError):
         fit(loaded, plan, validate=validate, on_step=silent, objective=wanted)
-    except OutOfStepError:
-        raise
-    except (KeyboardInterrupt, TrainError):
-        pass

@@ -27,7 +27,7 @@ from torch.distributed.tensor import DTensor
 
 from instil.errors import RefusedError, TrainError
 from instil.files import file_sha256
-from instil.model.adapter import own, trainable
+from instil.model.adapter import own, restore, trainable
 from instil.model.load import fingerprint
 from instil.results import Lost
 from instil.stages.ledger import read_sealed, write_sealed
@@ -200,10 +200,9 @@ def load_checkpoint(
         tensors = _read(folder, weights)
     except (OSError, SafetensorError, CheckpointException) as error:
         raise _damaged(folder) from error
-    best = {}
+    restore(model, {name: own(tensors[f"weight/{name}"]) for name in weights})
+    best = {name: own(tensors[f"best/{name}"]).cpu() for name in weights}
     for name, p in weights.items():
-        own(p).copy_(own(tensors[f"weight/{name}"]))
-        best[name] = own(tensors[f"best/{name}"]).cpu()
         if f"step/{name}" in tensors:
             moments = {key: tensors[f"{key}/{name}"] for key in _MOMENTS}
             optimizer.state[p] = {"step": tensors[f"step/{name}"].cpu(), **moments}

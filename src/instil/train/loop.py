@@ -132,8 +132,6 @@ def batch_gradient(
     idle = most(len(share)) - len(share) if loaded.through else 0
     try:
         found = own_gradient(loaded, share, whole=whole, room=room)
-    except OutOfStepError:
-        raise
     except TrainError as error:
         failed = error
     for _ in range(idle):  # all processes gather the weights as often

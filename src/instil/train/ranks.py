@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 
 from instil.encode.pack import halves
-from instil.errors import TrainError
+from instil.errors import InstilError
 from instil.signals import CTRL_C, ENDING
 from instil.types import Pack
 
@@ -38,8 +38,11 @@ _ALONE = ContextVar("alone", default=False)
 T = TypeVar("T")
 
 
-class OutOfStepError(TrainError):
-    """Raised in one process while others wait for it: what started them must end them."""
+class OutOfStepError(InstilError):
+    """Raised in one process while others wait for it: what started them must end them.
+
+    No `TrainError`, which all processes get over together.
+    """
 
 
 def rank() -> int:

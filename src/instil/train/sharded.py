@@ -163,6 +163,6 @@ def hand_over(model: torch.nn.Module, *, whole: torch.nn.Module | None) -> None:
     into = dict(whole.named_parameters()) if whole is not None else {}
     with torch.no_grad():
         for name, p in trainable(model).items():
-            found = full(p)
+            gathered = full(p)
             if into:
-                into[name].copy_(found)
+                into[name].copy_(gathered)
