@@ -48,6 +48,8 @@ from instil.types import Comparison
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from instil.encode.plan import TrainingData
+
 
 def run_recipe(
     recipe: Recipe,
@@ -88,8 +90,7 @@ def run_recipe(
         encoded = add_replay(context, preflight(context))
         if len(encoded.mix) > 1 or any(line.few_shot for line in encoded.mix):
             _say(context, mix_text(encoded.mix))
-        foretold = foretell(context, encoded)
-        _say(context, forecast_lines(foretold) if foretold is not None else ())
+        _say_forecast(context, encoded)
         ladders = climb_ladders(context)
         if context.recipe.mix.few_shot == "best":
             context.prompts = prompts_to_train(context, ladders)
@@ -147,9 +148,15 @@ def advise_recipe(
         keep_splits(context)
         note_chat(context)
         encoded = add_replay(context, preflight(context))
-        foretold = foretell(context, encoded)
-        _say(context, forecast_lines(foretold) if foretold is not None else ())
+        _say_forecast(context, encoded)
         return advise(context, encoded, climb_ladders(context))
+
+
+def _say_forecast(context: RunContext, encoded: TrainingData) -> None:
+    """Say what each stage will take, unless this run has been told before."""
+    foretold = foretell(context, encoded)
+    if foretold is not None:
+        _say(context, forecast_lines(foretold, [d.task.id for d in context.data]))
 
 
 def _say(context: RunContext, lines: Iterable[str]) -> None:

@@ -808,6 +808,12 @@ class MixLine:
     """Prompt and completion, after the length policy."""
     supervised_tokens: int
     """Those trained on."""
+    dropped: int = 0
+    """Examples left out, being longer than `train.max_length`; counted nowhere else."""
+    shortened: int = 0
+    """Examples cut to that length."""
+    lengths: tuple[int, int, int] = (0, 0, 0)
+    """Tokens of an example: median, 95th percentile, longest; 0 where none is left."""
 
 
 @dataclass(frozen=True, slots=True)

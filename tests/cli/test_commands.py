@@ -73,6 +73,44 @@ def test_check_shows_everything_and_the_next_command(
         assert text in shown
 
 
+def test_check_of_many_tasks_is_short(instil_command, library, recipe_file: Path) -> None:
+    def task(name: str) -> SimpleNamespace:
+        return SimpleNamespace(
+            task=name,
+            metric="accuracy",
+            rows={"train": 600},
+            balance={},
+            removed={},
+            skipped={},
+            lengths=(40, 81, 130),
+            previews=tuple((Piece(f"{name}{n}?", False), Piece("yes", True)) for n in range(3)),
+            smallest_difference=0.071,
+            warnings=("10 test rows", *(["a second one"] if name == "a" else [])),
+            findings=(Finding("HTML", 2, ("r.csv:3", "r.csv:4"), "| unescape"),),
+        )
+
+    names = "abcd"
+    library.answers["check_recipe"] = SimpleNamespace(
+        tasks=[task(name) for name in names],
+        stages={f"prompting {n}": 10.0 for n in names} | {"guard before": 1.0, "training": 5.0},
+        memory="",
+        mix=(MixLine("a", 6, 6, 0, 48, 18, dropped=2), MixLine("b", 6, 6, 0, 48, 18)),
+        computed="packed",
+        left_out=(),
+        guard=(),
+    )
+    result = instil_command("check", recipe_file)
+    assert result.exit_code == 0, result.output
+    shown = result.stdout.replace("\u00a0", " ")
+    assert shown.count("10 test rows") == 1, "what is true of every task is said once"
+    assert "warning: of each task, 10 test rows" in shown
+    assert all(text in shown for text in ("a0?", "r.csv:3"))
+    assert not any(text in shown for text in ("a1?", "r.csv:4"))
+    assert f"  prompting 4 tasks  {'40 s':>12}\n  guard before" in shown
+    assert "Dropped, longer than train.max_length: 2 examples, 2 of a." in shown
+    assert "6 warnings" in shown
+
+
 def test_trained_tokens_stand_between_brackets() -> None:
     pieces = [Piece("a ", False), Piece("b", True), Piece(" c\n", False), Piece("d\x1b", True)]
     assert mask_text(pieces).plain == "  | a \u27e6b\u27e7 c\n  | \u27e6d\u241b\u27e7"

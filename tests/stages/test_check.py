@@ -27,8 +27,33 @@ test: 40
 """,
         encoding="utf-8",
     )
-    moods, long_task = check_recipe(load_recipe(path)).tasks
+    forecast = check_recipe(load_recipe(path))
+    moods, long_task = forecast.tasks
     assert min(moods.lengths) > 0
+    assert not any("dropped" in warning for warning in moods.warnings), "none of its own is"
+    rows = long_task.rows["train"]
+    assert f"{rows} of {rows} training examples dropped" in long_task.warnings[0]
+    assert [line.dropped for line in forecast.mix] == [0, rows]
     assert long_task.lengths == (0, 0, 0)
     assert long_task.previews == ()
-    assert any("dropped" in warning for warning in long_task.warnings)
+
+
+def test_lengths_are_those_of_the_first_epoch(tmp_path: Path, tiny_folder: Path):
+    lay_out(tmp_path)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"""
+model: {tiny_folder}
+tasks: [{{use: ./moods.yaml}}]
+mix: {{examples: 1}}
+forgetting: {{tasks: none}}
+baselines: {{shots: [0]}}
+validation: 24
+test: 40
+""",
+        encoding="utf-8",
+    )
+    forecast = check_recipe(load_recipe(path))
+    ((line,), (moods,)) = forecast.mix, forecast.tasks
+    assert moods.lengths == (line.tokens,) * 3
+    assert len(moods.previews) == 3, "others are shown all the same"

@@ -6,7 +6,8 @@ Tests: `tests/cli/test_commands.py`.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from instil.stages.check import Forecast, TaskForecast
 
 TRAINED_STYLE = "bold green"
+MANY, FEW = 3, 1
+"""Of more than `MANY` tasks, `FEW` examples each are shown; `instil preview` has them all."""
 _OPEN, _CLOSE = "\u27e6", "\u27e7"
 
 
@@ -45,30 +48,41 @@ def check(
 
 def show_check(report: Forecast, *, recipe: Path) -> None:
     """Print what was found, and the next command."""
+    from rich.text import Text
+
     from instil import format as fmt
     from instil.cli.show import make_console
     from instil.report.sections.mix import mix_text
     from instil.report.sections.stages import forecast_lines
 
     console = make_console()
-    for task in report.tasks:
-        _show_task(console, task)
+    tasks = report.tasks
+    said = Counter(warning for task in tasks for warning in task.warnings)
+    common = [warning for warning, times in said.items() if times == len(tasks) > 1]
+    for task in tasks:
+        _show_task(console, task, common=common, shown=FEW if len(tasks) > MANY else None)
+    for warning in common:
+        console.print(Text(f"warning: of each task, {warning}", style="yellow"))
     for line in mix_text(report.mix):
         console.print(line)
     for left_out in report.left_out:
         console.print(fmt.without_adapter(left_out))
     console.print()
-    for line in forecast_lines(report.stages):
+    for line in forecast_lines(report.stages, [task.task for task in tasks]):
         console.print(line)
     for line in report.guard:
         console.print(line)
     console.print(report.memory)
     console.print(f"computed: {report.computed}")
-    count = sum(len(task.warnings) + len(task.findings) for task in report.tasks)
+    own = sum(len(task.warnings) - len(common) + len(task.findings) for task in tasks)
+    count = own + len(common)
     console.print(f"{fmt.plural(count, 'warning')}; next: instil run {shlex.quote(str(recipe))}")
 
 
-def _show_task(console: Console, task: TaskForecast) -> None:
+def _show_task(
+    console: Console, task: TaskForecast, *, common: Collection[str], shown: int | None
+) -> None:
+    """Print a task: of its examples and of each finding's as many as `shown`; None: all."""
     from rich.text import Text
 
     from instil import format as fmt
@@ -90,16 +104,18 @@ def _show_task(console: Console, task: TaskForecast) -> None:
         "(80 % power)"
     )
     for warning in task.warnings:
+        if warning in common:
+            continue
         console.print(Text(f"  warning: {warning}", style="yellow"))
     for finding in task.findings:
         console.print(Text(f"  warning: {finding.what}", style="yellow"))
-        for example in finding.examples:
+        for example in finding.examples[:shown]:
             console.print(Text(f"           {visible(example)}", style="dim"))
         if finding.fix:
             console.print(Text(f"           to fix: {finding.fix}"))
     if task.previews:
         console.print(f"\n  examples; {_OPEN}these tokens{_CLOSE} are trained on:")
-    for pieces in task.previews:
+    for pieces in task.previews[:shown]:
         console.print(mask_text(pieces))
     console.print()
 

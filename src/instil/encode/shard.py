@@ -9,9 +9,11 @@ Tests: `tests/encode/test_processes.py`.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 from instil.data.build import Asked, Faults, rendered
@@ -19,10 +21,13 @@ from instil.encode.chat_format import ChatFormat
 from instil.encode.mask import encode_turns
 from instil.encode.store import Store
 from instil.results import MixLine
-from instil.types import Encoded, Example, TooLong
+from instil.types import Encoded, Example, Fate, TooLong
 
 HELD = 50_000
 """Examples of an epoch whose tokens are held in memory."""
+
+_Part = tuple[str, dict[str, int], list[tuple[int, int]], list[str]]
+"""What is counted on one line: its name, the counts, length -> examples, and the rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +69,23 @@ class Encoder:
 class MixCounts:
     """What each task gives to an epoch, tasks in the order of their first example.
 
-    Examples that the length policy dropped have no tokens and do not count.
+    Of examples that the length policy dropped nothing but their number is counted.
     """
 
     def __init__(self) -> None:
         self._found: dict[str, Counter[str]] = {}
+        self._lengths: dict[str, Counter[int]] = {}
         self._rows: dict[str, set[str]] = {}
 
     def add(self, line: str, row: str, made: Encoded, *, shots: int = 0) -> None:
         """Count one example on its line: its task's, or the replay's."""
         count = self._found.setdefault(line, Counter())
+        lengths = self._lengths.setdefault(line, Counter())
         rows = self._rows.setdefault(line, set())
+        count[str(made.fate)] += 1
         if made.ids:
             rows.add(row)
+            lengths[len(made.ids)] += 1
             count["examples"] += 1
             count["few_shot"] += shots > 0
             count["tokens"] += len(made.ids)
@@ -86,18 +95,23 @@ class MixCounts:
         """Count what was counted elsewhere, after what is counted here."""
         for line, count in other._found.items():
             self._found.setdefault(line, Counter()).update(count)
+            self._lengths.setdefault(line, Counter()).update(other._lengths[line])
             self._rows.setdefault(line, set()).update(other._rows[line])
 
-    def parts(self) -> list[tuple[str, dict[str, int], list[str]]]:
+    def parts(self) -> list[_Part]:
         """Return what was counted, to be kept as JSON; `MixCounts.of` makes the same of it."""
-        return [(line, dict(n), sorted(self._rows[line])) for line, n in self._found.items()]
+        return [
+            (line, dict(count), sorted(self._lengths[line].items()), sorted(self._rows[line]))
+            for line, count in self._found.items()
+        ]
 
     @classmethod
-    def of(cls, parts: Iterable[tuple[str, dict[str, int], list[str]]]) -> MixCounts:
+    def of(cls, parts: Iterable[_Part]) -> MixCounts:
         """Make counts of their parts."""
         counts = cls()
-        for line, count, rows in parts:
+        for line, count, lengths, rows in parts:
             counts._found[line], counts._rows[line] = Counter(count), set(rows)
+            counts._lengths[line] = Counter(dict(lengths))
         return counts
 
     def lines(self) -> tuple[MixLine, ...]:
@@ -110,9 +124,26 @@ class MixCounts:
                 few_shot=count["few_shot"],
                 tokens=count["tokens"],
                 supervised_tokens=count["supervised_tokens"],
+                dropped=count[str(Fate.DROPPED)],
+                shortened=count[str(Fate.TRUNCATED)],
+                lengths=_spread(self._lengths[task]),
             )
             for task, count in self._found.items()
         )
+
+
+def _spread(lengths: Counter[int]) -> tuple[int, int, int]:
+    """Return median, 95th percentile and greatest of counted lengths; zeros where there are none.
+
+    >>> _spread(Counter({10: 1, 30: 18, 50: 1}))
+    (30, 50, 50)
+    """
+    at = list(accumulate(lengths[length] for length in sorted(lengths)))
+    if not at:
+        return 0, 0, 0
+    ordered, total = sorted(lengths), at[-1]
+    median, long = (ordered[bisect_right(at, int(share * total))] for share in (0.5, 0.95))
+    return median, long, ordered[-1]
 
 
 @dataclass(slots=True)

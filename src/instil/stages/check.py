@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, islice
 
 from instil import format as fmt
 from instil.config.recipe import Recipe
@@ -25,7 +25,7 @@ from instil.stages.footprint import memory_line
 from instil.stages.preflight import preflight, template_findings, without_adapter
 from instil.stages.replaying import add_replay
 from instil.stats.paired import planned_detectable
-from instil.types import Part, Piece
+from instil.types import Encoded, Part, Piece
 
 PREVIEWS = 3
 FEW_ROWS = 100
@@ -48,7 +48,7 @@ class TaskForecast:
     skipped: Mapping[str, int]
     """Reason -> rows left out before the split."""
     lengths: tuple[int, int, int]
-    """Tokens of a training example: median, 95th percentile, longest; 0 where none is left."""
+    """Tokens of an example of the first epoch, as in `MixLine`."""
     previews: tuple[tuple[Piece, ...], ...]
     """A few training examples, token by token."""
     smallest_difference: float
@@ -95,8 +95,9 @@ def check_recipe(recipe: Recipe, *, say: Say = silent) -> Forecast:
     context = prepare(recipe, say=say)
     training = add_replay(context, preflight(context))
     terms = context.memory_terms
+    lines = {line.task: line for line in training.mix}
     return Forecast(
-        tuple(_forecast(context, d, training.fates) for d in context.data),
+        tuple(_forecast(context, d, lines[d.task.id]) for d in context.data),
         stage_seconds(context, training),
         sum(terms.values()),
         memory_line(terms, device=recipe.device),
@@ -144,20 +145,16 @@ def guard_forecast(context: RunContext) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _forecast(context: RunContext, data: TaskData, fates: Mapping[str, int]) -> TaskForecast:
-    from instil.encode.mask import encode_all, token_view
+def _forecast(context: RunContext, data: TaskData, line: MixLine) -> TaskForecast:
+    from instil.encode.mask import token_view
 
-    chat, train = context.chat, context.recipe.train
-    templates = cycle(data.templates)
-    examples = [render_example(data.task, next(templates), row) for row in data.train]
-    encoded = encode_all(examples, chat, max_length=train.max_length, too_long=train.too_long)
-    lengths = sorted(len(e.ids) for e in encoded if e.ids) or [0]  # `train.too_long: drop`
-    shown = [e for e in encoded if e.ids][:PREVIEWS]
     groups = Counter(row.group for row in data.test)
+    asked = fmt.plural(line.examples + line.dropped, "training example")
     warnings = [
-        f"{fates[fate]} training examples are {fate}: longer than train.max_length"
-        for fate in ("truncated", "dropped")
-        if fates.get(fate)
+        f"{fmt.count(number)} of {asked} {fate}: longer than train.max_length, which is "
+        f"{context.recipe.train.max_length}"
+        for fate, number in (("shortened", line.shortened), ("dropped", line.dropped))
+        if number
     ]
     if len(data.test) < FEW_ROWS:
         warnings.append(f"{len(data.test)} test rows show large differences alone")
@@ -176,14 +173,32 @@ def _forecast(context: RunContext, data: TaskData, fates: Mapping[str, int]) -> 
         balance=data.balance,
         removed=Counter(removed.why for removed in data.split.removed),
         skipped=data.split.skipped,
-        lengths=(lengths[len(lengths) // 2], lengths[int(0.95 * len(lengths))], lengths[-1]),
-        previews=tuple(token_view(e, chat) for e in shown),
+        lengths=line.lengths,
+        previews=tuple(token_view(e, context.chat) for e in _shown(context, data)),
         smallest_difference=planned_detectable(list(groups.values())),
         warnings=(*warnings, *notes.values()),
         findings=(
             *audit_rows(data),
-            *label_findings(data.task, chat),
-            *chat_findings(data, chat),
+            *label_findings(data.task, context.chat),
+            *chat_findings(data, context.chat),
             *template_findings(data, (*data.templates, *data.held_out)),
         ),
     )
+
+
+def _shown(context: RunContext, data: TaskData) -> Iterator[Encoded]:
+    """Return the first training examples that the length policy leaves, through all templates."""
+    from instil.encode.mask import encode_turns
+
+    train, templates = context.recipe.train, cycle(data.templates)
+    encoded = (
+        item
+        for row in data.train
+        for item in encode_turns(
+            render_example(data.task, next(templates), row),
+            context.chat,
+            max_length=train.max_length,
+            too_long=train.too_long,
+        )
+    )
+    return islice((item for item in encoded if item.ids), PREVIEWS)

@@ -12,20 +12,21 @@ _HEADS = ("rows", "examples", "few-shot", "tokens", "trained on", "examples / tr
 
 
 def mix_text(mix: Sequence[MixLine]) -> list[str]:
-    """Return the mix as lines of one width, a line a task, with a head and a sum.
+    """Return the mix as lines of one width, a line a task, with a head, a sum and what was dropped.
 
     Its last column has two shares, of the examples and of the tokens that are trained on: a task
     of long answers weighs more than its examples tell.
     """
     cells = [("an epoch", *_HEADS), *_rows(mix)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
+    lines = [
         "  ".join(
             text.rjust(width) if n else text.ljust(width)
             for n, (text, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in cells
     ]
+    return [*lines, *_dropped(mix)]
 
 
 def mix_table(mix: Sequence[MixLine]) -> Table:
@@ -34,8 +35,18 @@ def mix_table(mix: Sequence[MixLine]) -> Table:
         "Share: of the examples, and of the tokens that are trained on. Rows may come again, or "
         "through several templates."
     )
+    note = " ".join((note, *_dropped(mix)))
     heads = ("Task", *map(str.capitalize, _HEADS))
     return table("The first epoch of training", heads, _rows(mix), note)
+
+
+def _dropped(mix: Sequence[MixLine]) -> list[str]:
+    """Say in a sentence which tasks' examples were dropped as too long; empty: none was."""
+    counts = [f"{fmt.count(line.dropped)} of {line.task}" for line in mix if line.dropped]
+    total = fmt.plural(sum(line.dropped for line in mix), "example")
+    return (
+        [f"Dropped, longer than train.max_length: {total}, {', '.join(counts)}."] if counts else []
+    )
 
 
 def _rows(mix: Sequence[MixLine]) -> list[tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from instil import format as fmt
 from instil.report.page import Block, table
@@ -11,13 +11,27 @@ from instil.results import RunSummary
 ALL = "all stages"
 
 
-def forecast_lines(seconds: Mapping[str, float]) -> list[str]:
+MANY = 3
+"""Of more tasks than these, what is foretold of each is added up."""
+
+
+def forecast_lines(seconds: Mapping[str, float], tasks: Sequence[str] = ()) -> list[str]:
     """Return a forecast for people: a heading, a line a stage, and their sum.
 
     Args:
         seconds: Stage -> seconds.
+        tasks: Ids of the tasks; of many, a kind of stage has one line for all.
     """
-    lines = {**seconds, ALL: sum(seconds.values())}
+    kinds: dict[tuple[str, bool], list[float]] = {}
+    for name, each in seconds.items():
+        kind, _, task = name.rpartition(" ")
+        many = task in tasks and len(tasks) > MANY
+        kinds.setdefault((kind if many else name, many), []).append(each)
+    lines = {
+        f"{kind} {len(each)} tasks" if many else kind: sum(each)
+        for (kind, many), each in kinds.items()
+    }
+    lines[ALL] = sum(seconds.values())
     width = max(map(len, lines))
     return [
         "what each stage will take (estimates):",
