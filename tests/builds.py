@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from instil.config.sections import Lora
+from instil.config.methods import Lora
 from instil.model.adapter import add_adapter
 from instil.model.engine.packed import Build
 from instil.model.load import LoadedModel

@@ -10,7 +10,8 @@ import torch
 from common import chunks, finish, read_rows
 from examples import as_example
 
-from instil.config.sections import Lora, Train
+from instil.config.methods import Lora
+from instil.config.sections import Train
 from instil.encode.batch import to_batch
 from instil.encode.mask import encode_all
 from instil.encode.pack import batches

@@ -80,7 +80,7 @@ class SourceSpec:
     sha256: str = ""
     """Of the fetched archive; required for `pypi:` and `npm:`."""
     format: str = ""
-    """A name in `data.readers.formats.READERS`; empty: told by the file."""
+    """A name in `tasks.formats.FORMATS`; empty: told by the file."""
     columns: tuple[str, ...] = ()
     """Names for the columns of a file without a header line."""
     encoding: str = "utf-8"

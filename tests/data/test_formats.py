@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Iterator
+from importlib import import_module
+from typing import get_args, get_type_hints
 
 import pytest
 
-from instil.data.readers.formats import READERS
+from instil.data.readers.rowfile import PlacedRow, RowFile
 from instil.data.readers.sqlrows import SQLITE
 from instil.data.sources.uri import HUB, MADE, PACKAGES
 from instil.scoring.metrics import METRICS
 from instil.tasks import task
 from instil.tasks.form import SourceForm
-from instil.tasks.template import FORMATS
+from instil.tasks.formats import FORMATS
 
 
 def test_a_task_may_name_each_format_that_has_a_reader() -> None:
-    assert get_args(SourceForm.model_fields["format"].annotation) == ("", *READERS)
-    assert FORMATS.keys() == READERS.keys()
+    assert get_args(SourceForm.model_fields["format"].annotation) == ("", *FORMATS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_has_a_reader(name: str) -> None:
+    module, _, function = FORMATS[name].reader.partition(":")
+    reader = getattr(import_module(module), function)
+    assert get_type_hints(reader) == {"file": RowFile, "return": Iterator[PlacedRow]}
 
 
 def test_each_metric_is_listed_by_its_name() -> None:

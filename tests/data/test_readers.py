@@ -13,8 +13,8 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
-from instil.data.readers.formats import sniff_format
 from instil.data.readers.rowfile import BadRows
+from instil.data.readers.sniff import sniff_format
 from instil.data.readers.sqlrows import parse_sqlite
 from instil.data.sources.source import read_table
 from instil.errors import DataError

@@ -23,7 +23,7 @@ from transformers import (
 
 import families
 from builds import add_lora
-from instil.config.sections import Lora
+from instil.config.methods import Lora
 from instil.encode.batch import make_batch
 from instil.errors import ModelError
 from instil.evaluate.generate import generate

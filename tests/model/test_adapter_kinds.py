@@ -12,7 +12,7 @@ from transformers import (
 )
 
 import families
-from instil.config.sections import Lora, Oft, Shira
+from instil.config.methods import Lora, Oft, Shira
 from instil.errors import ModelError
 from instil.model.adapter import (
     adapter_off,

@@ -31,7 +31,7 @@ resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 from instil.cli.failures import told
 try:
     from instil.encode.pack import pack
-    from instil.config.sections import Lora
+    from instil.config.methods import Lora
     from instil.model.adapter import add_adapter
     from instil.model.load import load_model, resolve_model
     from instil.train.loop import batch_gradient

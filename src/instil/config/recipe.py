@@ -21,22 +21,18 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from instil.config.methods import METHODS, Method
+from instil.config.methods import METHODS, Adapter, Lora, Method, Oft, Shira
 from instil.config.overrides import override
 from instil.config.sections import (
-    Adapter,
     All,
     Auto,
     Baselines,
     ByRule,
     Forgetting,
     Keep,
-    Lora,
     Mix,
     Name,
-    Oft,
     Section,
-    Shira,
     SplitRules,
     Train,
     unique,

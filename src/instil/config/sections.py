@@ -182,62 +182,6 @@ class Scheduler(StrEnum):
     CONSTANT = "constant"
 
 
-Targets = (
-    Literal["all-linear", "mlp", "attention"] | Annotated[tuple[Name, ...], Field(min_length=1)]
-)
-"""Which layers have an adapter."""
-_TARGETS = (
-    "Layers with an adapter: all-linear, those of the blocks' mlp or attention alone, or a list "
-    "such as [q_proj, v_proj]."
-)
-
-
-class Lora(Section):
-    """Low-rank adapters; used when method is lora."""
-
-    r: int = Field(16, ge=1, le=1024, description="Rank: the width of the adapter.")
-    lora_alpha: float = Field(
-        32, gt=0, description="The adapter is scaled by lora_alpha / r, or as use_rslora says."
-    )
-    use_rslora: bool = Field(
-        False,
-        description="Scale by lora_alpha / sqrt(r) instead, so that a high rank learns as fast "
-        "(rank-stabilized LoRA).",
-    )
-    lora_dropout: float = Field(
-        0.0, ge=0, lt=1, description="Share of the adapter's inputs that are dropped in training."
-    )
-    target_modules: Targets = Field("all-linear", description=_TARGETS)
-
-
-class Oft(Section):
-    """Rotations of what each layer reads; used when method is oft."""
-
-    oft_block_size: int = Field(
-        32,
-        ge=2,
-        le=1024,
-        description="A layer's inputs are rotated so many at a time; has to divide their number.",
-    )
-    target_modules: Targets = Field("all-linear", description=_TARGETS)
-
-
-class Shira(Section):
-    """Changes of single weights, drawn from the seed; used when method is shira."""
-
-    r: int = Field(
-        16,
-        ge=1,
-        le=1024,
-        description="As many weights are trained as LoRA of this rank has.",
-    )
-    target_modules: Targets = Field("all-linear", description=_TARGETS)
-
-
-Adapter = Lora | Oft | Shira
-"""The settings of an adapter, in PEFT's names."""
-
-
 class Train(Section):
     """The training loop."""
 

@@ -44,7 +44,7 @@ from torch.nn.modules.conv import _ConvNd as AnyConvolution
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.pytorch_utils import Conv1D
 
-from instil.config.sections import Adapter, Lora, Oft, Shira
+from instil.config.methods import Adapter, Lora, Oft, Shira
 from instil.errors import ModelError, Problem
 from instil.model import nf4
 from instil.model.engine.fused import fuse_lora

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from instil.tasks.template import FORMATS
+from instil.tasks.formats import FORMATS
 from instil.types import OnBadRow, Role, TrainOn
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"

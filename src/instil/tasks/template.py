@@ -27,20 +27,11 @@ from jinja2.exceptions import SecurityError
 from instil.errors import Problem, TaskError, nearest
 from instil.tasks import sandbox
 from instil.tasks.budget import BudgetError
+from instil.tasks.formats import FORMATS
 from instil.types import Role, Task, Template
 
 T = TypeVar("T")
 
-FORMATS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys("csv tsv json jsonl parquet arrow sqlite spreadsheet".split(), ()),
-    "folder": ("text", "folder", "file", "first_line", "rest"),
-    "trivia": ("question", "answers", "category"),
-    "natural_instructions": ("id", "input", "output", "outputs"),
-    "mail": ("subject", "body", "folder", "file"),
-    "mo": ("context", "source", "plural", "translation"),
-}
-"""Formats of sources, and the columns that they bring; none: the file's own. How they are read says
-`data.readers.formats`, which lies above this module; a test holds the two equal."""
 FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """A name that Jinja can spell."""
 _RESERVED = frozenset({"choices", "row", "range", "zip", "loop", "true", "false", "none"})
@@ -103,7 +94,8 @@ def expression_names(expression: str) -> frozenset[str]:
 
 def columns_of(task: Task) -> frozenset[str] | None:
     """Name the task's columns, or None where only the file itself can tell."""
-    columns = task.source.columns or FORMATS.get(task.source.format)
+    known = FORMATS.get(task.source.format)
+    columns = task.source.columns or (known.columns if known else ())
     return frozenset(columns) if columns else None
 
 

@@ -90,7 +90,7 @@ def require_packed(build: Build) -> None:
                 "weights would not keep step",
                 where="train.fsdp",
                 found=str(build),
-                fix="leave train.fsdp out, or take method: lora",
+                fix="leave train.fsdp out; where memory is short then, set method: lora as well",
             )
         )
 

@@ -15,13 +15,13 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from instil.data.readers.formats import READERS
 from instil.data.readers.textfile import COMPRESSED
 from instil.errors import DataError
 from instil.stages.runfiles import MANIFEST, RECIPE
 from instil.study.folder import STUDY
+from instil.tasks.formats import FORMATS
 
-_ENDINGS = tuple(ending for known in READERS.values() for ending in known.endings)
+_ENDINGS = tuple(ending for known in FORMATS.values() for ending in known.endings)
 _PACKED = (*COMPRESSED, ".zip", ".tar", ".tgz")
 _MOST = 500
 """Entries of each kind that are listed."""

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from instil.data.readers.formats import READERS, sniff_format
 from instil.data.readers.rowfile import SHOWN, BadRows
+from instil.data.readers.sniff import sniff_format
 from instil.data.sources.source import read_table
 from instil.data.sources.uri import is_public
 from instil.errors import DataError
+from instil.tasks.formats import FORMATS
 from instil.types import OnBadRow, SourceSpec
 
 
@@ -476,7 +477,7 @@ def test_a_missing_file_is_told_at_once_with_the_nearest_name(tmp_path):
 
 def test_an_unknown_format_names_the_nearest(read):
     found = problem(read, "a\nb\n", format="jsonlines")
-    assert (found.nearest, found.allowed) == ("jsonl", ", ".join(READERS))
+    assert (found.nearest, found.allowed) == ("jsonl", ", ".join(FORMATS))
 
 
 def test_a_folder_is_no_csv(tmp_path):

@@ -46,7 +46,7 @@ class RowFile:
     place: str
     """What to call it in messages."""
     format: str = ""
-    """A name in `formats.READERS`; empty: not told yet."""
+    """A name in `tasks.formats.FORMATS`; empty: not told yet."""
     encoding: str = "utf-8"
     """Of its text."""
     columns: tuple[str, ...] = ()

@@ -20,9 +20,6 @@ from instil.errors import DataError, nearest
 if TYPE_CHECKING:
     from python_calamine import CalamineWorkbook
 
-ENDINGS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
-"""How the names of spreadsheets end."""
-
 _Lines = Sequence[Sequence[object]]
 """A sheet from its first row on, row by row; an empty cell is an empty text."""
 

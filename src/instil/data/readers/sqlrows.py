@@ -24,12 +24,12 @@ from instil.data.sources.limits import (
     unpacked_bytes,
 )
 from instil.errors import DataError, nearest
+from instil.tasks.formats import FORMATS
 
 SQLITE = "sqlite:"
 """How the address of a database begins."""
 _QUERY = "?query="
-MAGIC = b"SQLite format 3\0"
-"""How a database file begins."""
+(_MAGIC,) = FORMATS["sqlite"].magic
 _ALLOWED = frozenset(
     {
         sqlite3.SQLITE_SELECT,
@@ -67,7 +67,7 @@ def read_sqlite(file: RowFile) -> Iterator[PlacedRow]:
             several tables and no query, columns of one name, or no rows.
     """
     with file.path.open("rb") as stream:
-        if stream.read(len(MAGIC)) != MAGIC:
+        if stream.read(len(_MAGIC)) != _MAGIC:
             raise DataError("this is not a SQLite database", where=file.place)
     # Without any right but to read; a lock or journal file is not made either.
     connection = sqlite3.connect(f"{file.path.absolute().as_uri()}?mode=ro", uri=True)

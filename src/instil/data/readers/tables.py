@@ -16,6 +16,7 @@ from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_column
 from instil.data.readers.textfile import bad_bytes, lines_of, reading, text_of
 from instil.data.sources.limits import check_unpacked, line_bytes
 from instil.errors import DataError, Problem
+from instil.tasks.formats import FORMATS
 
 _Cells = tuple[int, list[str]]
 """The line on which a row begins, and its cells."""
@@ -92,14 +93,14 @@ def read_arrow(file: RowFile) -> Iterator[PlacedRow]:
     import pyarrow.feather
 
     def batches(stream: IO[bytes]) -> Iterator[Any]:
-        begin = stream.read(len(ARROW_MAGIC))
+        begin = stream.read(len(_ARROW))
         stream.seek(0)
-        if begin.startswith(FEATHER_1_MAGIC):
+        if begin.startswith(_FEATHER_1):
             table = pyarrow.feather.read_table(stream)
             check_columns(table.schema.names, where=file.place)
             yield from table.to_batches(max_chunksize=_BATCH)
             return
-        if begin == ARROW_MAGIC:
+        if begin == _ARROW:
             opened = pyarrow.ipc.open_file(stream)
             whole: Iterable[Any] = (opened.get_batch(i) for i in range(opened.num_record_batches))
         else:
@@ -112,8 +113,7 @@ def read_arrow(file: RowFile) -> Iterator[PlacedRow]:
     yield from _batched(file, batches, name="Arrow")
 
 
-ARROW_MAGIC, FEATHER_1_MAGIC = b"ARROW1", b"FEA1"
-"""How an Arrow file and one of Feather's first version begin."""
+_ARROW, _FEATHER_1, _ = FORMATS["arrow"].magic
 _BATCH = 256  # rows that are Python objects at a time
 
 

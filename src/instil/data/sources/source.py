@@ -8,7 +8,7 @@ it stands at::
     ...     print(place, columns)
     reviews.csv:2 {'text': 'A joy.', 'label': 'positive'}
 
-The table of formats is `READERS` in `readers.formats`.
+The table of formats is `FORMATS` in `tasks.formats`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from instil.data.readers.formats import READERS, sniff_format
 from instil.data.readers.rowfile import BadRows, Faults, PlacedRow, RowFile
 from instil.data.readers.shapes import normalise_shape
-from instil.data.readers.sheets import ENDINGS as SHEETS
+from instil.data.readers.sniff import placed_rows, sniff_format
 from instil.data.readers.sqlrows import SQLITE, parse_sqlite
 from instil.data.sources.archive import MEMBER
 from instil.data.sources.fetch import fetch_member, unpack_local
@@ -32,6 +31,7 @@ from instil.data.sources.hub import hub_files
 from instil.data.sources.uri import HUB, MADE, is_package
 from instil.errors import DataError, nearest
 from instil.library.made import read_made
+from instil.tasks.formats import FORMATS
 from instil.types import OnBadRow, SourceSpec
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -65,22 +65,22 @@ def read_table(
     elif bad is None:
         bad = BadRows()
     files = [_checked(file, source, bad) for file in _located(source)]
-    rows = chain.from_iterable(READERS[file.format].read(file) for file in files)
+    rows = chain.from_iterable(placed_rows(file) for file in files)
     return _shaped(rows, Faults(source.uri, bad), notes=notes)
 
 
 def _checked(file: RowFile, source: SourceSpec, bad: BadRows | None) -> RowFile:
     """The file with all that says how it is read, of which each part fits the format."""
     name = file.format or source.format or sniff_format(file.path)
-    if name not in READERS:
+    if name not in FORMATS:
         raise DataError(
             "unknown format",
             where=file.place,
             found=name,
-            allowed=", ".join(READERS),
-            nearest=nearest(name, READERS),
+            allowed=", ".join(FORMATS),
+            nearest=nearest(name, FORMATS),
         )
-    if file.path.is_dir() and not READERS[name].of_folders:
+    if file.path.is_dir() and not FORMATS[name].of_folders:
         what = f"this is a folder, and {name} is the format of a file"
         raise DataError(what, where=file.place, fix="name a file in it, or set `format: folder`")
     query = file.query or source.query
@@ -104,7 +104,7 @@ def _located(source: SourceSpec) -> list[RowFile]:
         return [RowFile(_existing(name), name, format="sqlite", query=query)]
     name, *members = uri.split(MEMBER)
     path = _existing(name)
-    if len(members) == 1 and name.lower().endswith(SHEETS):
+    if len(members) == 1 and name.lower().endswith(FORMATS["spreadsheet"].endings):
         return [RowFile(path, name, format="spreadsheet", query=members[0])]
     return [_unpacked(path, members, place=name)]
 
