@@ -22,7 +22,7 @@ from typing import Any
 from runs import add_line, read_lines
 
 from instil.compare.advice import WORTH
-from instil.results import TUNED
+from instil.results.names import TUNED
 from instil.stages.runfiles import load_probabilities, load_scores, load_summary
 
 RESULTS = Path(__file__).parent / "results" / "advice.jsonl"

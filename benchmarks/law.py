@@ -69,7 +69,7 @@ def trained(text: str) -> Iterator[RunContext]:
 def train_one(text: str) -> dict[str, Any]:
     """Train, steer, and read the reported texts before and after."""
     from instil.compare.forgetting import ledger, measure
-    from instil.results import TEXT
+    from instil.results.names import TEXT
     from instil.stages.keeping import hold_against, settle
 
     with trained(text) as context:
@@ -99,7 +99,7 @@ def read_texts(number: int, *, rows: int, texts: int) -> dict[str, Any]:
     from instil.compare.forgetting import TEXT_TOKENS
     from instil.evaluate.suite import text_loss
     from instil.model.interpolate import blend
-    from instil.results import TEXT
+    from instil.results.names import TEXT
 
     with trained(recipe_of(number, rows=rows, texts=texts)) as context:
         (read,) = (item.examples for item in context.guard if item.id == TEXT)

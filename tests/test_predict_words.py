@@ -10,7 +10,7 @@ import pytest
 
 from instil.errors import DataError, RunError
 from instil.evaluate import suite
-from instil.results import Fitted
+from instil.results.probabilities import Fitted
 from instil.ship import predict as module
 from instil.tasks.task import find_template, parse_task
 from instil.types import Prediction

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from instil import format as fmt
 from instil.config.recipe import load_recipe
 from instil.pipeline import compare_runs, run_recipe
-from instil.results import RunSummary
+from instil.results.run import RunSummary
 from instil.ship.export import Exported
 from instil.ship.export import export as write_export
 from instil.ship.formats import Format, Quantization

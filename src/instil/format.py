@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from instil.results import MEAN_SCORE, LeftOut
+from instil.results.names import MEAN_SCORE
+from instil.results.training import LeftOut
 from instil.scoring.metrics import METRICS, NATS
 from instil.types import Comparison, Summary
 

@@ -19,7 +19,7 @@ from instil.report.html import to_html
 from instil.report.sections.keeping import methods_lines
 from instil.report.sections.mix import mix_text
 from instil.report.sections.stages import forecast_lines
-from instil.results import Advice
+from instil.results.advice import Advice
 from instil.stages.advice import advise, advised
 from instil.stages.auto_method import pick_method
 from instil.stages.context import RunContext, keep_splits, note_chat, prepare

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from instil.results import Costs
+from instil.results.tasks import Costs
 from instil.types import Comparison, Summary
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from instil.results import PROBE, PROMPTING, TUNED, Advice, Way
+from instil.results.advice import Advice, Way
+from instil.results.names import PROBE, PROMPTING, TUNED
 from instil.types import Estimate, Summary
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from instil.cli.check import mask_text
 from instil.data.findings import Finding
-from instil.results import LeftOut, MixLine
+from instil.results.training import LeftOut, MixLine
 from instil.ship.formats import Format, Quantization
 from instil.types import Comparison, Piece, Prediction
 

@@ -9,7 +9,9 @@ from pydantic import TypeAdapter
 
 from instil.cli.folders import place_again
 from instil.config.recipe import load_recipe, to_yaml
-from instil.results import Arm, RunSummary, TaskResult, TrainingSummary
+from instil.results.run import RunSummary
+from instil.results.tasks import Arm, TaskResult
+from instil.results.training import TrainingSummary
 from instil.types import Comparison, Summary
 
 

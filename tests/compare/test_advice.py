@@ -14,7 +14,7 @@ from instil.compare.advice import (
     weigh,
 )
 from instil.errors import DataError
-from instil.results import PROBE, PROMPTING, TUNED
+from instil.results.names import PROBE, PROMPTING, TUNED
 from instil.types import Summary
 
 NONE = Growth(0.0, 0.0)

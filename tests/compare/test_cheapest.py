@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 
 from instil.compare.cheapest import by_cost, cheapest, use_sentence
-from instil.results import Arm, Costs, TaskResult
+from instil.results.tasks import Arm, Costs, TaskResult
 from instil.types import Comparison, Summary
 
 BASE = 270_000_000

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from instil.compare import demonstrations as demos
 from instil.compare.demonstrations import Neighbours
-from instil.results import Demonstrations
+from instil.results.prompts import Demonstrations
 from instil.stages.context import prepare_rows
 from instil.types import Row
 from moods import lay_out, make_recipe

@@ -16,7 +16,8 @@ from instil.compare.forgetting import (
 from instil.compare.kept import guard_claims
 from instil.compare.verdict import Outcome, outcomes
 from instil.model.load import LoadedModel
-from instil.results import TEXT, Margins
+from instil.results.guard import Margins
+from instil.results.names import TEXT
 from instil.tasks.task import load_task
 from instil.types import Example, Message, Prediction, Score
 from moods import lay_out

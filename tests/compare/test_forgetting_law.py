@@ -13,7 +13,7 @@ from instil.compare.forgetting_law import (
     steer,
 )
 from instil.compare.interpolation import SHARES
-from instil.results import ForgettingLaw, TextLoss
+from instil.results.keeping import ForgettingLaw, TextLoss
 from instil.types import Estimate
 
 TRIALS = 4000

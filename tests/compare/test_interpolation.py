@@ -1,7 +1,7 @@
 """The rule by which a share of the way is chosen."""
 
 from instil.compare.interpolation import choose, enough, pick
-from instil.results import Tried, TriedMethod
+from instil.results.keeping import Tried, TriedMethod
 
 
 def tried(*rows: tuple[float, float, float | None, float | None]) -> list[Tried]:

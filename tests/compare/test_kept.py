@@ -14,7 +14,8 @@ from instil.compare.kept import (
     points_lines,
 )
 from instil.compare.verdict import Outcome, mean_change, outcome
-from instil.results import TEXT, GuardResult, Margins
+from instil.results.guard import GuardResult, Margins
+from instil.results.names import TEXT
 from instil.stats.intervals import DIFFERENCE, Floats, bootstrap_mean
 from instil.types import Comparison, Summary
 

@@ -15,7 +15,8 @@ from instil.compare.probabilities import (
     threshold,
 )
 from instil.evaluate.suite import Marked, mark
-from instil.results import TFIDF, TUNED, Fitted
+from instil.results.names import TFIDF, TUNED
+from instil.results.probabilities import Fitted
 from instil.types import Example, Message, Prediction
 
 

@@ -11,7 +11,7 @@ from instil.compare.ladder import best_rung, climb
 from instil.compare.search import EXTENTS, Way, asked_by, prompting_of
 from instil.data.build import render_example
 from instil.evaluate.choices import CALIBRATED, RAW
-from instil.results import Demonstrations
+from instil.results.prompts import Demonstrations
 from instil.stages.context import prepare_rows
 from instil.types import Message, Prediction
 from moods import lay_out, make_recipe

@@ -16,7 +16,9 @@ from instil.compare.verdict import (
     outcomes,
     verdict,
 )
-from instil.results import Alarm, Arm, Costs, GuardResult, Learnt, TaskResult, TrainingSummary
+from instil.results.guard import GuardResult
+from instil.results.tasks import Arm, Costs, Learnt, TaskResult
+from instil.results.training import Alarm, TrainingSummary
 from instil.types import Comparison, Estimate, Summary, TaskLook
 
 TRAINING = TrainingSummary(

@@ -45,7 +45,7 @@ from instil.model.engine.divergence import divergence, states
 from instil.model.engine.losses import summed_loss
 from instil.model.engine.packed import log_chances
 from instil.model.load import ModelFolder
-from instil.results import LeftOut
+from instil.results.training import LeftOut
 from instil.types import Example, Message
 
 SETTINGS = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear", "seed": 0}

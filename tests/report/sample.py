@@ -6,24 +6,12 @@ import math
 import random
 from dataclasses import replace
 
-from instil.results import (
-    Arm,
-    Bin,
-    Calibration,
-    ClassRow,
-    Costs,
-    GuardResult,
-    Mistake,
-    Probabilities,
-    Promise,
-    Risk,
-    Rung,
-    RunSummary,
-    TaskResult,
-    TemplateScore,
-    TrainingSummary,
-    Turn,
-)
+from instil.results.guard import GuardResult
+from instil.results.probabilities import Bin, Calibration, Probabilities, Promise, Risk
+from instil.results.prompts import Rung, TemplateScore, Turn
+from instil.results.run import RunSummary
+from instil.results.tasks import Arm, ClassRow, Costs, Mistake, TaskResult
+from instil.results.training import TrainingSummary
 from instil.types import Comparison, Estimate, Message, Piece, Role, Step, Summary
 
 TEMPLATES = ("is_it_positive", "mood_of_the_buyer", "recommend_or_not", "one_word", "would_buy")

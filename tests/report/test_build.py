@@ -14,7 +14,8 @@ from instil.report.html import to_html
 from instil.report.page import Heading, Note, Plots, Report, Section, Table, Tone
 from instil.report.sections.curves import MAX_POINTS
 from instil.report.sections.origin import flatten, token_runs
-from instil.results import Margins, RunSummary
+from instil.results.guard import Margins
+from instil.results.run import RunSummary
 from instil.sanitize import visible
 from instil.types import Piece
 

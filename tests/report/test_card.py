@@ -8,7 +8,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from instil.report.card import model_card, plain
-from instil.results import LeftOut, Margins
+from instil.results.guard import Margins
+from instil.results.training import LeftOut
 
 HOSTILE = "</a>\n---\nlicense: mit\n---\n# x | <script>alert(1)</script> `code` [a](b) \x00\u202e"
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from instil.cli.main import app
 from instil.errors import RunError
-from instil.results import TUNED
+from instil.results.names import TUNED
 from instil.ship import gate as module
 from instil.ship.certificate import certificate
 from instil.ship.gate import gate

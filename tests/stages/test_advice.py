@@ -10,7 +10,7 @@ from rich.progress import Progress
 from instil.compare import contest, forgetting
 from instil.pipeline import advise_recipe
 from instil.report.sections.advice import advice_lines, advice_table
-from instil.results import PROBE, PROMPTING, TFIDF, TUNED
+from instil.results.names import PROBE, PROMPTING, TFIDF, TUNED
 from instil.stages import advice as stage
 from instil.stages.runfiles import load_manifest, load_scores, load_steps, load_summary
 from moods import lay_out, make_recipe, run

@@ -8,7 +8,8 @@ import pytest
 from instil.compare import forgetting, interpolation
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import RecipeError
-from instil.results import TrainingSummary, TriedMethod
+from instil.results.keeping import TriedMethod
+from instil.results.training import TrainingSummary
 from instil.stages import auto_method as autopilot
 from instil.stages import replaying, training
 from instil.stages.runfiles import load_manifest, load_steps, load_summary

@@ -9,7 +9,7 @@ import pytest
 from instil.compare import forgetting
 from instil.errors import RecipeError
 from instil.report.sections.keeping import gate_line
-from instil.results import Gate, Lost
+from instil.results.training import Gate, Lost
 from instil.stages import training
 from instil.stages.gating import gate_rows, lost_of
 from instil.stages.runfiles import load_scores, load_steps, load_summary

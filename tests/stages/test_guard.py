@@ -7,7 +7,7 @@ import pytest
 from instil.compare import forgetting
 from instil.compare.verdict import mean_change
 from instil.errors import RecipeError
-from instil.results import Margins
+from instil.results.guard import Margins
 from instil.stages.check import check_recipe
 from instil.stages.runfiles import load_scores, load_summary
 from instil.study.studies import methods_study

@@ -6,7 +6,7 @@ import pytest
 
 from instil.compare import search
 from instil.compare.ladder import best_rung
-from instil.results import PROMPTING, TUNED_PROMPTED
+from instil.results.names import PROMPTING, TUNED_PROMPTED
 from instil.stages.context import prepare
 from instil.stages.directory import open_run
 from instil.stages.ladder import climb_ladders, prompts_to_train

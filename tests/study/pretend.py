@@ -9,7 +9,9 @@ from pydantic import TypeAdapter
 
 from instil.config.recipe import to_yaml
 from instil.files import write_whole
-from instil.results import Arm, Costs, RunSummary, TaskResult, TrainingSummary
+from instil.results.run import RunSummary
+from instil.results.tasks import Arm, Costs, TaskResult
+from instil.results.training import TrainingSummary
 from instil.stages.directory import Run, save_summary
 from instil.study.folder import Job, StudyFolder, Work
 from instil.tasks.task import load_task

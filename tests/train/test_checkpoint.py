@@ -12,7 +12,7 @@ from instil.encode.pack import batches
 from instil.errors import TrainError
 from instil.model.adapter import snapshot
 from instil.model.load import ModelFolder, load_model
-from instil.results import Lost
+from instil.results.training import Lost
 from instil.signals import ENDING
 from instil.train import checkpoint
 from instil.train.checkpoint import read_progress

@@ -13,7 +13,7 @@ from instil.cli.options import Changes, place
 from instil.cli.terminal import say
 
 if TYPE_CHECKING:
-    from instil.results import Advice
+    from instil.results.advice import Advice
 
 RECIPES = (".yaml", ".yml")
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from instil.results import RunSummary, TaskResult
+from instil.results.run import RunSummary
+from instil.results.tasks import TaskResult
 from instil.types import Comparison, Part
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from instil.errors import DataError
-from instil.results import TUNED, Way
+from instil.results.advice import Way
+from instil.results.names import TUNED
 from instil.stats.intervals import LEVEL, Floats, cluster_table, resample_totals
 from instil.types import Estimate, Row, Summary, Task
 

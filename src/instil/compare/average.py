@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from instil.results import MEAN_SCORE, TUNED, Average, TaskResult
+from instil.results.names import MEAN_SCORE, TUNED
+from instil.results.tasks import Average, TaskResult
 from instil.types import Comparison, Estimate, Summary
 
 

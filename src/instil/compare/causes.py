@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from instil.results import Cause
+from instil.results.training import Cause
 from instil.types import Estimate
 
 FAR = 3

@@ -30,7 +30,8 @@ from dataclasses import dataclass, replace
 
 from instil import format as fmt
 from instil.compare.verdict import Outcome, could_show, level, outcome, outcomes
-from instil.results import CLASSIFIERS, TUNED, ZERO_SHOT, Arm, TaskResult
+from instil.results.names import CLASSIFIERS, TUNED, ZERO_SHOT
+from instil.results.tasks import Arm, TaskResult
 from instil.types import Comparison
 
 LEFT_OPEN = 0.2

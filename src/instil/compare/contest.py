@@ -20,18 +20,9 @@ from instil.evaluate.metrics import macro_f1, per_class
 from instil.evaluate.probe import ask_probe, probe_file, train_probe
 from instil.evaluate.suite import GENERATED, Marked, answer, mark, merged
 from instil.model.load import LoadedModel
-from instil.results import (
-    PROBE,
-    TFIDF,
-    TUNED,
-    TUNED_PROMPTED,
-    ZERO_SHOT,
-    Arm,
-    Costs,
-    Mistake,
-    Phrasings,
-    TemplateScore,
-)
+from instil.results.names import PROBE, TFIDF, TUNED, TUNED_PROMPTED, ZERO_SHOT
+from instil.results.prompts import TemplateScore
+from instil.results.tasks import Arm, Costs, Mistake, Phrasings
 from instil.types import Comparison, Row, Template
 
 MISTAKES = 20

@@ -33,7 +33,7 @@ from instil.evaluate.baseline import vectorizer
 from instil.evaluate.choices import OnDone, common_prefix
 from instil.evaluate.probe import prompt_features, prompts_of
 from instil.model.load import LoadedModel
-from instil.results import Demonstrations
+from instil.results.prompts import Demonstrations
 from instil.types import Row, Task, Template
 
 RANDOM, BALANCED, HARD = "random", "balanced", "hard"

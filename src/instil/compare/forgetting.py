@@ -25,7 +25,8 @@ from instil.evaluate.choices import OnDone
 from instil.evaluate.metrics import summarise
 from instil.evaluate.suite import answer, mark, target_loss, text_loss
 from instil.model.load import LoadedModel
-from instil.results import TEXT, GuardResult, Margins
+from instil.results.guard import GuardResult, Margins
+from instil.results.names import TEXT
 from instil.scoring.metrics import NATS, Scale, find_metric
 from instil.stats.intervals import DIFFERENCE, SHARE
 from instil.stats.sequential import anytime_interval, anytime_p

@@ -41,7 +41,7 @@ import numpy as np
 import numpy.typing as npt
 
 from instil import format as fmt
-from instil.results import ForgettingLaw
+from instil.results.keeping import ForgettingLaw
 from instil.stats.intervals import LEVEL, t_quantile
 from instil.types import Estimate
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from instil.results import Interpolation, Tried, TriedMethod
+from instil.results.keeping import Interpolation, Tried, TriedMethod
 
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Shares of the way that are tried, beside the base model."""

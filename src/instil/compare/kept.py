@@ -22,7 +22,8 @@ from enum import StrEnum
 
 from instil import format as fmt
 from instil.compare.verdict import Outcome, mean_change, outcomes, p_of
-from instil.results import TEXT, GuardResult, Margins
+from instil.results.guard import GuardResult, Margins
+from instil.results.names import TEXT
 from instil.scoring.metrics import NATS
 from instil.stats.paired import ALPHA
 from instil.types import Comparison

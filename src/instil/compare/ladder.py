@@ -22,7 +22,7 @@ from instil.data.split import seeded_key
 from instil.evaluate.choices import OnDone
 from instil.evaluate.suite import Marked, answer_by_rule, mark, merged
 from instil.model.load import LoadedModel
-from instil.results import Rung
+from instil.results.prompts import Rung
 from instil.types import Example, Row, Template
 
 

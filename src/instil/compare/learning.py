@@ -37,7 +37,8 @@ import numpy as np
 
 from instil.compare.pairing import by_row, compare, row_groups
 from instil.compare.verdict import ALWAYS
-from instil.results import TUNED, Learnt
+from instil.results.names import TUNED
+from instil.results.tasks import Learnt
 from instil.stats.intervals import DIFFERENCE, SHARE, Floats, Interval, bootstrap_mean
 from instil.types import Estimate, Example, Prediction, TaskLook
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from instil.errors import RunError
 from instil.evaluate.metrics import group_list
-from instil.results import TUNED
+from instil.results.names import TUNED
 from instil.scoring.metrics import Scale, find_metric
 from instil.stats.intervals import DIFFERENCE, bootstrap_mean
 from instil.stats.paired import mcnemar_midp, smallest_detectable

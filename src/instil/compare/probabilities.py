@@ -15,7 +15,8 @@ import numpy as np
 from instil.compare.contest import Contender
 from instil.evaluate.metrics import group_list
 from instil.evaluate.suite import Marked
-from instil.results import TUNED, Bin, Calibration, Fitted, Probabilities, Promise, Risk
+from instil.results.names import TUNED
+from instil.results.probabilities import Bin, Calibration, Fitted, Probabilities, Promise, Risk
 from instil.stats.calibration import (
     BRIER,
     Ints,

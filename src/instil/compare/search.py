@@ -44,7 +44,7 @@ from instil.data.prepare import TaskData
 from instil.evaluate.choices import OnDone
 from instil.evaluate.suite import Marked, answer, mark
 from instil.model.load import LoadedModel
-from instil.results import Demonstrations, Rung, Search, Searched, Turn
+from instil.results.prompts import Demonstrations, Rung, Search, Searched, Turn
 from instil.types import Row, Template
 
 NO_BUDGET = "the budget of prompts did not reach"

@@ -31,7 +31,7 @@ import numpy as np
 
 from instil.compare.average import mean_of
 from instil.errors import RunError
-from instil.results import MEAN_SCORE
+from instil.results.names import MEAN_SCORE
 from instil.scoring.metrics import NATS, find_metric
 from instil.stats.intervals import (
     DIFFERENCE,

@@ -23,18 +23,10 @@ from enum import StrEnum
 from instil import format as fmt
 from instil.compare.average import mean_of
 from instil.config.methods import METHODS
-from instil.results import (
-    CLASSIFIERS,
-    MEAN_SCORE,
-    PROMPTING,
-    TEXT,
-    TUNED,
-    ZERO_SHOT,
-    BudgetResult,
-    GuardResult,
-    TaskResult,
-    TrainingSummary,
-)
+from instil.results.guard import BudgetResult, GuardResult
+from instil.results.names import CLASSIFIERS, MEAN_SCORE, PROMPTING, TEXT, TUNED, ZERO_SHOT
+from instil.results.tasks import TaskResult
+from instil.results.training import TrainingSummary
 from instil.scoring.metrics import NATS
 from instil.stats.intervals import Interval
 from instil.stats.paired import ALPHA, holm, interval_p

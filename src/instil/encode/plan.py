@@ -13,7 +13,7 @@ from typing import NamedTuple
 from instil.encode.pack import Batches, Cut, batches
 from instil.encode.shard import Shard, joined
 from instil.errors import DataError
-from instil.results import MixLine
+from instil.results.training import MixLine
 from instil.types import Encoded, Pack
 
 STEPS = 150

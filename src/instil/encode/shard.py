@@ -20,7 +20,7 @@ from instil.data.build import Asked, Faults, rendered
 from instil.encode.chat_format import ChatFormat
 from instil.encode.mask import encode_turns
 from instil.encode.store import Store
-from instil.results import MixLine
+from instil.results.training import MixLine
 from instil.types import Encoded, Example, Fate, TooLong
 
 HELD = 50_000

@@ -14,7 +14,7 @@ import numpy as np
 
 from instil.encode.chat_turns import without_thoughts
 from instil.errors import RunError
-from instil.results import ClassRow
+from instil.results.tasks import ClassRow
 from instil.scoring.metrics import Scale, Unscorable, find_metric, target_class
 from instil.scoring.text import match_choice
 from instil.stats.intervals import (

@@ -61,7 +61,7 @@ from instil.model.load import (
 )
 from instil.model.nf4 import is_packed, packing, whole
 from instil.model.soundness import brief, check_adapter, check_folder
-from instil.results import LeftOut
+from instil.results.training import LeftOut
 
 ALL_LINEAR = "all-linear"
 """PEFT's word for every linear layer but the output embeddings; of some families PEFT has a mapping

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 
 from instil.model.load import LoadedModel
-from instil.results import Pruning
+from instil.results.keeping import Pruning
 
 
 def prune(tuned: LoadedModel, *, base: LoadedModel, share: float) -> Pruning:

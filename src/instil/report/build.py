@@ -37,7 +37,9 @@ from instil.report.sections.origin import data_blocks, manifest_facts, token_blo
 from instil.report.sections.phrasings import wording_blocks
 from instil.report.sections.search import search_blocks
 from instil.report.sections.stages import stage_blocks
-from instil.results import PROMPTING, TUNED, RunSummary, TaskResult
+from instil.results.names import PROMPTING, TUNED
+from instil.results.run import RunSummary
+from instil.results.tasks import TaskResult
 from instil.types import Step
 
 FEW_TASKS = 3

@@ -16,7 +16,8 @@ from instil.config.methods import METHODS
 from instil.report.parts import verdict_word
 from instil.report.sections.guard import guard_outcomes
 from instil.report.sections.keeping import keeping_lines
-from instil.results import RunSummary, TaskResult
+from instil.results.run import RunSummary
+from instil.results.tasks import TaskResult
 from instil.sanitize import visible
 from instil.types import Part, Role
 

@@ -39,7 +39,7 @@ from instil.report.parts import (
     study_report,
     use_cells,
 )
-from instil.results import PROMPTING, TEXT
+from instil.results.names import PROMPTING, TEXT
 from instil.studyresults import MethodArm, MethodsStudy
 from instil.types import Comparison
 

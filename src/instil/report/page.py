@@ -14,7 +14,8 @@ from enum import StrEnum
 from typing import ClassVar, Literal, NamedTuple
 
 from instil.format import Unit
-from instil.results import Mistake, Turn
+from instil.results.prompts import Turn
+from instil.results.tasks import Mistake
 from instil.types import Piece
 
 

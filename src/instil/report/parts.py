@@ -12,7 +12,7 @@ from instil import format as fmt
 from instil.compare.verdict import Outcome, outcome, outcomes
 from instil.format import Unit
 from instil.report.page import Axis, Block, Cell, KeyNumber, Mark, Report, Section, Tone
-from instil.results import Costs
+from instil.results.tasks import Costs
 from instil.studyresults import CurveStudy, GeneraliseStudy, MethodsStudy, SequenceStudy
 from instil.types import Comparison, Summary
 

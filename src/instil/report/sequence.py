@@ -32,7 +32,7 @@ from instil.report.parts import (
     study_report,
     verdict_word,
 )
-from instil.results import MEAN_SCORE
+from instil.results.names import MEAN_SCORE
 from instil.studyresults import SequenceArm, SequenceStudy
 
 

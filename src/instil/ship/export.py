@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from instil.config.methods import METHODS
 from instil.errors import Problem, RunError
 from instil.files import write_whole
-from instil.results import RunSummary, Turn
+from instil.results.prompts import Turn
+from instil.results.run import RunSummary
 from instil.ship.certificate import card_section, certificate
 from instil.ship.formats import Format, Quantization
 from instil.ship.shipped import load_run_model

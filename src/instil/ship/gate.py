@@ -23,7 +23,7 @@ from instil.compare.verdict import Outcome, check_budget, outcome
 from instil.config.recipe import load_recipe
 from instil.errors import RunError, nearest
 from instil.pipeline import compare_runs
-from instil.results import TUNED
+from instil.results.names import TUNED
 from instil.ship.shipped import proven_manifest
 from instil.stages.directory import recipe_fingerprint
 from instil.stages.runfiles import load_summary, require_whole

@@ -21,7 +21,8 @@ from instil.data.registry import plain, word_of
 from instil.data.sources.source import read_table
 from instil.errors import DataError, Problem, RunError, TaskError
 from instil.files import write_whole
-from instil.results import TUNED, Fitted
+from instil.results.names import TUNED
+from instil.results.probabilities import Fitted
 from instil.ship.shipped import load_run_model
 from instil.stages.origins import template_origins
 from instil.stages.runfiles import RECIPE, load_probabilities, load_summary, require_same

@@ -34,7 +34,7 @@ from instil.compare.verdict import Outcome, outcome
 from instil.config.recipe import load_recipe
 from instil.data.build import Asked, render_all
 from instil.errors import RunError
-from instil.results import TUNED
+from instil.results.names import TUNED
 from instil.ship.llamacpp import llama_server
 from instil.ship.shipped import load_run_base, load_run_model, proven_manifest
 from instil.ship.targets import (

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from instil.config.methods import METHODS, Method
 from instil.data.prepare import TaskData
 from instil.data.split import seeded_key
-from instil.results import PROBE, PROMPTING, TEXT, TUNED, Advice, Way
+from instil.results.advice import Advice, Way
+from instil.results.names import PROBE, PROMPTING, TEXT, TUNED
 from instil.stages.context import RunContext
 from instil.stages.directory import Run
 from instil.stages.durations import computed_tokens

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from instil.config.methods import Method
 from instil.files import write_whole
-from instil.results import LORA, PART, REPLAY, Methods, TriedMethod
+from instil.results.keeping import Methods, TriedMethod
+from instil.results.names import LORA, PART, REPLAY
 from instil.stages.context import RunContext
 from instil.stages.keeping import settle
 from instil.stages.ledger import MODEL

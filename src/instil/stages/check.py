@@ -18,7 +18,8 @@ from instil.data.findings import Finding, audit_rows
 from instil.data.prepare import TaskData
 from instil.encode.alike import label_findings
 from instil.encode.chat_findings import chat_findings
-from instil.results import TEXT, LeftOut, MixLine
+from instil.results.names import TEXT
+from instil.results.training import LeftOut, MixLine
 from instil.stages.context import RunContext, Say, prepare, silent
 from instil.stages.durations import stage_seconds
 from instil.stages.footprint import memory_line

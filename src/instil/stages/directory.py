@@ -42,7 +42,7 @@ from pydantic import TypeAdapter
 from instil.config.recipe import Recipe, load_recipe, to_yaml
 from instil.errors import Problem, RefusedError, RunError
 from instil.files import is_scratch, sweep, write_whole
-from instil.results import RunSummary
+from instil.results.run import RunSummary
 from instil.stages import ledger
 from instil.stages.ledger import LEDGER, Ledger, load_ledger, read_sealed, save_ledger, write_sealed
 from instil.stages.lock import HOLDER, LOCK, hold, holder

@@ -22,7 +22,7 @@ from instil.compare.rates import ROWS, SHARE, try_steps
 from instil.config.methods import METHODS, Method
 from instil.data.build import pick_exemplars, render_example
 from instil.data.prepare import TaskData
-from instil.results import LORA, REPLAY, TEXT
+from instil.results.names import LORA, REPLAY, TEXT
 from instil.stages.context import RunContext
 from instil.stages.footprint import Sizes, sizes_of
 from instil.stages.judge import ROBUSTNESS_ROWS

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from instil.errors import RecipeError
-from instil.results import TEXT, Gate, Lost
+from instil.results.names import TEXT
+from instil.results.training import Gate, Lost
 from instil.stages.context import RunContext
 from instil.types import Estimate
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instil.config.recipe import Recipe
-from instil.results import GuardResult, Margins
+from instil.results.guard import GuardResult, Margins
 from instil.stages.context import RunContext
 from instil.stages.origins import guard_origins
 from instil.stages.runfiles import SUMMED_UP

@@ -33,22 +33,14 @@ from instil.compare.verdict import (
 from instil.data.build import render_example
 from instil.data.prepare import TaskData
 from instil.errors import RunError
-from instil.results import (
-    PROBE,
-    PROMPTING,
-    TUNED,
-    TUNED_PROMPTED,
-    ZERO_SHOT,
-    Costs,
-    Fitted,
-    GuardResult,
-    Interpolation,
-    MixLine,
-    RunSummary,
-    TaskResult,
-    TrainingSummary,
-    Turn,
-)
+from instil.results.guard import GuardResult
+from instil.results.keeping import Interpolation
+from instil.results.names import PROBE, PROMPTING, TUNED, TUNED_PROMPTED, ZERO_SHOT
+from instil.results.probabilities import Fitted
+from instil.results.prompts import Turn
+from instil.results.run import RunSummary
+from instil.results.tasks import Costs, TaskResult
+from instil.results.training import MixLine, TrainingSummary
 from instil.stages.context import RunContext
 from instil.stages.directory import Run
 from instil.stages.guard import margins_of

@@ -16,16 +16,9 @@ from typing import TYPE_CHECKING
 
 from instil.config.methods import METHODS
 from instil.errors import RecipeError
-from instil.results import (
-    TEXT,
-    ForgettingLaw,
-    GuardResult,
-    Interpolation,
-    Moved,
-    Pruning,
-    TextLoss,
-    Tried,
-)
+from instil.results.guard import GuardResult
+from instil.results.keeping import ForgettingLaw, Interpolation, Moved, Pruning, TextLoss, Tried
+from instil.results.names import TEXT
 from instil.stages.context import RunContext
 from instil.stages.ledger import MODEL
 from instil.stages.training import validation_examples, validation_of

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from instil.config.sections import Baselines, Searching
 from instil.data.mix import Prompt
 from instil.data.prepare import TaskData
-from instil.results import Costs, Rung, Search
+from instil.results.prompts import Rung, Search
+from instil.results.tasks import Costs
 from instil.stages.context import RunContext
 from instil.types import Row, Template
 

@@ -18,7 +18,7 @@ from instil.config.recipe import resolve_learning_rate
 from instil.config.sections import ByRule, Train
 from instil.data.split import seeded_key
 from instil.report.sections.sweep import rate_text, sweep_sentence
-from instil.results import Sweep, TriedRate
+from instil.results.training import Sweep, TriedRate
 from instil.stages.context import RunContext
 from instil.types import Example, Step
 

@@ -24,7 +24,7 @@ from instil.data.prepare import TaskData
 from instil.data.registry import load_rows
 from instil.data.templatecheck import check_templates
 from instil.errors import DataError, InstilError, ModelError, Problem, RecipeError, nearest
-from instil.results import LeftOut
+from instil.results.training import LeftOut
 from instil.stages.context import RunContext
 from instil.stages.training import asks_for_all, encoded_training
 from instil.tasks.task import library, load_task

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pydantic import TypeAdapter
 
 from instil.files import write_whole
-from instil.results import TUNED, Fitted
+from instil.results.names import TUNED
+from instil.results.probabilities import Fitted
 from instil.stages.context import RunContext
 from instil.stages.ledger import PROBABILITIES
 

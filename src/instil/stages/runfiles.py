@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from instil.errors import Problem, RefusedError, RunError
-from instil.results import Fitted, RunSummary
+from instil.results.probabilities import Fitted
+from instil.results.run import RunSummary
 from instil.stages import ledger
 from instil.stages.ledger import LEDGER, Ledger, load_ledger, read_sealed
 from instil.stages.older import of_today

@@ -24,7 +24,8 @@ from typing import Any
 
 from instil.config.recipe import Track
 from instil.errors import RunError
-from instil.results import TUNED, RunSummary
+from instil.results.names import TUNED
+from instil.results.run import RunSummary
 from instil.types import Step
 
 Figures = Mapping[str, float]

@@ -19,7 +19,8 @@ from instil.config.sections import Keep, Mix, Train
 from instil.data.mix import MixRules, Pool, Prompt, mixed
 from instil.data.prepare import TaskData
 from instil.errors import RecipeError
-from instil.results import Means, Sweep, TermMean, TrainingSummary
+from instil.results.keeping import Means, TermMean
+from instil.results.training import Sweep, TrainingSummary
 from instil.stages.context import RunContext
 from instil.stages.directory import ENCODED
 from instil.stages.gating import gate_of, gated

@@ -24,7 +24,7 @@ from instil.compare.learning import (
 from instil.data.audit import conflicting_labels
 from instil.data.prepare import TaskData
 from instil.report.sections.learning import alarm_text, notice_text
-from instil.results import Alarm
+from instil.results.training import Alarm
 from instil.stages.context import RunContext
 from instil.types import Estimate, Example, Fate, LossOver, Step, TaskLook
 

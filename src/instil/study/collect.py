@@ -12,7 +12,8 @@ from statistics import fmean
 from typing import Any
 
 from instil.compare.seeds import Scores, difference, minus
-from instil.results import MEAN_SCORE, TEXT, Arm, Costs, TaskResult
+from instil.results.names import MEAN_SCORE, TEXT
+from instil.results.tasks import Arm, Costs, TaskResult
 from instil.scoring.metrics import NATS
 from instil.stages.runfiles import load_scores, load_summary
 from instil.types import Comparison, Task

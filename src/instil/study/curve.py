@@ -14,7 +14,7 @@ from statistics import fmean
 from instil.compare import seeds as stats
 from instil.config.recipe import Recipe, load_recipe
 from instil.errors import RecipeError
-from instil.results import PROMPTING, TUNED
+from instil.results.names import PROMPTING, TUNED
 from instil.scoring.metrics import NATS
 from instil.stages.context import prepare_rows
 from instil.stages.runfiles import load_summary

@@ -26,7 +26,7 @@ from instil.config.recipe import Recipe, load_recipe
 from instil.config.sections import Mix
 from instil.data.prepare import pick_templates
 from instil.errors import Problem, RecipeError
-from instil.results import TUNED
+from instil.results.names import TUNED
 from instil.stages.context import OF_UNSEEN
 from instil.stages.runfiles import load_summary
 from instil.study import collect

@@ -16,7 +16,8 @@ from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
 from instil.config.recipe import Recipe, TaskUse, load_recipe
 from instil.errors import Problem, RecipeError, nearest
-from instil.results import MEAN_SCORE, PROMPTING, TUNED, TUNED_PROMPTED, Arm
+from instil.results.names import MEAN_SCORE, PROMPTING, TUNED, TUNED_PROMPTED
+from instil.results.tasks import Arm
 from instil.scoring.metrics import NATS
 from instil.stages.runfiles import load_summary
 from instil.study import collect

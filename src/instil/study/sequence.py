@@ -17,7 +17,7 @@ from instil.compare.transfer import backward_transfer
 from instil.config.recipe import Recipe, load_recipe
 from instil.data.mix import Pool, mix_counts
 from instil.errors import Problem, RecipeError
-from instil.results import MEAN_SCORE, TUNED
+from instil.results.names import MEAN_SCORE, TUNED
 from instil.scoring.metrics import NATS
 from instil.stages.context import prepare_rows
 from instil.stages.runfiles import load_summary

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from instil.config.recipe import Recipe
 from instil.data.prepare import TaskData
-from instil.results import PROMPTING, TUNED, Arm
+from instil.results.names import PROMPTING, TUNED
+from instil.results.tasks import Arm
 from instil.stages.context import RunContext, keep_splits, prepare
 from instil.stages.directory import Run, open_run
 from instil.stages.judge import Look, open_test, score_files

@@ -29,7 +29,7 @@ from instil.errors import RefusedError, TrainError
 from instil.files import file_sha256
 from instil.model.adapter import own, restore, trainable
 from instil.model.load import fingerprint
-from instil.results import Lost
+from instil.results.training import Lost
 from instil.stages.ledger import read_sealed, write_sealed
 from instil.train.ranks import from_first, is_first
 from instil.train.sharded import as_part, part_like, read_parts, write_parts

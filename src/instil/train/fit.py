@@ -19,7 +19,7 @@ import torch
 from instil.errors import TrainError
 from instil.model.adapter import restore, snapshot, trainable
 from instil.model.load import LoadedModel
-from instil.results import Lost
+from instil.results.training import Lost
 from instil.signals import CTRL_C, ENDING, on_signals
 from instil.stages.runfiles import steps_digest
 from instil.train.checkpoint import Progress, load_checkpoint, save_checkpoint

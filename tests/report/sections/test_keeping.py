@@ -7,7 +7,7 @@ from instil.report.build import build_report
 from instil.report.card import model_card
 from instil.report.html import to_html
 from instil.report.sections.keeping import keeping_lines
-from instil.results import Interpolation, Means, Moved, TermMean, Tried
+from instil.results.keeping import Interpolation, Means, Moved, TermMean, Tried
 from instil.train.terms import terms_of
 from instil.types import Summary
 

@@ -6,7 +6,8 @@ from instil.compare.average import averages
 from instil.report.sections.average import average_numbers, average_table
 from instil.report.sections.mix import mix_table, mix_text
 from instil.report.sections.phrasings import phrasing_blocks, phrasing_sentence
-from instil.results import MixLine, Phrasings, TaskResult
+from instil.results.tasks import Phrasings, TaskResult
+from instil.results.training import MixLine
 from report.sample import TEMPLATES, class_task, difference, run, summary, text_task
 
 

@@ -9,7 +9,7 @@ from instil.report.html import to_html
 from instil.report.page import Table, Turns
 from instil.report.sections.ladder import ladder_blocks
 from instil.report.sections.search import SHOWN, search_blocks, search_sentence
-from instil.results import Demonstrations, Search, Searched, Turn
+from instil.results.prompts import Demonstrations, Search, Searched, Turn
 from instil.types import Message, Role, Summary, Template
 from report.sample import class_task, run
 

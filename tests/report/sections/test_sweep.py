@@ -7,7 +7,7 @@ from instil.report.build import build_report
 from instil.report.charts import draw
 from instil.report.html import to_html
 from instil.report.sections.sweep import sweep_blocks
-from instil.results import Sweep, TriedRate
+from instil.results.training import Sweep, TriedRate
 
 TRIED = Sweep(
     5e-4,

@@ -10,7 +10,9 @@ from instil.compare.advice import GROWTH, MAJORITY, SURE, WORTH, answers_until_p
 from instil.compare.verdict import could_show
 from instil.report.page import Block, Note, Table, table
 from instil.report.parts import chosen_cell
-from instil.results import PROMPTING, TUNED, Advice, RunSummary, Way
+from instil.results.advice import Advice, Way
+from instil.results.names import PROMPTING, TUNED
+from instil.results.run import RunSummary
 from instil.types import Summary
 
 TITLES = ("Way", "Validation", "Expected", "Chance it is wrong", "Tokens an answer")

@@ -22,7 +22,8 @@ from instil.report.parts import (
     summary_cell,
     use_cells,
 )
-from instil.results import PROMPTING, TUNED, Arm, TaskResult
+from instil.results.names import PROMPTING, TUNED
+from instil.results.tasks import Arm, TaskResult
 
 
 def arm_outcomes(tasks: Sequence[TaskResult]) -> dict[tuple[str, str], Outcome]:

@@ -8,7 +8,8 @@ from instil import format as fmt
 from instil.compare.verdict import outcome
 from instil.report.page import Cell, KeyNumber, Table, Tone, table
 from instil.report.parts import difference_cell, difference_number, ordered, summary_cell
-from instil.results import PROBE, PROMPTING, TFIDF, TUNED, TUNED_PROMPTED, ZERO_SHOT, RunSummary
+from instil.results.names import PROBE, PROMPTING, TFIDF, TUNED, TUNED_PROMPTED, ZERO_SHOT
+from instil.results.run import RunSummary
 from instil.types import Comparison, Summary
 
 _ARMS = {

@@ -7,7 +7,9 @@ from instil.format import Unit
 from instil.report.charts import RISK
 from instil.report.page import Axis, Block, Cell, Line, Mark, Note, Plot, Plots, Point, Table, table
 from instil.report.parts import extent
-from instil.results import TUNED, Calibration, Probabilities, Promise, TaskResult
+from instil.results.names import TUNED
+from instil.results.probabilities import Calibration, Probabilities, Promise
+from instil.results.tasks import TaskResult
 from instil.types import Estimate
 
 

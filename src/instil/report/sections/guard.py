@@ -13,7 +13,7 @@ from instil.compare.verdict import Outcome, outcomes
 from instil.format import Unit
 from instil.report.page import Axis, Block, Cell, Note, Plot, Plots, Reference, Table, table
 from instil.report.parts import difference_cell, extent, marks_in_words, row_mark
-from instil.results import GuardResult, Margins
+from instil.results.guard import GuardResult, Margins
 from instil.scoring.metrics import NATS
 
 

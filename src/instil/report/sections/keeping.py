@@ -9,7 +9,9 @@ from instil.compare.forgetting_law import law_sentence
 from instil.format import NBSP
 from instil.report.page import Block, Note, table
 from instil.report.parts import chosen_cell
-from instil.results import ForgettingLaw, Gate, Means, Methods, RunSummary, Tried, TriedMethod
+from instil.results.keeping import ForgettingLaw, Means, Methods, Tried, TriedMethod
+from instil.results.run import RunSummary
+from instil.results.training import Gate
 from instil.types import Estimate
 
 

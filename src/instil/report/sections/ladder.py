@@ -12,7 +12,8 @@ from instil.report.parts import (
     score_axis,
     summary_cell,
 )
-from instil.results import Rung, TaskResult
+from instil.results.prompts import Rung
+from instil.results.tasks import TaskResult
 
 _SCORINGS = ("raw", "normalised", "calibrated", "generated")
 

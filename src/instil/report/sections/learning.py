@@ -12,7 +12,8 @@ from instil import format as fmt
 from instil.report.page import Block, Facts, Note, Plots
 from instil.report.sections.curves import curve_plots
 from instil.report.sections.sweep import sweep_blocks
-from instil.results import Alarm, Cause, RunSummary
+from instil.results.run import RunSummary
+from instil.results.training import Alarm, Cause
 from instil.sanitize import shortened, visible
 from instil.types import Step, TaskLook
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from instil import format as fmt
 from instil.report.page import Table, table
-from instil.results import MixLine
+from instil.results.training import MixLine
 
 _HEADS = ("rows", "examples", "few-shot", "tokens", "trained on", "examples / trained on")
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from instil import format as fmt
 from instil.report.page import Block, Facts, Note, Run, Tokens, table
-from instil.results import TaskResult
+from instil.results.tasks import TaskResult
 from instil.types import Part, Piece
 
 

@@ -15,17 +15,9 @@ from instil.report.parts import (
     score_axis,
     summary_cell,
 )
-from instil.results import (
-    PROBE,
-    PROMPTING,
-    TFIDF,
-    TUNED,
-    TUNED_PROMPTED,
-    ZERO_SHOT,
-    Phrasings,
-    TaskResult,
-    TemplateScore,
-)
+from instil.results.names import PROBE, PROMPTING, TFIDF, TUNED, TUNED_PROMPTED, ZERO_SHOT
+from instil.results.prompts import TemplateScore
+from instil.results.tasks import Phrasings, TaskResult
 
 ARMS = (TUNED, TUNED_PROMPTED, PROMPTING, ZERO_SHOT, TFIDF, PROBE)
 """In the order in which tables and legends have them."""

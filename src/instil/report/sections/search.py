@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from instil import format as fmt
 from instil.report.page import Block, Note, Turns, table
 from instil.report.parts import capital, chosen_cell, summary_cell
-from instil.results import Demonstrations, Search, Searched, TaskResult
+from instil.results.prompts import Demonstrations, Search, Searched
+from instil.results.tasks import TaskResult
 
 SHOWN = 20
 """Ways in the table; the others are counted."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from instil import format as fmt
 from instil.report.page import Block, table
-from instil.results import RunSummary
+from instil.results.run import RunSummary
 
 ALL = "all stages"
 

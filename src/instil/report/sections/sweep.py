@@ -19,7 +19,7 @@ from instil.report.page import (
     table,
 )
 from instil.report.parts import chosen_cell
-from instil.results import Sweep
+from instil.results.training import Sweep
 
 
 def sweep_sentence(sweep: Sweep) -> str:

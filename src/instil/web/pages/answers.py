@@ -24,7 +24,7 @@ from instil.data.correct import Mark, add_mark, load_marks, marks_file
 from instil.data.registry import load_rows
 from instil.data.split import load_splits, part_rows
 from instil.errors import InstilError
-from instil.results import PROMPTING, TUNED, ZERO_SHOT
+from instil.results.names import PROMPTING, TUNED, ZERO_SHOT
 from instil.stages.origins import row_origins
 from instil.stages.runfiles import RECIPE, SPLITS, load_scores, load_summary, require_same
 from instil.tasks.task import load_task

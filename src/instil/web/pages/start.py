@@ -17,7 +17,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from instil import format as fmt
 from instil.config.recipe import load_recipe
 from instil.errors import InstilError
-from instil.results import PROMPTING, TUNED, RunSummary
+from instil.results.names import PROMPTING, TUNED
+from instil.results.run import RunSummary
 from instil.stages.ledger import load_ledger
 from instil.stages.lock import holder
 from instil.stages.runfiles import REPORT, SUMMARY, is_finished, load_summary

@@ -26,7 +26,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from instil.config.recipe import load_recipe
 from instil.errors import InstilError
 from instil.files import append_line
-from instil.results import TUNED, RunSummary
+from instil.results.names import TUNED
+from instil.results.run import RunSummary
 from instil.stages.runfiles import RECIPE
 from instil.stats.intervals import wilson
 from instil.tasks.task import find_template, load_task
