@@ -71,7 +71,7 @@ def test_the_mask_of_a_real_review(real, data):
 
 
 def test_packed_training_loss_equals_one_by_one(real, data):
-    from encoding import encode_all
+    from instil.encode.mask import encode_all
     from instil.encode.pack import pack
     from instil.encode.store import Store
     from measures import mean_loss
@@ -156,7 +156,7 @@ def test_every_library_task_renders_encodes_and_scores_on_ten_real_rows(real):
 
 
 def test_packs_have_the_loss_of_transformers_own_forward_pass(either, data):
-    from encoding import encode_all
+    from instil.encode.mask import encode_all
     from instil.encode.pack import pack
     from instil.encode.store import Store
     from instil.types import Message

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from chat_templates import CHATML, FAMILIES, R1, byte_level, sentencepiece
-from encoding import encode_all
 from instil.encode.chat_format import Asked, ChatFormat, chat_format
 from instil.encode.chat_proof import SystemHeld
 from instil.encode.chat_template import ChatRules
-from instil.encode.mask import by_turn
+from instil.encode.mask import by_turn, encode_all
 from instil.errors import ModelError
 from instil.types import Encoded, Example, Message, SystemTurn, Thinking, ToolCall, TrainOn
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from encoding import encode_all
 from instil.encode.chat_format import chat_format
 from instil.encode.mask import (
     by_turn,
     encode,
+    encode_all,
     token_view,
 )
 from instil.errors import DataError

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Phi3Config, Phi3ForCausalLM
 
-from encoding import encode_all
 from instil.encode.chat_format import chat_format
+from instil.encode.mask import encode_all
 from instil.encode.pack import pack
 from instil.evaluate import choices
 from instil.evaluate.choices import (

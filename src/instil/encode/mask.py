@@ -20,7 +20,7 @@ mask goes by position, so a padding token that equals EOS changes nothing.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from instil.encode.chat_format import ChatFormat
@@ -160,6 +160,21 @@ def _without_oldest_turns(example: Example, chat: ChatFormat, *, max_tokens: int
     first = bisect.bisect_left(starts, True, key=fits)
     kept = turns[starts[min(first, len(starts) - 1)] :]
     return replace(example, messages=(*system, *kept))
+
+
+def encode_all(
+    examples: Iterable[Example],
+    chat: ChatFormat,
+    *,
+    max_length: int,
+    too_long: TooLong = TooLong.ERROR,
+) -> tuple[Encoded, ...]:
+    """Encode every example; dropped ones stay in the result with empty ids and a reason."""
+    return tuple(
+        item
+        for example in examples
+        for item in encode_turns(example, chat, max_length=max_length, too_long=too_long)
+    )
 
 
 def encode_turns(
