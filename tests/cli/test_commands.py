@@ -23,6 +23,7 @@ def test_check_shows_everything_and_the_next_command(
         task="amazon_reviews",
         metric="accuracy",
         rows={"train": 600, "validation": 150, "test": 300},
+        groups={"train": 600, "validation": 40, "test": 80},
         balance={"train": {"negative": 250, "positive": 350}},
         removed={"near duplicate": 4},
         skipped={"where is false": 1200},
@@ -52,6 +53,7 @@ def test_check_shows_everything_and_the_next_command(
     assert "the guard can show losses of 8 points" in shown
     for text in (
         "train 600, validation 150, test 300",
+        "groups      train 600, validation 40, test 80",
         "negative 250, positive 350",
         "near duplicate 4",
         "where is false 1,200",
@@ -79,6 +81,7 @@ def test_check_of_many_tasks_is_short(instil_command, library, recipe_file: Path
             task=name,
             metric="accuracy",
             rows={"train": 600},
+            groups={"train": 600},
             balance={},
             removed={},
             skipped={},

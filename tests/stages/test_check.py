@@ -1,5 +1,6 @@
 """What a check says of tasks that can hardly be trained on."""
 
+import csv
 from pathlib import Path
 
 from instil.config.recipe import load_recipe
@@ -57,3 +58,29 @@ test: 40
     ((line,), (moods,)) = forecast.mix, forecast.tasks
     assert moods.lengths == (line.tokens,) * 3
     assert len(moods.previews) == 3, "others are shown all the same"
+
+
+def test_rows_of_few_groups_are_told(tmp_path: Path, tiny_folder: Path):
+    lay_out(tmp_path)
+    table = tmp_path / "moods.csv"
+    head, *rows = csv.reader(table.read_text(encoding="utf-8").splitlines())
+    with table.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(
+            [head, *([row[0], n // 16, *row[2:]] for n, row in enumerate(rows))]
+        )
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"""
+model: {tiny_folder}
+tasks: [{{use: ./moods.yaml}}]
+forgetting: {{tasks: none}}
+baselines: {{shots: [0]}}
+validation: 16
+test: 32
+""",
+        encoding="utf-8",
+    )
+    (moods,) = check_recipe(load_recipe(path)).tasks
+    assert moods.groups["test"] < 10
+    assert any(f"test rows are of {moods.groups['test']} groups" in w for w in moods.warnings)
+    assert moods.smallest_difference > 0.4, "32 rows without groups show .23"

@@ -133,11 +133,14 @@ def test_smallest_detectable_grows_with_clusters() -> None:
 
 
 def test_planned_detectable_by_hand() -> None:
-    assert stats.planned_detectable([1] * 300) == pytest.approx(
-        2.8016 * (0.2 / 300) ** 0.5, rel=1e-4
-    )
+    # t(.975) + t(.8), of 299 degrees of freedom, and of 29.
+    alone = 2.8108 * (0.2 / 300) ** 0.5
+    assert stats.planned_detectable([1] * 300) == pytest.approx(alone, rel=1e-4)
     grouped = stats.planned_detectable([10] * 30, correlation=0.1)
-    assert grouped == pytest.approx(1.9**0.5 * stats.planned_detectable([1] * 300))
+    assert grouped == pytest.approx(2.8994 * (1.9 * 0.2 / 300) ** 0.5, rel=1e-4)
+    assert stats.planned_detectable([16]) == math.inf
+    few = [stats.planned_detectable([24 // n] * n) for n in (3, 6, 24)]
+    assert few == sorted(few, reverse=True), "fewer groups show less"
 
 
 def test_resampling_kinds_of_clusters_equals_resampling_clusters() -> None:

@@ -90,6 +90,8 @@ def _show_task(
 
     console.print(Text(task.task, style="bold"))
     facts = [("rows", _counts(task.rows))]
+    if task.groups != task.rows:
+        facts.append(("groups", _counts(task.groups)))
     facts += [(part, _counts(labels)) for part, labels in task.balance.items()]
     facts.append(("duplicates", _counts(task.removed) or "none"))
     if task.skipped:
@@ -98,11 +100,12 @@ def _show_task(
     facts.append(("tokens", f"median {median}, 95 % up to {long}, longest {longest}"))
     for name, text in facts:
         console.print(f"  {name:<12}{text}")
-    smallest = fmt.size_of_change(task.smallest_difference, task.metric)
-    console.print(
-        f"  {'test shows':<12}differences in {fmt.style(task.metric).label} from {smallest} on "
-        "(80 % power)"
-    )
+    metric = fmt.style(task.metric).label
+    shows = f"no difference in {metric}: too few rows or groups"
+    if task.smallest_difference < 1:
+        smallest = fmt.size_of_change(task.smallest_difference, task.metric)
+        shows = f"differences in {metric} from {smallest} on (80 % power)"
+    console.print(f"  {'test shows':<12}{shows}")
     for warning in task.warnings:
         if warning in common:
             continue

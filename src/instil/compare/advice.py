@@ -91,7 +91,9 @@ def weigh(
     """
     means, drawn = predict(ways, groups=groups, left=left, seed=seed, growth=growth)
     best = drawn.max(axis=1, keepdims=True)
-    risks = (best - drawn > WORTH).mean(axis=0)
+    # Clusters that all favour one way may do so by chance, however alike they are.
+    chance = 0.5 ** len({groups[row] for row in _answered(ways)})
+    risks = (best - drawn > WORTH).mean(axis=0).clip(min=chance)
     tail = (1 - LEVEL) / 2
     lows, highs = np.quantile(drawn, [tail, 1 - tail], axis=0)
     weighed = tuple(
@@ -122,7 +124,7 @@ def predict(
     Returns:
         What is expected, shape (ways,), and draws of it, shape (draws, ways).
     """
-    rows = sorted(set.intersection(*(set(way.values) for way in ways)))
+    rows = _answered(ways)
     scores = np.array([[*(way.values[row] for way in ways), 1.0] for row in rows])
     table = cluster_table(scores, groups=[groups[row] for row in rows])
     clusters = len(table)
@@ -137,11 +139,19 @@ def predict(
     drawn = resample_totals(table, seed=seed, resamples=DRAWS)
     # The bootstrap's spread is that of a sample's own variance, which is too small by this factor.
     off = (drawn[:, :-1] / drawn[:, -1:] - mean) * (clusters / (clusters - 1)) ** 0.5
+    # And with few clusters that variance is known badly: normal draws become draws of Student's t.
+    unknown = np.random.default_rng((seed, 1)).chisquare(clusters - 1, size=(DRAWS, 1))
+    off *= ((clusters - 1) / unknown) ** 0.5
     scores = (mean + off).clip(0.0, 1.0)
     trained = left * np.array([way.name == TUNED for way in ways])
     added = np.random.default_rng(seed).normal(growth.mean, growth.deviation, size=(DRAWS, 1))
     predicted: Floats = (scores + trained * added * (1 - scores)).clip(0.0, 1.0)
     return mean + trained * growth.mean * (1 - mean), predicted
+
+
+def _answered(ways: Sequence[Seen]) -> list[str]:
+    """Return the rows that every way has a score for."""
+    return sorted(set.intersection(*(set(way.values) for way in ways)))
 
 
 def commonest(task: Task, rows: Sequence[Row]) -> str:

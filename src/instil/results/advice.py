@@ -48,6 +48,8 @@ class Advice:
     """The probe on all training rows minus the probe on half of them; None: not measured."""
     text: Comparison | None = None
     """What the short try did to general text, nats per token; None: not measured."""
+    groups: int = 0
+    """Groups that the validation rows are of; 0 in runs of an earlier version."""
 
     @property
     def way(self) -> Way:

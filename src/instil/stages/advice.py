@@ -83,6 +83,7 @@ def advise(
                     training_tokens=computed_tokens(context, encoded) * passes,
                     twice_the_rows=half,
                     text=text,
+                    groups=len({row.group for row in d.validation}),
                 )
             )
         return tuple(advices)

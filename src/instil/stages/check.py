@@ -25,11 +25,13 @@ from instil.stages.durations import stage_seconds
 from instil.stages.footprint import memory_line
 from instil.stages.preflight import preflight, template_findings, without_adapter
 from instil.stages.replaying import add_replay
-from instil.stats.paired import planned_detectable
+from instil.stats.paired import planned_detectable, planned_rows
 from instil.types import Encoded, Part, Piece
 
 PREVIEWS = 3
 FEW_ROWS = 100
+FEW_GROUPS = 10
+"""Of fewer groups an interval knows its own width badly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class TaskForecast:
     """The metric that decides."""
     rows: Mapping[str, int]
     """Part of the split -> rows."""
+    groups: Mapping[str, int]
+    """Part of the split -> groups, of which rows count together."""
     balance: Mapping[str, Mapping[str, int]]
     """Part -> label -> rows; empty for free text."""
     removed: Mapping[str, int]
@@ -53,7 +57,8 @@ class TaskForecast:
     previews: tuple[tuple[Piece, ...], ...]
     """A few training examples, token by token."""
     smallest_difference: float
-    """What the test rows can show with 80 % power, in the metric's own unit (0 to 1)."""
+    """What the test rows can show with 80 % power, in the metric's own unit (0 to 1); above it they
+    can show nothing."""
     warnings: tuple[str, ...]
     """What a user should know or mend."""
     findings: tuple[Finding, ...] = ()
@@ -135,7 +140,7 @@ def guard_forecast(context: RunContext) -> tuple[str, ...]:
             shows += f" of one task, {100 * mean:.1f} of the mean over {tasks}"
         lines = [f"guard: {rows} rows a task show {shows} ({guessed})"]
     if wanted.margin is not None:
-        needed = math.ceil((planned_detectable([1]) / (wanted.margin / 100)) ** 2)
+        needed = planned_rows(wanted.margin / 100)
         shown = f"{fmt.count(needed)} rows of it"
         if tasks > 1:
             shown += f", and the mean with {fmt.count(math.ceil(needed / tasks))} of each"
@@ -149,7 +154,7 @@ def guard_forecast(context: RunContext) -> tuple[str, ...]:
 def _forecast(context: RunContext, data: TaskData, line: MixLine) -> TaskForecast:
     from instil.encode.mask import token_view
 
-    groups = Counter(row.group for row in data.test)
+    groups = {part: Counter(row.group for row in data.part(part)) for part in Part}
     asked = fmt.plural(line.examples + line.dropped, "training example")
     warnings = [
         f"{fmt.count(number)} of {asked} {fate}: longer than train.max_length, which is "
@@ -159,6 +164,12 @@ def _forecast(context: RunContext, data: TaskData, line: MixLine) -> TaskForecas
     ]
     if len(data.test) < FEW_ROWS:
         warnings.append(f"{len(data.test)} test rows show large differences alone")
+    warnings += [
+        f"the {len(data.part(part))} {part} rows are of {fmt.plural(len(groups[part]), 'group')}: "
+        f"too few to tell what holds for others; more {part} rows bring more"
+        for part in (Part.VALIDATION, Part.TEST)
+        if len(groups[part]) < min(FEW_GROUPS, len(data.part(part)))
+    ]
     notes = {what: f"{what}: {count} rows" for what, count in data.notes.items()}
     # Many labels that are read alike (6.0 as 6) share one line.
     labels = [what for what in notes if what.startswith("label ")]
@@ -171,12 +182,13 @@ def _forecast(context: RunContext, data: TaskData, line: MixLine) -> TaskForecas
         task=data.task.id,
         metric=data.task.metric,
         rows={str(part): len(data.part(part)) for part in Part},
+        groups={str(part): len(groups[part]) for part in Part},
         balance=data.balance,
         removed=Counter(removed.why for removed in data.split.removed),
         skipped=data.split.skipped,
         lengths=line.lengths,
         previews=tuple(token_view(e, context.chat) for e in _shown(context, data)),
-        smallest_difference=planned_detectable(list(groups.values())),
+        smallest_difference=planned_detectable(list(groups[Part.TEST].values())),
         warnings=(*warnings, *notes.values()),
         findings=(
             *audit_rows(data),

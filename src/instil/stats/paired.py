@@ -7,6 +7,7 @@ large the difference (20 / 300) may be; `smallest_detectable` says what 300 rows
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
@@ -119,13 +120,27 @@ def planned_detectable(
         disagreement: Share of rows on which exactly one of the two arms is guessed to be right.
         correlation: Guessed correlation of the paired differences within a group.
 
-    >>> round(planned_detectable([1] * 300), 3)
-    0.072
+    Returns:
+        Of a mean of scores from 0 to 1; infinity for a single group.
+
+    >>> round(planned_detectable([1] * 300), 3), round(planned_detectable([5, 5, 5]), 2)
+    (0.073, 0.73)
     """
     rows = sum(sizes)
     assert rows > 0, "a test set has rows"
+    if len(sizes) < 2:
+        return math.inf
     effect = planned_design_effect(sizes, correlation=correlation)
-    return float(reach() * (disagreement * effect / rows) ** 0.5)
+    return float(reach(len(sizes) - 1) * (disagreement * effect / rows) ** 0.5)
+
+
+def planned_rows(difference: float, *, disagreement: float = 0.2) -> int:
+    """Return how many rows without groups show a difference with 80 % power.
+
+    >>> planned_rows(0.02)
+    3925
+    """
+    return math.ceil((reach() / difference) ** 2 * disagreement)
 
 
 def planned_design_effect(sizes: Sequence[int], *, correlation: float) -> float:

@@ -61,9 +61,12 @@ def advice_lines(advice: Advice) -> list[str]:
     """Return what to do, what that rests on, and what it costs, in sentences."""
     way = advice.way
     chance = fmt.percent(way.risk) if way.risk >= 0.005 else "below 1 %"
+    rows = fmt.plural(advice.rows, "validation row")
+    if 0 < advice.groups < advice.rows:
+        rows += f" of {fmt.plural(advice.groups, 'group')}"
     lines = [
         f"{advice.task}: {_do(way)}. The chance that another way is better by more than "
-        f"{_points(WORTH)} is {chance}, by {fmt.plural(advice.rows, 'validation row')}."
+        f"{_points(WORTH)} is {chance}, by {rows}."
     ]
     if way.risk > SURE:
         lines.append(
@@ -109,7 +112,7 @@ def _paid_back(advice: Advice) -> str:
     answers = answers_until_paid(advice.training_tokens, prompt=prompt, tuned=tuned)
     costs = f"Training computes as much as reading {fmt.count(advice.training_tokens)} tokens"
     if answers is None:
-        return f"{costs}; the tuned model's answers are no shorter than the prompt's."
+        return f"{costs}; the tuned model's prompts are no shorter than the best prompt."
     return (
         f"{costs}. The tuned model reads {fmt.count(tuned)} tokens an answer, the best prompt "
         f"{fmt.count(prompt)}: paid back after {fmt.count(answers)} answers, if what prompts begin "

@@ -24,6 +24,7 @@ from instil.report.parts import (
 )
 from instil.results.names import PROMPTING, TUNED
 from instil.results.tasks import Arm, TaskResult
+from instil.scoring.metrics import NATS
 
 
 def arm_outcomes(tasks: Sequence[TaskResult]) -> dict[tuple[str, str], Outcome]:
@@ -110,7 +111,9 @@ def _arms_table(
             "model alone had right, and rows that the other arm alone had right."
         )
     gain = task.against(PROMPTING)
-    if gain and gain.smallest_detectable:
+    if gain and gain.smallest_detectable >= 1 and gain.metric != NATS.name:
+        note += " This test set is of too few groups to show any difference."
+    elif gain and gain.smallest_detectable:
         size = fmt.size_of_change(gain.smallest_detectable, gain.metric)
         note += f" This test set shows a difference of {size} with 80 % power."
     return table(f"All arms on the same {where}", titles, rows, note)
