@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instil.data.damage import card, email, entity, luhn, mojibake, phone, replacement, tag
+from instil.data.damage import (
+    card,
+    control,
+    email,
+    entity,
+    luhn,
+    mojibake,
+    phone,
+    replacement,
+    tag,
+)
 from instil.tasks.template import evaluate
 
 
@@ -128,5 +138,17 @@ def test_one_digit_of_ten_completes_a_number(digits):
 
 @given(st.text(max_size=200))
 def test_no_text_breaks_a_check(text):
-    for check in (mojibake, replacement, entity, tag, email, phone, card):
+    for check in (mojibake, control, replacement, entity, tag, email, phone, card):
         assert isinstance(check(text), str)
+
+
+@given(st.text(st.sampled_from("„“”…€ä é\n"), min_size=1))
+def test_windows_1252_that_was_read_as_latin_1_is_found_and_mended(text: str) -> None:
+    read = text.encode("cp1252").decode("latin-1")
+    found = control(read)
+    assert bool(found) == any(
+        sign in text for sign in "„“”–€"
+    )  # of an ellipsis alone nothing is said
+    assert not any("\x80" <= sign <= "\x9f" for sign in found), "it is shown escaped"
+    if not mojibake(read):
+        assert evaluate("t | mend_encoding", {"t": read}, where="") == text

@@ -19,6 +19,7 @@ _MOJIBAKE = re.compile(
     r"\S*(?:[ÃÂ][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc"
     r"\u2013-\u2122]|â€|â\u201a¬|â[\u0080-\u0082][\u0080-\u00bf])\S*"
 )
+_CONTROL = re.compile("[\u0080-\u0084\u0086-\u009f]")  # U+0085 ends lines in some texts
 _ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});")
 _TAG = re.compile(
     r"</?(?:a|b|i|u|p|br|hr|em|ul|ol|li|td|tr|th|h[1-6]|div|img|pre|sup|sub|code|span|font|table|"
@@ -40,6 +41,14 @@ def mojibake(text: str) -> str:
     """Find UTF-8 that was read as Windows-1252 or Latin-1 (`cafÃ©`)."""
     match = _MOJIBAKE.search(text) if any(sign in text for sign in "ÃÂâ") else None
     return match[0][:40] if match else ""
+
+
+def control(text: str) -> str:
+    """Find Windows-1252 that was read as Latin-1: its quotes and dashes become control codes."""
+    match = None if text.isascii() else _CONTROL.search(text)
+    if match is None or mojibake(text):
+        return ""
+    return repr(text[max(0, match.start() - 10) : match.end() + 10].strip())[1:-1]
 
 
 def replacement(text: str) -> str:
@@ -101,6 +110,10 @@ def luhn(digits: str) -> bool:
 
 DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
     "text of a damaged encoding": (mojibake, "mend_encoding"),
+    "Windows-1252 that was read as Latin-1 (`encoding: cp1252` reads it right)": (
+        control,
+        "mend_encoding",
+    ),
     "characters that were lost (\ufffd)": (replacement, ""),
     "HTML entities": (entity, "unescape"),
     "HTML tags": (tag, "strip_tags"),

@@ -125,12 +125,21 @@ def _unescape(value: object) -> str:
     return html.unescape(html.unescape(str(value)))
 
 
+_CONTROLS = {
+    byte: meant for byte in range(128, 160) if (meant := bytes([byte]).decode("cp1252", "ignore"))
+}
+"""Control codes that Latin-1 makes of bytes -> the characters that Windows-1252 means by them."""
+
+
 def _mend_encoding(value: object, read_as: str = "cp1252") -> str:
-    """Give UTF-8 that was read as `read_as` its characters back; other text stays as it is."""
+    """Give text that was read in a wrong encoding its characters back; other text stays as it is.
+
+    That is UTF-8 read as `read_as`, or else Windows-1252 read as Latin-1.
+    """
     try:
         return str(value).encode(read_as).decode("utf-8")
     except UnicodeError:
-        return str(value)
+        return str(value).translate(_CONTROLS)
 
 
 def _strip_tags(value: object) -> str:

@@ -170,6 +170,15 @@ def test_latin_1_bytes_are_named_with_their_line_and_the_fix(read):
     assert "`--encoding latin-1` for instil init" in found.fix
 
 
+def test_quotes_further_on_tell_windows_1252_from_latin_1(read):
+    rows = "id;größe\n1;klein\n2;ein „kleines“ Stück\n".encode("cp1252")
+    found = problem(read, rows)
+    assert found.where == "rows.csv:1"
+    assert found.fix.startswith("encoding: cp1252")
+    mixed = "café\n".encode("latin-1") + "„quotes“ in UTF-8\n".encode()
+    assert problem(read, mixed).fix.startswith("encoding: latin-1"), "lines of UTF-8 tell nothing"
+
+
 def test_windows_quotes_ask_for_cp1252(read):
     content = "text\n“so”\n".encode("cp1252")
     assert problem(read, content).fix.startswith("encoding: cp1252")

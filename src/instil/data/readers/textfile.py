@@ -24,6 +24,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -215,6 +216,18 @@ def _codec(encoding: str, *, place: str) -> str:
     return "utf-8-sig" if name == "utf-8" else name
 
 
+_CONTROLS = re.compile(rb"[\x80-\x9f]")
+"""Control codes in Latin-1, curly quotes and dashes in cp1252."""
+
+
+def _fits(line: bytes, codec: str) -> bool:
+    try:
+        line.decode(codec)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _undecodable(path: Path, codec: str, *, place: str) -> DataError:
     """Read the file again, line by line, to find the first byte that does not fit."""
     name = "UTF-8" if codec.startswith("utf-8") else codec
@@ -238,8 +251,8 @@ def _undecodable(path: Path, codec: str, *, place: str) -> DataError:
                 line.decode(codec)
             except UnicodeDecodeError as error:
                 start = error.start
-                # 0x80 to 0x9f: control signs in Latin-1, curly quotes and dashes in cp1252.
-                guess = "cp1252" if any(0x80 <= byte <= 0x9F for byte in line) else "latin-1"
+                bad = chain([line], (later for later in file if not _fits(later, codec)))
+                guess = "cp1252" if any(map(_CONTROLS.search, bad)) else "latin-1"
                 around = line[max(0, start - 30) : start + 30].decode(guess, "replace")
                 return DataError(
                     f"byte 0x{line[start]:02X} (offset {offset + start} of the file) is not {name}",
