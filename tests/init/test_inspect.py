@@ -229,6 +229,21 @@ def test_what_is_left_out_is_told(look) -> None:
     }
 
 
+def test_customers_are_a_group_and_0_and_1_the_label(look) -> None:
+    customers = [f"C{100 + n // 9}" for n in range(120)]
+    guess = look({"text": sentences(), "customer": customers, "churned": cycle("01")})
+    assert guess.target.name == "churned"
+    assert guess.group.name == "customer"
+
+
+def test_values_too_few_to_learn_share_one_line(look) -> None:
+    labels = [f"rare{n}" if n < 12 else "ab"[n % 2] for n in range(120)]
+    guess = look({"text": sentences(), "label": labels})
+    (line,) = (warning for warning in guess.warnings if "too few to learn" in warning)
+    assert line.startswith("12 rows with 'label' 'rare0', 'rare1'")
+    assert line.endswith("and 4 more left out: too few to learn")
+
+
 ALPACA = {"instruction": "Say a word {}.", "input": "", "output": "word number {} it is"}
 SHAREGPT = {
     "conversations": [{"from": "human", "value": "Say {}."}, {"from": "gpt", "value": "It is {}."}]

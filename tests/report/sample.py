@@ -236,7 +236,7 @@ def turns() -> tuple[Turn, ...]:
     rating = Message("user", f"From -4 (awful) to 4 (excellent), rate:\n{REVIEWS[0]}")
     return (
         Turn("is_it_positive", Role.ANSWER, (system, user), "negative", (system, wording)),
-        Turn("write_one", Role.INVERTED, (inverted,), REVIEWS[0]),
+        Turn("write_one", Role.INVERTED, (inverted,), REVIEWS[0], trained=False),
         Turn("rate_it", Role.AUXILIARY, (rating,), "-2"),
     )
 

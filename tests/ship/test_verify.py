@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from instil.data.build import render_all
 from instil.errors import RunError
+from instil.ship.certificate import CERTIFICATE, require_own
 from instil.ship.export import export
 from instil.ship.formats import Format
 from instil.ship.targets import Answer, ServerTarget, folder_target
@@ -138,6 +139,18 @@ def test_a_run_of_which_every_row_has_tools(done, monkeypatch):
     monkeypatch.setattr("instil.ship.verify.render_all", with_tools)
     with pytest.raises(RunError, match="all of them have tools"):
         reference(done, rows=2)
+
+
+def test_what_was_exported_from_another_run(done, merged):
+    file = merged / CERTIFICATE
+    known = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**known, "run": "another"}), encoding="utf-8")
+    with pytest.raises(RunError, match="exported from another run") as refused:
+        verify(str(merged), run=done, rows=2)
+    assert known["begun"] in refused.value.problems[0].found
+    file.write_text("{", encoding="utf-8")
+    require_own(str(merged), done)  # a certificate that cannot be read proves nothing
+    require_own("http://127.0.0.1:1", done)
 
 
 def test_what_is_no_model(done, tmp_path):

@@ -405,7 +405,13 @@ class _Searcher:
             self.budget.asked,
             time.perf_counter() - seconds,
             +self.budget.left_out,
-            Turn(way.template.id, way.template.role, example.messages, example.answer.shown),
+            Turn(
+                way.template.id,
+                way.template.role,
+                example.messages,
+                example.answer.shown,
+                trained=None,
+            ),
         )
 
 

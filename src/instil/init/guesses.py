@@ -116,13 +116,14 @@ def guess_target(columns: Sequence[Column], *, most: int) -> Pick | None:
     words = sorted((c for c in labels if not c.is_mostly(c.numbers)), key=lambda c: len(c.values))
     if len(words) < len(labels):  # 0 and 1 are rather a label than the names of fifty products
         words = [column for column in words if not _is_group(column, rows=column.rows)]
+    numbers = [column for column in labels if column.is_mostly(column.numbers)]
     texts = sorted((c for c in columns if _is_text(c)), key=lambda c: -c.mean_words)
     for why, found in (
         ("a name for labels", named),
         ("a name for answers", answers),
         ("the fewest values", words),
         ("the second longest text", texts),
-        ("a few numbers", labels),
+        ("a few numbers", numbers),
     ):
         if found:
             return Pick(found[0], why, tuple(column.name for column in found[1:]))

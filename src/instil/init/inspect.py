@@ -271,7 +271,8 @@ def _check(table: Table, wishes: Wishes) -> None:
         Problem(
             f"the column {name!r} holds lists or mappings, not text",
             where=flag,
-            fix="name a column of texts, or write the text of each row into one",
+            fix="name a column of texts; or write a task file by hand, where `fields` may name a "
+            f"part, as in `question: {name}.question` (docs/tasks.md)",
         )
         for name, flag in flags.items()
         if name != wishes.group and name in table.columns and table.columns[name].nested
@@ -480,6 +481,7 @@ def _warnings(table: Table, text: Pick, target: Pick, labels: Labels | None) -> 
     if text.column.empty:
         yield f"{_rows(text.column.empty)} without {text.column.name!r} left out"
     values = (tuple(labels.words) or labels.choices) if labels else ()
+    left_out: dict[str, dict[str, int]] = {}
     for value, count in (labels.left_out if labels else {}).items():
         if value.casefold() in MISSING:
             why = "it stands for nothing"
@@ -487,7 +489,10 @@ def _warnings(table: Table, text: Pick, target: Pick, labels: Labels | None) -> 
             why = "not a number"
         else:
             why = "too few to learn"
-        yield f"{_rows(count)} with {target.column.name!r} {value!r} left out: {why}"
+        left_out.setdefault(why, {})[value] = count
+    for why, counts in left_out.items():
+        of = f"{target.column.name!r} {some(map(repr, counts), most=_SHOWN)}"
+        yield f"{_rows(sum(counts.values()))} with {of} left out: {why}"
     if labels and len(labels.choices) < 2:
         yield f"{target.column.name!r} has one value only: there is nothing to tell apart"
     yield from (labels.warnings if labels else ())

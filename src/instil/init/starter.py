@@ -239,9 +239,9 @@ def task_yaml(guess: Guess, *, id: str, source: SourceSpec) -> str:
 
 _TEMPLATES_HELP = (
     'How the model is asked, in Jinja2 with the columns by name (row["A b"] where a name has '
-    "blanks).\nRoles: answer (the default) is the task's own question, trained on and judged; "
-    "auxiliary another question about the row, trained on; inverted leads from the answer back to "
-    "the text, trained on."
+    "blanks).\nRoles: answer (the default) is the task's own question, and judged; auxiliary "
+    "another question about the row; inverted leads from the answer back to the text. Which of "
+    "them are trained on says `templates` in the recipe."
 )
 
 
@@ -291,7 +291,11 @@ def recipe_yaml(guess: Guess, *, task: str, model: str) -> str:
     recipe = CommentedMap()
     _say(recipe, "model", model, "A name from `instil models`, a folder (./name), or a hub id.")
     use = {"use": f"./{task}", "train": sizes.train, "templates": "auto"}
-    text = "train: rows to train on; null takes all that validation and test leave over."
+    text = (
+        "train: rows to train on; null takes all that validation and test leave over.\n"
+        "templates: auto trains on one wording for each 1000 rows where there are choices, and "
+        "judges the others too; all trains on all of them."
+    )
     _say(recipe, "tasks", [use], text)
     _say(recipe, "method", "lora", "lora trains small adapters; full trains every weight.")
     text = "Rows that prompts and checkpoints are chosen on, and rows that judge once, at the end."

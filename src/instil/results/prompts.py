@@ -44,6 +44,8 @@ class Turn:
     """The completion."""
     wording: tuple[Message, ...] = ()
     """The prompt's own words, without any row: the template's source."""
+    trained: bool | None = True
+    """Whether training used the template; False: it was held out; None: it is a prompt alone."""
 
 
 @dataclass(frozen=True, slots=True)

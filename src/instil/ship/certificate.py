@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from instil import format as fmt
+from instil.errors import RunError
 from instil.files import file_sha256
 from instil.ship.shipped import proven_manifest
 from instil.stages.runfiles import load_summary
 from instil.types import Comparison, Summary
 
 VERSION = 1
+CERTIFICATE = "certificate.json"
+"""Its file, beside what was exported."""
 
 
 def certificate(folder: Path) -> dict[str, Any]:
@@ -72,6 +75,32 @@ def certificate(folder: Path) -> dict[str, Any]:
         ],
         "verdict": list(summary.verdict),
     }
+
+
+def require_own(target: str, run: Path) -> None:
+    """Refuse what was exported from another run, as the certificate beside it says.
+
+    Args:
+        target: A folder, a file or the address of a server; without a certificate it may be any.
+        run: The finished run that it should be of.
+
+    Raises:
+        RunError: It is of another one.
+    """
+    path = Path(target)
+    lies = (path if path.is_dir() else path.parent) / CERTIFICATE
+    try:
+        known = json.loads(lies.read_text(encoding="utf-8"))
+        theirs, begun = str(known["run"]), str(known["begun"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if theirs != proven_manifest(run)["run_id"]:
+        raise RunError(
+            f"this was exported from another run than {run.name}",
+            where=target,
+            found=f"its {CERTIFICATE} names a run that was begun on {begun}",
+            fix="name the run that it was exported from: --run",
+        )
 
 
 def _figure(summary: Summary) -> dict[str, object]:

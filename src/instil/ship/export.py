@@ -19,7 +19,7 @@ from instil.errors import Problem, RunError
 from instil.files import write_whole
 from instil.results.prompts import Turn
 from instil.results.run import RunSummary
-from instil.ship.certificate import card_section, certificate
+from instil.ship.certificate import CERTIFICATE, card_section, certificate
 from instil.ship.formats import Format, Quantization
 from instil.ship.shipped import load_run_model
 from instil.stages.runfiles import load_summary, require_whole
@@ -28,7 +28,7 @@ from instil.types import Role
 if TYPE_CHECKING:
     from instil.model.load import LoadedModel
 
-CARD, CERTIFICATE = "README.md", "certificate.json"
+CARD = "README.md"
 _VLLM_RANKS = (16, 32, 64, 128, 256, 320, 512)
 """What vLLM's `--max-lora-rank` may be, the first unless said (its documentation of LoRA)."""
 

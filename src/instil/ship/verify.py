@@ -35,6 +35,7 @@ from instil.config.recipe import load_recipe
 from instil.data.build import Asked, render_all
 from instil.errors import RunError
 from instil.results.names import TUNED
+from instil.ship.certificate import require_own
 from instil.ship.llamacpp import llama_server
 from instil.ship.shipped import load_run_base, load_run_model, proven_manifest
 from instil.ship.targets import (
@@ -159,9 +160,11 @@ def verify(
         say: Shows one line.
 
     Raises:
-        RunError: The run is not finished, its rows are no longer what they were, or the target
-            cannot be asked.
+        RunError: The run is not finished, its rows are no longer what they were, the target was
+            exported from another run, or it cannot be asked.
     """
+    require_whole(run)
+    require_own(target, run)
     say("asking the run's model and its base model")
     known = reference(run, rows=rows)
     with opened(target, run=run, model=model, key=key, known=known) as there:

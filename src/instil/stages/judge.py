@@ -306,7 +306,8 @@ def sum_up(
             example = render_example(d.task, t, d.train[0])
             parts = (Message("system", t.system), Message("user", t.prompt))
             wording = tuple(part for part in parts if part.content)
-            turns.append(Turn(t.id, t.role, example.messages, example.answer.shown, wording))
+            shown, used = example.answer.shown, t in d.templates
+            turns.append(Turn(t.id, t.role, example.messages, shown, wording, used))
     return RunSummary(
         name=context.run.name,
         model=context.model.name,

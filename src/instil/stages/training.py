@@ -106,10 +106,9 @@ def train(context: RunContext, encoded: TrainingData) -> Trained:
 
         def on_step(step: Step) -> None:
             run.add_step(step)
+            context.progress.update(shown, advance=1, note=_step_note(step))
             watch.follow(step)
             context.tracker.steps([step])
-            context.progress.update(shown, note=_step_note(step))
-            done(1)
 
         fitted = fit(
             training_model(context) if dealt else loaded,
