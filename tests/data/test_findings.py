@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from instil.data.audit import read_text, repeats_of, repeats_within
+from instil.data.audit import EXACT, read_text, repeats_of, repeats_within
 from instil.data.findings import Finding, audit_rows
 from instil.data.prepare import TaskData
 from instil.tasks.template import evaluate
@@ -232,3 +232,13 @@ def test_training_rows_of_the_guard_are_taken_out(monkeypatch):
     assert finding.examples[0].startswith("row a3 and row quartz/7 (alike by 0.")
     with pytest.raises(DataError, match="guard task"):
         stages.apart_from_guard(recipe, [make(rows("a", WORDS))])
+
+
+def test_rows_alike_by_their_text_alone_point_to_what_else_prompts_read():
+    removed = (Removed("a0", Part.TRAIN, EXACT, "c0", similarity=1.0),)
+    data = make(rows("a", WORDS), test=rows("c", WORDS, material="wood"), removed=removed)
+    assert found(data, "must stay unseen").fix == ""
+    ask = Template("ask", "{{ text }} ({{ material }})", "{{ label }}")
+    more = found(replace(data, task=replace(TASK, templates=(ask,))), "must stay unseen")
+    assert "compared by 'text' alone" in more.fix
+    assert "prompts read of material" in more.fix

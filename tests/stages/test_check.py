@@ -84,3 +84,29 @@ test: 32
     assert moods.groups["test"] < 10
     assert any(f"test rows are of {moods.groups['test']} groups" in w for w in moods.warnings)
     assert moods.smallest_difference > 0.4, "32 rows without groups show .23"
+
+
+def test_fewer_rows_than_asked_for_are_told(tmp_path: Path, tiny_folder: Path):
+    lay_out(tmp_path)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"""
+model: {tiny_folder}
+tasks: [{{use: ./moods.yaml, train: 90}}]
+forgetting: {{tasks: none}}
+baselines: {{shots: [0]}}
+validation: 24
+test: 40
+""",
+        encoding="utf-8",
+    )
+    (moods,) = check_recipe(load_recipe(path)).tasks
+    assert not any("asked for" in warning for warning in moods.warnings)
+    table = tmp_path / "moods.csv"
+    head, *rows = table.read_text(encoding="utf-8").splitlines()
+    again = [f"again{n},{900 + n},{row.split(',', 2)[2]}" for n, row in enumerate(rows[:60])]
+    table.write_text("\n".join([head, *rows[:100], *again]), encoding="utf-8")
+    (moods,) = check_recipe(load_recipe(path)).tasks
+    left = moods.rows["train"]
+    assert left < 90
+    assert any(w.startswith(f"{left} of the 90 train rows asked for") for w in moods.warnings)

@@ -25,12 +25,12 @@ from instil.data.audit import (
 from instil.data.damage import DAMAGE, PERSONAL
 from instil.data.prepare import TaskData
 from instil.data.readers.rowfile import excerpt
-from instil.data.registry import plain
+from instil.data.registry import plain, some
 from instil.format import plural
 from instil.init.labels import FORMS
 from instil.tasks.sandbox import tidied
 from instil.tasks.template import evaluate, expression_names, names, spelt
-from instil.types import Part, Row, Task
+from instil.types import Part, Role, Row, Task
 
 EXAMPLES = 3
 """Shown for each finding."""
@@ -94,6 +94,14 @@ def audit_rows(data: TaskData) -> tuple[Finding, ...]:
 def _across(data: TaskData) -> Iterator[Finding]:
     """Repeats across parts; they are out of train already."""
     rows = {row.id: row for row in data.rows}
+    read = {name for t in data.task.templates if t.role is Role.ANSWER for name in names(t.prompt)}
+    more = sorted(read - {"choices", data.task.text, data.task.target, data.task.history})
+    other = (
+        f"rows are compared by {data.task.text!r} alone; if they differ in what prompts read of "
+        f"{some(more, most=3)}, join these under `fields`, and name that field as `text`"
+        if more
+        else ""
+    )
     for why, removed in _by(data.split.removed, lambda entry: entry.why).items():
         unseen = " of what must stay unseen" if why in (EXACT, NEAR) else ""
         alike = why.replace("duplicate", "duplicates") + unseen
@@ -105,7 +113,7 @@ def _across(data: TaskData) -> Iterator[Finding]:
             for entry in removed[:EXAMPLES]
         )
         what = f"{plural(len(removed), 'row')} taken out of {parts}: {alike}"
-        yield Finding(what, len(removed), examples)
+        yield Finding(what, len(removed), examples, other if unseen else "")
 
 
 def _within(data: TaskData) -> Iterator[Finding]:

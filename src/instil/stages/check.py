@@ -154,13 +154,22 @@ def guard_forecast(context: RunContext) -> tuple[str, ...]:
 def _forecast(context: RunContext, data: TaskData, line: MixLine) -> TaskForecast:
     from instil.encode.mask import token_view
 
+    recipe = context.recipe
     groups = {part: Counter(row.group for row in data.part(part)) for part in Part}
     asked = fmt.plural(line.examples + line.dropped, "training example")
     warnings = [
         f"{fmt.count(number)} of {asked} {fate}: longer than train.max_length, which is "
-        f"{context.recipe.train.max_length}"
+        f"{recipe.train.max_length}"
         for fate, number in (("shortened", line.shortened), ("dropped", line.dropped))
         if number
+    ]
+    use = next(use for use, d in zip(recipe.tasks, context.data, strict=True) if d is data)
+    wanted = {Part.TRAIN: use.train, Part.VALIDATION: recipe.validation, Part.TEST: recipe.test}
+    warnings += [
+        f"{len(data.part(part))} of the {number} {part} rows asked for are there: others repeat "
+        "some of them, or there are no more; ask for more where there are"
+        for part, number in wanted.items()
+        if number and len(data.part(part)) < number
     ]
     if len(data.test) < FEW_ROWS:
         warnings.append(f"{len(data.test)} test rows show large differences alone")
