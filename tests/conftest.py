@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -73,6 +74,19 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proofs: Path)
     monkeypatch.setenv("INSTIL_CACHE", str(tmp_path / "cache"))
     if (module := sys.modules.get("instil.model.engine.proof")) is not None:
         monkeypatch.setattr(module, "cache_dir", lambda: proofs)
+
+
+_set_aside = 0
+
+
+@pytest.fixture(autouse=True)
+def libraries_set_aside() -> None:
+    """Keep libraries out of garbage collection once they are loaded: runs collect often."""
+    global _set_aside
+    if len(sys.modules) > _set_aside + 200:
+        gc.collect()
+        gc.freeze()
+        _set_aside = len(sys.modules)
 
 
 def build_tiny_model(folder: Path, *, chat: bool = True) -> Path:

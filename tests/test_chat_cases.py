@@ -23,6 +23,9 @@ from instil.stages.runfiles import load_manifest
 from instil.types import Message
 from moods import lay_out, make_recipe, run
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 TALKS = """
 id: talks
 source: talks.jsonl

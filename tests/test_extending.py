@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 USE = """
 import sys
@@ -53,6 +55,7 @@ templates:
 """
 
 
+@pytest.mark.slow
 def test_the_examples_apply_and_work(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")

@@ -14,6 +14,9 @@ from instil.stages.directory import is_vacant
 from instil.stages.runfiles import load_manifest, load_scores, load_steps
 from moods import lay_out, make_recipe, run
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 BRIEF = (
     "tasks.0.train=16",
     "validation=4",

@@ -10,6 +10,9 @@ from typer.testing import CliRunner
 from instil.cli.main import app
 from instil.stages.runfiles import load_scores, load_summary
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 DRAW = random.Random(11)
 GOOD = ["good", "great", "lovely", "fast", "happy"]
 BAD = ["bad", "poor", "awful", "slow", "sad"]

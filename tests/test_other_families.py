@@ -24,6 +24,9 @@ from instil.ship.predict import predict_text
 from instil.stages.runfiles import load_manifest, load_scores, load_summary
 from moods import lay_out, make_recipe, run
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 SIZES = {"vocab_size": 400, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
 CONFIGS = {
     "encoder-decoder": T5Config(

@@ -137,6 +137,7 @@ def test_no_row_of_a_group_straddles(done):
     assert not parts[1] & parts[2]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_end(folder, tiny_folder, monkeypatch):
     hardly = "train.learning_rate=0.000001"
     recipe = make_recipe(folder, tiny_folder, "forgetting.tasks=none", hardly, *BRIEF)
@@ -179,6 +180,7 @@ def test_a_mistake_leaves_nothing_half_written(folder, tiny_folder):
     assert not (folder / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
 def test_plain_transformers_and_peft_get_the_scored_predictions(folder, tiny_folder, method):
     """The model folder serves without instil: same template, same stop, same answers."""
@@ -217,6 +219,7 @@ def test_plain_transformers_and_peft_get_the_scored_predictions(folder, tiny_fol
         assert tokenizer.decode(new, skip_special_tokens=True).strip() == line["prediction"]
 
 
+@pytest.mark.slow
 def test_a_free_text_task_is_generated_and_scored(folder, tiny_folder):
     recipe = make_recipe(folder, tiny_folder, "forgetting.tasks=none", task="echo.yaml")
     summary = load_summary(run(recipe, folder / "run"))
@@ -368,6 +371,7 @@ def test_the_report_is_rebuilt_from_the_figures(done):
     assert "http://" not in before.replace("http://www.w3.org", "")
 
 
+@pytest.mark.slow
 def test_several_tasks_few_shot_prompts_and_held_out_phrasings(
     folder: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,9 @@ from instil.stages.origins import chat_origins
 from instil.stages.runfiles import load_manifest, load_scores, load_summary
 from moods import lay_out, make_recipe, run, signalled_at
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 SMALL = (
     "tasks.0.train=24",
     "validation=8",

@@ -158,6 +158,7 @@ def changes_of(differences: list[Floats], *, seed: int) -> list[Comparison]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "differ", "margin"), [(100, 0.2, 0.05), (200, 0.05, 0.02)])
 def test_at_the_margin_a_false_claim_is_rare(rows: int, differ: float, margin: float):
     """The true loss is the margin: neither kept within it nor lost more than it is true."""

@@ -71,6 +71,7 @@ def test_rows_with_fewer_choices_stand_in_the_same_table() -> None:
     assert target.tolist() == [1, 2]
 
 
+@pytest.mark.slow
 def test_the_temperature_is_judged_on_test_beside_every_arm() -> None:
     fitted = fit(marked(400, seed=2, too_sure=3.0), template="a")
     test = [

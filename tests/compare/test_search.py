@@ -109,6 +109,7 @@ def test_rows_of_validation_and_test_are_never_shown_and_those_of_test_never_ask
     assert len(shown) > 100
 
 
+@pytest.mark.slow
 def test_the_best_way_is_the_bar_and_is_rebuilt_from_what_is_kept(tiny, data, oracle):
     rungs = climb(
         tiny, data, templates=data.answering, shots=(0, 2), rows=data.validation, seed=3

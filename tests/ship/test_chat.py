@@ -9,6 +9,8 @@ import pytest
 from instil.evaluate import generate
 from instil.ship.chat import chat
 
+pytestmark = pytest.mark.slow  # many whole runs
+
 
 def test_what_ends_the_generation_is_told(done_lora: Path, monkeypatch: pytest.MonkeyPatch):
     def broken(*_: object, **__: object) -> None:

@@ -18,6 +18,8 @@ from instil.ship.formats import Format, Quantization
 from instil.ship.gguf.write import CERTIFICATE
 from instil.stages.runfiles import load_manifest, load_summary
 
+pytestmark = pytest.mark.slow  # many whole runs
+
 
 def test_the_certificate_is_what_the_run_proved(done_lora: Path):
     known, summary = certificate(done_lora), load_summary(done_lora)

@@ -31,6 +31,9 @@ from instil.ship.server.engine import Engine, Job, Piece, Request, Speech
 from instil.ship.server.serve import make_service, require_token
 from instil.types import Example, Message
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 ASKED = "Is it positive or negative?\nphone 1: it is good and great"
 JSON = {"Content-Type": "application/json"}
 

@@ -20,6 +20,8 @@ from instil.ship.formats import Format
 from instil.ship.targets import Answer, ServerTarget, folder_target
 from instil.ship.verify import Finding, Reference, Said, ask, judge, reference, verify
 
+pytestmark = pytest.mark.slow  # many whole runs
+
 
 @pytest.fixture(scope="module")
 def known(done: Path) -> Reference:

@@ -16,6 +16,9 @@ from instil.ship.formats import Format
 from instil.stages.runfiles import load_scores, load_steps, load_summary
 from moods import lay_out, make_recipe, run, signalled_at
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 QUICK = (
     "dtype=float32",
     "baselines.shots=[0]",

@@ -15,6 +15,9 @@ from instil.stages import advice as stage
 from instil.stages.runfiles import load_manifest, load_scores, load_steps, load_summary
 from moods import lay_out, make_recipe, run
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 QUICK = ("dtype=float32", "train.num_train_epochs=4", "forgetting.rows=4")
 
 

@@ -15,6 +15,9 @@ from instil.stages import replaying, training
 from instil.stages.runfiles import load_manifest, load_steps, load_summary
 from moods import lay_out, make_recipe, ready, run
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 QUICK = (
     "method=auto",
     "dtype=float32",

@@ -16,6 +16,9 @@ from instil.stages.runfiles import load_scores, load_steps, load_summary
 from instil.types import Estimate
 from moods import lay_out, make_recipe, run
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 QUICK = (
     "dtype=float32",
     "baselines.shots=[0]",

@@ -13,6 +13,9 @@ from instil.stages.runfiles import load_scores, load_summary
 from instil.study.studies import methods_study
 from moods import lay_out, make_recipe, run
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 QUICK = (
     "dtype=float32",
     "baselines.shots=[0]",

@@ -21,6 +21,9 @@ from instil.stages.judge import Look
 from instil.stages.runfiles import load_manifest, load_scores, load_summary
 from moods import lay_out, make_recipe, run
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 QUICK = (
     "dtype=float32",
     "baselines.shots=[0]",

@@ -10,6 +10,9 @@ from instil.stages import training
 from instil.stages.runfiles import load_manifest, load_steps
 from moods import lay_out, make_recipe, ready
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 QUICK = (
     "dtype=float32",
     "train.num_train_epochs=1",

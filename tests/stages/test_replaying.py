@@ -26,6 +26,9 @@ from instil.stages.runfiles import load_steps, load_summary
 from instil.tasks.task import load_task
 from moods import lay_out, make_recipe, run
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 QUICK = (
     "dtype=float32",
     "baselines.shots=[0]",

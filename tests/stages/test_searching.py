@@ -14,6 +14,9 @@ from instil.stages.runfiles import load_summary
 from instil.stages.training import encoded_training
 from moods import lay_out, make_recipe, run
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 QUICK = (
     "baselines.search=quick",
     "forgetting.tasks=none",

@@ -23,7 +23,7 @@ from instil.stages.tracking import (
 from moods import lay_out, make_recipe, run
 
 # mlflow and SQLAlchemy warn of one another.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 BRIEF = ("dtype=float32", "train.num_train_epochs=2", "baselines.shots=[0]")
 
 

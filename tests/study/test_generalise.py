@@ -22,6 +22,9 @@ from moods import ECHO, SENTIMENT, make_recipe, write_rows
 from study.conftest import QUICK, here, quiet, studied
 from study.pretend import ROWS, pretend
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 CHANGES = [change for change in QUICK if not change.startswith(("tasks.", "forgetting."))]
 GOLDEN = Path(__file__).parents[1] / "report" / "golden" / "generalise.html"
 NAMES = ("moods", "feelings", "echo", "other")

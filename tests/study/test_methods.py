@@ -17,6 +17,9 @@ from instil.studyresults import MethodsStudy
 from study.conftest import QUICK, here, quiet, studied
 from study.pretend import lifted, plain_recipe, pretend
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 SEEDS = (1,)
 RECIPE = "model: m\ntasks: [{use: sarcasm, train: 100}]\n"
 

@@ -19,6 +19,8 @@ from instil.train.checkpoint import read_progress
 from instil.train.fit import Plan, Validation, fit
 from instil.train.loop import Schedule
 
+pytestmark = pytest.mark.slow  # many whole runs
+
 
 @pytest.fixture
 def fresh(tiny_folder):

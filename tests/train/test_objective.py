@@ -290,6 +290,7 @@ def test_the_logged_loss_is_plain_and_of_the_tasks_alone(tiny):
     assert "replay_loss" not in Objective().over(own, step=1).means(plain)
 
 
+@pytest.mark.slow
 def test_a_run_with_all_of_it_resumes_bit_for_bit(tiny_folder, tmp_path):
     def fresh():
         return add_lora(

@@ -24,7 +24,10 @@ from instil.train.loop import batch_gradient, train_steps
 from instil.train.optim import adamw
 from instil.train.room import Room
 
-pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="torch without gloo")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not dist.is_gloo_available(), reason="torch without gloo"),
+]
 
 
 def together(size: int, act: Callable[[int], Any], folder: Path) -> list[Any]:

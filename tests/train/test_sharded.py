@@ -26,7 +26,10 @@ from instil.train.sharded import deal_out, full
 from instil.train.terms import terms_of
 from measures import pack_loss
 
-pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="torch without gloo")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not dist.is_gloo_available(), reason="torch without gloo"),
+]
 
 
 def made(size=24):

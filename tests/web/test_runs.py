@@ -24,6 +24,9 @@ from instil.web.pages import runs, trying
 from instil.web.pages.answers import answers
 from pages import HOME
 
+pytestmark = pytest.mark.slow  # many whole runs
+
+
 NAME = "runs/moods"
 
 

@@ -46,8 +46,12 @@ def _values(text: str) -> Iterator[tuple[int, object]]:
     while opening := re.compile(r"[\[{]").search(text, at):
         try:
             value, at = decoder.raw_decode(text, opening.start())
-        except (ValueError, RecursionError):
+        except ValueError:
             at = opening.end()
+            continue
+        except RecursionError:  # lists in lists that never end: none of them is looked at again
+            behind = text[opening.end() :]
+            at = len(text) - len(behind.lstrip("["))
             continue
         yield opening.start(), value
 
