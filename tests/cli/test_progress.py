@@ -46,6 +46,22 @@ def test_a_stage_of_unknown_length_is_told_once(lines: io.StringIO) -> None:
     assert lines.getvalue().splitlines() == ["model", "model  1/1"]
 
 
+def test_a_long_stage_of_unknown_length_tells_how_long_it_has_taken(
+    lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    with make_progress() as progress:
+        progress.get_time = lambda: clock[0]
+        stage = progress.add_task("test tickets", total=None)
+        progress.advance(stage)
+        clock[0] = 75.0
+        progress.advance(stage)
+        progress.update(stage, total=1, completed=1)
+    told = lines.getvalue().replace("\u00a0", " ").splitlines()
+    assert told == ["test tickets", "test tickets  1 min 15 s", "test tickets  1/1"]
+
+
 def test_on_a_terminal_a_note_stands_behind_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=100)

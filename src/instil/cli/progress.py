@@ -30,6 +30,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from instil import format as fmt
 from instil.cli.show import make_console
 from instil.data.sources.fetch import on_bytes
 from instil.files import write_whole
@@ -88,10 +89,13 @@ class LineProgress(Progress):
             self._print(task_id)
 
     def _print(self, task_id: TaskID) -> None:
+        again = task_id in self._printed
         self._printed[task_id] = time.monotonic()
         task = self._tasks[task_id]
         self._tell(task, now=True)
         done = f"{task.completed:g}/{task.total:g}" if task.total else ""
+        if again and not done:  # how long it has taken tells more than the same words again
+            done = fmt.seconds(task.elapsed or 0.0)
         note = str(task.fields.get("note", ""))
         self.console.print("  ".join(filter(None, [task.description, done, note])))
 

@@ -34,7 +34,7 @@ def forecast_lines(seconds: Mapping[str, float], tasks: Sequence[str] = ()) -> l
     lines[ALL] = sum(seconds.values())
     width = max(map(len, lines))
     return [
-        "what each stage will take (estimates):",
+        "what each stage will take (estimates, were this machine always as fast as now):",
         *(f"  {name:<{width}}  {fmt.seconds(each):>12}" for name, each in lines.items()),
     ]
 
