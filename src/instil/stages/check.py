@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle, islice
 
 from instil import format as fmt
-from instil.config.recipe import Recipe
+from instil.config.recipe import Recipe, TaskUse
 from instil.data.build import render_example
 from instil.data.findings import Finding, audit_rows
 from instil.data.prepare import TaskData
@@ -103,7 +103,10 @@ def check_recipe(recipe: Recipe, *, say: Say = silent) -> Forecast:
     terms = context.memory_terms
     lines = {line.task: line for line in training.mix}
     return Forecast(
-        tuple(_forecast(context, d, lines[d.task.id]) for d in context.data),
+        tuple(
+            _forecast(context, use, d, lines[d.task.id])
+            for use, d in zip(recipe.tasks, context.data, strict=True)
+        ),
         stage_seconds(context, training),
         sum(terms.values()),
         memory_line(terms, device=recipe.device),
@@ -151,7 +154,7 @@ def guard_forecast(context: RunContext) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _forecast(context: RunContext, data: TaskData, line: MixLine) -> TaskForecast:
+def _forecast(context: RunContext, use: TaskUse, data: TaskData, line: MixLine) -> TaskForecast:
     from instil.encode.mask import token_view
 
     recipe = context.recipe
@@ -163,22 +166,7 @@ def _forecast(context: RunContext, data: TaskData, line: MixLine) -> TaskForecas
         for fate, number in (("shortened", line.shortened), ("dropped", line.dropped))
         if number
     ]
-    use = next(use for use, d in zip(recipe.tasks, context.data, strict=True) if d is data)
-    wanted = {Part.TRAIN: use.train, Part.VALIDATION: recipe.validation, Part.TEST: recipe.test}
-    warnings += [
-        f"{len(data.part(part))} of the {number} {part} rows asked for are there: others repeat "
-        "some of them, or there are no more; ask for more where there are"
-        for part, number in wanted.items()
-        if number and len(data.part(part)) < number
-    ]
-    if len(data.test) < FEW_ROWS:
-        warnings.append(f"{len(data.test)} test rows show large differences alone")
-    warnings += [
-        f"the {len(data.part(part))} {part} rows are of {fmt.plural(len(groups[part]), 'group')}: "
-        f"too few to tell what holds for others; more {part} rows bring more"
-        for part in (Part.VALIDATION, Part.TEST)
-        if len(groups[part]) < min(FEW_GROUPS, len(data.part(part)))
-    ]
+    warnings += _too_few(recipe, use, data, groups)
     notes = {what: f"{what}: {count} rows" for what, count in data.notes.items()}
     # Many labels that are read alike (6.0 as 6) share one line.
     labels = [what for what in notes if what.startswith("label ")]
@@ -206,6 +194,27 @@ def _forecast(context: RunContext, data: TaskData, line: MixLine) -> TaskForecas
             *template_findings(data, (*data.templates, *data.held_out)),
         ),
     )
+
+
+def _too_few(
+    recipe: Recipe, use: TaskUse, data: TaskData, groups: Mapping[Part, Collection[str]]
+) -> list[str]:
+    """Say which part has fewer rows than asked for, and which too few rows or groups."""
+    wanted = {Part.TRAIN: use.train, Part.VALIDATION: recipe.validation, Part.TEST: recipe.test}
+    few = [
+        f"{len(data.part(part))} of the {number} {part} rows asked for are there: others repeat "
+        "some of them, or there are no more; ask for more where there are"
+        for part, number in wanted.items()
+        if number and len(data.part(part)) < number
+    ]
+    if len(data.test) < FEW_ROWS:
+        few.append(f"{len(data.test)} test rows show large differences alone")
+    return few + [
+        f"the {len(data.part(part))} {part} rows are of {fmt.plural(len(groups[part]), 'group')}: "
+        f"too few to tell what holds for others; more {part} rows bring more"
+        for part in (Part.VALIDATION, Part.TEST)
+        if len(groups[part]) < min(FEW_GROUPS, len(data.part(part)))
+    ]
 
 
 def _shown(context: RunContext, data: TaskData) -> Iterator[Encoded]:
