@@ -17,6 +17,7 @@ from instil.compare.verdict import (
     verdict,
 )
 from instil.results.guard import GuardResult
+from instil.results.keeping import Means, TermMean
 from instil.results.tasks import Arm, Costs, Learnt, TaskResult
 from instil.results.training import Alarm, TrainingSummary
 from instil.types import Comparison, Estimate, Summary, TaskLook
@@ -181,13 +182,16 @@ def test_forgotten_tasks_are_named() -> None:
         _guard("answers", -0.02, 0.04, detectable=0.07),
         _guard("general text", 0.05, 0.01, metric="nats_per_token"),
     ]
-    text = verdict([_task()], guard, training=TRAINING)[1]
+    held = Means(terms=(TermMean("kl", "Held to the base model", 0.1),))
+    text = verdict([_task()], guard, training=replace(TRAINING, means=held))[1]
     assert text == (
         "Forgetting: news lost 6.0 points (-9.0 to -3.0), general text got worse by 0.050 nats per "
         "token (+0.040 to +0.060; from 3.980 to 4.030); "
         "no loss is shown on the other 2 guard tasks, "
         "corrected for 4 comparisons (the smallest loss that would have shown: 4.2 to 7.0 points)."
     )
+    free = verdict([_task()], guard, training=TRAINING)[1]
+    assert free == f"{text} To keep more of it, try keep.kl: 0.1 (docs/forgetting.md)."
 
 
 def test_nothing_forgotten() -> None:

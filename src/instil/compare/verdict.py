@@ -112,7 +112,8 @@ def verdict(
         f"The price: {fmt.duration(training.seconds)} of training, {store}{percent} of the "
         f"parameters trained ({METHODS[training.method].word})."
     )
-    return (gain, _forgetting(guard), price)
+    held = training.means is not None and any(t.name == "kl" for t in training.means.terms)
+    return (gain, _forgetting(guard, held=held), price)
 
 
 def could_show(comparison: Comparison, *, rows: str) -> str:
@@ -269,7 +270,8 @@ def _several_tasks(
 # What was forgotten.
 
 
-def _forgetting(guard: Sequence[GuardResult]) -> str:
+def _forgetting(guard: Sequence[GuardResult], *, held: bool) -> str:
+    """Say what was lost; unless training was `held` to the base model, what may keep more of it."""
     if not guard:
         return "Forgetting was not measured."
     shown = outcomes([result.comparison for result in guard])
@@ -289,7 +291,8 @@ def _forgetting(guard: Sequence[GuardResult]) -> str:
             levels = f"from {result.before.mean:.3f} to {result.after.mean:.3f}"
             losses.append(f"{result.task} got worse by {size} ({ends}; {levels})")
     rest = f"; no loss is shown on {_who(kept, other='other ')}" if kept else ""
-    return f"Forgetting: {', '.join(losses)}{rest}{corrected}{_sharpness(kept)}."
+    said = f"Forgetting: {', '.join(losses)}{rest}{corrected}{_sharpness(kept)}."
+    return said if held else f"{said} To keep more of it, try keep.kl: 0.1 (docs/forgetting.md)."
 
 
 def _who(results: Sequence[GuardResult], *, other: str = "") -> str:
