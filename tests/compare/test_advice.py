@@ -110,6 +110,7 @@ def test_rows_that_one_way_has_no_score_for_count_for_none() -> None:
     assert means[0] == pytest.approx(right(0.5)[:100].mean())
 
 
+@pytest.mark.slow
 def test_a_risk_is_the_chance_that_it_says() -> None:
     # Two ways that agree in most rows, of true scores 0.80 and 0.80 + gap; gaps are drawn from the
     # same distribution as the growth, so that risks have to come true.

@@ -51,6 +51,7 @@ def test_the_fit_is_least_squares_of_loss_over_weight():
     np.testing.assert_allclose((curve.slope, curve.curvature), found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["normal", "skewed", "groups of 4", "of 8 texts", "steep"])
 def test_the_band_holds_the_reported_mean_in_95_percent_choice_included(case):
     draw, hits, within, steered = np.random.default_rng(1), 0, 0, 0

@@ -18,6 +18,8 @@ from instil.ship.certificate import certificate
 from instil.ship.gate import gate
 from instil.stages.runfiles import load_manifest, load_summary
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 def tuned(run: Path):
     (task,) = load_summary(run).tasks

@@ -69,7 +69,7 @@ def test_a_check_says_what_the_rows_can_show_and_what_a_margin_needs(
         make_recipe(folder, tiny_folder, *QUICK, "forgetting.rows=12", "forgetting.margin=2")
     )
     assert fixed.guard == (
-        "guard: 12 rows a task show a loss of 36.2 points (80 % power, were a fifth of the answers "
+        "guard: 12 rows a task show a loss of 39.7 points (80 % power, were a fifth of the answers "
         "to turn)",
         "guard: a task that loses nothing is shown to be kept within 2 points with 3,925 rows of "
         "it (80 % power, were a fifth of the answers to turn; fewer where fewer turn)",

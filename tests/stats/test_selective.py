@@ -138,6 +138,7 @@ def violations(
     return int((has_one & (true > max_error)).sum()), int(has_one.sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [1.5, 3.0, 6.0])
 @pytest.mark.parametrize("n", [100, 300])
 @pytest.mark.parametrize("max_error", [0.05, 0.1])

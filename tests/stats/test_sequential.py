@@ -120,6 +120,7 @@ def test_they_are_wider_than_those_of_a_fixed_number(rows: int, differ: float):
     assert 1.4 < (anytime.high - anytime.low) / (fixed.high - fixed.low) < 2.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("differ", "loss"), [(0.02, 0.0), (0.1, 0.0), (0.4, 0.0), (0.05, 0.05), (0.3, 0.05)]
 )

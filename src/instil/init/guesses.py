@@ -20,7 +20,7 @@ from instil.init.labels import FEWEST_OF_CLASS
 _LABELS = (
     "label labels sentiment category class topic rating ratings stars star score scores grade "
     "polarity intent intents emotion genre gold spam stance "
-    "kategorie klasse etikett stimmung catégorie classe étiquette sentiment categoría clase "
+    "kategorie klasse etikett stimmung catégorie classe étiquette categoría clase "
     "etiqueta sentimiento categoria etichetta"
 ).split()
 RATINGS = frozenset("rating ratings stars star score scores grade points".split())
