@@ -166,7 +166,8 @@ def _forecast(context: RunContext, use: TaskUse, data: TaskData, line: MixLine) 
         for fate, number in (("shortened", line.shortened), ("dropped", line.dropped))
         if number
     ]
-    warnings += _too_few(recipe, use, data, groups)
+    wanted = {Part.TRAIN: use.train, Part.VALIDATION: recipe.validation, Part.TEST: recipe.test}
+    warnings += _too_few(data, groups, wanted)
     notes = {what: f"{what}: {count} rows" for what, count in data.notes.items()}
     # Many labels that are read alike (6.0 as 6) share one line.
     labels = [what for what in notes if what.startswith("label ")]
@@ -197,10 +198,9 @@ def _forecast(context: RunContext, use: TaskUse, data: TaskData, line: MixLine) 
 
 
 def _too_few(
-    recipe: Recipe, use: TaskUse, data: TaskData, groups: Mapping[Part, Collection[str]]
+    data: TaskData, groups: Mapping[Part, Collection[str]], wanted: Mapping[Part, int | None]
 ) -> list[str]:
-    """Say which part has fewer rows than asked for, and which too few rows or groups."""
-    wanted = {Part.TRAIN: use.train, Part.VALIDATION: recipe.validation, Part.TEST: recipe.test}
+    """Say which part has fewer rows than `wanted`, and which too few rows or groups."""
     few = [
         f"{len(data.part(part))} of the {number} {part} rows asked for are there: others repeat "
         "some of them, or there are no more; ask for more where there are"
