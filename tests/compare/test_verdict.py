@@ -194,6 +194,15 @@ def test_forgotten_tasks_are_named() -> None:
     assert free == f"{text} To keep more of it, try keep.kl: 0.1 (docs/forgetting.md)."
 
 
+def test_no_loss_above_a_hundred_points_is_said_to_show() -> None:
+    guard = [
+        _guard("news", 0.01, 0.05, detectable=0.117),
+        _guard("answers", -0.02, 0.6, detectable=1.142),
+    ]
+    text = verdict([_task()], guard, training=TRAINING)[1]
+    assert "would have shown: 11.7 points, in 1 comparison of too few rows none)" in text
+
+
 def test_nothing_forgotten() -> None:
     guard = [
         _guard("news", 0.06, 0.03),

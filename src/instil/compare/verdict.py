@@ -306,6 +306,8 @@ def _who(results: Sequence[GuardResult], *, other: str = "") -> str:
 def _sharpness(results: Sequence[GuardResult]) -> str:
     # "No loss" is worth only as much as the smallest loss that would have been seen.
     small = [c for c in (result.comparison for result in results) if c.smallest_detectable > 0]
+    few = [c for c in small if c.metric != NATS.name and c.smallest_detectable >= 1]
+    small = [c for c in small if c not in few]
     parts = []
     for unit, digits, scale in (("points", 1, 100), ("nats per token", 3, 1)):
         sizes = [
@@ -316,6 +318,8 @@ def _sharpness(results: Sequence[GuardResult]) -> str:
         if sizes:
             low, high = f"{min(sizes):.{digits}f}", f"{max(sizes):.{digits}f}"
             parts.append(f"{low if low == high else f'{low} to {high}'} {unit}")
+    if few:
+        parts.append(f"in {fmt.plural(len(few), 'comparison')} of too few rows none")
     return f" (the smallest loss that would have shown: {', '.join(parts)})" if parts else ""
 
 
