@@ -9,11 +9,9 @@ Tests: `tests/encode/test_processes.py`.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 
 from instil.data.build import Asked, Faults, rendered
@@ -86,9 +84,7 @@ class MixCounts:
         if made.ids:
             rows.add(row)
             lengths[len(made.ids)] += 1
-            count["examples"] += 1
             count["few_shot"] += shots > 0
-            count["tokens"] += len(made.ids)
             count["supervised_tokens"] += sum(made.mask)
 
     def update(self, other: MixCounts) -> None:
@@ -120,30 +116,26 @@ class MixCounts:
             MixLine(
                 task,
                 rows=len(self._rows[task]),
-                examples=count["examples"],
+                examples=self._lengths[task].total(),
                 few_shot=count["few_shot"],
-                tokens=count["tokens"],
+                tokens=sum(length * times for length, times in self._lengths[task].items()),
                 supervised_tokens=count["supervised_tokens"],
                 dropped=count[str(Fate.DROPPED)],
                 shortened=count[str(Fate.TRUNCATED)],
-                lengths=_spread(self._lengths[task]),
+                lengths=_quantiles(self._lengths[task]),
             )
             for task, count in self._found.items()
         )
 
 
-def _spread(lengths: Counter[int]) -> tuple[int, int, int]:
+def _quantiles(lengths: Counter[int]) -> tuple[int, int, int]:
     """Return median, 95th percentile and greatest of counted lengths; zeros where there are none.
 
-    >>> _spread(Counter({10: 1, 30: 18, 50: 1}))
+    >>> _quantiles(Counter({10: 1, 30: 18, 50: 1}))
     (30, 50, 50)
     """
-    at = list(accumulate(lengths[length] for length in sorted(lengths)))
-    if not at:
-        return 0, 0, 0
-    ordered, total = sorted(lengths), at[-1]
-    median, long = (ordered[bisect_right(at, int(share * total))] for share in (0.5, 0.95))
-    return median, long, ordered[-1]
+    ordered = sorted(lengths.elements()) or [0]
+    return ordered[len(ordered) // 2], ordered[int(0.95 * len(ordered))], ordered[-1]
 
 
 @dataclass(slots=True)
