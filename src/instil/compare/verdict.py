@@ -116,6 +116,11 @@ def verdict(
     return (gain, _forgetting(guard, held=held), price)
 
 
+def shows_nothing(comparison: Comparison) -> bool:
+    """Whether it is of too few rows or groups: only a difference beyond all scores would show."""
+    return comparison.metric != NATS.name and comparison.smallest_detectable >= 1
+
+
 def could_show(comparison: Comparison, *, rows: str) -> str:
     """Say what difference the rows could have shown; empty where that is not known.
 
@@ -127,7 +132,7 @@ def could_show(comparison: Comparison, *, rows: str) -> str:
     if size <= 0:
         return ""
     subject = ", which" if rows == "which" else f", {comparison.n} rows"
-    if comparison.metric != NATS.name and size >= 1:
+    if shows_nothing(comparison):
         are = " are" if rows == "which" else ""
         return f"{subject}{are} of too few groups to show any difference"
     return f"{subject} could show {fmt.plain_size(size, comparison.metric)}"
@@ -305,9 +310,8 @@ def _who(results: Sequence[GuardResult], *, other: str = "") -> str:
 
 def _sharpness(results: Sequence[GuardResult]) -> str:
     # "No loss" is worth only as much as the smallest loss that would have been seen.
-    small = [c for c in (result.comparison for result in results) if c.smallest_detectable > 0]
-    few = [c for c in small if c.metric != NATS.name and c.smallest_detectable >= 1]
-    small = [c for c in small if c not in few]
+    known = [c for c in (result.comparison for result in results) if c.smallest_detectable > 0]
+    small = [c for c in known if not shows_nothing(c)]
     parts = []
     for unit, digits, scale in (("points", 1, 100), ("nats per token", 3, 1)):
         sizes = [
@@ -318,8 +322,8 @@ def _sharpness(results: Sequence[GuardResult]) -> str:
         if sizes:
             low, high = f"{min(sizes):.{digits}f}", f"{max(sizes):.{digits}f}"
             parts.append(f"{low if low == high else f'{low} to {high}'} {unit}")
-    if few:
-        parts.append(f"in {fmt.plural(len(few), 'comparison')} of too few rows none")
+    if few := len(known) - len(small):
+        parts.append(f"in {fmt.plural(few, 'comparison')} of too few rows none")
     return f" (the smallest loss that would have shown: {', '.join(parts)})" if parts else ""
 
 

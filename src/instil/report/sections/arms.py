@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from instil import format as fmt
-from instil.compare.verdict import Outcome
+from instil.compare.verdict import Outcome, shows_nothing
 from instil.report.page import Block, Cell, Note, Plot, Plots, Table, table
 from instil.report.parts import (
     USE,
@@ -24,7 +24,6 @@ from instil.report.parts import (
 )
 from instil.results.names import PROMPTING, TUNED
 from instil.results.tasks import Arm, TaskResult
-from instil.scoring.metrics import NATS
 
 
 def arm_outcomes(tasks: Sequence[TaskResult]) -> dict[tuple[str, str], Outcome]:
@@ -111,7 +110,7 @@ def _arms_table(
             "model alone had right, and rows that the other arm alone had right."
         )
     gain = task.against(PROMPTING)
-    if gain and gain.smallest_detectable >= 1 and gain.metric != NATS.name:
+    if gain and shows_nothing(gain):
         note += " This test set is of too few groups to show any difference."
     elif gain and gain.smallest_detectable:
         size = fmt.size_of_change(gain.smallest_detectable, gain.metric)
