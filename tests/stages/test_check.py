@@ -5,7 +5,7 @@ from pathlib import Path
 
 from instil.config.recipe import load_recipe
 from instil.stages.check import check_recipe
-from moods import ECHO, lay_out
+from moods import ECHO, lay_out, make_recipe
 
 
 def test_a_task_of_which_every_example_is_dropped(tmp_path: Path, tiny_folder: Path):
@@ -41,20 +41,8 @@ test: 40
 
 def test_lengths_are_those_of_the_first_epoch(tmp_path: Path, tiny_folder: Path):
     lay_out(tmp_path)
-    path = tmp_path / "recipe.yaml"
-    path.write_text(
-        f"""
-model: {tiny_folder}
-tasks: [{{use: ./moods.yaml}}]
-mix: {{examples: 1}}
-forgetting: {{tasks: none}}
-baselines: {{shots: [0]}}
-validation: 24
-test: 40
-""",
-        encoding="utf-8",
-    )
-    forecast = check_recipe(load_recipe(path))
+    recipe = make_recipe(tmp_path, tiny_folder, "forgetting.tasks=none", "mix.examples=1")
+    forecast = check_recipe(recipe)
     ((line,), (moods,)) = forecast.mix, forecast.tasks
     assert moods.lengths == (line.tokens,) * 3
     assert len(moods.previews) == 3, "others are shown all the same"
@@ -68,19 +56,8 @@ def test_rows_of_few_groups_are_told(tmp_path: Path, tiny_folder: Path):
         csv.writer(file).writerows(
             [head, *([row[0], n // 16, *row[2:]] for n, row in enumerate(rows))]
         )
-    path = tmp_path / "recipe.yaml"
-    path.write_text(
-        f"""
-model: {tiny_folder}
-tasks: [{{use: ./moods.yaml}}]
-forgetting: {{tasks: none}}
-baselines: {{shots: [0]}}
-validation: 16
-test: 32
-""",
-        encoding="utf-8",
-    )
-    (moods,) = check_recipe(load_recipe(path)).tasks
+    recipe = make_recipe(tmp_path, tiny_folder, "forgetting.tasks=none", "validation=16", "test=32")
+    (moods,) = check_recipe(recipe).tasks
     assert moods.groups["test"] < 10
     assert any(f"test rows are of {moods.groups['test']} groups" in w for w in moods.warnings)
     assert moods.smallest_difference > 0.4, "32 rows without groups show .23"
@@ -88,25 +65,14 @@ test: 32
 
 def test_fewer_rows_than_asked_for_are_told(tmp_path: Path, tiny_folder: Path):
     lay_out(tmp_path)
-    path = tmp_path / "recipe.yaml"
-    path.write_text(
-        f"""
-model: {tiny_folder}
-tasks: [{{use: ./moods.yaml, train: 90}}]
-forgetting: {{tasks: none}}
-baselines: {{shots: [0]}}
-validation: 24
-test: 40
-""",
-        encoding="utf-8",
-    )
-    (moods,) = check_recipe(load_recipe(path)).tasks
+    recipe = make_recipe(tmp_path, tiny_folder, "forgetting.tasks=none", "tasks.0.train=90")
+    (moods,) = check_recipe(recipe).tasks
     assert not any("asked for" in warning for warning in moods.warnings)
     table = tmp_path / "moods.csv"
     head, *rows = table.read_text(encoding="utf-8").splitlines()
     again = [f"again{n},{900 + n},{row.split(',', 2)[2]}" for n, row in enumerate(rows[:60])]
     table.write_text("\n".join([head, *rows[:100], *again]), encoding="utf-8")
-    (moods,) = check_recipe(load_recipe(path)).tasks
+    (moods,) = check_recipe(recipe).tasks
     left = moods.rows["train"]
     assert left < 90
     assert any(w.startswith(f"{left} of the 90 train rows asked for") for w in moods.warnings)

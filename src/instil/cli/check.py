@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from instil.stages.check import Forecast, TaskForecast
 
 TRAINED_STYLE = "bold green"
-MANY, FEW = 3, 1
-"""Of more than `MANY` tasks, `FEW` examples each are shown; `instil preview` has them all."""
+FEW = 1
+"""Examples shown of each task and finding where there are many; `instil preview` has them all."""
 _OPEN, _CLOSE = "\u27e6", "\u27e7"
 
 
@@ -53,7 +53,7 @@ def show_check(report: Forecast, *, recipe: Path) -> None:
     from instil import format as fmt
     from instil.cli.show import make_console
     from instil.report.sections.mix import mix_text
-    from instil.report.sections.stages import forecast_lines
+    from instil.report.sections.stages import MANY, forecast_lines
 
     console = make_console()
     tasks = report.tasks
@@ -74,8 +74,8 @@ def show_check(report: Forecast, *, recipe: Path) -> None:
         console.print(line)
     console.print(report.memory)
     console.print(f"computed: {report.computed}")
-    own = sum(len(task.warnings) - len(common) + len(task.findings) for task in tasks)
-    count = own + len(common)
+    count = sum(len(task.warnings) + len(task.findings) for task in tasks)
+    count -= len(common) * (len(tasks) - 1)
     console.print(f"{fmt.plural(count, 'warning')}; next: instil run {shlex.quote(str(recipe))}")
 
 

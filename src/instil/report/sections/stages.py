@@ -12,10 +12,10 @@ ALL = "all stages"
 
 
 MANY = 3
-"""Of more tasks than these, what is foretold of each is added up."""
+"""Of more tasks than these not each is shown in full: what is foretold of them is added up."""
 
 
-def forecast_lines(seconds: Mapping[str, float], tasks: Sequence[str] = ()) -> list[str]:
+def forecast_lines(seconds: Mapping[str, float], tasks: Sequence[str]) -> list[str]:
     """Return a forecast for people: a heading, a line a stage, and their sum.
 
     Args:
