@@ -152,3 +152,38 @@ def test_weights_dealt_out_over_two_killed_and_resumed_by_three(tmp_path, tiny_f
         assert b.grad_norm == pytest.approx(a.grad_norm, rel=1e-2)
         assert b.validation_loss == pytest.approx(a.validation_loss, rel=1e-2)
     require_same_answers(folder / "dealt", alone)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_base_model_dealt_out_over_two_killed_and_resumed_by_three(tmp_path, tiny_folder):
+    """LoRA on a base of which no process holds all gets what one process gets, guard included."""
+    folder = lay_out(tmp_path)
+    changes = (
+        "train.fsdp=true",
+        "train.eval_steps=1",
+        "train.early_stopping_patience=null",
+        "forgetting.text=false",
+        "baselines.shots=[0]",
+        "dtype=float32",
+        "train.num_train_epochs=2",
+    )
+    alone = run(make_recipe(folder, tiny_folder, *changes), folder / "alone")
+
+    sets = [part for change in changes for part in ("--set", change)]
+    process = launched(folder, "recipe.yaml", "--folder", "dealt", *sets)
+    wait_for_steps(process, folder / "dealt", more_than=3)
+    kill_all(process)
+
+    process = launched(folder, "--resume", "dealt", size=3)
+    said = ended(process)
+    assert process.returncode == 0, said
+
+    one, dealt = load_steps(alone), load_steps(folder / "dealt")
+    assert [s.step for s in dealt] == [s.step for s in one]
+    for a, b in zip(one, dealt, strict=True):
+        assert b.loss == pytest.approx(a.loss, rel=2e-3)
+        assert b.validation_loss == pytest.approx(a.validation_loss, rel=1e-2)
+    require_same_answers(folder / "dealt", alone)
+    before, after = (load_summary(where).forgetting for where in (alone, folder / "dealt"))
+    assert [guard.task for guard in after] == [guard.task for guard in before] != []

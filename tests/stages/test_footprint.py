@@ -57,8 +57,13 @@ def test_memory_as_the_page_says() -> None:
 
 def test_memory_of_weights_dealt_out_as_the_page_says() -> None:
     shapes = sizes()
+    ways = [(Method.LORA, None), (Method.LORA, Quantize.NF4), (Method.FULL, None)]
     for name, *cells in table("Weights dealt out"):
-        wanted = [gigabytes(shapes[name], Method.FULL, processes=n) for n in (4, 8)]
+        wanted = [
+            gigabytes(shapes[name], way, quantize=packed, processes=n)
+            for way, packed in ways
+            for n in (4, 8)
+        ]
         assert cells == wanted, name
 
 

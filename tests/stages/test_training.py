@@ -59,6 +59,12 @@ def test_weights_are_dealt_out_of_models_that_pack_alone(tmp_path, tiny_folder):
         preflight(context)
 
 
-def test_only_full_fine_tuning_deals_weights_out(tmp_path, tiny_folder):
-    with pytest.raises(RecipeError, match="take method full"):
-        make_recipe(lay_out(tmp_path), tiny_folder, "train.fsdp=true")
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [(["method=auto"], "name the method"), (["keep.prune=0.1"], "keep.prune")],
+)
+def test_what_needs_a_whole_model_is_refused_where_it_is_dealt_out(
+    tmp_path, tiny_folder, changes, told
+):
+    with pytest.raises(RecipeError, match=told):
+        make_recipe(lay_out(tmp_path), tiny_folder, "train.fsdp=true", *changes)

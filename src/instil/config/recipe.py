@@ -239,10 +239,12 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _dealt_out(self) -> Recipe:
-        if self.train.fsdp and self.method is not Method.FULL:
+        if self.train.fsdp and self.method is Method.AUTO:
+            raise ValueError("train.fsdp and method auto: name the method, say lora")
+        if self.train.fsdp and METHODS[self.method].adapter and self.keep.prune is not None:
             raise ValueError(
-                "train.fsdp deals out the weights that are trained, and with "
-                f"{METHODS[self.method].word} these are few: leave it out, or take method full"
+                "keep.prune merges the adapter into whole weights, which train.fsdp deals out: "
+                "leave one of them out"
             )
         return self
 

@@ -232,8 +232,9 @@ class Train(Section):
     )
     fsdp: bool = Field(
         False,
-        description="Deal weights, gradients and AdamW's moments out over the processes (FSDP), "
-        "for full fine-tuning that does not fit one GPU; without torchrun it does nothing.",
+        description="Deal the weights out over the processes (FSDP), for a model that does not "
+        "fit one GPU: the frozen base, or with method full what is trained, its gradients and "
+        "AdamW's moments. Without torchrun it does nothing.",
     )
     early_stopping_patience: int | None = Field(
         3,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.progress import Progress
 
-from instil.config.methods import Method
+from instil.config.methods import METHODS, Method
 from instil.config.recipe import Recipe, TaskUse
 from instil.data import prepare as rows
 from instil.data.audit import read_text, repeats_of
@@ -178,6 +178,22 @@ class RunContext:
         return context_length(self.model.path)[0]
 
     @property
+    def deals_base(self) -> bool:
+        """Whether the frozen base model is dealt out over several processes."""
+        return self._deals_out and METHODS[self.recipe.method].adapter
+
+    @property
+    def deals_trained(self) -> bool:
+        """Whether the weights that are trained are dealt out over several processes."""
+        return self._deals_out and not METHODS[self.recipe.method].adapter
+
+    @property
+    def _deals_out(self) -> bool:
+        from instil.train.ranks import world_size
+
+        return self.recipe.train.fsdp and world_size() > 1
+
+    @property
     def _computing(self) -> dict[str, Any]:
         """How a model computes, as the loaders take it."""
         recipe = self.recipe
@@ -205,6 +221,10 @@ class RunContext:
         """Load the base model; with `masters` in float32, to train every weight."""
         from instil.model.load import load_model
 
+        if self.deals_base:
+            from instil.train.dealt_base import deal_base
+
+            return deal_base(self.model, **self._computing)
         return load_model(self.model, masters=masters, **self._computing)
 
     def load_tuned(self, path: Path | None = None) -> LoadedModel:
@@ -213,8 +233,10 @@ class RunContext:
         Args:
             path: A folder of weights; None: the run's own.
         """
-        from instil.model.adapter import load_shipped
+        from instil.model.adapter import load_adapter, load_shipped
 
+        if self.deals_base:
+            return load_adapter(self.load_base(), path or self.run.model)
         return load_shipped(path or self.run.model, base=self.model, **self._computing)
 
     # --- the guard ---------------------------------------------------------------------------

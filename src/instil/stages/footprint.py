@@ -76,12 +76,15 @@ def memory_terms(
         held_to_base: Whether the loss has the KL to the base model.
         micro_batch_tokens: Tokens computed at a time.
         pruned: Whether the update is pruned afterwards: merged in float32, beside the base model.
-        processes: Over which the weights are dealt out; 1: they are not. The figure is that of the
-            first, which has a whole copy in float32 beside its part, and two before they are dealt.
+        processes: Over which the weights are dealt out; 1: they are not. Of a frozen base each has
+            its part of the layers. Of what is trained the first has a whole copy in float32 beside
+            its part, and two before they are dealt.
     """
     tuning = METHODS[method]
     held = sizes.parameters * tuning.bytes_per_weight
-    if processes > 1:
+    if processes > 1 and tuning.adapter:
+        held -= sizes.multiplied * (0.6 if quantize else 2) * (1 - 1 / processes)
+    elif processes > 1:
         held = max(held / processes + 4 * sizes.parameters, 8 * sizes.parameters)
     if held_to_base and not tuning.adapter:  # the base model again, in bfloat16
         held += sizes.parameters * 2

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from instil import format as fmt
 from instil.config.methods import METHODS
+from instil.config.recipe import Recipe
 from instil.config.sections import Keep, Mix, Train
 from instil.data.mix import MixRules, Pool, Prompt, mixed
 from instil.data.prepare import TaskData
@@ -34,7 +35,7 @@ from instil.types import REPLAY_LOSS, Example, Part, PerRow, Piece, Step, TaskLo
 if TYPE_CHECKING:
     from instil.encode.plan import Replay, TrainingData
     from instil.evaluate.suite import Marked
-    from instil.model.load import LoadedModel
+    from instil.model.load import LoadedModel, ModelFolder
     from instil.train.fit import Plan, Validation
     from instil.train.objective import Objective
     from instil.train.room import Room
@@ -59,12 +60,33 @@ class Trained:
     """How the learning rate was chosen; None where the recipe says it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A training as the first process has it, for the others to take their share of."""
+
+    recipe: Recipe
+    """How is trained."""
+    model: ModelFolder
+    """The base model."""
+    encoded: TrainingData
+    """What on."""
+    rate: float
+    """The peak learning rate."""
+    checkpoint: Path
+    """Where the training's state lies."""
+    run: str
+    """The run's id."""
+    base: int | None
+    """Number of the base model that is dealt out; None: each process loads the model."""
+
+
 def train(context: RunContext, encoded: TrainingData) -> Trained:
     """Fine-tune, keep the best weights by validation, and write them to `model/`."""
     from instil.encode.mask import token_view
     from instil.model.adapter import base_parameters, left_out, trainable_share
     from instil.model.export import save_model
     from instil.train.checkpoint import read_progress
+    from instil.train.dealt_base import Parts
     from instil.train.fit import fit
     from instil.train.ranks import send_job
     from instil.train.room import Room
@@ -84,9 +106,8 @@ def train(context: RunContext, encoded: TrainingData) -> Trained:
     looks = next((step.looks for step in reversed(before) if step.looks), ())
     validate = gated(context, loaded, validation_of(context, loaded, before=looks))
     wanted = objective(context)
-    dealt = is_dealt_out(context)
     expected = None
-    if not kept.step and not dealt:
+    if not kept.step and not (context.deals_base or context.deals_trained):
         expected = expect(context, loaded, encoded, room=room, objective=wanted)
     asked = [validation_examples(d) for d in context.data]
     flat = [examples for parts in asked for examples in parts]
@@ -95,7 +116,8 @@ def train(context: RunContext, encoded: TrainingData) -> Trained:
     rate = sweep.chosen if sweep else rule_rate(context, loaded, recipe.train.learning_rate)
     plan = training_plan(recipe.train, encoded, rate=rate, checkpoint=run.checkpoint, run=run.id)
     plan = replace(plan, on_saved=partial(publish, run.folder))
-    send_job((recipe, context.model, encoded, rate, run.checkpoint, run.id))
+    base = loaded.through.number if isinstance(loaded.through, Parts) else None
+    send_job(Job(recipe, context.model, encoded, rate, run.checkpoint, run.id, base))
     watch = Watch(context, asked, encoded, rate=rate, rule=by_rule)
     context.tracker.steps(before)
     for step in before:
@@ -111,7 +133,7 @@ def train(context: RunContext, encoded: TrainingData) -> Trained:
             context.tracker.steps([step])
 
         fitted = fit(
-            training_model(context) if dealt else loaded,
+            training_model(context) if context.deals_trained else loaded,
             plan,
             validate=validate,
             on_step=on_step,
@@ -200,29 +222,27 @@ def as_expected(expected: Expected, steps: Sequence[Step]) -> str:
     )
 
 
-def adapted(context: RunContext) -> LoadedModel:
-    """Load the base model, ready to train: in a fresh adapter, or with every weight trainable."""
+def adapted(context: RunContext, base: LoadedModel | None = None) -> LoadedModel:
+    """Return the base model, ready to train: in a fresh adapter, or with every weight trainable.
+
+    Args:
+        context: The run.
+        base: The base model, for an adapter; None: it is loaded.
+    """
     from instil.model.adapter import add_adapter, train_all
 
     recipe = context.recipe
     if not METHODS[recipe.method].adapter:
         return train_all(context.load_base(masters=True))
-    return add_adapter(context.load_base(), recipe.adapter, seed=recipe.seed)
+    return add_adapter(base or context.load_base(), recipe.adapter, seed=recipe.seed)
 
 
-def is_dealt_out(context: RunContext) -> bool:
-    """Whether the weights are dealt out over several processes."""
-    from instil.train.ranks import world_size
-
-    return context.recipe.train.fsdp and world_size() > 1
-
-
-def training_model(context: RunContext) -> LoadedModel:
+def training_model(context: RunContext, base: LoadedModel | None = None) -> LoadedModel:
     """Load the model as this process trains it: whole, or its part. All processes call this."""
     from instil.train.sharded import deal_out
 
-    loaded = adapted(context)
-    return deal_out(loaded) if is_dealt_out(context) else loaded
+    loaded = adapted(context, base)
+    return deal_out(loaded) if context.deals_trained else loaded
 
 
 def asks_for_all(context: RunContext) -> bool:

@@ -23,7 +23,6 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.tensor import DTensor
 
 from instil.errors import RefusedError, TrainError
 from instil.files import file_sha256
@@ -32,7 +31,7 @@ from instil.model.load import fingerprint
 from instil.results.training import Lost
 from instil.stages.ledger import read_sealed, write_sealed
 from instil.train.ranks import from_first, is_first
-from instil.train.sharded import as_part, part_like, read_parts, write_parts
+from instil.train.sharded import as_part, part_like, read_parts, trains_parts, write_parts
 
 STATE, PARTS, COUNTERS = "state.safetensors", "state", "progress.json"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -84,7 +83,7 @@ def save_checkpoint(
     Of weights that are dealt out every process writes its part: all call this.
     """
     weights = trainable(model)
-    dealt = any(isinstance(p, DTensor) for p in weights.values())
+    dealt = trains_parts(model)
     tensors = {"rng": torch.get_rng_state()}
     for name, p in weights.items():
         tensors[f"weight/{name}"] = p.detach()

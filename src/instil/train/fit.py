@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -29,7 +30,7 @@ from instil.train.optim import adamw
 from instil.train.peak import forget_peak, peak_memory
 from instil.train.ranks import from_first, is_first, total, world_size
 from instil.train.room import Room
-from instil.train.sharded import hand_over
+from instil.train.sharded import hand_over, trains_parts
 from instil.types import Pack, Step, TaskLook
 
 
@@ -93,6 +94,7 @@ def fit(
     room: Room | None = None,
     objective: Objective | None = None,
     asked: LoadedModel | None = None,
+    serve: Callable[[Any], None] | None = None,
 ) -> Fitted:
     """Train, keep the weights with the best validation metric, and leave them in the model.
 
@@ -102,10 +104,12 @@ def fit(
     After Ctrl-C the step under way is finished and saved, then `KeyboardInterrupt` is raised.
 
     Of several processes (`train.ranks`) all call this; the first one validates and writes. Where
-    weights are dealt out (`train.sharded`), it has a model beside them, `asked`, into which they
-    are copied before every look, and at the end.
+    the weights that are trained are dealt out (`train.sharded`), it has a model beside them,
+    `asked`, into which they are copied before every look, and at the end. Where it is the frozen
+    base (`train.dealt_base`), the others `serve` it while it validates.
     """
     model = loaded.model
+    in_parts = trains_parts(model)
     optimizer = adamw(
         trainable(model),
         learning_rate=plan.schedule.learning_rate,
@@ -137,9 +141,9 @@ def fit(
         while not out_of_patience(state, plan) and (step := next(steps, None)) is not None:
             state = replace(state, step=step.step, seconds=time.perf_counter() - began)
             if step.step % plan.eval_steps == 0 or step.step == len(plan.batches):
-                if loaded.through:
+                if in_parts:
                     hand_over(model, whole=asked.model if asked else None)
-                seen = from_first(validate)
+                seen = from_first(validate, serve=serve)
                 step = replace(
                     step,
                     validation_loss=seen.loss,
@@ -155,7 +159,7 @@ def fit(
             state = replace(state, steps=steps_digest(state.steps, step))
             stop = from_first(interrupted)
             saves = step.validation_loss is not None or stop
-            if saves and plan.checkpoint is not None and (is_first() or loaded.through):
+            if saves and plan.checkpoint is not None and (is_first() or in_parts):
                 save_checkpoint(
                     plan.checkpoint,
                     model=model,
@@ -170,7 +174,7 @@ def fit(
             if step.validation_loss is not None:
                 forget_peak(loaded.device)  # the next steps' memory is their own
     restore(model, best)
-    if loaded.through:
+    if in_parts:
         hand_over(model, whole=asked.model if asked else None)
     stopped = state.step < len(plan.batches)
     return Fitted(replace(state, seconds=time.perf_counter() - began), stopped)

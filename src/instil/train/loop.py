@@ -29,7 +29,7 @@ from instil.train.optim import rate
 from instil.train.peak import forget_peak, peak_memory
 from instil.train.ranks import OutOfStepError, deal, most, sum_gradients, total
 from instil.train.room import Room
-from instil.train.sharded import full
+from instil.train.sharded import full, trains_parts
 from instil.types import Pack, Step
 
 
@@ -138,7 +138,7 @@ def batch_gradient(
         backward(loaded, packs[0], whole=whole, idle=True)
     if total(failed is not None):  # asked of all, as nobody may wait for a process that gave up
         raise failed or TrainError(Problem("memory ran out in another process"))
-    if not loaded.through:  # else they were summed as they came
+    if not trains_parts(loaded.model):  # else they were summed as they came
         sum_gradients(list(trainable(loaded.model).values()))
     return found.over_all()
 

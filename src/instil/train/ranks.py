@@ -17,6 +17,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -36,6 +37,10 @@ BUCKET = 2**25
 _ALONE = ContextVar("alone", default=False)
 
 T = TypeVar("T")
+
+
+class LetGoError(InstilError):
+    """Raised in a helper that is let go while it waits for an answer."""
 
 
 class OutOfStepError(InstilError):
@@ -113,12 +118,33 @@ def jobs() -> Iterator[Any]:
         yield job
 
 
-def from_first(compute: Callable[[], T]) -> T:
-    """Let the first process compute a value, and return it in all of them."""
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    value: Any
+
+
+def from_first(compute: Callable[[], T], *, serve: Callable[[Any], None] | None = None) -> T:
+    """Let the first process compute a value, and return it in all of them.
+
+    Args:
+        compute: Called by the first process.
+        serve: What a helper does with a job that it is sent meanwhile.
+
+    Raises:
+        LetGoError: In a helper, where the first process has ended in the midst of it.
+    """
     if world_size() == 1:
         return compute()
-    value: T = _broadcast(compute() if is_first() else None)
-    return value
+    if is_first():
+        value = compute()
+        send_job(_Answer(value))
+        return value
+    for job in jobs():
+        if isinstance(job, _Answer):
+            return job.value  # type: ignore[no-any-return]
+        assert serve is not None, f"nobody expects {job}"
+        serve(job)
+    raise LetGoError("the first process has ended")
 
 
 def _broadcast(value: Any) -> Any:

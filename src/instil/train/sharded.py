@@ -95,6 +95,11 @@ def require_packed(build: Build) -> None:
         )
 
 
+def trains_parts(model: torch.nn.Module) -> bool:
+    """Whether the weights that are trained are dealt out."""
+    return any(isinstance(p, DTensor) for p in trainable(model).values())
+
+
 def full(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor whole; all processes call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
