@@ -34,7 +34,7 @@ from instil.stages.runfiles import (
     require_whole,
 )
 from instil.tasks.task import load_task
-from moods import lay_out, make_recipe, run, signalled_at
+from moods import lay_out, make_recipe, run, signalled_at, write_rows
 
 BRIEF = ("train.num_train_epochs=2", "baselines.shots=[0]")
 """For runs that need not learn."""
@@ -49,6 +49,7 @@ def folder(tmp_path: Path) -> Path:
 def done(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     """One finished run, looked at by several tests."""
     folder = lay_out(tmp_path_factory.mktemp("done"))
+    write_rows(folder / "moods.csv", rows=200)  # what the guard reads is not trained on
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
         return run(make_recipe(folder, tiny_folder, "dtype=float32"), folder / "run")
@@ -130,7 +131,7 @@ def test_every_stage_was_foretold_under_its_own_name(done: Path):
 
 def test_no_row_of_a_group_straddles(done):
     (split,) = json.loads((done / "split.json").read_text())["splits"]
-    group = {f"{n + 1}": n // 4 for n in range(160)}
+    group = {f"{n + 1}": n // 4 for n in range(200)}
     parts = [{group[row] for row in split[part]} for part in ("train", "validation", "test")]
     assert not parts[0] & parts[1]
     assert not parts[0] & parts[2]

@@ -15,6 +15,7 @@ from instil.compare.forgetting import (
 )
 from instil.compare.kept import guard_claims
 from instil.compare.verdict import Outcome, outcomes
+from instil.errors import DataError
 from instil.model.load import LoadedModel
 from instil.results.guard import Margins
 from instil.results.names import TEXT
@@ -192,7 +193,21 @@ def test_of_each_group_one_row_is_asked_where_rows_must_be_independent(
         groups = [e.group for e in item.examples]
         assert len(groups) == len(set(groups)) == 30
     assert len({e.group for e in every[0].examples}) < 30
-    named = forgetting.guard_rows([moods], rows=30, seed=0, one_a_group=True)
+    named = forgetting.guard_rows([moods], rows=30, text=False, seed=0, one_a_group=True)
     assert {e.row for e in lone[0].examples} <= {row.id for _, row in named}
     assert forgetting.most_rows(7) == 7
     assert forgetting.most_rows("auto") == forgetting.MOST_ROWS
+
+
+def test_a_guard_of_one_group_is_refused_since_nothing_can_be_compared_on_it(
+    tmp_path: Path, tiny: LoadedModel
+):
+    lay_out(tmp_path)
+    path = tmp_path / "lone.yaml"
+    task = (tmp_path / "moods.yaml").read_text(encoding="utf-8").replace("id: moods", "id: lone")
+    path.write_text(task.replace("group: review", "group: thing"), encoding="utf-8")
+    lines = (tmp_path / "moods.csv").read_text(encoding="utf-8").splitlines()
+    alike = [line.rsplit(",", 1)[0] + ",phone" for line in lines[1:]]
+    (tmp_path / "moods.csv").write_text("\n".join([lines[0], *alike]), encoding="utf-8")
+    with pytest.raises(DataError, match="lone has too few"):
+        load_guard([str(path)], rows=30, text=False, chat=tiny.chat, seed=0)

@@ -234,6 +234,30 @@ def test_training_rows_of_the_guard_are_taken_out(monkeypatch):
         stages.apart_from_guard(recipe, [make(rows("a", WORDS))])
 
 
+def test_training_rows_of_an_article_read_as_general_text_are_taken_out(tmp_path, monkeypatch):
+    """Whatever the task asks of it: here its words, where the guard reads the text."""
+    from instil.compare import forgetting
+    from instil.config.recipe import Recipe
+    from instil.stages.context import apart_from_guard, prepare_use
+    from moods import lay_out
+
+    lay_out(tmp_path)
+    monkeypatch.setattr(forgetting, "TEXT_FROM", str(tmp_path / "moods.yaml"))
+    use = {"use": str(tmp_path / "echo.yaml")}
+    sizes = {"validation": 20, "test": 20}
+    taken = {}
+    for text in (True, False):
+        wanted = {"tasks": [str(tmp_path / "echo.yaml")], "rows": 10, "text": text}
+        recipe = Recipe.model_validate(
+            {"model": "m", "tasks": [use], **sizes, "forgetting": wanted}
+        )
+        (data,) = apart_from_guard(recipe, [prepare_use(recipe, recipe.tasks[0])])
+        taken[text] = {row.place for row in data.train}
+    read = forgetting.guard_rows([], rows=10, text=True, seed=0)
+    assert taken[False] & {row.place for _, row in read}
+    assert not taken[True] & {row.place for _, row in read}
+
+
 def test_rows_alike_by_their_text_alone_point_to_what_else_prompts_read():
     removed = (Removed("a0", Part.TRAIN, EXACT, "c0", similarity=1.0),)
     data = make(rows("a", WORDS), test=rows("c", WORDS, material="wood"), removed=removed)

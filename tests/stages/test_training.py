@@ -51,7 +51,8 @@ def test_validations_are_spread_over_the_run():
 
 def test_weights_are_dealt_out_of_models_that_pack_alone(tmp_path, tiny_folder):
     """Told before training."""
-    recipe = make_recipe(lay_out(tmp_path), tiny_folder, "method=full", "train.fsdp=true")
+    changes = ("method=full", "train.fsdp=true", "forgetting.text=false")
+    recipe = make_recipe(lay_out(tmp_path), tiny_folder, *changes)
     context = prepare(recipe)
     preflight(context)
     context.build = replace(context.build, segments=False)

@@ -28,7 +28,7 @@ def shuffle_labels(path: Path) -> None:
 
 def train(folder: Path, model: Path, *changes: str):
     said: list[str] = []
-    recipe = make_recipe(folder, model, "dtype=float32", *changes)
+    recipe = make_recipe(folder, model, "dtype=float32", "forgetting.text=false", *changes)
     context, encoded = ready(recipe, folder / "run")
     context.say = said.append
     trained = training.train(context, encoded)
@@ -81,7 +81,9 @@ def followed(watch: Watch, looks: dict[int, TaskLook], said: list[str]) -> list[
 
 
 def watch_of(folder: Path, model: Path, *changes: str, said: list[str] | None = None) -> Watch:
-    recipe = make_recipe(folder, model, "train.num_train_epochs=1", *changes)
+    recipe = make_recipe(
+        folder, model, "train.num_train_epochs=1", "forgetting.text=false", *changes
+    )
     context, encoded = ready(recipe, folder / "run")
     context.say = ([] if said is None else said).append
     asked = [training.validation_examples(d) for d in context.data]

@@ -21,6 +21,7 @@ from instil.data.registry import load_rows
 from instil.data.split import seeded_key
 from instil.encode.chat_format import ChatFormat
 from instil.encode.mask import shorten
+from instil.errors import DataError
 from instil.evaluate.choices import OnDone
 from instil.evaluate.metrics import summarise
 from instil.evaluate.suite import answer, mark, target_loss, text_loss
@@ -40,6 +41,8 @@ TEXT_FROM = "bbc_headline"
 GUARD_TOKENS = 256
 """Longest prompt of a guard task; longer inputs are shortened, before and after alike."""
 TEXT_TOKENS = 160
+FEWEST = 2
+"""Groups of rows without which nothing can be compared."""
 BATCH, MOST_ROWS = 50, 500
 """With `forgetting.rows: auto`: rows of a task that are asked at once, and at most."""
 
@@ -110,21 +113,29 @@ def choose_guard(
 
 
 def guard_rows(
-    names: Sequence[str], *, rows: int, seed: int, one_a_group: bool = False
+    names: Sequence[str], *, rows: int, text: bool, seed: int, one_a_group: bool = False
 ) -> list[tuple[Task, Row]]:
-    """Return the rows that a guard asks about, each with its task.
+    """Return the rows that a guard asks about or reads, each with its task.
 
     Some more than that, since rows that are too long for it are passed over.
     """
     tasks = [load_task(name) for name in names]
     most = rows + rows // 4
-    return [(task, row) for task in tasks for row in _drawn(task, seed, one_a_group)[:most]]
+    asked = [(task, row) for task in tasks for row in _drawn(task, seed, one_a_group)[:most]]
+    return [*asked, *_drawn_texts(seed, one_a_group)[:most]] if text else asked
 
 
 def _drawn(task: Task, seed: int, one_a_group: bool) -> list[Row]:
     """The rows of a guard task, in the order in which they are asked."""
     drawn = sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "guard", task.id, r.id))
     return _first_of_groups(drawn) if one_a_group else drawn
+
+
+def _drawn_texts(seed: int, one_a_group: bool) -> list[tuple[Task, Row]]:
+    """The rows whose texts are general text, in the order in which they are read."""
+    task = load_task(TEXT_FROM)
+    drawn = sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "text", r.id))
+    return [(task, row) for row in (_first_of_groups(drawn) if one_a_group else drawn)]
 
 
 def _first_of_groups(rows: Sequence[Row]) -> list[Row]:
@@ -163,10 +174,10 @@ def most_rows(rows: int | Auto) -> int:
 def choosing_rows(rows: int | Auto) -> int:
     """Return how many further rows of a guard task something is chosen on: half as many.
 
-    >>> choosing_rows(100), choosing_rows(1), choosing_rows("auto")
-    (50, 1, 50)
+    >>> choosing_rows(100), choosing_rows(3), choosing_rows("auto")
+    (50, 2, 50)
     """
-    return BATCH if rows == "auto" else max(1, rows // 2)
+    return BATCH if rows == "auto" else max(FEWEST, rows // 2)
 
 
 def load_guard(
@@ -188,8 +199,11 @@ def load_guard(
         chat: The model's chat format.
         seed: Of the draw.
         apart_from: Another guard, with no group of whose rows any row is shared. A task that has
-            no other rows is left out.
+            no two other groups is left out.
         one_a_group: Whether of each group one row alone is taken, so that rows are independent.
+
+    Raises:
+        DataError: A task has fewer than two groups of such rows.
     """
     text_task = load_task(TEXT_FROM).id if text else ""
     taken = frozenset(
@@ -202,9 +216,6 @@ def load_guard(
         drawn = [r for r in _drawn(task, seed, one_a_group) if (task.id, r.group) not in taken]
         guard.append(_guard_task(task, drawn, rows, chat))
     if text:
-        task = load_task(TEXT_FROM)
-        drawn = sorted(load_rows(task).rows, key=lambda r: seeded_key(seed, "text", r.id))
-        drawn = _first_of_groups(drawn) if one_a_group else drawn
         examples = [
             Example(
                 id=f"text/{row.id}",
@@ -215,11 +226,22 @@ def load_guard(
                 messages=(Message("user", ""),),
                 target=str(row.fields[task.text]),
             )
-            for row in drawn
+            for task, row in _drawn_texts(seed, one_a_group)
             if (task.id, row.group) not in taken
         ]
         guard.append(GuardTask(TEXT, "cross-entropy", NATS.name, 0, tuple(examples[:rows])))
-    return tuple(item for item in guard if item.examples)
+    groups = {item.id: len({e.group for e in item.examples}) for item in guard}
+    few = {name: count for name, count in groups.items() if count < FEWEST}
+    if few and not apart_from:
+        name, found = next(iter(few.items()))
+        raise DataError(
+            f"the guard task {name} has too few groups of rows to compare anything on",
+            where="forgetting.tasks",
+            found=f"{found}, of rows that can be shortened to {GUARD_TOKENS} tokens",
+            allowed=f"{FEWEST} or more",
+            fix="name another task, or another group column of this one",
+        )
+    return tuple(item for item in guard if item.id not in few)
 
 
 def _guard_task(task: Task, drawn: Sequence[Row], rows: int, chat: ChatFormat) -> GuardTask:

@@ -262,7 +262,7 @@ class Recipe(Section):
     def _steers(self) -> Recipe:
         if self.forgetting.at_most is None:
             return self
-        if not self.forgetting.text or self.forgetting.tasks == "none":
+        if not self.forgetting.reads_text:
             raise ValueError(
                 "forgetting.at_most is a loss on general text, which is not measured here: leave "
                 "out `forgetting.text: false` and `forgetting.tasks: none`"

@@ -297,7 +297,7 @@ class Forgetting(Section):
     tasks: Literal["guard", "none"] | Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
         "guard", description="Tasks to measure before and after: guard, none, or a list of tasks."
     )
-    rows: Auto | Annotated[int, Field(ge=1)] = Field(
+    rows: Auto | Annotated[int, Field(ge=2)] = Field(
         100,
         description="Rows of each of them; auto: 50 after 50 until a change (or being within the "
         "margin) is shown, 500 at most.",
@@ -330,6 +330,11 @@ class Forgetting(Section):
         description="Keep the best checkpoint among those within budget and at_most, measured at "
         "each look at validation on guard rows that are not reported.",
     )
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether general text is measured."""
+        return self.text and self.tasks != "none"
 
     @model_validator(mode="after")
     def _gate_has_a_limit(self) -> Forgetting:

@@ -38,7 +38,7 @@ from instil.stages.provenance import now
 from instil.stages.runfiles import SPLITS, load_manifest
 from instil.stages.tracking import Tracker, open_tracker, require_tracker
 from instil.tasks.task import load_task
-from instil.types import Part, Removed, Thinking
+from instil.types import Part, Removed, Row, Task, Thinking
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardTask
@@ -52,8 +52,9 @@ Say = Callable[[str], None]
 OnDone = Callable[[int], None]
 ROWS, SPLIT = "rows", "split"
 """The stages that read them, and that keep who trains, validates and tests."""
-OF_UNSEEN = "of a row of a task kept apart from"
-"""Ends the reason why a training row is taken out that repeats one of `split.apart_from`."""
+OF_UNSEEN, OF_GUARD = "of a row of a task kept apart from", "of a row of the guard"
+"""End the reason why a training row is taken out that repeats one of `split.apart_from`, or one
+of the guard."""
 
 
 def silent(_: object) -> None:
@@ -267,7 +268,7 @@ class RunContext:
         return load_guard(
             self.guard_names[0],
             rows=rows,
-            text=wanted.text and wanted.tasks != "none",
+            text=wanted.reads_text,
             chat=self.chat,
             seed=self.recipe.judging_seed,
             apart_from=apart_from,
@@ -415,28 +416,15 @@ def apart_from_unseen(recipe: Recipe, data: Sequence[TaskData]) -> tuple[TaskDat
     """
     unseen = [prepare_use(recipe, TaskUse(use=name)) for name in recipe.split.apart_from or ()]
     judged = [(d.task, row) for d in unseen for row in (*d.validation, *d.test)]
-    if not judged:
-        return tuple(data)
-    texts = {f"{task.id}/{row.id}": read_text(task, row.fields) for task, row in judged}
-    known = {key: f"{task.id}/{row.id}" for task, row in judged for key in identities(task, row)}
-    kept = []
-    for d in data:
-        alike = repeats_of(d.train, texts, task=d.task, threshold=recipe.split.near_duplicates)
-        removed = {each.row: replace(each, why=f"{each.why} {OF_UNSEEN}") for each in alike}
-        for row in d.train:
-            same = next((known[key] for key in identities(d.task, row) if key in known), "")
-            if same and row.id not in removed:
-                why = f"the record or group {OF_UNSEEN}"
-                removed[row.id] = Removed(row.id, Part.TRAIN, why, same, similarity=1.0)
-        fix = "take the task out of split.apart_from, or add rows with other texts"
-        kept.append(without_train(d, [*removed.values()], fix=fix))
-    return tuple(kept)
+    fix = "take the task out of split.apart_from, or add rows with other texts"
+    return _apart_from(judged, recipe, data, of=OF_UNSEEN, fix=fix)
 
 
 def apart_from_guard(recipe: Recipe, data: Sequence[TaskData]) -> tuple[TaskData, ...]:
     """Take rows out of train that repeat a guard's: learned by heart, they would hide forgetting.
 
-    Those are of the same text as a row of the guard, or the same record.
+    Those are of the same or nearly the same text as a row of the guard, the same record or the same
+    group of it; so too of the articles that are read as general text.
 
     Raises:
         DataError: A guard task's rows cannot be read, or no training row is left.
@@ -444,27 +432,45 @@ def apart_from_guard(recipe: Recipe, data: Sequence[TaskData]) -> tuple[TaskData
     from instil.compare.forgetting import choosing_rows, guard_rows, most_rows
 
     names, _ = guard_names(recipe, data)
-    if not names:
-        return tuple(data)
-    rows = recipe.forgetting.rows
-    count = most_rows(rows)
-    steered = recipe.forgetting.at_most is not None or recipe.forgetting.gate_checkpoints
+    wanted = recipe.forgetting
+    count = most_rows(wanted.rows)
+    steered = wanted.at_most is not None or wanted.gate_checkpoints
     if recipe.keep.interpolate == "auto" or recipe.method is Method.AUTO or steered:
-        count += choosing_rows(rows)
-    asked = guard_rows(names, rows=count, seed=recipe.judging_seed, one_a_group=rows == "auto")
-    texts = {f"{task.id}/{row.id}": read_text(task, row.fields) for task, row in asked}
-    places = {(task.source.uri, row.place): f"{task.id}/{row.id}" for task, row in asked}
+        count += choosing_rows(wanted.rows)
+    asked = guard_rows(
+        names,
+        rows=count,
+        text=wanted.reads_text,
+        seed=recipe.judging_seed,
+        one_a_group=wanted.rows == "auto",
+    )
+    fix = "name other guard tasks: forgetting.tasks; or leave general text out: forgetting.text"
+    return _apart_from(asked, recipe, data, of=OF_GUARD, fix=fix)
+
+
+def _apart_from(
+    judged: Sequence[tuple[Task, Row]],
+    recipe: Recipe,
+    data: Sequence[TaskData],
+    *,
+    of: str,
+    fix: str,
+) -> tuple[TaskData, ...]:
+    """Take rows out of train that are judged rows' text, or nearly, their record or their group."""
+    if not judged:
+        return tuple(data)
+    texts = {f"{task.id}/{row.id}": read_text(task, row.fields) for task, row in judged}
+    known = {key: f"{task.id}/{row.id}" for task, row in judged for key in identities(task, row)}
     kept = []
     for d in data:
         alike = repeats_of(d.train, texts, task=d.task, threshold=recipe.split.near_duplicates)
-        known = {entry.row for entry in alike}
-        removed = [replace(entry, why=f"{entry.why} of a row of the guard") for entry in alike]
+        removed = {each.row: replace(each, why=f"{each.why} {of}") for each in alike}
         for row in d.train:
-            same = places.get((d.task.source.uri, row.place))
-            if same and row.id not in known:
-                why = "asked about by the guard"
-                removed.append(Removed(row.id, Part.TRAIN, why, same, similarity=1.0))
-        kept.append(without_train(d, removed, fix="name other guard tasks: forgetting.tasks"))
+            same = next((known[key] for key in identities(d.task, row) if key in known), "")
+            if same and row.id not in removed:
+                why = f"the record or group {of}"
+                removed[row.id] = Removed(row.id, Part.TRAIN, why, same, similarity=1.0)
+        kept.append(without_train(d, [*removed.values()], fix=fix))
     return tuple(kept)
 
 
