@@ -117,3 +117,10 @@ def test_wordings_ask_nothing_twice(tiny, data):
     assert wordings.marked[0].predictions == on_test.marked.predictions[: len(few)]
     again = contest.ask(tiny, data, name="tuned", way=Prompting(other), scoring=RAW, rows=few)
     assert wordings.marked[1] == again.marked
+
+
+def test_choices_that_follow_from_the_row_are_not_calibrated_by_another_rows(tiny, data):
+    ask = data.answering[0]
+    own = replace(ask, id="own", choices=("{{ text }}", "negative"))
+    assert Prompting(ask).blank(data, data.test[0])
+    assert Prompting(own).blank(data, data.test[0]) is None

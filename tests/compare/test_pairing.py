@@ -152,3 +152,11 @@ def test_of_several_tasks_each_says_which_it_is() -> None:
     second = {"topic": lines(15), "mood": lines(5)}
     found = compare_scores(first, second, a="x", b="y")
     assert [each.b for each in found] == ["topic: y", "mood: y"]
+
+
+def test_rows_of_one_id_that_are_not_the_same_are_refused() -> None:
+    first, second = ([{**line, "same_by": side} for line in lines(10)] for side in "ab")
+    with pytest.raises(RunError, match="20 of the 20 test rows of topic"):
+        compare_scores({"topic": first}, {"topic": second}, a="x", b="y")
+    (found,) = compare_scores({"topic": first}, {"topic": lines(15)}, a="x", b="y")
+    assert found.n == 20, "scores of earlier versions do not tell"

@@ -19,6 +19,7 @@ from instil.data.audit import (
     label_counts,
     normalise,
     remove_duplicates,
+    repeats_within,
     shingles,
 )
 from instil.errors import DataError
@@ -69,6 +70,8 @@ def distinct(n: int, seed: int = 0, words: int = 15) -> list[str]:
         ("\uff27ood", "good"),
         ("?!", "?!"),
         ("great 👍", "great 👍"),
+        ("well-made, isn't it? (50 %)", "well made isnt it 50 %"),
+        ("covid-19", "covid 19"),
         ("", ""),
     ],
 )
@@ -114,6 +117,24 @@ def test_near_duplicates_are_removed_with_their_true_similarity():
     assert removed.of == "test_0"
     assert removed.similarity == jaccard(shingles(LONG), shingles(near)) > 0.8
     assert result.train == ("train_1",)
+
+
+def test_near_duplicates_are_found_where_no_blanks_part_words():
+    words = "今天天气很好我们去公园散步然后吃了一顿丰盛的晚餐回家看电影"
+    assert jaccard(shingles(words), shingles(words + "吧")) > 0.9
+    assert jaccard(shingles(words), shingles("明天他要在图书馆里读三本关于历史和地理的旧书")) == 0
+
+
+def test_a_repeat_among_texts_that_share_a_frame_is_found():
+    draw, frame = random.Random(0), " ".join(f"frame{n}" for n in range(29))
+    texts = [
+        f"{frame} {' '.join(f'w{draw.randrange(5000)}' for _ in range(12))}" for _ in range(500)
+    ]
+    texts.append(texts[7] + " indeed")
+    (repeat,) = repeats_within(
+        [Row("t", str(n), str(n), {"text": t}) for n, t in enumerate(texts)], task=TASK
+    )
+    assert (repeat.row, repeat.of) == ("500", "7")
 
 
 def test_the_threshold_is_held_exactly():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from instil.data.correct import Mark, add_mark, corrected, load_marks, marks_file, write_rows
+from instil.data.readers.rowfile import BadRows
 from instil.data.registry import load_rows
 from instil.errors import DataError
 from instil.tasks.task import load_task
@@ -131,3 +132,23 @@ def test_cells_of_csv_come_back_as_they_were(tmp_path):
     write_rows(tmp_path / "out.csv", rows)
     with (tmp_path / "out.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [{**rows[0], "new": ""}, rows[1]]
+
+
+def test_a_carriage_return_within_a_cell_comes_back(tmp_path):
+    rows = [{"text": "line one\rline two", "mood": "good"}, {"text": "a\r\nb", "mood": "bad"}]
+    task, _ = task_of(tmp_path, "target: mood\nchoices: [good, bad]", source="out.csv")
+    write_rows(tmp_path / "out.csv", rows)
+    assert [row.fields["text"] for row in load_rows(task).rows] == ["line one\rline two", "a\r\nb"]
+
+
+def test_rows_that_cannot_be_read_are_counted(tmp_path):
+    lines = ['{"text": "fine", "mood": "good"}', "{broken", '{"text": "sad", "mood": "good"}']
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    source = "{uri: rows.jsonl, on_bad_row: skip}"
+    task, _ = task_of(tmp_path, "target: mood\nchoices: [good, bad]", source=source)
+    last = load_rows(task).rows[-1].id
+    bad = BadRows()
+    rows = list(corrected(task, marks_of(task, (last, "bad")), bad=bad))
+    assert [row["mood"] for row in rows] == ["good", "bad"]
+    (found,) = bad.found
+    assert "rows.jsonl:2: this is not valid JSON" in found

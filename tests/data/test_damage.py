@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instil.data.columns import Column
 from instil.data.damage import (
     card,
     control,
@@ -150,3 +153,13 @@ def test_windows_1252_that_was_read_as_latin_1_is_found_and_mended(text: str) ->
     assert not any("\x80" <= sign <= "\x9f" for sign in found), "it is shown escaped"
     if not mojibake(read):
         assert evaluate("t | mend_encoding", {"t": read}, where="") == text
+
+
+def test_long_cells_without_blanks_are_searched_in_a_moment():
+    began = time.process_time()
+    for cell in ("a" * 1_000_000 + "@", "字" * 1_000_000 + "château", "a.b+" * 250_000 + "@"):
+        assert not email(cell)
+        assert not mojibake(cell)
+        Column("x").add(cell)
+    assert mojibake("字" * 1_000_000 + "cafÃ© by").endswith("cafÃ©")
+    assert time.process_time() - began < 5

@@ -240,3 +240,10 @@ def test_a_long_conversation_loses_its_oldest_turns_first(tiny_chat):
     assert "first question" not in text
     assert "second question" in text
     assert trained(encoded, tiny_chat) == "good good good<|im_end|>bad<|im_end|>"
+
+
+def test_shortening_ends_in_a_whole_character(tiny_chat):
+    text = "日本語の文章がここにあります😀" * 20
+    for size in range(20, 60):
+        found = encode(example(text), tiny_chat, max_length=size, too_long=TooLong.SHORTEN)
+        assert "\ufffd" not in tiny_chat.tokenizer.decode(list(found.ids))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from instil.config.methods import METHODS, Method
 from instil.config.recipe import Quantize
+from instil.model.load import ModelFolder, parameter_count
 from instil.stages.durations import TRAINING_EFFICIENCY
-from instil.stages.footprint import Sizes, memory_terms
+from instil.stages.footprint import Sizes, memory_terms, sizes_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
 PEAK = 989e12
@@ -98,3 +101,14 @@ def test_pruning_holds_the_merged_weights_and_the_base() -> None:
             for pruned in (False, True)
         )
         assert pruned == max(alone, 6 * 135_000_000)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_weights_are_counted_whatever_the_config_says(tiny, tiny_folder, tmp_path, told) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if not told:
+        config = {key: value for key, value in config.items() if "dtype" not in key}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert sizes_of(ModelFolder("t", folder, "none")).parameters == parameter_count(tiny.model)

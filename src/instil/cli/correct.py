@@ -25,6 +25,7 @@ def correct(
     """
     from instil.cli.predict import refuse_existing
     from instil.data.correct import corrected, load_marks, write_rows
+    from instil.data.readers.rowfile import BadRows
     from instil.errors import DataError
     from instil.tasks.task import load_task
 
@@ -33,7 +34,10 @@ def correct(
     if not marked:
         fix = "mark rows on the page of `instil ui`, under Answers"
         raise DataError("no row is marked", where=str(marks), fix=fix)
-    rows = list(corrected(load_task(str(task)), marked))
+    bad = BadRows()
+    rows = list(corrected(load_task(str(task)), marked, bad=bad))
     write_rows(out, rows)
+    if bad.found:
+        say(f"not in the new file, as they cannot be read ({len(bad.found)}): {bad.found[0]}")
     gone = sum(mark.now is None for mark in marked.values())
     say(f"{len(rows)} rows: {out} ({len(marked) - gone} corrected, {gone} left out)")

@@ -5,6 +5,7 @@ Tests: `tests/compare/test_ladder.py`.
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from instil.model.load import LoadedModel
 from instil.results.names import PROBE, TFIDF, TUNED, TUNED_PROMPTED, ZERO_SHOT
 from instil.results.prompts import TemplateScore
 from instil.results.tasks import Arm, Costs, Mistake, Phrasings
-from instil.types import Comparison, Row, Template
+from instil.types import Comparison, Row, Task, Template
 
 MISTAKES = 20
 CLASSIFIER = "classifier"
@@ -322,14 +323,16 @@ def worst_mistakes(tuned: Contender) -> tuple[Mistake, ...]:
     return tuple(mistake for _, mistake in mistakes[:MISTAKES])
 
 
-def score_lines(contenders: Sequence[Contender]) -> list[dict[str, object]]:
+def score_lines(contenders: Sequence[Contender], data: TaskData) -> list[dict[str, object]]:
     """One line an example and arm, for `scores/test.jsonl`."""
+    same_by = {row.id: _same_by(data.task, row) for row in data.test}
     return [
         {
             "arm": contender.name,
             "example": example.id,
             "task": example.task,
             "row": example.row,
+            "same_by": same_by[example.row],
             "group": example.group,
             "template": example.template,
             "target": example.answer.shown,
@@ -343,3 +346,12 @@ def score_lines(contenders: Sequence[Contender]) -> list[dict[str, object]]:
         for contender in contenders
         for example, made, score in contender.marked.lines
     ]
+
+
+def _same_by(task: Task, row: Row) -> str:
+    """A digest that a row of this id has in every run: of its answer, and of how its text begins.
+
+    It may be shortened for one model and not for another.
+    """
+    told = str(row.fields[task.text])[:64], str(row.fields[task.target])
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]

@@ -23,6 +23,7 @@ from instil.evaluate.choices import OnDone
 from instil.evaluate.suite import Marked, answer_by_rule, mark, merged
 from instil.model.load import LoadedModel
 from instil.results.prompts import Rung
+from instil.tasks.sandbox import variables
 from instil.types import Example, Row, Template
 
 
@@ -57,10 +58,12 @@ class Prompting:
     def blank(self, data: TaskData, row: Row) -> Example | None:
         """The same prompt with a content-free input, for calibration.
 
-        None for free text, and where each row has its own worked examples: there is no one prompt
-        then whose bias could be taken out.
+        None for free text, and where each row has its own worked examples or its own choices: there
+        is no one prompt then whose bias could be taken out.
         """
-        if not self.template.choices or (self.by_row and not self.exemplars):
+        choices = self.template.choices
+        own = any(map(variables, choices))
+        if not choices or own or (self.by_row and not self.exemplars):
             return None
         return content_free(data.task, self.template, row, exemplars=self.exemplars)
 

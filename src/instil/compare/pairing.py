@@ -165,7 +165,7 @@ def compare_scores(
 
     Raises:
         RunError: The runs have no task in common, judge a task by different metrics, or share
-            fewer than two test rows of it.
+            fewer than two test rows of it; or a row's id is that of another row in the other run.
     """
     shared = [task for task in a_tasks if task in b_tasks]
     if not shared:
@@ -180,6 +180,7 @@ def compare_scores(
         metrics = {line["metric"] for line in (*left, *right)}
         if len(metrics) > 1:
             raise RunError(f"the runs judge {task} differently", found=", ".join(metrics))
+        _require_same_rows(left, right, task=task)
         comparisons.append(
             compare(
                 *(
@@ -193,3 +194,21 @@ def compare_scores(
             )
         )
     return comparisons
+
+
+def _require_same_rows(left: Lines, right: Lines, *, task: str) -> None:
+    """Make sure that the ids by which rows are paired are those of the same rows.
+
+    Raises:
+        RunError: They are not. Scores of earlier versions do not tell.
+    """
+    known = {line["row"]: line.get("same_by") for line in left}
+    shared = [line for line in right if known.get(line["row"]) and line.get("same_by")]
+    others = [line["row"] for line in shared if line["same_by"] != known[line["row"]]]
+    if others:
+        raise RunError(
+            f"{len(others)} of the {len(shared)} test rows of {task} that both runs have are rows "
+            "of one id that differ in text or answer",
+            found=f"row {', '.join(others[:3])}",
+            fix="make both runs of the same file, or name a column with lasting ids: row_id",
+        )

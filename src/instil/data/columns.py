@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from instil.data.damage import entity, mojibake, tag
+from instil.data.damage import email, entity, mojibake, tag
 from instil.data.registry import NUMBER, plain
 
 LONGEST_VALUE = 300
@@ -25,7 +25,7 @@ MOST_VALUES = 50_000
 """Values counted in a column; from there on only those that are known already."""
 
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]+", re.ASCII)
-_UNSPACED = re.compile(
+UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\U00020000-\U0003ffff]"
 )
@@ -37,7 +37,6 @@ _DATE = re.compile(
     rf"|(\w{{3,9}},? )?({_MONTH} \d{{1,2}}(st|nd|rd|th)?|\d{{1,2}}\.? {_MONTH}),? \d{{4}}( .*)?",
     re.IGNORECASE,
 )
-_EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w")
 _LINK = re.compile(r"(https?://|www\.)\S+")
 
 
@@ -95,14 +94,14 @@ class Column:
         self.missing += len(text) <= 5 and text.casefold() in MISSING
         self.dates += bool(_DATE.fullmatch(text))
         self.links += bool(_LINK.fullmatch(text))
-        self.emails += "@" in text and bool(_EMAIL.search(text))
+        self.emails += bool(email(text))
         self.entities += bool(entity(text))
         self.tags += bool(tag(text))
         self.mojibake += bool(mojibake(text))
-        unspaced = 0 if text.isascii() else len(_UNSPACED.findall(text))
+        unspaced = 0 if text.isascii() else len(UNSPACED.findall(text))
         self.unspaced += 2 * unspaced > len(text)
         self.words.append(
-            len(_UNSPACED.sub(" ", text).split()) + unspaced if unspaced else len(text.split())
+            len(UNSPACED.sub(" ", text).split()) + unspaced if unspaced else len(text.split())
         )
         self.distinct.add(hash(text))
         if len(text) <= LONGEST_VALUE and (len(self.values) < MOST_VALUES or text in self.values):

@@ -13,8 +13,6 @@ refused.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,8 +20,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from instil.data.readers.rowfile import BadRows
 from instil.data.registry import label_of, load_rows, plain
 from instil.data.sources.source import read_table
+from instil.data.write import as_csv
 from instil.errors import DataError, Problem, TaskError
 from instil.files import append_line, write_whole
 from instil.tasks.template import evaluate, expression_names
@@ -83,7 +83,9 @@ def add_mark(path: Path, mark: Mark) -> None:
     append_line(path, asdict(mark))
 
 
-def corrected(task: Task, marks: Mapping[str, Mark]) -> Iterator[dict[str, object]]:
+def corrected(
+    task: Task, marks: Mapping[str, Mark], *, bad: BadRows | None = None
+) -> Iterator[dict[str, object]]:
     """Yield the rows of a task's source with their labels corrected.
 
     Rows that the task does not use stay as they are.
@@ -91,6 +93,7 @@ def corrected(task: Task, marks: Mapping[str, Mark]) -> Iterator[dict[str, objec
     Args:
         task: Whose rows.
         marks: The row's id -> what is right.
+        bad: Takes up the rows that cannot be read, under `on_bad_row: skip`: they are not yielded.
 
     Raises:
         DataError: A marked row is not there, or has another label than when it was marked, or the
@@ -99,7 +102,7 @@ def corrected(task: Task, marks: Mapping[str, Mark]) -> Iterator[dict[str, objec
     known = {row.id: row for row in load_rows(task).rows}
     _require_known(task, marks, known)
     by_place = {known[id].place: (known[id], mark) for id, mark in marks.items()}
-    for place, columns in read_table(task.source):
+    for place, columns in read_table(task.source, bad=bad):
         marked = by_place.get(place)
         if marked is None:
             yield dict(columns)
@@ -164,15 +167,10 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     if path.suffix == ".jsonl":
         text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
     elif path.suffix == ".csv":
-        columns = list(dict.fromkeys(name for row in rows for name in row))
         if any(isinstance(value, list | dict) for row in rows for value in row.values()):
             fix = "name it FILE.jsonl"
             raise DataError("these rows hold lists, which CSV cannot", where=str(path), fix=fix)
-        stream = io.StringIO()
-        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        text = stream.getvalue()
+        text = as_csv(rows)
     else:
         what, allowed = "unknown kind of file", ".csv, .jsonl"
         raise DataError(what, where=str(path), allowed=allowed)

@@ -16,8 +16,8 @@ import re
 from collections.abc import Callable
 
 _MOJIBAKE = re.compile(
-    r"\S*(?:[ÃÂ][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc"
-    r"\u2013-\u2122]|â€|â\u201a¬|â[\u0080-\u0082][\u0080-\u00bf])\S*"
+    r"[ÃÂ][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc"
+    r"\u2013-\u2122]|â€|â\u201a¬|â[\u0080-\u0082][\u0080-\u00bf]"
 )
 _CONTROL = re.compile("[\u0080-\u0084\u0086-\u009f]")  # U+0085 ends lines in some texts
 _ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});")
@@ -40,7 +40,12 @@ _FEWEST_PHONE_DIGITS, _MOST_PHONE_DIGITS = 9, 15
 def mojibake(text: str) -> str:
     """Find UTF-8 that was read as Windows-1252 or Latin-1 (`cafÃ©`)."""
     match = _MOJIBAKE.search(text) if any(sign in text for sign in "ÃÂâ") else None
-    return match[0][:40] if match else ""
+    if match is None:
+        return ""
+    before, after = text[: match.start()][-20:].split(), text[match.end() :][:20].split()
+    start = "" if text[: match.start()][-1:].isspace() else "".join(before[-1:])
+    end = "" if text[match.end() :][:1].isspace() else "".join(after[:1])
+    return start + match[0] + end
 
 
 def control(text: str) -> str:

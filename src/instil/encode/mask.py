@@ -128,7 +128,8 @@ def shorten(example: Example, chat: ChatFormat, *, max_tokens: int) -> Example |
         if over <= 0:
             return example
         keep = keep[: max(0, len(keep) - over)]
-        text = chat.tokenizer.decode(keep).strip()
+        # Between two tokens of one character it would end in half of it.
+        text = chat.tokenizer.decode(keep).strip().rstrip("\ufffd")
         content = last.content.replace(example.text, text)
         example = replace(
             example,

@@ -5,8 +5,6 @@ Tests: `tests/test_pipeline.py`.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +17,7 @@ from instil.config.recipe import load_recipe
 from instil.data.build import history, prompt_turn, tools
 from instil.data.registry import plain, word_of
 from instil.data.sources.source import read_table
+from instil.data.write import as_csv
 from instil.errors import DataError, Problem, RunError, TaskError
 from instil.files import write_whole
 from instil.results.names import TUNED
@@ -268,19 +267,16 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 def _as_table(rows: Sequence[Mapping[str, object]], delimiter: str) -> str:
     """Write rows as CSV; a list or a mapping (the probabilities of choices) goes in as JSON."""
-    text = io.StringIO(newline="")
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    table = csv.DictWriter(text, names, delimiter=delimiter, lineterminator="\n")
-    table.writeheader()
-    for row in rows:
-        cells = {
+    cells = [
+        {
             name: json.dumps(value, ensure_ascii=False, default=str)
             if isinstance(value, list | dict)
             else value
             for name, value in row.items()
         }
-        table.writerow(cells)
-    return text.getvalue()
+        for row in rows
+    ]
+    return as_csv(cells, delimiter=delimiter)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Tests: `tests/test_memory_limits.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,13 +40,17 @@ class Sizes:
 
 def sizes_of(folder: ModelFolder) -> Sizes:
     """Read a model's sizes."""
+    from safetensors import safe_open
     from transformers import AutoConfig
 
-    from instil.model.load import folder_bytes
+    from instil.model.soundness import weight_files
 
     config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False).get_text_config()
-    width = 4 if str(config.dtype).endswith("float32") else 2
-    parameters = folder_bytes(folder.path) / width
+    parameters = 0
+    for path in weight_files(folder.path):
+        with safe_open(path, framework="np") as file:
+            shapes = (file.get_slice(name).get_shape() for name in file.keys())
+            parameters += sum(map(math.prod, shapes))
     table = config.vocab_size * config.hidden_size
     # Of the vocabulary's tables few rows are read, and few places are projected.
     tables = table if config.tie_word_embeddings else 2 * table

@@ -224,7 +224,7 @@ def _judge_task(
         ask_base = partial(reword, base, asked=zero)
         of_untouched = context.of_base("wordings", contest.Wordings, ask_base, inputs=inputs)
     everyone, wordings = [best, *others], (of_tuned, of_untouched)
-    context.run.write_scores(f"test-{task.id}", contest.score_lines(everyone))
+    context.run.write_scores(f"test-{task.id}", contest.score_lines(everyone, data))
     # What choosing or training each arm took; speed and tokens are added from the test.
     costs = {
         PROMPTING: ladder.costs,

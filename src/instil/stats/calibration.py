@@ -183,8 +183,13 @@ def calibration_error(
     gaps = np.column_stack([member * (right - sure)[:, None], np.ones(len(sure))])
     table = cluster_table(gaps, groups=groups)
     estimate = float(error(table.sum(axis=0, keepdims=True))[0])
-    drawn = np.random.default_rng(seed).random((CONSISTENT_DRAWS, len(sure))) < sure
-    calibrated = np.abs((drawn - sure) @ member).sum(axis=1) / len(sure)
+    random = np.random.default_rng(seed)
+    calibrated = np.array(
+        [
+            np.abs(((random.random(len(sure)) < sure) - sure) @ member).sum() / len(sure)
+            for _ in range(CONSISTENT_DRAWS)
+        ]
+    )
     ends = bootstrap(table, error, seed=seed, span=SHARE)
     shown = estimate > float(np.quantile(calibrated, LEVEL))
     middle = (ends.low + ends.high) / 2

@@ -114,5 +114,5 @@ def _asked(
             contender = contest.ask(
                 loaded, d, name=name, way=way, scoring=scoring, rows=d.test, on_done=done
             )
-        context.run.write_scores(f"test-{d.task.id}", contest.score_lines([contender]))
+        context.run.write_scores(f"test-{d.task.id}", contest.score_lines([contender], d))
         yield d, contender

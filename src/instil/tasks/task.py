@@ -40,7 +40,7 @@ from instil.types import Role, SourceSpec, Task, Template
 _PACKAGES, _SQLITE, _HUB, _MADE = ("pypi:", "npm:"), "sqlite:", "hub:", "made:"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 
-_RESERVED = frozenset({"choices", "row", "range", "loop"})
+_RESERVED = frozenset({"choices", "row", "range", "loop", "self"})
 _STAND_IN = {"id": "taken", "prompt": ""}
 
 

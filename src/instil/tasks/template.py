@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """A name that Jinja can spell."""
-_RESERVED = frozenset({"choices", "row", "range", "zip", "loop", "true", "false", "none"})
+_RESERVED = frozenset({"choices", "row", "range", "zip", "loop", "self", "true", "false", "none"})
 
 
 class OverBudgetError(TaskError):

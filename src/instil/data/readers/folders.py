@@ -55,10 +55,15 @@ def files_of(
             if path.exists() and not path.is_file():
                 what = "this is a device or a pipe, not a file"
                 raise DataError(what, where=str(path), fix="take it out of the folder")
-            inner = path.relative_to(file.path)
+            inner = Path(_spelt(path.relative_to(file.path)))
             parent = "" if inner.parent == Path() else inner.parent.as_posix()
             place = f"{file.place.rstrip('/')}/{inner.as_posix()}"
-            yield path, place, {"folder": parent, "file": name}
+            yield path, place, {"folder": parent, "file": inner.name}
+
+
+def _spelt(path: Path) -> str:
+    r"""Return a path in Unicode: bytes of a name that are no UTF-8 as `\xe9`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def endings_found(file: RowFile, endings: tuple[str, ...]) -> str:
