@@ -17,7 +17,7 @@ from instil.config.recipe import Recipe, load_recipe
 from instil.data.registry import load_rows
 from instil.encode import processes
 from instil.encode.shard import Encoder
-from instil.errors import DataError, RunError, TaskError
+from instil.errors import DataError, RunError
 from instil.pipeline import compare_runs, rebuild_report
 from instil.ship.chat import chat
 from instil.ship.export import export
@@ -264,7 +264,7 @@ def test_predict_chat_and_export(done, tmp_path):
     assert (first["note"], second["note"]) == ("a, b", "=1+1")
     assert first["prediction"] in json.loads(first["probabilities"])
     rows.write_text("wrong\nx\n")
-    with pytest.raises(TaskError, match="text"):
+    with pytest.raises(DataError, match="no column 'text'"):
         predict_file(done, rows=rows, out=tmp_path / "no.jsonl")
     assert not (tmp_path / "no.jsonl").exists()
 
@@ -350,7 +350,7 @@ def test_a_run_from_python(done: Path) -> None:
     assert (same.difference, same.n) == (0, load_summary(done).tasks[0].rows["test"])
     shown = made._repr_html_()
     assert all(html.escape(arm.label) in shown for arm in made.results.tasks[0].arms)
-    with pytest.raises(TaskError, match="text"):
+    with pytest.raises(DataError, match="no column 'text'"):
         made.predict([{"wrong": "x"}])
     with pytest.raises(RunError):
         instil.load(done / "state")

@@ -311,3 +311,10 @@ def test_limits_of_forgetting_are_taken(write) -> None:
     changes = ["forgetting.at_most=0.02", "forgetting.gate_checkpoints=true"]
     wanted = load_recipe(write(SHORTEST), overrides=changes).forgetting
     assert (wanted.at_most, wanted.gate_checkpoints) == (0.02, True)
+
+
+@pytest.mark.parametrize("name", ["mails.xlsx", "rows.jsonl", "ROWS.CSV"])
+def test_rows_in_place_of_a_recipe_are_pointed_to_init(tmp_path, name) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04\xff")
+    (problem,) = problems(tmp_path / name)
+    assert problem.fix == f"write one for them: instil init {name}"

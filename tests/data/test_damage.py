@@ -12,6 +12,7 @@ from instil.data.damage import (
     control,
     email,
     entity,
+    foreign,
     luhn,
     mojibake,
     phone,
@@ -153,6 +154,12 @@ def test_windows_1252_that_was_read_as_latin_1_is_found_and_mended(text: str) ->
     assert not any("\x80" <= sign <= "\x9f" for sign in found), "it is shown escaped"
     if not mojibake(read):
         assert evaluate("t | mend_encoding", {"t": read}, where="") == text
+
+
+def test_another_script_read_as_latin_letters_is_found():
+    assert len(foreign("Отличный товар".encode("cp1251").decode("cp1252"))) == 5
+    for plain in ("déçue à l'été, naïve", "Übergrößenträger", "São João", "Отличный товар"):
+        assert foreign(plain) == ""
 
 
 def test_long_cells_without_blanks_are_searched_in_a_moment():

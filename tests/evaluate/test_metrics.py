@@ -315,3 +315,12 @@ def test_metrics_load_neither_torch_nor_the_text_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_nats_have_no_mean_below_zero():
+    values = [0.1, 0.2, 4.0, 0.3, 0.2, 5.0]
+    found = summarise(
+        [Score(f"{n}", "nats_per_token", v) for n, v in enumerate(values)], metric="nats_per_token"
+    )
+    assert found.low == 0.0
+    assert found.high > found.mean

@@ -488,3 +488,10 @@ def test_of_two_columns_of_one_label_the_words_are_taken(look) -> None:
     guess = look(table)
     assert guess.target.name == "label_text"
     assert any("it could also be label:" in reason for reason in guess.reasons)
+
+
+def test_a_first_row_that_was_taken_for_a_header_is_told(look) -> None:
+    guess = look({"a nice thing": sentences(), "bad": cycle(["good", "bad"])})
+    assert any("no header line" in warning for warning in guess.warnings)
+    guess = look({"text": sentences(), "label": cycle(["good", "bad"])})
+    assert not any("no header line" in warning for warning in guess.warnings)

@@ -74,8 +74,8 @@ def predict(
         say_answer(predict_text(run, asked, template=template, raw=raw).text)
         return
     out = out or rows.with_name(f"{rows.stem}.predictions.jsonl")
-    if out.suffix.lower() in (".parquet", ".json", ".arrow"):
-        wanted = f"predictions are JSON Lines or a table: {out.with_suffix('.jsonl')} (or .csv)"
+    if out.suffix.lower() not in (".jsonl", ".csv", ".tsv"):
+        wanted = f"predictions are JSON Lines or a table: {out.with_suffix('.jsonl')} (.csv, .tsv)"
         raise typer.BadParameter(wanted, param_hint="--out")
     refuse_existing(out, force=force)
     written = predict_file(

@@ -28,6 +28,7 @@ def preview(
 
     loaded = load_recipe(recipe, overrides=changes or [])
 
+    from instil import format as fmt
     from instil.cli.check import mask_text
     from instil.cli.show import make_console
     from instil.files import write_whole
@@ -38,7 +39,7 @@ def preview(
     if html is not None:
         page = look.preview_page(examples, name=run_name(recipe))
         write_whole(html, page.encode())
-        console.print(f"{len(examples)} examples: {html}")
+        console.print(f"{fmt.plural(len(examples), 'example')}: {html}")
         return
     from rich.text import Text
 

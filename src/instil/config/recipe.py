@@ -297,6 +297,9 @@ _SECTIONS = frozenset(
 """A section whose keys are all commented out (`train:`) has its defaults."""
 
 
+_ROWS = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow", ".xlsx", ".xls", ".ods")
+
+
 def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
@@ -307,6 +310,9 @@ def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: All mistakes in the file and the overrides, with file and line.
     """
+    if path.suffix.lower() in _ROWS:
+        what, fix = "these are rows, and no recipe", f"write one for them: instil init {path.name}"
+        raise RecipeError(what, where=str(path), fix=fix)
     file = read_yaml(path, error=RecipeError)
     if not isinstance(file.data, dict):
         empty = file.data is None

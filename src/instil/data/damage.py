@@ -19,6 +19,7 @@ _MOJIBAKE = re.compile(
     r"[ÃÂ][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc"
     r"\u2013-\u2122]|â€|â\u201a¬|â[\u0080-\u0082][\u0080-\u00bf]"
 )
+_FOREIGN = re.compile("[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u00ff]{5}")
 _CONTROL = re.compile("[\u0080-\u0084\u0086-\u009f]")  # U+0085 ends lines in some texts
 _ENTITY = re.compile(r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});")
 _TAG = re.compile(
@@ -46,6 +47,16 @@ def mojibake(text: str) -> str:
     start = "" if text[: match.start()][-1:].isspace() else "".join(before[-1:])
     end = "" if text[match.end() :][:1].isspace() else "".join(after[:1])
     return start + match[0] + end
+
+
+def foreign(text: str) -> str:
+    """Find another script that was read as Latin: no word has five letters with accents in a row.
+
+    >>> foreign("ïëîõî è äîðîãî"), foreign("déçu, naïve")
+    ('ïëîõî', '')
+    """
+    match = None if text.isascii() else _FOREIGN.search(text)
+    return match[0] if match else ""
 
 
 def control(text: str) -> str:
@@ -118,6 +129,10 @@ DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
     "Windows-1252 that was read as Latin-1 (`encoding: cp1252` reads it right)": (
         control,
         "mend_encoding",
+    ),
+    "another script that was read as Latin letters (`encoding: cp1251`, say, for Russian)": (
+        foreign,
+        "",
     ),
     "characters that were lost (\ufffd)": (replacement, ""),
     "HTML entities": (entity, "unescape"),

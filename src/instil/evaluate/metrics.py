@@ -84,6 +84,8 @@ def summarise(
     else:
         span = None if kind.scale is Scale.OPEN else SHARE
         interval = bootstrap_mean(values, groups=clusters, span=span)
+        if values.min() >= 0:  # nats, too, have no mean below 0
+            interval = Interval(max(0.0, interval.low), interval.high)
     return Summary(
         metric=metric,
         mean=float(values.mean()),

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from instil import format as fmt
 from instil.data.columns import LONGEST_VALUE, MISSING, Column, count_columns
 from instil.data.readers.rowfile import BadRows
 from instil.data.readers.shapes import CALLS, TOOL_COLUMNS, UNUSABLE, Shape, recognise
@@ -272,7 +273,8 @@ def _check(table: Table, wishes: Wishes) -> None:
             f"the column {name!r} holds lists or mappings, not text",
             where=flag,
             fix="name a column of texts; or write a task file by hand, where `fields` may name a "
-            f"part, as in `question: {name}.question` (docs/tasks.md)",
+            f'part, as in `question: {name}.question`, join a list, `{name} | join(", ")`, or '
+            f"write it out, `{name} | tojson` (docs/tasks.md)",
         )
         for name, flag in flags.items()
         if name != wishes.group and name in table.columns and table.columns[name].nested
@@ -347,7 +349,7 @@ def _kind(table: Table, target: Pick, wishes: Wishes) -> Kind:
     if not wishes.label:
         return Kind.FREE_TEXT
     raise DataError(
-        f"the column {column.name!r} has {len(column.distinct)} different values",
+        f"the column {column.name!r} has {fmt.plural(len(column.distinct), 'different value')}",
         where=f"{table.file}: --label {column.name}",
         allowed=f"values that come three times on average (or up to {MOST_CLASSES} of them), "
         f"each of at most {LONGEST_VALUE} characters, or numbers",
@@ -493,6 +495,12 @@ def _warnings(table: Table, text: Pick, target: Pick, labels: Labels | None) -> 
     for why, counts in left_out.items():
         of = f"{target.column.name!r} {some(map(repr, counts), most=_SHOWN)}"
         yield f"{_rows(sum(counts.values()))} with {of} left out: {why}"
+    for column in table.columns.values():
+        if column.name.strip() in column.values:
+            yield (
+                f"the column {column.name!r} holds {column.name!r} itself: if the file has no "
+                "header line, its first row is taken for one. Write one in"
+            )
     if labels and len(labels.choices) < 2:
         yield f"{target.column.name!r} has one value only: there is nothing to tell apart"
     yield from (labels.warnings if labels else ())

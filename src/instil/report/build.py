@@ -106,8 +106,9 @@ SECTIONS = {
     "mistakes": (
         "Mistakes of the tuned model",
         "Mistakes",
-        "Wrong answers on test, the surest first; some may turn out to be wrong labels. Margin: "
-        "the score of the answer given minus that of the right one.",
+        "Wrong answers on test; some may turn out to be wrong labels. Where answers are chosen the "
+        "surest come first, by the margin: the score of the answer given minus that of the right "
+        "one.",
     ),
     "costs": ("Costs", "Costs", ""),
     "data": (

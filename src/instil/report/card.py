@@ -162,6 +162,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def _usage(summary: RunSummary) -> list[str]:
     adapted = _is_adapter(summary)
     turn = next((turn for turn in summary.turns if turn.role is Role.ANSWER), None)
+    longest = max(task.max_new_tokens for task in summary.tasks)
     # The template and no row: a card is made to be published, the rows need not be.
     asked = turn.wording if turn else ()
     messages = [{"role": each.role, "content": each.content} for each in asked]
@@ -187,7 +188,7 @@ def _usage(summary: RunSummary) -> list[str]:
         "inputs = tokenizer.apply_chat_template(",
         '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
         ")",
-        "output = model.generate(**inputs, max_new_tokens=48)",
+        f"output = model.generate(**inputs, max_new_tokens={longest})",
         'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], '
         "skip_special_tokens=True))",
     ]

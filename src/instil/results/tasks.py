@@ -140,6 +140,8 @@ class TaskResult:
     """None without choices, and in runs of an earlier version."""
     search: Search | None = None
     """The search for the bar's prompt; None where none was made."""
+    max_new_tokens: int = 48
+    """The longest answer that the model may write, in tokens."""
 
     def arm(self, name: str) -> Arm | None:
         """Return the arm of that name, if the task has one."""

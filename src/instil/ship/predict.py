@@ -18,7 +18,7 @@ from instil.data.build import history, prompt_turn, tools
 from instil.data.registry import plain, word_of
 from instil.data.sources.source import read_table
 from instil.data.write import as_csv
-from instil.errors import DataError, Problem, RunError, TaskError
+from instil.errors import DataError, Problem, RunError, TaskError, nearest
 from instil.files import write_whole
 from instil.results.names import TUNED
 from instil.results.probabilities import Fitted
@@ -65,7 +65,8 @@ def predict_text(folder: Path, text: str, *, template: str = "", raw: bool = Fal
         limit = ANSWER_TOKENS
     else:
         asked = _asking(folder, template)
-        example = _ask(asked, {asked.task.text: text.strip()}, 1, where="the text")
+        fields = _derived(asked, {asked.task.text: text.strip()}, where="the text")
+        example = _ask(asked, fields, 1, where="the text")
         limit = asked.task.max_new_tokens
     loaded = load_run_model(folder)
     require_room(loaded, {"the text": example.messages})
@@ -155,7 +156,7 @@ def predict_file(
     own = asked.task.source.encoding  # text that is valid UTF-8 is nothing else
     usual = own if own.lower().startswith("utf") else f"utf-8, {own}"
     source = SourceSpec(str(rows), encoding=encoding or usual)
-    places, columns = zip(*read_table(source), strict=True)
+    places, columns = zip(*read_table(source, waiting=True), strict=True)
     names = {name for row in columns for name in row}
     written = {"prediction", "prediction_value", "probabilities", "stopped"}
     taken = sorted(names & (written if max_error is None else {*written, "unanswered"}))
@@ -362,7 +363,11 @@ def _at_least(folder: Path, asked: _Asking, max_error: float) -> float:
 
 
 def _derived(asked: _Asking, columns: Mapping[str, object], *, where: str) -> Mapping[str, object]:
-    """The columns of a row and the fields that can be computed from them."""
+    """The columns of a row and the fields that can be computed from them.
+
+    Raises:
+        DataError: The text is none of them.
+    """
     fields = dict(columns)
     for name, expression in asked.task.fields.items():
         try:
@@ -371,6 +376,18 @@ def _derived(asked: _Asking, columns: Mapping[str, object], *, where: str) -> Ma
             raise
         except TaskError:
             continue  # it is computed from the label, which these rows need not have
+    text = asked.task.text
+    known = text in fields or text in asked.task.fields  # else what it is made of is told
+    if not known and asked.template.role is not Role.INVERTED:
+        raise DataError(
+            f"there is no column {text!r}, which the task reads as its text",
+            where=where,
+            found=", ".join(columns),
+            nearest=nearest(text, columns),
+            fix=f"call the column {text!r}",
+        )
+    if fields.get(text, "") is None:
+        fields[text] = ""
     word = word_of(fields.get(asked.task.target), asked.task.labels)
     return {**fields, asked.task.target: word} if word else fields
 

@@ -168,7 +168,7 @@ def _forecast(context: RunContext, use: TaskUse, data: TaskData, line: MixLine) 
     ]
     wanted = {Part.TRAIN: use.train, Part.VALIDATION: recipe.validation, Part.TEST: recipe.test}
     warnings += _too_few(data, groups, wanted)
-    notes = {what: f"{what}: {count} rows" for what, count in data.notes.items()}
+    notes = {what: f"{what}: {fmt.plural(count, 'row')}" for what, count in data.notes.items()}
     # Many labels that are read alike (6.0 as 6) share one line.
     labels = [what for what in notes if what.startswith("label ")]
     if len(labels) > 2:
@@ -202,8 +202,8 @@ def _too_few(
 ) -> list[str]:
     """Say which part has fewer rows than `wanted`, and which too few rows or groups."""
     few = [
-        f"{len(data.part(part))} of the {number} {part} rows asked for are there: others repeat "
-        "some of them, or there are no more; ask for more where there are"
+        f"{len(data.part(part))} of the {number} {part} rows asked for are there: repeats are "
+        "taken out and not replaced, or there are no more; ask for some more where there are"
         for part, number in wanted.items()
         if number and len(data.part(part)) < number
     ]

@@ -115,18 +115,25 @@ class RunContext:
         began, worked = time.perf_counter(), time.process_time()
         shown = self.progress.add_task(name, total=total, note="")
         fix = READ_LESS if name == ROWS else COMPUTE_LESS
-        with within_memory(f"in the stage {name!r}", fix=fix):
-            yield lambda count: self.progress.update(shown, advance=count)
+        try:
+            with within_memory(f"in the stage {name!r}", fix=fix):
+                yield lambda count: self.progress.update(shown, advance=count)
+        finally:
+            self._note_time(name, began=began, worked=worked)
         self.progress.update(shown, total=total or 1, completed=total or 1)
+
+    def _note_time(self, name: str, *, began: float, worked: float) -> None:
+        """Add what a stage took to what it took before, in an earlier session too."""
         if self.directory is None:
             return
         took = time.perf_counter() - began, time.process_time() - worked
-        for each, here in zip(took, (self.seconds, self.processor), strict=True):
-            here[name] = here.get(name, 0.0) + each
         noted = load_manifest(self.run.folder)
+        kept = noted.get("stage_seconds", {}), noted.get("stage_processor_seconds", {})
+        for each, here, before in zip(took, (self.seconds, self.processor), kept, strict=True):
+            here[name] = here.get(name, before.get(name, 0.0)) + each
         self.run.note(
-            stage_seconds={**noted.get("stage_seconds", {}), **self.seconds},
-            stage_processor_seconds={**noted.get("stage_processor_seconds", {}), **self.processor},
+            stage_seconds={**kept[0], **self.seconds},
+            stage_processor_seconds={**kept[1], **self.processor},
         )
 
     def of_base(

@@ -265,6 +265,7 @@ def _judge_task(
         rivals=tuple(contest.against(a, b, seed=seed) for a, b in combinations(others, 2)),
         probabilities=judge_probabilities(everyone, fitted, seed=seed) if fitted else None,
         search=ladder.search,
+        max_new_tokens=task.max_new_tokens,
     )
 
 

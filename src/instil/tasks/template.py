@@ -19,6 +19,7 @@ import json
 import keyword
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from jinja2 import TemplateSyntaxError, Undefined, UndefinedError
@@ -169,9 +170,16 @@ def _problems(
         case UndefinedError():
             missing = sorted(sandbox.variables(source) - fields.keys() - {"row", "choices"})
             if missing:
-                return [unknown_field(name, fields, where) for name in missing]
+                return [_missing(name, fields, where) for name in missing]
     what = f"cannot be computed: {error}" if str(error) else f"cannot be computed: {error!r}"
     return [Problem(what, where=where, found=_short(source))]
+
+
+def _missing(name: str, fields: Collection[str], where: str) -> Problem:
+    problem = unknown_field(name, fields, where)
+    if problem.nearest:
+        return problem
+    return replace(problem, fix=f"if only some rows have it: ({name} | default(none))")
 
 
 def unknown_field(name: str, fields: Collection[str], where: str = "") -> Problem:

@@ -75,6 +75,17 @@ def test_several_turns_become_a_transcript_up_to_the_last_answer():
     ]
 
 
+def test_a_conversation_that_waits_for_an_answer_is_read_up_to_its_question():
+    row = chat(("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"))
+    found = normalise_shape(row, waiting=True)
+    assert (found["last_message"], found["completion"]) == ("c", "")
+    assert [turn["content"] for turn in found["history"]] == ["a", "b"]
+    assert normalise_shape(row)["last_message"] == "a", "what is learned ends with an answer"
+    ends = chat(("user", "a"), ("assistant", "b"))
+    assert normalise_shape(ends, waiting=True) == normalise_shape(ends)
+    assert normalise_shape(chat(("user", "a")), waiting=True)["last_message"] == "a"
+
+
 def test_a_conversation_without_an_answer_has_an_empty_completion():
     assert normalise_shape(gpt(("human", "Hi")))["completion"] == ""
     assert normalise_shape({"messages": []})["prompt"] == ""

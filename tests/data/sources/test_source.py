@@ -46,6 +46,11 @@ def problem(read, *args, **spec):
 # ---- csv
 
 
+def test_lines_of_json_in_a_file_named_csv_are_lines_of_json(read):
+    rows = read('{"text": "a, b", "label": "c"}\n{"text": "d", "label": "e"}\n')
+    assert [row for _, row in rows] == [{"text": "a, b", "label": "c"}, {"text": "d", "label": "e"}]
+
+
 def test_csv_rows_know_the_line_they_begin_on(read):
     rows = read('text,label\n"two\nlines, ""quoted""",good\n\nplain,bad\n')
     assert rows == [
@@ -167,7 +172,7 @@ def test_latin_1_bytes_are_named_with_their_line_and_the_fix(read):
     assert "byte 0xE9 (offset 18 of the file) is not UTF-8" in found.what
     assert found.found == "read as latin-1: café,c"
     assert found.fix.startswith("encoding: latin-1")
-    assert "`--encoding latin-1` for instil init" in found.fix
+    assert "`--encoding latin-1` on the command line" in found.fix
 
 
 def test_quotes_further_on_tell_windows_1252_from_latin_1(read):
@@ -183,6 +188,30 @@ def test_windows_quotes_ask_for_cp1252(read):
     content = "text\n“so”\n".encode("cp1252")
     assert problem(read, content).fix.startswith("encoding: cp1252")
     assert read(content, encoding="cp1252")[0][1] == {"text": "“so”"}
+
+
+@pytest.mark.parametrize(
+    ("codec", "text"),
+    [
+        ("cp1251", "Отличный товар всем советую"),
+        ("cp932", "この商品はとても良いです"),
+        ("gb18030", "这个商品非常好我很喜欢"),
+        ("euc_kr", "이 상품은 정말 좋아요"),
+        ("koi8-r", "Отличный товар всем советую"),
+        ("cp1252", "ein „kleines“ Stück für Zoë"),
+        ("latin-1", "größer als déçue señor"),
+    ],
+)
+def test_the_encoding_of_another_script_is_guessed_and_never_the_one_that_failed(read, codec, text):
+    content = f"text,label\n{text},a\n{text},b\n".encode(codec)
+    found = problem(read, content)
+    assert found.fix.startswith(f"encoding: {codec}")
+    assert text[:8] in found.found
+    assert read(content, encoding=codec)[0][1]["text"] == text
+    if codec == "cp932":
+        arabic = problem(read, "text\nمنتج رائع جدا\n".encode("cp1256"))
+        assert arabic.fix.startswith("save the file as UTF-8, or name what it is in")
+        assert problem(read, content, encoding="cp1252").fix.startswith("encoding: cp932")
 
 
 def test_utf_16_is_recognised_by_its_mark(read):

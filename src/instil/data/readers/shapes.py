@@ -127,7 +127,11 @@ def recognise(columns: Mapping[str, object]) -> Shape:
 
 
 def normalise_shape(
-    columns: Mapping[str, object], *, place: str = "", notes: Counter[str] | None = None
+    columns: Mapping[str, object],
+    *,
+    place: str = "",
+    notes: Counter[str] | None = None,
+    waiting: bool = False,
 ) -> dict[str, object]:
     """Add `prompt` and `completion` to a row of a known shape; a conversation gets more.
 
@@ -138,6 +142,8 @@ def normalise_shape(
         place: Where it stands, for messages.
         notes: Takes up what is read otherwise than written, and why a conversation cannot be used:
             what -> rows.
+        waiting: A conversation that ends with a question is read up to there, its answer unknown;
+            else up to its last answer that can be learned.
 
     Returns:
         All its columns and the new ones; a column that is there already is left as it is, but for
@@ -164,7 +170,8 @@ def normalise_shape(
         added = {"prompt": " ".join(tokens), "completion": names or NO_NAMES}
     elif shape in _KEYS:
         counted = Counter[str]() if notes is None else notes
-        added = _from_turns(_turns(columns, shape, place=place), notes=counted)
+        turns = _turns(columns, shape, place=place)
+        added = _from_turns(turns, notes=counted, waiting=waiting)
         columns = dict(columns)
         for name in ("prompt", "completion"):  # as lists of turns they are in `history` now
             if isinstance(columns.get(name), list | None):
@@ -186,16 +193,22 @@ def _tagged(columns: Mapping[str, object]) -> tuple[str, list[str], list[str]] |
     return None
 
 
-def _from_turns(turns: Sequence[Message], *, notes: Counter[str]) -> dict[str, object]:
+def _from_turns(
+    turns: Sequence[Message], *, notes: Counter[str], waiting: bool
+) -> dict[str, object]:
     """Prompt, history, last message, completion, its calls and system of a conversation."""
     said = [turn for turn in turns if turn.role != "system"]
     context = untrained(said)
+    waiting &= bool(said) and said[-1].role != "assistant"
     answers = [number for number, turn in enumerate(said) if turn.role == "assistant"]
-    last = max((number for number in answers if number not in context), default=len(said))
+    learned = [] if waiting else [number for number in answers if number not in context]
+    last = max(learned, default=len(said))
     answer = said[last] if last < len(said) else Message("assistant", "")
     before = said[:last]
     asked = before[-1] if before and before[-1].role != "assistant" else None
-    if last == len(said):
+    if waiting:
+        pass
+    elif last == len(said):
         notes[UNUSABLE[context[answers[-1]] if answers else ""]] += 1
     elif asked is None:
         notes[UNUSABLE["follows"]] += 1

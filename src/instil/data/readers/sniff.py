@@ -35,7 +35,7 @@ def sniff_format(path: Path) -> str:
         path: A file or folder; `.gz`, `.bz2` and `.xz` are looked through.
 
     Returns:
-        A name in `FORMATS`. JSON with one object a line is jsonl, whatever its ending.
+        A name in `FORMATS`. JSON with one object a line is jsonl, whatever its ending, `.csv` too.
 
     Raises:
         DataError: when neither ending nor beginning tells, or the file is empty or missing.
@@ -44,10 +44,12 @@ def sniff_format(path: Path) -> str:
         return "folder"
     plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
     by_ending = _BY_ENDING.get(plain.suffix.lower(), "")
-    if by_ending not in {"", "json", "tsv"}:
+    if by_ending not in {"", "json", "tsv", "csv"}:
         return by_ending
     with reading(path, place=path.name) as file:
         begin = file.read(1 << 20)
+    if by_ending == "csv":
+        return "jsonl" if _by_content(begin) == "jsonl" else "csv"
     if not begin.strip():
         raise DataError("the file is empty", where=path.name, fix="write rows into it")
     if by_ending == "tsv":

@@ -24,7 +24,6 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -228,6 +227,34 @@ def _fits(line: bytes, codec: str) -> bool:
     return True
 
 
+_FOREIGN = "--encoding NAME, such as cp1251 (Cyrillic), cp1256 (Arabic), gb18030 (Chinese)"
+_SCRIPTS = {
+    "cp932": ("[\u3040-\u30ff]", 0.25),
+    "cp1251": ("[\u0430-\u044f\u0451]", 0.85),
+    "koi8-r": ("[\u0430-\u044f\u0451]", 0.85),
+    "euc_kr": ("[\uac00-\ud7a3]", 0.8),
+    "gb18030": ("[\u4e00-\u9fff\u3000-\u303f\uff00-\uffef]", 0.6),
+}
+"""Encodings that files come in: what the script of each is told by, and how much of a text is."""
+_NO_WORD = re.compile(rb"[\xc0-\xff]{4}|(?:[\x81-\xfe][\x40-\xfe]){2}[\x81-\xfe]")
+"""Bytes that in cp1252 and Latin-1 are no part of any word: too many accents in a row."""
+
+
+def _guessed(lines: Sequence[bytes], *, failed: str) -> str:
+    """Guess the encoding of lines that are not in the one that failed; empty: no guess."""
+    text = b"".join(lines)
+    if not _NO_WORD.search(text):
+        western = "cp1252" if _CONTROLS.search(text) else "latin-1"
+        return western if western != failed and _fits(text, western) else ""
+    for codec, (script, least) in _SCRIPTS.items():
+        if codec == failed or not _fits(text, codec):
+            continue
+        foreign = [sign for sign in text.decode(codec) if not sign.isascii()]
+        if len(re.findall(script, "".join(foreign))) >= least * len(foreign):
+            return codec
+    return ""
+
+
 def _undecodable(path: Path, codec: str, *, place: str) -> DataError:
     """Read the file again, line by line, to find the first byte that does not fit."""
     name = "UTF-8" if codec.startswith("utf-8") else codec
@@ -251,15 +278,20 @@ def _undecodable(path: Path, codec: str, *, place: str) -> DataError:
                 line.decode(codec)
             except UnicodeDecodeError as error:
                 start = error.start
-                bad = chain([line], (later for later in file if not _fits(later, codec)))
-                guess = "cp1252" if any(map(_CONTROLS.search, bad)) else "latin-1"
+                others = (later for later in file if not _fits(later, codec))
+                guess = _guessed([line, *others], failed=codec)
+                what = f"byte 0x{line[start]:02X} (offset {offset + start} of the file)"
+                what, where = f"{what} is not {name}", f"{place}:{number}"
+                if not guess:
+                    fix = f"save the file as UTF-8, or name what it is in: {_FOREIGN}"
+                    return DataError(what, where=where, fix=fix)
                 around = line[max(0, start - 30) : start + 30].decode(guess, "replace")
                 return DataError(
-                    f"byte 0x{line[start]:02X} (offset {offset + start} of the file) is not {name}",
-                    where=f"{place}:{number}",
+                    what,
+                    where=where,
                     found=f"read as {guess}: {around.strip()}",
                     fix=f"encoding: {guess}   (`utf-8, {guess}` in a folder whose other files are "
-                    f"UTF-8; `--encoding {guess}` for instil init)",
+                    f"UTF-8; `--encoding {guess}` on the command line)",
                 )
             offset += len(line)
     return DataError(f"the text is not {name}", where=place, fix="set `encoding:` to the right one")

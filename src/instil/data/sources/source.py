@@ -38,7 +38,11 @@ _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 def read_table(
-    source: SourceSpec, *, bad: BadRows | None = None, notes: Counter[str] | None = None
+    source: SourceSpec,
+    *,
+    bad: BadRows | None = None,
+    notes: Counter[str] | None = None,
+    waiting: bool = False,
 ) -> Iterator[PlacedRow]:
     """Read the rows of a source, one by one.
 
@@ -50,6 +54,7 @@ def read_table(
         source: Where the rows come from and how they are read.
         bad: Takes up the rows that cannot be used, under `on_bad_row: skip`.
         notes: Takes up what of conversations is read otherwise than written: what -> rows.
+        waiting: Conversations that end with a question are read up to there, to be answered.
 
     Returns:
         An iterator of (place, columns): `reviews.csv:2`, `data.json row 3` or `sport/001.txt`.
@@ -66,7 +71,7 @@ def read_table(
         bad = BadRows()
     files = [_checked(file, source, bad) for file in _located(source)]
     rows = chain.from_iterable(placed_rows(file) for file in files)
-    return _shaped(rows, Faults(source.uri, bad), notes=notes)
+    return _shaped(rows, Faults(source.uri, bad), notes=notes, waiting=waiting)
 
 
 def _checked(file: RowFile, source: SourceSpec, bad: BadRows | None) -> RowFile:
@@ -145,13 +150,13 @@ def _is_nan(value: object) -> bool:
 
 
 def _shaped(
-    rows: Iterator[PlacedRow], faults: Faults, *, notes: Counter[str] | None
+    rows: Iterator[PlacedRow], faults: Faults, *, notes: Counter[str] | None, waiting: bool
 ) -> Iterator[PlacedRow]:
     for place, columns in rows:
         if any(map(_is_nan, columns.values())):
             columns = {n: None if _is_nan(value) else value for n, value in columns.items()}
         try:
-            shaped = normalise_shape(columns, place=place, notes=notes)
+            shaped = normalise_shape(columns, place=place, notes=notes, waiting=waiting)
         except DataError as error:
             # A bad row counts once; the first one that stops the reading is told in full.
             faults.add(error.problems[0])
