@@ -97,7 +97,8 @@ def _show_task(
     if task.skipped:
         facts.append(("left out", _counts(task.skipped)))
     median, long, longest = task.lengths
-    facts.append(("tokens", f"median {median}, 95 % up to {long}, longest {longest}"))
+    lengths = f"trained on: median {median}, 95 % up to {long}, longest {longest}"
+    facts.append(("tokens", f"{lengths}; longest asked {fmt.count(task.longest_asked)}"))
     for name, text in facts:
         console.print(f"  {name:<12}{text}")
     metric = fmt.style(task.metric).label

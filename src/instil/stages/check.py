@@ -54,6 +54,8 @@ class TaskForecast:
     """Reason -> rows left out before the split."""
     lengths: tuple[int, int, int]
     """Tokens of an example of the first epoch, as in `MixLine`."""
+    longest_asked: int
+    """Tokens of the longest prompt of a validation or test row, through the first template."""
     previews: tuple[tuple[Piece, ...], ...]
     """A few training examples, token by token."""
     smallest_difference: float
@@ -185,6 +187,11 @@ def _forecast(context: RunContext, use: TaskUse, data: TaskData, line: MixLine) 
         removed=Counter(removed.why for removed in data.split.removed),
         skipped=data.split.skipped,
         lengths=line.lengths,
+        longest_asked=max(
+            len(context.chat.prompt(e.messages, tools=e.tools))
+            for row in (*data.validation, *data.test)
+            for e in [render_example(data.task, data.answering[0], row)]
+        ),
         previews=tuple(token_view(e, context.chat) for e in _shown(context, data)),
         smallest_difference=planned_detectable(list(groups[Part.TEST].values())),
         warnings=(*warnings, *notes.values()),
