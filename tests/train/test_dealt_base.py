@@ -12,6 +12,7 @@ from test_sharded import made
 from torch.distributed.tensor import DTensor
 
 from builds import add_lora
+from families import save
 from instil.config.sections import Keep
 from instil.encode.pack import pack
 from instil.evaluate.generate import generate
@@ -216,3 +217,21 @@ def test_ctrl_c_between_telling_and_gathering_waits_for_the_block(tiny_folder, t
     first, held = asked(act, tmp_path, 2)
     assert first == [0, 1]
     assert held
+
+
+@pytest.mark.parametrize("family", ["Gemma 3", "gpt-oss", "Phi-3.5-MoE", "DiffLlama"])
+def test_other_families_are_dealt_out_too(tiny_folder, tmp_path, family):
+    """One whose router is a kind of layer of its own, and one that transformers generates with."""
+    save(family, tmp_path / "model", tokenizer=tiny_folder)
+    folder = ModelFolder("tiny", tmp_path / "model", "none")
+
+    def act():
+        loaded = deal_base(folder, **COMPUTING)
+        before = losses(loaded), written(loaded)
+        return *before, losses(shaken(lora(loaded)))
+
+    first = asked(act, tmp_path, 2)[0]
+    whole = load_model(folder, **COMPUTING)
+    assert first[0] == pytest.approx(losses(whole), rel=1e-5)
+    assert first[1] == written(whole)
+    assert first[2] == pytest.approx(losses(shaken(lora(whole))), rel=1e-5)

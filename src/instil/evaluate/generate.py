@@ -135,6 +135,7 @@ def continue_ids(
             generation_config=config,
             streamer=streamer,
             stopping_criteria=[lambda ids, scores: until()],
+            synced_gpus=False,  # of a model that is dealt out, the first process generates alone
         )
     finally:
         base.generation_config = own

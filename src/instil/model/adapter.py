@@ -370,9 +370,14 @@ def _maps_rows(layer: torch.nn.Module) -> bool:
     if type(layer) in _LINEAR or is_packed(layer):
         return True
     assert isinstance(layer.weight, torch.Tensor)
-    rows = layer.weight.new_zeros(1, layer.weight.shape[1])
+    # Weights that are dealt out are not here: zeros of their shape do.
+    weights = {
+        name: torch.zeros(p.shape, dtype=p.dtype, device=p.device) if isinstance(p, DTensor) else p
+        for name, p in layer.named_parameters()
+    }
+    rows = torch.zeros_like(weights["weight"][:1])
     with torch.no_grad():
-        out = layer(rows)
+        out = torch.func.functional_call(layer, weights, (rows,))
     return isinstance(out, torch.Tensor) and out.shape == (1, layer.weight.shape[0])
 
 
