@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from instil import format as fmt
-from instil.compare.verdict import Outcome, outcome, outcomes
+from instil.compare.verdict import Outcome, outcome, outcomes, shows_nothing
 from instil.report.page import (
     Axis,
     Cell,
@@ -97,6 +97,7 @@ def curve_verdict(study: CurveStudy) -> tuple[str, ...]:
     change = fmt.change_with_interval(step)
     size = fmt.size_of_change(step.smallest_detectable, step.metric)
     could = f", which could show {size}" if step.smallest_detectable else ""
+    could = ", and too few rows or seeds to show any" if shows_nothing(step) else could
     more = {
         Outcome.BETTER: f"The last step did: {sizes} the score got better by {change}; the curve "
         "was still rising.",

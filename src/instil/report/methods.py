@@ -7,7 +7,7 @@ from typing import Literal
 
 from instil import format as fmt
 from instil.compare.interpolation import TOLERANCE
-from instil.compare.verdict import Outcome, outcome
+from instil.compare.verdict import Outcome, outcome, shows_nothing
 from instil.format import NBSP, Unit
 from instil.report.page import (
     Axis,
@@ -305,10 +305,13 @@ def _scores_sentence(study: MethodsStudy) -> str:
             )
     if level:
         could = "no more than its rows had in common"
-        sizes = sorted(each.smallest_detectable for _, each in level if each.smallest_detectable)
-        if sizes:
+        few = [each for _, each in level if shows_nothing(each)]
+        known = [each for _, each in level if each.smallest_detectable and each not in few]
+        if sizes := sorted(each.smallest_detectable for each in known):
             low, high = (fmt.size_of_change(size, study.metric) for size in (sizes[0], sizes[-1]))
             could = low if low == high else f"{low} to {high}"
+        if few:
+            could = f"{could}, and for some nothing" if known else "none: too few rows or seeds"
         names = _names([arm for arm, _ in level])
         parts.append(f"no difference from it is shown for {names} (this study could show {could})")
     return f"{'; '.join(parts)}; corrected for {fmt.plural(len(shown), 'comparison')}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from instil import format as fmt
-from instil.compare.verdict import Outcome, outcome, outcomes
+from instil.compare.verdict import Outcome, outcome, outcomes, shows_nothing
 from instil.format import NBSP
 from instil.report.page import (
     Axis,
@@ -112,6 +112,8 @@ def sequence_verdict(study: SequenceStudy) -> tuple[str, ...]:
         most = max(level, key=lambda change: change.smallest_detectable)
         size = fmt.size_of_change(most.smallest_detectable, most.metric)
         could = f" (the test rows could show {size})" if most.smallest_detectable else ""
+        if shows_nothing(most):
+            could = " (of too few rows or seeds to show any)"
         parts.append(f"no change is shown for {', '.join(change.b for change in level)}{could}")
     word = {
         Outcome.WORSE: "later tasks cost earlier ones",
