@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from functools import lru_cache
@@ -22,6 +23,7 @@ from pathlib import Path
 
 LARGE_BYTES = 2**26
 """Files from this size on are hashed once on a machine, as long as nothing touches them."""
+_APPENDING = threading.Lock()
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SCRATCH = (".*.tmp", ".checkpoint-*", ".model-*", ".*.part")
 
@@ -41,7 +43,7 @@ def write_whole(path: Path, data: bytes) -> None:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         scratch.write_bytes(data)
         os.replace(scratch, path)
@@ -52,8 +54,9 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def append_line(path: Path, content: Mapping[str, object]) -> None:
     """Add a mapping as a line of JSON; the file is whole with it or without it."""
-    before = path.read_bytes() if path.is_file() else b""
-    write_whole(path, before + json.dumps(content, ensure_ascii=False).encode() + b"\n")
+    with _APPENDING:  # by this process's threads; runs and workplaces have one process that writes
+        before = path.read_bytes() if path.is_file() else b""
+        write_whole(path, before + json.dumps(content, ensure_ascii=False).encode() + b"\n")
 
 
 def is_full(error: Exception) -> bool:

@@ -195,17 +195,19 @@ def plain_level(value: float, metric: str) -> str:
 
 def duration(value: float) -> str:
     """Return seconds in words: `42 seconds`, `6.3 minutes`."""
-    if value < 60:
+    if value < 59.5:
         shown = f"{value:.0f}"
         return f"{shown} second" if shown == "1" else f"{shown} seconds"
-    return f"{value / 60:.1f} minutes" if value < 7200 else f"{value / 3600:.1f} hours"
+    return f"{value / 60:.1f} minutes" if value < 7197 else f"{value / 3600:.1f} hours"
 
 
 def stored(count: int) -> str:
-    """Return bytes in thousands or millions: `210 KB`, `9.8 MB`."""
-    if count < 1e6:
+    """Return bytes in thousands, millions or billions: `210 KB`, `9.8 MB`, `14.0 GB`."""
+    if count < 999_500:
         return f"{max(1, round(count / 1e3))} KB" if count else "0 KB"
-    return f"{count / 1e6:.1f} MB" if count < 1e8 else f"{count / 1e6:.0f} MB"
+    if count < 999.5e6:
+        return f"{count / 1e6:.1f} MB" if count < 99.95e6 else f"{count / 1e6:.0f} MB"
+    return f"{count / 1e9:.1f} GB"
 
 
 def _per_token(metric: str) -> str:
@@ -217,6 +219,11 @@ def p_value(value: float | None) -> str:
     if value is None:
         return MISSING
     return f"<{NBSP}0.001" if value < 0.001 else fixed(value, 3)
+
+
+def learning_rate(value: float) -> str:
+    """Return a learning rate with three digits: `0.0013`, `5e-5`."""
+    return f"{value:.3g}".replace("e-0", "e-")
 
 
 def count(value: float) -> str:
@@ -254,7 +261,9 @@ def seconds(value: float) -> str:
 
 def milliseconds(value: float) -> str:
     """Return milliseconds in as many digits as count: `31`, `4.2`, `0.13`."""
-    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+    if value >= 9.95:
+        return f"{value:.0f}"
+    return f"{value:.2g}" if value >= 0.001 else "0.00"
 
 
 def moment(text: str) -> str:

@@ -98,5 +98,7 @@ def test_the_command_and_its_file(done: Path, tmp_path: Path):
     found = run(app, ["gate", str(done), "--min", "accuracy=1.01", "--json", str(file)])
     assert found.exit_code == 4
     assert json.loads(file.read_text())["passed"] is False
+    twice = run(app, ["gate", str(done), "--min", "accuracy=1.01", "--min", "accuracy=0.0"])
+    assert twice.exit_code == 2, "the first is not dropped in silence"
     for wrong in ("accuracy", "accuracy=much", "=3", "accuracy=nan"):
         assert run(app, ["gate", str(done), "--min", wrong]).exit_code == 2

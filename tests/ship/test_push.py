@@ -119,6 +119,11 @@ def test_a_dry_run_sends_nothing(done_lora: Path, hub: Hub):
     assert (hub.created, hub.files) == ([], {})
 
 
+def test_quantizing_goes_with_files_that_can_be(done_lora: Path):
+    asked = ["push", str(done_lora), "me/x", "--dry-run", "--quantize", "q8_0"]
+    assert CliRunner().invoke(app, asked).exit_code == 2
+
+
 @pytest.mark.enable_socket
 def test_what_the_hub_refuses(done_lora: Path, hub: Hub):
     hub.status = 401

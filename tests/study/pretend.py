@@ -41,7 +41,8 @@ def _write(folder: StudyFolder, job: Job, score: Score) -> None:
     results = []
     for use in job.recipe.tasks:
         task = load_task(use.use)
-        names = {Work.RUN: ("tuned", "prompting"), Work.PROMPT: ("prompting",)}
+        tuned = ("tuned", *(["tuned_prompted"] if job.recipe.mix.few_shot == "best" else []))
+        names = {Work.RUN: (*tuned, "prompting"), Work.PROMPT: ("prompting",)}
         arms = names.get(job.work, ("tuned",))
         run.write_scores(f"test-{task.id}", _lines(job, task.id, task.metric, arms, score))
         results.append(_result(task.id, task.metric, arms, use.train or 0))

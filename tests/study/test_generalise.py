@@ -16,7 +16,7 @@ from instil.stages.context import OF_UNSEEN, prepare_rows
 from instil.stages.runfiles import load_scores
 from instil.stats.intervals import DIFFERENCE, bootstrap_mean
 from instil.study.folder import StudyFolder, Work
-from instil.study.generalise import plan_generalise
+from instil.study.generalise import _word, plan_generalise
 from instil.study.studies import generalise_study, rebuild_study
 from moods import ECHO, SENTIMENT, make_recipe, write_rows
 from study.conftest import QUICK, here, quiet, studied
@@ -292,3 +292,10 @@ def test_a_real_study(path: Path, changes: list[str], tmp_path: Path):
         assert task.task not in {each["task"] for each in split}
         removed = [r for each in split for r in each["removed"] if r["why"].endswith(OF_UNSEEN)]
         assert {r["of"].split("/")[0] for r in removed} <= {task.task}
+
+
+def test_clusters_of_any_script_have_folders_of_their_own():
+    words = [_word(cluster) for cluster in ("情感", "翻译", "a b", "a-b", "topics")]
+    assert len(set(words)) == 5
+    assert words[-2:] == ["a-b", "topics"]
+    assert all(re.fullmatch("[A-Za-z0-9-]+", word) for word in words)

@@ -232,6 +232,29 @@ def test_seeds_rows_and_another_model(tmp_path: Path, no_forecast):
 
 
 @pytest.mark.parametrize(
+    ("arms", "first"), [(["prompted", "lora"], -0.4), (["lora", "prompted"], 0.4)]
+)
+def test_the_reference_is_judged_by_its_own_prompt(tmp_path: Path, no_forecast, arms, first):
+    def score(job, of: str, row: int) -> float:
+        level = 0.9 if of.endswith("tuned_prompted") else 0.5
+        return 1.0 if of.startswith("general") else float(row * 37 % 40 / 40 < level)
+
+    found = studied(
+        methods_study,
+        plain_recipe(tmp_path / "r.yaml", RECIPE),
+        changes=[],
+        arms=choose_arms(arms, own=[]),
+        seeds=[0],
+        folder=tmp_path / "s",
+        say=quiet,
+        execute=pretend(score),
+    )
+    known = {arm.name: arm for arm in found.arms}
+    assert known["prompted"].score.mean == pytest.approx(0.9)
+    assert known[arms[1]].score_against.difference == pytest.approx(first)
+
+
+@pytest.mark.parametrize(
     ("lost", "said"), [(0.02, "gives back 80\u00a0% of what"), (-0.05, "gives back more than what")]
 )
 def test_an_arm_that_gives_back_most_is_named(

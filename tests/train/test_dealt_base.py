@@ -21,10 +21,12 @@ from instil.model.load import ModelFolder, load_model
 from instil.train import dealt_base
 from instil.train.dealt_base import Held, deal_base
 from instil.train.fit import Plan, Validation, fit
+from instil.train.loop import batch_gradient
 from instil.train.objective import Objective
 from instil.train.ranks import is_first, jobs, send_job
+from instil.train.room import Room
 from instil.train.terms import terms_of
-from instil.types import Example, Message
+from instil.types import REPLAY, Encoded, Example, Message
 from measures import pack_loss
 
 pytestmark = [
@@ -235,3 +237,50 @@ def test_other_families_are_dealt_out_too(tiny_folder, tmp_path, family):
     assert first[0] == pytest.approx(losses(whole), rel=1e-5)
     assert first[1] == written(whole)
     assert first[2] == pytest.approx(losses(shaken(lora(whole))), rel=1e-5)
+
+
+@pytest.mark.parametrize("keep", [Keep(kl=0.5), Keep(distil=1.0), Keep(kl=0.5, distil=1.0)])
+def test_packs_that_the_base_is_not_asked_about_keep_step(tiny_folder, tmp_path, keep):
+    """Plain texts that are replayed have no prompt; some processes have nothing else."""
+    folder = ModelFolder("tiny", tiny_folder, "none")
+    draw = torch.Generator().manual_seed(0)
+
+    def one(name, size, prompt):
+        ids = tuple(torch.randint(3, 300, (size,), generator=draw).tolist())
+        mask = (False,) * prompt + (True,) * (size - prompt)
+        return pack([Encoded(name, ids, mask)], max_tokens=500)
+
+    texts = [(f"{REPLAY}{n}", size, 1) for n, size in enumerate((59, 19))]
+    asked = [(f"e{n}", size, size - 3) for n, size in enumerate((60, 20))]
+    mixed = [one(*each)[0] for pair in zip(asked, texts, strict=True) for each in pair]
+
+    def gradient(loaded):
+        wanted = []
+        for packs in (mixed, mixed[:2], mixed[::-1][:3]):
+            loaded.model.zero_grad()
+            whole = Objective(terms=terms_of(keep)).over(packs, step=1)
+            found = batch_gradient(loaded, packs, room=Room(), whole=whole)
+            wanted.append((found.nats, found.replay_nats, *found.terms))
+        return wanted, plain({n: p.grad for n, p in trainable(loaded.model).items()})
+
+    def here(number):
+        if is_first():
+            loaded = shaken(lora(deal_base(folder, **COMPUTING)))
+            send_job("train")
+            found = gradient(loaded)
+            send_job(None)
+            return found
+        held = Held()
+        for job in jobs():
+            if job == "train":
+                found = gradient(shaken(lora(held.bases[0])))
+            else:
+                held.serve(job)
+        return found
+
+    wanted, grads = gradient(shaken(lora(load_model(folder, **COMPUTING))))
+    for found, parts in together(2, here, tmp_path):
+        for ours, theirs in zip(found, wanted, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4)
+        for name, grad in grads.items():
+            assert abs(parts[name] - grad).max() < 1e-4 * max(1, abs(grad).max()), name

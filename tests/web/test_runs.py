@@ -73,6 +73,15 @@ def test_a_run_that_was_stopped_offers_to_go_on(shop_page, shop):
         shutil.rmtree(part)
 
 
+@pytest.mark.parametrize("way", ["{out}", "/{out}", "%2e%2e/{name}"])
+def test_events_of_runs_outside_the_folder_are_not_read(shop_page, shop, tmp_path, way):
+    outside = shop.parent / f"{tmp_path.name}-outside"
+    shutil.copytree(shop / NAME, outside)
+    (outside / "summary.json").unlink()
+    name = way.format(out=outside, name=outside.name)
+    assert shop_page.get(f"{HOME}events/run/{name}").status_code == 404
+
+
 def test_what_a_user_must_not_miss_is_lifted_out_of_the_output():
     lines = ["training 3/9", "moods: after 8 of 24 steps nothing is shown to be learnt yet.", "x"]
     assert runs.alarms("\n".join(lines)) == lines[1:2]

@@ -55,6 +55,8 @@ def gate(
     wanted: dict[str, float] = {}
     for text in least or ():
         name, equals, number = text.partition("=")
+        if name in wanted:
+            raise typer.BadParameter(f"{name} is given twice", param_hint="--min")
         try:
             wanted[name] = float(number)
         except ValueError:

@@ -59,7 +59,12 @@ def predict(
     """Let a run's tuned model answer one text, asked through a template, or every row of a file."""
     if (text is None) == (rows is None):
         raise typer.BadParameter("give either one text or --rows FILE", param_hint="TEXT")
-    only_rows = (("--out", out), ("--encoding", encoding), ("--max-error", max_error is not None))
+    only_rows = (
+        ("--out", out),
+        ("--encoding", encoding),
+        ("--max-error", max_error is not None),
+        ("--force", force),
+    )
     for option, given in only_rows:
         if rows is None and given:
             raise typer.BadParameter("it goes with --rows", param_hint=option)

@@ -33,6 +33,9 @@ def push(
     from instil.ship.push import Sent
     from instil.ship.push import push as send
 
+    if quantize is not Quantization.F16 and form in (Format.HF, Format.MERGED):
+        raise typer.BadParameter("it goes with --format gguf or ollama", param_hint="--quantize")
+
     def listed(files: tuple[Sent, ...]) -> None:
         for file in files:
             say(f"{fmt.size(file.bytes):>10}  {file.name}")

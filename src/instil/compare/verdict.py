@@ -379,6 +379,15 @@ def check_budget(guard: Sequence[GuardResult], *, budget: float | None) -> Budge
     return BudgetResult(budget, change, low, high, high < -budget)
 
 
+def points(value: float) -> str:
+    """Return points of 100 with their sign, for plain text; none for zero.
+
+    >>> points(-5.0), points(-0.04)
+    ('-5.0', '0.0')
+    """
+    return fmt.plain(fmt.signed(value, 1))
+
+
 def budget_sentence(result: BudgetResult) -> str:
     """Say how the budget came out.
 
@@ -387,6 +396,6 @@ def budget_sentence(result: BudgetResult) -> str:
     """
     kept = "is broken" if result.broken else "is not shown to be broken"
     return (
-        f"The forgetting budget of {result.budget:g} points {kept}: {result.change:+.1f} points "
-        f"on average ({result.low:+.1f} to {result.high:+.1f})."
+        f"The forgetting budget of {result.budget:g} points {kept}: {points(result.change)} points "
+        f"on average ({points(result.low)} to {points(result.high)})."
     )

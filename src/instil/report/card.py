@@ -233,8 +233,8 @@ def _training(summary: RunSummary, manifest: Mapping[str, object]) -> list[str]:
         *(f"- {plain(fmt.without_adapter(each))}" for each in training.left_out),
         f"- {fmt.count(training.steps)} steps, {fmt.fixed(training.epochs, 2)} epochs; "
         f"the weights of step {fmt.count(training.best_step)} were kept, by validation",
-        f"- peak learning rate {training.learning_rate:.3g}, {plain(training.number_format)}, "
-        f"seed {summary.seed}",
+        f"- peak learning rate {fmt.learning_rate(training.learning_rate)}, "
+        f"{plain(training.number_format)}, seed {summary.seed}",
         f"- loss on the completion alone, {fmt.count(training.supervised_tokens)} tokens",
         f"- {fmt.seconds(training.seconds)}, {fmt.size(training.peak_memory_bytes)} of memory",
     ]

@@ -270,7 +270,9 @@ def _set_axis(axes: Axes, name: str, axis: Axis) -> None:
         whole = axis.labels == "whole"
         drawn.set_major_locator(MaxNLocator(6, integer=whole, steps=[1, 2, 5, 10]))
         form = {"plain": ".6g", "signed": "+.6g", "whole": ",.0f"}[axis.labels]
-        drawn.set_major_formatter(FuncFormatter(lambda value, _: tick_label(value, form)))
+        drawn.set_major_formatter(
+            FuncFormatter(lambda value, _: "" if whole and value % 1 else tick_label(value, form))
+        )
     if axis.is_line:
         drawn.grid(False)
         axes.spines["bottom"].set_visible(True)

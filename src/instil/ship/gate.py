@@ -19,7 +19,7 @@ from itertools import product
 from pathlib import Path
 
 from instil import format as fmt
-from instil.compare.verdict import Outcome, check_budget, outcome
+from instil.compare.verdict import Outcome, check_budget, outcome, points
 from instil.config.recipe import load_recipe
 from instil.errors import RunError, nearest
 from instil.pipeline import compare_runs
@@ -151,7 +151,8 @@ def gate(
                 fix="name some in the recipe: forgetting.tasks",
             )
         said = (
-            f"{kept.change:+.1f} points over the guard tasks ({kept.low:+.1f} to {kept.high:+.1f})"
+            f"{points(kept.change)} points over the guard tasks ({points(kept.low)} to "
+            f"{points(kept.high)})"
         )
         asked = f"--forgets {forgets:g}"
         checks.append(Check(asked, "", not kept.broken, kept.low, kept.change, kept.high, said))

@@ -14,6 +14,7 @@ task file: a choice that looks at no row. As an upper mark, a model may be tuned
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -141,7 +142,9 @@ def _zero_shot_alone(recipe: Recipe) -> Recipe:
 
 
 def _word(cluster: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", cluster)
+    """Return a cluster's name for folders; another one for each."""
+    word = re.sub(r"[^A-Za-z0-9]+", "-", cluster)
+    return word if word == cluster else f"{word}-{hashlib.sha256(cluster.encode()).hexdigest()[:6]}"
 
 
 def plan_generalise(

@@ -223,6 +223,11 @@ def jobs_of(method: Method, *, seeds: Sequence[int]) -> list[Job]:
 # --- from finished runs to figures ----------------------------------------------------------------
 
 
+def _judged(method: Method) -> str:
+    """The arm of a run's test that a method is judged by."""
+    return TUNED_PROMPTED if method.recipe.mix.few_shot == "best" else TUNED
+
+
 def sum_up_methods(
     folder: StudyFolder, methods: Sequence[Method], *, seeds: Sequence[int]
 ) -> MethodsStudy:
@@ -233,7 +238,7 @@ def sum_up_methods(
     own = [load_task(use.use).id for use in reference.recipe.tasks]
     results = collect.tasks_of(first[0], names=own)
     metric = collect.shared_metric(results)
-    bar = collect.test_scores(first, tasks=own, arm=TUNED)
+    bar = collect.test_scores(first, tasks=own, arm=_judged(reference))
     forgot = {each: collect.guard_scores(first, metric=each) for each in (NATS.name, MEAN_SCORE)}
 
     def arm(name: str, paths: Sequence[Path], of: str, tested: Sequence[Arm]) -> MethodArm:
@@ -268,7 +273,7 @@ def sum_up_methods(
             made = arm(method.name, paths, PROMPTING, asked)
             label = f"{model}, prompted ({asked[0].label})"
         else:
-            judged = TUNED_PROMPTED if method.recipe.mix.few_shot == "best" else TUNED
+            judged = _judged(method)
             made = arm(method.name, paths, judged, arms_of(paths, judged))
             made, label = _forgotten(made, paths, reference.name, forgot), method.label
         arms.append(replace(made, label=label, changes=method.changes, model=model))

@@ -107,24 +107,33 @@ class BatchObjective:
         It computes the supervised places too, as the trained one does: rows of matrix products may
         round otherwise among fewer, and a model that has not moved would not be at zero. For a term
         with `shown` it reads each example with its answer first, in a pass of its own.
+
+        Where it is dealt out (`train.dealt_base`) all processes must ask it as often, so that it is
+        also asked of a pack without such places.
         """
         held = [(term, self.chosen(term, pack)) for term in self.objective.terms if term.distance]
-        if not any(chosen for _, chosen in held):
+        untouched = self.objective.base or loaded
+        in_step = untouched.through is not None
+        nowhere = not any(chosen for _, chosen in held)
+        if not held or (nowhere and not in_step):
             return ()
         where = [torch.tensor(chosen, dtype=torch.long, device=loaded.device) for _, chosen in held]
-        untouched = self.objective.base or loaded
-        before = None
-        if any(term.shown for term, _ in held):
+        before, teaches = None, any(term.shown for term, _ in held)
+        if teaches:
             before = shown(pack, bos=loaded.chat.tokenizer.bos_token_id)
         anchors = []
         with torch.no_grad(), adapter_off(loaded.model), _at_rest(untouched.model):
             if before is not None:
                 twice = to_batch(before, device=loaded.device)
                 taught = states(untouched.model, twice, build=untouched.build)
+            elif teaches and in_step and not all(term.shown for term, _ in held):
+                states(untouched.model, batch, build=untouched.build)
             if before is None or not all(term.shown for term, _ in held):
                 plain = [at for (term, _), at in zip(held, where, strict=True) if not term.shown]
                 asked = replace(batch, predict_from=torch.cat([batch.predict_from, *plain]))
                 said = states(untouched.model, asked, build=untouched.build)
+        if nowhere:
+            return ()
         begin = batch.predict_from.shape[0]
         for (term, _), at in zip(held, where, strict=True):
             assert term.distance is not None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from instil import format as fmt
-from instil.compare.verdict import outcome
+from instil.compare.verdict import Outcome, outcome
 from instil.report.page import Cell, KeyNumber, Table, Tone, table
 from instil.report.parts import difference_cell, difference_number, ordered, summary_cell
+from instil.report.sections.arms import arm_outcomes
 from instil.results.names import PROBE, PROMPTING, TFIDF, TUNED, TUNED_PROMPTED, ZERO_SHOT
 from instil.results.run import RunSummary
 from instil.types import Comparison, Summary
@@ -26,15 +27,19 @@ def average_table(summary: RunSummary) -> Table:
     """Return a row a task, then one an average; a column an arm, and the difference."""
     arms = ordered((arm.name for task in summary.tasks for arm in task.arms), tuple(_ARMS))
 
-    def cells(means: Mapping[str, Summary], difference: Comparison | None) -> list[Cell]:
+    def cells(
+        means: Mapping[str, Summary], difference: Comparison | None, shown: Outcome | None = None
+    ) -> list[Cell]:
         figures = [summary_cell(means.get(arm)) for arm in arms]
-        return [*figures, difference_cell(difference, words="tuned is")]
+        return [*figures, difference_cell(difference, shown, words="tuned is")]
 
-    rows = []
+    rows, known = [], arm_outcomes(summary.tasks)
     for task in summary.tasks:
         means = {arm.name: arm.summaries[task.metric] for arm in task.arms}
         head = Cell(task.task, fmt.style(task.metric).label)
-        rows.append([head, *cells(means, task.against(PROMPTING))])
+        rows.append(
+            [head, *cells(means, task.against(PROMPTING), known.get((task.task, PROMPTING)))]
+        )
     for average in summary.averages:
         metric = fmt.style(average.metric).label if average.metric else "each in its own metric"
         name = f"mean of {fmt.plural(len(average.tasks), 'task')}: {metric}"

@@ -14,7 +14,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -153,7 +153,8 @@ class Service:
         try:
             (answer,) = await asyncio.wrap_future(future)
         except InstilError as error:
-            raise HttpError(400, str(error), param="row") from error
+            told = [replace(p, where="") if str(self.run) in p.where else p for p in error.problems]
+            raise HttpError(400, "\n".join(map(str, told)), param="row") from error
         shares = answer.get("probabilities")
         if not isinstance(shares, dict):
             raise HttpError(400, "this task has no labels: use /v1/chat/completions")

@@ -353,6 +353,8 @@ class Engine:
         result: Future[Any] = Future()
 
         def run() -> None:
+            if not result.set_running_or_notify_cancel():
+                return
             try:
                 result.set_result(function())
             except BaseException as error:

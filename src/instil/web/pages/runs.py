@@ -5,7 +5,6 @@ Tests: `tests/web/test_runs.py`.
 
 from __future__ import annotations
 
-import contextlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -160,9 +159,13 @@ def alarms(output: str) -> list[str]:
 async def run_events(request: Request) -> Response:
     """`GET /events/run/{name}`: the live part, as it changes."""
     site, name = here(request), request.path_params["name"]
-    folder = site.workplace.folder / name
-    with contextlib.suppress(NotHereError):
+    try:
         folder = site.workplace.path(name)
+    except NotHereError:
+        job = newest_job(site, name)
+        if job is None or name not in job.command:
+            raise
+        folder = site.workplace.folder / name  # it has only just begun
     if newest_job(site, name) is None and not is_run(folder):
         raise NotHereError(name)
 
