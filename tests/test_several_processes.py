@@ -117,6 +117,19 @@ def test_two_processes_stopped_and_resumed_get_what_one_gets(tmp_path, tiny_fold
     assert len(load_manifest(folder / "two")["test_opened"]) == 1
 
 
+def killed_by_two(folder: Path, changes: tuple[str, ...]) -> None:
+    sets = [part for change in changes for part in ("--set", change)]
+    process = launched(folder, "recipe.yaml", "--folder", "dealt", *sets)
+    wait_for_steps(process, folder / "dealt", more_than=3)
+    kill_all(process)
+
+
+def resumed_by_three(folder: Path) -> None:
+    process = launched(folder, "--resume", "dealt", size=3)
+    said = ended(process)
+    assert process.returncode == 0, said
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_weights_dealt_out_over_two_killed_and_resumed_by_three(tmp_path, tiny_folder):
@@ -135,15 +148,9 @@ def test_weights_dealt_out_over_two_killed_and_resumed_by_three(tmp_path, tiny_f
     )
     alone = run(make_recipe(folder, tiny_folder, *changes), folder / "alone")
 
-    sets = [part for change in changes for part in ("--set", change)]
-    process = launched(folder, "recipe.yaml", "--folder", "dealt", *sets)
-    wait_for_steps(process, folder / "dealt", more_than=3)
-    kill_all(process)
+    killed_by_two(folder, changes)
     assert len([*(folder / "dealt").glob("**/state/*.safetensors")]) == 2
-
-    process = launched(folder, "--resume", "dealt", size=3)
-    said = ended(process)
-    assert process.returncode == 0, said
+    resumed_by_three(folder)
 
     one, dealt = load_steps(alone), load_steps(folder / "dealt")
     assert [s.step for s in dealt] == [s.step for s in one]
@@ -170,14 +177,8 @@ def test_a_base_model_dealt_out_over_two_killed_and_resumed_by_three(tmp_path, t
     )
     alone = run(make_recipe(folder, tiny_folder, *changes), folder / "alone")
 
-    sets = [part for change in changes for part in ("--set", change)]
-    process = launched(folder, "recipe.yaml", "--folder", "dealt", *sets)
-    wait_for_steps(process, folder / "dealt", more_than=3)
-    kill_all(process)
-
-    process = launched(folder, "--resume", "dealt", size=3)
-    said = ended(process)
-    assert process.returncode == 0, said
+    killed_by_two(folder, changes)
+    resumed_by_three(folder)
 
     one, dealt = load_steps(alone), load_steps(folder / "dealt")
     assert [s.step for s in dealt] == [s.step for s in one]

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 import families
-from builds import add_lora
+from builds import add_lora, shaken
 from instil.config.methods import Lora
 from instil.encode.batch import make_batch
 from instil.errors import ModelError
@@ -105,14 +105,6 @@ def test_no_such_layer_is_told(tiny):
 
 
 EMBEDDINGS = (["embed_tokens"], ["lm_head"], ["embed_tokens", "lm_head"])
-
-
-def shaken(loaded):
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in trainable(loaded.model).values():
-            weight.normal_(std=0.1)
-    return loaded
 
 
 @pytest.fixture(params=[True, False], ids=["tied", "untied"])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from builds import add_lora
+from builds import add_lora, shaken
 from instil.errors import ModelError
 from instil.model import nf4
 from instil.model.adapter import load_shipped, merged, trainable
@@ -37,14 +37,6 @@ def unpacked(tiny, packed):
 def loss_of(loaded):
     out = loaded.model(input_ids=IDS).logits[0]
     return torch.nn.functional.cross_entropy(out[:-1].float(), IDS[0, 1:])
-
-
-def shaken(loaded):
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in trainable(loaded.model).values():
-            weight.normal_(std=0.1)
-    return loaded
 
 
 def test_every_linear_layer_but_the_head_is_packed(packed, tiny):

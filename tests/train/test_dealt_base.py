@@ -11,7 +11,7 @@ from test_ranks import items_of, plain, together
 from test_sharded import made
 from torch.distributed.tensor import DTensor
 
-from builds import add_lora
+from builds import add_lora, shaken
 from families import save
 from instil.config.sections import Keep
 from instil.encode.pack import pack
@@ -60,14 +60,6 @@ def asked(act, folder, size, **computing):
         return most, sorted(held.bases)
 
     return together(size, here, folder)
-
-
-def shaken(loaded):
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in trainable(loaded.model).values():
-            weight.normal_(std=0.1)
-    return loaded
 
 
 def losses(loaded):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from instil.cli.options import RunFolder, place
+from instil.cli.options import RunFolder, place, refuse_quantized
 from instil.cli.terminal import say
 from instil.ship.formats import Format, Quantization
 
@@ -49,8 +49,7 @@ def export(
     if merge and form not in (Format.HF, Format.MERGED):
         raise typer.BadParameter("it goes with no other --format", param_hint="--merge")
     form = Format.MERGED if merge else form
-    if quantize is not Quantization.F16 and form in (Format.HF, Format.MERGED):
-        raise typer.BadParameter("it goes with --format gguf or ollama", param_hint="--quantize")
+    refuse_quantized(form, quantize)
 
     from instil import format as fmt
     from instil.ship.export import export as write

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from instil.ship.formats import Format, Quantization
+
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
 
 
@@ -15,6 +17,12 @@ def place(text: str) -> Path:
     from instil.stages.mirror import fetch, is_address
 
     return fetch(text) if is_address(text) else Path(text)
+
+
+def refuse_quantized(form: Format, quantize: Quantization) -> None:
+    """Refuse `--quantize` for a format that keeps weights as they are."""
+    if quantize is not Quantization.F16 and form in (Format.HF, Format.MERGED):
+        raise typer.BadParameter("it goes with --format gguf or ollama", param_hint="--quantize")
 
 
 RunFolder = Annotated[

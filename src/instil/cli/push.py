@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from instil.cli.options import RunFolder
+from instil.cli.options import RunFolder, refuse_quantized
 from instil.cli.terminal import say
 from instil.ship.formats import Format, Quantization
 
@@ -33,8 +33,7 @@ def push(
     from instil.ship.push import Sent
     from instil.ship.push import push as send
 
-    if quantize is not Quantization.F16 and form in (Format.HF, Format.MERGED):
-        raise typer.BadParameter("it goes with --format gguf or ollama", param_hint="--quantize")
+    refuse_quantized(form, quantize)
 
     def listed(files: tuple[Sent, ...]) -> None:
         for file in files:

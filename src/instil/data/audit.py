@@ -37,7 +37,7 @@ PERMUTATIONS = 64
 SHINGLE_WORDS = 3
 MINHASH_SEED = 1
 RECALL = 0.98
-FEW_FOUND = 8
+FEW_CANDIDATES = 8
 """Candidates that are compared without a look at their sketches."""
 THRESHOLD = 0.8
 
@@ -253,18 +253,20 @@ class _Index:
             if similarity >= self.threshold:
                 yield Removed(row_id, part=part, why=NEAR, of=nearest, similarity=similarity)
 
-    def _likely(self, sketch: Any, found: Sequence[str]) -> Sequence[str]:
-        """Leave out of what was found what the sketches say is far from the threshold.
+    def _likely(self, sketch: Any, candidates: Sequence[str]) -> Sequence[str]:
+        """Leave out those candidates that the sketches say are far from the threshold.
 
         Texts that share a frame (a form, a footer) find one another by the thousand. A pair at the
         threshold is left out with a probability of less than half a percent.
         """
-        if len(found) < FEW_FOUND:
-            return found
-        same = self.sketches[[self.places[other] for other in found]] == sketch.astype(np.uint32)
+        if len(candidates) < FEW_CANDIDATES:
+            return candidates
+        same = self.sketches[[self.places[other] for other in candidates]] == sketch.astype(
+            np.uint32
+        )
         doubt = (self.threshold * (1 - self.threshold) / PERMUTATIONS) ** 0.5
         kept = same.mean(axis=1) >= self.threshold - 3 * doubt
-        return [other for other, close in zip(found, kept, strict=True) if close]
+        return [other for other, close in zip(candidates, kept, strict=True) if close]
 
     def _minhash(self, runs: frozenset[str]) -> Any:
         minhash = self.blank.copy()

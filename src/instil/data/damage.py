@@ -43,10 +43,9 @@ def mojibake(text: str) -> str:
     match = _MOJIBAKE.search(text) if any(sign in text for sign in "ÃÂâ") else None
     if match is None:
         return ""
-    before, after = text[: match.start()][-20:].split(), text[match.end() :][:20].split()
-    start = "" if text[: match.start()][-1:].isspace() else "".join(before[-1:])
-    end = "" if text[match.end() :][:1].isspace() else "".join(after[:1])
-    return start + match[0] + end
+    start, end = match.span()
+    before, after = text[max(0, start - 20) : start], text[end : end + 20]
+    return re.split(r"\s", before)[-1] + match[0] + re.split(r"\s", after)[0]
 
 
 def foreign(text: str) -> str:

@@ -188,15 +188,16 @@ class RunContext:
     @property
     def deals_base(self) -> bool:
         """Whether the frozen base model is dealt out over several processes."""
-        return self._deals_out and METHODS[self.recipe.method].adapter
+        return self.deals_out and METHODS[self.recipe.method].adapter
 
     @property
     def deals_trained(self) -> bool:
         """Whether the weights that are trained are dealt out over several processes."""
-        return self._deals_out and not METHODS[self.recipe.method].adapter
+        return self.deals_out and not METHODS[self.recipe.method].adapter
 
     @property
-    def _deals_out(self) -> bool:
+    def deals_out(self) -> bool:
+        """Whether any weights are dealt out over several processes."""
         from instil.train.ranks import world_size
 
         return self.recipe.train.fsdp and world_size() > 1

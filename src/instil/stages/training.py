@@ -107,7 +107,7 @@ def train(context: RunContext, encoded: TrainingData) -> Trained:
     validate = gated(context, loaded, validation_of(context, loaded, before=looks))
     wanted = objective(context)
     expected = None
-    if not kept.step and not (context.deals_base or context.deals_trained):
+    if not kept.step and not context.deals_out:
         expected = expect(context, loaded, encoded, room=room, objective=wanted)
     asked = [validation_examples(d) for d in context.data]
     flat = [examples for parts in asked for examples in parts]

@@ -24,6 +24,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -236,15 +237,17 @@ _SCRIPTS = {
     "gb18030": ("[\u4e00-\u9fff\u3000-\u303f\uff00-\uffef]", 0.6),
 }
 """Encodings that files come in: what the script of each is told by, and how much of a text is."""
+_SAMPLE = 1000
+"""Lines by which another script is told."""
 _NO_WORD = re.compile(rb"[\xc0-\xff]{4}|(?:[\x81-\xfe][\x40-\xfe]){2}[\x81-\xfe]")
 """Bytes that in cp1252 and Latin-1 are no part of any word: too many accents in a row."""
 
 
-def _guessed(lines: Sequence[bytes], *, failed: str) -> str:
+def _guessed(lines: Iterator[bytes], *, failed: str) -> str:
     """Guess the encoding of lines that are not in the one that failed; empty: no guess."""
-    text = b"".join(lines)
+    text = b"".join(islice(lines, _SAMPLE))
     if not _NO_WORD.search(text):
-        western = "cp1252" if _CONTROLS.search(text) else "latin-1"
+        western = "cp1252" if any(map(_CONTROLS.search, chain([text], lines))) else "latin-1"
         return western if western != failed and _fits(text, western) else ""
     for codec, (script, least) in _SCRIPTS.items():
         if codec == failed or not _fits(text, codec):
@@ -279,7 +282,7 @@ def _undecodable(path: Path, codec: str, *, place: str) -> DataError:
             except UnicodeDecodeError as error:
                 start = error.start
                 others = (later for later in file if not _fits(later, codec))
-                guess = _guessed([line, *others], failed=codec)
+                guess = _guessed(chain([line], others), failed=codec)
                 what = f"byte 0x{line[start]:02X} (offset {offset + start} of the file)"
                 what, where = f"{what} is not {name}", f"{place}:{number}"
                 if not guess:

@@ -159,14 +159,14 @@ def alarms(output: str) -> list[str]:
 async def run_events(request: Request) -> Response:
     """`GET /events/run/{name}`: the live part, as it changes."""
     site, name = here(request), request.path_params["name"]
+    job = newest_job(site, name)
     try:
         folder = site.workplace.path(name)
     except NotHereError:
-        job = newest_job(site, name)
         if job is None or name not in job.command:
             raise
         folder = site.workplace.folder / name  # it has only just begun
-    if newest_job(site, name) is None and not is_run(folder):
+    if job is None and not is_run(folder):
         raise NotHereError(name)
 
     def look() -> tuple[str, bool]:
