@@ -22,7 +22,8 @@ from moods import lay_out, make_recipe
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("moods")
-    recipe = make_recipe(lay_out(folder), request.getfixturevalue("tiny_folder"))
+    tiny = request.getfixturevalue("tiny_folder")
+    recipe = make_recipe(lay_out(folder), tiny, "forgetting.text=false")
     (prepared,) = prepare_rows(recipe)
     return prepared
 
