@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from instil.compare import forgetting
 from moods import lay_out, make_recipe, run
 
 
@@ -25,7 +24,5 @@ def done_lora(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Pa
 
 def _finished(folder: Path, model: Path, *changes: str) -> Path:
     lay_out(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
-        brief = ("dtype=float32", "baselines.shots=[0]", *changes)
-        return run(make_recipe(folder, model, *brief), folder / "run")
+    brief = ("dtype=float32", "baselines.shots=[0]", "forgetting.text=false", *changes)
+    return run(make_recipe(folder, model, *brief), folder / "run")
