@@ -203,6 +203,20 @@ def test_no_loss_above_a_hundred_points_is_said_to_show() -> None:
     assert "would have shown: 11.7 points, in 1 comparison of too few rows none)" in text
 
 
+def test_a_guard_task_without_a_right_answer_can_show_no_loss() -> None:
+    known, void = _guard("news", 0.01, 0.05), _guard("poems", 0.0, 0.05)
+    void = replace(void, before=replace(void.before, mean=0.0))
+    said = "No answer was right before on poems: there no loss can show."
+    assert verdict([_task()], [known, void], training=TRAINING)[1] == (
+        "Forgetting: no loss is shown on news, corrected for 2 comparisons "
+        f"(the smallest loss that would have shown: 5.0 points). {said}"
+    )
+    assert verdict([_task()], [void], training=TRAINING)[1] == f"Forgetting cannot show. {said}"
+    lost = verdict([_task()], [_guard("news", -0.06, 0.03), void], training=TRAINING)[1]
+    assert "no loss is shown" not in lost
+    assert said in lost
+
+
 def test_nothing_forgotten() -> None:
     guard = [
         _guard("news", 0.06, 0.03),

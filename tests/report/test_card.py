@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 from huggingface_hub import ModelCard
 
-from instil.report.card import model_card, plain
+from instil.report.card import converted_card, model_card, plain
 from instil.results.guard import Margins
 from instil.results.training import LeftOut
 
@@ -165,3 +165,23 @@ def test_the_card_says_what_is_kept(sample: ModuleType) -> None:
     assert "| no difference shown; kept within 4 points, shown |" in text
     assert "| after is worse; lost, shown |" in text
     assert text.count("| mean of 4 | each task's own metric | \u2014 | \u2014 | \u22121.2") == 1
+
+
+def test_a_converted_model_says_how_it_is_loaded_and_keeps_what_was_written_by_hand(
+    sample: ModuleType,
+) -> None:
+    run = sample.run()
+    card = model_card(run, manifest=sample.manifest()) + "\n## Whom to ask\n\nThe third floor.\n"
+    whole = converted_card(card, run, library="transformers")
+    assert ModelCard(whole).data.to_dict()["library_name"] == "transformers"
+    assert "PeftModel" not in whole
+    assert "--merge" not in whole
+    assert "from_pretrained(folder)" in whole
+    served = converted_card(card, run, library="gguf", commands=["llama-server -m x.gguf"])
+    assert "```bash\nllama-server -m x.gguf\n```" in served
+    assert "from_pretrained" not in served
+    for text in (whole, served):
+        assert text.endswith("## Whom to ask\n\nThe third floor.\n")
+        assert re.findall("^## .*", text, re.M) == re.findall("^## .*", card, re.M)
+    without = re.sub(r"(?ms)^## How to use it.*?(?=^## )", "", card)
+    assert "How to use" not in converted_card(without, run, library="transformers")

@@ -47,6 +47,11 @@ def test_every_format_carries_it_and_no_path(form: Format, done_lora: Path, tmp_
     assert known == json.loads(json.dumps(certificate(done_lora)))
     card = (made.path / "README.md").read_text()
     assert known["run"] in card
+    library = {Format.HF: "peft", Format.MERGED: "transformers"}.get(form, "gguf")
+    assert f"\nlibrary_name: {library}\n" in card
+    assert ("PeftModel" in card) == (form is Format.HF)
+    if form in (Format.GGUF, Format.GGUF_LORA):
+        assert made.weights.name in card
     for file in made.path.iterdir():
         data = file.read_bytes()
         for place in (done_lora.parent, Path.home()):

@@ -187,8 +187,8 @@ def test_known_differences(study, tmp_path: Path):
     assert few.against_first.difference == pytest.approx((0.25 + 0.375 + 0.25) / 4)
     assert mixed.against_first is None
     first, second, *rest = generalise_verdict(result)
-    assert "echo lost" in first
-    assert "moods gained" in first
+    assert "echo got worse" in first
+    assert "moods got better" in first
     assert "no difference is shown for feelings, other" in first
     assert "Against all other clusters: it is better" in second
     assert sum("tuning on each task alone" in line for line in rest) == 2

@@ -153,7 +153,7 @@ def test_the_matrix_and_what_replay_changes(
     assert replay.average_against.difference == pytest.approx(0.15)
     first, second, overlap = sequence_verdict(found)
     assert first.startswith("Through moods, then echo: later tasks cost earlier ones")
-    assert "moods lost" in first
+    assert "moods got worse" in first
     assert "With a replay of 25" in second
     assert "it is better" in second
     assert "repeat a row which another task is judged on: moods" in overlap

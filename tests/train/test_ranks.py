@@ -1,5 +1,6 @@
 """Several processes train together, and get what one process gets."""
 
+import contextlib
 import os
 import traceback
 import warnings
@@ -14,10 +15,11 @@ import torch
 import torch.distributed as dist
 from test_loop import SCHEDULE, encoded, lora
 
-from builds import OWN, PADDED
+from builds import OWN, PADDED, add_lora
 from instil.encode.pack import batches, pack
 from instil.errors import TrainError
-from instil.model.adapter import snapshot, train_all, trainable
+from instil.model.adapter import restore, snapshot, train_all, trainable
+from instil.model.load import ModelFolder, load_model
 from instil.train import loop, ranks
 from instil.train.fit import Plan, Validation, fit
 from instil.train.loop import batch_gradient, train_steps
@@ -137,6 +139,55 @@ def test_the_gradient_is_that_of_one_process_however_packs_are_dealt(tiny, tmp_p
             torch.testing.assert_close(
                 torch.tensor(grad), torch.tensor(wanted[name]), atol=1e-6, rtol=1e-4
             )
+
+
+def test_a_weight_that_has_a_gradient_nowhere_gets_none(tmp_path):
+    def act(number):
+        weights = [torch.nn.Parameter(torch.ones(2)) for _ in range(3)]
+        weights[0].grad = torch.ones(2)
+        if number == 1:
+            weights[2].grad = torch.ones(2)
+        ranks.sum_gradients(weights)
+        return [None if p.grad is None else p.grad.tolist() for p in weights]
+
+    assert together(2, act, tmp_path) == [[[2.0, 2.0], None, [1.0, 1.0]]] * 2
+
+
+def test_each_process_drops_its_own_inputs_and_a_resumed_training_the_same_ones(
+    tiny_folder, tmp_path
+):
+    base = load_model(ModelFolder("tiny", tiny_folder, ""), device="cpu", dtype="float32")
+    loaded = add_lora(
+        base, r=4, lora_alpha=8, lora_dropout=0.5, target_modules="all-linear", seed=3
+    )
+    made = batches(items_of([12] * 24), tokens_per_batch=48, micro_batch_tokens=24, seed=0, epoch=0)
+    start, look = snapshot(loaded.model), Validation(0.5, 0.5)
+
+    def act(number, *, folder, interrupted=None):
+        restore(loaded.model, start)
+        losses, drawn = [], []
+
+        def on_step(step):
+            losses.append(step.loss)
+            drawn.append(torch.initial_seed())
+            if step.step == interrupted and number == 0:
+                os.kill(os.getpid(), 2)
+
+        plan = Plan(made, 1, SCHEDULE, 0.1, 2, 0, tmp_path / folder / "checkpoint", seed=7)
+        with contextlib.suppress(KeyboardInterrupt):
+            fit(loaded, plan, validate=lambda: look, on_step=on_step)
+        return losses, drawn, plain(snapshot(loaded.model))
+
+    for name in ("straight", "first", "second"):
+        (tmp_path / name).mkdir()
+    straight = together(2, lambda n: act(n, folder="straight"), tmp_path / "straight")
+    first = together(2, lambda n: act(n, folder="broken", interrupted=3), tmp_path / "first")
+    second = together(2, lambda n: act(n, folder="broken"), tmp_path / "second")
+    for whole, before, after in zip(straight, first, second, strict=True):
+        assert (before[0] + after[0], before[1] + after[1]) == (whole[0], whole[1])
+        assert all((after[2][name] == weights).all() for name, weights in whole[2].items())
+    drawn = [seed for _, seeds, _ in straight for seed in seeds]
+    assert len(set(drawn)) == len(drawn), "no two processes and no two steps draw the same"
 
 
 def test_more_processes_than_examples(tiny, tmp_path):

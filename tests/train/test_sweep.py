@@ -71,7 +71,6 @@ def tried(loaded, losses, *, above=(3.0,), below=(1 / 3, 1 / 9), halfway=None) -
         below=below,
         look=look,
         worse=lambda a, b: mean(a) > mean(b) + 0.1,
-        seed=0,
     )
     return {trial.rate: trial for trial in trials}
 
@@ -138,7 +137,6 @@ def test_an_interrupt_puts_the_weights_back(fresh):
             below=(),
             look=lambda: {"a": 1.0},
             worse=lambda a, b: False,
-            seed=0,
         )
     now = snapshot(loaded.model)
     assert all(torch.equal(now[name], before[name]) for name in before)
@@ -164,7 +162,6 @@ def test_tries_differ_in_nothing_but_the_rate(fresh):
         below=(),
         look=look,
         worse=lambda a, b: False,
-        seed=0,
     )
     assert losses[:4] == losses[4:]
     assert rates[:4] == pytest.approx([0.02, 0.015, 0.01, 0.005])

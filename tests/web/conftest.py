@@ -24,16 +24,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Pat
     lay_out(folder)
     shutil.copytree(tiny_folder, folder / "tiny")
     (folder / "moods.yaml").rename(folder / "moods.task.yaml")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
-        recipe = make_recipe(
-            folder,
-            folder / "tiny",
-            "dtype=float32",
-            "baselines.shots=[0]",
-            task="moods.task.yaml",
-        )
-        run(recipe, folder / "runs" / "moods")
+    recipe = make_recipe(
+        folder,
+        folder / "tiny",
+        "dtype=float32",
+        "baselines.shots=[0]",
+        "forgetting.text=false",
+        task="moods.task.yaml",
+    )
+    run(recipe, folder / "runs" / "moods")
     (folder / "recipe.yaml").rename(folder / "moods.recipe.yaml")
     return folder
 

@@ -283,9 +283,19 @@ def _forgetting(guard: Sequence[GuardResult], *, held: bool) -> str:
     lost = [result for result, each in zip(guard, shown, strict=True) if each is Outcome.WORSE]
     named = {result.task for result in lost}
     kept = [result for result in guard if result.task not in named]
+    empty = {result.task for result in kept} - {r.task for r in kept if _can_lose(r)}
+    kept = [result for result in kept if result.task not in empty]
+    unable = (
+        f" No answer was right before on {', '.join(sorted(empty))}: there no loss can show."
+        if empty
+        else ""
+    )
     corrected = f", corrected for {len(guard)} comparisons" if len(guard) > 1 else ""
+    if not lost and not kept:
+        return f"Forgetting cannot show.{unable}"
     if not lost:
-        return f"Forgetting: no loss is shown on {_who(kept)}{corrected}{_sharpness(kept)}."
+        said = f"Forgetting: no loss is shown on {_who(kept)}{corrected}{_sharpness(kept)}."
+        return said + unable
     losses = []
     for result in lost:
         size = fmt.plain_change(result.comparison).lstrip("+-")
@@ -296,8 +306,13 @@ def _forgetting(guard: Sequence[GuardResult], *, held: bool) -> str:
             levels = f"from {result.before.mean:.3f} to {result.after.mean:.3f}"
             losses.append(f"{result.task} got worse by {size} ({ends}; {levels})")
     rest = f"; no loss is shown on {_who(kept, other='other ')}" if kept else ""
-    said = f"Forgetting: {', '.join(losses)}{rest}{corrected}{_sharpness(kept)}."
+    said = f"Forgetting: {', '.join(losses)}{rest}{corrected}{_sharpness(kept)}.{unable}"
     return said if held else f"{said} To keep more of it, try keep.kl: 0.1 (docs/forgetting.md)."
+
+
+def _can_lose(result: GuardResult) -> bool:
+    """Whether there was anything to lose: an accuracy of 0 cannot fall."""
+    return not result.comparison.higher_is_better or result.before.mean > 0
 
 
 def _who(results: Sequence[GuardResult], *, other: str = "") -> str:

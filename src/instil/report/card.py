@@ -34,6 +34,8 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _MARKS = re.compile(r"[\\`*\[\]<>|~$&]|(?<!\w)_|_(?!\w)|^(?:[-+](?=[\s-]|$)|[#=]|\d+(?=[.)]\s))")
 
 _PLAIN = "AutoModelForCausalLM.from_pretrained"
+_USAGE = "How to use it"
+_ASK = "Ask in the words that it was trained with; `report.html` shows every template."
 
 
 def model_card(summary: RunSummary, *, manifest: Mapping[str, object]) -> str:
@@ -53,7 +55,7 @@ def model_card(summary: RunSummary, *, manifest: Mapping[str, object]) -> str:
         "Verdict": [f"- {plain(sentence)}" for sentence in summary.verdict],
         "Results on test": _results(summary.tasks),
         "What was forgotten": [*_forgetting(summary), *kept],
-        "How to use it": _usage(summary),
+        _USAGE: _usage(summary, adapted=_is_adapter(summary)),
         "Training data": _data(summary.tasks, manifest),
         "Training": _training(summary, manifest),
         "Limits": [
@@ -69,6 +71,23 @@ def model_card(summary: RunSummary, *, manifest: Mapping[str, object]) -> str:
     for title, lines in sections.items():
         parts += [f"## {title}", "", *lines, ""] if lines else []
     return "\n".join(parts)
+
+
+def converted_card(
+    card: str, summary: RunSummary, *, library: str, commands: Sequence[str] = ()
+) -> str:
+    """Return a run's card for its model in another form: only how it is loaded is another.
+
+    Args:
+        card: As it lies beside the run's model; what was written into it by hand stays.
+        summary: Every figure of the run.
+        library: What reads that form, in the hub's word.
+        commands: Shell commands that serve it; none: transformers load it, whole.
+    """
+    usage = _usage_by(summary, commands) if commands else _usage(summary, adapted=False)
+    section = "\n".join([f"## {_USAGE}", "", *usage, "", ""])
+    card = re.sub(r"(?m)^library_name: .*$", f"library_name: {library}", card, count=1)
+    return re.sub(rf"(?ms)^## {_USAGE}$.*?(?=^## |\Z)", lambda _: section, card, count=1)
 
 
 def _is_adapter(summary: RunSummary) -> bool:
@@ -159,15 +178,38 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [body[0], "|" + " --- |" * len(head), *body[1:]]
 
 
-def _usage(summary: RunSummary) -> list[str]:
-    adapted = _is_adapter(summary)
+def _messages(summary: RunSummary) -> str:
+    """Return what the model is asked, as JSON, which is Python too where all are texts.
+
+    The template and no row: a card is made to be published, the rows need not be.
+    """
     turn = next((turn for turn in summary.turns if turn.role is Role.ANSWER), None)
-    longest = max(task.max_new_tokens for task in summary.tasks)
-    # The template and no row: a card is made to be published, the rows need not be.
     asked = turn.wording if turn else ()
     messages = [{"role": each.role, "content": each.content} for each in asked]
-    # JSON of texts alone is Python too, and ASCII keeps whatever the texts hold inside its quotes.
-    said = json.dumps(messages or [{"role": "user", "content": "..."}], indent=4)
+    # ASCII keeps whatever the texts hold inside its quotes.
+    return json.dumps(messages or [{"role": "user", "content": "..."}], indent=4)
+
+
+def _fenced(language: str, lines: Sequence[str]) -> list[str]:
+    ticks = re.findall("`+", "\n".join(lines))
+    fence = "`" * max(3, 1 + max(map(len, ticks), default=0))
+    return [f"{fence}{language}", *lines, fence]
+
+
+def _usage_by(summary: RunSummary, commands: Sequence[str]) -> list[str]:
+    longest = max(task.max_new_tokens for task in summary.tasks)
+    return [
+        *_fenced("bash", commands),
+        "",
+        f"{_ASK} As the messages of a request, at temperature 0 and with at most {longest} tokens "
+        "to come; in place of what stands in {{ }}, your own text:",
+        "",
+        *_fenced("json", [_messages(summary)]),
+    ]
+
+
+def _usage(summary: RunSummary, *, adapted: bool) -> list[str]:
+    longest = max(task.max_new_tokens for task in summary.tasks)
     loading = [f"model = {_PLAIN}(folder)"]
     if adapted:
         on_hub = "/" in summary.model and _HUB_ID.fullmatch(summary.model)
@@ -184,7 +226,7 @@ def _usage(summary: RunSummary) -> list[str]:
         *loading,
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
         "# in place of what stands in {{ }}: your own text",
-        f"messages = {said}",
+        f"messages = {_messages(summary)}",
         "inputs = tokenizer.apply_chat_template(",
         '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
         ")",
@@ -192,8 +234,7 @@ def _usage(summary: RunSummary) -> list[str]:
         'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], '
         "skip_special_tokens=True))",
     ]
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", said)), default=0))
-    lines = ["Ask in the words that it was trained with; `report.html` shows every template."]
+    lines = [_ASK]
     if adapted:
         lines.append(
             f"The adapter needs its base model, {plain(summary.model)}. "
@@ -204,7 +245,7 @@ def _usage(summary: RunSummary) -> list[str]:
             "It was trained and judged on that base in 4 bits (bitsandbytes, "
             f"{plain(summary.training.quantize)}, double quantisation): load it so, or merge it."
         )
-    return [*lines, "", f"{fence}python", *code, fence]
+    return [*lines, "", *_fenced("python", code)]
 
 
 def _data(tasks: Sequence[TaskResult], manifest: Mapping[str, object]) -> list[str]:

@@ -108,8 +108,8 @@ def _arm_verdict(study: GeneraliseStudy, arm: GeneraliseArm, gain: Outcome) -> s
     }[gain]
     pairs = list(zip(study.tasks, arm.against_base, outcomes(arm.against_base), strict=True))
     parts = [
-        f"{task.task} {verb} {fmt.change_with_interval(change)}"
-        for kind, verb in ((Outcome.WORSE, "lost"), (Outcome.BETTER, "gained"))
+        f"{task.task} {verb}: {fmt.change_with_interval(change)}"
+        for kind, verb in ((Outcome.WORSE, "got worse"), (Outcome.BETTER, "got better"))
         for task, change, shown in pairs
         if shown is kind
     ]

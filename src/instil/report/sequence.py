@@ -103,8 +103,8 @@ def sequence_verdict(study: SequenceStudy) -> tuple[str, ...]:
     plain = study.arms[0]
     shown = list(zip(plain.by_task, outcomes(plain.by_task), strict=True))
     parts = [
-        f"{change.b} {verb} {fmt.change_with_interval(change)}"
-        for kind, verb in ((Outcome.WORSE, "lost"), (Outcome.BETTER, "gained"))
+        f"{change.b} {verb}: {fmt.change_with_interval(change)}"
+        for kind, verb in ((Outcome.WORSE, "got worse"), (Outcome.BETTER, "got better"))
         for change, each in shown
         if each is kind
     ]

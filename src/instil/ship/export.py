@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from instil.config.methods import METHODS
 from instil.errors import Problem, RunError
 from instil.files import write_whole
+from instil.report.card import converted_card
 from instil.results.prompts import Turn
 from instil.results.run import RunSummary
 from instil.ship.certificate import CERTIFICATE, card_section, certificate
@@ -109,11 +111,25 @@ def export(
             loaded = load_run_model(folder)
             weights, notes = _convert(loaded, part, form, quantize, summary, known)
         card = (folder / "model" / CARD).read_text(encoding="utf-8")
+        if form is not Format.HF:
+            library = "transformers" if form is Format.MERGED else "gguf"
+            commands = _serving(form, weights.name, summary)
+            card = converted_card(card, summary, library=library, commands=commands)
         write_whole(part / CARD, (card + card_section(known)).encode())
         write_whole(part / CERTIFICATE, json.dumps(known, indent=1).encode())
         os.replace(part, out)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     return Exported(out, out / weights.relative_to(part), size, tuple(notes))
+
+
+def _serving(form: Format, file: str, summary: RunSummary) -> tuple[str, ...]:
+    """Return the shell commands that serve an exported model; none for transformers."""
+    name = shlex.quote(summary.name)
+    return {
+        Format.GGUF: (f"llama-server --jinja -m {shlex.quote(file)}",),
+        Format.GGUF_LORA: (f"llama-server --jinja -m BASE.gguf --lora {shlex.quote(file)}",),
+        Format.OLLAMA: (f"ollama create {name} -f Modelfile", f"ollama run {name}"),
+    }.get(form, ())
 
 
 def _convert(

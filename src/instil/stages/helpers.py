@@ -57,7 +57,12 @@ def _help_train(job: Job, held: Held) -> None:
     base = None if job.base is None else held.bases[job.base]
     loaded, wanted = training_model(context, base), objective(context)
     plan = training_plan(
-        job.recipe.train, job.encoded, rate=job.rate, checkpoint=job.checkpoint, run=job.run
+        job.recipe.train,
+        job.encoded,
+        rate=job.rate,
+        checkpoint=job.checkpoint,
+        seed=job.recipe.seed,
+        run=job.run,
     )
 
     def validate() -> NoReturn:

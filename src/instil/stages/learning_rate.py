@@ -134,6 +134,7 @@ def _find(
                 steps_per_epoch=steps,
                 room=room,
                 objective=objective,
+                seed=recipe.seed,
             ):
                 note = f"{rate_text(rate)}: loss {step.loss:.3f}"
                 context.progress.update(shown, note=note)
@@ -149,7 +150,6 @@ def _find(
             below=[factor * rule for factor in rates.BELOW],
             look=lambda: {k: v for r in rows for k, v in target_loss(loaded, r).values.items()},
             worse=lambda a, b: rates.is_worse(rates.difference(a, b, groups=groups)),
-            seed=recipe.seed,
         )
     chosen, why, tried = _choice(trials, groups, rule)
     return Sweep(

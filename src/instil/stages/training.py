@@ -114,7 +114,14 @@ def train(context: RunContext, encoded: TrainingData) -> Trained:
     sweep = find_rate(context, loaded, encoded, flat, room=room, objective=wanted)
     by_rule = rule_rate(context, loaded, "rule")
     rate = sweep.chosen if sweep else rule_rate(context, loaded, recipe.train.learning_rate)
-    plan = training_plan(recipe.train, encoded, rate=rate, checkpoint=run.checkpoint, run=run.id)
+    plan = training_plan(
+        recipe.train,
+        encoded,
+        rate=rate,
+        checkpoint=run.checkpoint,
+        seed=recipe.seed,
+        run=run.id,
+    )
     plan = replace(plan, on_saved=partial(publish, run.folder))
     base = loaded.through.number if isinstance(loaded.through, Parts) else None
     send_job(Job(recipe, context.model, encoded, rate, run.checkpoint, run.id, base))
@@ -336,7 +343,7 @@ def mix_rules(mix: Mix, *, per_row: PerRow, seed: int, known: bool = False) -> M
 
 
 def training_plan(
-    train: Train, encoded: TrainingData, *, rate: float, checkpoint: Path, run: str = ""
+    train: Train, encoded: TrainingData, *, rate: float, checkpoint: Path, seed: int, run: str = ""
 ) -> Plan:
     """Turn the recipe's `train` section into the loop's own terms; `rate` is the peak."""
     from instil.train.fit import Plan
@@ -350,6 +357,7 @@ def training_plan(
         patience=train.early_stopping_patience or 0,
         checkpoint=checkpoint,
         run=run,
+        seed=seed,
     )
 
 

@@ -1,12 +1,12 @@
 """Checkpoints: everything that training needs to go on as if it had never stopped.
 
-One safetensors file holds the trained weights, AdamW's two moments for each, the best weights so
-far, and the random state; of weights that are dealt out (`train.sharded`) there is one from each
-process, and any number of processes can go on from them. One JSON file beside it holds the
-counters, the SHA-256 of the others and one of itself. The order of the data is a pure function of
-seed, epoch and example ids, so the step's number restores it; the fingerprint of the data makes
-sure that it is the same data, the id that it is the same run, and the digest of the steps that they
-led here.
+One safetensors file holds the trained weights, AdamW's two moments for each, and the best weights
+so far; of weights that are dealt out (`train.sharded`) there is one from each process, and any
+number of processes can go on from them. One JSON file beside it holds the counters, the SHA-256 of
+the others and one of itself. The order of the data is a pure function of seed, epoch and example
+ids, and what is random in a step one of seed and step, so the step's number restores both; the
+fingerprint of the data makes sure that it is the same data, the id that it is the same run, and the
+digest of the steps that they led here.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def save_checkpoint(
     """
     weights = trainable(model)
     dealt = trains_parts(model)
-    tensors = {"rng": torch.get_rng_state()}
+    tensors = dict[str, torch.Tensor]()
     for name, p in weights.items():
         tensors[f"weight/{name}"] = p.detach()
         for key, value in optimizer.state.get(p, {}).items():
@@ -205,7 +205,6 @@ def load_checkpoint(
         if f"step/{name}" in tensors:
             moments = {key: tensors[f"{key}/{name}"] for key in _MOMENTS}
             optimizer.state[p] = {"step": tensors[f"step/{name}"].cpu(), **moments}
-    torch.set_rng_state(tensors["rng"])
     return progress, best
 
 
@@ -223,7 +222,7 @@ def _read(folder: Path, weights: Mapping[str, torch.nn.Parameter]) -> Mapping[st
                 if key in told:
                     told[key] = part_like(told[key], p)
         return dict(told)
-    tensors: dict[str, torch.Tensor] = {"rng": torch.empty_like(torch.get_rng_state())}
+    tensors = dict[str, torch.Tensor]()
     for name, p in weights.items():
         tensors |= {f"{kind}/{name}": torch.empty_like(p.detach()) for kind in kinds}
         tensors[f"step/{name}"] = torch.empty(())

@@ -71,6 +71,8 @@ class Plan:
     """Where to keep the state for a resume; None: nowhere."""
     run: str = ""
     """The id of the run, so that its checkpoint is not taken for another's."""
+    seed: int = 0
+    """Of what is random in a step (dropout)."""
     on_saved: Callable[[], None] = lambda: None
     """Called when a checkpoint has been written."""
 
@@ -136,6 +138,7 @@ def fit(
         start=state.step,
         room=room,
         objective=objective,
+        seed=plan.seed,
     )
     with hold_interrupt() as interrupted:
         while not out_of_patience(state, plan) and (step := next(steps, None)) is not None:

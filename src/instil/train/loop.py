@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from instil.encode.batch import to_batch
@@ -27,7 +28,7 @@ from instil.model.shortage import apart, give_back
 from instil.train.objective import BatchObjective, Objective, Sums
 from instil.train.optim import rate
 from instil.train.peak import forget_peak, peak_memory
-from instil.train.ranks import OutOfStepError, deal, most, sum_gradients, total
+from instil.train.ranks import OutOfStepError, deal, most, rank, sum_gradients, total
 from instil.train.room import Room
 from instil.train.sharded import full, trains_parts
 from instil.types import Pack, Step
@@ -57,8 +58,12 @@ def train_steps(
     start: int = 0,
     room: Room | None = None,
     objective: Objective | None = None,
+    seed: int = 0,
 ) -> Iterator[Step]:
     """Take one optimizer step a batch, from batch `start` on; yield what happened.
+
+    What is random in a step (dropout) is drawn from `seed`, the step and the process, so that a
+    resumed training draws what an uninterrupted one does.
 
     Raises:
         DivergedError: The gradient is not a finite number.
@@ -81,6 +86,7 @@ def train_steps(
         for group in optimizer.param_groups:
             group["lr"] = lr
         model.train()
+        _draw_anew(seed, number)
         whole = objective.over(packs, step=number)
         found = batch_gradient(loaded, packs, room=room, whole=whole)
         norm = torch.nn.utils.clip_grad_norm_(weights, schedule.max_grad_norm or float("inf"))
@@ -106,6 +112,12 @@ def train_steps(
             memory_bytes=peak_memory(loaded.device),
             terms=whole.means(found),
         )
+
+
+def _draw_anew(seed: int, step: int) -> None:
+    """Seed torch's random numbers, on every device, for a step of this process."""
+    drawn = np.random.SeedSequence((seed, step, rank())).generate_state(1, np.uint64)
+    torch.manual_seed(int(drawn[0]))
 
 
 def batch_gradient(

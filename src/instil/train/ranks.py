@@ -198,10 +198,15 @@ def most(value: int) -> int:
 
 
 def sum_gradients(weights: Sequence[torch.nn.Parameter]) -> None:
-    """Sum every weight's gradient over all processes; one that has none here adds nothing."""
+    """Sum every weight's gradient over all processes; one that has none here adds nothing.
+
+    Weights that have a gradient nowhere get none: AdamW would let them decay.
+    """
     if world_size() == 1:
         return
-    for bucket in _buckets(weights):
+    holders = totals([p.grad is not None for p in weights])
+    held = [p for p, processes in zip(weights, holders, strict=True) if processes]
+    for bucket in _buckets(held):
         flat = torch.cat(
             [p.new_zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in bucket]
         )

@@ -3,7 +3,7 @@
 A worked example: the rule says 5e-4, the training has 300 steps, and a try has 14. The rule's rate
 is tried first, then rates further and further up, then further and further down; a direction ends
 where a try is clearly worse than the best so far. Each try has a schedule of its own length, the
-same batches and the same random state, so that tries differ in nothing but the rate.
+same batches and the same draws (dropout), so that tries differ in nothing but the rate.
 
 What "clearly worse" means is the caller's to say, in nats of validation examples.
 """
@@ -50,7 +50,6 @@ def sweep(
     below: Sequence[float],
     look: Callable[[], Nats],
     worse: Worse,
-    seed: int,
 ) -> tuple[Trial, ...]:
     """Try learning rates, and leave weights and random state as they were, bit for bit.
 
@@ -63,13 +62,11 @@ def sweep(
         below: Lower ones, from the nearest on.
         look: Looks at the validation examples.
         worse: Ends a try at its middle, and a direction.
-        seed: Of what is random in a step (dropout), the same in every try.
     """
     start, trials = snapshot(loaded.model), list[Trial]()
 
     def attempt(rate: float) -> Trial:
         restore(loaded.model, start)
-        torch.manual_seed(seed)
         leader, taken, halfway = best(trials), 0, None
         try:
             for step in train(rate):
