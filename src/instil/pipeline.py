@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from instil.config.recipe import Recipe
 from instil.files import write_whole
@@ -191,9 +191,21 @@ def compare_runs(a: Path, b: Path) -> list[Comparison]:
 
     require_whole(a)
     require_whole(b)
-    return compare_scores(
-        {task.task: load_scores(a, f"test-{task.task}") for task in load_summary(a).tasks},
-        {task.task: load_scores(b, f"test-{task.task}") for task in load_summary(b).tasks},
-        a=a.resolve().name,
-        b=b.resolve().name,
-    )
+    first, second = map(_test_scores, (a, b))
+    return compare_scores(first, second, a=a.resolve().name, b=b.resolve().name)
+
+
+def comparison_notes(a: Path, b: Path) -> tuple[str, ...]:
+    """Say what a comparison of two runs leaves out, and what else their prompts differ in.
+
+    Raises:
+        RunError: A run is not finished.
+    """
+    from instil.compare import pairing
+
+    first, second = map(_test_scores, (a, b))
+    return pairing.comparison_notes(first, second, a=a.resolve().name, b=b.resolve().name)
+
+
+def _test_scores(run: Path) -> dict[str, Sequence[dict[str, Any]]]:
+    return {each.task: load_scores(run, f"test-{each.task}") for each in load_summary(run).tasks}

@@ -41,7 +41,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     """Replace what the commands call, so that nothing heavy is imported or run."""
     stand_in = Library()
     modules = {
-        "pipeline": ("run_recipe", "rebuild_report", "compare_runs"),
+        "pipeline": ("run_recipe", "rebuild_report", "compare_runs", "comparison_notes"),
         "stages.check": ("check_recipe",),
         "ship.predict": ("predict_text", "predict_file"),
         "ship.chat": ("chat",),

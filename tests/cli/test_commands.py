@@ -132,6 +132,7 @@ def test_compare_shows_paired_differences(instil_command, library) -> None:
         Comparison("x", "y [2]", "accuracy", 300, 0.05, 0.01, 0.09, p_value=0.02),
         Comparison("x", "y [2]", "rougeL", 300, -0.01, -0.03, 0.01, p_value=None),
     ]
+    library.answers["comparison_notes"] = ("not compared, as x alone has it: moods",)
     result = instil_command("compare", "runs/x", "runs/y")
     assert result.exit_code == 0, result.output
     assert "y [2] - x" in result.stdout
@@ -139,7 +140,9 @@ def test_compare_shows_paired_differences(instil_command, library) -> None:
     assert "ROUGE-L" in result.stdout
     for heading in ("examples", "difference", "interval"):
         assert heading in result.stdout, "no heading is cut short"
-    assert library.calls == [("compare_runs", (Path("runs/x"), Path("runs/y")), {})]
+    assert "not compared, as x alone has it: moods" in result.stdout
+    runs = (Path("runs/x"), Path("runs/y"))
+    assert library.calls == [("compare_runs", runs, {}), ("comparison_notes", runs, {})]
 
 
 def test_predict_answers_a_text(instil_command, library) -> None:

@@ -5,7 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from instil.compare.pairing import by_row, compare, compare_scores, pair_key, row_groups
+from instil.compare.pairing import (
+    by_row,
+    compare,
+    compare_scores,
+    comparison_notes,
+    pair_key,
+    row_groups,
+)
 from instil.errors import RunError
 from instil.types import Example
 
@@ -152,6 +159,20 @@ def test_of_several_tasks_each_says_which_it_is() -> None:
     second = {"topic": lines(15), "mood": lines(5)}
     found = compare_scores(first, second, a="x", b="y")
     assert [each.b for each in found] == ["topic: y", "mood: y"]
+
+
+def test_what_a_comparison_leaves_out_is_said() -> None:
+    def asked(template: str, rows: int) -> list[dict[str, Any]]:
+        return [{**line, "template": template} for line in lines(5)[:rows]]
+
+    first = {"topic": asked("ask", 20), "mood": asked("ask", 20), "other": asked("ask", 20)}
+    second = {"topic": asked("say", 20), "mood": asked("ask", 12)}
+    assert comparison_notes(first, second, a="x", b="y") == (
+        "not compared, as x alone has it: other",
+        "topic is asked in other words: ask in x, say in y",
+        "mood: 12 rows are in both tests, of 20 in x and 12 in y",
+    )
+    assert comparison_notes(first, first, a="x", b="y") == ()
 
 
 def test_rows_of_one_id_that_are_not_the_same_are_refused() -> None:

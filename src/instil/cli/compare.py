@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from instil.cli.options import place
+from instil.cli.terminal import say
 
 
 def compare(
@@ -21,3 +22,5 @@ def compare(
     from instil.cli.show import comparisons_table, make_console
 
     make_console().print(comparisons_table(pipeline.compare_runs(a, b)))
+    for note in pipeline.comparison_notes(a, b):
+        say(note)

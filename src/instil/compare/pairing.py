@@ -196,6 +196,42 @@ def compare_scores(
     return comparisons
 
 
+def comparison_notes(
+    a_tasks: Mapping[str, Lines], b_tasks: Mapping[str, Lines], *, a: str, b: str
+) -> tuple[str, ...]:
+    """Say what `compare_scores` of the same runs leaves out, and what else their prompts differ in.
+
+    Args:
+        a_tasks: As there.
+        b_tasks: As there.
+        a: Name of the first run.
+        b: Name of the second.
+    """
+    notes = [
+        f"not compared, as {run} alone has it: {', '.join(sorted(alone))}"
+        for run, alone in ((a, a_tasks.keys() - b_tasks), (b, b_tasks.keys() - a_tasks))
+        if alone
+    ]
+    for task in (task for task in a_tasks if task in b_tasks):
+        left, right = (
+            [line for line in lines if line["arm"] == TUNED]
+            for lines in (a_tasks[task], b_tasks[task])
+        )
+        asked, other = ({line["template"] for line in lines} for lines in (left, right))
+        if asked != other:
+            notes.append(
+                f"{task} is asked in other words: {', '.join(sorted(asked))} in {a}, "
+                f"{', '.join(sorted(other))} in {b}"
+            )
+        rows, others = ({line["row"] for line in lines} for lines in (left, right))
+        if rows != others:
+            notes.append(
+                f"{task}: {len(rows & others)} rows are in both tests, of {len(rows)} in {a} and "
+                f"{len(others)} in {b}"
+            )
+    return tuple(notes)
+
+
 def _require_same_rows(left: Lines, right: Lines, *, task: str) -> None:
     """Make sure that the ids by which rows are paired are those of the same rows.
 

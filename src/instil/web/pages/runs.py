@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from instil import format as fmt
 from instil.errors import InstilError
-from instil.pipeline import compare_runs
+from instil.pipeline import compare_runs, comparison_notes
 from instil.report.build import build_report
 from instil.report.parts import COMPARED, capital, compared_texts
 from instil.report.sections.curves import curve_plots
@@ -208,16 +208,19 @@ async def compare(request: Request) -> Response:
     a, b = (site.workplace.path(name) for name in names)
 
     def look() -> Response:
-        rows, error = list[tuple[str, ...]](), ""
+        rows, notes, error = list[tuple[str, ...]](), tuple[str, ...](), ""
         try:
-            rows = compared_texts(compare_runs(a, b))
+            found, notes = compare_runs(a, b), comparison_notes(a, b)
+            texts = zip(found, compared_texts(found), strict=True)
+            rows = [(f"{pair.b} \u2212 {pair.a}", *row) for pair, row in texts]
         except InstilError as bad:
             error = told(bad)[0]
         return site.page(
             "compare.html.jinja",
             names=names,
-            titles=[capital(each) for each in COMPARED],
+            titles=["Runs", *(capital(each) for each in COMPARED)],
             rows=rows,
+            notes=notes,
             error=error,
             line=command_line(["compare", *names]),
         )
