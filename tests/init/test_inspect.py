@@ -4,6 +4,7 @@ import csv
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,28 @@ def test_answers_of_few_values_are_classes_in_a_known_shape_too(tmp_path: Path) 
     guess = inspect_table(SourceSpec(uri=str(path)), wishes=Wishes())
     assert guess.kind is Kind.CLASSES
     assert guess.labels.choices == ("yes", "no")
+
+
+def test_numbers_that_answer_instructions_are_no_rating(tmp_path: Path) -> None:
+    file = tmp_path / "sums.jsonl"
+    rows = [
+        {"instruction": f"{text} What is the sum?", "output": str(17 * n % 67)}
+        for n, text in enumerate(sentences(200))
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    guess = inspect_table(SourceSpec(uri=str(file)), wishes=Wishes())
+    assert guess.shape is Shape.ALPACA
+    assert guess.kind is Kind.FREE_TEXT
+
+
+def test_files_of_one_name_in_two_folders_are_no_group(tmp_path: Path) -> None:
+    for folder, number in product(("good", "bad"), range(60)):
+        file = tmp_path / folder / f"{number}.txt"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(sentences(120, seed=len(folder))[number])
+    guess = inspect_table(SourceSpec(uri=str(tmp_path)), wishes=Wishes())
+    assert guess.target.name == "folder"
+    assert guess.group is None
 
 
 def test_a_second_text_is_told_of(look) -> None:

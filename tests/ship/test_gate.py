@@ -77,6 +77,7 @@ def test_the_recipe_that_made_it(done: Path, done_lora: Path):
     [
         ({}, "nothing is asked"),
         ({"least": {"acuracy": 0.5}}, "no metric"),
+        ({"least": {"accuracy": 85}}, "as a share of 1: --min accuracy=0.85"),
         ({"beats": ["promptng"]}, "no arm"),
     ],
 )
@@ -95,7 +96,7 @@ def test_the_command_and_its_file(done: Path, tmp_path: Path):
     assert known["passed"] is True
     assert known["recipe_sha256"] == load_manifest(done)["recipe_sha256"]
     assert [check["asked"] for check in known["checks"]] == ["--min accuracy=0", "--forgets 100"]
-    found = run(app, ["gate", str(done), "--min", "accuracy=1.01", "--json", str(file)])
+    found = run(app, ["gate", str(done), "--min", "accuracy=1", "--json", str(file)])
     assert found.exit_code == 4
     assert json.loads(file.read_text())["passed"] is False
     twice = run(app, ["gate", str(done), "--min", "accuracy=1.01", "--min", "accuracy=0.0"])

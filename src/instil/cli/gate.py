@@ -46,7 +46,8 @@ def gate(
 ) -> None:
     """Hold a run against what is asked of a model that goes out; exit code 4: it does not pass.
 
-    What is not shown by an interval does not pass.
+    --min and --beats pass where the whole interval says so; --forgets and --against fail where the
+    whole interval lies on the wrong side.
     """
     if forgets is not None and not math.isfinite(forgets):
         raise typer.BadParameter("it is no number of points", param_hint="--forgets")

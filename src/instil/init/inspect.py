@@ -202,7 +202,9 @@ def inspect_table(source: SourceSpec, *, wishes: Wishes) -> Guess:
     if wishes.group and wishes.group != NO_GROUP:
         group = Pick(table.columns[wishes.group], "as you say")
     elif not wishes.group:
-        others = table.others(text.column.name, target.column.name)
+        # Files of several folders have the same names, and nothing else in common.
+        names = {"file"} if "folder" in table.columns else set()
+        others = table.others(text.column.name, target.column.name, *names)
         group = guess_group(list(others), rows=table.rows)
     field, labels = _free_name(table, _FIELDS[kind]), None
     if named:
@@ -334,7 +336,9 @@ def _kind(table: Table, target: Pick, wishes: Wishes) -> Kind:
     column = target.column
     if wishes.target or (table.calls and column.name == "completion"):
         return Kind.FREE_TEXT
-    if is_rating(column):
+    # Numbers that answer instructions are answers, each to a question of its own.
+    told = table.shape is not Shape.PLAIN and column.name == "completion" and not wishes.label
+    if is_rating(column) and not told:
         return Kind.RATING
     few = 2 <= len(column.values) <= MOST_CLASSES
     short = column.counted and max(map(len, column.values), default=0) <= LONGEST_ANSWER

@@ -1,7 +1,8 @@
 """`instil gate`: may this run's model go out? Decided on the run's own intervals, for CI.
 
-A check passes where its interval says so; what is not shown does not pass. Forgetting is held as a
-recipe's budget is: a model is kept back for a loss that is shown, beyond the points allowed.
+`--min` and `--beats` pass where the whole interval says so: what is not shown does not pass.
+`--forgets` and `--against` fail where the whole interval lies on the wrong side: as with a recipe's
+budget, a model is kept back for a loss that is shown.
 
     --min accuracy=0.85   the tuned model's lower end of the 95 % interval is 0.85 or more
     --beats prompting     tuned minus that arm lies above 0 as a whole
@@ -123,6 +124,12 @@ def gate(
                 where="--min",
                 allowed=", ".join(sorted(known)),
                 nearest=nearest(metric, known),
+            )
+        if wanted > 1 and fmt.scale(fmt.style(metric).unit) == 100:
+            raise RunError(
+                f"{metric} is 1 at most, and {wanted:g} is asked",
+                where="--min",
+                fix=f"as a share of 1: --min {metric}={wanted / 100:g}",
             )
         for task, figure in figures:
             low, high = figure.low, figure.high

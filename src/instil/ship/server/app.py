@@ -143,7 +143,7 @@ class Service:
         """`POST /v1/classify`: a row through the run's own template."""
         asked = await self._read(request, ClassifyAsked)
         self._require_room()
-        row = asked.row if asked.row is not None else asked.text or ""
+        row = asked.row if asked.row is not None else str(asked.text)
         loaded = self.engine.models[self.tuned]
         future = self.engine.call(
             lambda: predict_rows(

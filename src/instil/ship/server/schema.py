@@ -133,4 +133,6 @@ class ClassifyAsked(BaseModel):
     def _one_of_them(self) -> ClassifyAsked:
         if (self.row is None) == (self.text is None):
             raise ValueError("give either `row` or `text`")
+        if self.text is not None and not self.text.strip():
+            raise ValueError("`text` is empty: there is nothing to label")
         return self
