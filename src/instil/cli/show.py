@@ -5,6 +5,8 @@ Tests: `tests/cli/test_main.py`.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,12 +19,27 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+_PIPE = 240
+"""Characters in a line of a file or a pipe."""
+
 
 def make_console(*, stderr: bool = False) -> Console:
-    """Return a console that prints text as it stands: no highlighting, no guessed markup."""
+    """Return a console that prints text as it stands: no highlighting, no guessed markup.
+
+    Into a file or a pipe its tables are as wide as they need, up to `_PIPE` characters.
+    """
     from instil.cli.terminal import VisibleConsole
 
-    return VisibleConsole(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    stream = sys.stderr if stderr else sys.stdout
+    known = stream.isatty() or "COLUMNS" in os.environ
+    return VisibleConsole(
+        stderr=stderr,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+        width=None if known else _PIPE,
+    )
 
 
 def show_run(summary: RunSummary, *, folder: Path) -> None:
@@ -106,7 +123,8 @@ def filled_table(
     table = plain_table(title=title)
     for heading in titles:
         side: Literal["left", "right"] = "left" if heading in words else "right"
-        table.add_column(Text(heading), justify=side, min_width=len(heading))
+        # Names have no blank to be broken at: they go on in the next line, and are not cut.
+        table.add_column(Text(heading), justify=side, min_width=len(heading), overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     return table

@@ -122,7 +122,7 @@ def looks_sentence(looks: int) -> str:
         return ""
     return (
         f"The test was opened {looks} times: its figures are no first look, and whatever was "
-        "chosen after an earlier one makes them flatter."
+        "chosen after an earlier one flatters them."
     )
 
 

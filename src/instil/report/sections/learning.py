@@ -53,7 +53,7 @@ def alarm_text(alarm: Alarm) -> str:
     others = [cause for cause in alarm.causes if not cause.known]
     sentences = [_when(look, alarm.step, alarm.of_steps, what), _listed("Likely causes", known)]
     if alarm.classifier and alarm.classifier.low > 0:
-        points = fmt.signed(100 * alarm.classifier.mean, 1)
+        points = fmt.fixed(100 * alarm.classifier.mean, 1)
         sentences.append(
             "The labels can be learnt: TF-IDF with logistic regression, trained on the same rows, "
             f"is {points} points above always the same answer."
