@@ -63,13 +63,6 @@ def test_labels_that_differ_in_what_cannot_be_seen_are_one() -> None:
     assert label_of(both, "CAFE\u0301") == "caf\u00e9"
 
 
-def test_labels_that_differ_in_a_full_stop_are_one() -> None:
-    labels = class_labels(column(["negative", "Negative.", "positive", "positive."] * 9), field="f")
-    assert labels.choices == ("negative", "positive")
-    assert label_of(labels, " Negative. ") == "negative"
-    assert class_labels(column([".", "a", "b"] * 9), field="f").choices == (".", "a", "b")
-
-
 def test_rare_labels_are_left_out() -> None:
     labels = class_labels(column(["a"] * 9 + ["b"] * 9 + ["'odd' \"one\"\n{{x}}"]), field="made")
     assert labels.choices == ("a", "b")

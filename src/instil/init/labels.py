@@ -3,8 +3,8 @@
 Text labels become choices in alphabetical order. Numbers become choices in their own order; many
 different numbers are rounded to whole ones or, where that leaves too many or too few, put into five
 steps.
-Labels that differ in upper and lower case alone, or in blanks, Unicode form, characters that cannot
-be seen or a full stop, are one. Labels of too few rows are left out.
+Labels that differ in upper and lower case alone, or in blanks, Unicode form or characters that
+cannot be seen, are one. Labels of too few rows are left out.
 
 What has to be computed is a Jinja2 expression for the task file's `fields`, what is left out are
 conditions for its `where`::
@@ -28,7 +28,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from itertools import combinations
 
 from instil.data.columns import Column
 from instil.data.registry import NUMBER
@@ -45,10 +44,8 @@ MOST_LISTED = 200
 """Tokens, as estimated, that a list of the choices may take in a prompt."""
 _FEWEST_STEPS = 3  # rounding 0 to 1 would leave two
 
-Form = tuple[str, Callable[[str], str], str]
-FORMS: tuple[Form, ...] = (
+FORMS: tuple[tuple[str, Callable[[str], str], str], ...] = (
     ("tidy", tidied, "blanks, Unicode form or invisible characters"),
-    ("trim('.')", lambda value: value.strip("."), "a full stop"),
     ("lower", str.lower, "upper and lower case"),
 )
 """Filters that make labels one, what they do, and the difference that they take away."""
@@ -110,14 +107,17 @@ def class_labels(column: Column, *, field: str, as_text: bool = False) -> Labels
     counts, expression, notes = Counter(column.values), "", []
     for value in gone:
         del counts[value]
-    if forms := _joining(counts):
+    for steps, form, difference in FORMS:
         joined = Counter[str]()
         for value, count in counts.items():
-            joined[_in_form(value, forms)] += count
-        counts = joined
-        steps = " | ".join(steps for steps, _, _ in forms)
-        expression = _guarded(f"{spelt(column.name)} | string | trim | {steps}", _filled(column))
-        notes = [f"labels that differ in {what} are taken as one" for _, _, what in forms]
+            joined[form(value)] += count
+        if len(joined) < len(counts):
+            counts = joined
+            before = expression or f"{spelt(column.name)} | string | trim"
+            expression = f"{before} | {steps}"
+            notes.append(f"labels that differ in {difference} are taken as one")
+    if expression:
+        expression = _guarded(expression, _filled(column))
     kept, rare = _without_rare(counts)
     label = field if expression else f"{spelt(column.name)} | string | trim"
     where = [*_filled(column)]
@@ -187,20 +187,6 @@ def tokens(text: str) -> int:
 def listable(choices: Iterable[str]) -> bool:
     """Whether a prompt has room for all choices."""
     return sum(map(tokens, choices)) <= MOST_LISTED
-
-
-def _joining(values: Iterable[str]) -> tuple[Form, ...]:
-    """Return the fewest of FORMS that join as many values as any, and leave nothing of none."""
-    given = set(values)
-    each = [subset for size in range(len(FORMS) + 1) for subset in combinations(FORMS, size)]
-    found = [(subset, {_in_form(value, subset) for value in given}) for subset in each]
-    return min((pair for pair in found if "" not in pair[1]), key=lambda pair: len(pair[1]))[0]
-
-
-def _in_form(value: str, forms: Iterable[Form]) -> str:
-    for _, form, _ in forms:
-        value = form(value)
-    return value
 
 
 def _numbers_as_they_are(column: Column) -> Labels:
