@@ -70,6 +70,10 @@ def test_of_a_file_of_rows_it_writes_the_recipe_first(instil_command, advised) -
     assert Path("mugs.recipe.yaml").exists()
     assert [Path(use.use).name for use in recipe.tasks] == ["mugs.task.yaml"]
     assert options["folder"] == Path("runs/mugs")
+    Path("odd.csv").write_text("text,label\n" + "it is good,\n" * 40, encoding="utf-8")
+    unsure = instil_command("advise", "odd.csv")
+    assert unsure.exit_code == 2
+    assert "(of instil init odd.csv, then instil advise odd.recipe.yaml)" in unsure.stderr
     # A second time the recipe, which may have been edited, is not written over.
     again = instil_command("advise", "mugs.csv")
     assert again.exit_code == 2

@@ -236,6 +236,17 @@ templates: [{id: plain, prompt: "{{ text }}"}]
 # ---- bad rows
 
 
+def test_a_line_that_names_the_separator_is_no_row(tmp_path):
+    (tmp_path / "a.csv").write_text("sep=;\ntext;label\na, b;1\nc;2;3\n")
+    rows, bad = skipped("a.csv", tmp_path)
+    assert [{key: row[key] for key in ("text", "label")} for row in rows] == [
+        {"text": "a, b", "label": "1"}
+    ]
+    assert bad[0].startswith("a.csv:4: ")
+    (tmp_path / "b.csv").write_text('"sep=|"\ntext|label\na;b|1\n')
+    assert read(str(tmp_path / "b.csv"), tmp_path)[0][1]["text"] == "a;b"
+
+
 def test_bad_csv_rows_are_skipped_each_with_its_place(tmp_path):
     (tmp_path / "a.csv").write_bytes(
         b'text,label\na,1\nb\nc,"2"x\nd,4,5\ncaf\xe9,6\n"two\nlines",7\n'

@@ -196,6 +196,13 @@ def test_too_few_rows_for_test_suggests_sizes():
     assert "test: 10, validation: 5, train: 35" in caught.value.problems[0].fix
 
 
+def test_groups_that_are_too_coarse_are_named_as_the_cause():
+    rows = make_rows([["good"] * 30, ["bad"] * 30])
+    with pytest.raises(DataError, match="too few rows") as caught:
+        split_rows(rows, task=TASK, train=None, validation=6, test=12, seed=0)
+    assert "`group`" in caught.value.problems[0].fix
+
+
 def test_nothing_left_for_train():
     rows = make_rows([["good"]])
     with pytest.raises(DataError, match="too few rows"):

@@ -298,6 +298,13 @@ def test_numbers_that_answer_instructions_are_no_rating(tmp_path: Path) -> None:
     assert guess.kind is Kind.FREE_TEXT
 
 
+def test_decimal_commas_are_told(look) -> None:
+    found = look({"text": sentences(), "rating": cycle(["1,0", "2,5", "4,5"])})
+    assert any("decimal commas" in warning for warning in found.warnings)
+    names = look({"text": sentences(), "label": cycle(["1,0", "a", "b"])})
+    assert not any("decimal commas" in warning for warning in names.warnings)
+
+
 def test_files_of_one_name_in_two_folders_are_no_group(tmp_path: Path) -> None:
     for folder, number in product(("good", "bad"), range(60)):
         file = tmp_path / folder / f"{number}.txt"

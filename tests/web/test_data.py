@@ -143,6 +143,25 @@ def test_words_equal_to_the_values_are_no_wish():
     assert Asked(names={"1": "x=y"}).command("f", force=False)[-1] == "1=x=y"
 
 
+def test_fields_of_labels_stay_while_a_word_is_typed_and_all_labels_have_one(page, site):
+    rows = "text,colour\n" + "".join(f"what a thing it is {n},c{n % 30}\n" for n in range(300))
+    (site.workplace.folder / "colours.csv").write_text(rows)
+    words = {f"name:c{n}": f"colour {n}" for n in range(30)} | {"name:c7": ""}
+    shown = said(page.post(f"{HOME}data/colours.csv/guess", data=words))
+    assert "no word for 'c7'" in shown
+    assert all(f'name="name:c{n}"' in shown for n in range(30))
+    assert 'value="colour 29"' in shown
+    whole = said(page.post(f"{HOME}data/colours.csv/guess", data={**words, "name:c7": "red"}))
+    assert "no word for" not in whole
+
+
+def test_a_text_to_write_needs_its_column(page, file):
+    shown = page.post(f"{HOME}data/rows.csv", data={"kind": "free", "text": "text"})
+    assert shown.status_code == 400
+    assert "nothing says which" in said(shown)
+    assert re.search('<option value="free" selected', said(shown))
+
+
 def test_a_file_in_another_encoding_is_read_when_that_is_said(page, site, tmp_path):
     rows = "Urteil;Text\n" + "".join(
         f"{'gut' if n % 2 else 'schlecht'};Das Gerät gefällt „{n}“ mal\n" for n in range(60)

@@ -92,6 +92,7 @@ def test_what_is_no_recipe_is_told_and_not_written(shop_page, path, field, value
     assert answer.status_code == 400
     assert word in said(answer)
     assert "moods.recipe.yaml" in said(answer)
+    assert f'value="{FORM["test"] if field != "test" else value}"' in said(answer), "it stays"
     assert path.read_text() == before
     assert not list(path.parent.glob(".*.tmp"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,7 +84,14 @@ def _started(source: str) -> Path:
             where=str(known),
             fix=f"instil advise {shlex.quote(str(known))}",
         )
-    starter = write_starter(source, folder=Path(), wishes=Wishes())
+    try:
+        starter = write_starter(source, folder=Path(), wishes=Wishes())
+    except DataError as error:
+        # What it proposes are options of `init`.
+        line = f"instil init {shlex.quote(source)}, then instil advise {shlex.quote(str(known))}"
+        raise DataError(
+            *(replace(p, fix=f"{p.fix} (of {line})") if p.fix else p for p in error.problems)
+        ) from None
     show_starter(starter)
     return starter.recipe_file
 

@@ -266,12 +266,16 @@ def _check_sizes(
     test, validation = n // 5, n // 10
     fix = f"for example test: {test}, validation: {validation}, train: {n - test - validation}; "
     fix = f"{fix}or add rows" if n >= 10 else "add rows"
+    groups = len({row.group for row in rows})
+    judged = drafts[Part.TEST].asked + drafts[Part.VALIDATION].asked
+    if groups < n and judged + (train or 1) <= n:
+        fix = "ask for fewer rows, add groups, or leave the task's `group` out: it is too coarse"
     if short == [Part.TRAIN] and remaining:
         fix = f"train: {remaining}"
     raise DataError(
         f"too few rows for the split: {what}",
         where=f"task {task.id}",
-        found=f"{len(rows)} rows in {len({row.group for row in rows})} groups for {asked}",
+        found=f"{n} rows in {groups} groups for {asked}",
         allowed="whole groups only, and a group of every class is kept for train",
         fix=fix,
     )

@@ -44,6 +44,7 @@ _PRIVATE = frozenset(
     "firstname lastname".split()
 )
 _IDS = frozenset({"id", "ids", "index", "idx", "uuid", "guid", "key", "number", "column"})
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+", re.ASCII)
 _FEWEST_GROUPS = 12
 _SHORT_NAME = 6  # words of a label on average
 _FEWEST_EACH = 1.5  # rows a value, on average, in a column that is named like a label
@@ -153,6 +154,12 @@ def is_rating(column: Column) -> bool:
     if whole and len(column.distinct) == column.filled:
         return False  # every number comes once, as in an index or an id
     return bool(words & RATINGS) or not (words & (_NOMINAL | _IDS) or is_code(column))
+
+
+def has_decimal_commas(column: Column) -> bool:
+    """Whether a column's numbers are written as 4,5, which reads as text."""
+    found = sum(n for value, n in column.values.items() if _DECIMAL_COMMA.fullmatch(value))
+    return found > 0 and column.is_mostly(found + column.numbers)
 
 
 def is_named_label(column: Column) -> bool:

@@ -32,6 +32,7 @@ from instil.init.guesses import (
     guess_group,
     guess_target,
     guess_text,
+    has_decimal_commas,
     is_code,
     is_named_label,
     is_rating,
@@ -499,6 +500,11 @@ def _warnings(table: Table, text: Pick, target: Pick, labels: Labels | None) -> 
     for why, counts in left_out.items():
         of = f"{target.column.name!r} {some(map(repr, counts), most=_SHOWN)}"
         yield f"{_rows(sum(counts.values()))} with {of} left out: {why}"
+    if has_decimal_commas(target.column):
+        yield (
+            f"{target.column.name!r} has decimal commas: its numbers are taken for names, without "
+            "their order. Write them with a point"
+        )
     for column in table.columns.values():
         if column.name.strip() in column.values:
             yield (

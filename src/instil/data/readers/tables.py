@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
@@ -18,12 +19,15 @@ from instil.data.sources.limits import check_unpacked, line_bytes
 from instil.errors import DataError, Problem
 from instil.tasks.formats import FORMATS
 
+_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?', re.IGNORECASE)
 _Cells = tuple[int, list[str]]
 """The line on which a row begins, and its cells."""
 
 
 def read_csv(file: RowFile) -> Iterator[PlacedRow]:
     """Read comma-separated values; `;`, tab or `|` is taken where the first line has more of them.
+
+    A first line `sep=;`, by which spreadsheets name the sign, is no row.
 
     Cells may be quoted and hold line breaks. Cells are text, never guessed to be numbers.
 
@@ -40,6 +44,8 @@ def read_csv(file: RowFile) -> Iterator[PlacedRow]:
             if line.strip():
                 break
         delimiter = csv_delimiter(begin[-1] if begin else "")
+        if begin and (told := _SEPARATOR.fullmatch(begin[-1].strip())):
+            delimiter, begin[-1] = told[1], "\n"
         faults = Faults(file.place, file.bad)
         cells = _csv_cells(itertools.chain(begin, lines), delimiter, faults)
         yield from _rows(file, cells, faults)

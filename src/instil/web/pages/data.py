@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from instil.data.columns import Column, count_columns
 from instil.data.readers.rowfile import BadRows, PlacedRow
 from instil.data.registry import plain
 from instil.data.sources.source import read_table
-from instil.errors import InstilError
+from instil.errors import DataError, InstilError
 from instil.init.inspect import NO_GROUP, Guess, Wishes, inspect_table
 from instil.init.starter import task_id, write_starter
 from instil.sanitize import shortened
@@ -40,7 +40,7 @@ EXAMPLES = 3
 ENCODINGS = ("utf-8", "cp1252", "latin-1", "utf-16", "cp1250", "gb18030", "shift_jis")
 """Of a text file of rows; the first is the default."""
 _FEW = 24
-"""Values up to which a column's are listed for naming."""
+"""Different values up to which a column is called one of few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +104,21 @@ class Asked:
     encoding: str = ENCODINGS[0]
     skip: bool = False
     names: Mapping[str, str] | None = None
+    free: bool = False
 
     @property
     def wishes(self) -> Wishes:
-        """The same for `init`."""
+        """The same for `init`.
+
+        Raises:
+            DataError: A text is to be written, and nothing says which column holds it.
+        """
+        if self.free and not self.target:
+            raise DataError(
+                "a text is to be written, and nothing says which",
+                where="Answer",
+                fix="name the column that holds it, in place of 'as guessed'",
+            )
         return Wishes(self.text, self.label, self.target, self.group, self.names or {})
 
     @property
@@ -144,6 +155,7 @@ def asked_of(said: Mapping[str, str]) -> Asked:
         encoding=picked(dict.fromkeys(ENCODINGS), said.get("encoding", "")),
         skip="skip" in said,
         names=names if any(value != word for value, word in names.items()) and not free else None,
+        free=free,
     )
 
 
@@ -254,11 +266,15 @@ def guessed(site: Site, path: Path, asked: Asked) -> dict[str, Any]:
     try:
         guess = once(site, "guess", path, look, how=repr(asked))
     except InstilError as error:
-        return {"guess": None, "error": told(error)[0], "line": line, "labels": []}
+        shown = list[tuple[str, str]]()
+        if asked.names:  # a word may be wrong, or half typed: the fields stay as they are
+            unworded = guessed(site, path, replace(asked, names=None))
+            shown = [(value, asked.names.get(value, "")) for value, _ in unworded["labels"]]
+        return {"guess": None, "error": told(error)[0], "line": line, "labels": shown}
     labels = guess.labels
     given = dict(labels.words) if labels else {}
     values = list(given) or (list(labels.choices) if labels else [])
-    shown = [(value, given.get(value, value)) for value in values[:_FEW]]
+    shown = [(value, given.get(value, value)) for value in values]
     return {"guess": guess, "error": "", "line": line, "labels": shown}
 
 

@@ -126,13 +126,21 @@ async def plan(request: Request) -> Response:
 
 
 def _page(
-    site: Site, path: Path, *, error: str = "", text: str = "", saved: bool = False
+    site: Site,
+    path: Path,
+    *,
+    error: str = "",
+    text: str = "",
+    saved: bool = False,
+    said: Mapping[str, str] | None = None,
 ) -> Response:
     name, fields = site.workplace.name(path), dict[str, str]()
     try:
         fields = _fields(path, text_of(path))
     except InstilError as bad:
         error = error or told(bad)[0]
+    # What was typed stays, where it could not be written.
+    fields |= {field: value for field, value in (said or {}).items() if field in fields}
     folder = site.workplace.name(site.workplace.free(f"runs/{run_name(path)}"))
     task = path.with_name(path.name.removesuffix(".recipe.yaml") + ".task.yaml")
     return site.page(
@@ -177,7 +185,7 @@ async def save(request: Request) -> Response:
             text = text or changed(path, said)
             tried(path, text)
         except InstilError as error:
-            return _page(site, path, error=told(error)[0], text=text)
+            return _page(site, path, error=told(error)[0], text=text, said=said)
         write_whole(path, text.encode())
         return _page(site, path, saved=True)
 
