@@ -98,6 +98,14 @@ def test_a_mistake_is_told_at_its_template_and_nothing_is_written(page, path, pr
         assert path.read_text() == before
 
 
+def test_words_and_group_outlast_a_mistake_in_a_template(page, path):
+    form = {"label:yes": "happy", "group": "shop"}
+    wrong = post(page, "", **{**form, "prompt:1": "{{ text"})
+    assert wrong.status_code == 400
+    assert re.search(r'name="label:yes"[^>]*value="happy"', said(wrong))
+    assert re.search(r'<option value="shop" selected', said(wrong))
+
+
 def test_labels_get_words_and_the_group_is_chosen(page, path):
     post(page, "", **{"label:yes": "happy", "label:no": "sad", "group": "shop"})
     task = load_task(str(path))

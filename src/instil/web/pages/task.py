@@ -232,13 +232,24 @@ def _page(site: Site, path: Path, text: str, *, error: str = "", saved: bool = F
     shown, faults, note = views(site, text, path)
     recipe = recipe_of(path)
     labels, group, columns = {}, "", list[tuple[str, str]]()
-    try:
-        task = parse_task(text, where=path.name, folder=path.parent)
-        labels = dict(task.labels) or {choice: choice for choice in task.choices}
-        group = task.group
-        columns = [(spelt(name), name) for name in next(iter(read_table(task.source)))[1]]
-    except (InstilError, StopIteration):
-        pass  # `faults` says it
+    for version in (text, text_of(path)):  # where a mistake is to be mended: as it was before
+        try:
+            task = parse_task(version, where=path.name, folder=path.parent)
+            labels = dict(task.labels) or {choice: choice for choice in task.choices}
+            group = task.group
+            columns = [(spelt(name), name) for name in next(iter(read_table(task.source)))[1]]
+            break
+        except (InstilError, StopIteration):
+            continue  # `faults` says it
+    with contextlib.suppress(InstilError):
+        data = parse_yaml(text, where=path.name, error=TaskError).data
+        if isinstance(data, dict):
+            words = data.get("labels")
+            said = (
+                {str(v): str(word) for v, word in words.items()} if isinstance(words, dict) else {}
+            )
+            labels = {value: said.get(str(value), word) for value, word in labels.items()}
+            group = str(data.get("group", ""))
     marks, command = load_marks(marks_file(path)), ""
     if marks:
         names = [site.workplace.name(each) for each in (path, marks_file(path))]
