@@ -566,3 +566,30 @@ def test_a_hostile_chat_template_is_refused_in_a_line(tiny_folder, template: str
     with pytest.raises(ModelError, match=says) as caught:
         prove(tokenizer)
     assert len(str(caught.value).splitlines()) <= 3
+
+
+ASK_OTHERWISE = {"gpt_oss", "mistral", "r1"}
+"""What these write before an answer to come is not what they write before one that is there."""
+
+
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - ASK_OTHERWISE))
+@pytest.mark.parametrize("system", [SystemTurn.KEEP, SystemTurn.MERGE])
+def test_whoever_renders_a_conversation_elsewhere_makes_the_same_prompt(family, system):
+    chat = chat_format(byte_level(family), ChatRules(system=system))
+    talk = [
+        Message("assistant", "What is it?"),
+        Message("user", "It is"),
+        Message("user", "this."),
+        Message("assistant", "Fine."),
+        Message("user", "Why?"),
+    ]
+    told = (
+        []
+        if chat.holds.system is SystemHeld.REFUSED and system is SystemTurn.KEEP
+        else [Message("system", "Be kind.")]
+    )
+    for messages in (talk[1:2], [*told, *talk]):
+        text = chat.tokenizer.apply_chat_template(
+            list(chat.conversation(messages)), add_generation_prompt=True, return_dict=True
+        )
+        assert text["input_ids"] == chat.prompt(messages)

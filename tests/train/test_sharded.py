@@ -205,6 +205,35 @@ def test_a_whole_checkpoint_is_resumed_in_parts(tiny, tmp_path):
         assert abs(weights[name] - weight).max() < 1e-3, name
 
 
+def test_a_weight_without_a_gradient_is_no_damage_to_a_checkpoint(tiny, tmp_path):
+    model, folder = copy.deepcopy(tiny.model), tmp_path / "checkpoint"
+    model.model.layers[0].unused = torch.nn.Linear(6, 6)
+    loaded = train_all(replace(tiny, model=model))
+
+    def act(number, *, until):
+        taken = []
+
+        def on_step(step):
+            taken.append(step.step)
+            if step.step == until:
+                raise KeyboardInterrupt
+
+        with suppress(KeyboardInterrupt):
+            fit(
+                deal_out(replace(loaded, model=copy.deepcopy(loaded.model))),
+                Plan(made(), 1, SCHEDULE, 0.1, 1, 0, folder),
+                validate=lambda: Validation(1.0, 0.5),
+                on_step=on_step,
+                asked=loaded if number == 0 else None,
+            )
+        return taken
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert together(2, lambda n: act(n, until=2), tmp_path / "a")[0] == [1, 2]
+    assert together(2, lambda n: act(n, until=None), tmp_path / "b")[0] == [2, 3]
+
+
 def test_damage_to_one_part_is_found(tiny, tmp_path):
     loaded, folder = train_all(tiny), tmp_path / "checkpoint"
 

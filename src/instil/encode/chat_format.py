@@ -164,6 +164,14 @@ class ChatFormat:
             return tuple(messages)
         return fit_turns(messages, holds=self.holds, system=self.rules.system)
 
+    def conversation(self, messages: Sequence[Message]) -> tuple[dict[str, object], ...]:
+        """Return a prompt's turns as they are told to whoever renders the template elsewhere.
+
+        Raises:
+            ModelError: The template takes no system message.
+        """
+        return tuple(self._turns(self.fitted(messages)))
+
     def _cannot(self, what: str, *, found: str = "") -> ModelError:
         said = f"the model's chat template leaves out {what}"
         return ModelError(said, where="chat_template", found=found, fix=_FORGET)

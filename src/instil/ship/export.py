@@ -194,7 +194,7 @@ def _modelfile(loaded: LoadedModel, file: str, turns: Sequence[Turn]) -> str:
         "PARAMETER temperature 0",
         "PARAMETER repeat_penalty 1",
         *([f"PARAMETER num_ctx {longest}"] if longest else []),
-        *(f"PARAMETER stop {json.dumps(stop)}" for stop in stops),
+        *(f'PARAMETER stop "{stop}"' for stop in stops),  # Ollama knows no escapes
     ]
     return "\n".join(lines) + "\n"
 

@@ -22,7 +22,7 @@ from instil.errors import RunError
 if TYPE_CHECKING:
     import numpy as np
 
-Turns = Sequence[Mapping[str, str]]
+Turns = Sequence[Mapping[str, object]]
 """A conversation: mappings of `role` and `content`."""
 T = TypeVar("T")
 _SECONDS = 300

@@ -102,7 +102,7 @@ class Reference:
 
     examples: tuple[Example, ...]
     """What is asked."""
-    turns: tuple[tuple[dict[str, str], ...], ...]
+    turns: tuple[tuple[dict[str, object], ...], ...]
     """The same as conversations."""
     prompts: tuple[tuple[int, ...], ...]
     """The same as the run's own token ids."""
@@ -227,10 +227,7 @@ def reference(run: Path, *, rows: int) -> Reference:
             base = _said(loaded, examples, limits, prompts)
     else:
         base = _said(load_run_base(run, dtype="float32"), examples, limits, prompts)
-    turns = tuple(
-        tuple({"role": t.role, "content": loaded.chat.harmless(t.content)} for t in e.messages)
-        for e in examples
-    )
+    turns = tuple(loaded.chat.conversation(e.messages) for e in examples)
     bos = loaded.chat.tokenizer.bos_token_id
     return Reference(examples, turns, prompts, limits, metrics, tuned, base, bos)
 

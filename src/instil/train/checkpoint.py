@@ -31,7 +31,14 @@ from instil.model.load import fingerprint
 from instil.results.training import Lost
 from instil.stages.ledger import read_sealed, write_sealed
 from instil.train.ranks import from_first, is_first
-from instil.train.sharded import as_part, part_like, read_parts, trains_parts, write_parts
+from instil.train.sharded import (
+    as_part,
+    names_in,
+    part_like,
+    read_parts,
+    trains_parts,
+    write_parts,
+)
 
 STATE, PARTS, COUNTERS = "state.safetensors", "state", "progress.json"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -204,7 +211,9 @@ def load_checkpoint(
     for name, p in weights.items():
         if f"step/{name}" in tensors:
             moments = {key: tensors[f"{key}/{name}"] for key in _MOMENTS}
-            optimizer.state[p] = {"step": tensors[f"step/{name}"].cpu(), **moments}
+            # A fused optimizer takes the count from where the weight is.
+            step = tensors[f"step/{name}"].to(p.device)
+            optimizer.state[p] = {"step": step, **moments}
     return progress, best
 
 
@@ -226,5 +235,7 @@ def _read(folder: Path, weights: Mapping[str, torch.nn.Parameter]) -> Mapping[st
     for name, p in weights.items():
         tensors |= {f"{kind}/{name}": torch.empty_like(p.detach()) for kind in kinds}
         tensors[f"step/{name}"] = torch.empty(())
+    written = names_in(parts)  # a weight that never had a gradient has no moments
+    tensors = {key: value for key, value in tensors.items() if key in written}
     read_parts(tensors, parts)
     return tensors

@@ -139,6 +139,15 @@ def write_parts(tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
         )
 
 
+def names_in(folder: Path) -> frozenset[str]:
+    """The names of the tensors that `write_parts` wrote into a folder.
+
+    Raises:
+        CheckpointException, OSError: They cannot be read.
+    """
+    return frozenset(HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata)
+
+
 def read_parts(into: Mapping[str, torch.Tensor], folder: Path) -> None:
     """Read tensors in place, however many processes wrote them and however many read.
 
