@@ -81,6 +81,8 @@ def test_an_ollama_folder_is_whole(done_lora: Path, tmp_path: Path):
     assert lines[0] == f"FROM ./{made.weights.name}"
     assert 'PARAMETER stop "<|im_end|>"' in lines
     assert any(line.startswith("TEMPLATE") for line in lines)
+    (room,) = (int(line.split()[-1]) for line in lines if "num_ctx" in line)
+    assert max(line.lengths[2] for line in load_summary(done_lora).mix) < room <= 4096
     assert any("ollama create" in note for note in made.notes)
 
 

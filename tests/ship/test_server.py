@@ -28,6 +28,7 @@ from instil.ship.predict import predict_rows
 from instil.ship.server import engine as engine_module
 from instil.ship.server.app import Limits, Service, make_app
 from instil.ship.server.engine import Engine, Job, Piece, Request, Speech
+from instil.ship.server.schema import ChatAsked
 from instil.ship.server.serve import make_service, require_token
 from instil.types import Example, Message
 
@@ -169,6 +170,7 @@ def test_rows_are_labelled_as_predict_labels_them(service, http, done_lora):
     assert http.post("/v1/classify", json={**asked, "max_error": 0}).status_code == 400
     assert http.post("/v1/classify", json={"row": {"wrong": 1}}).status_code == 400
     assert http.post("/v1/classify", json={}).status_code == 400
+    assert http.post("/v1/classify", json={"text": " "}).status_code == 400
 
 
 BAD = {
@@ -422,3 +424,13 @@ def test_many_clients_of_a_real_server_lose_nothing(done_lora):
         with ThreadPoolExecutor(64) as pool:
             answers = list(pool.map(lambda n: (n % 8, ask(client, f"{ASKED} {n % 8}")), range(256)))
         assert all(found.choices[0].message.content == alone[n] for n, found in answers)
+
+
+def test_null_says_nothing():
+    said = {"role": "assistant", "content": "Fine.", "refusal": None, "tool_calls": None}
+    asked = {"messages": [{"role": "user", "content": "Hi"}, said], "temperature": None}
+    found = ChatAsked.model_validate({**asked, "top_p": None, "stream": None, "tools": None})
+    assert (found.temperature, found.top_p, found.stream) == (0.0, 1.0, False)
+    assert [turn.content for turn in found.messages] == ["Hi", "Fine."]
+    with pytest.raises(ValueError, match="tools"):
+        ChatAsked.model_validate({**asked, "tools": [{"type": "function"}]})

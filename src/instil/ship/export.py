@@ -25,12 +25,14 @@ from instil.ship.certificate import CERTIFICATE, card_section, certificate
 from instil.ship.formats import Format, Quantization
 from instil.ship.shipped import load_run_model
 from instil.stages.runfiles import load_summary, require_whole
-from instil.types import Role
+from instil.types import Role, SystemTurn
 
 if TYPE_CHECKING:
     from instil.model.load import LoadedModel
 
 CARD = "README.md"
+_OLLAMA_ROOM = 4096
+"""Tokens of a conversation that Ollama holds at least, where the model can."""
 _VLLM_RANKS = (16, 32, 64, 128, 256, 320, 512)
 """What vLLM's `--max-lora-rank` may be, the first unless said (its documentation of LoRA)."""
 
@@ -157,16 +159,35 @@ def _convert(
         return file, ["llama.cpp takes it beside a GGUF file of the base model: --lora FILE"]
     file = out / f"{name}-{quantize}.gguf"
     # Before the weights are merged: it may be refused.
-    modelfile = _modelfile(loaded, file.name, summary.turns) if form is Format.OLLAMA else ""
+    modelfile = _modelfile(loaded, file.name, summary) if form is Format.OLLAMA else ""
     counts = write_model(merged(loaded), file, kind=quantize, name=name, certificate=known)
     notes = [", ".join(f"{count} tensors in {kind}" for kind, count in counts.items())]
     if modelfile:
         write_whole(out / "Modelfile", modelfile.encode())
         notes.append(f"ollama create {name} -f {out.name}/Modelfile && ollama run {name}")
+        if _system_text(summary.turns) and loaded.chat.rules.system is SystemTurn.MERGE:
+            notes.append(
+                "Ollama cannot put the system text before the user's: begin each question with it "
+                "and an empty line, as the run did"
+            )
     return file, notes
 
 
-def _modelfile(loaded: LoadedModel, file: str, turns: Sequence[Turn]) -> str:
+def _system_text(turns: Sequence[Turn]) -> str:
+    """Return the system text that every prompt begins with.
+
+    Empty where they differ (by template or task), or where it holds a part of the row.
+    """
+    texts = {
+        next((part.content for part in turn.wording if part.role == "system"), "")
+        for turn in turns
+        if turn.role is Role.ANSWER
+    }
+    system = texts.pop() if len(texts) == 1 else ""
+    return "" if any(mark in system for mark in ("{{", "{%", '"""')) else system
+
+
+def _modelfile(loaded: LoadedModel, file: str, summary: RunSummary) -> str:
     """Return what Ollama needs to know: greedy answers that stop where the model was taught to.
 
     Raises:
@@ -175,25 +196,22 @@ def _modelfile(loaded: LoadedModel, file: str, turns: Sequence[Turn]) -> str:
     from instil.model.soundness import context_length
     from instil.ship.ollama import frame
 
-    # The system text that every prompt begins with: none where they differ (by template or task),
-    # or where it holds a part of the row.
-    texts = {
-        next((part.content for part in turn.wording if part.role == "system"), "")
-        for turn in turns
-        if turn.role is Role.ANSWER
-    }
-    system = texts.pop() if len(texts) == 1 else ""
-    if any(mark in system for mark in ("{{", "{%", '"""')):
-        system = ""
-    longest, _ = context_length(loaded.folder.path)
+    turns = frame(loaded.chat)
+    told = loaded.chat.rules.system is not SystemTurn.MERGE and turns.system != ("", "")
+    system = _system_text(summary.turns) if told else ""
+    # Memory is taken for all of it before the first token: enough for twice the longest example.
+    window, _ = context_length(loaded.folder.path)
+    longest = max((line.lengths[2] for line in summary.mix), default=0)
+    room = max(_OLLAMA_ROOM, 1 << (2 * longest).bit_length())
+    room = min(room, window or room)
     stops = [loaded.chat.tokenizer.convert_ids_to_tokens(token) for token in loaded.chat.stop_ids]
     lines = [
         f"FROM ./{file}",
-        f'TEMPLATE """{frame(loaded.chat).template()}"""',
+        f'TEMPLATE """{turns.template()}"""',
         *([f'SYSTEM """{system}"""'] if system else []),
         "PARAMETER temperature 0",
         "PARAMETER repeat_penalty 1",
-        *([f"PARAMETER num_ctx {longest}"] if longest else []),
+        f"PARAMETER num_ctx {room}",
         *(f'PARAMETER stop "{stop}"' for stop in stops),  # Ollama knows no escapes
     ]
     return "\n".join(lines) + "\n"

@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -20,7 +21,7 @@ from pathlib import Path
 from instil.errors import RunError
 
 _SECONDS = 600
-"""Longest time to load a file."""
+"""Longest time to load a file; then it is given up."""
 _SEPARATOR = "\x1e"
 
 
@@ -59,7 +60,12 @@ def llama_server(
         assert child.stdout is not None
         try:
             lines = (line for line in child.stdout if line.startswith(_SEPARATOR))
-            address = next(lines, "").strip().removeprefix(_SEPARATOR)
+            timer = threading.Timer(_SECONDS, child.kill)
+            timer.start()
+            try:
+                address = next(lines, "").strip().removeprefix(_SEPARATOR)
+            finally:
+                timer.cancel()
             if not address:
                 log.seek(0)
                 said = log.read().decode("utf-8", "replace").strip().splitlines()

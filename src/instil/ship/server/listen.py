@@ -5,6 +5,7 @@ Nothing of a model is imported here: the page of `instil ui` is served by it too
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
 from collections.abc import Callable
@@ -14,8 +15,6 @@ from starlette.types import ASGIApp
 
 from instil.errors import RunError
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
-
 
 def names_this_machine(host: str) -> bool:
     """Whether a request's `Host` header is a loopback name.
@@ -24,8 +23,14 @@ def names_this_machine(host: str) -> bool:
 
     >>> names_this_machine("localhost:8000"), names_this_machine("localhost.evil.example:80")
     (True, False)
+    >>> names_this_machine("127.0.0.2:8000"), names_this_machine("[::1]"), names_this_machine("")
+    (True, True, False)
     """
-    return re.sub(r":\d+\Z", "", host) in _LOOPBACK
+    name = re.sub(r":\d+\Z", "", host).lower()
+    try:
+        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return name == "localhost"
 
 
 def run_server(

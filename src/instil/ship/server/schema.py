@@ -14,7 +14,18 @@ _IDLE: tuple[object, ...] = (None, 0, 0.0, False, {}, [], "auto", "none", "defau
 """Values that ask for nothing."""
 
 
-class _Asked(BaseModel):
+class _Lenient(BaseModel):
+    """A part of a request, in which null says nothing: clients write out what they leave open."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, said: object) -> object:
+        if not isinstance(said, dict):
+            return said
+        return {name: value for name, value in said.items() if value is not None}
+
+
+class _Asked(_Lenient):
     """What both kinds of request say."""
 
     model_config = ConfigDict(extra="allow", strict=False)
@@ -66,7 +77,7 @@ class _Asked(BaseModel):
 _HARMLESS = {"metadata", "store", "service_tier", "parallel_tool_calls", "prompt_cache_key"}
 
 
-class Turn(BaseModel):
+class Turn(_Lenient):
     """One turn of a conversation."""
 
     model_config = ConfigDict(extra="forbid")
