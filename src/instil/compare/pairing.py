@@ -173,10 +173,7 @@ def compare_scores(
         raise RunError(f"{a} and {b} have no task in common", found=found)
     comparisons = []
     for task in shared:
-        left, right = (
-            [line for line in lines if line["arm"] == TUNED]
-            for lines in (a_tasks[task], b_tasks[task])
-        )
+        left, right = _tuned(a_tasks[task]), _tuned(b_tasks[task])
         metrics = {line["metric"] for line in (*left, *right)}
         if len(metrics) > 1:
             raise RunError(f"the runs judge {task} differently", found=", ".join(metrics))
@@ -213,10 +210,7 @@ def comparison_notes(
         if alone
     ]
     for task in (task for task in a_tasks if task in b_tasks):
-        left, right = (
-            [line for line in lines if line["arm"] == TUNED]
-            for lines in (a_tasks[task], b_tasks[task])
-        )
+        left, right = _tuned(a_tasks[task]), _tuned(b_tasks[task])
         asked, other = ({line["template"] for line in lines} for lines in (left, right))
         if asked != other:
             notes.append(
@@ -230,6 +224,10 @@ def comparison_notes(
                 f"{len(others)} in {b}"
             )
     return tuple(notes)
+
+
+def _tuned(lines: Lines) -> Lines:
+    return [line for line in lines if line["arm"] == TUNED]
 
 
 def _require_same_rows(left: Lines, right: Lines, *, task: str) -> None:

@@ -231,11 +231,12 @@ def _read(folder: Path, weights: Mapping[str, torch.nn.Parameter]) -> Mapping[st
                 if key in told:
                     told[key] = part_like(told[key], p)
         return dict(told)
+    written = names_in(parts)  # a weight that never had a gradient has no moments and no count
     tensors = dict[str, torch.Tensor]()
     for name, p in weights.items():
-        tensors |= {f"{kind}/{name}": torch.empty_like(p.detach()) for kind in kinds}
-        tensors[f"step/{name}"] = torch.empty(())
-    written = names_in(parts)  # a weight that never had a gradient has no moments
-    tensors = {key: value for key, value in tensors.items() if key in written}
+        keys = [key for kind in kinds if (key := f"{kind}/{name}") in written]
+        tensors |= {key: torch.empty_like(p.detach()) for key in keys}
+        if (count := f"step/{name}") in written:
+            tensors[count] = torch.empty(())
     read_parts(tensors, parts)
     return tensors

@@ -16,6 +16,14 @@ from starlette.types import ASGIApp
 from instil.errors import RunError
 
 
+def is_loopback(name: str) -> bool:
+    """Whether a name or an address is of this machine alone."""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
 def names_this_machine(host: str) -> bool:
     """Whether a request's `Host` header is a loopback name.
 
@@ -27,10 +35,7 @@ def names_this_machine(host: str) -> bool:
     (True, True, False)
     """
     name = re.sub(r":\d+\Z", "", host).lower()
-    try:
-        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
-    except ValueError:
-        return name == "localhost"
+    return is_loopback(name.removeprefix("[").removesuffix("]"))
 
 
 def run_server(

@@ -5,7 +5,6 @@ Tests: `tests/ship/test_server.py`.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from instil.config.recipe import load_recipe
 from instil.errors import RunError
 from instil.ship.server.app import Limits, Service, make_app
 from instil.ship.server.engine import Engine
-from instil.ship.server.listen import run_server
+from instil.ship.server.listen import is_loopback, run_server
 from instil.ship.shipped import load_run_base, load_run_model
 from instil.stages.runfiles import RECIPE, load_summary
 
@@ -93,11 +92,7 @@ def require_token(host: str, token: str) -> None:
     Raises:
         RunError: The address is not of this machine alone, and there is no token.
     """
-    try:
-        own = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        own = host == "localhost"
-    if not own and len(token) < 16:
+    if not is_loopback(host) and len(token) < 16:
         raise RunError(
             f"{host} can be reached from other machines, and there is no token",
             where="--host",

@@ -228,28 +228,40 @@ async def task(request: Request) -> Response:
     return await aside(lambda: _page(site, path, text_of(path)))
 
 
+def _form(path: Path, text: str) -> tuple[dict[str, str], str, list[tuple[str, str]]]:
+    """Return the labels with their words, the group, and the columns.
+
+    Where the text has a mistake, those of the file, with the words and the group of the text.
+    """
+    task = _whole(path, text)
+    known = task or _whole(path, text_of(path))
+    if known is None:
+        return {}, "", []  # `views` says why
+    labels = dict(known.labels) or {choice: choice for choice in known.choices}
+    group, columns = known.group, list[tuple[str, str]]()
+    with contextlib.suppress(InstilError, StopIteration):
+        columns = [(spelt(name), name) for name in next(iter(read_table(known.source)))[1]]
+    with contextlib.suppress(InstilError):
+        data = parse_yaml(text, where=path.name, error=TaskError).data if task is None else None
+        if isinstance(data, dict):
+            words = data["labels"] if isinstance(data.get("labels"), dict) else {}
+            said = {str(value): str(word) for value, word in words.items()}
+            labels = {value: said.get(str(value), word) for value, word in labels.items()}
+            group = str(data.get("group", ""))
+    return labels, group, columns
+
+
+def _whole(path: Path, text: str) -> Task | None:
+    """Return the task of a text; None, where it has a mistake."""
+    with contextlib.suppress(InstilError):
+        return parse_task(text, where=path.name, folder=path.parent)
+    return None
+
+
 def _page(site: Site, path: Path, text: str, *, error: str = "", saved: bool = False) -> Response:
     shown, faults, note = views(site, text, path)
     recipe = recipe_of(path)
-    labels, group, columns = {}, "", list[tuple[str, str]]()
-    for version in (text, text_of(path)):  # where a mistake is to be mended: as it was before
-        try:
-            task = parse_task(version, where=path.name, folder=path.parent)
-            labels = dict(task.labels) or {choice: choice for choice in task.choices}
-            group = task.group
-            columns = [(spelt(name), name) for name in next(iter(read_table(task.source)))[1]]
-            break
-        except (InstilError, StopIteration):
-            continue  # `faults` says it
-    with contextlib.suppress(InstilError):
-        data = parse_yaml(text, where=path.name, error=TaskError).data
-        if isinstance(data, dict):
-            words = data.get("labels")
-            said = (
-                {str(v): str(word) for v, word in words.items()} if isinstance(words, dict) else {}
-            )
-            labels = {value: said.get(str(value), word) for value, word in labels.items()}
-            group = str(data.get("group", ""))
+    labels, group, columns = _form(path, text)
     marks, command = load_marks(marks_file(path)), ""
     if marks:
         names = [site.workplace.name(each) for each in (path, marks_file(path))]
