@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 
 import pytest
@@ -85,6 +86,22 @@ def test_given_words_come_in_the_order_of_the_values() -> None:
 def test_given_words_for_values_that_are_left_out_are_passed_over() -> None:
     found = labels("label", [0, 1] * 9 + [2], v0="bad", v1="good", v2="odd")
     assert found.choices == ("bad", "good")
+
+
+def test_labels_that_are_taken_as_one_are_named_in_any_of_their_forms() -> None:
+    values = ["Good", "good ", "Bad", "bad"] * 9
+    assert labels("grade", values, Good="fine", bad="poor").choices == ("poor", "fine")
+    with pytest.raises(DataError, match="'good', which has two words"):
+        labels("grade", values, Good="fine", good="well", bad="poor")
+
+
+def test_a_label_with_a_comma_gets_its_word_as_the_message_writes_it() -> None:
+    values = ["yes, always", "no, never", "other"] * 9
+    with pytest.raises(DataError, match="no word for") as caught:
+        labels("habit", values, other="third")
+    written = shlex.split(str(caught.value).rpartition("--label-names")[2])[0]
+    words = parse_words([written.replace("WORD", "w1", 1).replace("WORD", "w2", 1)])
+    assert labels("habit", values, **words).choices == ("w1", "w2", "WORD")
 
 
 @pytest.mark.parametrize(

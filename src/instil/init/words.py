@@ -21,13 +21,16 @@ that is `labels: {1: yes, 0: no}`.
 
 from __future__ import annotations
 
+import csv
+import io
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from instil.data.registry import NUMBER, choice_of
 from instil.errors import DataError, Problem, nearest
 from instil.init.guesses import Kind, name_words
-from instil.init.labels import Asks, Labels
+from instil.init.labels import FORMS, Asks, Labels
 
 YES_NO = ("yes", "no")
 """The words of a question that is answered so, in the order in which people say them."""
@@ -101,17 +104,19 @@ def is_answer(name: str) -> bool:
 
 
 def parse_words(texts: Sequence[str]) -> dict[str, str]:
-    """Read `VALUE=WORD,VALUE=WORD`, as `--label-names` has it.
+    """Read `VALUE=WORD,VALUE=WORD`, as `--label-names` has it; what holds a comma is quoted.
 
     >>> parse_words(["0=serious,1=sarcastic"]), parse_words(["a=b=c", "d = e"])
     ({'0': 'serious', '1': 'sarcastic'}, {'a': 'b=c', 'd': 'e'})
+    >>> parse_words(['"Good, or fair=fine",Bad=bad'])
+    {'Good, or fair': 'fine', 'Bad': 'bad'}
 
     Raises:
         DataError: A part without `=`, an empty value or word, or a value given twice.
     """
     found: dict[str, str] = {}
     problems = []
-    for part in (part for text in texts for part in text.split(",")):
+    for part in (part for line in csv.reader(texts, skipinitialspace=True) for part in line):
         value, _, word = (piece.strip() for piece in part.partition("="))
         if not value or not word:
             what, allowed = "this is no value with its word", "0=serious,1=sarcastic"
@@ -176,9 +181,12 @@ def _given(labels: Labels, given: Mapping[str, str], *, name: str) -> Labels:
     worded: dict[str, str] = {}
     problems = []
     for value, word in given.items():
-        choice = choice_of(value, labels.choices)
-        if choice is not None:
-            worded[choice] = word
+        choice = choice_of(value, labels.choices) or _joined(value, labels.choices)
+        if choice is not None and worded.setdefault(choice, word) != word:
+            what = f"{value!r} is taken as the value {choice!r}, which has two words"
+            problems.append(Problem(what, where=where, found=f"{worded[choice]}, {word}"))
+        elif choice is not None:
+            continue
         elif value not in labels.left_out:
             what, near = f"no row has the value {value!r}", nearest(value, labels.choices)
             allowed = ", ".join(labels.choices)
@@ -203,6 +211,19 @@ def _given(labels: Labels, given: Mapping[str, str], *, name: str) -> Labels:
     return _worded(labels, {value: worded[value] for value in labels.choices}, asks)
 
 
+def _joined(value: str, choices: Sequence[str]) -> str | None:
+    """Return the choice that a value was taken as one with, as labels differ in form alone.
+
+    >>> _joined("Good ", ["bad", "good"]), _joined("Goods", ["bad", "good"])
+    ('good', None)
+    """
+    for _, form, _ in FORMS:
+        value = form(value)
+        if value in choices:
+            return value
+    return None
+
+
 def _worded(
     labels: Labels, words: Mapping[str, str], asks: Asks, *, note: str = "", warning: str = ""
 ) -> Labels:
@@ -225,8 +246,7 @@ def _poles(labels: Labels, values: Sequence[str], *, name: str) -> Labels:
     if "-" in values or "-1" in values:
         return _worded(labels, words, Asks.NAME, note=_taken(words))
     other = dict(zip(choices, reversed(poles), strict=True))
-    names = ",".join(f"{value}={word}" for value, word in other.items())
-    warning = f"{name!r}: {_taken(words)}, a guess; the other way round: --label-names {names}"
+    warning = f"{name!r}: {_taken(words)}, a guess; the other way round: {_flag(other)}"
     return _worded(labels, words, Asks.NAME, warning=warning)
 
 
@@ -259,10 +279,17 @@ def _taken(words: Mapping[str, str]) -> str:
     return ", ".join(f"{value} is read as {word}" for value, word in words.items())
 
 
-def _flag(values: Sequence[str]) -> str:
-    """Write how words are given; of many values the first."""
-    more = ",..." if len(values) > 4 else ""
-    return f"--label-names {','.join(f'{value}=WORD' for value in values[:4])}{more}"
+def _flag(words: Sequence[str] | Mapping[str, str]) -> str:
+    """Write how words are given; of many values the first.
+
+    >>> print(_flag(["0", "1"]), _flag(["good, or fair", "bad"]))
+    --label-names 0=WORD,1=WORD --label-names '"good, or fair=WORD",bad=WORD'
+    """
+    values = list(words)[:4]
+    pairs = [f"{v}={words[v] if isinstance(words, Mapping) else 'WORD'}" for v in values]
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow([*pairs, *(["..."] if len(words) > 4 else [])])
+    return f"--label-names {shlex.quote(line.getvalue())}"
 
 
 _LONG_NUMBER = 5  # characters; 0.25 and 12.5 stay as they are
