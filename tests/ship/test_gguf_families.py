@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from builds import add_lora
 from chat_templates import FAMILIES as CHATS
 from chat_templates import byte_level, sentencepiece
 from families import ALIKE, GEMMA, VOCABULARY
+from instil.errors import ModelError
 from instil.model.load import ModelFolder, load_model
 from instil.ship.gguf.families import FAMILIES
 from instil.ship.gguf.write import write_adapter, write_model
@@ -200,3 +202,25 @@ def test_llama_cpp_writes_turns_as_the_run_did(family, kind, tmp_path: Path, tin
             prompt = loaded.chat.prompt([Message(role, text) for role, text in turns])
             asked = [{"role": role, "content": text} for role, text in turns]
             assert target.tokens(asked) == tuple(prompt)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_adapter_on_output_embeddings_that_are_the_inputs_is_refused(
+    tied: bool, tiny_folder: Path, tmp_path: Path
+):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    config = AutoConfig.from_pretrained(folder)
+    config.tie_word_embeddings = tied
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    loaded = load_model(ModelFolder("tiny", folder, "none"), device="cpu", dtype="float32")
+    tuned = add_lora(
+        loaded, r=4, lora_alpha=8, lora_dropout=0.0, target_modules=["q_proj", "lm_head"], seed=0
+    )
+    out = tmp_path / "adapter.gguf"
+    if tied:
+        with pytest.raises(ModelError, match="output embeddings that are the input's"):
+            write_adapter(tuned, out, name="tiny", certificate={})
+        assert not out.exists()
+    else:
+        assert write_adapter(tuned, out, name="tiny", certificate={}) > 1

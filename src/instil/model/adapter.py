@@ -624,7 +624,8 @@ def _cannot_merge(why: str) -> ModelError:
     return ModelError(
         f"an adapter on tied embeddings cannot be merged: {why}",
         where="lora.target_modules",
-        fix="export without --merge, or train without adapters on the embeddings",
+        fix="export the adapter as it is, without --merge and --format, or train without adapters "
+        "on the embeddings",
     )
 
 

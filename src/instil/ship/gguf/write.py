@@ -102,8 +102,7 @@ def write_model(
         ModelError: As `require_known`, or a weight that llama.cpp has no name for.
     """
     family, model, config = require_known(loaded), loaded.model, loaded.model.config
-    output = model.get_output_embeddings()
-    tied = output is not None and output.weight is model.get_input_embeddings().weight
+    tied = _tied(loaded)
     tensors: dict[str, torch.Tensor] = {}
     for inner, weight in model.state_dict().items():
         if inner.endswith((".attn.bias", ".masked_bias", "rotary_emb.inv_freq")):
@@ -147,6 +146,7 @@ def write_adapter(
     lora: Any = getattr(loaded.model, "peft_config", {}).get("default")
     modules = () if lora is None else loaded.model.get_base_model().named_modules()
     layers = {inner: module for inner, module in modules if isinstance(module, LoraLayer)}
+    head = loaded.model.get_output_embeddings()
     odd = [
         what
         for what, has in (
@@ -155,6 +155,11 @@ def write_adapter(
             ("with ranks of its own for some layers", getattr(lora, "rank_pattern", {})),
             ("with an alpha of its own for some layers", getattr(lora, "alpha_pattern", {})),
             ("on embeddings", any("default" in each.lora_embedding_A for each in layers.values())),
+            # The file of the model has one matrix for both, and no name for the output's.
+            (
+                "on output embeddings that are the input's",
+                head in layers.values() and _tied(loaded),
+            ),
         )
         if has
     ]
@@ -179,6 +184,12 @@ def write_adapter(
     writer.add_float32(Keys.Adapter.LORA_ALPHA, float(alpha))
     _finish(writer, out, tensors, dict.fromkeys(tensors, GGMLQuantizationType.F32))
     return len(tensors) // 2
+
+
+def _tied(loaded: LoadedModel) -> bool:
+    """Whether input and output embeddings are one matrix."""
+    output = loaded.model.get_output_embeddings()
+    return output is not None and output.weight is loaded.model.get_input_embeddings().weight
 
 
 def is_adapter(path: Path) -> bool:
