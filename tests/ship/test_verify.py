@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from instil.data.build import render_all
-from instil.errors import RunError
+from instil.errors import ModelError, RunError
 from instil.ship.certificate import CERTIFICATE, require_own
 from instil.ship.export import export
 from instil.ship.formats import Format
@@ -80,6 +80,13 @@ def test_each_fault_is_told_by_its_name(finding, merged, known, tiny_folder):
     found = judged(merged, known, tiny_folder)
     assert found.finding is finding, found.detail
     assert found.finding.sound == (finding is Finding.EQUAL)
+
+
+def test_a_chat_template_that_refuses_is_an_error_with_its_words(merged, known, tiny_folder):
+    target = folder_target(merged, base=tiny_folder)
+    target.tokenizer.chat_template = "{{ raise_exception('no system message, please') }}"
+    with pytest.raises(ModelError, match="no system message, please"):
+        target.tokens(known.turns[0])
 
 
 def answered(known: Reference, *, wrong: int, scores: bool = False) -> Said:

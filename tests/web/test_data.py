@@ -86,6 +86,17 @@ def test_the_form_writes_what_the_command_writes(page, file, site, tmp_path, mon
     assert (other / "rows.recipe.yaml").read_text() == recipe
 
 
+def test_the_command_names_the_folder_of_the_file_and_what_it_writes_over(page, file):
+    below = file.parent / "below"
+    below.mkdir()
+    (below / "rows.csv").write_text(ROWS)
+    assert "--folder below" in page.get(f"{HOME}data/below/rows.csv").text
+    assert "--force" not in page.get(f"{HOME}data/below/rows.csv").text
+    (below / "rows.recipe.yaml").touch()
+    assert "--force" in page.get(f"{HOME}data/below/rows.csv").text
+    assert "--folder" not in page.get(f"{HOME}data/rows.csv").text
+
+
 def test_files_that_are_there_are_written_over_when_that_is_said(page, file):
     page.post(f"{HOME}data/rows.csv", data={})
     again = page.post(f"{HOME}data/rows.csv", data={})

@@ -39,6 +39,7 @@ _RESERVED = frozenset(
     ["CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))]
 )
 """Names of devices under Windows, with any ending."""
+TASK_ENDING, RECIPE_ENDING = ".task.yaml", ".recipe.yaml"
 _LONG_TEXT = 250  # words; five of these and the question would fill a small model's context
 
 
@@ -93,19 +94,29 @@ def write_starter(
         DataError: The rows cannot be used, a file exists, or the name cannot be a file's.
     """
     data = str(data)
-    id = task_id(_file_name(data)) if name is None else _plain_name(name)
-    task_file, recipe_file = folder / f"{id}.task.yaml", folder / f"{id}.recipe.yaml"
+    task_file, recipe_file = starter_files(data, folder=folder, name=name)
     existing = [file for file in (task_file, recipe_file) if file.exists()]
     if existing and not overwrite:
         fix = "add --force to write over it, or --name another"
         raise DataError(*(Problem("this exists already", where=str(f), fix=fix) for f in existing))
     source = SourceSpec(uri=data, encoding=encoding, on_bad_row=on_bad_row)
     guess = inspect_table(source, wishes=wishes)
+    id = task_file.name.removesuffix(TASK_ENDING)
     task = task_yaml(guess, id=id, source=replace(source, uri=_from(folder, data)))
     recipe = recipe_yaml(guess, task=task_file.name, model=model)
     write_whole(task_file, task.encode())
     write_whole(recipe_file, recipe.encode())
     return Starter(guess, task_file, recipe_file)
+
+
+def starter_files(data: str | Path, *, folder: Path, name: str | None = None) -> tuple[Path, Path]:
+    """Return the task file and the recipe that `write_starter` writes.
+
+    Raises:
+        DataError: The name cannot be a file's.
+    """
+    id = task_id(_file_name(str(data))) if name is None else _plain_name(name)
+    return folder / f"{id}{TASK_ENDING}", folder / f"{id}{RECIPE_ENDING}"
 
 
 def task_id(name: str) -> str:

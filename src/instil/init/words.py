@@ -131,6 +131,17 @@ def parse_words(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def write_words(words: Mapping[str, str]) -> str:
+    """Undo `parse_words`.
+
+    >>> write_words({"0": "serious", "1": "sarcastic"}), write_words({"Good, or fair": "fine"})
+    ('0=serious,1=sarcastic', '"Good, or fair=fine"')
+    """
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(f"{v}={word}" for v, word in words.items())
+    return line.getvalue()
+
+
 def give_words(
     labels: Labels, *, name: str, codes: bool, kind: Kind, given: Mapping[str, str]
 ) -> Labels:
@@ -286,10 +297,8 @@ def _flag(words: Sequence[str] | Mapping[str, str]) -> str:
     --label-names 0=WORD,1=WORD --label-names '"good, or fair=WORD",bad=WORD'
     """
     values = list(words)[:4]
-    pairs = [f"{v}={words[v] if isinstance(words, Mapping) else 'WORD'}" for v in values]
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow([*pairs, *(["..."] if len(words) > 4 else [])])
-    return f"--label-names {shlex.quote(line.getvalue())}"
+    given = write_words({v: words[v] if isinstance(words, Mapping) else "WORD" for v in values})
+    return f"--label-names {shlex.quote(given + (',...' if len(words) > 4 else ''))}"
 
 
 _LONG_NUMBER = 5  # characters; 0.25 and 12.5 stay as they are

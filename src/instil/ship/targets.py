@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import requests
 
+from instil.encode.chat_template import render
 from instil.errors import RunError
 
 if TYPE_CHECKING:
@@ -86,11 +87,13 @@ class FolderTarget:
         return Answer(text.strip(), stopped, len(ids))
 
     def tokens(self, turns: Turns) -> tuple[int, ...]:
-        """Tokenize by the folder's chat template."""
-        encoded = self.tokenizer.apply_chat_template(
-            list(turns), add_generation_prompt=True, return_dict=True
-        )
-        return tuple(encoded["input_ids"])
+        """Tokenize by the folder's chat template.
+
+        Raises:
+            ModelError: The template does not render the conversation.
+        """
+        text = render(self.tokenizer, turns, generation=True)
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def log_probs(self, ids: Sequence[int]) -> np.ndarray[Any, Any]:
         """Compute them in float32."""

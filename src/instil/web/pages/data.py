@@ -25,7 +25,8 @@ from instil.data.registry import plain
 from instil.data.sources.source import read_table
 from instil.errors import DataError, InstilError
 from instil.init.inspect import NO_GROUP, Guess, Wishes, inspect_table
-from instil.init.starter import task_id, write_starter
+from instil.init.starter import starter_files, write_starter
+from instil.init.words import write_words
 from instil.sanitize import shortened
 from instil.types import OnBadRow, SourceSpec
 from instil.web.jobs import command_line
@@ -130,9 +131,9 @@ class Asked:
         """Return the command that does the same."""
         said = {"--text": self.text, "--label": self.label, "--target": self.target}
         said |= {"--group": self.group, "--name": self.name}
+        said |= {"--folder": os.path.dirname(file.removeprefix("./"))}
         words = ["init", file, *(p for option in said.items() if option[1] for p in option)]
-        for value, word in sorted((self.names or {}).items()):
-            words += ["--label-names", f"{value}={word}"]
+        words += ["--label-names", write_words(self.names)] if self.names else []
         words += ["--encoding", self.encoding] if self.encoding != ENCODINGS[0] else []
         words += ["--on-bad-row", "skip"] if self.skip else []
         return [*words, *(["--force"] if force else [])]
@@ -279,8 +280,12 @@ def guessed(site: Site, path: Path, asked: Asked) -> dict[str, Any]:
 
 
 def _written(path: Path, asked: Asked) -> bool:
-    """Whether a task of that name is there."""
-    return os.path.exists(path.parent / f"{asked.name or task_id(path.name)}.task.yaml")
+    """Whether a file is there that would be written over."""
+    try:
+        files = starter_files(path, folder=path.parent, name=asked.name or None)
+    except DataError:  # no name of a file: told when it is to be written
+        return False
+    return any(file.exists() for file in files)
 
 
 def _examples(rows: Sequence[PlacedRow], name: str) -> list[str]:
