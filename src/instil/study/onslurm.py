@@ -85,11 +85,12 @@ class OnSlurm:
         Raises:
             RunError: submitit is not installed, there is no Slurm, or a parameter is unknown.
         """
+        asked = f"--on {'slurm' if cluster == 'slurm' else 'submitit'}"
         try:
             import submitit
         except ImportError as error:
             what, fix = "submitit is not installed", "pip install 'instil[slurm]'"
-            raise RunError(what, where="--on slurm", fix=fix) from error
+            raise RunError(what, where=asked, fix=fix) from error
         try:
             executor = submitit.AutoExecutor(
                 folder=folder.path.resolve() / "logs" / "submitit", cluster=cluster
@@ -99,7 +100,7 @@ class OnSlurm:
         except (RuntimeError, NameError, TypeError, AssertionError, ValueError) as error:
             raise RunError(
                 "submitit cannot start jobs so",
-                where=f"--on {cluster}",
+                where=asked,
                 found=str(error).splitlines()[0][:200],
                 fix="on a machine with Slurm, --resource NAME=VALUE by submitit's names",
             ) from error
