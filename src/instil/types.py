@@ -596,6 +596,8 @@ class Comparison:
     """The direction."""
     smallest_detectable: float = 0.0
     """The difference that this many examples would show with 80 % power."""
+    df: float | None = None
+    """Degrees of freedom of the interval's half-width, by Student's t; None: a normal's."""
     anytime_p: float | None = None
     """p-value against no difference, where examples were asked until something was shown: it and
     the interval hold at any stopping time. None: their number was fixed."""

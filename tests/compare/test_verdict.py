@@ -3,9 +3,12 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from instil import format as fmt
+from instil.compare.pairing import compare
+from instil.compare.seeds import Stratum, crossed
 from instil.compare.verdict import (
     Outcome,
     budget_sentence,
@@ -277,6 +280,38 @@ def test_a_difference_in_words(comparison: Comparison, expected: str) -> None:
     text = f"{fmt.plain_change(comparison)} ({fmt.plain_interval(comparison)}), {shown}"
     could = could_show(comparison, rows="rows")
     assert text + could * (shown is Outcome.NOT_SHOWN) == expected
+
+
+@pytest.mark.parametrize("groups", [4, 8])
+def test_with_few_groups_a_family_of_comparisons_has_5_percent_of_false_alarms(groups: int) -> None:
+    rng = np.random.default_rng(0)
+    keys = [f"{group}/{row}" for group in range(groups) for row in range(10)]
+    alarms, trials = 0, 300
+    for _ in range(trials):
+        family = []
+        for _ in range(8):
+            apart = np.repeat(rng.normal(0, 0.05, groups), 10) + rng.normal(0, 0.02, len(keys))
+            scores = dict.fromkeys(keys, 0.5), dict(zip(keys, 0.5 + apart, strict=True))
+            by_group = {key: key.split("/")[0] for key in keys}
+            family.append(compare(*scores, a="a", b="b", metric="token_f1", groups=by_group))
+        alarms += set(outcomes(family)) != {Outcome.NOT_SHOWN}
+    assert alarms / trials < 0.08  # .15 to .24 by a normal's p-values
+
+
+def test_with_two_seeds_a_family_of_comparisons_has_5_percent_of_false_alarms() -> None:
+    rng = np.random.default_rng(1)
+    alarms, trials = 0, 200
+    for _ in range(trials):
+        family = []
+        for _ in range(4):
+            values = rng.normal(0, 0.2, (2, 1)) + rng.normal(0, 0.3, (2, 16))
+            known = crossed([Stratum(values, tuple(map(str, range(16))))], span=None)
+            ends = known.low, known.high
+            family.append(
+                Comparison("a", "b", "accuracy", 16, known.mean, *ends, None, df=known.df)
+            )
+        alarms += set(outcomes(family)) != {Outcome.NOT_SHOWN}
+    assert alarms / trials < 0.08  # .3 to .4 by a normal's, and by max(0, seeds - both)
 
 
 def test_an_interval_that_ends_in_zero_shows_nothing() -> None:

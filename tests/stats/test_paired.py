@@ -53,6 +53,13 @@ def test_holm_known_values() -> None:
     assert stats.holm([0.9, 0.8]) == (1.0, 1.0)
 
 
+@pytest.mark.parametrize("df", [None, 1.0, 4.0, 30.0])
+def test_interval_p_is_5_percent_at_the_interval_s_end(df: float | None) -> None:
+    assert stats.interval_p(0.3, stats.Interval(0.0, 0.6), df=df) == pytest.approx(0.05)
+    wider = stats.interval_p(0.3, stats.Interval(0.1, 0.5), df=df)
+    assert wider >= stats.interval_p(0.3, stats.Interval(0.1, 0.5))
+
+
 def test_interval_p_excludes_zero_exactly_where_the_interval_does() -> None:
     assert stats.interval_p(0.1, Interval(0.001, 0.4)) < 0.05
     assert stats.interval_p(0.1, Interval(-0.001, 0.2)) > 0.05

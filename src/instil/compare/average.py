@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from instil.results.names import MEAN_SCORE, TUNED
 from instil.results.tasks import Average, TaskResult
+from instil.stats.intervals import pooled_df
 from instil.types import Comparison, Estimate, Summary
 
 
@@ -52,6 +53,11 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(mean, mean - below, mean + above)
 
 
+def df_of(comparisons: Sequence[Comparison]) -> float | None:
+    """Return the degrees of freedom of the average of independent comparisons."""
+    return pooled_df([(each.high - each.low, each.df) for each in comparisons])
+
+
 def _average(tasks: Sequence[TaskResult], metric: str) -> Average:
     shown = metric or MEAN_SCORE
     arms: dict[str, Summary] = {}
@@ -73,5 +79,7 @@ def _average(tasks: Sequence[TaskResult], metric: str) -> Average:
         if name != TUNED and len(compared) == len(tasks):
             gap = mean_of([Estimate(pair.difference, pair.low, pair.high) for pair in compared])
             count, ends = sum(pair.n for pair in compared), (gap.low, gap.high)
-            against.append(Comparison(name, TUNED, shown, count, gap.mean, *ends, p_value=None))
+            df = df_of(compared)
+            pair = Comparison(name, TUNED, shown, count, gap.mean, *ends, p_value=None, df=df)
+            against.append(pair)
     return Average(metric, tuple(task.task for task in tasks), arms, tuple(against))

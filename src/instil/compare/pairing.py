@@ -17,7 +17,7 @@ from instil.errors import RunError
 from instil.evaluate.metrics import group_list
 from instil.results.names import TUNED
 from instil.scoring.metrics import Scale, find_metric
-from instil.stats.intervals import DIFFERENCE, bootstrap_mean
+from instil.stats.intervals import DIFFERENCE, bootstrap_mean, mean_table, ratio, spread
 from instil.stats.paired import mcnemar_midp, smallest_detectable
 from instil.types import Comparison, Example
 
@@ -71,6 +71,7 @@ def compare(
     clusters = group_list(shared, groups=groups)
     span = None if kind.scale is Scale.OPEN else DIFFERENCE
     interval = bootstrap_mean(gaps, groups=clusters, seed=seed, span=span)
+    known = spread(mean_table(gaps, groups=clusters), ratio)
     binary = kind.scale is Scale.BINARY and bool(np.isin([left, right], [0, 1]).all())
     b_only = int((right > left).sum()) if binary else 0
     a_only = int((left > right).sum()) if binary else 0
@@ -87,6 +88,7 @@ def compare(
         a_only=a_only,
         higher_is_better=kind.higher_is_better,
         smallest_detectable=smallest_detectable(gaps, groups=clusters, span=span),
+        df=known.df or None,
     )
 
 

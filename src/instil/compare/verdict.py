@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from instil import format as fmt
-from instil.compare.average import mean_of
+from instil.compare.average import df_of, mean_of
 from instil.config.methods import METHODS
 from instil.results.guard import BudgetResult, GuardResult
 from instil.results.names import CLASSIFIERS, MEAN_SCORE, PROMPTING, TEXT, TUNED, ZERO_SHOT
@@ -75,7 +75,8 @@ def p_of(comparison: Comparison) -> float:
     """Return the p-value that belongs to a comparison's interval."""
     if comparison.anytime_p is not None:
         return comparison.anytime_p
-    return interval_p(comparison.difference, Interval(comparison.low, comparison.high))
+    ends = Interval(comparison.low, comparison.high)
+    return interval_p(comparison.difference, ends, df=comparison.df)
 
 
 def verdict(
@@ -370,6 +371,7 @@ def mean_change(guard: Sequence[GuardResult]) -> Comparison | None:
         low=mean.low,
         high=mean.high,
         p_value=None,
+        df=df_of(lines),
         smallest_detectable=math.hypot(*(line.smallest_detectable for line in lines)) / len(lines),
     )
 

@@ -25,6 +25,7 @@ percentiles keep to the scale and need no inner loop. This module never imports 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -38,12 +39,15 @@ Statistic = Callable[[Floats], Floats]
 
 LEVEL = 0.95
 """Coverage of every interval that instil shows."""
+FAR = 0.995
+"""Coverage of a wider interval, by which the tails of two are compared."""
 RESAMPLES = 10_000
 """Bootstrap draws: the Monte Carlo error of a 2.5 % percentile is then about 0.15 % of mass."""
 FEW = 19
 """Degrees of freedom below which the t interval replaces the percentiles."""
 
 _NORMAL = NormalDist()
+_LEAST, _MANY = 0.5, 1e5  # degrees of freedom; of many t is a normal's
 _CHUNK_CELLS = 4_000_000
 _FEW_PROFILES = 64
 
@@ -276,6 +280,51 @@ def t_quantile(share: float, *, df: float) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(df, share))
+
+
+def pooled_df(parts: Sequence[tuple[float, float | None]]) -> float | None:
+    """Return the degrees of freedom of the interval of a sum of independent parts.
+
+    Such an interval (MOVER) adds up the squares of the parts' half-widths at its level. Those are
+    taken for which Student's t grows from a 95 to a 99.5 % interval as that sum does.
+
+    Args:
+        parts: The width of each one's 95 % interval, in one scale, and its degrees of freedom;
+            None: those of a normal.
+
+    Returns:
+        None: those of a normal.
+
+    >>> round(pooled_df([(1.0, 5.0)]), 3), round(pooled_df([(1.0, 5.0), (1.0, 5.0)]), 3)
+    (5.0, 5.0)
+    >>> pooled_df([(1.0, None), (2.0, None)]) is None
+    True
+    """
+    far = math.hypot(*(width * tail_of(df) for width, df in parts))
+    return df_of_tail(far, math.hypot(*(width for width, _ in parts)))
+
+
+def tail_of(df: float | None) -> float:
+    """Return how many times as wide a 99.5 % interval is as a 95 % one; None: a normal's."""
+    beyond = (1 + FAR) / 2
+    return (t_quantile(beyond, df=df) if df else _NORMAL.inv_cdf(beyond)) / width_of(df)
+
+
+def df_of_tail(far: float, near: float) -> float | None:
+    """Undo `tail_of`: the degrees of freedom by which a width `near` grows to `far`."""
+    from scipy.optimize import brentq
+
+    if far <= near * tail_of(_MANY):
+        return None
+    if far >= near * tail_of(_LEAST):
+        return _LEAST
+    return float(brentq(lambda df: tail_of(df) - far / near, _LEAST, _MANY))
+
+
+def width_of(df: float | None) -> float:
+    """Return how many standard errors half a 95 % interval is wide; None: a normal's."""
+    share = (1 + LEVEL) / 2
+    return t_quantile(share, df=df) if df else _NORMAL.inv_cdf(share)
 
 
 def _tidy(low: float, high: float, *, span: Interval | None) -> Interval:

@@ -20,6 +20,7 @@ from instil.stats.intervals import (
     ratio,
     spread,
     t_quantile,
+    width_of,
     wilson,
 )
 
@@ -69,21 +70,31 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     return tuple(adjusted)
 
 
-def interval_p(difference: float, interval: Interval) -> float:
+def interval_p(difference: float, interval: Interval, *, df: float | None = None) -> float:
     """Return the two-sided p-value that a 95 % interval implies (Altman & Bland 2011, BMJ 343).
 
     Measured on the side that faces zero, so that p < 0.05 exactly where the interval excludes
-    zero, even if it is not symmetric.
+    zero, even if it is not symmetric. Beyond that Student's t is as heavy as the interval's was:
+    with few groups or seeds a normal's p-values are far too small.
+
+    Args:
+        difference: The estimate.
+        interval: Its interval.
+        df: The interval's degrees of freedom; None: a normal's.
 
     >>> round(interval_p(1.96, Interval(0.0, 3.92)), 3)
     0.05
+    >>> round(interval_p(3.0, Interval(2.0, 4.0)), 4), round(interval_p(3, Interval(2, 4), df=2), 4)
+    (0.0, 0.0059)
     """
+    from scipy.special import stdtr
+
     toward_zero = difference - interval.low if difference > 0 else interval.high - difference
     if difference == 0 or toward_zero <= 0:
         # No width on that side: nothing but the difference's own sign is left to go by.
         return float(difference == 0)
-    z = abs(difference) / toward_zero * _NORMAL.inv_cdf((1 + LEVEL) / 2)
-    return 2 * (1 - _NORMAL.cdf(z))
+    errors = abs(difference) / toward_zero * width_of(df)
+    return 2 * (float(stdtr(df, -errors)) if df else _NORMAL.cdf(-errors))
 
 
 def smallest_detectable(
@@ -165,5 +176,5 @@ def reach(df: float | None = None) -> float:
     (2.802, 3.107, 0.0)
     """
     if df is None:
-        return _NORMAL.inv_cdf((1 + LEVEL) / 2) + _NORMAL.inv_cdf(POWER)
-    return t_quantile((1 + LEVEL) / 2, df=df) + t_quantile(POWER, df=df) if df else 0.0
+        return width_of(df) + _NORMAL.inv_cdf(POWER)
+    return width_of(df) + t_quantile(POWER, df=df) if df else 0.0
