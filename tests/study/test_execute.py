@@ -1,15 +1,19 @@
 """Arms in processes of their own: order, devices, failure and stopping; no model is involved."""
 
+import json
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from instil.config.recipe import Recipe, TaskUse
+from instil.config.recipe import Recipe, TaskUse, to_yaml
 from instil.errors import RunError
-from instil.study import execute, local
+from instil.model.load import fingerprint
+from instil.study import collect, execute, local
 from instil.study.folder import Job, StudyFolder, Work
 from instil.study.local import Local
 
@@ -47,6 +51,70 @@ def quiet(_: str) -> None:
 
 def jobs(*names: str) -> list[Job]:
     return [Job(name, RECIPE, Work.ASK) for name in names]
+
+
+def chain(folder: StudyFolder) -> list[Job]:
+    """A training, its questions, the training that goes on from it, and that one's questions."""
+    first = Job("one", RECIPE, merge=True)
+    asked, second, after = (
+        RECIPE.model_copy(update={"model": str(folder.merged(name).resolve())})
+        for name in ("one", "one", "two")
+    )
+    return [
+        first,
+        Job("one-asked", asked, Work.ASK),
+        Job("two", second, merge=True),
+        Job("two-asked", after, Work.ASK),
+    ]
+
+
+def finish(folder: StudyFolder, job: Job, *, weights: str = "") -> None:
+    """Write what a job that is done leaves; a merged model of these weights."""
+    run, model = folder.arm(job.name), Path(job.recipe.model)
+    (run / "state").mkdir(parents=True)
+    folder.lay_out(job)
+    (run / "recipe.yaml").write_text(to_yaml(job.recipe))
+    known = {"sha256": fingerprint(model)} if model.is_dir() else {}
+    (run / "manifest.json").write_text(json.dumps({"format_version": 1, "model": known}))
+    (run / ("state/asked.json" if job.work is Work.ASK else "report.html")).touch()
+    if job.merge:
+        folder.merged(job.name).mkdir()
+        (folder.merged(job.name) / "config.json").write_text(weights)
+
+
+def test_what_goes_on_from_a_model_that_is_made_anew_is_named_with_it(folder: StudyFolder):
+    chained = chain(folder)
+    for job in chained:
+        finish(folder, job, weights="first")
+    folder.check(chained)
+    other = RECIPE.model_copy(update={"test": 7})
+    with pytest.raises(RunError) as caught:
+        folder.check([replace(chained[0], recipe=other), *chained[1:]])
+    assert "found: one\n" in str(caught.value)
+    assert "(one-asked, two, two-asked)" in str(caught.value)
+    # The training alone is removed, as before it was asked to; then it is there again, another one.
+    shutil.rmtree(folder.arm("one"))
+    with pytest.raises(RunError, match="found: one-asked, two, two-asked"):
+        folder.check(chained)
+    finish(folder, chained[0], weights="second")
+    with pytest.raises(RunError, match="found: one-asked, two, two-asked"):
+        folder.check(chained)
+    for name in ("one-asked", "two", "two-asked"):
+        shutil.rmtree(folder.arm(name))
+    folder.check(chained)
+
+
+def test_a_row_that_is_another_one_than_in_an_earlier_arm_is_refused(tmp_path: Path):
+    def scored(name: str, text: str) -> Path:
+        line = {"task": "t", "row": "7", "same_by": text, "arm": "tuned"}
+        (tmp_path / name / "scores").mkdir(parents=True)
+        (tmp_path / name / "scores" / "test-t.jsonl").write_text(json.dumps(line) + "\n")
+        return tmp_path / name
+
+    known: collect.Rows = {}
+    collect.require_same_rows([scored("a", "x"), scored("b", "x"), scored("old", "")], known=known)
+    with pytest.raises(RunError, match="row 7 of t is another one in c than in a"):
+        collect.require_same_rows([scored("c", "y")], known=known)
 
 
 def order(folder: StudyFolder) -> list[list[str]]:

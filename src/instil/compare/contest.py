@@ -325,14 +325,14 @@ def worst_mistakes(tuned: Contender) -> tuple[Mistake, ...]:
 
 def score_lines(contenders: Sequence[Contender], data: TaskData) -> list[dict[str, object]]:
     """One line an example and arm, for `scores/test.jsonl`."""
-    same_by = {row.id: _same_by(data.task, row) for row in data.test}
+    known = {row.id: same_by(data.task, row) for row in data.test}
     return [
         {
             "arm": contender.name,
             "example": example.id,
             "task": example.task,
             "row": example.row,
-            "same_by": same_by[example.row],
+            "same_by": known[example.row],
             "group": example.group,
             "template": example.template,
             "target": example.answer.shown,
@@ -348,10 +348,10 @@ def score_lines(contenders: Sequence[Contender], data: TaskData) -> list[dict[st
     ]
 
 
-def _same_by(task: Task, row: Row) -> str:
-    """A digest that a row of this id has in every run: of its answer, and of how its text begins.
+def same_by(task: Task, row: Row) -> str:
+    """Return a digest that a row of this id has in every run: of its answer, and its text's start.
 
-    It may be shortened for one model and not for another.
+    The text may be shortened for one model and not for another.
     """
     told = str(row.fields[task.text])[:64], str(row.fields[task.target])
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]

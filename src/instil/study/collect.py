@@ -11,7 +11,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from instil.compare.contest import same_by
 from instil.compare.seeds import Scores, difference, minus
+from instil.data.prepare import TaskData
+from instil.errors import RunError
 from instil.results.names import MEAN_SCORE, TEXT
 from instil.results.tasks import Arm, Costs, TaskResult
 from instil.scoring.metrics import NATS
@@ -35,6 +38,44 @@ def test_scores(folders: Sequence[Path], *, tasks: Sequence[str], arm: str) -> S
         return [line for line in every if line["arm"] == arm]
 
     return _scores([lines(folder) for folder in folders], key="row", value="value")
+
+
+Rows = dict[tuple[str, str], tuple[str, str]]
+"""Task and row id -> what tells the row from another of its id, and where it was seen."""
+
+
+def require_same_rows(folders: Iterable[Path], *, known: Rows) -> None:
+    """See that rows of one id are the same row in all runs, since they are paired by it.
+
+    Args:
+        folders: Finished runs.
+        known: Rows that are known already; those of the runs are added.
+
+    Raises:
+        RunError: They are not: the data was changed between two runs. Scores of earlier versions
+            do not tell.
+    """
+    for folder in folders:
+        for path in sorted((folder / "scores").glob("test-*.jsonl")):
+            for line in load_scores(folder, path.stem):
+                if not (own := line.get("same_by")):
+                    continue
+                row = line["task"], line["row"]
+                other, seen = known.setdefault(row, (own, folder.name))
+                if own != other:
+                    raise RunError(
+                        f"row {row[1]} of {row[0]} is another one in {folder.name} than in {seen}: "
+                        "the data was changed between them",
+                        where=str(folder),
+                        fix="begin a new study with --folder ANOTHER, or bring back the rows",
+                    )
+
+
+def rows_of(data: Iterable[TaskData]) -> Rows:
+    """Return the test rows of tasks as they are today, for `require_same_rows`."""
+    return {
+        (d.task.id, row.id): (same_by(d.task, row), "today's data") for d in data for row in d.test
+    }
 
 
 @dataclass(frozen=True, slots=True)

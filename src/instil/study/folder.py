@@ -27,7 +27,7 @@ from instil.config.recipe import Recipe, load_recipe, to_yaml
 from instil.errors import RecipeError, RunError
 from instil.files import write_whole
 from instil.stages.lock import HOLDER, LOCK
-from instil.stages.runfiles import RECIPE
+from instil.stages.runfiles import RECIPE, load_manifest
 
 STUDY = "study.json"
 REPORT = "report.html"
@@ -107,10 +107,14 @@ class StudyFolder:
         return done.is_file() and (not job.merge or self.merged(job.name).is_dir())
 
     def check(self, jobs: Sequence[Job]) -> None:
-        """See that what is there is of the same recipes.
+        """See that what is there is of the same recipes and models.
+
+        Args:
+            jobs: All of the study, those that others go on from before them.
 
         Raises:
-            RunError: The folder is no study, or arms in it were run with other recipes.
+            RunError: The folder is no study, or arms in it were run with other recipes, or from
+                models that have been made anew since.
         """
         there = {path.name for path in self.path.glob("*")} - {LOCK, HOLDER}
         if there and "recipes" not in there:
@@ -124,14 +128,46 @@ class StudyFolder:
                 known = load_recipe(path) if path.is_file() else job.recipe
             if known != job.recipe:
                 others.append(job.name)
+        stale = self._stale(jobs, others)
+        later = f", with those that go on from them ({', '.join(stale)})" if stale else ""
         if others:
             raise RunError(
                 "the recipe (or a default of instil's) has changed since these arms were run",
                 where=str(self.path),
                 found=", ".join(others),
                 fix="undo the change to resume; or begin a new study with --folder ANOTHER; or "
-                f"remove these arms' folders under {self.path / 'arms'} to run them anew",
+                f"remove these arms' folders under {self.path / 'arms'}{later} to run them anew",
             )
+        if stale:
+            raise RunError(
+                "these arms were run with models that are not those that are there, or that are "
+                "to be made anew",
+                where=str(self.path),
+                found=", ".join(stale),
+                fix=f"remove their folders under {self.path / 'arms'} to run them anew, or begin "
+                "a new study with --folder ANOTHER",
+            )
+
+    def _stale(self, jobs: Sequence[Job], changed: Sequence[str]) -> list[str]:
+        """Name the arms that are there, and whose model is not, or will not be."""
+        from instil.model.load import fingerprint
+
+        makers = {str(self.merged(job.name).resolve()): job.name for job in jobs if job.merge}
+        anew, stale = set(changed), list[str]()
+        for job in jobs:
+            folder, model = self.arm(job.name), Path(job.recipe.model)
+            if job.name in anew:
+                continue
+            if not (folder / RECIPE).is_file():
+                anew.add(job.name)
+                continue
+            known = load_manifest(folder).get("model", {}).get("sha256")
+            other = known is not None and model.is_dir() and fingerprint(model) != known
+            if other or makers.get(str(model)) in anew:
+                stale.append(job.name)
+            if other or makers.get(str(model)) in anew or not (folder / _DONE[job.work]).is_file():
+                anew.add(job.name)
+        return stale
 
     def lay_out(self, job: Job) -> None:
         """Write a job's recipe."""

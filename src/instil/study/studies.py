@@ -20,9 +20,11 @@ from instil.report.generalise import generalise_report
 from instil.report.html import to_html
 from instil.report.methods import methods_report
 from instil.report.sequence import sequence_report
+from instil.stages.context import prepare_rows
 from instil.stages.lock import hold
 from instil.stages.provenance import now
 from instil.stages.runfiles import require_whole
+from instil.study import collect
 from instil.study.curve import plan_curve, sum_up_curve
 from instil.study.engine import MakeEngine, Say
 from instil.study.execute import Chain, run_apart
@@ -226,6 +228,11 @@ def _do(study: StudyFolder, *phases: Sequence[Chain], say: Say, engine: MakeEngi
     with hold(study.path, since=now()):
         sweep(study.path / "recipes")
         left = [job for job in jobs if not study.finished(job)]
+        done = [study.arm(job.name) for job in jobs if job not in left]
+        known: collect.Rows = {}
+        if left and done:  # before anything is trained on rows that cannot be paired
+            known = collect.rows_of(prepare_rows(left[0].ahead or left[0].recipe))
+        collect.require_same_rows(done, known=known)
         if left:
             there = engine(study, jobs[0].recipe.device)
             say(_forecast(left, of=len(jobs), at_once=there.at_once, say=say))
@@ -233,6 +240,7 @@ def _do(study: StudyFolder, *phases: Sequence[Chain], say: Say, engine: MakeEngi
                 run_apart(study, chains, engine=there, say=say)
         for job in jobs:
             require_whole(study.arm(job.name))
+        collect.require_same_rows([study.arm(job.name) for job in jobs], known=known)
 
 
 def _forecast(left: Sequence[Job], *, of: int, at_once: int, say: Say) -> str:
