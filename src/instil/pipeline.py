@@ -40,6 +40,7 @@ from instil.stages.runfiles import (
     load_scores,
     load_steps,
     load_summary,
+    require_training,
     require_whole,
 )
 from instil.stages.training import encoded_training, train
@@ -75,6 +76,7 @@ def run_recipe(
     Raises:
         InstilError: Whatever the user can mend.
     """
+    require_training(folder)
     with open_run(
         recipe,
         folder=folder,

@@ -207,6 +207,46 @@ def test_paths_of_overrides_count_from_where_the_user_is(
     assert recipe.tasks[0].use == str(here / "t.yaml")
 
 
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [
+        ("tasks=[{use: ./a.yaml}]", lambda r: r.tasks[0].use),
+        ("forgetting.tasks=[./a.yaml]", lambda r: r.forgetting.tasks[0]),
+        ("forgetting={tasks: [./a.yaml]}", lambda r: r.forgetting.tasks[0]),
+        ("keep.replay.of=[./a.yaml]", lambda r: r.keep.replay.of[0]),
+        ("split.apart_from=[./a.yaml]", lambda r: r.split.apart_from[0]),
+        ('model="./a.yaml"', lambda r: r.model),
+        ("model= ./a.yaml", lambda r: r.model),
+        ('chat_template="./a.yaml"', lambda r: r.chat_template),
+    ],
+)
+def test_paths_within_values_of_overrides_count_from_there_too(
+    write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str, found
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    path = write("model: m\ntasks: [{use: t}]\n")
+    assert found(load_recipe(path, overrides=[override])) == str(here / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "forgetting.tasks=[c, c]",
+        "forgetting.tasks=[./c.yaml, c.yaml]",
+        "keep.replay.of=[c, c]",
+        "tasks.0.templates=[a, a]",
+        "tasks.0.held_out_templates=[a, a]",
+        "baselines.templates=[a, a]",
+    ],
+)
+def test_what_is_given_twice_is_told(write, override: str) -> None:
+    path = write("model: m\ntasks: [{use: t}]\n")
+    with pytest.raises(RecipeError, match="given twice"):
+        load_recipe(path, overrides=[override])
+
+
 def test_written_recipe_has_every_key_and_reads_back_the_same(write, golden) -> None:
     recipe = load_recipe(write(SHORTEST + "train: {learning_rate: 1e-5}\noutput: 'yes'\n"))
     text = to_yaml(recipe)

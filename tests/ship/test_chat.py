@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from instil.cli.chat import talk as converse
 from instil.evaluate import generate
 from instil.ship.chat import chat
 
@@ -22,3 +23,14 @@ def test_what_ends_the_generation_is_told(done_lora: Path, monkeypatch: pytest.M
         list(talk.reply("Is it good?"))
     monkeypatch.undo()
     assert isinstance("".join(talk.reply("Is it good?")), str)
+
+
+def test_what_does_not_fit_is_told_and_the_conversation_goes_on(
+    done_lora: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    partner = chat(done_lora)
+    lines = iter(["good", "long " * 2000, "bad", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    converse(partner)
+    assert "takes" in capsys.readouterr().err
+    assert [m.content for m in partner.messages if m.role == "user"] == ["good", "bad"]

@@ -43,6 +43,23 @@ def test_rows_and_seeds_put_together(recipe_path: Path, tmp_path: Path, no_forec
     assert "from 20 to 40 rows" in more
 
 
+def test_sizes_of_fewer_rows_than_classes_are_left_out(recipe_path: Path, monkeypatch):
+    many = [f"c{n}" for n in range(60)]
+    (recipe_path.parent / "many.yaml").write_text(
+        "id: many\nkind: topics\ncluster: topics\ndescription: Many classes.\nlicence: CC0-1.0\n"
+        f"source: many.csv\ntext: text\ntarget: topic\nchoices: {many}\n"
+        'templates: [{id: ask, prompt: "{{ text }}", target: "{{ topic }}"}]\n'
+    )
+    rows = [f"words {n} {n * n} {n % 7} said here,c{n % 60}" for n in range(900)]
+    (recipe_path.parent / "many.csv").write_text("text,topic\n" + "\n".join(rows) + "\n")
+    monkeypatch.chdir(recipe_path.parent)
+    changes = [*QUICKER, "tasks=[{use: ./many.yaml}]", "test=120", "validation=120"]
+    plan = plan_curve(recipe_path, changes=changes, sizes=None, seeds=[0])
+    assert (plan.sizes, plan.left_out) == ((100, 250, 500), (50, 1000))
+    with pytest.raises(RecipeError, match="more classes than rows"):
+        plan_curve(recipe_path, changes=changes, sizes=[50, 100], seeds=[0])
+
+
 @pytest.mark.slow
 def test_sizes_and_seeds_meet_the_same_test_rows(recipe_path: Path, tmp_path: Path):
     found = studied(

@@ -173,21 +173,19 @@ def test_arms_are_told_with_all_mistakes_at_once(recipe_path: Path):
 
 
 def test_every_arm_is_a_recipe(recipe_path: Path):
-    methods = plan_methods(recipe_path, changes=["tasks=[{use: sarcasm}]"], arms=ARMS)
+    methods = plan_methods(recipe_path, changes=[], arms=ARMS)
     assert [method.name for method in methods] == list(ARMS)
     assert len({method.recipe.model_dump_json() for method in methods}) == len(ARMS)
     assert all(method.label != method.name for method in methods)
 
 
-def test_multitask_adds_tasks_that_are_no_relatives(tmp_path: Path):
-    path = tmp_path / "r.yaml"
-    path.write_text("model: m\ntasks: [{use: sarcasm, train: 100}]\n", encoding="utf-8")
-    recipe = load_recipe(path)
-    more = load_recipe(path, overrides=other_tasks(recipe.tasks, guard=recipe.forgetting.tasks))
-    assert [(use.use, use.train) for use in more.tasks] == [
-        ("sarcasm", 100),
-        ("social_iqa", 50),
-        ("arithmetic", 50),
+def test_multitask_adds_tasks_that_are_no_relatives(recipe_path: Path):
+    recipe = load_recipe(recipe_path, overrides=["tasks.0.train=60"])
+    more = load_recipe(recipe_path, overrides=other_tasks(recipe))
+    assert [(Path(use.use).stem, use.train) for use in more.tasks] == [
+        ("moods", 60),
+        ("social_iqa", 30),
+        ("arithmetic", 30),
     ]
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from instil.compare.transfer import backward_transfer
-from instil.errors import RecipeError
+from instil.config.recipe import load_recipe
+from instil.errors import RecipeError, RunError
 from instil.report.sequence import sequence_verdict
 from instil.stages.runfiles import load_manifest, load_scores, load_summary
 from instil.study.folder import StudyFolder
 from instil.study.sequence import first_jobs, later_jobs, plan_sequence
 from instil.study.studies import sequence_study
+from moods import run
 from study.conftest import QUICK, here, quiet, studied
 from study.pretend import lifted, pretend
 
@@ -56,6 +58,16 @@ def test_the_matrix_is_that_of_the_answers(real):
     assert found.arms[0].matrix[2][0].mean == pytest.approx(sum(values) / len(values))
     assert found.arms[0].matrix[0] == found.arms[1].matrix[0]
     assert found.arms[1].backward_against is not None
+
+
+@pytest.mark.slow
+def test_what_was_asked_alone_is_no_run_to_resume(real):
+    folder, _ = real
+    with pytest.raises(RunError, match="a study asked this model its test rows"):
+        load_summary(folder / "arms" / "untouched")
+    recipe = load_recipe(folder / "arms" / "untouched" / "recipe.yaml")
+    with pytest.raises(RunError, match="nothing is trained here"):
+        run(recipe, folder / "arms" / "untouched", resume=True)
 
 
 @pytest.mark.slow

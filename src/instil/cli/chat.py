@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from instil.cli.options import RunFolder
 from instil.cli.terminal import say, say_answer
+from instil.errors import InstilError
 
 if TYPE_CHECKING:
     from instil.ship.chat import Chat
@@ -41,4 +42,7 @@ def talk(partner: Chat) -> None:
                 say_answer(piece, nl=False)
         except KeyboardInterrupt:
             say(" [stopped]", nl=False)
+        except InstilError as error:  # too long, say: the conversation so far is kept
+            say(error, err=True)
+            continue
         say()

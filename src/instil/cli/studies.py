@@ -269,7 +269,7 @@ def numbers(text: str, *, option: str, least: int = 0) -> tuple[int, ...]:
         given = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         given = []
-    if not given or min(given) < least:
+    if not given or min(given) < least or max(given) >= 2**32:
         example = ",".join(str(least + n) for n in range(3))
         raise typer.BadParameter(
             f"{text!r}: give whole numbers such as {example}", param_hint=option

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from pydantic import BaseModel
 
@@ -21,7 +22,12 @@ from instil.errors import InstilError, nearest
 
 
 def override(
-    data: dict[str, object], text: str, *, model: type[BaseModel], error: type[InstilError]
+    data: dict[str, object],
+    text: str,
+    *,
+    model: type[BaseModel],
+    error: type[InstilError],
+    taken_as: Callable[[Loc, object], object] = lambda _, value: value,
 ) -> Loc:
     """Write one `key=value` into plain values; return the way to it.
 
@@ -30,6 +36,7 @@ def override(
         text: `train.learning_rate=2e-4` or `tasks.0.train=100`; the value is read as YAML.
         model: The form of the data, which says what keys there are.
         error: The class to raise on another form, an unknown key or a list item that is not there.
+        taken_as: Returns what is written for a place and its value.
     """
     where = f"--set {text}"
     key, equals, value = text.partition("=")
@@ -45,7 +52,8 @@ def override(
         same = [name for name in names if name.rsplit(".", 1)[-1] == last]
         near = nearest(general, same) or (same[0] if same else nearest(general, names))
         raise error(f"unknown key {key!r}", where=where, nearest=near)
-    if not _put(data, loc, parse_scalar(value, where=where, error=error)):
+    read = taken_as(loc, parse_scalar(value, where=where, error=error))
+    if not _put(data, loc, read):
         raise error(f"there is no {dotted(loc)!r} to set", where=where)
     return loc
 

@@ -14,7 +14,7 @@ those that users of Hugging Face's libraries know.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -37,7 +37,7 @@ from instil.config.sections import (
     Train,
     unique,
 )
-from instil.config.validation import validate
+from instil.config.validation import dotted, validate
 from instil.config.yamlfile import Loc, read_yaml
 from instil.config.yamlwriter import dump_yaml, explained
 from instil.errors import Problem, RecipeError
@@ -102,6 +102,13 @@ class TaskUse(Section):
         le=1e9,
         description="Share of the mix, relative to the other tasks'; null: by size.",
     )
+
+    @field_validator("templates", "held_out_templates")
+    @classmethod
+    def _each_once(cls, names: object) -> object:
+        if isinstance(names, tuple):
+            unique(names)
+        return names
 
 
 class Recipe(Section):
@@ -330,16 +337,8 @@ def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
     places: dict[Loc, str] = {}
     problems: list[Problem] = []
     for text in overrides:
-        key, equals, value = text.partition("=")
-        # A path given on the command line counts from where the user is.
-        if key == "model":
-            value = _absolute(value, Path.cwd())
-        elif key == "chat_template":
-            value = _template_file(value, Path.cwd())
-        elif key.endswith(".use"):
-            value = task_reference(value, folder=Path.cwd())
         try:
-            loc = override(data, f"{key}{equals}{value}", model=Recipe, error=RecipeError)
+            loc = override(data, text, model=Recipe, error=RecipeError, taken_as=_from_here)
             places[loc] = f"--set {text}"
         except RecipeError as bad:
             problems += bad.problems
@@ -358,6 +357,18 @@ def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
     return resolve_paths(recipe, folder=path.resolve().parent)
 
 
+def _from_here(loc: Loc, value: object) -> object:
+    """Take paths in a value that was given on the command line from where the user is."""
+    if isinstance(value, dict):
+        return {key: _from_here((*loc, key), each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_from_here((*loc, n), each) for n, each in enumerate(value)]
+    key = dotted(tuple(0 if isinstance(part, int) else part for part in loc))
+    if not isinstance(value, str) or key not in _PATHS:
+        return value
+    return _PATHS[key](value, Path.cwd())
+
+
 def resolve_paths(recipe: Recipe, *, folder: Path) -> Recipe:
     """Make the paths of task files, model folder and chat template absolute, from `folder`."""
     tasks = tuple(
@@ -367,6 +378,9 @@ def resolve_paths(recipe: Recipe, *, folder: Path) -> Recipe:
     guard = recipe.forgetting.tasks
     if isinstance(guard, tuple):
         guard = tuple(task_reference(name, folder=folder) for name in guard)
+        if len(set(guard)) < len(guard):
+            twice = next(name for n, name in enumerate(guard) if name in guard[:n])
+            raise RecipeError("a task is given twice", where="forgetting.tasks", found=twice)
     forgetting = recipe.forgetting.model_copy(update={"tasks": guard})
     replay = recipe.keep.replay
     if isinstance(replay.of, tuple):
@@ -413,6 +427,16 @@ def _template_file(template: str, folder: Path) -> str:
         return template
     return os.path.abspath(folder / os.path.expanduser(template))
 
+
+_PATHS: dict[str, Callable[[str, Path], str]] = {
+    "model": _absolute,
+    "chat_template": _template_file,
+    **dict.fromkeys(
+        ("tasks.0.use", "forgetting.tasks.0", "keep.replay.of.0", "split.apart_from.0"),
+        lambda use, folder: task_reference(use, folder=folder),
+    ),
+}
+"""Keys whose values may be paths, and what makes them absolute."""
 
 HIGHEST_RATE = 2e-3
 """Of the rule, with LoRA: narrower models than some 340 were not in its fit."""

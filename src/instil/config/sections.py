@@ -115,8 +115,8 @@ class Replay(Section):
     @field_validator("of")
     @classmethod
     def _each_once(cls, of: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        if not isinstance(of, str) and len(set(of)) < len(of):
-            raise ValueError("a task is given twice")
+        if not isinstance(of, str):
+            unique(of)
         return of
 
 
@@ -285,6 +285,13 @@ class Baselines(Section):
         "states of the same rows.",
     )
 
+    @field_validator("templates")
+    @classmethod
+    def _templates_once(cls, names: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not isinstance(names, str):
+            unique(names)
+        return names
+
     @field_validator("shots")
     @classmethod
     def _each_once(cls, shots: tuple[int, ...]) -> tuple[int, ...]:
@@ -335,6 +342,13 @@ class Forgetting(Section):
     def reads_text(self) -> bool:
         """Whether general text is measured."""
         return self.text and self.tasks != "none"
+
+    @field_validator("tasks")
+    @classmethod
+    def _each_once(cls, tasks: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not isinstance(tasks, str):
+            unique(tasks)
+        return tasks
 
     @model_validator(mode="after")
     def _gate_has_a_limit(self) -> Forgetting:

@@ -28,6 +28,8 @@ FORMAT_VERSION = 2
 """2: with a ledger. A finished run of format 1 is still read, without any check."""
 RECIPE, MANIFEST, SUMMARY = "recipe.yaml", "manifest.json", "summary.json"
 SPLITS, STEPS, REPORT = "split.json", "steps.jsonl", "report.html"
+ASKED_ALONE = "asked_alone"
+"""What a manifest says of a model that is asked, and not trained."""
 TRAINING, SUMMED_UP = "training", "summary"
 """The stages that write `model/` and `summary.json`."""
 T = TypeVar("T")
@@ -212,6 +214,20 @@ def is_finished(folder: Path) -> bool:
     return not kept.run or SUMMED_UP in kept.stages
 
 
+def require_training(folder: Path) -> None:
+    """See that a folder is not that of a model which a study asks, and does not train.
+
+    Raises:
+        RunError: It is.
+    """
+    if load_manifest(folder).get(ASKED_ALONE):
+        raise RunError(
+            "nothing is trained here: a study asked this model its test rows",
+            where=str(folder),
+            fix="see the study's own report.html",
+        )
+
+
 def load_summary(folder: Path) -> RunSummary:
     """Read `summary.json`.
 
@@ -219,6 +235,7 @@ def load_summary(folder: Path) -> RunSummary:
         RunError: The folder is no finished run, or of another format.
     """
     path = folder / SUMMARY
+    require_training(folder)
     if not is_finished(folder):
         unfinished = (folder / RECIPE).is_file()
         raise RunError(

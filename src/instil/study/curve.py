@@ -38,7 +38,7 @@ class CurvePlan:
     seeds: tuple[int, ...]
     """Of every size."""
     left_out: tuple[int, ...] = ()
-    """Sizes that the rows do not suffice for."""
+    """Sizes that the rows do not suffice for, or of fewer rows than there are classes."""
 
     def job(self, size: int, seed: int) -> Job:
         """Return the run of a size and a seed."""
@@ -73,16 +73,26 @@ def plan_curve(
     # A few go as duplicates of rows that are judged, so that what is left is what can be asked for.
     most = min(len(d.train) for d in data)
     wanted = sorted(set(sizes or SIZES))
-    fits = tuple(size for size in wanted if size <= most)
+    # Every class is trained on, so that fewer rows than classes cannot be drawn.
+    least = max(len(d.task.choices) for d in data)
+    if sizes and wanted[0] < least:
+        raise RecipeError(
+            "there are more classes than rows",
+            where="--sizes",
+            found=", ".join(str(size) for size in wanted if size < least),
+            allowed=f"from {least} on, as many as there are classes",
+            fix=f"--sizes {','.join(str(s) for s in wanted if s >= least) or least}",
+        )
+    fits = tuple(size for size in wanted if least <= size <= most)
     if not fits or (sizes and len(fits) < len(wanted)):
         raise RecipeError(
             "there are not as many rows to train on",
             where="--sizes",
-            found=", ".join(str(size) for size in wanted if size > most),
+            found=", ".join(str(size) for size in wanted if size not in fits),
             allowed=f"up to {most}, with validation: {recipe.validation} and test: {recipe.test}",
             fix=f"--sizes {','.join(map(str, fits or (most,)))}",
         )
-    return CurvePlan(recipe, fits, tuple(seeds), tuple(s for s in wanted if s > most))
+    return CurvePlan(recipe, fits, tuple(seeds), tuple(s for s in wanted if s not in fits))
 
 
 def sum_up_curve(folder: StudyFolder, plan: CurvePlan) -> CurveStudy:

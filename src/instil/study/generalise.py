@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -28,9 +28,10 @@ from instil.config.sections import Mix
 from instil.data.prepare import pick_templates
 from instil.errors import Problem, RecipeError
 from instil.results.names import TUNED
-from instil.stages.context import OF_UNSEEN
+from instil.stages.context import OF_UNSEEN, prepare_rows
 from instil.stages.runfiles import load_summary
 from instil.study import collect
+from instil.study.alike import COMPUTING, SAME, arm_mistakes, think_alike
 from instil.study.folder import Job, StudyFolder, Work
 from instil.studyresults import GeneraliseArm, GeneraliseStudy, UnseenTask
 from instil.tasks.task import load_task
@@ -39,8 +40,6 @@ from instil.types import Comparison, Role, Summary, Task
 MIXED = "mixed"
 """The arm that is the recipe as it stands."""
 BASE, ALONE = "base model", "tuned on the task alone"
-_SAME = ("model", "validation", "test", "system", "thinking", "chat_template", "dtype", "device")
-"""What an arm may not change: its scores would be of other rows, or asked otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,18 +206,19 @@ def plan_generalise(
         )
     if problems:
         raise RecipeError(*dict.fromkeys(problems))
+    everyone = think_alike([recipe, *(way.recipe for way in ways)], prepare_rows(recipe))
+    recipe, *arms_recipes = everyone
+    ways = [replace(way, recipe=own) for way, own in zip(ways, arms_recipes, strict=True)]
     return GeneralisePlan(_zero_shot_alone(recipe), tuple(ways), tasks, tuple(seeds), alone)
 
 
 def _mistakes(arm: Recipe, recipe: Recipe, name: str) -> Iterator[Problem]:
-    others = [key for key in _SAME if getattr(arm, key) != getattr(recipe, key)]
-    others += ["split.seed"] * (arm.split.seed != recipe.split.seed)
-    others += ["tasks"] * ([u.use for u in arm.tasks] != [u.use for u in recipe.tasks])
-    for key in others:
+    yield from arm_mistakes(arm, recipe, name=name, same=(*SAME, *COMPUTING))
+    if [use.use for use in arm.tasks] != [use.use for use in recipe.tasks]:
         yield Problem(
-            f"the arm {name} changes {key}, and would be asked other rows or in another way",
+            f"the arm {name} changes tasks, and would be asked other rows",
             where=f"--arm {name}",
-            fix=f"change {key} for all arms: --set {key}=...",
+            fix="change tasks for all arms: --set tasks=...",
         )
     if arm.forgetting.tasks != "none":
         yield Problem(

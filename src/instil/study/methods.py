@@ -7,20 +7,22 @@ the base model too.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
-from instil.config.recipe import Recipe, TaskUse, load_recipe
+from instil.config.recipe import Recipe, load_recipe
 from instil.errors import Problem, RecipeError, nearest
 from instil.results.names import MEAN_SCORE, PROMPTING, TUNED, TUNED_PROMPTED
 from instil.results.tasks import Arm
 from instil.scoring.metrics import NATS
+from instil.stages.context import prepare_rows
 from instil.stages.runfiles import load_summary
 from instil.study import collect
+from instil.study.alike import arm_mistakes, differing, written_out
 from instil.study.folder import Job, StudyFolder, Work
 from instil.study.untrained import load_prompted
 from instil.studyresults import MethodArm, MethodsStudy
@@ -67,7 +69,8 @@ LABELS = {
 COMPANIONS = ("social_iqa", "arithmetic", "sarcasm", "spelling")
 """Library tasks to mix with, in order of preference; none is a relative of a guard task."""
 COMPANY = 2
-COMPANION_ROWS = 300
+COMPANION_ROWS = 5000
+"""Of each at most: no companion has many more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,16 +164,18 @@ def plan_methods(
     """
     base = load_recipe(path, overrides=changes)
     judged = f"split.seed={base.judging_seed}"
+    base = load_recipe(path, overrides=[*changes, judged])
     methods: list[Method] = []
     problems: list[Problem] = []
     for name, own in arms.items():
         if name == MULTITASK and own == ARMS[name]:
-            own = (*own, *other_tasks(base.tasks, guard=base.forgetting.tasks))
+            own = (*own, *other_tasks(base))
         try:
             recipe = load_recipe(path, overrides=[*changes, judged, *own])
         except RecipeError as bad:
             problems += bad.problems
             continue
+        problems += _arm_mistakes(recipe, base, name=name)
         methods.append(Method(name, LABELS.get(name, name), tuple(own), recipe))
     if model is not None:
         own = (f"model={model}",)
@@ -182,25 +187,46 @@ def plan_methods(
     return tuple(methods)
 
 
-def other_tasks(uses: Sequence[TaskUse], *, guard: str | Sequence[str]) -> tuple[str, ...]:
+def _arm_mistakes(arm: Recipe, base: Recipe, *, name: str) -> Iterator[Problem]:
+    yield from arm_mistakes(arm, base, name=name)
+    if lacking := [u.use for u in base.tasks if u.use not in {own.use for own in arm.tasks}]:
+        yield Problem(
+            f"the arm {name} leaves out what the others are judged on",
+            where=f"--arm {name}",
+            found=", ".join(lacking),
+            fix="keep the recipe's tasks, and add others",
+        )
+    for key in differing([arm, base], ("forgetting.tasks", "forgetting.rows", "forgetting.text")):
+        yield Problem(
+            f"the arm {name} changes {key}, and what it forgot could not be compared",
+            where=f"--arm {name}",
+            fix=f"change {key} for all arms: --set {key}=...",
+        )
+
+
+def other_tasks(recipe: Recipe) -> tuple[str, ...]:
     """Return overrides that mix a recipe's tasks with others of the library, half and half.
 
     Those are no relatives of what is trained or of what the guard watches, so that the guard stays
-    the same in all arms.
+    the same in all arms. The recipe's own tasks keep their rows and templates.
     """
-    own = [load_task(use.use) for use in uses]
+    uses, data = recipe.tasks, prepare_rows(recipe)
+    own = [d.task for d in data]
     watched, _ = choose_guard(
-        guard,
+        recipe.forgetting.tasks,
         clusters=[task.cluster for task in own],
         trained=[task.id for task in own],
     )
     taken = {task.cluster for task in (*own, *map(load_task, watched))}
     company = [name for name in COMPANIONS if load_task(name).cluster not in taken][:COMPANY]
-    rows = [use.train for use in uses if use.train is not None]
-    each = max(1, sum(rows) // len(company)) if rows and company else COMPANION_ROWS
+    rows = sum(len(d.train) for d in data)
+    each = min(COMPANION_ROWS, max(1, rows // len(company))) if company else 0
     weights = [use.weight for use in uses if use.weight is not None]
     share = {"weight": sum(weights) / len(company)} if weights and company else {}
-    tasks = [use.model_dump(mode="json", exclude_defaults=True) for use in uses]
+    kept = [
+        written_out(*pair) if len(uses) == 1 else pair[0] for pair in zip(uses, data, strict=True)
+    ]
+    tasks = [use.model_dump(mode="json", exclude_defaults=True) for use in kept]
     tasks += [{"use": name, "train": each, **share} for name in company]
     # The others are judged too, but not reported here: their ladders need no worked examples.
     return (f"tasks={json.dumps(tasks)}", "baselines.shots=[0]")
@@ -263,15 +289,17 @@ def sum_up_methods(
         tasks = [task for path in paths for task in collect.tasks_of(path, names=own)]
         return [arm for task in tasks for arm in task.arms if arm.name == name]
 
-    # The base model at its best rung: every run asked it.
-    arms = [arm(PROMPTING, first, PROMPTING, arms_of(first, PROMPTING))]
+    # The base model at its best rung: every run asked it, those of other tasks zero-shot alone.
+    asked = [m for m in methods if m.work is Work.RUN and m.name != MULTITASK] or [reference]
+    prompting = runs[asked[0].name]
+    arms = [arm(PROMPTING, prompting, PROMPTING, arms_of(prompting, PROMPTING))]
     for method in methods:
         paths, model = runs[method.name], method.recipe.model
         if method.work is Work.PROMPT:
             prompted = [load_prompted(path) for path in paths]
-            asked = [by_task[task] for by_task in prompted for task in own]
-            made = arm(method.name, paths, PROMPTING, asked)
-            label = f"{model}, prompted ({asked[0].label})"
+            answered = [by_task[task] for by_task in prompted for task in own]
+            made = arm(method.name, paths, PROMPTING, answered)
+            label = f"{model}, prompted ({answered[0].label})"
         else:
             judged = _judged(method)
             made = arm(method.name, paths, judged, arms_of(paths, judged))

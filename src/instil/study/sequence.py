@@ -14,7 +14,7 @@ from pathlib import Path
 from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
 from instil.compare.transfer import backward_transfer
-from instil.config.recipe import Recipe, load_recipe
+from instil.config.recipe import Recipe, TaskUse, load_recipe
 from instil.data.mix import Pool, mix_counts
 from instil.errors import Problem, RecipeError
 from instil.results.names import MEAN_SCORE, TUNED
@@ -23,6 +23,7 @@ from instil.stages.context import prepare_rows
 from instil.stages.runfiles import load_summary
 from instil.stages.training import mix_rules
 from instil.study import collect
+from instil.study.alike import COMPUTING, SAME, differing, think_alike, written_out
 from instil.study.folder import Job, StudyFolder, Work
 from instil.studyresults import SequenceArm, SequenceStudy
 from instil.tasks.task import load_task
@@ -42,6 +43,8 @@ class SequencePlan:
     """The task of each."""
     everything: Recipe
     """All tasks at once: what is asked after every stage."""
+    uses: Mapping[str, TaskUse]
+    """Task -> its use in a stage with other tasks: through the templates of its own stage."""
     examples: Mapping[str, int]
     """Task -> examples of an epoch of its stage, without replay."""
     seeds: tuple[int, ...]
@@ -99,23 +102,27 @@ def plan_sequence(
         )
         forgetting = stage.forgetting.model_copy(update={"tasks": watched or "none"})
         split = stage.split.model_copy(update={"seed": judged_on})
-        judged.append(stage.model_copy(update={"forgetting": forgetting, "split": split}))
+        # Which seeds are run, the study says; what is counted beforehand is counted by one.
+        update = {"forgetting": forgetting, "split": split, "seed": stages[0].seed}
+        judged.append(stage.model_copy(update=update))
     stages = judged
     everything = stages[0].model_copy(update={"tasks": tuple(s.tasks[0] for s in stages)})
     together = prepare_rows(everything)
+    everything, *stages = think_alike([everything, *stages], together)
     alone = [d for stage in stages for d in prepare_rows(stage)]
-    examples = {}
+    examples, uses = {}, {}
     for data, stage in zip(alone, stages, strict=True):
         pool = Pool(data.task, data.train, data.templates)
         rules = mix_rules(stage.mix, per_row=stage.train.templates_per_row, seed=stage.seed)
         (examples[data.task.id],) = mix_counts([pool], rules)
+        uses[data.task.id] = written_out(stage.tasks[0], data)
     overlap = {
         d.task.id: len({row.id for row in d.train} - {row.id for row in apart.train})
         for d, apart in zip(alone, together, strict=True)
     }
     shared = {task: count for task, count in overlap.items() if count}
     return SequencePlan(
-        tuple(stages), tuple(tasks), everything, examples, tuple(seeds), replay, shared
+        tuple(stages), tuple(tasks), everything, uses, examples, tuple(seeds), replay, shared
     )
 
 
@@ -138,14 +145,13 @@ def _mistakes(
     for name, count in Counter(task.id for task in tasks).items():
         if count > 1:
             yield Problem(f"the task {name} comes twice", fix="a task is a stage: name each once")
-    for what in ("model", "test", "validation", "dtype", "device", "quantize"):
-        values = list(dict.fromkeys(str(getattr(recipe, what)) for recipe in recipes))
-        if len(values) > 1:
-            yield Problem(
-                f"the recipes differ in {what}",
-                found=", ".join(values),
-                fix=f"say one for all: --set {what}={values[0]}",
-            )
+    shared = [key for key in (*SAME, *COMPUTING, "quantize") if key != "split.seed"]
+    for what, values in differing(recipes, shared).items():
+        yield Problem(
+            f"the recipes differ in {what}",
+            found=", ".join(values),
+            fix=f"say one for all: --set {what}={values[0]}",
+        )
 
 
 # --- jobs -----------------------------------------------------------------------------------------
@@ -179,12 +185,15 @@ def _stage(
     if arm == REPLAY and stage:
         # The rows that earlier stages were trained on are mixed in: an epoch has the stage's own
         # as without replay, and so many examples of the earlier tasks that they are the share.
-        earlier = [plan.stages[n].tasks[0] for n in range(stage)]
+        own, earlier = plan.tasks[stage], plan.tasks[:stage]
         uses = (
-            ahead.tasks[0].model_copy(update={"weight": 1 - plan.replay}),
-            *(use.model_copy(update={"weight": plan.replay / stage}) for use in earlier),
+            plan.uses[own.id].model_copy(update={"weight": 1 - plan.replay}),
+            *(
+                plan.uses[task.id].model_copy(update={"weight": plan.replay / stage})
+                for task in earlier
+            ),
         )
-        examples = round(plan.examples[plan.tasks[stage].id] / (1 - plan.replay))
+        examples = round(plan.examples[own.id] / (1 - plan.replay))
         counted = {"examples": examples, "cap": None, "temperature": 1.0}
         mix = ahead.mix.model_copy(update=counted)
         # The earlier tasks are judged as well, but not reported: no worked examples for them.

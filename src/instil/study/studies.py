@@ -103,7 +103,8 @@ def curve_study(
     """
     plan = plan_curve(path, changes=changes, sizes=sizes, seeds=seeds)
     if plan.left_out:
-        say(f"left out, for want of rows: {', '.join(map(str, plan.left_out))}")
+        left_out = ", ".join(map(str, plan.left_out))
+        say(f"left out, for want of rows or of one for each class: {left_out}")
     study = StudyFolder(folder)
     _do(study, [(job,) for job in plan.jobs()], say=say, engine=engine)
     return _reported(study, sum_up_curve(study, plan))

@@ -20,6 +20,7 @@ from instil.stages.directory import Run, open_run
 from instil.stages.judge import Look, open_test, score_files
 from instil.stages.ladder import climb_ladders
 from instil.stages.preflight import preflight
+from instil.stages.runfiles import ASKED_ALONE
 from instil.study.folder import Work
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def ask_untrained(
     from instil.compare.ladder import Prompting
 
     with open_run(recipe, folder=folder, resume=resume, shared=shared) as run:
+        run.note(**{ASKED_ALONE: True})
         context = prepare(recipe, run=run, progress=progress, say=progress.console.print)
         keep_splits(context)
         files = score_files(context.data)
