@@ -56,8 +56,8 @@ class Threshold:
     bound: float = 1.0
     """The 95 % upper bound of the share wrong among rows answered, 0 to 1."""
     needed: int | None = None
-    """Where there is no threshold: validation rows that would be enough if more of them are wrong
-    as often as these; None: no number would be."""
+    """Where there is no threshold: validation rows that would be enough if the surest third of them
+    is wrong as often as these tell; None: no number would be."""
 
 
 def upper_bound(wrong: Floats, rows: Floats) -> Floats:
@@ -135,25 +135,33 @@ def certify(sure: Floats, wrong: Floats, *, max_error: float, design: float = 1.
 def _needed(errors: Floats, count: Floats, *, max_error: float, design: float) -> int | None:
     """Return how many validation rows would pass the first test with errors as these have them.
 
-    Of every share of rows, the surest, from the first tested on: as many times the rows, and the
-    errors, as bring the bound down to the wanted error; the fewest of all.
+    The first test is of the surest third, or of so many rows as it takes without an error, where a
+    third is fewer. How often that third is wrong these rows tell, and, as surer answers are not
+    wrong more often, so do the less sure ones: the lowest share of all is taken, unless the third
+    is wrong so often that it is not of that share (by its binomial probability).
     """
+    from scipy.special import bdtrc
+
     rows, least = len(count), design * fewest_rows(max_error)
-    from_first = count >= max(1, math.floor(FIRST * rows))
-    best: int | None = None
-    for wrong, answered in zip(errors[from_first], count[from_first], strict=True):
-        if wrong / answered >= max_error:
-            continue
-        low, high = 1.0, 2.0
-        while not _passes(wrong * high, answered * high, max_error=max_error, design=design):
-            high *= 2
-        while (high - low) * rows > 1:  # whole rows
-            middle = (low + high) / 2
-            within = _passes(wrong * middle, answered * middle, max_error=max_error, design=design)
-            low, high = (low, middle) if within else (middle, high)
-        needed = math.ceil(max(high * rows, least * rows / answered))
-        best = needed if best is None else min(best, needed)
-    return best
+    third = math.ceil(FIRST * rows)
+    wrong = float(errors[third - 1])
+    if not wrong:
+        return math.ceil(least * rows / count[errors == 0][-1])
+    share = float((errors[third - 1 :] / count[third - 1 :]).min())
+    more = float(bdtrc(math.ceil(wrong / design) - 1, math.floor(third / design), share))
+    if more < 1 - LEVEL:
+        share = wrong / third
+    if share >= max_error:
+        return None
+    low = least
+    high = 2 * low
+    while not _passes(share * high, high, max_error=max_error, design=design):
+        low, high = high, 2 * high
+    while high - low > FIRST:  # whole rows of three times as many
+        middle = (low + high) / 2
+        within = _passes(share * middle, middle, max_error=max_error, design=design)
+        low, high = (low, middle) if within else (middle, high)
+    return math.ceil(high / FIRST)
 
 
 def _passes(wrong: float, answered: float, *, max_error: float, design: float) -> bool:
