@@ -146,22 +146,32 @@ def _needed(errors: Floats, count: Floats, *, max_error: float, design: float) -
     third = math.ceil(FIRST * rows)
     wrong = float(errors[third - 1])
     if not wrong:
-        return math.ceil(least * rows / count[errors == 0][-1])
-    share = float((errors[third - 1 :] / count[third - 1 :]).min())
-    more = float(bdtrc(math.ceil(wrong / design) - 1, math.floor(third / design), share))
-    if more < 1 - LEVEL:
-        share = wrong / third
+        return math.ceil(float(least * rows / count[errors == 0][-1]))
+    pooled = float((errors[third - 1 :] / count[third - 1 :]).min())
+    more = float(bdtrc(math.ceil(wrong / design) - 1, math.floor(third / design), pooled))
+    for share in (*([pooled] if more >= 1 - LEVEL else []), wrong / third):
+        found = _rows_at(share, max_error=max_error, design=design)
+        if found is None or found > rows:
+            return found
+    raise AssertionError("as many rows, as often wrong, have failed")
+
+
+def _rows_at(share: float, *, max_error: float, design: float) -> int | None:
+    """Return how many rows there must be for the surest third of them, so often wrong, to pass."""
     if share >= max_error:
         return None
-    low = least
-    high = 2 * low
-    while not _passes(share * high, high, max_error=max_error, design=design):
+
+    def within(wrong: int) -> bool:
+        return _passes(wrong, wrong / share, max_error=max_error, design=design)
+
+    low, high = 0, 1
+    while not within(high):
         low, high = high, 2 * high
-    while high - low > FIRST:  # whole rows of three times as many
-        middle = (low + high) / 2
-        within = _passes(share * middle, middle, max_error=max_error, design=design)
-        low, high = (low, middle) if within else (middle, high)
-    return math.ceil(high / FIRST)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if within(middle) else (middle, high)
+    third = max(high / share, design * fewest_rows(max_error))
+    return math.ceil(third / FIRST)
 
 
 def _passes(wrong: float, answered: float, *, max_error: float, design: float) -> bool:
