@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,35 @@ def test_a_wrong_label_is_marked_and_corrected_by_the_command(shop_page, shop, m
     assert not load_marks(shop / "moods.labels.jsonl")
 
 
+@pytest.mark.parametrize(("now", "why"), [("", "its label already"), ("bad", "no label of")])
+def test_what_changes_nothing_or_is_no_label_is_not_marked(shop_page, shop, now, why):
+    row = answers(shop / NAME, "moods")[0]
+    form = {"task": "moods", "row": row.row, "now": now or row.target}
+    answer = shop_page.post(f"{HOME}mark/{NAME}", data=form)
+    assert answer.status_code == 400
+    assert why in said(answer)
+    assert not (shop / "moods.labels.jsonl").exists()
+
+
+def test_the_guards_greatest_losses_come_first(shop_page, shop):
+    text = shop_page.get(f"{HOME}answers/{NAME}?task=guard").text
+    cells = re.findall(
+        r'<td>(\w+)</td><td class="number">(.*?)</td><td class="number">(.*?)</td>', text
+    )
+    losses: dict[str, list[float]] = {}
+    for metric, before, after in cells:
+        change = float(after) - float(before)
+        losses.setdefault(metric, []).append(change if metric == "nats_per_token" else -change)
+    assert losses
+    for found in losses.values():
+        assert all(a >= b - 0.0011 for a, b in pairwise(found))
+
+
+@pytest.mark.parametrize("first", ["%C2%B3", "--5", "99999999999"])
+def test_odd_places_of_a_list_are_its_beginning(shop_page, first):
+    assert shop_page.get(f"{HOME}answers/{NAME}?from={first}").status_code == 200
+
+
 def test_a_row_that_is_gone_cannot_be_marked(shop_page, shop):
     form = {"task": "moods", "row": "nothing", "now": "positive"}
     assert shop_page.post(f"{HOME}mark/{NAME}", data=form).status_code == 400
@@ -249,7 +279,13 @@ def test_a_blind_round_hides_whose_answer_it_is_until_the_choice(shop_page, serv
     assert "Of 11 blind choices the tuned model was preferred in 11" in shown
     assert "It is shown to be preferred" in shown
     assert ask(shop_page, "a", "unknown").status_code == 409
-    assert len((shop / ".instil/votes/runs%2Fmoods.jsonl").read_text().splitlines()) == 12
+    votes = shop / ".instil/votes/runs%2Fmoods.jsonl"
+    assert len(votes.read_text().splitlines()) == 12
+    # A few choices show nothing, however often one looks; a damaged line is no vote.
+    votes.write_text("".join(votes.read_text().splitlines(True)[1:6]) + '{"better": \n[]\n')
+    text = said(shop_page.get(f"{HOME}try/{NAME}"))
+    assert "Of 5 blind choices the tuned model was preferred in 5" in text
+    assert "No preference is shown" in text
 
 
 def test_a_row_is_labelled_by_the_runs_own_template(shop_page, served):

@@ -112,10 +112,13 @@ async def form(request: Request) -> dict[str, str]:
 def number(text: str, *, default: int = 0) -> int:
     """Return a whole number of a query, at least 0.
 
-    >>> number("12"), number("-3"), number("x", default=1)
-    (12, 0, 1)
+    >>> number("12"), number("-3"), number("x", default=1), number("--5"), number("\u00b3")
+    (12, 0, 1, 0, 0)
     """
-    return max(0, int(text)) if text.lstrip("-").isdigit() and len(text) < 10 else default
+    try:
+        return max(0, int(text)) if len(text) < 10 else default
+    except ValueError:
+        return default
 
 
 def text_of(path: Path) -> str:

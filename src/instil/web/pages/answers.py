@@ -25,6 +25,7 @@ from instil.data.registry import load_rows
 from instil.data.split import load_splits, part_rows
 from instil.errors import InstilError
 from instil.results.names import PROMPTING, TUNED, ZERO_SHOT
+from instil.scoring.metrics import NATS, find_metric
 from instil.stages.origins import row_origins
 from instil.stages.runfiles import RECIPE, SPLITS, load_scores, load_summary, require_same
 from instil.tasks.task import load_task
@@ -222,8 +223,9 @@ async def show(request: Request) -> Response:
         rows = _rows(site, folder, known)
         marked = load_marks(marks_file(file)) if file else {}
         texts = {id: str(row.fields[known.text]) for id, row in rows.items()} if known else {}
+        labels = {id: str(row.fields[known.target]) for id, row in rows.items()} if known else {}
         lines = [
-            (each, texts.get(each.row, ""), marked.get(each.row))
+            (each, texts.get(each.row, ""), labels.get(each.row, each.target), marked.get(each.row))
             for each in wanted[first : first + ROWS]
         ]
         command = ""
@@ -270,13 +272,13 @@ def _few(values: Any) -> list[str]:
 
 
 def _guard(site: Site, folder: Path, tasks: Sequence[str], common: Mapping[str, Any]) -> Response:
-    """Return the guard's rows, those that changed most first."""
+    """Return the guard's rows, the greatest losses of each metric first."""
     lines = once(
         site, "guard", folder / "scores" / "guard.jsonl", lambda _: load_scores(folder, "guard")
     )
     changed = sorted(
         (line for line in lines if None not in (line["before"], line["after"])),
-        key=lambda line: line["after"] - line["before"],
+        key=lambda line: (line["metric"] == NATS.name, line["metric"], _gain(line)),
     )
     first = common["first"]
     return site.page(
@@ -287,6 +289,11 @@ def _guard(site: Site, folder: Path, tasks: Sequence[str], common: Mapping[str, 
         lines=changed[first : first + ROWS],
         count=len(changed),
     )
+
+
+def _gain(line: Mapping[str, Any]) -> float:
+    change: float = line["after"] - line["before"]
+    return change if find_metric(line["metric"]).higher_is_better else -change
 
 
 async def mark(request: Request) -> Response:
@@ -303,6 +310,9 @@ async def mark(request: Request) -> Response:
             return site.page("message.html.jinja", status=400, title="Not marked", text=text)
         was = str(known.fields[asked.target])
         now = None if said.get("now") == "leave-out" else said.get("now", "")
+        if now and (now == was or (asked.choices and now not in asked.choices)):
+            text = f"{now} is {'its label already' if now == was else 'no label of the task'}."
+            return site.page("message.html.jinja", status=400, title="Not marked", text=text)
         add_mark(marks_file(file), Mark(row, known.place, was, now))
         back = {key.removeprefix("back:"): v for key, v in said.items() if key.startswith("back:")}
         return site.go("answers", name, task=task, **back)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import requests
 from starlette.concurrency import iterate_in_threadpool
 from starlette.requests import Request
@@ -29,7 +30,8 @@ from instil.files import append_line
 from instil.results.names import TUNED
 from instil.results.run import RunSummary
 from instil.stages.runfiles import RECIPE
-from instil.stats.intervals import wilson
+from instil.stats.intervals import SHARE
+from instil.stats.sequential import betting_interval
 from instil.tasks.task import find_template, load_task
 from instil.tasks.template import expression_names, names
 from instil.web.jobs import Job, begin, command_line
@@ -289,10 +291,25 @@ def votes_file(site: Site, name: str) -> Path:
 
 
 def counted(site: Site, name: str) -> dict[str, Any]:
-    """Return how the votes stand; the interval is Wilson's, of the tuned model's share."""
+    """Return how the votes stand.
+
+    The interval, of the tuned model's share, holds however often one looks at it and whenever one
+    stops: people go on voting until something shows. A line that is no vote is passed over.
+    """
     path = votes_file(site, name)
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    better = [json.loads(line)["better"] for line in lines]
+    better = [vote for line in lines if (vote := _vote(line))]
     tuned, base = better.count(TUNED), better.count(BASE)
-    interval = wilson(tuned, tuned + base) if tuned + base else None
+    choices = np.repeat([1.0, 0.0], [tuned, base])
+    interval = betting_interval(choices, span=SHARE) if tuned + base else None
     return {"tuned": tuned, "base": base, "same": better.count("same"), "interval": interval}
+
+
+def _vote(line: str) -> str:
+    """Return which model a line of votes prefers; empty: it is damaged."""
+    try:
+        vote = json.loads(line)
+    except ValueError:
+        return ""
+    better = vote.get("better") if isinstance(vote, dict) else None
+    return better if isinstance(better, str) else ""
