@@ -98,6 +98,17 @@ def test_three_groups_that_favour_one_way_settle_nothing() -> None:
     assert weighed[0].expected.low < 0.5
 
 
+def test_where_all_groups_agree_other_rows_may_not() -> None:
+    """Twelve rows all right: other rows may be right in 75.7 % (Wilson)."""
+    ways = [seen(PROBE, right(1.0)[:12]), seen(TUNED, right(1.0)[:12])]
+    groups = {row: row for row in ways[0].values}
+    weighed, chosen = weigh(ways, groups=groups, left=0.0, seed=0)
+    assert 0.75 < weighed[0].expected.low < 0.77
+    assert weighed[0].expected.high == 1.0
+    assert weighed[0].expected == weighed[1].expected
+    assert (chosen, weighed[0].risk) == (0, 0.5**12)
+
+
 def test_rows_of_one_group_are_refused() -> None:
     one = dict.fromkeys(alone(), "g")
     with pytest.raises(DataError, match="all of one group"):

@@ -115,7 +115,7 @@ def test_the_interval_does_not_hang_on_seeds_that_lie_close_together_by_chance()
 
 def test_degrees_of_freedom_are_those_of_the_seeds_where_these_decide():
     draw = np.random.default_rng(5)
-    table = [*draw.normal(0, 0.1, (3, 400)), [0.0], [1.0], [2.0]]
+    table = draw.normal([[0.0], [1.0], [2.0]], 0.1, (3, 400))
     found = crossed([Stratum(table, tuple(map(str, range(400))))], span=None)
     assert found.df == pytest.approx(2, abs=0.01)
     one = crossed([Stratum(table[:1], tuple(map(str, range(400))))], span=None)

@@ -58,7 +58,7 @@ def test_each_template_is_shown_with_the_completion_alone_trained_on(recipe: Pat
 def test_rows_that_are_not_trained_on_are_not_shown(recipe: Path) -> None:
     guard = recipe.parent / "guard.yaml"
     guard.write_text(TASK.replace("id: moods", "id: guard"), encoding="utf-8")
-    changes = ["forgetting.tasks=[./guard.yaml]", "forgetting.rows=8", "forgetting.text=false"]
+    changes = [f"forgetting.tasks=[{guard}]", "forgetting.rows=8", "forgetting.text=false"]
     loaded = load_recipe(recipe, overrides=changes)
     asked = {row.id for _, row in guard_rows([str(guard)], rows=8, text=False, seed=loaded.seed)}
     without = {each.row for each in preview(load_recipe(recipe), each=100)}

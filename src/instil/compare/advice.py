@@ -27,7 +27,17 @@ import numpy as np
 from instil.errors import DataError
 from instil.results.advice import Way
 from instil.results.names import TUNED
-from instil.stats.intervals import LEVEL, Floats, cluster_table, resample_totals
+from instil.stats.intervals import (
+    LEVEL,
+    SHARE,
+    Floats,
+    cluster_table,
+    mean_table,
+    ratio,
+    resample_totals,
+    spread,
+    unanimous,
+)
 from instil.types import Estimate, Row, Summary, Task
 
 WORTH = 0.02
@@ -96,6 +106,11 @@ def weigh(
     risks = (best - drawn > WORTH).mean(axis=0).clip(min=chance)
     tail = (1 - LEVEL) / 2
     lows, highs = np.quantile(drawn, [tail, 1 - tail], axis=0)
+    for n, (low, high) in _unseen(ways, groups=groups).items():
+        # Where all clusters agree, draws of them say nothing of those that were not seen.
+        rest = left * growth.mean if ways[n].name == TUNED else 0.0
+        lows[n] = min(lows[n], low + rest * (1 - low))
+        highs[n] = max(highs[n], high)
     weighed = tuple(
         Way(
             way.name,
@@ -109,6 +124,18 @@ def weigh(
     )
     sure = [n for n, way in enumerate(weighed) if way.risk <= SURE]
     return weighed, sure[0] if sure else int(risks.argmin())
+
+
+def _unseen(ways: Sequence[Seen], *, groups: Mapping[str, str]) -> dict[int, tuple[float, float]]:
+    """Return the interval of each way whose clusters all score alike, by its place."""
+    rows, found = _answered(ways), {}
+    for n, way in enumerate(ways):
+        table = mean_table([way.values[row] for row in rows], groups=[groups[row] for row in rows])
+        known = spread(table, ratio)
+        if known.df == 0:
+            ends = unanimous(known.estimate, clusters=len(table), span=SHARE)
+            found[n] = ends.low, ends.high
+    return found
 
 
 def predict(

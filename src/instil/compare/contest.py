@@ -91,7 +91,7 @@ def ask(
         max_new_tokens=data.task.max_new_tokens,
         on_done=on_done,
     )
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - began + way.seconds
     shots = way.shots
     rule = "" if scoring in (RAW, GENERATED) else f", {scoring}"
     prefix = {ZERO_SHOT: "base model, ", TUNED_PROMPTED: "tuned, "}.get(name, "")
@@ -106,7 +106,7 @@ def ask(
         scoring,
         mark(examples, made, metric=data.task.metric),
         seconds,
-        stored=shown if shots else 0,
+        stored=max(shown, way.stored) if shots else 0,
     )
 
 
@@ -155,10 +155,9 @@ def ask_states(
         seed: Draws the training rows, where there are more than `PROBE_ROWS`.
         on_done: Called with the number of rows that the model has read.
     """
-    way, read, some = Prompting(template), data.train, ""
-    if len(read) > PROBE_ROWS:
-        read = tuple(random.Random(seed).sample(read, PROBE_ROWS))
-        some = f" on {len(read)} of {len(data.train)} rows"
+    way, read = Prompting(template), probe_rows(data, seed=seed)
+    fewer = len(read) < len(data.train)
+    some = f" on {len(read)} of {len(data.train)} rows" if fewer else ""
     shown, examples = way.examples(data, read), way.examples(data, rows)
     began = time.perf_counter()
     probe = train_probe(loaded, read, shown, task=data.task, on_done=on_done)
@@ -175,6 +174,13 @@ def ask_states(
         making=trained - began,
         stored=len(probe_file(probe)),
     )
+
+
+def probe_rows(data: TaskData, *, seed: int) -> tuple[Row, ...]:
+    """Return the training rows that the probe reads: all, or as many as `PROBE_ROWS`."""
+    if len(data.train) <= PROBE_ROWS:
+        return data.train
+    return tuple(random.Random(seed).sample(data.train, PROBE_ROWS))
 
 
 def to_arm(contender: Contender, data: TaskData, *, costs: Costs) -> Arm:

@@ -37,6 +37,10 @@ class Prompting:
     """Worked examples, from train; the same whatever the row."""
     by_row: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
     """Row id -> the worked examples of that row, where it has its own."""
+    seconds: float = field(default=0.0, compare=False, repr=False)
+    """To find those of all rows."""
+    stored: int = field(default=0, compare=False, repr=False)
+    """Bytes of the rows that they are found among."""
 
     @property
     def shots(self) -> int:

@@ -50,6 +50,8 @@ class Advice:
     """What the short try did to general text, nats per token; None: not measured."""
     groups: int = 0
     """Groups that the validation rows are of; 0 in runs of an earlier version."""
+    probed: int = 0
+    """Training rows that the probe read, half of them for `twice_the_rows`; 0: not told."""
 
     @property
     def way(self) -> Way:

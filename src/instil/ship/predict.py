@@ -214,6 +214,14 @@ def predict_rows(
     asked = _asking(folder, template)
     if not rows:
         return []
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, (str, Mapping)):
+            raise DataError(
+                "this is neither a text nor a row with its columns",
+                where=f"row {number}",
+                found=f"{row!r} ({type(row).__name__})",
+                fix="give texts, or mappings of column to value",
+            )
     columns = [{asked.task.text: row} if isinstance(row, str) else row for row in rows]
     places = [f"row {number}" for number in range(1, len(rows) + 1)]
     answered = _answered(folder, asked, columns, places=places, max_error=max_error, loaded=loaded)

@@ -56,6 +56,7 @@ def advise(
     Raises:
         DataError: The validation rows of a task are all of one group.
     """
+    from instil.compare import contest
 
     def compute() -> tuple[Advice, ...]:
         base = context.load_base()
@@ -84,6 +85,7 @@ def advise(
                     twice_the_rows=half,
                     text=text,
                     groups=len({row.group for row in d.validation}),
+                    probed=len(contest.probe_rows(d, seed=context.recipe.seed)),
                 )
             )
         return tuple(advices)
@@ -179,7 +181,11 @@ def _twice_the_rows(
     probe = next((each for each in asked if each.name == PROBE), None)
     if probe is None:
         return None
-    order = sorted(data.train, key=lambda row: seeded_key(seed, "half", row.id))
+    read = contest.probe_rows(data, seed=seed)
+    # Whole groups, since new rows will be of new groups.
+    groups = sorted({row.group for row in read}, key=lambda group: seeded_key(seed, "half", group))
+    place = {group: n for n, group in enumerate(groups)}
+    order = sorted(read, key=lambda row: (place[row.group], row.id))
     half = replace(data, train=tuple(order[: len(order) // 2]))
     labels = {str(row.fields[data.task.target]) for row in half.train}
     if labels != {str(row.fields[data.task.target]) for row in data.train}:

@@ -80,8 +80,9 @@ def advice_lines(advice: Advice) -> list[str]:
             f"give or take {fmt.percent(GROWTH.deviation)}, as whole trainings did."
         )
     if (pair := advice.twice_the_rows) is not None:
+        probed = fmt.count(advice.probed) if advice.probed else "all"
         lines.append(
-            f"Training rows: the linear probe on all of them is {fmt.plain_change(pair)} "
+            f"Training rows: the linear probe on {probed} of them is {fmt.plain_change(pair)} "
             f"({fmt.plain_interval(pair)}) against half of them{could_show(pair, rows='rows')}. "
             "Twice as many rows seldom add more than the last doubling did."
         )

@@ -31,9 +31,11 @@ def wording_blocks(task: TaskResult) -> tuple[Block, ...]:
     arms = ordered((score.arm for score in task.templates), ARMS)
     labels = tuple(map(task.label, arms))
     metric = task.templates[0].summary.metric
+    count, whole = _asked(task), task.rows.get("test", 0)
+    asked = "the test rows" if count >= whole else f"the first {count} of {whole} test rows"
     plot = Plot(
         f"{capital(fmt.style(metric).label)} on test by template",
-        f"{len(rows)} templates, each scored on the test rows with {' and '.join(labels)}. The "
+        f"{len(rows)} templates, each scored on {asked} with {' and '.join(labels)}. The "
         "table gives the figures.",
         score_axis(metric, (score.summary for score in task.templates)),
         rows=rows,
@@ -56,7 +58,7 @@ def wording_blocks(task: TaskResult) -> tuple[Block, ...]:
             )
         )
     titles = ("Arm", "Templates", "Mean over templates", "Highest", "Lowest", "Spread")
-    note = "Spread: highest minus lowest."
+    note = f"Spread: highest minus lowest. Asked: {asked}."
     drawn = table("How far the wording matters", titles, figures, note)
     return (Plots((plot,)), drawn, *phrasing_blocks(task))
 
@@ -79,7 +81,7 @@ def phrasing_blocks(task: TaskResult) -> tuple[Block, ...]:
         for phrasings, outcome in zip(task.phrasings, shown, strict=True)
     ]
     names = dict.fromkeys(score.template for score in task.templates if score.held_out)
-    count = max(each.summary.scored + each.summary.unscored for each in task.templates)
+    count = _asked(task)
     note = (
         f"Held out of training: {', '.join(names)}. {count} test rows went through every "
         "phrasing; the difference is paired by row, and its interval takes groups as a whole. It "
@@ -95,6 +97,11 @@ def phrasing_blocks(task: TaskResult) -> tuple[Block, ...]:
         "Spread, held out",
     )
     return (table("Phrasings that training never saw", titles, rows, note),)
+
+
+def _asked(task: TaskResult) -> int:
+    """Count the test rows that went through every template."""
+    return max(each.summary.scored + each.summary.unscored for each in task.templates)
 
 
 def phrasing_sentence(task: TaskResult, phrasings: Phrasings) -> str:
