@@ -13,6 +13,7 @@ from instil.config.recipe import (
     run_name,
     task_reference,
     to_yaml,
+    without_effect,
 )
 from instil.config.validation import dotted_names
 from instil.errors import RecipeError
@@ -245,6 +246,23 @@ def test_what_is_given_twice_is_told(write, override: str) -> None:
     path = write("model: m\ntasks: [{use: t}]\n")
     with pytest.raises(RecipeError, match="given twice"):
         load_recipe(path, overrides=[override])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("keep.kl_on=completion", "keep.kl_on does nothing without keep.kl"),
+        ("keep.replay.of=guard", "keep.replay.of does nothing without keep.replay.share"),
+        ("mix.few_shot=5", "mix.few_shot does nothing without mix.few_shot_share"),
+        ("oft.oft_block_size=16", "oft does nothing without method: oft"),
+    ],
+)
+def test_what_does_nothing_is_said(write, override: str, said: str) -> None:
+    path = write(SHORTEST)
+    assert without_effect(load_recipe(path)) == ()
+    assert without_effect(load_recipe(path, overrides=[override])) == (said,)
+    lora = load_recipe(path, overrides=["method=full", "lora.r=4"])
+    assert without_effect(lora) == ("lora does nothing without method: lora",)
 
 
 def test_written_recipe_has_every_key_and_reads_back_the_same(write, golden) -> None:

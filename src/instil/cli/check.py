@@ -61,6 +61,8 @@ def show_check(report: Forecast, *, recipe: Path) -> None:
     common = [warning for warning, times in said.items() if times == len(tasks) > 1]
     for task in tasks:
         _show_task(console, task, common=common, shown=FEW if len(tasks) > MANY else None)
+    for warning in report.idle:
+        console.print(Text(f"warning: {warning}", style="yellow"))
     for warning in common:
         console.print(Text(f"warning: of each task, {warning}", style="yellow"))
     for line in mix_text(report.mix):
@@ -74,7 +76,7 @@ def show_check(report: Forecast, *, recipe: Path) -> None:
         console.print(line)
     console.print(report.memory)
     console.print(f"computed: {report.computed}")
-    count = sum(len(task.warnings) + len(task.findings) for task in tasks)
+    count = sum(len(task.warnings) + len(task.findings) for task in tasks) + len(report.idle)
     count -= len(common) * (len(tasks) - 1)
     console.print(f"{fmt.plural(count, 'warning')}; next: instil run {shlex.quote(str(recipe))}")
 

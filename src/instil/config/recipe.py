@@ -405,6 +405,25 @@ def resolve_paths(recipe: Recipe, *, folder: Path) -> Recipe:
     )
 
 
+def without_effect(recipe: Recipe) -> tuple[str, ...]:
+    """Say which settings do nothing, because another one is as it is."""
+    keep, mix = recipe.keep, recipe.mix
+    trains_lora = recipe.method in (Method.LORA, Method.AUTO)
+    idle = {
+        "keep.kl_on does nothing without keep.kl": not keep.kl and keep.kl_on != Keep().kl_on,
+        "keep.replay.of does nothing without keep.replay.share": not keep.replay.share
+        and keep.replay.of != Keep().replay.of,
+        "mix.few_shot does nothing without mix.few_shot_share": not mix.few_shot_share
+        and mix.few_shot not in (Mix().few_shot, "best"),
+        "lora does nothing without method: lora": not trains_lora and recipe.lora != Lora(),
+        "oft does nothing without method: oft": recipe.method is not Method.OFT
+        and recipe.oft != Oft(),
+        "shira does nothing without method: shira": recipe.method is not Method.SHIRA
+        and recipe.shira != Shira(),
+    }
+    return tuple(what for what, is_so in idle.items() if is_so)
+
+
 def task_reference(use: str, *, folder: Path) -> str:
     """Return the name of a library task as it is, the path of a task file made absolute."""
     if use.startswith("hub/") and not use.endswith((".yaml", ".yml")):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 
 from instil import format as fmt
-from instil.config.recipe import Recipe, TaskUse
+from instil.config.recipe import Recipe, TaskUse, without_effect
 from instil.data.build import render_example
 from instil.data.findings import Finding, audit_rows
 from instil.data.prepare import TaskData
@@ -87,6 +87,8 @@ class Forecast:
     """What carries no adapter though `all-linear` was asked for."""
     guard: tuple[str, ...] = ()
     """What the guard's rows can show, in sentences; empty: there is no guard task."""
+    idle: tuple[str, ...] = ()
+    """Settings of the recipe that do nothing."""
 
     @property
     def seconds(self) -> float:
@@ -116,6 +118,7 @@ def check_recipe(recipe: Recipe, *, say: Say = silent) -> Forecast:
         str(context.build),
         without_adapter(context),
         guard_forecast(context),
+        without_effect(recipe),
     )
 
 
