@@ -43,6 +43,7 @@ def test_check_shows_everything_and_the_next_command(
         mix=mix,
         computed="row by row",
         left_out=left_out,
+        idle=(),
         guard=("the guard can show losses of 8 points",),
     )
     library.answers["check_recipe"] = report
@@ -102,6 +103,7 @@ def test_check_of_many_tasks_is_short(instil_command, library, recipe_file: Path
         mix=(MixLine("a", 6, 6, 0, 48, 18, dropped=2), MixLine("b", 6, 6, 0, 48, 18)),
         computed="packed",
         left_out=(),
+        idle=(),
         guard=(),
     )
     result = instil_command("check", recipe_file)
