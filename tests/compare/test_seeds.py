@@ -123,6 +123,11 @@ def test_degrees_of_freedom_are_those_of_the_seeds_where_these_decide():
     assert one.df > 100
 
 
+def test_what_is_no_number_ends_in_no_error_of_a_library():
+    found = crossed([Stratum(np.array([[1.0, np.nan, 1], [1, 1, 0]]), tuple("abc"))], span=None)
+    assert found.df is None
+
+
 def test_span_is_kept():
     found = crossed([Stratum(np.array([[1.0, 1, 1], [1, 1, 0.9]]), tuple("abc"))], span=DIFFERENCE)
     assert found.high <= 1

@@ -9,7 +9,7 @@ from instil.data.columns import Column
 from instil.errors import DataError
 from instil.init.guesses import Kind, is_code
 from instil.init.labels import Asks, Labels, class_labels, rating_labels
-from instil.init.words import give_words, parse_words
+from instil.init.words import give_words, parse_words, write_words
 
 
 def labels(name: str, values: Iterable[object], **given: str) -> Labels:
@@ -119,11 +119,26 @@ def test_given_words_that_do_not_fit(given: dict[str, str], said: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("0", "no value with its word"), ("=a", "no value"), ("0=", "no value"), ("0=a,0=b", "two")],
+    [
+        ("0", "no value with its word"),
+        ("=a", "no value"),
+        ("0=", "no value"),
+        ("0=a,0=b", "two"),
+        ('"0=bad,1=good', "cannot be read as values"),
+        ('"a, b"=c', "cannot be read as values"),
+        ('x="quoted, word"', "quote a pair with a comma as a whole"),
+    ],
 )
 def test_words_that_cannot_be_read(text: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
         parse_words([text])
+
+
+@pytest.mark.parametrize("value", ["a, b", 'say "a"', "two\nlines", "a\rb", "0", " x"])
+def test_words_are_read_as_they_are_written(value: str) -> None:
+    words = {value.strip(): "one", "other": "two, three"}
+    assert parse_words([write_words(words)]) == words
+    assert parse_words(["0=bad,\n1=good"]) == {"0": "bad", "1": "good"}
 
 
 def test_a_rating_between_0_and_1_has_more_than_two_steps() -> None:

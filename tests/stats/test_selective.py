@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 from scipy.stats import binomtest
@@ -75,6 +75,18 @@ def test_who_gets_as_many_rows_as_are_said_to_be_needed_has_enough_in_the_end(
         rows = found.needed
     assert len(asked) < 8, "a figure that moves on for ever"
     assert (found.at_least is None) == hopeless
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_more_rows_than_there_are_are_needed_or_none_would_do(data: st.DataObject) -> None:
+    """Whatever rows share a probability, and wherever the wrong ones stand."""
+    sure = data.draw(st.lists(st.sampled_from([1.0, 0.9, 0.8, 0.7, 0.6]), min_size=5, max_size=90))
+    wrong = data.draw(st.lists(st.booleans(), min_size=len(sure), max_size=len(sure)))
+    error = data.draw(st.sampled_from([0.05, 0.1, 0.2, 0.5]))
+    design = data.draw(st.sampled_from([1.0, 1.7]))
+    found = certify(np.array(sure), np.array(wrong, float), max_error=error, design=design)
+    assert found.needed is None or found.needed > len(sure)
 
 
 def test_too_few_rows_say_how_many_are_needed() -> None:

@@ -8,10 +8,11 @@ import pytest
 from instil.config.recipe import load_recipe
 from instil.errors import RecipeError
 from instil.stages.context import chat_rules, prepare_rows
+from instil.study import methods
 from instil.study.alike import think_alike
 from instil.study.folder import StudyFolder
 from instil.study.generalise import plan_generalise
-from instil.study.methods import plan_methods
+from instil.study.methods import ARMS, plan_methods
 from instil.study.sequence import later_jobs, plan_sequence
 from instil.types import Thinking
 from moods import ECHO
@@ -50,15 +51,16 @@ def test_a_stage_with_replay_trains_through_the_templates_of_the_one_without(pat
     assert plan.overlap["moods"] == len(alone.train) - len(own.train)
 
 
-def test_other_tasks_leave_templates_and_rows_of_the_recipe_s_own(path: Path):
-    methods = plan_methods(
+def test_other_tasks_leave_templates_and_rows_of_the_recipe_s_own(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(methods, "rows_to_train", lambda *_: 1000)
+    planned = plan_methods(
         path,
         changes=["tasks.0.train=null"],
         arms={"lora": ["method=lora"], "more": ["tasks=[{use: ./moods.yaml}, {use: arithmetic}]"]},
     )
-    assert len(methods[1].recipe.tasks) == 2, "an arm may add tasks"
-    from instil.study.methods import ARMS
-
+    assert len(planned[1].recipe.tasks) == 2, "an arm may add tasks"
     alone, joined = plan_methods(
         path,
         changes=["tasks.0.train=null"],
@@ -93,7 +95,6 @@ def test_where_no_task_has_thoughts_recipes_stay_as_they_are(path: Path):
         ("seed=9", "changes seed"),
         ("test=20", "changes test"),
         ("split.seed=4", "changes split.seed"),
-        ("system=merge", "changes system"),
         ("forgetting.rows=20", "changes forgetting.rows"),
         ("tasks=[{use: ./echo.yaml}]", "leaves out what the others are judged on"),
     ],

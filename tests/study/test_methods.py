@@ -10,6 +10,7 @@ from instil.config.recipe import load_recipe
 from instil.errors import RecipeError, RunError
 from instil.report.methods import methods_report, methods_verdict
 from instil.stages.runfiles import load_manifest, load_scores, load_summary
+from instil.study import methods
 from instil.study.folder import STUDY, StudyFolder
 from instil.study.methods import ARMS, choose_arms, other_tasks, plan_methods
 from instil.study.studies import methods_study, rebuild_study
@@ -172,20 +173,27 @@ def test_arms_are_told_with_all_mistakes_at_once(recipe_path: Path):
     assert "tran" in str(bad.value)
 
 
-def test_every_arm_is_a_recipe(recipe_path: Path):
+def test_every_arm_is_a_recipe(recipe_path: Path, companions):
     methods = plan_methods(recipe_path, changes=[], arms=ARMS)
     assert [method.name for method in methods] == list(ARMS)
     assert len({method.recipe.model_dump_json() for method in methods}) == len(ARMS)
     assert all(method.label != method.name for method in methods)
 
 
-def test_multitask_adds_tasks_that_are_no_relatives(recipe_path: Path):
+@pytest.fixture
+def companions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for the rows of the library's tasks, which are fetched."""
+    has = {"social_iqa": 20, "arithmetic": 1000}
+    monkeypatch.setattr(methods, "rows_to_train", lambda _, name: has[name])
+
+
+def test_multitask_adds_tasks_that_are_no_relatives(recipe_path: Path, companions):
     recipe = load_recipe(recipe_path, overrides=["tasks.0.train=60"])
     more = load_recipe(recipe_path, overrides=other_tasks(recipe))
     assert [(Path(use.use).stem, use.train) for use in more.tasks] == [
         ("moods", 60),
-        ("social_iqa", 24),  # 12 of the 60 repeat rows of the guard, and are not trained on
-        ("arithmetic", 24),
+        ("social_iqa", 20),  # all that it has
+        ("arithmetic", 24),  # half of 48: 12 of the 60 repeat rows of the guard
     ]
 
 

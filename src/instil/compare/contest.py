@@ -359,5 +359,5 @@ def same_by(task: Task, row: Row) -> str:
 
     The text may be shortened for one model and not for another.
     """
-    told = str(row.fields[task.text])[:64], str(row.fields[task.target])
+    told = str(row.fields[task.text]).strip()[:64], str(row.fields[task.target])
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]

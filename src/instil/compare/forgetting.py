@@ -399,6 +399,7 @@ def _paired(
         # McNemar's test and the power are of a number of rows that was fixed before.
         p_value=None,
         smallest_detectable=0.0,
+        df=None,
         anytime_p=anytime_p(gaps, mean=0.0, span=span),
         anytime_margin_p=None if loss is None else anytime_p(gaps, mean=loss, span=span),
     )

@@ -183,12 +183,12 @@ def needed_sentence(needed: int | None) -> str:
     """Say how many validation rows a threshold for a wanted error would take.
 
     >>> needed_sentence(120)
-    'about 120 validation rows would do, if no more of them are wrong: validation: 120 in a new run'
+    'about 120 validation rows would do, if they are as these: validation: 120 in a new run'
     """
     if needed is None:
-        return "no number of rows would do: too many are wrong among the surest third already"
+        return "no number of rows would do: too many of the surest are wrong already"
     return (
-        f"about {needed:,} validation rows would do, if no more of them are wrong: "
+        f"about {needed:,} validation rows would do, if they are as these: "
         f"validation: {needed} in a new run"
     )
 

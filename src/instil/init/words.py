@@ -116,11 +116,14 @@ def parse_words(texts: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     problems = []
-    for part in (part for line in csv.reader(texts, skipinitialspace=True) for part in line):
+    for part in (part for text in texts for part in _parts(text)):
         value, _, word = (piece.strip() for piece in part.partition("="))
         if not value or not word:
             what, allowed = "this is no value with its word", "0=serious,1=sarcastic"
-            problems.append(Problem(what, where="--label-names", found=part, allowed=allowed))
+            fix = "quote a pair with a comma as a whole: '\"a, b=WORD\"'" if '"' in part else ""
+            problems.append(
+                Problem(what, where="--label-names", found=part, allowed=allowed, fix=fix)
+            )
         elif value in found:
             what = f"the value {value!r} has two words"
             found_words = f"{found[value]}, {word}"
@@ -129,6 +132,24 @@ def parse_words(texts: Sequence[str]) -> dict[str, str]:
     if problems:
         raise DataError(*problems)
     return found
+
+
+def _parts(text: str) -> list[str]:
+    """Part a line of CSV.
+
+    Raises:
+        DataError: A quote is not closed, or stands within a part.
+    """
+    try:
+        lines = csv.reader(text.splitlines(keepends=True), skipinitialspace=True, strict=True)
+        return [part for line in lines for part in line if part.strip()] or [text]
+    except csv.Error as error:
+        raise DataError(
+            "this cannot be read as values with their words",
+            where="--label-names",
+            found=f"{text} ({error})",
+            fix="quote a pair with a comma as a whole: '\"a, b=WORD\"'",
+        ) from error
 
 
 def write_words(words: Mapping[str, str]) -> str:

@@ -9,9 +9,12 @@ Tests: `tests/stages/test_advice.py`.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -184,9 +187,12 @@ def _twice_the_rows(
     read = contest.probe_rows(data, seed=seed)
     # Whole groups, since new rows will be of new groups.
     groups = sorted({row.group for row in read}, key=lambda group: seeded_key(seed, "half", group))
-    place = {group: n for n, group in enumerate(groups)}
-    order = sorted(read, key=lambda row: (place[row.group], row.id))
-    half = replace(data, train=tuple(order[: len(order) // 2]))
+    sizes = Counter(row.group for row in read)
+    most = bisect_left([*accumulate(sizes[group] for group in groups)], len(read) / 2) + 1
+    kept = frozenset(groups[:most])
+    half = replace(data, train=tuple(row for row in read if row.group in kept))
+    if len(half.train) == len(read):  # of one group
+        return None
     labels = {str(row.fields[data.task.target]) for row in half.train}
     if labels != {str(row.fields[data.task.target]) for row in data.train}:
         return None

@@ -314,7 +314,7 @@ def df_of_tail(far: float, near: float) -> float | None:
     """Undo `tail_of`: the degrees of freedom by which a width `near` grows to `far`."""
     from scipy.optimize import brentq
 
-    if far <= near * tail_of(_MANY):
+    if not math.isfinite(far) or far <= near * tail_of(_MANY):
         return None
     if far >= near * tail_of(_LEAST):
         return _LEAST

@@ -127,37 +127,41 @@ def certify(sure: Floats, wrong: Floats, *, max_error: float, design: float = 1.
     failed = np.flatnonzero(bounds[tested] > max_error)
     passed = tested[: failed[0]] if len(failed) else tested
     if not len(passed):
-        return Threshold(None, needed=_needed(errors, count, max_error=max_error, design=design))
+        at = tested[0] if len(tested) else math.ceil(FIRST * len(sure)) - 1
+        needed = _needed(errors, count, at=int(at), max_error=max_error, design=design)
+        return Threshold(None, needed=needed)
     last = passed[-1]
     return Threshold(float(ordered[last]), int(count[last]), int(errors[last]), float(bounds[last]))
 
 
-def _needed(errors: Floats, count: Floats, *, max_error: float, design: float) -> int | None:
+def _needed(
+    errors: Floats, count: Floats, *, at: int, max_error: float, design: float
+) -> int | None:
     """Return how many validation rows would pass the first test with errors as these have them.
 
-    The first test is of the surest third, or of so many rows as it takes without an error, where a
-    third is fewer. How often that third is wrong these rows tell, and, as surer answers are not
-    wrong more often, so do the less sure ones: the lowest share of all is taken, unless the third
-    is wrong so often that it is not of that share (by its binomial probability).
+    The first test, of the rows up to place `at`, is of as large a share of more rows, or of so many
+    as it takes without an error where that is fewer. How often that share is wrong these rows tell,
+    and, as surer answers are not wrong more often, so do the less sure ones: the lowest share of
+    all is taken, unless the surest are wrong so often that it is not theirs (by its binomial
+    probability).
     """
     from scipy.special import bdtrc
 
     rows, least = len(count), design * fewest_rows(max_error)
-    third = math.ceil(FIRST * rows)
-    wrong = float(errors[third - 1])
+    surest, wrong = float(count[at]), float(errors[at])
     if not wrong:
-        return math.ceil(float(least * rows / count[errors == 0][-1]))
-    pooled = float((errors[third - 1 :] / count[third - 1 :]).min())
-    more = float(bdtrc(math.ceil(wrong / design) - 1, math.floor(third / design), pooled))
-    for share in (*([pooled] if more >= 1 - LEVEL else []), wrong / third):
-        found = _rows_at(share, max_error=max_error, design=design)
-        if found is None or found > rows:
-            return found
-    raise AssertionError("as many rows, as often wrong, have failed")
+        return math.ceil(least * rows / float(count[errors == 0][-1]))
+    pooled = float((errors[at:] / count[at:]).min())
+    more = float(bdtrc(math.ceil(wrong / design) - 1, math.floor(surest / design), pooled))
+    for share in (*([pooled] if more >= 1 - LEVEL else []), wrong / surest):
+        tested = _rows_at(share, max_error=max_error, design=design)
+        if tested is not None and tested > surest:
+            return math.ceil(tested * rows / surest)
+    return None
 
 
-def _rows_at(share: float, *, max_error: float, design: float) -> int | None:
-    """Return how many rows there must be for the surest third of them, so often wrong, to pass."""
+def _rows_at(share: float, *, max_error: float, design: float) -> float | None:
+    """Return how many rows, so often wrong, pass a test; None: no number does."""
     if share >= max_error:
         return None
 
@@ -170,8 +174,7 @@ def _rows_at(share: float, *, max_error: float, design: float) -> int | None:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if within(middle) else (middle, high)
-    third = max(high / share, design * fewest_rows(max_error))
-    return math.ceil(third / FIRST)
+    return max(high / share, design * fewest_rows(max_error))
 
 
 def _passes(wrong: float, answered: float, *, max_error: float, design: float) -> bool:

@@ -17,13 +17,10 @@ from instil.data.prepare import AUTO, TaskData
 from instil.errors import Problem
 from instil.types import Thinking
 
-SAME = (
-    *("model", "validation", "test", "system", "thinking", "chat_template"),
-    *("split.seed", "split.near_duplicates"),
-)
-"""Keys by which other rows would be asked, another model, or in another way."""
-COMPUTING = ("dtype", "device")
-"""Keys by which the same would be computed otherwise."""
+ROWS = ("model", "test", "split.seed")
+"""Keys by which other rows would be asked, or another model."""
+PROMPTS = ("system", "thinking", "chat_template", "validation", "dtype", "device")
+"""Keys by which the same would be asked in another way, or be chosen or computed otherwise."""
 
 
 def differing(recipes: Sequence[Recipe], keys: Sequence[str]) -> dict[str, list[str]]:
@@ -33,7 +30,7 @@ def differing(recipes: Sequence[Recipe], keys: Sequence[str]) -> dict[str, list[
 
 
 def arm_mistakes(
-    arm: Recipe, recipe: Recipe, *, name: str, same: Sequence[str] = SAME
+    arm: Recipe, recipe: Recipe, *, name: str, same: Sequence[str] = ROWS
 ) -> Iterator[Problem]:
     """Find what an arm changes so that its scores could not be compared with the recipe's.
 

@@ -162,7 +162,8 @@ class StudyFolder:
                 anew.add(job.name)
                 continue
             known = load_manifest(folder).get("model", {}).get("sha256")
-            other = known is not None and model.is_dir() and fingerprint(model) != known
+            local = model.is_absolute() and model.is_dir()  # else a name of the catalogue or hub
+            other = known is not None and local and fingerprint(model) != known
             if other or makers.get(str(model)) in anew:
                 stale.append(job.name)
             if other or makers.get(str(model)) in anew or not (folder / _DONE[job.work]).is_file():

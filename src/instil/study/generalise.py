@@ -31,7 +31,7 @@ from instil.results.names import TUNED
 from instil.stages.context import OF_UNSEEN, prepare_rows
 from instil.stages.runfiles import load_summary
 from instil.study import collect
-from instil.study.alike import COMPUTING, SAME, arm_mistakes, think_alike
+from instil.study.alike import PROMPTS, ROWS, arm_mistakes, think_alike
 from instil.study.folder import Job, StudyFolder, Work
 from instil.studyresults import GeneraliseArm, GeneraliseStudy, UnseenTask
 from instil.tasks.task import load_task
@@ -213,7 +213,7 @@ def plan_generalise(
 
 
 def _mistakes(arm: Recipe, recipe: Recipe, name: str) -> Iterator[Problem]:
-    yield from arm_mistakes(arm, recipe, name=name, same=(*SAME, *COMPUTING))
+    yield from arm_mistakes(arm, recipe, name=name, same=(*ROWS, *PROMPTS))
     if [use.use for use in arm.tasks] != [use.use for use in recipe.tasks]:
         yield Problem(
             f"the arm {name} changes tasks, and would be asked other rows",

@@ -14,12 +14,12 @@ from statistics import fmean
 
 from instil.compare import seeds as stats
 from instil.compare.forgetting import choose_guard
-from instil.config.recipe import Recipe, load_recipe
+from instil.config.recipe import Recipe, TaskUse, load_recipe
 from instil.errors import Problem, RecipeError, nearest
 from instil.results.names import MEAN_SCORE, PROMPTING, TUNED, TUNED_PROMPTED
 from instil.results.tasks import Arm
 from instil.scoring.metrics import NATS
-from instil.stages.context import prepare_rows
+from instil.stages.context import prepare_rows, prepare_use
 from instil.stages.runfiles import load_summary
 from instil.study import collect
 from instil.study.alike import arm_mistakes, differing, written_out
@@ -69,8 +69,6 @@ LABELS = {
 COMPANIONS = ("social_iqa", "arithmetic", "sarcasm", "spelling")
 """Library tasks to mix with, in order of preference; none is a relative of a guard task."""
 COMPANY = 2
-COMPANION_ROWS = 5000
-"""Of each at most: no companion has many more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,16 +218,23 @@ def other_tasks(recipe: Recipe) -> tuple[str, ...]:
     taken = {task.cluster for task in (*own, *map(load_task, watched))}
     company = [name for name in COMPANIONS if load_task(name).cluster not in taken][:COMPANY]
     rows = sum(len(d.train) for d in data)
-    each = min(COMPANION_ROWS, max(1, rows // len(company))) if company else 0
+    each = max(1, rows // len(company)) if company else 0
     weights = [use.weight for use in uses if use.weight is not None]
     share = {"weight": sum(weights) / len(company)} if weights and company else {}
     kept = [
         written_out(*pair) if len(uses) == 1 else pair[0] for pair in zip(uses, data, strict=True)
     ]
     tasks = [use.model_dump(mode="json", exclude_defaults=True) for use in kept]
-    tasks += [{"use": name, "train": each, **share} for name in company]
+    tasks += [
+        {"use": name, "train": min(each, rows_to_train(recipe, name)), **share} for name in company
+    ]
     # The others are judged too, but not reported here: their ladders need no worked examples.
     return (f"tasks={json.dumps(tasks)}", "baselines.shots=[0]")
+
+
+def rows_to_train(recipe: Recipe, name: str) -> int:
+    """Count what a task has to train on beside a recipe's validation and test rows."""
+    return len(prepare_use(recipe, TaskUse(use=name)).train)
 
 
 def jobs_of(method: Method, *, seeds: Sequence[int]) -> list[Job]:

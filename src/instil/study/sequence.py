@@ -23,7 +23,7 @@ from instil.stages.context import prepare_rows
 from instil.stages.runfiles import load_summary
 from instil.stages.training import mix_rules
 from instil.study import collect
-from instil.study.alike import COMPUTING, SAME, differing, think_alike, written_out
+from instil.study.alike import PROMPTS, ROWS, differing, think_alike, written_out
 from instil.study.folder import Job, StudyFolder, Work
 from instil.studyresults import SequenceArm, SequenceStudy
 from instil.tasks.task import load_task
@@ -145,7 +145,7 @@ def _mistakes(
     for name, count in Counter(task.id for task in tasks).items():
         if count > 1:
             yield Problem(f"the task {name} comes twice", fix="a task is a stage: name each once")
-    shared = [key for key in (*SAME, *COMPUTING, "quantize") if key != "split.seed"]
+    shared = [key for key in (*ROWS, *PROMPTS, "quantize") if key != "split.seed"]
     for what, values in differing(recipes, shared).items():
         yield Problem(
             f"the recipes differ in {what}",
