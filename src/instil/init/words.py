@@ -159,8 +159,8 @@ def write_words(words: Mapping[str, str]) -> str:
     ('0=serious,1=sarcastic', '"Good, or fair=fine"')
     """
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(f"{v}={word}" for v, word in words.items())
-    return line.getvalue()
+    csv.writer(line).writerow(f"{v}={word}" for v, word in words.items())
+    return line.getvalue().removesuffix("\r\n")
 
 
 def give_words(
