@@ -11,6 +11,7 @@ from instil.encode.mask import (
     by_turn,
     encode,
     encode_all,
+    shorten,
     token_view,
 )
 from instil.errors import DataError
@@ -95,6 +96,16 @@ def test_shortening_keeps_the_wording(tiny_chat):
     assert encoded.fate is Fate.TRUNCATED
     assert "Is this positive?\ngood good" in text
     assert text.endswith("<|im_start|>assistant\npositive<|im_end|>")
+
+
+def test_words_of_the_wording_are_not_shortened_with_the_text(tiny_chat):
+    text = " ".join(["good"] * 60)
+    item = example(text)
+    asked = replace(item.messages[-1], content=f"Which, {text} or bad?\n{text}")
+    item = replace(item, messages=(*item.messages[:-1], asked))
+    shorter = shorten(item, tiny_chat, max_tokens=100)
+    assert shorter is not None
+    assert shorter.messages[-1].content.startswith(f"Which, {text} or bad?\n")
 
 
 def test_too_long_is_an_error_unless_a_policy_says_otherwise(tiny_chat):

@@ -108,6 +108,43 @@ def test_exact_match_by_squad_rules() -> None:
     assert normalise("cafe\u0301") == normalise("caf\u00e9")
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("-5", "5"),
+        ("3.14", "314"),
+        (".5", "5"),
+        ("x+1", "x-1"),
+        ("2*3", "23"),
+        ("C++", "C#"),
+        ("C++", "C"),
+        ("10%", "10"),
+        ("12:30", "1230"),
+        ('{"name": "f", "arguments": {"x": 5}}', '{"name": "f", "arguments": {"x": -5}}'),
+        ('{"name": "f", "arguments": {"x": 1.5}}', '{"name": "f", "arguments": {"x": 15}}'),
+    ],
+)
+def test_marks_that_make_another_answer_of_it_count(right: str, wrong: str) -> None:
+    assert _value("exact_match", right, right) == 1
+    assert _value("exact_match", right, wrong) == 0
+
+
+@pytest.mark.parametrize(
+    ("right", "same"),
+    [
+        ("1000", "**1,000**"),
+        ("Paris", "# Paris."),
+        ("-5", "\u22125"),
+        ("well-known", "well-known!"),
+        ("10 apples", "- 10 apples"),
+        ('{"name": "f", "arguments": {"x": 5}}', '{"arguments": {"x": 5}, "name": "f"}'),
+        ('{"a": 1}\n{"b": 2}', '{"a":1}\n{"b":2}'),
+    ],
+)
+def test_marks_around_an_answer_do_not(right: str, same: str) -> None:
+    assert _value("exact_match", right, same) == 1
+
+
 def test_token_f1_by_hand() -> None:
     # 2 of 4 answered words right, 2 of 2 found: p = 1/2, r = 1, F1 = 2/3
     assert _value("token_f1", "north France", "in north of France") == pytest.approx(2 / 3)
@@ -131,6 +168,15 @@ def test_rouge_reads_other_scripts() -> None:
     assert _value(
         "rouge1", "\u043c\u0438\u0440 \u0442\u0440\u0443\u0434", "\u043c\u0438\u0440"
     ) == (pytest.approx(2 / 3))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("\u0915\u0940", "\u0915\u093e"), ("\u0995\u09bf", "\u0995\u09be")]
+)
+def test_rouge_tells_words_apart_by_their_marks(right: str, wrong: str) -> None:
+    assert _value("rouge1", right, right) == 1
+    assert _value("rouge1", right, wrong) == 0
+    assert _value("rouge1", "caf\u00e9", "cafe\u0301") == 1
 
 
 def test_rouge_of_plain_text_is_that_of_the_library() -> None:

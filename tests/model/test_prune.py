@@ -83,6 +83,9 @@ def test_scores_by_hand():
     tuned = torch.tensor([2.4, -0.6, 0.5, 0.1, 1.0])
     wanted = torch.tensor([0.4 - 0.8 * 0.2, 0.1 - 0.8 * 0.2, 0, -torch.inf, 0])
     torch.testing.assert_close(scores(tuned, base), wanted)
+    # Fresh biases: what moved farthest, and not what stands first.
+    fresh = torch.tensor([0.0, 0.1, -0.3])
+    torch.testing.assert_close(scores(fresh, torch.zeros(3)), fresh.abs())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -40,10 +40,19 @@ def test_a_condition_tells_right_from_wrong(condition: str, right: str, wrong: s
 
 @pytest.mark.parametrize(
     "condition",
-    ["words = 1", "items = 1", "capitals", 'avoids "e"', "all different", "in order", "json"],
+    [
+        *("words = 1", "items = 1", "words <= 5", "items <= 2", "lines <= 1", "words = 0"),
+        *("capitals", 'avoids "e"', "all different", "in order", "json"),
+    ],
 )
 def test_an_empty_answer_meets_nothing(condition: str) -> None:
     assert not holds(condition, "  ")
+
+
+def test_a_list_with_an_empty_item_has_no_count() -> None:
+    assert not holds("items <= 3", "a, b,, c, d, e")
+    assert not holds("items <= 2", "a, b,")
+    assert not holds("items >= 1", "a, b,")
 
 
 def test_an_answer_must_meet_all_conditions() -> None:

@@ -89,14 +89,21 @@ templates: [{id: turn, prompt: "{{ last_message }}"}]
 """
 
 
-def test_a_long_conversation_loses_its_oldest_turns(tmp_path, tiny_folder):
+@pytest.mark.parametrize("system", [False, True])
+def test_a_long_conversation_loses_its_oldest_turns(tmp_path, tiny_folder, system):
+    rule = [{"role": "system", "content": "say it is good"}] if system else []
     with (tmp_path / "talks.jsonl").open("w") as file:
         for n in range(20):
-            said = []
+            said = [*rule]
             for turn in range(30):
                 said.append({"role": "user", "content": f"turn {turn} of unit {n} is it good"})
                 said.append({"role": "assistant", "content": f"it is {n} and {turn}"})
-            file.write(json.dumps({"messages": said}) + "\n")
+            row: dict[str, object] = {"messages": said}
+            if system:  # in a column of its own: of `messages` the reader parts it
+                *history, asked, answer = said
+                row = {"history": history, "last_message": asked["content"]}
+                row["completion"] = answer["content"]
+            file.write(json.dumps(row) + "\n")
     (tmp_path / "talks.yaml").write_text(TALKS)
     task = load_task(str(tmp_path / "talks.yaml"))
     made = prepare(task, train=8, validation=4, test=4, seed=0, near_duplicates=0.99)
@@ -112,7 +119,9 @@ def test_a_long_conversation_loses_its_oldest_turns(tmp_path, tiny_folder):
     for row, before in zip(context.data[0].test, made.test, strict=True):
         kept, whole = row.fields["history"], before.fields["history"]
         assert 0 < len(kept) < len(whole)
-        assert whole[-len(kept) :] == kept
+        kept, head = kept[len(rule) :], kept[: len(rule)]
+        assert [*head] == rule, "the system message stays"
+        assert [*whole[-len(kept) :]] == [*kept]
         assert kept[0]["role"] == "user"
         assert row.fields["last_message"] == before.fields["last_message"]
     training = preflight(context)

@@ -11,6 +11,7 @@ from instil.errors import RecipeError
 from instil.report.sections.keeping import gate_line
 from instil.results.training import Gate, Lost
 from instil.stages import training
+from instil.stages.check import check_recipe
 from instil.stages.gating import gate_rows, lost_of
 from instil.stages.runfiles import load_scores, load_steps, load_summary
 from instil.types import Estimate
@@ -108,6 +109,14 @@ def test_without_rows_to_measure_on_it_is_refused(folder, tiny_folder):
     context = SimpleNamespace(recipe=make_recipe(folder, tiny_folder, *changes), choosing_guard=())
     with pytest.raises(RecipeError, match="no guard rows are left"):
         gate_rows(context)
+
+
+def test_too_few_texts_to_predict_a_loss_with_are_told_before_anything_is_asked(
+    folder, tiny_folder
+):
+    changes = ("forgetting.at_most=0.05", "forgetting.rows=6")
+    with pytest.raises(RecipeError, match="too little general text is left"):
+        check_recipe(make_recipe(folder, tiny_folder, *changes))
 
 
 def test_the_line_says_which_limit_and_how_many():

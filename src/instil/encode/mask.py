@@ -130,7 +130,9 @@ def shorten(example: Example, chat: ChatFormat, *, max_tokens: int) -> Example |
         keep = keep[: max(0, len(keep) - over)]
         # Between two tokens of one character it would end in half of it.
         text = chat.tokenizer.decode(keep).strip().rstrip("\ufffd")
-        content = last.content.replace(example.text, text)
+        # The last time: the wording before it may use the same words.
+        front, _, behind = last.content.rpartition(example.text)
+        content = f"{front}{text}{behind}"
         example = replace(
             example,
             messages=(*example.messages[:-1], replace(last, content=content)),

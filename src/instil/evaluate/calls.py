@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from instil.data.readers.turns import read_call
+from instil.encode.chat_turns import parted
 from instil.errors import DataError
 from instil.types import Message, ToolCall
 
@@ -28,6 +29,9 @@ def as_in_data(text: str) -> str:
     >>> as_in_data('<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>')
     '{"name": "f", "arguments": {"x": 1}}'
     """
+    if match := parted(text):  # calls are made behind the thoughts, whatever is quoted in them
+        thoughts = text[: match.start(5)]
+        return thoughts + as_in_data(match[5])
     begin, calls = len(text), list[ToolCall]()
     for place, value in _values(text):
         listed = value if isinstance(value, list) else [value]

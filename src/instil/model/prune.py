@@ -43,7 +43,12 @@ def prune(tuned: LoadedModel, *, base: LoadedModel, share: float) -> Pruning:
 
 
 def scores(tuned: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-    """Return S of each entry, in float32; -inf where an entry that was 0 moved."""
+    """Return S of each entry, in float32; -inf where an entry that was 0 moved.
+
+    Where all entries were 0 (fresh biases), they are told apart by how far they moved.
+    """
     start = base.detach().float()
     far, size = (tuned.detach().float() - start).abs(), start.abs()
+    if not size.any():
+        return far
     return torch.where(far > 0, far - size.mean() * far / size, 0)

@@ -5,7 +5,7 @@ where an answer meets them all. What there is (N is a number, TEXT stands in dou
 
     words = N         also <= and >=: how many words there are
     items = N         also <= and >=: what commas part; none may be empty
-    lines = N         also <= and >=: lines with something on them
+    lines = N         also <= and >=: lines with something on them; an empty answer has no count
     capitals          no lower-case letter, and at least one letter
     lower case        no capital, and at least one letter
     starts with TEXT  ends with TEXT  contains TEXT  avoids TEXT      up to case
@@ -50,7 +50,8 @@ def holds(condition: str, answer: str) -> bool:
     """
     answer = answer.strip()
     if counted := _COUNT.fullmatch(condition):
-        return _COMPARE[counted[2]](_count(counted[1], answer), int(counted[3]))
+        count = _count(counted[1], answer)
+        return count is not None and _COMPARE[counted[2]](count, int(counted[3]))
     if quoted := _TEXT.fullmatch(condition):
         return _WITH_TEXT[quoted[1]](answer, quoted[2])
     if condition in _PLAIN:
@@ -68,14 +69,25 @@ def items(answer: str) -> list[str]:
     return [part.strip(_EDGES).lower() for part in parts]
 
 
-def _count(what: str, answer: str) -> int:
-    """How many there are; -1 for a list with an empty item, which no count fits."""
+def is_condition(condition: str) -> bool:
+    """Whether there is such a condition."""
+    try:
+        holds(condition, "")
+    except ValueError:
+        return False
+    return True
+
+
+def _count(what: str, answer: str) -> int | None:
+    """How many there are; None for a list with an empty item, which no count fits."""
+    if not answer:
+        return None
     if what == "words":
         return len([word for word in answer.split() if word.strip(_EDGES + ",-")])
     if what == "lines":
         return len([line for line in answer.splitlines() if line.strip()])
     parts = [part.strip(_EDGES) for part in answer.split(",")]
-    return len(parts) if all(parts) else -1
+    return len(parts) if all(parts) else None
 
 
 def _each_starts(answer: str, text: str) -> bool:

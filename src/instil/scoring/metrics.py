@@ -12,6 +12,7 @@ torch is never imported here; the libraries that compute ROUGE, chrF and BLEU on
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -72,9 +73,35 @@ def accuracy(example: Example, prediction: Prediction) -> float:
 
 
 def exact_match(example: Example, prediction: Prediction) -> float:
-    """Return 1.0 if the answer equals a reference after SQuAD's normalisation, else 0.0."""
-    answer = normalise(prediction.text)
-    return float(any(answer == normalise(reference) for reference in _references(example)))
+    """Return 1.0 if the answer equals a reference after SQuAD's normalisation, else 0.0.
+
+    JSON objects and lists (calls of functions) are compared as such, whatever the order of keys.
+    """
+    return float(any(_same(prediction.text, reference) for reference in _references(example)))
+
+
+def _same(answer: str, reference: str) -> bool:
+    made, right = _json_lines(answer), _json_lines(reference)
+    if made is not None and right is not None:
+        return made == right
+    return normalise(answer) == normalise(reference)
+
+
+def _json_lines(text: str) -> list[str] | None:
+    """Return the JSON objects or lists of a text, a line each, in one spelling; None: others."""
+    values = []
+    for line in [text] if text.count("\n") and _json(text) is not None else text.splitlines():
+        if not isinstance(value := _json(line), dict | list):
+            return None
+        values.append(json.dumps(value, sort_keys=True))
+    return values or None
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def token_f1(example: Example, prediction: Prediction) -> float:
@@ -100,7 +127,7 @@ def constraint(example: Example, prediction: Prediction) -> float:
     if not example.checks:
         raise Unscorable("the example has no condition to check")
     try:
-        return float(all(holds(check, prediction.text) for check in example.checks))
+        return float(all([holds(check, prediction.text) for check in example.checks]))
     except ValueError as error:
         raise Unscorable(str(error)) from error
 

@@ -13,8 +13,8 @@ from functools import cache
 from typing import Any
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_LETTERS = re.compile(r"[^\W_]+")
+_MARK = re.compile(f"[{re.escape(string.punctuation)}]")
+_JOINERS = "\u200c\u200d"
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?")
 _OPENING = " \t\n\"'`*([{<\u201c\u2018\u00ab\u201e"
 _CLOSING = " \t\n\"'`*)]}>\u201d\u2019\u00bb.,;:!?"
@@ -23,17 +23,35 @@ _CLOSING = " \t\n\"'`*)]}>\u201d\u2019\u00bb.,;:!?"
 def normalise(text: str) -> str:
     """Return an answer without case, ASCII punctuation, English articles and spare spaces.
 
-    SQuAD's rule (Rajpurkar et al. 2016, evaluate-v1.1), except that a text which would vanish
-    (`+`, `The`) is only lower-cased, or else it would equal every other such text.
+    SQuAD's rule (Rajpurkar et al. 2016, evaluate-v1.1), except that marks which make another answer
+    of it stay (`-5` is not 5, `3.14` not 314, `x+1` not `x-1`, `C#` not C), and that a text which
+    would vanish (`+`, `The`) is only lower-cased, or else it would equal every other such text.
 
-    >>> normalise("The  Eiffel Tower!")
-    'eiffel tower'
+    >>> normalise("The  Eiffel Tower!"), normalise("It is -3.5 %."), normalise("**1,000** C++")
+    ('eiffel tower', 'it is -3.5', '1000 c++')
     >>> normalise("A"), normalise(" + ")
     ('a', '+')
     """
-    lowered = unicodedata.normalize("NFC", text).lower()
-    kept = " ".join(_ARTICLES.sub(" ", lowered.translate(_PUNCTUATION)).split())
+    lowered = unicodedata.normalize("NFC", text).lower().replace("\u2212", "-")
+    bare = _MARK.sub(lambda mark: mark[0] if _says(lowered, mark.start()) else "", lowered)
+    kept = " ".join(_ARTICLES.sub(" ", bare).split())
     return kept or " ".join(lowered.split())
+
+
+def _says(text: str, place: int) -> bool:
+    """Whether the mark at a place is a sign, an operator or within a number."""
+    mark, before, after = text[place], text[place - 1 : place], text[place + 1 : place + 2]
+    if mark == "-":
+        return after.isdecimal()
+    if mark == "+":
+        return before.isalnum() or after.isdecimal() or (before == "+" and place > 1)
+    if mark == ".":
+        return after.isdecimal() and not before.isalpha()
+    if mark in ":/":
+        return before.isdecimal() and after.isdecimal()
+    if mark in "%#":
+        return before.isdecimal() if mark == "%" else before.isalnum()
+    return mark in "*=<>^" and before.isalnum() and after.isalnum()
 
 
 def words(text: str) -> list[str]:
@@ -46,12 +64,16 @@ def words(text: str) -> list[str]:
 
 
 def letters(text: str) -> list[str]:
-    """Return the lower-cased runs of letters and digits, of any script.
+    """Return the lower-cased runs of letters and digits, of any script; a mark is its letter's.
 
-    >>> letters("Crème-brûlée, 2 x")
-    ['crème', 'brûlée', '2', 'x']
+    >>> letters("Crème-brûlée, 2 x"), letters("हिन्दी की")
+    (['crème', 'brûlée', '2', 'x'], ['हिन्दी', 'की'])
     """
-    return _LETTERS.findall(text.lower())
+    kept = [
+        c if c.isalnum() or c in _JOINERS or unicodedata.category(c).startswith("M") else " "
+        for c in unicodedata.normalize("NFC", text).lower()
+    ]
+    return [word for word in "".join(kept).split() if any(map(str.isalnum, word))]
 
 
 def match_choice(text: str, choices: Sequence[str]) -> int | None:

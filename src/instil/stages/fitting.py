@@ -86,7 +86,9 @@ def _fitted_rows(
             if lost := len(example.messages) - len(shorter.messages):  # the oldest turns went
                 turns = fields[data.task.history]
                 assert isinstance(turns, list | tuple), "`render_example` has looked"
-                fields[data.task.history] = list(turns[lost:])
+                # The system message stays, where it is the history's own.
+                head = int(example.messages[0].role == "system" and not template.system)
+                fields[data.task.history] = [*turns[:head], *turns[head + lost :]]
             fitted[row.id] = row = replace(row, fields=fields)
     return fitted
 

@@ -15,12 +15,15 @@ from instil.errors import RecipeError
 from instil.results.names import TEXT
 from instil.results.training import Gate, Lost
 from instil.stages.context import RunContext
-from instil.types import Estimate
+from instil.types import Estimate, Example
 
 if TYPE_CHECKING:
     from instil.compare.forgetting import GuardScores, GuardTask
     from instil.model.load import LoadedModel
     from instil.train.fit import Validation
+
+MIN_TEXTS = 4
+"""General texts, of a group each, that a curve of forgetting is fitted to at least."""
 
 
 def gated(
@@ -65,6 +68,25 @@ def gated(
         return replace(validate(), lost=lost)
 
     return look
+
+
+def texts_to_read(context: RunContext) -> Sequence[Example]:
+    """Return the general texts that a loss is predicted with; none of them is reported.
+
+    Raises:
+        RecipeError: They are too few.
+    """
+    texts = next((item.examples for item in context.choosing_guard if item.id == TEXT), ())
+    groups = {example.group for example in texts}
+    if len(groups) < MIN_TEXTS:
+        raise RecipeError(
+            "too little general text is left to predict a loss with",
+            where="forgetting.at_most",
+            found=f"{len(groups)} texts beside the reported ones",
+            allowed=f"{MIN_TEXTS} or more",
+            fix="set another number of `forgetting.rows`: half as many are chosen on",
+        )
+    return texts
 
 
 def gate_rows(context: RunContext) -> tuple[GuardTask, ...]:

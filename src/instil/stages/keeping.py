@@ -15,11 +15,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from instil.config.methods import METHODS
-from instil.errors import RecipeError
 from instil.results.guard import GuardResult
 from instil.results.keeping import ForgettingLaw, Interpolation, Moved, Pruning, TextLoss, Tried
 from instil.results.names import TEXT
 from instil.stages.context import RunContext
+from instil.stages.gating import texts_to_read
 from instil.stages.ledger import MODEL
 from instil.stages.training import validation_examples, validation_of
 from instil.types import Estimate, Score, Summary
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from instil.train.fit import Validation
 
 _ADAPTER = f"{MODEL}/adapter_config.json"
-MIN_TEXTS = 4
-"""General texts, of a group each, that a curve of forgetting is fitted to at least."""
 
 
 # --- the interpolation weight of the exported model ----------------------------------------------
@@ -113,20 +111,11 @@ def _steer(context: RunContext, *, at_most: float) -> Interpolation:
     from instil.model.interpolate import blend
 
     whole, adaptive = context.guard, context.recipe.forgetting.rows == "auto"
-    texts, reported = (
-        next((item.examples for item in guard if item.id == TEXT), ())
-        # With `rows: auto` asking may end after the first batch.
-        for guard in (context.choosing_guard, first_batch(whole) if adaptive else whole)
-    )
+    texts = texts_to_read(context)
     groups = [example.group for example in texts]
-    if len(set(groups)) < MIN_TEXTS:
-        raise RecipeError(
-            "too little general text is left to predict a loss with",
-            where="forgetting.at_most",
-            found=f"{len(set(groups))} texts beside the reported ones",
-            allowed=f"{MIN_TEXTS} or more",
-            fix="set another number of `forgetting.rows`: half as many are chosen on",
-        )
+    # With `rows: auto` asking may end after the first batch.
+    asked = first_batch(whole) if adaptive else whole
+    reported = next((item.examples for item in asked if item.id == TEXT), ())
     tuned = context.load_tuned()
     put, validate = blend(tuned, base=_base_apart(context)), validation_of(context, tuned)
     scores: dict[float, Validation] = {}

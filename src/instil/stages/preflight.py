@@ -25,7 +25,9 @@ from instil.data.registry import load_rows
 from instil.data.templatecheck import check_templates
 from instil.errors import DataError, InstilError, ModelError, Problem, RecipeError, nearest
 from instil.results.training import LeftOut
+from instil.scoring.constraints import is_condition
 from instil.stages.context import RunContext
+from instil.stages.gating import gate_rows, texts_to_read
 from instil.stages.training import asks_for_all, encoded_training
 from instil.tasks.task import library, load_task
 from instil.types import KlOn, Row, Template
@@ -59,6 +61,15 @@ def preflight(context: RunContext) -> TrainingData:
                 for finding in template_findings(d, asked)
                 if finding.level is Level.ERROR and finding.examples
             ]
+        with _noting(errors):
+            _check_conditions(d)
+    wanted = context.recipe.forgetting
+    if wanted.at_most is not None:
+        with _noting(errors):
+            texts_to_read(context)
+    if wanted.gate_checkpoints:
+        with _noting(errors):
+            gate_rows(context)
     _raise(errors)
     training = encoded_training(context)
     for d in data:
@@ -73,6 +84,27 @@ def preflight(context: RunContext) -> TrainingData:
             _check_prompts(context, d)
     _raise(errors)
     return training
+
+
+def _check_conditions(data: TaskData) -> None:
+    """See that there are the conditions that answers are to meet.
+
+    Raises:
+        DataError: One is misspelt: its rows would have no score.
+    """
+    if not data.task.checks:
+        return
+    for row in (*data.validation, *data.test):
+        example = render_example(data.task, data.answering[0], row)
+        for condition in example.checks:
+            if not is_condition(condition):
+                raise DataError(
+                    f"there is no condition {condition!r}",
+                    where=row.place or f"row {row.id} of {data.task.id}",
+                    allowed='words = 3, items <= 2, capitals, starts with "a" and others: '
+                    "instil/scoring/constraints.py lists them",
+                    fix=f"mend it in the field {data.task.checks!r}",
+                )
 
 
 def template_findings(data: TaskData, templates: Sequence[Template]) -> list[Finding]:
