@@ -35,6 +35,7 @@ from instil.config.sections import (
     Section,
     SplitRules,
     Train,
+    names_once,
     unique,
 )
 from instil.config.validation import dotted, validate
@@ -103,12 +104,7 @@ class TaskUse(Section):
         description="Share of the mix, relative to the other tasks'; null: by size.",
     )
 
-    @field_validator("templates", "held_out_templates")
-    @classmethod
-    def _each_once(cls, names: object) -> object:
-        if isinstance(names, tuple):
-            unique(names)
-        return names
+    _each_once = field_validator("templates", "held_out_templates")(names_once)
 
 
 class Recipe(Section):

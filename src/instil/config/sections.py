@@ -37,6 +37,29 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def unique(items: Sequence[Item]) -> Sequence[Item]:
+    """Return the items.
+
+    Raises:
+        ValueError: One is given twice.
+    """
+    twice = [item for index, item in enumerate(items) if item in items[:index]]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is given twice")
+    return items
+
+
+def names_once(names: object) -> object:
+    """Let through what is no list, and a list that names nothing twice.
+
+    Raises:
+        ValueError: A name is given twice.
+    """
+    if isinstance(names, tuple):
+        unique(names)
+    return names
+
+
 class Mix(Section):
     """How the examples of an epoch are drawn from the tasks."""
 
@@ -90,11 +113,7 @@ class SplitRules(Section):
         "row may repeat; null: none.",
     )
 
-    @field_validator("apart_from")
-    @classmethod
-    def _apart_once(cls, apart_from: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        unique(apart_from or ())
-        return apart_from
+    _apart_once = field_validator("apart_from")(names_once)
 
 
 class Replay(Section):
@@ -112,12 +131,7 @@ class Replay(Section):
         "that are not reported on; or a list of tasks.",
     )
 
-    @field_validator("of")
-    @classmethod
-    def _each_once(cls, of: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        if not isinstance(of, str):
-            unique(of)
-        return of
+    _each_once = field_validator("of")(names_once)
 
 
 class Keep(Section):
@@ -285,12 +299,7 @@ class Baselines(Section):
         "states of the same rows.",
     )
 
-    @field_validator("templates")
-    @classmethod
-    def _templates_once(cls, names: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        if not isinstance(names, str):
-            unique(names)
-        return names
+    _templates_once = field_validator("templates")(names_once)
 
     @field_validator("shots")
     @classmethod
@@ -343,12 +352,7 @@ class Forgetting(Section):
         """Whether general text is measured."""
         return self.text and self.tasks != "none"
 
-    @field_validator("tasks")
-    @classmethod
-    def _each_once(cls, tasks: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        if not isinstance(tasks, str):
-            unique(tasks)
-        return tasks
+    _each_once = field_validator("tasks")(names_once)
 
     @model_validator(mode="after")
     def _gate_has_a_limit(self) -> Forgetting:
@@ -357,15 +361,3 @@ class Forgetting(Section):
         if self.gate_checkpoints and self.tasks == "none":
             raise ValueError("gate_checkpoints needs guard rows, and tasks is none")
         return self
-
-
-def unique(items: Sequence[Item]) -> Sequence[Item]:
-    """Return the items.
-
-    Raises:
-        ValueError: One is given twice.
-    """
-    twice = [item for index, item in enumerate(items) if item in items[:index]]
-    if twice:
-        raise ValueError(f"{twice[0]!r} is given twice")
-    return items

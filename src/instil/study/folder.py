@@ -164,9 +164,10 @@ class StudyFolder:
             known = load_manifest(folder).get("model", {}).get("sha256")
             local = model.is_absolute() and model.is_dir()  # else a name of the catalogue or hub
             other = known is not None and local and fingerprint(model) != known
-            if other or makers.get(str(model)) in anew:
+            is_stale = other or makers.get(str(model)) in anew
+            if is_stale:
                 stale.append(job.name)
-            if other or makers.get(str(model)) in anew or not (folder / _DONE[job.work]).is_file():
+            if is_stale or not (folder / _DONE[job.work]).is_file():
                 anew.add(job.name)
         return stale
 

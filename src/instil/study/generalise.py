@@ -206,9 +206,9 @@ def plan_generalise(
         )
     if problems:
         raise RecipeError(*dict.fromkeys(problems))
-    everyone = think_alike([recipe, *(way.recipe for way in ways)], prepare_rows(recipe))
-    recipe, *arms_recipes = everyone
-    ways = [replace(way, recipe=own) for way, own in zip(ways, arms_recipes, strict=True)]
+    recipes = [recipe, *(way.recipe for way in ways)]
+    recipe, *recipes = think_alike(recipes, prepare_rows(recipe))
+    ways = [replace(way, recipe=own) for way, own in zip(ways, recipes, strict=True)]
     return GeneralisePlan(_zero_shot_alone(recipe), tuple(ways), tasks, tuple(seeds), alone)
 
 
