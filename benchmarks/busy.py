@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from beside import busy
 from hardware import described
 from measure import HERE, last_line
 from rows import made_up_rows
@@ -119,25 +118,6 @@ def processor_seconds() -> ProcessorSeconds:
     times = os.times()
     ours = times.children_user + times.children_system
     return ProcessorSeconds(time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), ours)
-
-
-@contextmanager
-def busy(count: int) -> Iterator[None]:
-    """Keep `count` processes computing meanwhile."""
-    others = [multiprocessing.Process(target=_spin, daemon=True) for _ in range(count)]
-    for other in others:
-        other.start()
-    try:
-        yield
-    finally:
-        for other in others:
-            other.kill()
-            other.join()
-
-
-def _spin() -> None:
-    while True:
-        pass
 
 
 def table(report: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import rows
 
 INSTIL, ZERO_SHOT = "instil", "instil, zero-shot"
 TRL_DEFAULT, TRL_BEST, LM_EVAL = "TRL default", "TRL best", "lm-eval"
+PRODUCTS = "its products alone"
 SIZES = (25_000, 50_000, 100_000)
 QUICK_SIZES = (500, 1000, 2000)
 MILLION, QUICK_MILLION = 1_000_000, 15_000  # the fewer are enough for processes to be started
@@ -78,6 +79,8 @@ class Case:
     """Run with --gpu alone."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """A llama config to fill with random weights; empty: the model of the benchmark."""
+    beside: int = 0
+    """Processes that keep a core busy each, as long as the case is measured."""
 
 
 SHORT = ("positive_or_negative", "good_or_bad", "satisfied", "for_or_against", "mood")
@@ -86,14 +89,20 @@ SHORT = ("positive_or_negative", "good_or_bad", "satisfied", "for_or_against", "
 # made 166.
 TRL_CPU = ("eager-small", "eager", "small", "padded", "default")
 TRL_GPU = ("padded", "checkpointed", "padding-free", "liger", "liger-checkpointed")
+SPARING = (
+    Target("memory", 0.45, TRL_DEFAULT),
+    Target("memory", 0.45, TRL_BEST),
+    Target("speed", 0.6, PRODUCTS),
+)
 LORA = (
     Target("speed", 10.0, TRL_DEFAULT),
     Target("speed", 5.0, TRL_BEST),
-    Target("memory", 0.45, TRL_DEFAULT),
-    Target("memory", 0.45, TRL_BEST),
+    *SPARING,
     Target("peak", 0.6),
 )
+LORA_LONG = (Target("speed", 5.0, TRL_DEFAULT), *SPARING)
 FULL = (Target("speed", 4.0, TRL_BEST),)
+BUSY = (Target("speed", 5.0, TRL_BEST),)
 
 
 def training_sides(
@@ -128,6 +137,7 @@ def train_case(
     steps: int,
     targets: tuple[Target, ...],
     note: str = "",
+    beside: int = 0,
 ) -> Case:
     def make(folder: Path) -> None:
         rows.training_rows(
@@ -135,6 +145,8 @@ def train_case(
         )
 
     sides = training_sides(method, batch=batch, settings=TRL_CPU)
+    if not beside:
+        sides[PRODUCTS] = replace(sides[INSTIL], script="products_instil.py")
     return Case(
         name,
         make,
@@ -143,11 +155,20 @@ def train_case(
         targets=targets,
         note=note,
         agree=agreeing_sides(method, batch=batch),
+        beside=beside,
     )
 
 
 def score_case(
-    name: str, *, task: str, template: str, count: int, bound: float, shots: int = 0, note: str = ""
+    name: str,
+    *,
+    task: str,
+    template: str,
+    count: int,
+    bound: float,
+    shots: int = 0,
+    note: str = "",
+    beside: int = 0,
 ) -> Case:
     def make(folder: Path) -> None:
         made = partial(rows.scoring_rows, task=task, rows=count, template=template)
@@ -163,7 +184,7 @@ def score_case(
     if shots:
         sides[ZERO_SHOT] = Side("score_instil.py", rows="zero")
         targets.append(Target("seconds", 1.3, ZERO_SHOT))
-    return Case(name, make, sides, operations=2, targets=tuple(targets), note=note)
+    return Case(name, make, sides, operations=2, targets=tuple(targets), note=note, beside=beside)
 
 
 def generate_case(*, count: int) -> Case:
@@ -219,6 +240,7 @@ def million_case(size: int) -> Case:
 
 
 LONG_NOTE = "first 300 words of news stories, their headlines as completions"
+BUSY_NOTE = "a process that keeps a core busy beside every side"
 
 
 def cases(*, quick: bool = False) -> tuple[Case, ...]:
@@ -235,11 +257,15 @@ def cases(*, quick: bool = False) -> tuple[Case, ...]:
             templates=("long_story",),
             batch=max(2, batch // 4),
             steps=steps,
-            targets=LORA,
+            targets=LORA_LONG,
             note=LONG_NOTE,
+        ),
+        train_case(
+            "LoRA, short prompts, busy", "lora", **short, targets=BUSY, beside=1, note=BUSY_NOTE
         ),
         train_case("full, short prompts", "full", **short, targets=FULL),
         score_case("choices of one token", **one, bound=1.5),
+        score_case("choices of one token, busy", **one, bound=1.5, beside=1, note=BUSY_NOTE),
         score_case(
             "choices of several tokens",
             task="bbc_topic",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agreement import agreement
+from beside import busy
 from cases import Case, Side
 
 HERE = Path(__file__).parent
@@ -35,7 +36,7 @@ def measure(
     Returns:
         `sides`: name -> settings, what was tried, and runs; `agreement`: what the sides agree on.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, busy(case.beside):
         case.make_rows(Path(folder))
 
         def command(side: Side, more: tuple[str, ...] = ()) -> list[str]:
