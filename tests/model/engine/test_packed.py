@@ -212,6 +212,20 @@ def test_dropout_and_switching_off_are_left_to_peft(tiny):
     assert not torch.equal(off, loaded.model(input_ids=ids).logits)
 
 
+@pytest.mark.parametrize("how", [OWN, LIBRARYS], ids=["own layers", "transformers' layers"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_float32_masters_are_computed_in_bfloat16(name, how):
+    """Norms and positions leave queries in float32, in other families and in their own code."""
+    model = build(name)
+    how = PROVED.get(name, how)
+    exact = summed_loss(model, batch_of(), build=how)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = summed_loss(model, batch_of(), build=how)
+    loss.backward()
+    torch.testing.assert_close(loss, exact, rtol=0.05, atol=0.5)
+    assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
+
+
 def test_full_fine_tuning_in_bfloat16_keeps_float32_gradients(tiny_folder):
     from instil.model.load import ModelFolder, load_model
     from instil.train.loop import compute_in

@@ -102,7 +102,9 @@ def attend(
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
     window = kwargs.get("sliding_window")
     sinks, softcap = kwargs.get("s_aux"), kwargs.get("softcap")
-    q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
+    # Over float32 masters, positions and norms leave queries and keys in float32 beside values in
+    # autocast's type.
+    q, k, v = (t[0].transpose(0, 1).to(value.dtype) for t in (query, key, value))
     if reading.memory is not None:
         out = reading.memory(
             module.layer_idx,

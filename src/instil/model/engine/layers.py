@@ -99,7 +99,8 @@ def _layer(
     if hasattr(attention, "q_norm"):
         q, k = rms_norm(q, attention.q_norm), rms_norm(k, attention.k_norm)
     cos, sin = (t.to(q.dtype) for t in turn)
-    q, k = _Rotated.apply(q, cos, sin), _Rotated.apply(k, cos, sin)
+    # Over float32 masters, a norm of q and k leaves them in float32 beside v in autocast's type.
+    q, k = (_Rotated.apply(t, cos, sin).to(v.dtype) for t in (q, k))
     h = attend(q, k, v).flatten(1)
     if places is not None:
         x, h = x.index_select(0, places), h.index_select(0, places)
