@@ -164,7 +164,7 @@ def run(
     Args:
         recipe: The recipe, a YAML file.
         changes: Keys to change, as `instil run --set` takes them: `["train.learning_rate=1e-4"]`.
-        folder: The run directory; None: `runs/NAME-OF-THE-RECIPE`.
+        folder: The run directory, or its address (`s3://...`); None: `runs/NAME-OF-THE-RECIPE`.
         again: Where the directory exists: take that run, or resume it, if its recipe is the
             same; else use the next free name.
 
@@ -172,11 +172,13 @@ def run(
         InstilError: Whatever the user can mend.
     """
     from instil.cli.folders import place_run
+    from instil.cli.options import place as place_at
     from instil.cli.progress import make_progress
 
     path = Path(recipe)
     wanted = load_recipe(path, overrides=changes)
-    place = place_run(path, wanted, folder=Path(folder) if folder else None, again=again)
+    to = place_at(str(folder)) if folder else None
+    place = place_run(path, wanted, folder=to, again=again)
     if not place.finished:
         with make_progress() as progress:
             run_recipe(wanted, folder=place.folder, resume=place.begun, progress=progress)
@@ -199,9 +201,14 @@ def check(recipe: str | Path, *, changes: Sequence[str] = ()) -> Forecast:
 def load(folder: str | Path) -> Run:
     """Return a finished run.
 
+    Args:
+        folder: The run directory, or its address.
+
     Raises:
         RunError: The folder holds none.
     """
-    loaded = Run(Path(folder))
+    from instil.cli.options import place
+
+    loaded = Run(place(str(folder)))
     _ = loaded.results
     return loaded

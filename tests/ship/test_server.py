@@ -22,9 +22,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from instil.errors import RunError
+from instil.errors import OutOfMemoryError, Problem, RunError
 from instil.evaluate.generate import generate
 from instil.ship.predict import predict_rows
+from instil.ship.server import app as server_app
 from instil.ship.server import engine as engine_module
 from instil.ship.server.app import Limits, Service, make_app
 from instil.ship.server.engine import Engine, Job, Piece, Request, Speech
@@ -171,6 +172,17 @@ def test_rows_are_labelled_as_predict_labels_them(service, http, done_lora):
     assert http.post("/v1/classify", json={"row": {"wrong": 1}}).status_code == 400
     assert http.post("/v1/classify", json={}).status_code == 400
     assert http.post("/v1/classify", json={"text": " "}).status_code == 400
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OutOfMemoryError(Problem("memory ran out"))])
+def test_a_row_that_memory_does_not_hold_is_told_so(service, http, monkeypatch, error):
+    def runs_out(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(server_app, "predict_rows", runs_out)
+    answer = http.post("/v1/classify", json={"text": "phone 1: it is good"})
+    assert answer.status_code == 503
+    assert "there is not enough memory" in answer.json()["error"]["message"]
 
 
 BAD = {

@@ -117,6 +117,61 @@ def test_a_copy_that_was_stopped_while_sending_is_ahead(address, monkeypatch) ->
         assert there(address)["a"].decode() == f"more, {broken}"
 
 
+def test_a_wrong_address_is_told_before_the_work(address, monkeypatch) -> None:
+    folder = fetch(address)
+    files, _ = mirror._system(address)
+
+    def fail(*_: object, **__: object) -> None:
+        raise FileNotFoundError("NoSuchBucket")
+
+    monkeypatch.setattr(type(files), "pipe_file", fail)
+    write(folder, a="1")
+    with pytest.raises(RunError, match="NoSuchBucket"):
+        publish(folder)
+
+
+def test_what_a_run_tries_is_sent_with_it(address) -> None:
+    folder = fetch(address)
+    write(folder, arms__lora__checkpoints__last__a="c")
+    publish(folder / "arms" / "lora")
+    assert there(address).keys() == {"arms/lora/checkpoints/last/a", ".turn"}
+
+
+def test_what_is_gone_at_the_address_leaves_no_empty_folder(address, tmp_path, monkeypatch) -> None:
+    machine(monkeypatch, tmp_path / "a")
+    first = fetch(address)
+    write(first, ledger="1", checkpoints__last__a="c", encoded__x="x")
+    publish(first)
+    machine(monkeypatch, tmp_path / "b")
+    second = fetch(address)
+    (second / "checkpoints" / "last" / "a").unlink()
+    publish(second)
+    machine(monkeypatch, tmp_path / "a")
+    assert sorted(path.name for path in fetch(address).iterdir()) == ["ledger"]
+
+
+def test_looking_at_a_run_that_is_at_work_takes_nothing_from_it(address, monkeypatch) -> None:
+    """It sends something between the look at the address and the look at its own note."""
+    folder = fetch(address)
+    write(folder, a="1")
+    publish(folder)
+    look = mirror._mark
+
+    def slow(files: object, root: str) -> str:
+        found = look(files, root)
+        monkeypatch.setattr(mirror, "_mark", look)
+        write(folder, a="22")
+        publish(folder)
+        write(folder, mine="not sent yet")
+        return found
+
+    monkeypatch.setattr(mirror, "_mark", slow)
+    assert fetch(address) == folder
+    assert (folder / "mine").exists()
+    publish(folder)
+    assert there(address)["mine"] == b"not sent yet"
+
+
 def test_an_ordinary_folder_is_not_sent(tmp_path: Path) -> None:
     write(tmp_path / "run", a="1")
     publish(tmp_path / "run")

@@ -262,6 +262,20 @@ def test_both_models_answer_the_same_prompt(shop_page, served):
     assert 'name="column:text"' in page
 
 
+def test_an_answer_that_failed_ends_its_round(shop_page, served, shop, monkeypatch):
+    def fails(*_: object, **__: object) -> Served:
+        return Served({}, [b'data: {"error": {"message": "there is not enough memory"}}'])
+
+    round = shop_page.post(f"{HOME}blind/{NAME}").json()["round"]
+    ask(shop_page, "a", round)
+    monkeypatch.setattr(trying.Server, "post", fails)
+    assert ask(shop_page, "b", round).text == "there is not enough memory"
+    vote = {"round": round, "better": "a", "prompt": "Hello"}
+    refused = shop_page.post(f"{HOME}vote/{NAME}", data=vote)
+    assert (refused.status_code, refused.text) == (409, trying._OVER)
+    assert not (shop / ".instil/votes/runs%2Fmoods.jsonl").exists()
+
+
 def test_a_blind_round_hides_whose_answer_it_is_until_the_choice(shop_page, served, shop):
     firsts = set()
     for n in range(12):

@@ -39,6 +39,14 @@ def place_run(path: Path, recipe: Recipe, *, folder: Path | None, again: bool) -
     return place_again(recipe, folder=folder) if again else RunPlace(folder)
 
 
+def sibling(folder: Path, number: int) -> Path:
+    """Return `folder-NUMBER`; of the copy of an address, the copy of that one beside it."""
+    from instil.stages.mirror import address_of, fetch
+
+    address = address_of(folder)
+    return fetch(f"{address}-{number}") if address else folder.with_name(f"{folder.name}-{number}")
+
+
 def place_again(recipe: Recipe, *, folder: Path) -> RunPlace:
     """Find a place for a run that may have been done before.
 
@@ -51,7 +59,7 @@ def place_again(recipe: Recipe, *, folder: Path) -> RunPlace:
         or else the first in which no run has begun.
     """
     for number in itertools.count(1):
-        place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        place = folder if number == 1 else sibling(folder, number)
         if is_vacant(place):
             return RunPlace(place)
         with contextlib.suppress(RecipeError):  # of another version of instil, or not a run at all

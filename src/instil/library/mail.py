@@ -6,10 +6,12 @@ that a message carries is opened, and pictures, attachments and links stay where
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
+import re
 from collections.abc import Iterator
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from html.parser import HTMLParser
 
 from instil.data.readers.folders import endings_found, files_of
@@ -18,6 +20,9 @@ from instil.data.readers.textfile import reading
 
 MAIL_ENDINGS = (".eml", ".txt", ".msg", "")
 """Files of a folder that are messages."""
+_ALSO = re.compile(r"\.[0-9a-f]{32}|\..*:2,[a-z]*")
+"""Endings of messages in collections that name them by a digest, and in a Maildir."""
+_HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 
 _SILENT = frozenset({"style", "script", "head", "title"})
 """HTML elements whose text nobody reads."""
@@ -28,40 +33,51 @@ def read_mail(file: RowFile) -> Iterator[PlacedRow]:
 
     Columns: `subject`, `body` (the plain text, or else the HTML without its tags; empty for a
     message without text), `folder` (the path below the folder that was given, often the label) and
-    `file` (the name).
+    `file` (the name). A text that names no encoding, or a wrong one, is in the source's.
 
     Raises:
         DataError: for a folder without messages; for a file that cannot be read.
     """
     rows = 0
-    for path, place, where in files_of(file, MAIL_ENDINGS):
+    for path, place, where in files_of(file, MAIL_ENDINGS, also=_ALSO):
         rows += 1
         with reading(path, place=place) as stream:
-            subject, body = _subject_and_body(stream.read())
+            subject, body = _subject_and_body(stream.read(), encoding=file.encoding)
         yield place, {"subject": subject, "body": body, **where}
     Faults(file.place).done(rows=rows, fix=endings_found(file, MAIL_ENDINGS))
 
 
-def _subject_and_body(raw: bytes) -> tuple[str, str]:
+def _subject_and_body(raw: bytes, *, encoding: str) -> tuple[str, str]:
     """Parse a message; old and forged mails break every rule: plain text is the fallback."""
     message = email.message_from_bytes(raw, policy=email.policy.default)
     assert isinstance(message, EmailMessage)
     try:
         subject = str(message["subject"] or "")
     except (ValueError, IndexError, AttributeError, LookupError):  # a header nobody can parse
-        head = raw.partition(b"\n\n")[0].decode("ascii", "replace").splitlines()
+        head = _HEAD_ENDS.split(raw, maxsplit=1)[0].decode("ascii", "replace").splitlines()
         lines = (line[8:].strip() for line in head if line.lower().startswith("subject:"))
         subject = next(lines, "")
     try:
         part = message.get_body(("plain", "html"))
-        text = str(part.get_content()) if part is not None else ""
+        text = _decoded(part, encoding) if part is not None else ""
         is_html = part is not None and part.get_content_type() == "text/html"
     except (LookupError, ValueError, AttributeError, AssertionError, KeyError):
-        text, is_html = raw.partition(b"\n\n")[2].decode("utf-8", "replace"), False
+        text, is_html = b"".join(_HEAD_ENDS.split(raw, 1)[1:]).decode(encoding, "replace"), False
     text = text.replace("\r\n", "\n")
     if is_html or "<html" in text[:2000].lower():
         text = html_text(text)
     return " ".join(_clean(subject).split()), _clean(text).strip()
+
+
+def _decoded(part: Message, encoding: str) -> str:
+    """The text of a part, by the encoding that it names; by `encoding` where that cannot be."""
+    raw = part.get_payload(decode=True)
+    assert isinstance(raw, bytes), "a part with text has no parts of its own"
+    for name in (part.get_content_charset(), encoding):
+        with contextlib.suppress(LookupError, UnicodeDecodeError):
+            if name:
+                return raw.decode(name)
+    return raw.decode(encoding, "replace")
 
 
 def _clean(text: str) -> str:

@@ -65,8 +65,15 @@ def blend(tuned: LoadedModel, *, base: LoadedModel | None = None) -> Blend:
 
 
 def scale_adapter(folder: Path, *, lora_alpha: float) -> None:
-    """Write another `lora_alpha` into a saved LoRA adapter's config."""
+    """Write another `lora_alpha` into a saved LoRA adapter's config.
+
+    PEFT gives layers that it joins (experts' gate and up) a rank of their own, and an alpha that
+    grows with it; that one changes too.
+    """
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["lora_alpha"] = int(lora_alpha) if lora_alpha == int(lora_alpha) else lora_alpha
+    ranks, rank = config.get("rank_pattern") or {}, config["r"]
+    for layers in config.get("alpha_pattern") or {}:
+        config["alpha_pattern"][layers] = lora_alpha * ranks.get(layers, rank) / rank
     write_whole(path, json.dumps(config, indent=2, sort_keys=True).encode())

@@ -65,6 +65,8 @@ _KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 # Raised when the conversion changes, so that an old cache is not taken for a new one.
 _CONVERSION = 2
 _HUB_SECONDS = 10
+_TWICE = "consolidated*"
+"""Files of some repositories that hold the same weights once more, in their authors' own form."""
 _HUB = {
     "RepositoryNotFoundError": "there is no such model, or it is not public",
     "GatedRepoError": "its terms must be accepted on the hub first",
@@ -210,15 +212,19 @@ def _snapshot(ref: str) -> str:
     """Download what is not here yet; without the hub, take the copy of an earlier day."""
     from huggingface_hub import HfApi, snapshot_download
 
-    wanted = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
+    wanted = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.spm", "*.txt"]
     try:
         HfApi().model_info(ref, timeout=_HUB_SECONDS)  # the download itself would wait for ever
     except Exception as error:
         try:
-            return snapshot_download(ref, allow_patterns=wanted, local_files_only=True)
+            return snapshot_download(
+                ref, allow_patterns=wanted, ignore_patterns=_TWICE, local_files_only=True
+            )
         except Exception:
             raise error from None
-    return snapshot_download(ref, allow_patterns=wanted, etag_timeout=_HUB_SECONDS)
+    return snapshot_download(
+        ref, allow_patterns=wanted, ignore_patterns=_TWICE, etag_timeout=_HUB_SECONDS
+    )
 
 
 def load_tokenizer(folder: ModelFolder) -> ChatFormat:
@@ -237,6 +243,8 @@ def load_tokenizer(folder: ModelFolder) -> ChatFormat:
 
     with library_errors(broken):
         tokenizer = AutoTokenizer.from_pretrained(folder.path, trust_remote_code=False)
+    # It takes blanks before signs out of what the model says, `New York , NY` say.
+    tokenizer.clean_up_tokenization_spaces = False
     config = read_config(folder.path)
     return chat_format(
         tokenizer,

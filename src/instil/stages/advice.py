@@ -27,6 +27,7 @@ from instil.stages.context import RunContext
 from instil.stages.directory import Run
 from instil.stages.durations import computed_tokens
 from instil.stages.ladder import Ladder
+from instil.stages.mirror import ARMS
 from instil.stages.preflight import preflight
 from instil.stages.replaying import add_replay
 from instil.stages.training import train
@@ -222,7 +223,7 @@ def _short_try(context: RunContext, encoded: TrainingData) -> tuple[RunContext, 
     )
     keep = recipe.keep.model_copy(update={"interpolate": None})
     tried = recipe.model_copy(update={"method": _method(context), "train": train_as, "keep": keep})
-    folder = context.run.folder / "arms" / STAGE
+    folder = context.run.folder / ARMS / STAGE
     folder.mkdir(parents=True, exist_ok=True)
     part = context.part(tried, folder=folder)
     train(part, add_replay(part, preflight(part)))

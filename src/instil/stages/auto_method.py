@@ -24,6 +24,7 @@ from instil.results.names import LORA, PART, REPLAY
 from instil.stages.context import RunContext
 from instil.stages.keeping import settle
 from instil.stages.ledger import MODEL
+from instil.stages.mirror import ARMS
 from instil.stages.replaying import add_replay
 from instil.stages.runfiles import STEPS, TRAINING
 from instil.stages.training import train, validation_of
@@ -90,7 +91,7 @@ def _part(
 
 def _arm(context: RunContext, way: str, *, interpolate: bool = False) -> RunContext:
     """Return a run directory of its own for a way, within the run's."""
-    folder = context.run.folder / "arms" / _FOLDERS[way]
+    folder = context.run.folder / ARMS / _FOLDERS[way]
     folder.mkdir(parents=True, exist_ok=True)
     return _part(context, way, interpolate=interpolate, folder=folder)
 

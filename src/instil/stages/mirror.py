@@ -22,6 +22,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -33,6 +34,8 @@ from instil.files import cache_dir, is_scratch, write_whole
 from instil.stages.lock import HOLDER, LOCK
 
 TURN = ".turn"
+ARMS = "arms"
+"""The folder of a run in which each thing that it tries has a run directory of its own."""
 NOT_SENT = frozenset({"encoded"})
 """Folders of a run that are made again where they are missing, in less time than to send them."""
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
@@ -73,27 +76,37 @@ def fetch(address: str) -> Path:
     digest = hashlib.sha256(address.encode()).hexdigest()[:16]
     folder = cache_dir() / "runs" / digest / PurePosixPath(address.partition("://")[2]).name
     with _reaching(address):
-        known = _load(folder) or Copy(address)
         files, root = _system(address)
         mark = _mark(files, root)
-        if mark not in (known.mark, known.before):
+        # Read behind the mark: a run at work here writes the note first, and its own is to stay.
+        known = _load(folder)
+        if known is None or mark not in (known.mark, known.before):
             _take(files, root, folder)
             known = Copy(address, mark, sent=_written(folder))
-        write_whole(_note(folder), json.dumps(asdict(known)).encode())
+            write_whole(_note(folder), json.dumps(asdict(known)).encode())
     return folder
+
+
+def address_of(folder: Path) -> str:
+    """Return where the run directory of a copy lies; empty: the folder is no copy."""
+    known = _load(folder)
+    return known.address if known else ""
 
 
 def publish(folder: Path, *, last: bool = False) -> None:
     """Send what was written in a copy since the last time; nothing happens for other folders.
 
     Args:
-        folder: The run directory.
-        last: False: where the address cannot be reached, it is tried again the next time.
+        folder: The run directory, or a part of one (`arms/`).
+        last: False: where the address cannot be reached, it is tried again the next time, unless
+            nothing was ever sent.
 
     Raises:
         RefusedError: Another machine has resumed the run.
-        RunError: The address cannot be written to (`last` alone).
+        RunError: The address cannot be written to (`last`, and the first time).
     """
+    if folder.parent.name == ARMS:
+        folder = folder.parent.parent
     known = _load(folder)
     if known is None:
         return
@@ -103,7 +116,7 @@ def publish(folder: Path, *, last: bool = False) -> None:
     except RefusedError:
         raise
     except RunError:
-        if last:
+        if last or not known.sent:  # a wrong name, or no right to write: told before the work
             raise
 
 
@@ -158,6 +171,11 @@ def _take(files: Any, root: str, folder: Path) -> None:
         os.replace(scratch, target)
     for path in _written(folder).keys() - wanted:
         (folder / path).unlink()
+    for name in NOT_SENT:  # of another time
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for below, _, _ in os.walk(folder, topdown=False):
+        with contextlib.suppress(OSError):  # not empty
+            os.rmdir(below)
 
 
 def _written(folder: Path) -> dict[str, list[int]]:

@@ -122,6 +122,32 @@ def test_whole_numbers_are_handed_over_as_numbers(folder: Path) -> None:
     assert good.choices == ("good", "bad")
 
 
+@pytest.mark.parametrize(
+    "condition",
+    ["if label", "if not label", "if text and label", "if label in [1]", "if label == 1"],
+)
+def test_a_label_that_is_tested_is_a_number(folder: Path, condition: str) -> None:
+    target = "{% IF %}{{text}} yes{% else %}{{text}} no{% endif %}".replace("IF", condition)
+    jinja = "{{text}} Go on. ||| " + target
+    other = {"original_task": False}
+    entry = {"name": "x", "jinja": jinja, "answer_choices": None, "metadata": other}
+    (folder / "ps" / "templates.yaml").write_text(json.dumps({"templates": {"a": entry}}))
+    template = load_task(str(folder / "films.yaml")).templates[-1]
+    moods = ("negative", "positive")
+    found = [render(template.target, row(mood).fields, where="x") for mood in moods]
+    said = ["yes", "no"] if "not" in condition else ["no", "yes"]
+    assert found == [f"It broke. {each}" for each in said]
+
+
+def test_a_line_break_behind_a_tag_stays(folder: Path) -> None:
+    jinja = "{% if text %}{{text}} so{% endif %}\nAnswer:{# or not #}\nnow ||| {{label}}"
+    entry = {"name": "x", "jinja": jinja, "answer_choices": None}
+    (folder / "ps" / "templates.yaml").write_text(json.dumps({"templates": {"a": entry}}))
+    (wording,) = read_promptsource(folder / "ps" / "templates.yaml", name="x")
+    prompt = render(wording.prompt, {"text": "It broke", "label": "0"}, where="x")
+    assert prompt.strip() == "It broke so\nAnswer:\nnow"
+
+
 def test_only_and_skip_by_name_or_id(folder: Path) -> None:
     def ids(**more: tuple[str, ...]) -> list[str]:
         collection = Collection(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,9 +37,11 @@ def read_folder(file: RowFile) -> Iterator[PlacedRow]:
 
 
 def files_of(
-    file: RowFile, endings: tuple[str, ...]
+    file: RowFile, endings: tuple[str, ...], *, also: re.Pattern[str] | None = None
 ) -> Iterator[tuple[Path, str, dict[str, object]]]:
     """Find the files below a folder with one of the endings, in an order that no machine changes.
+
+    Folders that are links are entered. `also`: endings that are no fixed text.
 
     Yields:
         (path, place for messages, columns): the columns are `folder`, the path below the folder
@@ -46,11 +49,20 @@ def files_of(
     """
     if not file.path.is_dir():
         raise DataError("this is not a folder", where=file.place, fix="set `format:`")
-    for folder, below, names in os.walk(file.path):
+    seen = set[str]()
+    for folder, below, names in os.walk(file.path, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # its rows would be there twice, or without end
+            what = "two ways lead to this folder, by a link"
+            raise DataError(what, where=folder, found=real, fix="take the link out")
+        seen.add(real)
         below[:] = sorted(name for name in below if not name.startswith("."))
         for name in sorted(names):
             path = Path(folder, name)
-            if name.startswith(".") or path.suffix.lower() not in endings:
+            ending = path.suffix.lower()
+            if name.startswith(".") or not (
+                ending in endings or (also is not None and also.fullmatch(ending))
+            ):
                 continue
             if path.exists() and not path.is_file():
                 what = "this is a device or a pipe, not a file"

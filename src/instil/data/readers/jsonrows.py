@@ -80,9 +80,9 @@ def read_json(file: RowFile) -> Iterator[PlacedRow]:
     for number, item in enumerate(items, start=1):
         where = f"{place} row {number}"
         try:
-            columns = _object(item, place=where)
             if file.bad is not None:
                 _check_bytes(json.dumps(item, ensure_ascii=False), file, where=where)
+            columns = _object(item, place=where)
         except DataError as error:
             faults.add(error.problems[0])
             continue

@@ -34,7 +34,8 @@ class BadRows:
     def add(self, problem: Problem) -> None:
         """Note a bad row."""
         found = f" ({problem.found})" if problem.found else ""
-        self.found.append(f"{problem.where}: {problem.what}{found}")
+        told = f"{problem.where}: {problem.what}{found}"
+        self.found.append(told.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 @dataclass(frozen=True, slots=True)

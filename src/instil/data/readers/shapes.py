@@ -176,6 +176,9 @@ def normalise_shape(
         for name in ("prompt", "completion"):  # as lists of turns they are in `history` now
             if isinstance(columns.get(name), list | None):
                 columns.pop(name, None)
+        for name in ("system", "history", "last_message"):  # an empty one says nothing
+            if not columns.get(name):
+                columns.pop(name, None)
     else:
         added = {}
     return {**added, **columns}

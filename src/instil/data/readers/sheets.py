@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import TYPE_CHECKING
 
 from instil.data.readers.rowfile import Faults, PlacedRow, RowFile, check_columns, excerpt
@@ -49,10 +49,10 @@ def read_spreadsheet(file: RowFile) -> Iterator[PlacedRow]:
                 fix="open it in a spreadsheet program and save it anew, or as CSV",
             ) from error
     filled = ((n, cells) for n, cells in enumerate(lines, start=1) if any(map(_holds, cells)))
-    names = dict(enumerate(file.columns))
+    used = {place for cells in lines for place, cell in enumerate(cells) if _holds(cell)}
+    names = _names_given(file, used)
     if not names:
         number, header = next(filled, (1, ()))
-        used = {place for cells in lines for place, cell in enumerate(cells) if _holds(cell)}
         names = {
             place: str(_value(cell)).strip() if _holds(cell) else f"column_{place + 1}"
             for place, cell in enumerate(header)
@@ -67,6 +67,21 @@ def read_spreadsheet(file: RowFile) -> Iterator[PlacedRow]:
     Faults(file.place).done(rows=rows, fix="write a header row, and one row each below it")
 
 
+def _names_given(file: RowFile, used: Set[int]) -> dict[int, str]:
+    """Put the names that the recipe gives to the columns that hold something, wherever they begin.
+
+    Raises:
+        DataError: There are more columns than names.
+    """
+    names = file.columns
+    if not names or all(place < len(names) for place in used):
+        return dict(enumerate(names))
+    if len(used) != len(names):
+        what = f"{len(used)} columns hold something, but `columns:` has {len(names)}"
+        raise DataError(what, where=file.place, allowed=", ".join(names), fix="name each of them")
+    return dict(zip(sorted(used), names, strict=True))
+
+
 def _sheet(workbook: CalamineWorkbook, file: RowFile) -> _Lines:
     """The sheet that is named, or the only one with rows."""
     names = workbook.sheet_names
@@ -75,7 +90,8 @@ def _sheet(workbook: CalamineWorkbook, file: RowFile) -> _Lines:
             what, near = f"there is no sheet {file.query!r}", nearest(file.query, names)
             raise DataError(what, where=file.place, allowed=", ".join(names), nearest=near)
         return _lines(workbook, file.query)
-    sheets = {name: lines for name in names if len(lines := _lines(workbook, name)) > 1}
+    header = 0 if file.columns else 1
+    sheets = {name: lines for name in names if len(lines := _lines(workbook, name)) > header}
     if len(sheets) > 1:
         raise DataError(
             f"{len(sheets)} sheets have rows: say which one is meant",

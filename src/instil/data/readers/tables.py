@@ -234,12 +234,16 @@ def _rows(file: RowFile, cells: Iterator[_Cells], faults: Faults) -> Iterator[Pl
         names = [name.strip() or f"column_{n}" for n, name in enumerate(header, start=1)]
         if any("\0" in name for name in names):
             raise DataError(_zero_byte(names, where=f"{file.place}:{line}"))
+        if wrong := bad_bytes(names, file.encoding):  # no name could be written down
+            raise DataError(wrong, where=f"{file.place}:{line}")
         check_columns(names, where=f"{file.place}:{line}")
     rows, names = 0, [sys.intern(name) for name in names]
     for line, row in cells:
         rows += 1
         place = f"{file.place}:{line}"
-        if len(row) != len(names):
+        if file.bad is not None and (wrong := bad_bytes(row, file.encoding)):
+            faults.add(Problem(wrong, where=place))
+        elif len(row) != len(names):
             expected = "`columns:` has" if file.columns else "the header line has"
             problem = Problem(
                 f"{len(row)} cells, but {expected} {len(names)}",
@@ -252,8 +256,6 @@ def _rows(file: RowFile, cells: Iterator[_Cells], faults: Faults) -> Iterator[Pl
             faults.add(problem)
         elif any("\0" in cell for cell in row):
             faults.add(_zero_byte(row, where=place))
-        elif file.bad is not None and (wrong := bad_bytes(row, file.encoding)):
-            faults.add(Problem(wrong, where=place))
         elif not faults.count:
             yield place, dict(zip(names, row, strict=True))
     hint = "a header line alone is not enough; " if names and not file.columns else ""

@@ -14,6 +14,7 @@ A path inside an archive uses `/`; one that ends in `/` means a folder::
 from __future__ import annotations
 
 import bz2
+import contextlib
 import difflib
 import errno
 import gzip
@@ -45,6 +46,10 @@ _PACKED: dict[bytes, Callable[[Path], IO[bytes]]] = {
 """How a packed file begins, and how it is opened."""
 _MOST_COMPARED = 2000  # names: comparing is slow
 _LINK = "it is a link or a device"
+_SAYS_UTF8 = 0x800
+"""The flag of a zip's member whose name is UTF-8."""
+_MOST_AT_ONCE = 16 << 20
+"""Bytes of a tar's header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,22 +163,23 @@ def _members(archive: Path, *, label: str) -> Iterator[list[_Member]]:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as opened:
                 yield [_from_zip(opened, info) for info in opened.infolist() if not info.is_dir()]
-        elif tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as tar:
-                yield _from_tar(tar, unpacked_bytes(archive.stat().st_size), label=label)
         else:
-            with archive.open("rb") as file:
-                begin = file.read(max(map(len, _PACKED)))
-            for magic, opener in _PACKED.items():  # one that is cut off within its first bytes
-                if begin.startswith(magic):
-                    with opener(archive) as stream:
-                        stream.read(tarfile.BLOCKSIZE)
-            raise DataError(
-                "this is not an archive",
-                where=label,
-                allowed="zip, whl, tar, tar.gz, tar.bz2, tar.xz",
-                fix="leave out the `!/...` if the file itself is meant",
-            )
+            cap = unpacked_bytes(archive.stat().st_size)
+            what = "the archive unpacks to more than its size lets expect"
+            bomb = too_much(what, limit=cap, name=UNPACKED, where=label)
+            with _unpacked(archive) as stream:
+                capped = cast(IO[bytes], _Capped(stream, cap, bomb))
+                try:
+                    tar = tarfile.open(fileobj=capped, mode="r:")
+                except tarfile.ReadError as error:
+                    raise DataError(
+                        "this is not an archive",
+                        where=label,
+                        allowed="zip, whl, tar, tar.gz, tar.bz2, tar.xz",
+                        fix="leave out the `!/...` if the file itself is meant",
+                    ) from error
+                with tar:
+                    yield _from_tar(tar, cap, bomb)
     except (
         zipfile.BadZipFile,
         tarfile.TarError,
@@ -184,6 +190,7 @@ def _members(archive: Path, *, label: str) -> Iterator[list[_Member]]:
         NotImplementedError,
         ValueError,
         OSError,
+        RecursionError,  # headers upon headers
     ) as error:
         # gzip and bz2 tell of damage by an OSError without a number, a wrong offset in a zip is an
         # invalid argument; any other is the disk's trouble.
@@ -196,13 +203,43 @@ def _members(archive: Path, *, label: str) -> Iterator[list[_Member]]:
 def _from_zip(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
     regular = stat.S_IFMT(info.external_attr >> 16) in {0, stat.S_IFREG}
     trouble = ("it is encrypted" if info.flag_bits & 1 else "") if regular else _LINK
-    return _Member(info.filename, info.file_size, trouble, partial(opened.open, info))
+    return _Member(_name(info), info.file_size, trouble, partial(opened.open, info))
 
 
-def _from_tar(tar: tarfile.TarFile, cap: int, *, label: str) -> list[_Member]:
+def _name(info: zipfile.ZipInfo) -> str:
+    """A member's name; programs that write UTF-8 without saying so are taken at their bytes."""
+    if not info.flag_bits & _SAYS_UTF8:
+        with contextlib.suppress(UnicodeError):
+            return info.filename.encode("cp437").decode("utf-8")
+    return info.filename
+
+
+def _unpacked(archive: Path) -> IO[bytes]:
+    with archive.open("rb") as file:
+        begin = file.read(max(map(len, _PACKED)))
+    opener = next((o for magic, o in _PACKED.items() if begin.startswith(magic)), None)
+    return archive.open("rb") if opener is None else opener(archive)
+
+
+class _Capped:
+    """A stream that refuses what only a bomb asks for.
+
+    A tar's extended header (a long name, attributes) says how long it is and is read at once.
+    """
+
+    def __init__(self, stream: IO[bytes], cap: int, bomb: DataError) -> None:
+        self._stream, self._cap, self._bomb = stream, cap, bomb
+        self.tell, self.seek, self.close = stream.tell, stream.seek, stream.close
+
+    def read(self, size: int) -> bytes:
+        """Read so many bytes."""
+        if size > _MOST_AT_ONCE or self.tell() > 2 * self._cap:
+            raise self._bomb
+        return self._stream.read(size)
+
+
+def _from_tar(tar: tarfile.TarFile, cap: int, bomb: DataError) -> list[_Member]:
     """The members, once the whole file is known to be within the cap and to have an end."""
-    what = "the archive unpacks to more than its size lets expect"
-    bomb = too_much(what, limit=cap, name=UNPACKED, where=label)
     members, total = list[_Member](), 0
     for info in tar:  # a tar has no list of contents: to walk over a bomb is to unpack it
         total = max(total + info.size, info.offset_data)

@@ -48,7 +48,7 @@ from instil.model.engine.packed import (
     next_logits,
 )
 from instil.model.engine.rows import Rows, compute_rows
-from instil.model.nf4 import is_packed
+from instil.model.nf4 import NF4, is_packed
 
 PREFIX = 3
 SHAPES = ((7,), (4, 3, 1), (5,), (7,))
@@ -105,7 +105,8 @@ def kept_proof(files: Path, *, computed: Sequence[str]) -> Build | None:
 
 def _place(files: Path, computed: Sequence[str]) -> Path:
     parts = [str(_VERSION), *computed]
-    parts += [f"{name} {version(name)}" for name in ("torch", "transformers", "instil")]
+    libraries = ["torch", "transformers", "instil", *(["bitsandbytes"] if NF4 in computed else [])]
+    parts += [f"{name} {version(name)}" for name in libraries]
     parts.append((files / "config.json").read_text(encoding="utf-8"))
     for file in sorted(files.glob("*.safetensors")):
         facts = file.stat()

@@ -27,10 +27,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from instil.errors import InstilError
+from instil.errors import InstilError, OutOfMemoryError
 from instil.model.soundness import context_length
 from instil.ship.predict import predict_rows
-from instil.ship.server.engine import Engine, Job, Piece, Request, Told
+from instil.ship.server.engine import Engine, Job, Piece, Request, Told, reason
 from instil.ship.server.listen import names_this_machine
 from instil.ship.server.schema import ChatAsked, ClassifyAsked, TextAsked
 from instil.types import Message
@@ -152,7 +152,9 @@ class Service:
         )
         try:
             (answer,) = await asyncio.wrap_future(future)
-        except InstilError as error:
+        except Exception as error:
+            if not isinstance(error, InstilError) or isinstance(error, OutOfMemoryError):
+                raise HttpError(503, _computed_not(reason(error))) from error
             told = [replace(p, where="") if str(self.run) in p.where else p for p in error.problems]
             raise HttpError(400, "\n".join(map(str, told)), param="row") from error
         shares = answer.get("probabilities")
@@ -278,8 +280,12 @@ class Service:
             job.gone.set()
             left.cancel()
         if parts[-1].finish == "error":
-            raise HttpError(503, f"the answer cannot be computed: {parts[-1].text}")
+            raise HttpError(503, _computed_not(parts[-1].text))
         return JSONResponse(shape.whole(parts))
+
+
+def _computed_not(why: str) -> str:
+    return f"the answer cannot be computed: {why}"
 
 
 async def _disconnected(http: HttpRequest) -> None:
@@ -300,7 +306,7 @@ async def _events(
             piece = await pieces.get()
             tokens += piece.tokens
             if piece.finish == "error":
-                error = HttpError(503, f"the answer cannot be computed: {piece.text}")
+                error = HttpError(503, _computed_not(piece.text))
                 yield f"data: {bytes(error.response().body).decode()}\n\n"
                 return
             if piece.text or piece.told or piece.finish:

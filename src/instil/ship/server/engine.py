@@ -28,6 +28,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from instil.encode.chat_format import ChatFormat
+from instil.errors import OutOfMemoryError
 from instil.evaluate.choices import common_prefix
 from instil.memory_limits import is_out_of_memory
 from instil.model.engine.layout import rounded_count
@@ -443,8 +444,13 @@ def _fits(loaded: LoadedModel, request: Request) -> bool:
 
 def _fail(jobs: Sequence[Job], error: Exception) -> None:
     """End requests that cannot be computed; the others are not touched by it."""
-    said = "there is not enough memory" if is_out_of_memory(error) else type(error).__name__
     for job in jobs:
         if not job.gone.is_set():
             job.gone.set()
-            job.put(Piece(said, 0, finish="error"))
+            job.put(Piece(reason(error), 0, finish="error"))
+
+
+def reason(error: Exception) -> str:
+    """Say why something cannot be computed, without what a message may hold of the machine."""
+    short = isinstance(error, OutOfMemoryError) or is_out_of_memory(error)
+    return "there is not enough memory" if short else type(error).__name__

@@ -239,12 +239,18 @@ class _Fit:
         return "".join(lines) + source.strip()
 
     def _takes_number(self, source: str) -> bool:
-        """Whether a template uses the label as a number: as an index, or compared with one."""
+        """Whether a template uses the label as a number: an index, compared, or true unless 0."""
         if not self.numbered or not self.question.choices:
             return False
         name = re.escape(self.answer)
-        uses = rf"\[[\s\d+-]*\b{name}\b|\b{name}\b\s*[=!<>]=?\s*-?\d|\b{name}\b\s*[+-]\s*\d"
-        return re.search(uses, source + self.wording.answers) is not None
+        uses = (
+            rf"\[[\s\d+-]*\b{name}\b",
+            rf"\b{name}\b\s*[=!<>]=?\s*-?\d",
+            rf"\b{name}\b\s*[+-]\s*\d",
+            rf"\b{name}\s+(?:not\s+)?in\s*[\[(]\s*-?\d",
+            rf"\b(?:if|elif|and|or|not)\s+{name}\s*(?:-?%\}}|\}}\}}|\)|and\b|or\b|else\b)",
+        )
+        return re.search("|".join(uses), source + self.wording.answers) is not None
 
 
 def answer_target(question: Question, choices: Sequence[str]) -> str:

@@ -39,6 +39,7 @@ _EMPTY = re.compile(
     re.DOTALL,
 )
 ORIGIN, LICENCE = "promptsource", "Apache-2.0"
+_BEHIND_A_TAG = re.compile(r"([%#]\})(\r?\n)")
 
 
 class _Plain(SafeConstructor):
@@ -83,7 +84,8 @@ def read_promptsource(path: Path, *, name: str) -> list[Wording]:
 def _wording(entry: object, *, where: str) -> Wording:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("jinja"), str):
         raise TaskError("a template has no `jinja` text", where=where)
-    prompt, target = split(entry["jinja"])
+    # Theirs is Jinja2 as it is, where a line break behind a tag stays; ours takes it out.
+    prompt, target = split(_BEHIND_A_TAG.sub(r"\1\2\2", entry["jinja"]))
     metadata = entry.get("metadata")
     original = metadata.get("original_task") if isinstance(metadata, Mapping) else None
     return Wording(

@@ -169,6 +169,8 @@ for (const form of document.querySelectorAll("form[data-ask]")) {
     if (!better) return;
     choose.hidden = true;
     const data = { round, better: better.dataset.better, prompt: form.elements.prompt.value };
-    swap(await post(form.dataset.vote, data).then((answer) => answer.text()));
+    const answer = await post(form.dataset.vote, data);
+    const text = await answer.text();
+    if (answer.ok) swap(text); else say(text);
   });
 }

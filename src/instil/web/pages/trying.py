@@ -41,6 +41,7 @@ from instil.web.site import Site, aside, form, here, told
 
 _ADDRESS = re.compile(r"serving (http://127\.0\.0\.1:\d+)/v1")
 _SECRET = ".token"
+_OVER = "this round is over, or an answer failed: begin another"
 VOTES = Path(".instil", "votes")
 BASE = "base"
 """The other side; the tuned one is called as its arm is."""
@@ -173,7 +174,10 @@ async def unload(request: Request) -> Response:
 
 
 async def ask(request: Request) -> Response:
-    """`POST /ask/{name}`: stream an answer of one side: tuned, base, or a or b of a round."""
+    """`POST /ask/{name}`: stream an answer of one side: tuned, base, or a or b of a round.
+
+    An answer that failed ends its round, so that nobody's choice counts it.
+    """
     site = here(request)
     _, name = run_folder(request)
     said = await form(request)
@@ -183,7 +187,11 @@ async def ask(request: Request) -> Response:
     side = said.get("side", TUNED)
     side = _rounds(site).get((said.get("round", ""), side), side)
     if side not in (TUNED, BASE):
-        return Response("this round is over: begin another", 409, media_type="text/plain")
+        return Response(_OVER, 409, media_type="text/plain")
+
+    def failed(why: str) -> str:
+        _ended(site, said.get("round", ""))
+        return why
 
     def pieces() -> Iterator[str]:
         models = server.models()
@@ -195,13 +203,13 @@ async def ask(request: Request) -> Response:
         }
         with server.post("/v1/chat/completions", body, stream=True) as answer:
             if answer.status_code != 200:
-                yield _error(answer)
+                yield failed(_error(answer))
                 return
             for line in answer.iter_lines():
                 if line.startswith(b"data: {"):
                     event = json.loads(line[6:])
                     if "error" in event:
-                        yield event["error"]["message"]
+                        yield failed(event["error"]["message"])
                         return
                     yield event["choices"][0]["delta"].get("content", "")
 
@@ -210,7 +218,7 @@ async def ask(request: Request) -> Response:
             async for piece in iterate_in_threadpool(pieces()):
                 yield piece
         except requests.RequestException as error:
-            yield f"the server does not answer: {type(error).__name__}"
+            yield failed(f"the server does not answer: {type(error).__name__}")
 
     return StreamingResponse(text(), media_type="text/plain; charset=utf-8")
 
@@ -255,6 +263,12 @@ def _rounds(site: Site) -> dict[tuple[str, str], str]:
     return rounds
 
 
+def _ended(site: Site, round: str) -> tuple[str, str]:
+    """End a round: whose answers a and b were; empty where it is over."""
+    rounds = _rounds(site)
+    return rounds.pop((round, "a"), ""), rounds.pop((round, "b"), "")
+
+
 async def blind(request: Request) -> Response:
     """`POST /blind/{name}`: begin a round, in which a and b are the two models in a drawn order."""
     site = here(request)
@@ -271,10 +285,10 @@ async def vote(request: Request) -> Response:
     """`POST /vote/{name}`: which answer of a round is better: a, b, or neither."""
     site, said = here(request), await form(request)
     _, name = run_folder(request)
-    rounds, id, better = _rounds(site), said.get("round", ""), said.get("better", "")
-    a, b = rounds.pop((id, "a"), ""), rounds.pop((id, "b"), "")
+    better = said.get("better", "")
+    a, b = _ended(site, said.get("round", ""))
     if not a or better not in ("a", "b", "same"):
-        return Response("this round is over: begin another", 409, media_type="text/plain")
+        return Response(_OVER, 409, media_type="text/plain")
     winner = {"a": a, "b": b, "same": "same"}[better]
 
     def keep() -> Response:
