@@ -47,6 +47,42 @@ def skipped(uri: str, base: Path, **spec) -> tuple[list, list[str]]:
     return [columns for _, columns in read_table(source, bad=bad)], bad.found
 
 
+def test_the_end_of_a_broken_row_is_no_row(tmp_path: Path) -> None:
+    lines = ["text,label", '"He said "hi", and', 'left",pos', "good,1", '"so', 'so",0', '5" long,1']
+    (tmp_path / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
+    rows, bad = skipped("rows.csv", tmp_path)
+    assert [row["text"] for row in rows] == ["good", "so\nso", '5" long']
+    assert [told.split(": ")[0] for told in bad] == ["rows.csv:2", "rows.csv:3"]
+
+
+def test_a_bad_row_with_bad_bytes_can_be_written_down(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"text,label\ncaf\xe9,a,b\ngood,1\n")
+    rows, bad = skipped("rows.csv", tmp_path)
+    assert rows == [{"text": "good", "label": "1"}]
+    assert len("".join(bad).encode()) > 0
+    (tmp_path / "rows.json").write_bytes(b'[["caf\xe9"], {"text": "good"}]')
+    rows, bad = skipped("rows.json", tmp_path)
+    assert rows == [{"text": "good"}]
+    assert len("".join(bad).encode()) > 0
+
+
+def test_a_column_whose_name_is_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"text,pr\xe9nom\ngood,Ada\n")
+    with pytest.raises(DataError, match=r"rows\.csv:1"):
+        skipped("rows.csv", tmp_path)
+
+
+def test_a_folder_that_is_a_link_is_read_once(tmp_path: Path) -> None:
+    for name in ("kept/pos", "texts/neg"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "a.txt").write_text(name)
+    (tmp_path / "texts" / "pos").symlink_to(tmp_path / "kept" / "pos")
+    rows = [columns for _, columns in read("texts", tmp_path, format="folder")]
+    assert [row["folder"] for row in rows] == ["neg", "pos"]
+    (tmp_path / "texts" / "round").symlink_to(tmp_path / "texts")
+    assert "two ways lead to this folder" in problem("texts", tmp_path, format="folder").what
+
+
 # ---- arrow
 
 

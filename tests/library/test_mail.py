@@ -62,6 +62,25 @@ def test_a_broken_mail_is_still_a_row(tmp_path: Path, raw: bytes) -> None:
     assert "\0" not in str(found["body"])
 
 
+def test_a_mail_that_names_no_encoding_is_in_the_sources(tmp_path: Path) -> None:
+    (tmp_path / "a.eml").write_bytes("Subject: x\r\n\r\nGrüße".encode("latin-1"))
+    (tmp_path / "b.eml").write_bytes(
+        b"Subject: x\r\nContent-Type: text/plain; charset=no-such\r\n\r\nGr\xfc\xdfe"
+    )
+    bodies = [row["body"] for _, row in read(tmp_path, format="mail", encoding="latin-1")]
+    assert bodies == ["Grüße", "Grüße"]
+
+
+@pytest.mark.parametrize(
+    "name", ["00001.7c53336b37003a9286aba55d2945844c", "1700000000.M5P7.host:2,S", "1"]
+)
+def test_mails_named_as_collections_and_mail_folders_name_them(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"Subject: x\n\nhello there")
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")
+    ((_, row),) = read(tmp_path, format="mail")
+    assert (row["file"], row["body"]) == (name, "hello there")
+
+
 def test_a_folder_without_mails_says_what_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x")
     with pytest.raises(DataError, match=r"\.eml"):

@@ -104,6 +104,19 @@ def test_a_column_without_a_name_is_called_by_its_number(tmp_path: Path) -> None
     assert read(book)[0][1] == {"text": "A joy.", "column_2": 7}
 
 
+def test_names_are_put_to_the_columns_that_hold_something(tmp_path: Path) -> None:
+    book = write_workbook(tmp_path / "book.xlsx", {"S": [[None, "A joy.", 7]]})
+    names = ("text", "stars")
+    found = list(read_table(SourceSpec(book.name, columns=names)))
+    assert found == [("book.xlsx row 1", {"text": "A joy.", "stars": 7})]
+    write_workbook(book, {"S": [["A joy.", 7, "note"]]})
+    with pytest.raises(DataError, match="3 columns hold something, but `columns:` has 2"):
+        list(read_table(SourceSpec(book.name, columns=names)))
+    write_workbook(book, {"S": [["A joy.", None], ["So so.", None]]})
+    rows = [columns for _, columns in read_table(SourceSpec(book.name, columns=names))]
+    assert rows == [{"text": "A joy.", "stars": None}, {"text": "So so.", "stars": None}]
+
+
 def test_several_sheets_want_a_name(tmp_path: Path) -> None:
     rows = [["text"], ["A joy."]]
     book = write_workbook(tmp_path / "book.xlsx", {"2023": rows, "2024": [*rows, ["Broken."]]})

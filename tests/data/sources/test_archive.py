@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 import random
 import stat
@@ -128,6 +129,27 @@ def test_a_tar_that_never_ends_is_not_walked_over(tmp_path, monkeypatch):
     monkeypatch.setenv("INSTIL_UNPACKED_BYTES", "4999")
     with pytest.raises(DataError, match="unpacks to more than its size lets expect"):
         unpack(archive, "a", into=tmp_path / "out")
+
+
+def test_a_tar_whose_header_is_a_bomb_is_not_read(tmp_path, monkeypatch):
+    info = tarfile.TarInfo("a")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 8 << 30
+    (tmp_path / "x").write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20)))
+    asked = []
+    read = gzip.GzipFile.read
+    monkeypatch.setattr(
+        gzip.GzipFile, "read", lambda self, size=-1: asked.append(size) or read(self, size)
+    )
+    with pytest.raises(DataError, match="unpacks to more than its size lets expect"):
+        unpack(tmp_path / "x", "a", into=tmp_path / "out")
+    assert max(asked) < 1 << 20
+
+
+def test_a_zips_name_in_utf8_that_does_not_say_so(tmp_path):
+    archive = make_zip(tmp_path / "x.zip", {"sch@@n/a": b"1"})
+    archive.write_bytes(archive.read_bytes().replace(b"sch@@n", "schön".encode()))
+    unpack(archive, "schön/a", into=tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b"1"
 
 
 def test_a_member_larger_than_it_says_is_refused(tmp_path):

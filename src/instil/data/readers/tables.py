@@ -193,11 +193,19 @@ def is_quoted_tsv(begin: bytes) -> bool:
 
 def _csv_cells(lines: Iterable[str], delimiter: str, faults: Faults) -> Iterator[_Cells]:
     # strict: a quote that is misplaced or never closed is an error, not a guess
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    line, cells = 1, list[str]()
+    read: list[str] = []  # of the row, where bad ones are passed over
+    skipping = faults.bad is not None
+    noted = (read.append(line) or line for line in lines) if skipping else lines
+    reader = csv.reader(noted, delimiter=delimiter, strict=True)
+    line, cells, broken = 1, list[str](), False
     while True:
+        read.clear()
         try:
             cells = next(reader)
+            if broken and "".join(read).count('"') % 2:  # no row that is whole has an odd number
+                what = "this line is the end of a row that is not valid CSV"
+                faults.add(Problem(what, where=f"{faults.place}:{line}", found=excerpt(read[-1])))
+                cells, broken = [], False
         except StopIteration:
             return
         except csv.Error as error:
@@ -209,7 +217,7 @@ def _csv_cells(lines: Iterable[str], delimiter: str, faults: Faults) -> Iterator
             if unclosed or faults.bad is None:  # all rows after the quote are lost in it
                 raise DataError(problem) from error
             faults.add(problem)
-            cells = []
+            cells, broken = [], "".join(read).count('"') % 2 == 1
         if cells:
             yield line, cells
         line = reader.line_num + 1
