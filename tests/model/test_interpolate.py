@@ -1,5 +1,6 @@
 """Between base and tuned: both ends exactly, the middle in between, and PEFT loads it as it is."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -76,6 +77,15 @@ def test_a_scaled_adapter_on_disk_is_the_scaled_one_in_memory(tiny, tiny_folder,
         blend(loaded)(share)
         torch.testing.assert_close(logits(shipped), logits(loaded), atol=1e-5, rtol=1e-5)
     assert torch.equal(logits(shipped), tuned)
+
+
+def test_layers_that_peft_joins_are_scaled_with_the_others(tmp_path):
+    config = {"r": 4, "lora_alpha": 8, "rank_pattern": {"x": 8}, "alpha_pattern": {"x": 16}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    for alpha in (2, 8, 0):
+        scale_adapter(tmp_path, lora_alpha=alpha)
+        found = json.loads((tmp_path / "adapter_config.json").read_text())
+        assert (found["lora_alpha"], found["alpha_pattern"]) == (alpha, {"x": 2 * alpha})
 
 
 def test_half_an_adapter_is_the_base_with_half_of_the_change(tiny, tiny_folder):

@@ -12,7 +12,13 @@ from instil.errors import RunError
 from instil.results.guard import Margins
 from instil.results.keeping import Means
 from instil.results.run import RunSummary
-from instil.stages.directory import LATER_KEYS, NEW_METHODS, Run, recipe_fingerprint
+from instil.stages.directory import (
+    LATER_KEYS,
+    NEW_METHODS,
+    Run,
+    has_fingerprint,
+    recipe_fingerprint,
+)
 from instil.stages.older import of_today
 from instil.stages.runfiles import load_steps, step_line
 from instil.types import Step
@@ -73,6 +79,12 @@ def test_a_recipe_without_newer_keys_has_the_digest_that_an_earlier_version_gave
             del earlier[section][key]
     for section in NEW_METHODS:
         del earlier[section]
+    before_fsdp = {**earlier, "train": {k: v for k, v in earlier["train"].items() if k != "fsdp"}}
+    for version in (earlier, before_fsdp):
+        text = json.dumps(version, separators=(",", ":"), ensure_ascii=False)
+        assert has_fingerprint(recipe, hashlib.sha256(text.encode()).hexdigest())
+    dealt = load_recipe(path, overrides=["method=full", "train.fsdp=true"])
+    assert not has_fingerprint(dealt, recipe_fingerprint(recipe))
     said = json.dumps(earlier, separators=(",", ":"), ensure_ascii=False)
     assert recipe_fingerprint(recipe) == hashlib.sha256(said.encode()).hexdigest()
     for key in ("margin", "text_margin", "at_most"):

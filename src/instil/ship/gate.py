@@ -26,7 +26,7 @@ from instil.errors import RunError, nearest
 from instil.pipeline import compare_runs
 from instil.results.names import TUNED
 from instil.ship.shipped import proven_manifest
-from instil.stages.directory import recipe_fingerprint
+from instil.stages.directory import has_fingerprint
 from instil.stages.runfiles import load_summary, require_whole
 from instil.types import Comparison
 
@@ -106,7 +106,7 @@ def gate(
         )
     require_whole(run)
     summary, manifest = load_summary(run), proven_manifest(run)
-    if recipe is not None and recipe_fingerprint(load_recipe(recipe)) != manifest["recipe_sha256"]:
+    if recipe is not None and not has_fingerprint(load_recipe(recipe), manifest["recipe_sha256"]):
         raise RunError(
             "the run was not made from this recipe",
             where=str(recipe),

@@ -78,6 +78,8 @@ LATER_KEYS = {
     "lora": ("use_rslora",),
 }
 """Section -> keys that runs of an earlier version do not have."""
+WRITTEN_KEYS = {"train": ("fsdp",)}
+"""Keys that came later still, and were written from then on."""
 NEW_METHODS = ("oft", "shira")
 """Methods, each with a section, that they do not have either."""
 ENCODED = "encoded"
@@ -302,13 +304,12 @@ def open_run(
     if not resume:
         _check_vacant(folder)
         folder.mkdir(parents=True, exist_ok=True)
-    digest = recipe_fingerprint(recipe)
     with hold(folder, since=now()):
         if resume and load_recipe(folder / RECIPE) != recipe:
             what = f"{folder} holds a run of another recipe"
             raise RunError(what, fix="begin a new run")
         if resume:
-            _check_resumable(folder, digest)
+            _check_resumable(folder, recipe)
         else:
             _check_vacant(folder)  # another process may have been in it meanwhile
         sweep(folder)
@@ -317,7 +318,7 @@ def open_run(
                 restart(folder, restart_from, again=again)
                 require_whole(folder)
             else:
-                _begin(folder, to_yaml(recipe), seed=recipe.seed, digest=digest)
+                _begin(folder, recipe)
             run = Run(folder, shared)
             if resume:
                 run.note(resumed=[*load_manifest(folder).get("resumed", []), now()])
@@ -342,7 +343,7 @@ def _not_a_run(folder: Path) -> Problem:
     return Problem(f"{folder} is not a run directory: it has no recipe.yaml")
 
 
-def _begin(folder: Path, recipe: str, *, seed: int, digest: str) -> None:
+def _begin(folder: Path, recipe: Recipe) -> None:
     """Write what a run begins with."""
     # Of the folder the command runs in: the recipe's history, where there is one.
     revision, command = "", ["git", "rev-parse", "--short=12", "HEAD"]
@@ -357,21 +358,22 @@ def _begin(folder: Path, recipe: str, *, seed: int, digest: str) -> None:
         "python": platform.python_version(),
         "machine": machine(),
         "git_revision": revision,
-        "seed": seed,
-        "recipe_sha256": digest,
+        "seed": recipe.seed,
+        "recipe_sha256": recipe_fingerprint(recipe),
     }
     save_ledger(folder, Ledger(str(facts["run_id"])))
     write_sealed(folder / MANIFEST, facts)
-    write_whole(folder / RECIPE, recipe.encode())
+    write_whole(folder / RECIPE, to_yaml(recipe).encode())
 
 
-def _check_resumable(folder: Path, digest: str) -> None:
-    """See that a run is of this version and of the recipe with this digest."""
+def _check_resumable(folder: Path, recipe: Recipe) -> None:
+    """See that a run is of this version and of this recipe."""
     if not (folder / MANIFEST).is_file():
         raise RefusedError(gone(folder, MANIFEST))
     manifest = load_manifest(folder)
     run_ledger(folder)  # else another run's manifest would read as a change of the recipe
-    if manifest.get("recipe_sha256", digest) != digest:
+    written = manifest.get("recipe_sha256")
+    if written is not None and not has_fingerprint(recipe, written):
         raise RunError(
             "the recipe has been changed since the run began",
             where=str(folder / RECIPE),
@@ -487,18 +489,29 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
             shutil.rmtree(folder / name)
 
 
-def recipe_fingerprint(recipe: Recipe) -> str:
-    """Return what two recipes share that say the same, whatever their layout."""
+def recipe_fingerprint(
+    recipe: Recipe, *, lacking: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """Return what two recipes share that say the same, whatever their layout.
+
+    `lacking`: more keys that are left out where they are at their default, section by section.
+    """
     # A tracker changes no figure. Keys that earlier versions lacked are left out where they are at
     # their default, so that `--resume` takes those versions' runs.
     silent: dict[str, Any] = {"track": True}
-    for name, keys in LATER_KEYS.items():
-        section = getattr(recipe, name)
+    for name in {**LATER_KEYS, **(lacking or {})}:
+        section, keys = getattr(recipe, name), [*LATER_KEYS.get(name, ())]
         fields = type(section).model_fields
+        keys += (lacking or {}).get(name, ())
         if unset := {key for key in keys if getattr(section, key) == fields[key].default}:
             silent[name] = unset
     silent |= {name: True for name in NEW_METHODS if name != recipe.method}
     return hashlib.sha256(recipe.model_dump_json(exclude=silent).encode()).hexdigest()
+
+
+def has_fingerprint(recipe: Recipe, digest: object) -> bool:
+    """Whether this version, or an earlier one, has written a fingerprint of the recipe."""
+    return digest in (recipe_fingerprint(recipe), recipe_fingerprint(recipe, lacking=WRITTEN_KEYS))
 
 
 def save_summary(run: Run, summary: RunSummary, *, files: Sequence[str] = ()) -> None:

@@ -18,6 +18,15 @@ def chat(*turns: tuple[str, object], column: str = "messages") -> dict[str, obje
     return {column: [{"role": role, "content": content} for role, content in turns]}
 
 
+def test_empty_columns_take_nothing_from_a_conversation() -> None:
+    said = gpt(("system", "In French."), ("human", "a"), ("gpt", "b"), ("human", "c"), ("gpt", "d"))
+    wanted = normalise_shape(said, place="x")
+    assert wanted["system"] == "In French."
+    for empty in ({"system": ""}, {"system": None, "history": []}):
+        found = normalise_shape({**empty, **said}, place="x")
+        assert (found["system"], found["history"]) == (wanted["system"], wanted["history"])
+
+
 @pytest.mark.parametrize(
     ("columns", "shape"),
     [

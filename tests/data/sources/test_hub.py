@@ -144,6 +144,53 @@ def test_offline_the_hubs_own_cache_is_read(offline, tmp_path):
     assert rows_of(f"hub:owner/name@{commit}", tmp_path) == ["a"]
 
 
+def test_offline_what_was_fetched_is_read_and_what_was_not_is_told(tmp_path, monkeypatch):
+    names = ["data/train-0.csv", "data/train-1.csv", "data/test-0.csv"]
+    info = SimpleNamespace(sha="a" * 40, siblings=[SimpleNamespace(rfilename=n) for n in names])
+    snapshot = tmp_path / "hub" / "datasets--owner--name" / "snapshots" / info.sha
+    down = False
+
+    def listed(*_: object, **__: object) -> SimpleNamespace:
+        if down:
+            raise ConnectError("no network")
+        return info
+
+    def fetched(_: str, name: str, **__: object) -> str:
+        if name.endswith("train-1.csv"):
+            raise ConnectError("no network")
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / name).write_text(f"text\n{name}\n")
+        return str(snapshot / name)
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", listed)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetched)
+    found = problem("hub:owner/name", tmp_path)  # broke off: never half of the rows
+    assert (found.found, "some files" in found.what) == ("data/train-1.csv", True)
+    assert rows_of("hub:owner/name?split=test", tmp_path) == ["data/test-0.csv"]
+    down = True
+    assert rows_of("hub:owner/name?split=test", tmp_path) == ["data/test-0.csv"]
+    assert problem("hub:owner/name", tmp_path).found == "data/train-1.csv"
+
+
+def test_the_same_rows_in_two_formats_are_read_once():
+    both = ["train.csv", "train.parquet", "label_map.json"]
+    assert arrange(both) == {"default": {"train": ["train.parquet"]}}
+    assert arrange(["a.csv.gz", "b.csv", "c.parquet"]) == {
+        "default": {"train": ["a.csv.gz", "b.csv"]}
+    }
+
+
+def test_a_pattern_of_the_readme_stays_in_its_folder():
+    names = ["a.csv", "raw/old.csv", "data/x.csv", "data/deep/x.csv"]
+    listing = "---\nconfigs:\n- data_files:\n  - {split: train, path: %s}\n---\n"
+    for pattern, wanted in (
+        ('"*.csv"', ["a.csv"]),
+        ('["data/**/x.csv", "data/x*"]', ["data/deep/x.csv", "data/x.csv"]),
+    ):
+        assert arrange(names, readme=listing % pattern)["default"]["train"] == wanted
+
+
 def test_offline_without_a_copy_says_what_to_do(offline, tmp_path):
     found = problem("hub:owner/name", tmp_path)
     assert "cannot be reached" in found.what

@@ -195,8 +195,13 @@ def _csv_cells(lines: Iterable[str], delimiter: str, faults: Faults) -> Iterator
     # strict: a quote that is misplaced or never closed is an error, not a guess
     read: list[str] = []  # of the row, where bad ones are passed over
     skipping = faults.bad is not None
-    noted = (read.append(line) or line for line in lines) if skipping else lines
-    reader = csv.reader(noted, delimiter=delimiter, strict=True)
+
+    def noted() -> Iterator[str]:
+        for line in lines:
+            read.append(line)
+            yield line
+
+    reader = csv.reader(noted() if skipping else lines, delimiter=delimiter, strict=True)
     line, cells, broken = 1, list[str](), False
     while True:
         read.clear()

@@ -167,7 +167,10 @@ def _members(archive: Path, *, label: str) -> Iterator[list[_Member]]:
             cap = unpacked_bytes(archive.stat().st_size)
             what = "the archive unpacks to more than its size lets expect"
             bomb = too_much(what, limit=cap, name=UNPACKED, where=label)
-            with _unpacked(archive) as stream:
+            with archive.open("rb") as file:
+                begin = file.read(max(map(len, _PACKED)))
+            opened_by = (opener for magic, opener in _PACKED.items() if begin.startswith(magic))
+            with next(opened_by, lambda path: path.open("rb"))(archive) as stream:
                 capped = cast(IO[bytes], _Capped(stream, cap, bomb))
                 try:
                     tar = tarfile.open(fileobj=capped, mode="r:")
@@ -203,22 +206,11 @@ def _members(archive: Path, *, label: str) -> Iterator[list[_Member]]:
 def _from_zip(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
     regular = stat.S_IFMT(info.external_attr >> 16) in {0, stat.S_IFREG}
     trouble = ("it is encrypted" if info.flag_bits & 1 else "") if regular else _LINK
-    return _Member(_name(info), info.file_size, trouble, partial(opened.open, info))
-
-
-def _name(info: zipfile.ZipInfo) -> str:
-    """A member's name; programs that write UTF-8 without saying so are taken at their bytes."""
-    if not info.flag_bits & _SAYS_UTF8:
+    name = info.filename
+    if not info.flag_bits & _SAYS_UTF8:  # some programs write UTF-8 without saying so
         with contextlib.suppress(UnicodeError):
-            return info.filename.encode("cp437").decode("utf-8")
-    return info.filename
-
-
-def _unpacked(archive: Path) -> IO[bytes]:
-    with archive.open("rb") as file:
-        begin = file.read(max(map(len, _PACKED)))
-    opener = next((o for magic, o in _PACKED.items() if begin.startswith(magic)), None)
-    return archive.open("rb") if opener is None else opener(archive)
+            name = name.encode("cp437").decode("utf-8")
+    return _Member(name, info.file_size, trouble, partial(opened.open, info))
 
 
 class _Capped:

@@ -2,7 +2,8 @@
 
 No code of a data set runs: its files (Parquet, CSV, JSON Lines, Arrow ...) are read as they are. A
 repository says in its README's header which file belongs to which configuration and part; where it
-does not, the names of files and folders tell, by the hub's own habit::
+does not, the names of files and folders tell, by the hub's own habit, and of several formats the
+commonest is read::
 
     data/train-00000-of-00002.parquet      part train of the only configuration
     de/validation.jsonl                    part validation of configuration de
@@ -15,25 +16,29 @@ into when the newest revision has no file of rows.
 from __future__ import annotations
 
 import contextlib
-import fnmatch
+import hashlib
+import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fsspec.utils import glob_translate
+
 from instil.config.yamlfile import parse_yaml
 from instil.data.sources.uri import HUB, HubPath, is_local_copy, parse_hub
 from instil.errors import DataError, nearest
+from instil.files import cache_dir, write_whole
 
 INSTALL = "pip install huggingface_hub"
 CONVERTED = "refs/convert/parquet"
 DEFAULT = "default"
+_FORMATS = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".arrow")
 _ENDINGS = tuple(
-    f"{ending}{packed}"
-    for ending in (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".arrow")
-    for packed in ("", ".gz", ".bz2", ".xz", ".zip")
+    f"{ending}{packed}" for ending in _FORMATS for packed in ("", ".gz", ".bz2", ".xz", ".zip")
 )
 _NO_ROWS = frozenset({"dataset_infos.json", "dataset_dict.json", "dataset_info.json", "state.json"})
 _PARTS = {
@@ -83,6 +88,10 @@ def arrange(names: Iterable[str], *, readme: str = "") -> Parts:
     declared = _declared(readme, rows)
     if declared:
         return declared
+    formats = Counter(map(_format_of, rows))
+    # The same rows often lie there in a second form: read together, each would count twice.
+    commonest = min(_FORMATS, key=lambda each: -formats[each])
+    rows = [name for name in rows if _format_of(name) == commonest]
     folders = {PurePosixPath(name).parts[0] if "/" in name else "" for name in rows}
     several = len(folders) > 1 or (len(folders) == 1 and CONVERTED in readme)
     words = {word for folder in folders for word in re.split(r"[^a-z]+", folder.lower())}
@@ -143,6 +152,10 @@ def _picked(key: str, wanted: str, known: Mapping[str, object], *, where: str, u
     )
 
 
+def _format_of(name: str) -> str:
+    return next(ending for ending in _FORMATS if f"{ending}." in f"{name.lower()}.")
+
+
 def _has_rows(name: str) -> bool:
     path = PurePosixPath(name)
     hidden = any(piece.startswith((".", "__")) for piece in path.parts)
@@ -169,8 +182,11 @@ def _declared(readme: str, names: Sequence[str]) -> Parts:
                 split, paths = str(item.get("split", "")), item.get("path", "")
             for pattern in paths if isinstance(paths, list) else [paths]:
                 wanted = str(pattern).removeprefix("./")
-                for name in (n for n in names if n == wanted or fnmatch.fnmatch(n, wanted)):
-                    parts.setdefault(split or part_of(name), []).append(name)
+                fits = re.compile(glob_translate(wanted)).match
+                for name in (n for n in names if n == wanted or fits(n)):
+                    listed_here = parts.setdefault(split or part_of(name), [])
+                    if name not in listed_here:  # two patterns may fit it
+                        listed_here.append(name)
         if parts:
             name = str(entry.get("config_name", DEFAULT))
             declared[DEFAULT if entry.get("default") and name != DEFAULT else name] = parts
@@ -209,6 +225,8 @@ def _from_hub(address: HubPath) -> list[tuple[str, Path]]:
     except DataError:
         raise
     except Exception as error:  # the HTTP clients that the library has had raise unrelated kinds
+        if kept := _kept(address, hub):
+            return kept
         for revision in (address.revision or None, *(() if address.revision else (CONVERTED,))):
             with contextlib.suppress(OSError):  # the library keeps no snapshot of it
                 copy = hub.snapshot_download(
@@ -241,7 +259,42 @@ def _fetched(address: HubPath, hub: Any) -> list[tuple[str, Path]]:
     if "README.md" in names:
         readme = fetch("README.md").read_text(encoding="utf-8", errors="replace")
     paths = chosen(arrange(names, readme=readme), address)
+    listed = {"sha": sha, "names": names, "readme": readme}
+    write_whole(_listing(address), json.dumps(listed).encode())
     return [(f"{address.dataset}/{name}", fetch(name)) for name in paths]
+
+
+def _listing(address: HubPath) -> Path:
+    """Where is kept what the hub said of a data set the last time."""
+    digest = hashlib.sha256(f"{address.dataset}@{address.revision}".encode()).hexdigest()
+    return cache_dir() / "hub" / f"{digest[:16]}.json"
+
+
+def _kept(address: HubPath, hub: Any) -> list[tuple[str, Path]]:
+    """Return what was fetched before, of the files that the hub listed then; empty: never asked.
+
+    Raises:
+        DataError: Some of them were not fetched.
+    """
+    if not _listing(address).is_file():
+        return []
+    listed = json.loads(_listing(address).read_bytes())
+    paths = chosen(arrange(listed["names"], readme=listed["readme"]), address)
+    found = {
+        name: hub.try_to_load_from_cache(
+            address.dataset, name, repo_type="dataset", revision=listed["sha"]
+        )
+        for name in paths
+    }
+    missing = [name for name, path in found.items() if not isinstance(path, str)]
+    if missing:
+        raise DataError(
+            "the hub cannot be reached, and some files of this data set are not on this machine",
+            where=f"hub:{address.dataset}",
+            found=", ".join(missing[:8]) + (" ..." if len(missing) > 8 else ""),
+            fix="run the same command where the hub can be reached",
+        )
+    return [(f"{address.dataset}/{name}", Path(path)) for name, path in found.items()]
 
 
 def _first_line(error: Exception) -> str:
