@@ -197,3 +197,23 @@ def test_an_adapter_is_safetensors_alone(tmp_path: Path) -> None:
         check_adapter(tmp_path)
     save_file({"a": torch.ones(1)}, tmp_path / "adapter_model.safetensors")
     check_adapter(tmp_path)
+
+
+def test_weights_in_8_bits_are_made_whole(model: Path) -> None:
+    packed = load_file(model / "model.safetensors")
+    for name in [n for n in packed if n.startswith("model.layers") and n.endswith("proj.weight")]:
+        rows, columns = packed[name].shape
+        packed[name] = packed[name].to(torch.float8_e4m3fn)
+        scales = torch.full((-(-rows // 16), -(-columns // 16)), 2.0)
+        packed[name.replace("weight", "weight_scale_inv")] = scales
+    save_file(packed, model / "model.safetensors", metadata={"format": "pt"})
+    fp8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [16, 16]}
+    config(quantization_config={**fp8, "modules_to_not_convert": ["lm_head"]})(model)
+    assert loadable(model) == []
+    folder = ModelFolder("tiny", model, "")
+    loaded = load_model(folder, device="cpu", dtype="float32")
+    name = "model.layers.0.mlp.up_proj.weight"
+    weight = dict(loaded.model.named_parameters())[name]
+    torch.testing.assert_close(weight.detach(), 2 * packed[name].float())
+    with pytest.raises(ModelError, match="quantized already"):
+        load_model(folder, device="cpu", dtype="float32", quantize="nf4")

@@ -151,8 +151,9 @@ def test_patience_waits_for_the_warm_up(fresh):
 def test_a_damaged_checkpoint_says_what_to_do(fresh, tmp_path):
     look = Validation(1.0, 0.5)
     fit(fresh(), plan(tmp_path / "c"), validate=lambda: look, on_step=lambda s: None)
-    for name in ("state.safetensors", "progress.json"):
-        (tmp_path / "c" / name).write_bytes(b"half")
+    for name in ("state-*.safetensors", "progress.json"):
+        (file,) = (tmp_path / "c").glob(name)
+        file.write_bytes(b"half")
         with pytest.raises(TrainError, match="delete"):
             fit(fresh(), plan(tmp_path / "c"), validate=lambda: look, on_step=lambda s: None)
 
@@ -168,6 +169,16 @@ def test_another_runs_checkpoint_is_not_taken(fresh, tmp_path):
     fitted(fresh, tmp_path / "c", run="one")
     with pytest.raises(TrainError, match="another run's"):
         fitted(fresh, tmp_path / "c", run="other")
+
+
+def test_tensors_that_were_sent_before_their_counters_are_passed_over(fresh, tmp_path):
+    """As at an address where sending the next checkpoint was broken off, or of old versions."""
+    fitted(fresh, tmp_path / "c")
+    (tmp_path / "c" / "state-20.safetensors").write_bytes(b"the next one, or half of it")
+    assert read_progress(tmp_path / "c", run="").step == 10
+    (tmp_path / "c" / "state-10.safetensors").rename(tmp_path / "c" / "state.safetensors")
+    assert read_progress(tmp_path / "c", run="").step == 10
+    assert fitted(fresh, tmp_path / "c").progress.step == 10
 
 
 def test_what_was_left_of_an_older_checkpoint_is_no_hindrance(fresh, tmp_path):

@@ -22,6 +22,8 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    FineGrainedFP8Config,
+    Mxfp4Config,
 )
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
@@ -73,8 +75,9 @@ _HUB = {
     "HFValidationError": "this cannot be the name of one",
 }
 _WRITERS = {**MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, **MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES}
-# Quantizations that transformers can undo while it loads a model, without another package.
-_READ_WHOLE = ("fp8", "mxfp4")
+# Quantizations that transformers can undo while it loads a model, without another package. It is
+# told to: with some GPUs and packages it would leave them packed, for kernels of its own.
+_READ_WHOLE = {"fp8": FineGrainedFP8Config, "mxfp4": Mxfp4Config}
 _OTHER_WAYS = "a catalogue name (instil models), a local folder with safetensors, or a hub id"
 
 
@@ -291,6 +294,9 @@ def _load(
     compute = pick_dtype(dtype, where)
     os.environ.setdefault(*_KERNELS)
     spare_address_space()
+    if quantize and read_config(folder.path).get("quantization_config"):
+        what, fix = "these weights are quantized already", "leave `quantize` out"
+        raise ModelError(what, where="model", fix=fix)
     packed = nf4.loading(compute, where) if quantize else {}
     model, _ = _from_files(folder, dtype=torch.float32 if masters else compute, **packed)
     if packed:
@@ -312,6 +318,10 @@ def _from_files(folder: ModelFolder, **settings: Any) -> tuple[Any, list[str]]:
     Raises:
         ModelError: It cannot be loaded, or config.json and weights are not of one model.
     """
+    packing = read_config(folder.path).get("quantization_config") or {}
+    if how := _READ_WHOLE.get(packing.get("quant_method", "")):
+        left = packing.get("modules_to_not_convert")
+        settings["quantization_config"] = how(dequantize=True, modules_to_not_convert=left)
     with library_errors(partial(unreadable, folder)):
         kind = AutoModelForSeq2SeqLM if is_encoder_decoder(folder) else AutoModelForCausalLM
         model, report = kind.from_pretrained(

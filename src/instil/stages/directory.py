@@ -46,7 +46,7 @@ from instil.results.run import RunSummary
 from instil.stages import ledger
 from instil.stages.ledger import LEDGER, Ledger, load_ledger, read_sealed, save_ledger, write_sealed
 from instil.stages.lock import HOLDER, LOCK, hold, holder
-from instil.stages.mirror import ARMS
+from instil.stages.mirror import ARMS, publish
 from instil.stages.provenance import machine, now, versions
 from instil.stages.runfiles import (
     FORMAT_VERSION,
@@ -477,6 +477,7 @@ def restart(folder: Path, stage: str, *, again: bool) -> None:
     # killed between the two must not leave it to a run that is then made from something else.
     _remove(folder, ["checkpoints"] if anew else [])
     _remove(folder, [ARMS] if "methods" not in stages or "methods" in dropped else [])
+    publish(folder)  # removed at an address as well, before it is forgotten there
     ledger.forget(folder, dropped)
     for path in (*paths, SUMMARY, REPORT, *([STEPS] if anew else [])):
         (folder / path).unlink(missing_ok=True)

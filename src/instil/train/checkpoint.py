@@ -40,7 +40,7 @@ from instil.train.sharded import (
     write_parts,
 )
 
-STATE, PARTS, COUNTERS = "state.safetensors", "state", "progress.json"
+COUNTERS = "progress.json"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _STATE_SHA256 = "state_sha256"
 
@@ -91,6 +91,9 @@ def save_checkpoint(
     """
     weights = trainable(model)
     dealt = trains_parts(model)
+    # Named by the step, so that where files are sent one after another (`stages.mirror`) the new
+    # tensors never stand beside the counters of the old ones.
+    state = f"state-{progress.step}"
     tensors = dict[str, torch.Tensor]()
     for name, p in weights.items():
         tensors[f"weight/{name}"] = p.detach()
@@ -105,12 +108,13 @@ def save_checkpoint(
     scratch, old = from_first(make) if dealt else make(), _old(folder)
     try:
         if dealt:
-            write_parts(tensors, scratch / PARTS)
+            write_parts(tensors, scratch / state)
         else:
-            save_file({k: t.cpu().contiguous() for k, t in tensors.items()}, scratch / STATE)
+            whole = {k: t.cpu().contiguous() for k, t in tensors.items()}
+            save_file(whole, scratch / f"{state}.safetensors")
         if not is_first():
             return
-        counters = {**asdict(progress), _STATE_SHA256: _digest(scratch)}
+        counters = {**asdict(progress), _STATE_SHA256: _digest(scratch, progress.step)}
         write_sealed(scratch / COUNTERS, counters)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)  # left by a process that was killed
@@ -128,10 +132,19 @@ def save_checkpoint(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _digest(folder: Path) -> str:
+def _tensors(folder: Path, step: int) -> Path:
+    """Where a step's tensors lie: a file, or a folder of the parts that processes wrote.
+
+    Earlier versions did not name the step.
+    """
+    names = (f"state-{step}", f"state-{step}.safetensors", "state", "state.safetensors")
+    return next((folder / name for name in names if (folder / name).exists()), folder / names[1])
+
+
+def _digest(folder: Path, step: int) -> str:
     """SHA-256 of a checkpoint's tensors, in one file or in parts."""
-    parts = folder / PARTS
-    return fingerprint(parts) if parts.exists() else file_sha256(folder / STATE)
+    path = _tensors(folder, step)
+    return fingerprint(path) if path.is_dir() else file_sha256(path)
 
 
 def read_progress(folder: Path, *, run: str) -> Progress:
@@ -154,7 +167,7 @@ def read_progress(folder: Path, *, run: str) -> Progress:
         return Progress()
     try:
         told = read_sealed(folder / COUNTERS)
-        whole = _digest(folder) == told.pop(_STATE_SHA256)
+        whole = _digest(folder, told["step"]) == told.pop(_STATE_SHA256)
         lost = TypeAdapter(tuple[Lost, ...]).validate_python(told.pop("lost", ()))
         progress = Progress(**told, lost=lost)
     except (OSError, RefusedError, TypeError, KeyError, ValidationError) as error:
@@ -203,7 +216,7 @@ def load_checkpoint(
         )
     weights = trainable(model)
     try:
-        tensors = _read(folder, weights)
+        tensors = _read(_tensors(folder, progress.step), weights)
     except (OSError, SafetensorError, CheckpointException) as error:
         raise _damaged(folder) from error
     restore(model, {name: own(tensors[f"weight/{name}"]) for name in weights})
@@ -217,26 +230,26 @@ def load_checkpoint(
     return progress, best
 
 
-def _read(folder: Path, weights: Mapping[str, torch.nn.Parameter]) -> Mapping[str, torch.Tensor]:
+def _read(path: Path, weights: Mapping[str, torch.nn.Parameter]) -> Mapping[str, torch.Tensor]:
     """Read a checkpoint's tensors, dealt out as the weights are, however it was written.
 
     Raises:
         OSError, SafetensorError, CheckpointException: They cannot be read.
     """
-    parts, kinds = folder / PARTS, ("weight", "best", *_MOMENTS)
-    if not parts.exists():
-        told = load_file(folder / STATE)
+    kinds = ("weight", "best", *_MOMENTS)
+    if not path.is_dir():
+        told = load_file(path)
         for name, p in weights.items():
             for key in (f"{kind}/{name}" for kind in kinds):
                 if key in told:
                     told[key] = part_like(told[key], p)
         return dict(told)
-    written = names_in(parts)  # a weight that never had a gradient has no moments and no count
+    written = names_in(path)  # a weight that never had a gradient has no moments and no count
     tensors = dict[str, torch.Tensor]()
     for name, p in weights.items():
         keys = [key for kind in kinds if (key := f"{kind}/{name}") in written]
         tensors |= {key: torch.empty_like(p.detach()) for key in keys}
         if (count := f"step/{name}") in written:
             tensors[count] = torch.empty(())
-    read_parts(tensors, parts)
+    read_parts(tensors, path)
     return tensors
