@@ -20,9 +20,10 @@ left out of a file get these values: `cluster` the task's id; `choices` the word
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from functools import cache
 from importlib import resources
@@ -125,7 +126,10 @@ def parse_task(text: str, *, where: str, folder: Path | None) -> Task:
         numbers += [number] * len(taken)
     task = _task(form, templates, folder=folder)
     problems = [*_source_problems(task, file), *_task_problems(task, file, numbers)]
-    problems += [*_field_problems(task, file), *_template_problems(task, file, numbers)]
+    problems += [
+        *_field_problems(task, file),
+        *_template_problems(task, file, numbers, set(foreign)),
+    ]
     if problems:
         raise TaskError(*problems)
     return task
@@ -290,12 +294,17 @@ def _expression_problems(
         yield unknown_field(name, known or set(), file.place(loc))
 
 
-def _template_problems(task: Task, file: YamlFile, numbers: Sequence[int]) -> Iterator[Problem]:
+def _template_problems(
+    task: Task, file: YamlFile, numbers: Sequence[int], foreign: Set[int]
+) -> Iterator[Problem]:
     for number, template in zip(numbers, task.templates, strict=True):
         for flaw in flaws(template, task):
             place = file.place(("templates", number, flaw.part))
             what = f"template {template.id!r}: {flaw.problem.what}"
-            yield replace(flaw.problem, what=what, where=place)
+            told = replace(flaw.problem, what=what, where=place)
+            if number in foreign:  # a collection is not to be edited
+                told = replace(told, fix=f"leave it out: skip: [{json.dumps(template.id)}]")
+            yield told
     for first, second in alike(task.templates):
         if first.id == second.id:
             continue  # told already

@@ -139,6 +139,16 @@ def test_a_label_that_is_tested_is_a_number(folder: Path, condition: str) -> Non
     assert found == [f"It broke. {each}" for each in said]
 
 
+def test_a_template_that_shows_the_answer_is_to_be_left_out(folder: Path) -> None:
+    jinja = "{% if label == 1 %}{{text}} ||| fine{% else %}{{text}}! ||| so{{text}}{% endif %}"
+    other = {"original_task": False}
+    entry = {"name": "Show it", "jinja": jinja, "answer_choices": None, "metadata": other}
+    (folder / "ps" / "templates.yaml").write_text(json.dumps({"templates": {"a": entry}}))
+    with pytest.raises(TaskError) as told:
+        load_task(str(folder / "films.yaml"))
+    assert any('skip: ["Show_it"]' in p.fix for p in told.value.problems), told.value
+
+
 def test_a_line_break_behind_a_tag_stays(folder: Path) -> None:
     jinja = "{% if text %}{{text}} so{% endif %}\nAnswer:{# or not #}\nnow ||| {{label}}"
     entry = {"name": "x", "jinja": jinja, "answer_choices": None}
