@@ -471,6 +471,14 @@ def test_calls_are_trained_on_as_the_template_writes_them(family: str, call: str
     assert '"weather"' in chat.tokenizer.decode(asked)
 
 
+def test_calls_that_begin_where_no_prompt_ends_are_refused():
+    """They would be trained on behind one prompt, and asked for behind another."""
+    chat = made("bytes", "gpt_oss")
+    with pytest.raises(ModelError, match="elsewhere than an answer in words") as told:
+        encode_all([calling()], chat, max_length=10_000)
+    assert "<|channel|>final" in told.value.problems[0].found
+
+
 def test_a_call_can_be_the_right_answer():
     chat = made("bytes", "qwen3")
     example = replace(calling(), messages=calling().messages[:1], target="", target_calls=(CALL,))

@@ -293,6 +293,14 @@ class ChatFormat:
             begin = common_start(head, text, limit=min(len(head), len(text)))
             if generation and text.startswith(generation):
                 begin = len(generation)
+            elif beyond := head[begin:].strip():  # gpt-oss: `final` stands before words alone
+                raise ModelError(
+                    "the model's chat template begins a call of functions elsewhere than an answer "
+                    "in words, where the model is asked to begin",
+                    where="chat_template",
+                    found=beyond,
+                    fix=_FORGET,
+                )
             text, special = text.rstrip(), list(self.special.finditer(text, begin))
             stopped = bool(special) and special[-1].end() == len(text)
             return _Written(text, begin, special[-1].start() if stopped else len(text), stopped)
