@@ -473,7 +473,15 @@ def test_calls_are_trained_on_as_the_template_writes_them(family: str, call: str
 
 def test_calls_that_begin_where_no_prompt_ends_are_refused():
     """They would be trained on behind one prompt, and asked for behind another."""
-    chat = made("bytes", "gpt_oss")
+    tokenizer = KINDS["bytes"]("gpt_oss")
+    tokenizer.chat_template = (
+        "{{ tools | tojson }}{% for m in messages %}<|start|>{{ m.role }}{% if m.tool_calls %}"
+        " to={{ m.tool_calls[0].function.name }}<|message|>"
+        "{{ m.tool_calls[0].function.arguments | tojson }}<|call|>{% else %}"
+        "{% if m.role == 'assistant' %}<|channel|>final{% endif %}<|message|>{{ m.content }}"
+        "{{ '<|return|>' if m.role == 'assistant' else '<|end|>' }}{% endif %}{% endfor %}"
+    )
+    chat = chat_format(tokenizer, ChatRules(date=DAY))
     with pytest.raises(ModelError, match="elsewhere than an answer in words") as told:
         encode_all([calling()], chat, max_length=10_000)
     assert "<|channel|>final" in told.value.problems[0].found
