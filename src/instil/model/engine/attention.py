@@ -1,7 +1,7 @@
 r"""Attention for packs: every segment attends to itself alone.
 
 Registered with transformers under the name `instil`. A forward pass within `by_segments` gets
-causal attention within each segment, computed segment by segment: no T x T mask is made, and
+causal attention within each segment, computed segment by segment: no T x T mask is read, and
 nothing can leak from one example into the next. A segment is a *trunk* that may end in *branches*
 (the choices behind a prompt), which see the trunk and themselves but not one another; and all
 segments may begin with a *shared prefix* that stands once in front::
