@@ -55,6 +55,14 @@ def test_the_end_of_a_broken_row_is_no_row(tmp_path: Path) -> None:
     assert [told.split(": ")[0] for told in bad] == ["rows.csv:2", "rows.csv:3"]
 
 
+def test_a_whole_row_behind_a_broken_one_is_kept_whatever_its_quotes(tmp_path: Path) -> None:
+    lines = ["text,label", '"he said "hi",1', "fine,0", '12" pizza,1']
+    (tmp_path / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
+    rows, bad = skipped("rows.csv", tmp_path)
+    assert [row["text"] for row in rows] == ["fine", '12" pizza']
+    assert len(bad) == 1
+
+
 def test_a_bad_row_with_bad_bytes_can_be_written_down(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b"text,label\ncaf\xe9,a,b\ngood,1\n")
     rows, bad = skipped("rows.csv", tmp_path)
@@ -80,6 +88,9 @@ def test_a_folder_that_is_a_link_is_read_once(tmp_path: Path) -> None:
     rows = [columns for _, columns in read("texts", tmp_path, format="folder")]
     assert [row["folder"] for row in rows] == ["neg", "pos"]
     (tmp_path / "texts" / "round").symlink_to(tmp_path / "texts")
+    (tmp_path / "texts" / "latest").symlink_to(tmp_path / "texts" / "neg")
+    assert [columns for _, columns in read("texts", tmp_path, format="folder")] == rows
+    (tmp_path / "texts" / "again").symlink_to(tmp_path / "kept" / "pos")
     assert "two ways lead to this folder" in problem("texts", tmp_path, format="folder").what
 
 

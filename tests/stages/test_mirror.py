@@ -137,6 +137,13 @@ def test_what_a_run_tries_is_sent_with_it(address) -> None:
     assert there(address).keys() == {"arms/lora/checkpoints/last/a", ".turn"}
 
 
+def test_a_folder_of_this_machine_may_have_any_name(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path("arms/x"), Path("arms"), Path()):
+        write(folder, a="1")
+        publish(folder)
+
+
 def test_what_is_gone_at_the_address_leaves_no_empty_folder(address, tmp_path, monkeypatch) -> None:
     machine(monkeypatch, tmp_path / "a")
     first = fetch(address)

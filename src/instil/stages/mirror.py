@@ -105,9 +105,10 @@ def publish(folder: Path, *, last: bool = False) -> None:
         RefusedError: Another machine has resumed the run.
         RunError: The address cannot be written to (`last`, and the first time).
     """
-    if folder.parent.name == ARMS:
-        folder = folder.parent.parent
     known = _load(folder)
+    if known is None and folder.parent.name == ARMS:
+        folder = folder.resolve().parent.parent
+        known = _load(folder)
     if known is None:
         return
     try:
@@ -198,6 +199,8 @@ def _note(folder: Path) -> Path:
 
 
 def _load(folder: Path) -> Copy | None:
+    if not folder.name:  # the working folder, or a disk's root
+        return None
     path = _note(folder)
     return Copy(**json.loads(path.read_bytes())) if path.is_file() else None
 

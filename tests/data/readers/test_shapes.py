@@ -22,6 +22,8 @@ def test_empty_columns_take_nothing_from_a_conversation() -> None:
     said = gpt(("system", "In French."), ("human", "a"), ("gpt", "b"), ("human", "c"), ("gpt", "d"))
     wanted = normalise_shape(said, place="x")
     assert wanted["system"] == "In French."
+    plain = gpt(("human", "a"), ("gpt", "b"))
+    assert normalise_shape({**plain, "system": ""}, place="x")["system"] == ""
     for empty in ({"system": ""}, {"system": None, "history": []}):
         found = normalise_shape({**empty, **said}, place="x")
         assert (found["system"], found["history"]) == (wanted["system"], wanted["history"])

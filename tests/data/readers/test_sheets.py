@@ -109,6 +109,8 @@ def test_names_are_put_to_the_columns_that_hold_something(tmp_path: Path) -> Non
     names = ("text", "stars")
     found = list(read_table(SourceSpec(book.name, columns=names)))
     assert found == [("book.xlsx row 1", {"text": "A joy.", "stars": 7})]
+    write_workbook(book, {"S": [["A joy.", 7], ["So so.", 3]], "Notes": [["made in May"]]})
+    assert len(list(read_table(SourceSpec(book.name, columns=names)))) == 2
     write_workbook(book, {"S": [["A joy.", 7, "note"]]})
     with pytest.raises(DataError, match="3 columns hold something, but `columns:` has 2"):
         list(read_table(SourceSpec(book.name, columns=names)))

@@ -176,6 +176,9 @@ def test_offline_what_was_fetched_is_read_and_what_was_not_is_told(tmp_path, mon
 def test_the_same_rows_in_two_formats_are_read_once():
     both = ["train.csv", "train.parquet", "label_map.json"]
     assert arrange(both) == {"default": {"train": ["train.parquet"]}}
+    apart = ["train.csv", "test.jsonl", "stats.json", "label_map.json"]
+    assert arrange(apart)["default"] == {"train": ["train.csv"], "test": ["test.jsonl"]}
+    assert arrange(["de/a.csv", "en/a.parquet"]).keys() == {"de", "en"}
     assert arrange(["a.csv.gz", "b.csv", "c.parquet"]) == {
         "default": {"train": ["a.csv.gz", "b.csv"]}
     }
@@ -186,6 +189,7 @@ def test_a_pattern_of_the_readme_stays_in_its_folder():
     listing = "---\nconfigs:\n- data_files:\n  - {split: train, path: %s}\n---\n"
     for pattern, wanted in (
         ('"*.csv"', ["a.csv"]),
+        ('"data**.csv"', ["data/deep/x.csv", "data/x.csv"]),
         ('["data/**/x.csv", "data/x*"]', ["data/deep/x.csv", "data/x.csv"]),
     ):
         assert arrange(names, readme=listing % pattern)["default"]["train"] == wanted

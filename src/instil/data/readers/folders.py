@@ -41,7 +41,8 @@ def files_of(
 ) -> Iterator[tuple[Path, str, dict[str, object]]]:
     """Find the files below a folder with one of the endings, in an order that no machine changes.
 
-    Folders that are links are entered. `also`: endings that are no fixed text.
+    Folders that are links are entered, unless they lead to one that is read anyway. `also`: endings
+    that are no fixed text.
 
     Yields:
         (path, place for messages, columns): the columns are `folder`, the path below the folder
@@ -49,7 +50,7 @@ def files_of(
     """
     if not file.path.is_dir():
         raise DataError("this is not a folder", where=file.place, fix="set `format:`")
-    seen = set[str]()
+    seen, root = set[str](), file.path.resolve()
     for folder, below, names in os.walk(file.path, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:  # its rows would be there twice, or without end
@@ -57,6 +58,9 @@ def files_of(
             raise DataError(what, where=folder, found=real, fix="take the link out")
         seen.add(real)
         below[:] = sorted(name for name in below if not name.startswith("."))
+        for link in (path for name in [*below] if (path := Path(folder, name)).is_symlink()):
+            if link.resolve().is_relative_to(root):
+                below.remove(link.name)
         for name in sorted(names):
             path = Path(folder, name)
             ending = path.suffix.lower()

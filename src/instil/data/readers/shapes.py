@@ -177,7 +177,7 @@ def normalise_shape(
             if isinstance(columns.get(name), list | None):
                 columns.pop(name, None)
         for name in ("system", "history", "last_message"):  # an empty one says nothing
-            if not columns.get(name):
+            if name in added and not columns.get(name):
                 columns.pop(name, None)
     else:
         added = {}

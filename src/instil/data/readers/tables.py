@@ -202,15 +202,20 @@ def _csv_cells(lines: Iterable[str], delimiter: str, faults: Faults) -> Iterator
             yield line
 
     reader = csv.reader(noted() if skipping else lines, delimiter=delimiter, strict=True)
-    line, cells, broken = 1, list[str](), False
+    line, cells, broken, width = 1, list[str](), False, 0
     while True:
         read.clear()
         try:
             cells = next(reader)
-            if broken and "".join(read).count('"') % 2:  # no row that is whole has an odd number
+            width = width or len(cells)
+            if (
+                broken and "".join(read).count('"') % 2
+            ):  # few rows that are whole have an odd number
                 what = "this line is the end of a row that is not valid CSV"
                 faults.add(Problem(what, where=f"{faults.place}:{line}", found=excerpt(read[-1])))
                 cells, broken = [], False
+            elif len(cells) == width:  # a whole row: what was broken has ended before
+                broken = False
         except StopIteration:
             return
         except csv.Error as error:

@@ -16,6 +16,7 @@ into when the newest revision has no file of rows.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
 import json
 import os
@@ -88,22 +89,34 @@ def arrange(names: Iterable[str], *, readme: str = "") -> Parts:
     declared = _declared(readme, rows)
     if declared:
         return declared
-    formats = Counter(map(_format_of, rows))
-    # The same rows often lie there in a second form: read together, each would count twice.
-    commonest = min(_FORMATS, key=lambda each: -formats[each])
-    rows = [name for name in rows if _format_of(name) == commonest]
     folders = {PurePosixPath(name).parts[0] if "/" in name else "" for name in rows}
     several = len(folders) > 1 or (len(folders) == 1 and CONVERTED in readme)
     words = {word for folder in folders for word in re.split(r"[^a-z]+", folder.lower())}
-    parts = {word for known in _PARTS.values() for word in known}
+    told = {word for known in _PARTS.values() for word in known}
     # The usual folder for data, or one of a part, is no configuration.
-    configs = several and not folders & {"", "data"} and not words & parts
+    configs = several and not folders & {"", "data"} and not words & told
     arranged: Parts = {}
     for name in rows:
         config = PurePosixPath(name).parts[0] if configs else DEFAULT
         inner = name.removeprefix(f"{config}/") if configs else name
         arranged.setdefault(config, {}).setdefault(part_of(inner), []).append(name)
-    return arranged
+    return {
+        config: {part: of_one_format(files) for part, files in parts.items()}
+        for config, parts in arranged.items()
+    }
+
+
+def of_one_format(names: Sequence[str]) -> list[str]:
+    """Leave out what often is the same rows in a second form, which would count twice.
+
+    The commonest format stays; a bare JSON beside others is often no table at all.
+
+    >>> of_one_format(["a.csv", "a.parquet", "b.csv.gz", "stats.json"])
+    ['a.csv', 'b.csv.gz']
+    """
+    formats = Counter(map(_format_of, names))
+    kept = min(formats, key=lambda f: (f == ".json", -formats[f], _FORMATS.index(f)))
+    return [name for name in names if _format_of(name) == kept]
 
 
 def part_of(name: str) -> str:
@@ -182,8 +195,11 @@ def _declared(readme: str, names: Sequence[str]) -> Parts:
                 split, paths = str(item.get("split", "")), item.get("path", "")
             for pattern in paths if isinstance(paths, list) else [paths]:
                 wanted = str(pattern).removeprefix("./")
-                fits = re.compile(glob_translate(wanted)).match
-                for name in (n for n in names if n == wanted or fits(n)):
+                try:
+                    glob = glob_translate(wanted)
+                except ValueError:  # `data/**.csv`: no pattern of paths
+                    glob = fnmatch.translate(wanted)
+                for name in (n for n in names if n == wanted or re.match(glob, n)):
                     listed_here = parts.setdefault(split or part_of(name), [])
                     if name not in listed_here:  # two patterns may fit it
                         listed_here.append(name)
@@ -280,21 +296,24 @@ def _kept(address: HubPath, hub: Any) -> list[tuple[str, Path]]:
         return []
     listed = json.loads(_listing(address).read_bytes())
     paths = chosen(arrange(listed["names"], readme=listed["readme"]), address)
-    found = {
-        name: hub.try_to_load_from_cache(
-            address.dataset, name, repo_type="dataset", revision=listed["sha"]
-        )
-        for name in paths
-    }
-    missing = [name for name, path in found.items() if not isinstance(path, str)]
-    if missing:
-        raise DataError(
-            "the hub cannot be reached, and some files of this data set are not on this machine",
-            where=f"hub:{address.dataset}",
-            found=", ".join(missing[:8]) + (" ..." if len(missing) > 8 else ""),
-            fix="run the same command where the hub can be reached",
-        )
-    return [(f"{address.dataset}/{name}", Path(path)) for name, path in found.items()]
+    missing: list[str] = []
+    for revision in (listed["sha"], address.revision or "main"):  # or as `hf download` brought it
+        found = {
+            name: hub.try_to_load_from_cache(
+                address.dataset, name, repo_type="dataset", revision=revision
+            )
+            for name in paths
+        }
+        lacking = [name for name, path in found.items() if not isinstance(path, str)]
+        if not lacking:
+            return [(f"{address.dataset}/{name}", Path(path)) for name, path in found.items()]
+        missing = missing or lacking
+    raise DataError(
+        "the hub cannot be reached, and some files of this data set are not on this machine",
+        where=f"hub:{address.dataset}",
+        found=", ".join(missing[:8]) + (" ..." if len(missing) > 8 else ""),
+        fix="run the same command where the hub can be reached",
+    )
 
 
 def _first_line(error: Exception) -> str:
