@@ -10,7 +10,9 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    Gemma3TextConfig,
     Mamba2Config,
+    Qwen3Config,
     T5Config,
 )
 
@@ -28,6 +30,15 @@ pytestmark = pytest.mark.slow  # many whole runs
 
 
 SIZES = {"vocab_size": 400, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+LAYERS = {
+    "hidden_size": 48,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 12,
+    "initializer_range": 0.2,
+}
 CONFIGS = {
     "encoder-decoder": T5Config(
         **SIZES,
@@ -49,6 +60,10 @@ CONFIGS = {
         state_size=16,
         chunk_size=16,
         initializer_range=0.3,
+    ),
+    "norms of queries": Qwen3Config(**SIZES, **LAYERS),
+    "norms of queries, transformers' layers": Gemma3TextConfig(
+        **SIZES, **LAYERS, sliding_window=64
     ),
 }
 
@@ -95,6 +110,28 @@ def done(request, tmp_path_factory, tiny_folder) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forgetting, "TEXT_FROM", str(folder / "echo.yaml"))
         return run(recipe, folder / "run")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind.startswith("norms")])
+def test_full_fine_tuning_in_bfloat16(kind, tmp_path, tiny_folder):
+    """Trained over float32 masters, asked and exported."""
+    folder = lay_out(tmp_path)
+    recipe = make_recipe(
+        folder,
+        save(kind, tiny_folder, folder / "base"),
+        "method=full",
+        "dtype=bfloat16",
+        "baselines.shots=[0]",
+        "forgetting.text=false",
+        "train.num_train_epochs=6",
+        "train.learning_rate=0.005",
+        task="moods.yaml",
+    )
+    done = run(recipe, folder / "run")
+    summary = load_summary(done)
+    assert load_manifest(done)["model"]["computed"].startswith("packed")
+    assert summary.tasks[0].arms[0].summaries["accuracy"].mean > 0.6
+    assert predict_text(done, "phone 1: it is good and great")
 
 
 def test_a_run_from_rows_to_report(done):

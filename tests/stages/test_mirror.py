@@ -144,6 +144,19 @@ def test_a_folder_of_this_machine_may_have_any_name(tmp_path, monkeypatch) -> No
         publish(folder)
 
 
+def test_a_run_that_was_removed_at_its_address_is_begun_anew(address, monkeypatch) -> None:
+    folder = fetch(address)
+    write(folder, ledger="1", model__weights="w")
+    publish(folder)
+    files, root = mirror._system(address)
+    files.rm(root, recursive=True)
+    assert fetch(address) == folder
+    assert not folder.exists()
+    write(folder, ledger="2")
+    publish(folder)
+    assert there(address)["ledger"] == b"2"
+
+
 def test_what_is_gone_at_the_address_leaves_no_empty_folder(address, tmp_path, monkeypatch) -> None:
     machine(monkeypatch, tmp_path / "a")
     first = fetch(address)

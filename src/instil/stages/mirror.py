@@ -81,8 +81,9 @@ def fetch(address: str) -> Path:
         # Read behind the mark: a run at work here writes the note first, and its own is to stay.
         known = _load(folder)
         if known is None or mark not in (known.mark, known.before):
-            _take(files, root, folder)
-            known = Copy(address, mark, sent=_written(folder))
+            if mark or known is not None:  # else nothing was ever sent there
+                _take(files, root, folder)
+            known = Copy(address, mark, sent=_written(folder) if mark else {})
             write_whole(_note(folder), json.dumps(asdict(known)).encode())
     return folder
 
@@ -159,7 +160,9 @@ def _send(folder: Path, known: Copy) -> None:
 def _take(files: Any, root: str, folder: Path) -> None:
     """Make the copy what lies at the address."""
     prefix = f"{root}/"
-    there = [name for name in files.find(root) if name.startswith(prefix)]
+    there: list[str] = []
+    with contextlib.suppress(FileNotFoundError):  # somebody has removed the run there
+        there = [name for name in files.find(root) if name.startswith(prefix)]
     paths = [name.removeprefix(prefix) for name in there]
     wanted = {path for path in paths if path != TURN and not path.endswith(".tmp")}
     for path in wanted:
