@@ -54,6 +54,14 @@ class Copy:
     sent: dict[str, list[int]] = field(default_factory=dict)
     """Path -> size and time of change of what was sent."""
 
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """The marks with which this copy is ahead of the address, or the same.
+
+        Where none is left though something was sent, somebody has removed the run.
+        """
+        return tuple(mark for mark in (self.mark, self.before) if mark or not self.sent)
+
 
 def is_address(text: str) -> bool:
     """Whether a text names a place that is no path of this machine.
@@ -80,7 +88,9 @@ def fetch(address: str) -> Path:
         mark = _mark(files, root)
         # Read behind the mark: a run at work here writes the note first, and its own is to stay.
         known = _load(folder)
-        if known is None or mark not in (known.mark, known.before):
+        if known is None or mark not in known.marks:
+            mark = _mark(files, root)  # as the note may be younger than the first look
+        if known is None or mark not in known.marks:
             if mark or known is not None:  # else nothing was ever sent there
                 _take(files, root, folder)
             known = Copy(address, mark, sent=_written(folder) if mark else {})
@@ -125,9 +135,11 @@ def publish(folder: Path, *, last: bool = False) -> None:
 def _send(folder: Path, known: Copy) -> None:
     files, root = _system(known.address)
     there = _mark(files, root)
-    if there not in (known.mark, known.before):
+    if there not in known.marks:
         raise RefusedError(
-            "another machine has resumed this run",
+            "another machine has resumed this run"
+            if there
+            else "the run is no longer at its address",
             where=known.address,
             fix=f"take what it has done: instil run --resume {known.address}",
         )
