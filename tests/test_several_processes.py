@@ -149,7 +149,7 @@ def test_weights_dealt_out_over_two_killed_and_resumed_by_three(tmp_path, tiny_f
     alone = run(make_recipe(folder, tiny_folder, *changes), folder / "alone")
 
     killed_by_two(folder, changes)
-    assert len([*(folder / "dealt").glob("**/state/*.safetensors")]) == 2
+    assert len([*(folder / "dealt").glob("**/state-*/*.safetensors")]) == 2
     resumed_by_three(folder)
 
     one, dealt = load_steps(alone), load_steps(folder / "dealt")
