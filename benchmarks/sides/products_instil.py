@@ -15,15 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from common import finish, read_rows
-from examples import as_example
+from common import finish
 from torch.utils._python_dispatch import TorchDispatchMode
-from train_instil import arguments, made_trainable, planned
-
-from instil.encode.mask import encode_all
-from instil.model.adapter import trainable
-from instil.train.loop import Schedule, train_steps
-from instil.train.optim import adamw
+from train_instil import arguments, begun, counted
 
 PRODUCTS = ("mm", "bmm", "addmm", "addmm_", "baddbmm", "baddbmm_")
 
@@ -81,18 +75,7 @@ def seconds(products: list[Product]) -> float:
 
 
 def main() -> None:
-    options = arguments()
-    loaded = made_trainable(options.model, options.method)
-    examples = [as_example(row) for row in read_rows(options.rows)]
-    encoded = encode_all(examples, loaded.chat, max_length=options.max_length)
-    plan = planned(encoded, batch=options.batch, micro_batch_tokens=options.micro)
-    steps = train_steps(
-        loaded,
-        plan,
-        optimizer=adamw(trainable(loaded.model), learning_rate=1e-4, weight_decay=0.0),
-        schedule=Schedule(1e-4, 0.0, "constant", 1.0),
-        steps_per_epoch=len(plan),
-    )
+    loaded, plan, steps = begun(arguments())
     noted, taken = [], []
     for _ in plan:
         with Noting() as noting:
@@ -100,12 +83,9 @@ def main() -> None:
         noted.append(noting.products)
     with torch.inference_mode():
         times = [seconds(products) for products in noted]
-    warm = taken[1:]  # as on every side
     finish(
         {
-            "tokens": sum(s.tokens for s in warm),
-            "computed": sum(len(p.ids) for packs in plan[1:] for p in packs),
-            "places": sum(s.supervised_tokens for s in warm),
+            **counted(plan, taken),
             "seconds": sum(times[1:]),
             "products": [len(products) for products in noted],
             "step_seconds": times,

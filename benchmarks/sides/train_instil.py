@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from instil.model.engine.losses import summed_loss
 from instil.model.load import LoadedModel, ModelFolder, load_model
 from instil.train.loop import Schedule, train_steps
 from instil.train.optim import adamw
-from instil.types import Encoded, Pack
+from instil.types import Encoded, Pack, Step
 
 
 def made_trainable(model: str, method: str) -> LoadedModel:
@@ -68,28 +68,40 @@ def trained_ids(encoded: Sequence[Encoded]) -> list[list[int]]:
     return [[i for i, m in zip(e.ids, e.mask, strict=True) if m] for e in encoded]
 
 
-def train(options: argparse.Namespace) -> None:
+def begun(
+    options: argparse.Namespace,
+) -> tuple[LoadedModel, list[tuple[Pack, ...]], Iterator[Step]]:
+    """The model, its packs step by step, and the steps, none of which is taken yet."""
     loaded = made_trainable(options.model, options.method)
     examples = [as_example(row) for row in read_rows(options.rows)]
     encoded = encode_all(examples, loaded.chat, max_length=options.max_length)
     plan = planned(encoded, batch=options.batch, micro_batch_tokens=options.micro)
-    optimizer = adamw(trainable(loaded.model), learning_rate=1e-4, weight_decay=0.0)
-    taken = list(
-        train_steps(
-            loaded,
-            plan,
-            optimizer=optimizer,
-            schedule=Schedule(1e-4, 0.0, "constant", 1.0),
-            steps_per_epoch=len(plan),
-        )
+    steps = train_steps(
+        loaded,
+        plan,
+        optimizer=adamw(trainable(loaded.model), learning_rate=1e-4, weight_decay=0.0),
+        schedule=Schedule(1e-4, 0.0, "constant", 1.0),
+        steps_per_epoch=len(plan),
     )
-    warm = taken[1:]  # the first step pays for allocations on every side
+    return loaded, plan, steps
+
+
+def counted(plan: Sequence[Sequence[Pack]], taken: Sequence[Step]) -> dict[str, int]:
+    """What was timed: the first step pays for allocations on every side."""
+    return {
+        "tokens": sum(s.tokens for s in taken[1:]),
+        "computed": sum(len(p.ids) for packs in plan[1:] for p in packs),
+        "places": sum(s.supervised_tokens for s in taken[1:]),
+    }
+
+
+def train(options: argparse.Namespace) -> None:
+    loaded, plan, steps = begun(options)
+    taken = list(steps)
     finish(
         {
-            "tokens": sum(s.tokens for s in warm),
-            "computed": sum(len(p.ids) for packs in plan[1:] for p in packs),
-            "places": sum(s.supervised_tokens for s in warm),
-            "seconds": sum(s.seconds for s in warm),
+            **counted(plan, taken),
+            "seconds": sum(s.seconds for s in taken[1:]),
             "step_seconds": [s.seconds for s in taken],
             "supervised": [s.supervised_tokens for s in taken],
             "loss": [s.loss for s in taken],

@@ -490,20 +490,17 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
             shutil.rmtree(folder / name)
 
 
-def recipe_fingerprint(
-    recipe: Recipe, *, lacking: Mapping[str, Sequence[str]] | None = None
-) -> str:
+def recipe_fingerprint(recipe: Recipe, *, later: Mapping[str, Sequence[str]] = LATER_KEYS) -> str:
     """Return what two recipes share that say the same, whatever their layout.
 
-    `lacking`: more keys that are left out where they are at their default, section by section.
+    `later`: section -> keys that are left out where they are at their default.
     """
     # A tracker changes no figure. Keys that earlier versions lacked are left out where they are at
     # their default, so that `--resume` takes those versions' runs.
     silent: dict[str, Any] = {"track": True}
-    for name in {**LATER_KEYS, **(lacking or {})}:
-        section, keys = getattr(recipe, name), [*LATER_KEYS.get(name, ())]
+    for name, keys in later.items():
+        section = getattr(recipe, name)
         fields = type(section).model_fields
-        keys += (lacking or {}).get(name, ())
         if unset := {key for key in keys if getattr(section, key) == fields[key].default}:
             silent[name] = unset
     silent |= {name: True for name in NEW_METHODS if name != recipe.method}
@@ -512,7 +509,8 @@ def recipe_fingerprint(
 
 def has_fingerprint(recipe: Recipe, digest: object) -> bool:
     """Whether this version, or an earlier one, has written a fingerprint of the recipe."""
-    return digest in (recipe_fingerprint(recipe), recipe_fingerprint(recipe, lacking=WRITTEN_KEYS))
+    before = recipe_fingerprint(recipe, later={**LATER_KEYS, **WRITTEN_KEYS})
+    return digest in (recipe_fingerprint(recipe), before)
 
 
 def save_summary(run: Run, summary: RunSummary, *, files: Sequence[str] = ()) -> None:

@@ -88,7 +88,7 @@ def fetch(address: str) -> Path:
         mark = _mark(files, root)
         # Read behind the mark: a run at work here writes the note first, and its own is to stay.
         known = _load(folder)
-        if known is None or mark not in known.marks:
+        if known is not None and mark not in known.marks:
             mark = _mark(files, root)  # as the note may be younger than the first look
         if known is None or mark not in known.marks:
             if mark or known is not None:  # else nothing was ever sent there

@@ -91,10 +91,10 @@ def _sheet(workbook: CalamineWorkbook, file: RowFile) -> _Lines:
             what, near = f"there is no sheet {file.query!r}", nearest(file.query, names)
             raise DataError(what, where=file.place, allowed=", ".join(names), nearest=near)
         return _lines(workbook, file.query)
-    sheets = {name: lines for name in names if len(lines := _lines(workbook, name)) > 1}
+    every = {name: _lines(workbook, name) for name in names}
+    sheets = {name: lines for name, lines in every.items() if len(lines) > 1}
     if not sheets and file.columns:  # without a header one row is enough
-        every = ((name, _lines(workbook, name)) for name in names)
-        sheets = {name: lines for name, lines in every if any(map(_holds, chain(*lines)))}
+        sheets = {name: lines for name, lines in every.items() if any(map(_holds, chain(*lines)))}
     if len(sheets) > 1:
         raise DataError(
             f"{len(sheets)} sheets have rows: say which one is meant",
