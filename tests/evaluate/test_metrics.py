@@ -179,6 +179,46 @@ def test_rouge_tells_words_apart_by_their_marks(right: str, wrong: str) -> None:
     assert _value("rouge1", "caf\u00e9", "cafe\u0301") == 1
 
 
+def test_scripts_without_blanks_are_compared_by_character() -> None:
+    right, near, far = "我爱北京天安门", "我爱北京", "他恨上海的雨"
+    for metric in ("rouge1", "rouge2", "rougeL", "token_f1", "bleu"):
+        assert _value(metric, right, right) == pytest.approx(1)
+        assert 0.1 < _value(metric, right, near) < 1, metric
+        assert _value(metric, right, far) < 0.1, metric
+    assert _value("rouge1", right, near) == pytest.approx(2 * 4 / (4 + 7))
+    assert (
+        _value("rouge1", "\u0e01\u0e34\u0e19", "\u0e01\u0e32\u0e19") < 1
+    )  # Thai: a vowel sign apart
+
+
+def test_bleu_of_chinese_is_that_of_sacrebleu_s_own_tokenizer() -> None:
+    import sacrebleu
+
+    right, given = "他在2019年去了北京\uff0c看见了很多人。", "他2019年在北京看见很多人。"
+    expected = sacrebleu.sentence_bleu(given, [right], tokenize="zh").score / 100
+    assert _value("bleu", right, given) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("right", "given"),
+    [
+        ("北京", "“北京”。"),
+        ("Paris", "«Paris»…"),
+        ("it's", "it\u2019s"),
+        ("2019-2021", "2019\u20132021"),
+        ("50%", "\uff15\uff10\uff05"),
+    ],
+)
+def test_punctuation_beyond_ascii_is_set_aside(right: str, given: str) -> None:
+    assert _value("exact_match", right, given) == 1
+    assert _value("exact_match", "5", "\u22125") == 0
+
+
+@pytest.mark.parametrize("given", ["正面。", "「正面」", "正面\uff01", "“正面”、"])
+def test_a_choice_in_other_signs(given: str) -> None:
+    assert match_choice(given, ["正面", "负面"]) == 0
+
+
 def test_rouge_of_plain_text_is_that_of_the_library() -> None:
     from rouge_score.rouge_scorer import RougeScorer
 

@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from instil.data.columns import UNSPACED
 from instil.data.split import part_rows
 from instil.errors import DataError, Problem
+from instil.scoring.text import spaced
 from instil.types import Part, Removed, Row, Split, Task
 
 EXACT = "exact duplicate"
@@ -93,8 +93,7 @@ def shingles(text: str) -> frozenset[str]:
 
     Of scripts without blanks between words each character counts as a word.
     """
-    whole = normalise(text)
-    words = (whole if whole.isascii() else UNSPACED.sub(r" \g<0> ", whole)).split()
+    words = spaced(normalise(text)).split()
     if len(words) < SHINGLE_WORDS:
         return frozenset([" ".join(words)])
     runs = (words[i : i + SHINGLE_WORDS] for i in range(len(words) - SHINGLE_WORDS + 1))

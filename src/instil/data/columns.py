@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from instil.data.damage import email, entity, mojibake, tag
 from instil.data.registry import NUMBER, plain
+from instil.scoring.text import UNSPACED
 
 LONGEST_VALUE = 300
 """Characters; longer cells are texts, whose values are not counted."""
@@ -25,12 +26,6 @@ MOST_VALUES = 50_000
 """Values counted in a column; from there on only those that are known already."""
 
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]+", re.ASCII)
-UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\uf900-\ufaff\U00020000-\U0003ffff]"
-)
-"""A character of a script that puts no blanks between words: Thai, Lao, Burmese, Khmer, Japanese,
-Chinese."""
 _MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?"
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d\d)( \d.*)?"

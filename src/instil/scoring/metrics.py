@@ -22,7 +22,7 @@ from functools import partial
 
 from instil.errors import RunError, nearest
 from instil.scoring.constraints import holds
-from instil.scoring.text import match_choice, normalise, number_in, rouge_scorer, words
+from instil.scoring.text import match_choice, normalise, number_in, rouge_scorer, spaced, words
 from instil.types import Example, Prediction
 
 
@@ -148,11 +148,13 @@ def chrf(example: Example, prediction: Prediction) -> float:
 def bleu(example: Example, prediction: Prediction) -> float:
     """Return sentence BLEU by sacreBLEU, 0 to 1: exponential smoothing, effective order.
 
-    Its mean over examples is not corpus BLEU, which cannot be paired by example.
+    Of scripts without blanks between words each character is a word. Its mean over examples is not
+    corpus BLEU, which cannot be paired by example.
     """
     import sacrebleu
 
-    score = sacrebleu.sentence_bleu(prediction.text, list(_references(example))).score
+    references = [spaced(reference) for reference in _references(example)]
+    score = sacrebleu.sentence_bleu(spaced(prediction.text), references).score
     return min(1.0, float(score) / 100)  # a perfect match comes out a hair above 100
 
 
