@@ -95,3 +95,31 @@ def test_the_file_that_is_counted_answers_alike():
 
 def test_one_class_stores_next_to_nothing():
     assert len(tfidf_file(train_tfidf(make_rows(10, seed=1, share_good=1), task=TASK))) < 500
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "around"),
+    [
+        ("很好", "很坏", "这个电影我昨天看了觉得{}还会再看"),
+        ("ดีมาก", "แย่มาก", "หนังเรื่องนี้{}จริงๆ"),
+        ("अच्छी", "बुरी", "यह फ़िल्म {} है"),
+    ],
+)
+def test_other_scripts_are_parted_into_words(good: str, bad: str, around: str) -> None:
+    def rows(part: str) -> list[Row]:
+        said = [(good, "good") if i % 2 else (bad, "bad") for i in range(40)]
+        texts = [f"{part}{i}{around.format(word)}{i}" for i, (word, _) in enumerate(said)]
+        return [
+            Row("reviews", text, text, {"text": text, "label": label})
+            for text, (_, label) in zip(texts, said, strict=True)
+        ]
+
+    examples, predictions = predict(rows("train"), rows("test"))
+    assert sum(e.target == p.text for e, p in zip(examples, predictions, strict=True)) >= 38
+
+
+def test_vowel_signs_stay_with_their_letters() -> None:
+    from instil.evaluate.baseline import vectorizer
+
+    terms = vectorizer().fit(["हिन्दी किताब", "我爱"]).get_feature_names_out()
+    assert sorted(terms) == sorted(["हिन्दी", "किताब", "हिन्दी किताब", "我", "爱", "我 爱"])

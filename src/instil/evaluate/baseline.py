@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from instil.evaluate.linear import Classifier, Kind, classify, to_file, train_classifier
+from instil.scoring.text import spaced
 from instil.types import Example, Prediction, Row, Task
 
 MOST_TERMS = 50_000  # the most frequent words and pairs; more of them cost time and accuracy
@@ -50,14 +51,18 @@ def _texts(rows: Iterable[Row], task: Task) -> list[str]:
 
 def vectorizer() -> Any:
     """Return a scikit-learn vectorizer of words, signs and pairs of them, not fitted yet."""
+    import regex
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(
         ngram_range=(1, 2),
         sublinear_tf=True,
         max_features=MOST_TERMS,
+        preprocessor=lambda text: spaced(text.lower()),  # Chinese: a word a character
         # Runs of signs are words too: `!!!` says something, and no text is without features.
-        token_pattern=r"\w+|[^\w\s]+",
+        # `regex`, unlike `re`, keeps the vowel signs of Indic scripts with their letters.
+        tokenizer=regex.compile(r"\w+|[^\w\s]+").findall,
+        token_pattern=None,
     )
 
 
