@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 from instil.report.card import converted_card, model_card, plain
 from instil.results.guard import Margins
 from instil.results.training import LeftOut
+from instil.types import Message
 
 HOSTILE = "</a>\n---\nlicense: mit\n---\n# x | <script>alert(1)</script> `code` [a](b) \x00\u202e"
 
@@ -76,6 +77,20 @@ def test_the_code_is_python_and_asks_in_the_template(method: str, sample: Module
     assert said is not None
     asked = [{"role": m.role, "content": m.content} for m in sample.turns()[0].wording]
     assert eval(said.group(1), {}) == asked  # our own text, and plain literals
+
+
+def test_every_task_is_asked_in_its_own_words(sample: ModuleType) -> None:
+    turn = sample.turns()[0]
+    topic = (Message("user", "Which topic? {{ text }}"),)
+    turns = (replace(turn, task="reviews"), replace(turn, task="bbc_topic", wording=topic))
+    text = card_of(sample, turns=turns)
+    assert f"For {plain('bbc_topic')} the messages are:" in text
+    assert text.count("Which topic? {{ text }}") == 1
+    assert text.index("Is this review") < text.index("Which topic?")
+    served = converted_card(
+        text, replace(sample.run(), turns=turns), library="gguf", commands=["serve it"]
+    )
+    assert served.count("Which topic? {{ text }}") == 1
 
 
 def test_texts_cannot_break_out(sample: ModuleType, retext: type) -> None:

@@ -178,16 +178,26 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [body[0], "|" + " --- |" * len(head), *body[1:]]
 
 
-def _messages(summary: RunSummary) -> str:
-    """Return what the model is asked, as JSON, which is Python too where all are texts.
+def _messages(summary: RunSummary) -> list[tuple[str, str]]:
+    """Return what the model is asked: a task and its messages as JSON, Python too as all are texts.
 
     The template and no row: a card is made to be published, the rows need not be.
     """
-    turn = next((turn for turn in summary.turns if turn.role is Role.ANSWER), None)
-    asked = turn.wording if turn else ()
-    messages = [{"role": each.role, "content": each.content} for each in asked]
+    asked: dict[str, list[dict[str, str]]] = {}
+    for turn in summary.turns:
+        if turn.role is Role.ANSWER:
+            said = [{"role": each.role, "content": each.content} for each in turn.wording]
+            asked.setdefault(turn.task, said)
+    unknown = [{"role": "user", "content": "..."}]
     # ASCII keeps whatever the texts hold inside its quotes.
-    return json.dumps(messages or [{"role": "user", "content": "..."}], indent=4)
+    return [(task, json.dumps(m or unknown, indent=4)) for task, m in (asked or {"": []}).items()]
+
+
+def _other_tasks(summary: RunSummary) -> list[str]:
+    lines = []
+    for task, messages in _messages(summary)[1:]:
+        lines += ["", f"For {plain(task)} the messages are:", "", *_fenced("json", [messages])]
+    return lines
 
 
 def _fenced(language: str, lines: Sequence[str]) -> list[str]:
@@ -204,7 +214,8 @@ def _usage_by(summary: RunSummary, commands: Sequence[str]) -> list[str]:
         f"{_ASK} As the messages of a request, at temperature 0 and with at most {longest} tokens "
         "to come; in place of what stands in {{ }}, your own text:",
         "",
-        *_fenced("json", [_messages(summary)]),
+        *_fenced("json", [_messages(summary)[0][1]]),
+        *_other_tasks(summary),
     ]
 
 
@@ -226,7 +237,7 @@ def _usage(summary: RunSummary, *, adapted: bool) -> list[str]:
         *loading,
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
         "# in place of what stands in {{ }}: your own text",
-        f"messages = {_messages(summary)}",
+        f"messages = {_messages(summary)[0][1]}",
         "inputs = tokenizer.apply_chat_template(",
         '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
         ")",
@@ -245,7 +256,7 @@ def _usage(summary: RunSummary, *, adapted: bool) -> list[str]:
             "It was trained and judged on that base in 4 bits (bitsandbytes, "
             f"{plain(summary.training.quantize)}, double quantisation): load it so, or merge it."
         )
-    return [*lines, "", *_fenced("python", code)]
+    return [*lines, "", *_fenced("python", code), *_other_tasks(summary)]
 
 
 def _data(tasks: Sequence[TaskResult], manifest: Mapping[str, object]) -> list[str]:

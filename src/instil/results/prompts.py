@@ -46,6 +46,8 @@ class Turn:
     """The prompt's own words, without any row: the template's source."""
     trained: bool | None = True
     """Whether training used the template; False: it was held out; None: it is a prompt alone."""
+    task: str = ""
+    """The id of the task that it asks; empty in runs from before it was noted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -308,7 +308,8 @@ def sum_up(
             parts = (Message("system", t.system), Message("user", t.prompt))
             wording = tuple(part for part in parts if part.content)
             shown, used = example.answer.shown, t in d.templates
-            turns.append(Turn(t.id, t.role, example.messages, shown, wording, used))
+            turn = Turn(t.id, t.role, example.messages, shown, wording, used, d.task.id)
+            turns.append(turn)
     return RunSummary(
         name=context.run.name,
         model=context.model.name,
