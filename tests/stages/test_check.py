@@ -48,6 +48,19 @@ def test_lengths_are_those_of_the_first_epoch(tmp_path: Path, tiny_folder: Path)
     assert len(moods.previews) == 3, "others are shown all the same"
 
 
+def test_every_role_that_is_trained_is_shown(tmp_path: Path, tiny_folder: Path):
+    lay_out(tmp_path)
+    task, last = tmp_path / "moods.yaml", "  - {id: write"
+    third = '  - {id: third, prompt: "Which?\\n{{ text }}", target: "{{ mood }}"}\n'
+    said = task.read_text(encoding="utf-8").replace(last, third + last)
+    task.write_text(said, encoding="utf-8")
+    recipe = make_recipe(tmp_path, tiny_folder, "forgetting.tasks=none", "tasks.0.templates=all")
+    (moods,) = check_recipe(recipe).tasks
+    shown = ["".join(piece.text for piece in preview) for preview in moods.previews]
+    assert "Write a" not in shown[0]
+    assert sum("Write a" in text for text in shown) == 1
+
+
 def test_rows_of_few_groups_are_told(tmp_path: Path, tiny_folder: Path):
     lay_out(tmp_path)
     table = tmp_path / "moods.csv"

@@ -228,10 +228,15 @@ def _too_few(
 
 
 def _shown(context: RunContext, data: TaskData) -> Iterator[Encoded]:
-    """Return the first training examples that the length policy leaves, through all templates."""
+    """Return the first training examples that the length policy leaves.
+
+    Through the first template of each role, then through the others.
+    """
     from instil.encode.mask import encode_turns
 
-    train, templates = context.recipe.train, cycle(data.templates)
+    train, firsts = context.recipe.train, {t.role: t for t in reversed(data.templates)}
+    others = [t for t in data.templates if firsts[t.role] is not t]
+    templates = cycle([*sorted(firsts.values(), key=data.templates.index), *others])
     encoded = (
         item
         for row in data.train
