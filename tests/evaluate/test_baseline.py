@@ -123,3 +123,6 @@ def test_vowel_signs_stay_with_their_letters() -> None:
 
     terms = vectorizer().fit(["हिन्दी किताब", "我爱"]).get_feature_names_out()
     assert sorted(terms) == sorted(["हिन्दी", "किताब", "हिन्दी किताब", "我", "爱", "我 爱"])
+    analyse = vectorizer().build_analyzer()
+    assert analyse("\u2764\ufe0fyou") == ["\u2764\ufe0f", "you", "\u2764\ufe0f you"]
+    assert analyse("\U0001f468\u200d\U0001f469") == ["\U0001f468\u200d\U0001f469"]

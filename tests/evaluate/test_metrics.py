@@ -214,7 +214,61 @@ def test_punctuation_beyond_ascii_is_set_aside(right: str, given: str) -> None:
     assert _value("exact_match", "5", "\u22125") == 0
 
 
-@pytest.mark.parametrize("given", ["正面。", "「正面」", "正面\uff01", "“正面”、"])
+@pytest.mark.parametrize(
+    ("right", "given"),
+    [
+        ("35", "3、5"),
+        ("35天", "3\uff5e5天"),
+        ("35", "3,5"),
+        ("53", "5\uff1b3"),
+        ("314", "3.14"),
+        ("\u0663\u0661\u0664", "\u0663\u066b\u0661\u0664"),
+        ("10", "10\u066a"),
+        ("5", "5\u2030"),
+        ("35", "3\u00b75"),
+    ],
+)
+def test_marks_between_numbers_part_them(right: str, given: str) -> None:
+    assert _value("exact_match", right, given) == 0
+    assert _value("exact_match", given, given) == 1
+
+
+@pytest.mark.parametrize(("right", "given"), [("1000", "1,000"), ("1000", "1'000"), ("7", "7.")])
+def test_marks_of_thousands_and_ends_go(right: str, given: str) -> None:
+    assert _value("exact_match", right, given) == 1
+
+
+@pytest.mark.parametrize("mark", ["\u200f", "\u200b", "\ufeff"])
+def test_what_nobody_sees_counts_for_nothing(mark: str) -> None:
+    word = "\u05e9\u05dc\u05d5\u05dd"
+    hidden = mark + word[:1] + mark + word[1:]
+    for metric in ("exact_match", "token_f1", "rouge1"):
+        assert _value(metric, word, hidden) == pytest.approx(1), metric
+    assert match_choice(hidden, [word, "x"]) == 0
+
+
+def test_an_emoji_s_selector_is_no_part_of_the_next_word() -> None:
+    assert _value("rouge1", "you", "\u2764\ufe0fyou") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("我给4分", 4),
+        ("별점4점", 4),
+        ("\u043e\u0446\u0435\u043d\u043a\u04304", 4),
+        ("\u22122", -2),
+        ("4,5 Sterne", 4.5),
+        ("v4", None),
+    ],
+)
+def test_numbers_in_other_scripts(text: str, number: float | None) -> None:
+    assert number_in(text) == number
+
+
+@pytest.mark.parametrize(
+    "given", ["正面。", "正面\uff61", "\u3008正面\u3009", "「正面」", "正面\uff01", "“正面”、"]
+)
 def test_a_choice_in_other_signs(given: str) -> None:
     assert match_choice(given, ["正面", "负面"]) == 0
 

@@ -72,3 +72,27 @@ def scored(answer: str, *checks: str):
         "t/r/p", "t", "p", "r", "r", (Message("user", "?"),), "fig, plum", checks=checks
     )
     return score(example, Prediction("t/r/p", answer), metric="constraint")
+
+
+@pytest.mark.parametrize(
+    ("condition", "answer"),
+    [
+        ("items = 3", "苹果\uff0c梨\u3001香蕉"),
+        ("items = 2", "تفاح\u060c موز"),
+        ("words = 4", "我爱北京"),
+        ("words = 2", "你好。"),
+        ("words = 2", "a \u2014  b"),
+        ('contains "caf\u00e9"', "un cafe\u0301 noir"),
+        ("in order", "\u00e4pfel, birne"),
+        ('each among "梨, 苹果"', "苹果\u3001梨。"),
+    ],
+)
+def test_other_scripts(condition: str, answer: str) -> None:
+    assert holds(condition, answer)
+
+
+@pytest.mark.parametrize(
+    ("condition", "answer"), [("words <= 3", "我爱北京天安门"), ("all different", "我, 我。")]
+)
+def test_other_scripts_that_do_not_meet_it(condition: str, answer: str) -> None:
+    assert not holds(condition, answer)

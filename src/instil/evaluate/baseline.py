@@ -60,8 +60,8 @@ def vectorizer() -> Any:
         max_features=MOST_TERMS,
         preprocessor=lambda text: spaced(text.lower()),  # Chinese: a word a character
         # Runs of signs are words too: `!!!` says something, and no text is without features.
-        # `regex`, unlike `re`, keeps the vowel signs of Indic scripts with their letters.
-        tokenizer=regex.compile(r"\w+|[^\w\s]+").findall,
+        # Vowel signs of Indic scripts stay with their letters, and what joins emoji with those.
+        tokenizer=regex.compile(r"[\p{L}\p{N}_][\w\u200c\u200d]*|[^\p{L}\p{N}_\s]+").findall,
         token_pattern=None,
     )
 

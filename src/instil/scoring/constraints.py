@@ -3,8 +3,8 @@
 A row lists them in the field that its task names with `checks:`; the metric `constraint` gives 1
 where an answer meets them all. What there is (N is a number, TEXT stands in double quotes)::
 
-    words = N         also <= and >=: how many words there are
-    items = N         also <= and >=: what commas part; none may be empty
+    words = N         also <= and >=: how many words (without blanks: characters) there are
+    items = N         also <= and >=: what commas (of any script) part; none may be empty
     lines = N         also <= and >=: lines with something on them; an empty answer has no count
     capitals          no lower-case letter, and at least one letter
     lower case        no capital, and at least one letter
@@ -17,7 +17,8 @@ where an answer meets them all. What there is (N is a number, TEXT stands in dou
     json                     the answer is valid JSON
 
 A worked example: `plum, pear` meets `items = 2`, `each starts with "p"` and `in order` does not
-hold, since plum comes after pear.
+hold, since plum comes after pear. How a letter with an accent is encoded makes no difference, but
+for `equals`; it stands beside the letter without.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from __future__ import annotations
 import json
 import operator
 import re
+import unicodedata
 from collections.abc import Callable
+
+from instil.scoring.text import spaced, visible_text
 
 _COUNT = re.compile(r"(words|items|lines) (=|<=|>=) (\d+)")
 _TEXT = re.compile(
@@ -36,6 +40,7 @@ _COMPARE: dict[str, Callable[[int, int], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
 }
+_COMMA = re.compile("[,\uff0c\u3001\u060c]")
 _EDGES = " \t\n.!?;:\"'"
 
 
@@ -53,7 +58,9 @@ def holds(condition: str, answer: str) -> bool:
         count = _count(counted[1], answer)
         return count is not None and _COMPARE[counted[2]](count, int(counted[3]))
     if quoted := _TEXT.fullmatch(condition):
-        return _WITH_TEXT[quoted[1]](answer, quoted[2])
+        if quoted[1] == "equals":
+            return answer == quoted[2]
+        return _WITH_TEXT[quoted[1]](visible_text(answer), visible_text(quoted[2]))
     if condition in _PLAIN:
         return _PLAIN[condition](answer)
     raise ValueError(f"there is no condition {condition!r}")
@@ -65,8 +72,8 @@ def items(answer: str) -> list[str]:
     >>> items("Plum, blue berry."), items("Plum pear")
     (['plum', 'blue berry'], ['plum', 'pear'])
     """
-    parts = answer.split(",") if "," in answer else answer.split()
-    return [part.strip(_EDGES).lower() for part in parts]
+    parts = _COMMA.split(answer) if _COMMA.search(answer) else answer.split()
+    return [_stripped(part).lower() for part in parts]
 
 
 def is_condition(condition: str) -> bool:
@@ -83,11 +90,25 @@ def _count(what: str, answer: str) -> int | None:
     if not answer:
         return None
     if what == "words":
-        return len([word for word in answer.split() if word.strip(_EDGES + ",-")])
+        return len([word for word in spaced(answer).split() if any(map(str.isalnum, word))])
     if what == "lines":
         return len([line for line in answer.splitlines() if line.strip()])
-    parts = [part.strip(_EDGES) for part in answer.split(",")]
+    parts = [_stripped(part) for part in _COMMA.split(answer)]
     return len(parts) if all(parts) else None
+
+
+def _stripped(part: str) -> str:
+    """Return an item without blanks and punctuation around it."""
+    return visible_text(part).strip(_EDGES + "".join(filter(_is_mark, part)))
+
+
+def _is_mark(character: str) -> bool:
+    return not character.isascii() and unicodedata.category(character)[0] == "P"
+
+
+def _order(item: str) -> str:
+    """Return what an item is sorted by: its letters without accents."""
+    return "".join(c for c in unicodedata.normalize("NFKD", item) if not unicodedata.combining(c))
 
 
 def _each_starts(answer: str, text: str) -> bool:
@@ -97,7 +118,7 @@ def _each_starts(answer: str, text: str) -> bool:
 
 def _each_among(answer: str, text: str) -> bool:
     parts = items(answer)
-    return bool(parts) and set(parts) <= {part.strip().lower() for part in text.split(",")}
+    return bool(parts) and set(parts) <= {part.strip().lower() for part in _COMMA.split(text)}
 
 
 def _is_json(answer: str) -> bool:
@@ -113,7 +134,6 @@ _WITH_TEXT: dict[str, Callable[[str, str], bool]] = {
     "ends with": lambda answer, text: answer.lower().endswith(text.lower()),
     "contains": lambda answer, text: text.lower() in answer.lower(),
     "avoids": lambda answer, text: bool(answer) and text.lower() not in answer.lower(),
-    "equals": lambda answer, text: answer == text,
     "each starts with": _each_starts,
     "each among": _each_among,
 }
@@ -121,6 +141,8 @@ _PLAIN: dict[str, Callable[[str], bool]] = {
     "capitals": str.isupper,
     "lower case": str.islower,
     "all different": lambda answer: len(set(items(answer))) == len(items(answer)) > 0,
-    "in order": lambda answer: bool(items(answer)) and items(answer) == sorted(items(answer)),
+    "in order": lambda answer: (
+        bool(items(answer)) and items(answer) == sorted(items(answer), key=_order)
+    ),
     "json": _is_json,
 }

@@ -9,64 +9,83 @@ import re
 import string
 import unicodedata
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
+from itertools import dropwhile
 from typing import Any
 
-UNSPACED = re.compile(
+_SCRIPTS = (
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\U00020000-\U0003ffff]"
 )
+UNSPACED = re.compile(_SCRIPTS)
 """A character of a script that puts no blanks between words: Thai, Lao, Burmese, Khmer, Japanese,
 Chinese."""
+_WITH_MARKS = re.compile(rf"{_SCRIPTS}(?:(?![\w\s]){_SCRIPTS})*")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_MARK = re.compile(f"[{re.escape(string.punctuation)}]")
-_PLAIN = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {
-    ord(dash): "-" for dash in "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
-}
-"""Full-width signs, and every dash and minus, as ASCII writes them."""
+_MARK = re.compile(rf"[{re.escape(string.punctuation)}]|[^\w\s\x00-\x7f]")
+_THOUSANDS = re.compile(r"[,'\u2019]\d{3}(?!\d)")
 _JOINERS = "\u200c\u200d"
-_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?")
-_OPENING = " \t\n\"'`*([{<\u201c\u2018\u00ab\u201e\u300c\u300e\u300a\u3010\u00bf\u00a1"
-_CLOSING = (
-    " \t\n\"'`*)]}>\u201d\u2019\u00bb\u201c\u300d\u300f\u300b\u3011"
-    ".,;:!?\u3002\u3001\u2026\u0964\u060c\u061b\u061f\u06d4"
+_PLAIN = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5E)} | str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff5e\u301c", "-")
+    | {"\u066a": "%", "\u066b": ".", "\u066c": ","}
 )
+"""Full-width and Arabic signs, and every dash and minus, as ASCII writes them."""
+_NUMBER = re.compile(r"(?<![A-Za-z0-9_.])[-+]?\d+(?:\.\d+|,\d{1,2}(?!\d))?")
+_OPENING = " \t\n\"'`*([{<"
+_CLOSING = " \t\n\"'`*)]}>.,;:!?"
+
+
+def visible_text(text: str) -> str:
+    """Return a text composed (NFC), without characters that nobody sees, such as U+200B."""
+    composed = unicodedata.normalize("NFC", text)
+    if composed.isascii():
+        return composed
+    return "".join(c for c in composed if c in _JOINERS or unicodedata.category(c) != "Cf")
 
 
 def normalise(text: str) -> str:
     """Return an answer without case, punctuation, English articles and spare spaces.
 
     SQuAD's rule (Rajpurkar et al. 2016, evaluate-v1.1), except that marks which make another answer
-    of it stay (`-5` is not 5, `3.14` not 314, `x+1` not `x-1`, `C#` not C), that punctuation beyond
-    ASCII goes as well, and that a text which would vanish (`+`, `The`) is only lower-cased, or else
-    it would equal every other such text.
+    of it stay (`-5` is not 5, `3.14` not 314, `x+1` not `x-1`, `C#` not C), that those between two
+    numbers part them (`3,5` is not 35, but `1,000` is 1000), that punctuation beyond ASCII goes as
+    well, and that a text which would vanish (`+`, `The`) is only lower-cased, or else it would
+    equal every other such text.
 
     >>> normalise("The  Eiffel Tower!"), normalise("It is -3.5 %."), normalise("**1,000** C++")
     ('eiffel tower', 'it is -3.5', '1000 c++')
     >>> normalise("A"), normalise(" + ")
     ('a', '+')
     """
-    lowered = unicodedata.normalize("NFC", text).lower().translate(_PLAIN)
-    bare = _MARK.sub(lambda mark: mark[0] if _says(lowered, mark.start()) else "", lowered)
-    if not bare.isascii():
-        bare = "".join(c for c in bare if c.isascii() or unicodedata.category(c)[0] != "P")
+    lowered = visible_text(text).lower().translate(_PLAIN)
+    bare = _MARK.sub(lambda mark: _left_of(lowered, mark.start()), lowered)
     kept = " ".join(_ARTICLES.sub(" ", bare).split())
     return kept or " ".join(lowered.split())
 
 
-def _says(text: str, place: int) -> bool:
-    """Whether the mark at a place is a sign, an operator or within a number."""
+def _left_of(text: str, place: int) -> str:
+    """Return what a mark comes to: itself where it says something, a blank between two numbers."""
     mark, before, after = text[place], text[place - 1 : place], text[place + 1 : place + 2]
+    if not mark.isascii() and unicodedata.category(mark)[0] != "P":
+        return mark
+    if _says(mark, before, after, first=place < 2):
+        return mark
+    parts = before.isdecimal() and after.isdecimal()
+    return " " if parts and not _THOUSANDS.match(text, place) else ""
+
+
+def _says(mark: str, before: str, after: str, *, first: bool) -> bool:
+    """Whether a mark is a sign, an operator or within a number."""
     if mark == "-":
         return after.isdecimal()
     if mark == "+":
-        return before.isalnum() or after.isdecimal() or (before == "+" and place > 1)
+        return before.isalnum() or after.isdecimal() or (before == "+" and not first)
     if mark == ".":
         return after.isdecimal() and not before.isalpha()
     if mark in ":/":
         return before.isdecimal() and after.isdecimal()
-    if mark in "%#":
-        return before.isdecimal() if mark == "%" else before.isalnum()
+    if mark in "%\u2030#":
+        return before.isalnum() if mark == "#" else before.isdecimal()
     return mark in "*=<>^" and before.isalnum() and after.isalnum()
 
 
@@ -76,7 +95,7 @@ def spaced(text: str) -> str:
     >>> spaced("北京 Beijing")
     ' 北  京  Beijing'
     """
-    return text if text.isascii() else UNSPACED.sub(r" \g<0> ", text)
+    return text if text.isascii() else _WITH_MARKS.sub(r" \g<0> ", text)
 
 
 def words(text: str) -> list[str]:
@@ -98,10 +117,11 @@ def letters(text: str) -> list[str]:
     """
     kept = [
         c if c.isalnum() or c in _JOINERS or unicodedata.category(c).startswith("M") else " "
-        for c in spaced(unicodedata.normalize("NFC", text).lower())
+        for c in spaced(visible_text(text).lower())
     ]
-    said = "".join(kept).split()
-    return [word for word in said if any(map(str.isalnum, word)) or UNSPACED.match(word)]
+    # A mark or joiner without a letter before it is what an emoji left behind.
+    said = ["".join(dropwhile(lambda c: not c.isalnum(), word)) for word in "".join(kept).split()]
+    return [word for word in said if word]
 
 
 def match_choice(text: str, choices: Sequence[str]) -> int | None:
@@ -129,11 +149,13 @@ def match_choice(text: str, choices: Sequence[str]) -> int | None:
 def number_in(text: str) -> float | None:
     """Return the first number in the text.
 
-    >>> number_in("I would give it 4 out of 5.")
-    4.0
+    A comma before one or two figures is a decimal one.
+
+    >>> number_in("I would give it 4 out of 5."), number_in("我给4分"), number_in("4,5 Sterne")
+    (4.0, 4.0, 4.5)
     """
-    match = _NUMBER.search(text)
-    return float(match.group()) if match else None
+    match = _NUMBER.search(text.translate(_PLAIN))
+    return float(match.group().replace(",", ".")) if match else None
 
 
 @cache
@@ -157,6 +179,13 @@ def rouge_scorer(kind: str) -> Any:
 
 
 def _bare(text: str) -> str:
-    folded = " ".join(unicodedata.normalize("NFC", text).translate(_PLAIN).casefold().split())
+    folded = " ".join(visible_text(text).translate(_PLAIN).casefold().split())
     # Signs stay in front (-1 is not 1), and a text of nothing but punctuation stays whole.
-    return folded.lstrip(_OPENING).rstrip(_CLOSING) or folded
+    led = "".join(dropwhile(partial(_wraps, marks=_OPENING), folded))
+    kept = "".join(dropwhile(partial(_wraps, marks=_CLOSING), reversed(led)))
+    return kept[::-1] or folded
+
+
+def _wraps(character: str, *, marks: str) -> bool:
+    wide = not character.isascii() and unicodedata.category(character)[0] == "P"
+    return wide or character in marks
