@@ -421,6 +421,20 @@ def test_macro_f1_interval_is_as_wide_as_repeated_sampling_says() -> None:
     assert one.high - one.low == pytest.approx(2 * 1.96 * np.std(means), rel=0.2)
 
 
+@pytest.mark.parametrize(("classes", "each"), [(150, 2), (77, 4), (20, 15)])
+def test_macro_f1_interval_of_many_classes_holds_the_truth(classes: int, each: int) -> None:
+    generator, labels = np.random.default_rng(2), [f"c{i}" for i in range(classes)]
+    right, held = np.repeat(np.arange(classes), each), 0
+    for _ in range(60):
+        wrong = generator.random(len(right)) < 0.3
+        given = (right + wrong * generator.integers(1, classes, len(right))) % classes
+        found = macro_f1(*_answers(list(right), list(given), labels), labels=labels)
+        assert found.low < found.mean < found.high
+        # F1 of each class is .7 where every class is found at .7 and mistaken for at .3.
+        held += found.low <= 0.7 <= found.high
+    assert held >= 53
+
+
 def _totals(examples: list[Example], predictions: list[Prediction]) -> np.ndarray:
     pairs = metrics._classes(examples, predictions, labels=MOODS)
     return metrics._confusions(pairs, classes=2).sum(axis=0, keepdims=True)

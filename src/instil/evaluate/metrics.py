@@ -21,9 +21,9 @@ from instil.stats.intervals import (
     SHARE,
     Floats,
     Interval,
-    bootstrap,
     bootstrap_mean,
     cluster_table,
+    jackknife,
     wilson,
 )
 from instil.types import Example, Prediction, Score, Summary
@@ -123,7 +123,7 @@ def macro_f1(
     labels: Sequence[str],
     groups: Mapping[str, str] | None = None,
 ) -> Summary:
-    """Return the mean F1 over the classes that occur, with its (cluster) bootstrap interval.
+    """Return the mean F1 over the classes that occur, with its (cluster) jackknife interval.
 
     A class that is neither right nor answered anywhere has no F1 and is left out of the mean.
 
@@ -139,7 +139,7 @@ def macro_f1(
     pairs = _classes(examples, predictions, labels=labels)
     clusters = group_list([example.id for example in examples], groups=groups)
     table = cluster_table(_confusions(pairs, classes=len(labels)), groups=clusters)
-    interval = bootstrap(table, _mean_f1, span=SHARE)
+    interval = jackknife(table, _mean_f1, span=SHARE)
     mean = float(_mean_f1(table.sum(axis=0, keepdims=True))[0])
     return Summary("macro_f1", mean, interval.low, interval.high, scored=len(pairs))
 

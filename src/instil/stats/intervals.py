@@ -179,16 +179,36 @@ def bootstrap(
         span: The scale's ends, where it has any.
     """
     known = spread(table, statistic)
-    if known.df == 0:
-        return unanimous(known.estimate, clusters=len(table), span=span)
-    quantile = t_quantile((1 + LEVEL) / 2, df=known.df)
     if known.df < FEW:
-        half = quantile * known.error
-        return _tidy(known.estimate - half, known.estimate + half, span=span)
+        return _by_jackknife(known, clusters=len(table), span=span)
+    quantile = t_quantile((1 + LEVEL) / 2, df=known.df)
     tail = _NORMAL.cdf(-quantile * (len(table) / (len(table) - 1)) ** 0.5)
     drawn = statistic(resample_totals(table, seed=seed, resamples=resamples))
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return _tidy(float(low), float(high), span=span)
+
+
+def jackknife(table: Floats, statistic: Statistic, *, span: Interval | None = None) -> Interval:
+    """Return estimate +- t x jackknife standard error, for a statistic that is far from linear.
+
+    A draw with replacement leaves out a third of the clusters. Where a figure is made of many
+    classes of a few rows each, most draws lose whole classes, and their percentiles lie beside the
+    estimate: of macro-F1 over 150 classes of two rows they held the truth in a fifth of cases, this
+    interval in 98 % (`tests/evaluate/test_metrics.py`). Leaving out one cluster loses none.
+
+    Args:
+        table: One line a cluster, shape (clusters, k).
+        statistic: Column totals of shape (lines, k) -> figures of shape (lines,).
+        span: The scale's ends, where it has any.
+    """
+    return _by_jackknife(spread(table, statistic), clusters=len(table), span=span)
+
+
+def _by_jackknife(known: Spread, *, clusters: int, span: Interval | None) -> Interval:
+    if known.df == 0:
+        return unanimous(known.estimate, clusters=clusters, span=span)
+    half = t_quantile((1 + LEVEL) / 2, df=known.df) * known.error
+    return _tidy(known.estimate - half, known.estimate + half, span=span)
 
 
 def spread(table: Floats, statistic: Statistic) -> Spread:
