@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from instil.data.build import render_example
+from instil.evaluate import linear
 from instil.evaluate.baseline import ask_tfidf, tfidf_file, train_tfidf
 from instil.types import Row
 from reviews import TASK, TEMPLATE, make_rows
@@ -55,6 +56,15 @@ def test_a_class_with_a_single_row_still_trains():
     train = [*make_rows(20, seed=1, share_good=1), *make_rows(1, seed=3, share_good=0)]
     _, predictions = predict(train, make_rows(20, seed=2))
     assert set(Counter(p.text for p in predictions)) <= {"no", "yes"}
+
+
+def test_a_class_with_a_single_row_takes_no_tuning_from_the_others(monkeypatch):
+    tried = []
+    fit = linear._fit
+    monkeypatch.setattr(linear, "_fit", lambda *a: tried.append(a[-1].strength) or fit(*a))
+    fair = Row("reviews", "fair", "fair", {"text": "so so", "label": "fair"})
+    train_tfidf([*make_rows(60, seed=1), fair], task=TASK)
+    assert len(set(tried)) > 1
 
 
 def test_texts_without_words_are_answered():

@@ -169,12 +169,16 @@ def _folds(rows: Sequence[Row], labels: Any) -> Iterator[tuple[Any, Any]]:
     picked = np.random.default_rng(SEED).permutation(len(rows))[:MOST_TUNING_ROWS]
     picked.sort()
     groups = np.array([rows[i].group for i in picked])
-    rarest = min(Counter(labels[picked].tolist()).values())
-    folds = min(FOLDS, rarest, len(set(groups.tolist())))
+    commonest = max(Counter(labels[picked].tolist()).values())
+    folds = min(FOLDS, commonest, len(set(groups.tolist())))
     if folds < 2:
         return
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=SEED)
-    for fit, held in splitter.split(picked, labels[picked], groups):
+    with warnings.catch_warnings():
+        # A class of fewer rows than folds is in some of them alone; the others choose all the same.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        parted = list(splitter.split(picked, labels[picked], groups))
+    for fit, held in parted:
         if len(held) and len(set(labels[picked[fit]].tolist())) > 1:
             yield picked[fit], picked[held]
 
