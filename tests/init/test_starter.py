@@ -350,3 +350,25 @@ def test_labels_that_are_written_work_unedited(start) -> None:
     assert (task.kind, task.metric, task.choices) == ("classes", "exact_match", ())
     assert task.templates[0].prompt.startswith("What is the intent of this utterance? Answer with")
     assert len(rows) == 120
+
+
+@pytest.mark.parametrize(
+    ("answer", "least"),
+    [
+        ("이 제품의 배터리는 하루 종일 사용할 수 있을 만큼 오래 갑니다 그리고 가벼워요", 90),
+        ('["billing","refund","card_not_working","lost_card"]', 17),
+        ("Action|Adventure|Science_Fiction|Comedy|Documentary", 16),
+        ("the battery lasts for a whole day", 16),
+    ],
+)
+def test_an_answer_of_any_script_and_form_has_room(start, answer: str, least: int) -> None:
+    answers = [f"{answer} {number}" for number in range(100)]
+    task, *_ = unedited(start({"text": texts(100), "reply": answers}, target="reply"))
+    assert task.max_new_tokens >= least
+
+
+def test_choices_that_prompts_list_count_for_the_length(start) -> None:
+    intents = [f"lost_or_stolen_card_{number}" for number in range(24)]
+    long = [f"{text} and {' '.join(['so on'] * 12)}" for text in texts(480)]
+    starter = start({"text": long, "intent": cycle(intents, 480)})
+    assert "max_length: 512" in starter.recipe_file.read_text(encoding="utf-8")

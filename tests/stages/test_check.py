@@ -61,6 +61,22 @@ def test_every_role_that_is_trained_is_shown(tmp_path: Path, tiny_folder: Path):
     assert sum("Write a" in text for text in shown) == 1
 
 
+def test_answers_that_would_be_cut_are_told(tmp_path: Path, tiny_folder: Path):
+    lay_out(tmp_path)
+    task = tmp_path / "echo.yaml"
+    short = ECHO.replace("max_new_tokens: 6", "max_new_tokens: 1")
+    found = []
+    for said in (ECHO, short):
+        task.write_text(said, encoding="utf-8")
+        wanted = ("forgetting.tasks=none", f"tasks.0.use={task}")
+        (echo,) = check_recipe(make_recipe(tmp_path, tiny_folder, *wanted)).tasks
+        found.append([f for f in echo.findings if "max_new_tokens" in f.what])
+    none, (told,) = found
+    assert not none
+    assert "right answers of validation take more tokens than `max_new_tokens`, 1" in told.what
+    assert told.fix.startswith("`max_new_tokens: ")
+
+
 def test_rows_of_few_groups_are_told(tmp_path: Path, tiny_folder: Path):
     lay_out(tmp_path)
     table = tmp_path / "moods.csv"

@@ -1,4 +1,7 @@
-"""What a chat format does to the rows of a task: turns left out or joined, thoughts left out."""
+"""What a chat format does to the rows of a task: turns left out or joined, answers cut.
+
+Tests: `tests/test_chat_cases.py`, `tests/stages/test_check.py`.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,28 @@ def chat_findings(data: TaskData, chat: ChatFormat) -> tuple[Finding, ...]:
         for what, count in (+counts).items()
     ]
     return (*(Finding(what, 1) for what in chat.findings), *counted)
+
+
+def cut_answers(data: TaskData, chat: ChatFormat) -> Iterator[Finding]:
+    """Count validation rows whose right answer is longer than what may be generated."""
+    most = data.task.max_new_tokens
+    if data.task.choices or data.task.checks:
+        return
+    examples = (render_example(data.task, data.answering[0], row) for row in data.validation)
+    # The stop token need not be generated for the answer to be whole.
+    lengths = [
+        len(chat.answered(e.messages, [e.target], stop=False, tools=e.tools).completions[0])
+        for e in examples
+        if not e.choices
+    ]
+    if count := sum(length > most for length in lengths):
+        what = f"{count} of {plural(len(lengths), 'right answer')} of validation"
+        yield Finding(
+            f"{what} take more tokens than `max_new_tokens`, {most}: what the model writes ends "
+            f"there, and scores less; {max(lengths)} would hold all",
+            count,
+            fix=f"`max_new_tokens: {max(lengths)}` in the task",
+        )
 
 
 def _effects(example: Example, chat: ChatFormat) -> Iterator[str]:

@@ -22,7 +22,7 @@ from instil.errors import DataError, Problem
 from instil.files import write_whole
 from instil.init.guesses import Kind
 from instil.init.inspect import Guess, Wishes, inspect_table
-from instil.init.labels import is_filled
+from instil.init.labels import is_filled, listable, tokens
 from instil.init.wording import free_text_kind, templates
 from instil.tasks.template import spelt
 from instil.types import OnBadRow, SourceSpec
@@ -31,6 +31,8 @@ _TEST_SHARE, _MOST_TEST = 0.25, 300
 _VALIDATION_SHARE, _MOST_VALIDATION = 0.15, 150
 _MOST_TRAIN = 600
 _LENGTHS = (256, 512, 1024)
+_LONGEST_ANSWER = 512
+_TRAIN_A_CLASS, _TEST_A_CLASS = 20, 4
 _JSON_WORD = 5  # tokens between two blanks of JSON; SmolLM2's tokenizer makes 3 to 5
 _HOW_TO_CALL = 200  # tokens that a chat template says of tools, about
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
@@ -183,13 +185,18 @@ def _from(folder: Path, data: str) -> str:
 def plan_sizes(rows: int, *, classes: int) -> Sizes:
     """Share out the rows: a quarter tests, about a seventh validates, the rest trains.
 
+    Many classes have more rows: 20 of each train, and 4 test.
+
     >>> plan_sizes(300, classes=2), plan_sizes(5000, classes=5)
     (Sizes(train=None, validation=45, test=75), Sizes(train=600, validation=150, test=300))
+    >>> plan_sizes(20_000, classes=150)
+    Sizes(train=3000, validation=300, test=600)
     """
-    test = min(_MOST_TEST, round(_TEST_SHARE * rows))
+    test = min(max(_MOST_TEST, _TEST_A_CLASS * classes), round(_TEST_SHARE * rows))
     wanted = max(round(_VALIDATION_SHARE * rows), min(2 * classes, rows // 5))
-    validation = min(_MOST_VALIDATION, wanted)
-    train = _MOST_TRAIN if rows - test - validation > 1.5 * _MOST_TRAIN else None
+    validation = min(max(_MOST_VALIDATION, 2 * classes), wanted)
+    most = max(_MOST_TRAIN, _TRAIN_A_CLASS * classes)
+    train = most if rows - test - validation > 1.5 * most else None
     return Sizes(train, validation=validation, test=test)
 
 
@@ -284,9 +291,9 @@ def _add_answers(task: CommentedMap, guess: Guess) -> None:
     metric = "exact_match" if guess.kind is Kind.WRITTEN else metric
     text = "How alike answer and target are; also exact_match, token_f1, rouge1, rouge2, chrf,"
     _say(task, "metric", metric, f"{text} bleu.")
-    a_word = _JSON_WORD if guess.calls else 2
-    tokens = min(256, max(16, a_word * guess.target.words_at(0.95) + 8))
-    _say(task, "max_new_tokens", tokens, "Longest answer to generate, in tokens.")
+    calls = _JSON_WORD * guess.target.words_at(0.95) if guess.calls else 0
+    longest = min(_LONGEST_ANSWER, max(16, calls + 8, guess.target.tokens_at(0.95) + 8))
+    _say(task, "max_new_tokens", longest, "Longest answer to generate, in tokens.")
 
 
 def recipe_yaml(guess: Guess, *, task: str, model: str) -> str:
@@ -341,11 +348,14 @@ def _words(guess: Guess) -> int:
 
 
 def _max_length(guess: Guess) -> int:
-    """Return a length that nearly all examples fit: two tokens a word, and a prompt around them.
+    """Return a length that nearly all examples fit, and a prompt around them.
 
-    The functions that a model may call stand in the prompt as well, with the chat template's words
-    on how to call them.
+    Choices that the prompt lists stand in it as well, a line each in one template, and so do
+    functions that a model may call, with the chat template's words on how to call them.
     """
     tools = _JSON_WORD * guess.tools.words_at(0.95) + _HOW_TO_CALL if guess.tools else 0
-    wanted = 2 * _words(guess) + tools + 80
+    choices = guess.labels.choices if guess.labels else ()
+    listed = sum(3 + tokens(choice) for choice in choices) if listable(choices) else 0
+    answer = 0 if guess.labels else guess.target.tokens_at(0.95)
+    wanted = guess.measured.tokens_at(0.95) + answer + listed + tools + 80
     return next((length for length in _LENGTHS if wanted <= length), _LENGTHS[-1])

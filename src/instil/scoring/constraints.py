@@ -29,7 +29,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from instil.scoring.text import spaced, visible_text
+from instil.scoring.text import is_wide_mark, spaced, visible_text
 
 _COUNT = re.compile(r"(words|items|lines) (=|<=|>=) (\d+)")
 _TEXT = re.compile(
@@ -99,11 +99,7 @@ def _count(what: str, answer: str) -> int | None:
 
 def _stripped(part: str) -> str:
     """Return an item without blanks and punctuation around it."""
-    return visible_text(part).strip(_EDGES + "".join(filter(_is_mark, part)))
-
-
-def _is_mark(character: str) -> bool:
-    return not character.isascii() and unicodedata.category(character)[0] == "P"
+    return visible_text(part).strip(_EDGES + "".join(filter(is_wide_mark, part)))
 
 
 def _order(item: str) -> str:

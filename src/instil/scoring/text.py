@@ -63,10 +63,15 @@ def normalise(text: str) -> str:
     return kept or " ".join(lowered.split())
 
 
+def is_wide_mark(character: str) -> bool:
+    """Whether a character is punctuation beyond ASCII."""
+    return not character.isascii() and unicodedata.category(character)[0] == "P"
+
+
 def _left_of(text: str, place: int) -> str:
     """Return what a mark comes to: itself where it says something, a blank between two numbers."""
     mark, before, after = text[place], text[place - 1 : place], text[place + 1 : place + 2]
-    if not mark.isascii() and unicodedata.category(mark)[0] != "P":
+    if not mark.isascii() and not is_wide_mark(mark):
         return mark
     if _says(mark, before, after, first=place < 2):
         return mark
@@ -187,5 +192,4 @@ def _bare(text: str) -> str:
 
 
 def _wraps(character: str, *, marks: str) -> bool:
-    wide = not character.isascii() and unicodedata.category(character)[0] == "P"
-    return wide or character in marks
+    return character in marks or is_wide_mark(character)

@@ -17,7 +17,7 @@ from instil.data.build import render_example
 from instil.data.findings import Finding, audit_rows
 from instil.data.prepare import TaskData
 from instil.encode.alike import label_findings
-from instil.encode.chat_findings import chat_findings
+from instil.encode.chat_findings import chat_findings, cut_answers
 from instil.results.names import TEXT
 from instil.results.training import LeftOut, MixLine
 from instil.stages.context import RunContext, Say, prepare, silent
@@ -202,6 +202,7 @@ def _forecast(context: RunContext, use: TaskUse, data: TaskData, line: MixLine) 
             *audit_rows(data),
             *label_findings(data.task, context.chat),
             *chat_findings(data, context.chat),
+            *cut_answers(data, context.chat),
             *template_findings(data, (*data.templates, *data.held_out)),
         ),
     )

@@ -513,12 +513,13 @@ def keep_splits(context: RunContext) -> None:
 
 
 def note_chat(context: RunContext) -> None:
-    """Show and note what the chat format does to the rows: turns left out or joined."""
-    from instil.encode.chat_findings import chat_findings
+    """Show and note what the chat format does to turns, and which answers would be cut."""
+    from instil.encode.chat_findings import chat_findings, cut_answers
 
     notes = {}
     for d in context.data:
-        if told := [finding.what for finding in chat_findings(d, context.chat)]:
+        findings = (*chat_findings(d, context.chat), *cut_answers(d, context.chat))
+        if told := [finding.what for finding in findings]:
             notes[d.task.id] = told
             context.say("\n".join(f"{d.task.id}: {what}" for what in told))
     if notes:
