@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 
 from instil.compare.cheapest import by_cost, cheapest, use_sentence
-from instil.results.tasks import Arm, Costs, TaskResult
+from instil.results.tasks import Arm, ClassRow, Costs, TaskResult
 from instil.types import Comparison, Summary
 
 BASE = 270_000_000
@@ -165,6 +165,26 @@ def test_an_arm_may_be_beaten_by_one_that_is_not_the_tuned_one() -> None:
     choice = cheapest(task)
     assert choice is not None
     assert (choice.arm.name, choice.is_cheapest) == ("probe", False)
+
+
+def test_an_arm_that_finds_one_class_alone_is_not_recommended_without_a_word() -> None:
+    task = make_task(tuned=0.99, zero_shot=0.5, tfidf=0.98)
+    classes = (ClassRow("ok", 0.98, 1.0, 0.99, 392), ClassRow("fraud", 0.0, 0.0, 0.0, 8))
+    arms = {arm.name: arm for arm in task.arms}
+    f1 = {
+        name: Summary("macro_f1", mean, 0, 1, 400)
+        for name, mean in (("tfidf", 0.495), ("tuned", 0.87))
+    }
+    for name, mean in f1.items():
+        arms[name] = replace(arms[name], summaries={**arms[name].summaries, "macro_f1": mean})
+    arms["tfidf"] = replace(arms["tfidf"], per_class=classes)
+    task = replace(task, arms=tuple(arms.values()))
+    text = say(task)
+    assert text.startswith("Use TF-IDF")
+    assert "it finds “ok” alone, and none of the 8 rows of other classes (macro-F1 49.5" in text
+    assert "the tuned model 87.0)" in text
+    both = use_sentence([task, make_task("other", tuned=0.9, zero_shot=0.5)], model_bytes=BASE)
+    assert "finds “ok” alone" in both
 
 
 def test_several_tasks_in_one_sentence() -> None:

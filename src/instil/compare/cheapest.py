@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from instil import format as fmt
 from instil.compare.verdict import Outcome, could_show, level, outcome, outcomes
 from instil.results.names import CLASSIFIERS, TUNED, ZERO_SHOT
-from instil.results.tasks import Arm, TaskResult
+from instil.results.tasks import Arm, ClassRow, TaskResult
 from instil.types import Comparison
 
 LEFT_OPEN = 0.2
@@ -131,6 +131,8 @@ def use_sentence(tasks: Sequence[TaskResult], *, model_bytes: int) -> str:
     named: dict[str, list[str]] = {}
     for choice in choices:
         figure = level(choice.task, choice.arm.name)
+        if one := only_class(choice.arm):
+            figure += f"; finds “{one.label}” alone"
         if choice.against is not None:
             figure += f"; tuned {_standing(choice)}"
         if not choice.is_settled:
@@ -165,7 +167,23 @@ def _for_one(choice: Choice, model_bytes: int) -> str:
             best = task.arm(choice.highest.b)
             assert best is not None, "it was compared"
             text += f"; the highest mean is that of {_name(best)} ({_not_shown(choice.highest)})"
+    if one := only_class(arm):
+        others = sum(row.n for row in arm.per_class) - one.n
+        means = (a.summaries.get("macro_f1") for a in (arm, tuned or arm))
+        ours, theirs = (fmt.plain_level(mean.mean, "macro_f1") if mean else "" for mean in means)
+        beside = f"macro-F1 {ours}" + (f", the tuned model {theirs}" if tuned and theirs else "")
+        text += (
+            f". But it finds “{one.label}” alone, and none of the {fmt.plural(others, 'row')} of "
+            f"other classes ({beside}): where those matter, accuracy is the wrong measure"
+        )
     return f"{text}."
+
+
+def only_class(arm: Arm) -> ClassRow | None:
+    """Return the one class that an arm ever finds; None where it finds several, or none is left."""
+    found = [row for row in arm.per_class if row.f1 > 0]
+    several = sum(row.n > 0 for row in arm.per_class) > 1
+    return found[0] if several and len(found) == 1 else None
 
 
 def _standing(choice: Choice) -> str:
