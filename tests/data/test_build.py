@@ -64,6 +64,23 @@ def test_an_answer_example_has_everything():
     assert example.shots == 0
 
 
+@pytest.mark.parametrize("template", ["plain", "write"])
+def test_what_a_prompt_is_shortened_by_is_never_the_label(template: str):
+    long = ("lost_or_stolen_card", "other")
+    listed = replace(PLAIN, prompt="{{ choices | join(', ') }}? {{ text }}", choices=long)
+    task = replace(TASK, choices=long, templates=(listed, WRITE))
+    row = make_row(text="card gone", label="lost_or_stolen_card")
+    asked = {"plain": listed, "write": WRITE}[template]
+    assert render_example(task, asked, row).text == {"plain": "card gone", "write": ""}[template]
+
+
+def test_a_prompt_that_holds_the_free_answer_of_another_question_is_shortened_by_it():
+    task = replace(TASK, choices=(), metric="rougeL", target="summary")
+    row = make_row(summary="a long summary of it")
+    back = Template("back", "Write out: {{ summary }}", "{{ text }}", role=Role.INVERTED)
+    assert render_example(task, back, row).text == "a long summary of it"
+
+
 def test_choices_are_seen_by_the_template_and_system_comes_first():
     example = render_example(TASK, YES_NO, make_row())
     assert example.messages == (

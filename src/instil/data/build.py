@@ -67,7 +67,14 @@ def render_example(
         answer = Message("assistant", shown.said, tool_calls=shown.calls)
         messages += [*shown.history, shown.asked, answer]
     others = () if template.choices else _asked(task, template, row, name=task.references)
-    texts = [text.strip() for text in row.fields.values() if isinstance(text, str)]
+    # What is to be answered is never what a prompt is shortened by, though it may stand there.
+    judged = template.role is Role.ANSWER or task.choices
+    answers = (task.target, task.references, task.calls) if judged else ()
+    texts = [
+        text.strip()
+        for name, text in row.fields.items()
+        if isinstance(text, str) and name not in answers
+    ]
     return Example(
         id=f"{task.id}/{row.id}/{template.id}",
         task=task.id,

@@ -79,7 +79,9 @@ def _fitted_rows(
                 break
             fields = {
                 name: shorter.text
-                if isinstance(value, str) and value.strip() == example.text
+                if isinstance(value, str)
+                and value.strip() == example.text
+                and name != data.task.target
                 else value
                 for name, value in row.fields.items()
             }
