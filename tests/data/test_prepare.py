@@ -135,3 +135,18 @@ def test_turns_that_are_not_trained_on_stand_beside_the_rows_left_out(tmp_path: 
     data = prepared(replace(task, history="history", templates=templates))
     assert data.split.skipped == {UNASKED: 7, "no text in 'last_message'": 3}
     assert data.notes == {UNUSABLE["follows"]: 3}
+
+
+def test_a_class_whose_rows_all_repeat_a_test_row_is_told(tmp_path: Path) -> None:
+    lines = [f"text number {n} about thing {n * 7},{('ok', 'bad')[n % 2]}" for n in range(120)]
+    repeats = ["everything is down again,outage"] * 20
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["text,label", *lines, *repeats]), encoding="utf-8")
+    task = make_task("a", path, choices=("ok", "bad", "outage"))
+    task = replace(task, metric="accuracy")
+    with pytest.raises(DataError, match="'outage' is missing from train") as caught:
+        prepared(task)
+    assert "group" in str(caught.value)
+    others = tuple(replace(t, choices=task.choices[:2]) for t in task.templates)
+    path.write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    assert prepared(replace(task, choices=("ok", "bad"), templates=others)).train
