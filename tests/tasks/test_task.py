@@ -200,6 +200,7 @@ def test_what_is_wrong_in_templates_is_told_at_once_with_its_line() -> None:
         ("kind: sentiment", "fields: {a b: review}", ":2:", "cannot be called 'a b'"),
         ("kind: sentiment", "fields: {choices: review}", ":2:", "cannot be called 'choices'"),
         ("kind: sentiment", "max_new_tokens: 0", ":2:", "at least 1"),
+        ("kind: sentiment", "kind: x\nreferences: review", ":3:", "`references` is for free text"),
     ],
 )
 def test_mistakes(old: str, new: str, place: str, part: str) -> None:

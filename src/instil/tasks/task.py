@@ -250,6 +250,13 @@ def _task_problems(task: Task, file: YamlFile, numbers: Sequence[int]) -> Iterat
     elif task.metric == "constraint" and not task.checks:
         fix = "name the field that lists the conditions of a row: `checks: conditions`"
         yield Problem("constraint needs `checks`", where=place, found="constraint", fix=fix)
+    if task.references and any(t.choices for t in task.templates if t.role is Role.ANSWER):
+        yield Problem(
+            "`references` is for free text: of choices one is right",
+            where=file.place(("references",)),
+            found=task.references,
+            fix="leave `references` out, or leave the choices out and take metric: exact_match",
+        )
     ids = [template.id for template in task.templates]
     for number, name in enumerate(ids):
         if name in ids[:number]:
