@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -113,13 +114,22 @@ def token_f1(example: Example, prediction: Prediction) -> float:
 def within_one(example: Example, prediction: Prediction) -> float:
     """Return 1.0 if a rating is at most one step from the right one, else 0.0.
 
-    A rating is the number that the answer gives, or, where the choices are words (poor ... great),
-    the place of the chosen one.
+    Steps are those between the choices: by their numbers where each holds one (0, 25, 50), else in
+    the order of the task (poor ... great; under 18, 18-34). Without choices a step is 1.
     """
-    right, given = _rating(example.target, example), _rating(prediction.text, example)
+    choices, text = example.choices, prediction.text
+    numbers = [_only_number(choice) for choice in choices]
+    values = [each for each in numbers if each is not None]
+    place = match_choice(text, choices) if choices else None
+    if choices and len(values) < len(choices):
+        return float(place is not None and abs(place - target_class(example)) <= 1)
+    right = values[target_class(example)] if choices else number_in(example.target)
+    given = number_in(text) if place is None else values[place]
     if right is None:
         raise Unscorable("the target is not a rating")
-    return float(given is not None and abs(given - right) <= 1)
+    below = max((v for v in values if v < right), default=right if choices else right - 1)
+    above = min((v for v in values if v > right), default=right if choices else right + 1)
+    return float(given is not None and below <= given <= above)
 
 
 def constraint(example: Example, prediction: Prediction) -> float:
@@ -223,9 +233,6 @@ def _overlap_f1(answer: Sequence[str], reference: Sequence[str]) -> float:
     return 2 * shared / (len(answer) + len(reference))
 
 
-def _rating(text: str, example: Example) -> float | None:
-    place = match_choice(text, example.choices)
-    steps = [number_in(choice) for choice in example.choices]
-    if None in steps:
-        return None if place is None else float(place)
-    return number_in(text) if place is None else steps[place]
+def _only_number(text: str) -> float | None:
+    """Return the number in a choice; None where it holds none, or several (18-34)."""
+    return number_in(text) if len(re.findall(r"\d+(?:[.,]\d+)?", text)) == 1 else None
