@@ -179,6 +179,20 @@ def test_rouge_tells_words_apart_by_their_marks(right: str, wrong: str) -> None:
     assert _value("rouge1", "caf\u00e9", "cafe\u0301") == 1
 
 
+@pytest.mark.parametrize(
+    ("right", "given", "expected"),
+    [
+        ("Action|Comedy|Drama", "Action|Comedy", 0.8),
+        ("billing;refund", "refund;billing", 1),
+        ('["billing","lost card"]', '["lost card", "billing"]', 1),
+        ("fig, plum", "plum,fig", 1),
+        ("1,000", "1000", 1),
+    ],
+)
+def test_token_f1_parts_lists(right: str, given: str, expected: float) -> None:
+    assert _value("token_f1", right, given) == pytest.approx(expected)
+
+
 def test_scripts_without_blanks_are_compared_by_character() -> None:
     right, near, far = "我爱北京天安门", "我爱北京", "他恨上海的雨"
     for metric in ("rouge1", "rouge2", "rougeL", "token_f1", "bleu"):

@@ -23,6 +23,7 @@ Chinese."""
 _WITH_MARKS = re.compile(rf"{_SCRIPTS}(?:(?![\w\s]){_SCRIPTS})*")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _MARK = re.compile(rf"[{re.escape(string.punctuation)}]|[^\w\s\x00-\x7f]")
+_LISTING = re.compile(r"[|;\"\[\]]|(?<!\d),|,(?!\d)")
 _THOUSANDS = re.compile(r"[,'\u2019]\d{3}(?!\d)")
 _JOINERS = "\u200c\u200d"
 _PLAIN = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5E)} | str.maketrans(
@@ -106,10 +107,12 @@ def spaced(text: str) -> str:
 def words(text: str) -> list[str]:
     """Return the words of the normalised text; without blanks between words, its characters.
 
+    Marks of lists part words also where no blank does: `a|b`, `a;b`, `["a","b"]`.
+
     >>> words("in the north of France."), words("北京。")
     (['in', 'north', 'of', 'france'], ['北', '京'])
     """
-    return spaced(normalise(text)).split()
+    return spaced(normalise(_LISTING.sub(" ", text))).split()
 
 
 def letters(text: str) -> list[str]:
