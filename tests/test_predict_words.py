@@ -32,7 +32,6 @@ ROWS = b"headline,sarcastic\nMan bites dog,0\nDog bites man,7\n"
 @pytest.fixture
 def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Predict with a model that always takes the first choice."""
-    task = parse_task(TASK, where="", folder=None)
     asked: list[str] = []
 
     def answer(loaded, examples, **_):
@@ -55,9 +54,11 @@ def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         name: str = "new.csv",
         fitted: Fitted | None = None,
         max_error: float | None = None,
+        task: str = TASK,
     ):
-        source = replace(task.source, encoding=own)
-        asking = module._Asking(replace(task, source=source), find_template(task, template), fitted)
+        read = parse_task(task, where="", folder=None)
+        source = replace(read.source, encoding=own)
+        asking = module._Asking(replace(read, source=source), find_template(read, template), fitted)
         monkeypatch.setattr(module, "_asking", lambda folder, wanted: asking)
         rows, out = tmp_path / name, tmp_path / "out.jsonl"
         rows.write_bytes(data)
@@ -74,6 +75,35 @@ def test_a_prediction_has_its_word_and_the_value_in_the_data(predict, template, 
     assert [line["prediction_value"] for line in lines] == ["1", "1"]
     assert [line["sarcastic"] for line in lines] == ["0", "7"]
     assert word in lines[0]["probabilities"]
+
+
+PLAIN = """
+id: headlines
+source: headlines.csv
+text: headline
+target: sarcastic
+choices: [biting, plain]
+templates:
+  - {id: plain, prompt: "{{ headline }}"}
+  - id: worded
+    prompt: "{{ headline }} Meant?"
+    choices: ["no", "yes"]
+    target: "{{ 'no' if sarcastic == 'biting' else 'yes' }}"
+  - {id: length, role: auxiliary, prompt: "{{ headline }}", choices: [long, short], target: short}
+"""
+
+
+@pytest.mark.parametrize(
+    ("template", "value"), [("plain", None), ("worded", "biting"), ("length", None)]
+)
+def test_a_template_s_own_words_come_with_the_task_s(predict, template, value):
+    lines, _ = predict(template, task=PLAIN)
+    assert lines[0].get("prediction_value") == value
+
+
+def test_an_auxiliary_choice_is_no_value_of_the_label(predict):
+    lines, _ = predict("length", task=f"{TASK}{PLAIN.splitlines()[-1]}\n")
+    assert "prediction_value" not in lines[0]
 
 
 def test_a_prompt_from_the_answer_has_the_word(predict):

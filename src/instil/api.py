@@ -85,9 +85,9 @@ class Run:
                 those given; None: all.
 
         Returns:
-            For each row `prediction`; with choices also `probabilities` and, where the task has
-            `labels`, `prediction_value`; with `max_error` also `unanswered`, the reason where a row
-            has no answer; without choices `stopped`.
+            For each row `prediction`; with choices also `probabilities` and, where the data have
+            other values than these words, `prediction_value`; with `max_error` also `unanswered`,
+            the reason where a row has no answer; without choices `stopped`.
 
         Raises:
             InstilError: The run is not what was written, it is not clear which task is meant, a

@@ -130,7 +130,8 @@ def predict_file(
     """Answer every row of a file, and write each with its columns and the prediction.
 
     Rows need no label. For a task with choices the line also has the probability of each and, where
-    the task's `labels` give words to the values of the data, the value as `prediction_value`.
+    the task's `labels` or the template have other words for the values of the data, the value as
+    `prediction_value`.
 
     Args:
         folder: A finished run.
@@ -205,8 +206,9 @@ def predict_rows(
         loaded: The run's model as `load_run_model` returned it; None: it is loaded.
 
     Returns:
-        For each row `prediction`; with choices also `probabilities` and, where the task has
-        `labels`, `prediction_value`; with `max_error` also `unanswered`; without choices `stopped`.
+        For each row `prediction`; with choices also `probabilities` and, where the data have other
+        values than these words, `prediction_value`; with `max_error` also `unanswered`; without
+        choices `stopped`.
 
     Raises:
         RunError, DataError, TaskError: As `predict_file`.
@@ -442,14 +444,16 @@ def _answer_fields(
     scores = np.array([prediction.choice_scores])
     shares = softmax(scores, temperature=temperature)[0].tolist()
     values = {word: value for value, word in task.labels.items()}
-    own = task.labels and len(example.choices) == len(task.choices)
-    word = task.choices[example.choices.index(prediction.text)] if own else ""
+    # The place of a choice is its class, in a template that asks the task's own question.
+    own = asked.template.role is Role.ANSWER and len(example.choices) == len(task.choices)
+    reworded = own and (task.labels or example.choices != task.choices)
+    word = task.choices[example.choices.index(prediction.text)] if reworded else ""
     why = ""
     if at_least is not None and max(shares) < at_least:
         why = f"probability {max(shares):.4f}, answered from {at_least:.4f} on"
     return {
         "prediction": "" if why else prediction.text,
-        **({"prediction_value": "" if why else values[word]} if word else {}),
+        **({"prediction_value": "" if why else values.get(word, word)} if word else {}),
         **({} if at_least is None else {"unanswered": why}),
         "probabilities": {
             choice: round(share, 4) for choice, share in zip(example.choices, shares, strict=True)
