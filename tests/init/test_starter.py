@@ -372,3 +372,17 @@ def test_choices_that_prompts_list_count_for_the_length(start) -> None:
     long = [f"{text} and {' '.join(['so on'] * 12)}" for text in texts(480)]
     starter = start({"text": long, "intent": cycle(intents, 480)})
     assert "max_length: 512" in starter.recipe_file.read_text(encoding="utf-8")
+
+
+def test_numbers_of_kinds_are_no_rating(start) -> None:
+    kinds = cycle([str(n) for n in range(8)], 400)
+    task, *_ = unedited(start({"text": texts(400), "emotion": kinds}, label="emotion"))
+    assert task.kind == "classes"
+    assert len(task.choices) == 8
+
+
+def test_a_column_in_another_script_keeps_its_name_whole(start) -> None:
+    name = "\u092d\u093e\u0935\u0928\u093e"
+    labels = cycle(["good", "bad"], 200)
+    task, *_ = unedited(start({"text": texts(200), name: labels}, label=name))
+    assert any(name in template.prompt for template in task.templates)

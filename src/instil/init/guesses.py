@@ -10,9 +10,12 @@ Tests: `tests/init/test_inspect.py`.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+import regex
 
 from instil.data.columns import Column
 from instil.init.labels import FEWEST_OF_CLASS
@@ -26,6 +29,13 @@ _LABELS = (
 RATINGS = frozenset("rating ratings stars star score scores grade points".split())
 """Words of a name for ratings."""
 _NOMINAL = frozenset("label labels class category topic intent genre gold stance spam".split())
+ATTRIBUTES = frozenset(
+    "gender sex category type kind group topic genre language lang intent emotion domain section "
+    "department subject stance party side variant version code color colour country region city "
+    "state status author source product brand nationality species race ethnicity religion weekday "
+    "month year class cluster".split()
+)
+"""Words of a name for kinds of things, whose numbers have no order."""
 _CODES = frozenset(
     "zip zipcode postcode postal plz code codes sku isbn ean upc asin version icd hs naics year "
     "month day weekday hour week quarter".split()
@@ -81,9 +91,11 @@ def name_words(name: str) -> list[str]:
 
     >>> name_words("reviewText"), name_words("Star-Rating_2")
     (['review', 'text'], ['star', 'rating', '2'])
+    >>> name_words("भावना-अंक")  # vowel signs are of their letters
+    ['भावना', 'अंक']
     """
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
-    return [word.lower() for word in re.split(r"[\W_]+", spaced) if word]
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", unicodedata.normalize("NFC", name))
+    return [word.lower() for word in regex.split(r"[\W_]+", spaced) if word]
 
 
 def guess_text(columns: Iterable[Column]) -> Pick | None:
@@ -153,7 +165,8 @@ def is_rating(column: Column) -> bool:
     whole = all(value.lstrip("+-").isdigit() for value in column.values)
     if whole and len(column.distinct) == column.filled:
         return False  # every number comes once, as in an index or an id
-    return bool(words & RATINGS) or not (words & (_NOMINAL | _IDS) or is_code(column))
+    nominal = words & (_NOMINAL | ATTRIBUTES | _IDS) or is_code(column)
+    return bool(words & RATINGS) or not nominal
 
 
 def has_decimal_commas(column: Column) -> bool:

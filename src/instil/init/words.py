@@ -29,7 +29,7 @@ from dataclasses import replace
 
 from instil.data.registry import NUMBER, choice_of
 from instil.errors import DataError, Problem, nearest
-from instil.init.guesses import Kind, name_words
+from instil.init.guesses import ATTRIBUTES, Kind, name_words
 from instil.init.labels import FORMS, Asks, Labels
 
 YES_NO = ("yes", "no")
@@ -62,12 +62,6 @@ _SCALES = frozenset(
     "quality priority severity rating ratings stars star score scores grade points level "
     "difficulty risk importance confidence relevance urgency strength intensity".split()
 )
-_ATTRIBUTES = frozenset(
-    "gender sex category type kind group topic genre language lang intent emotion domain section "
-    "department subject stance party side variant version code color colour country region city "
-    "state status author source product brand nationality species race ethnicity religion weekday "
-    "month year class cluster".split()
-)
 
 
 def own_words(name: str) -> list[str]:
@@ -85,7 +79,7 @@ def own_words(name: str) -> list[str]:
     if not own:
         return []
     singular = (f"{own[-1][:-3]}y", own[-1][:-2], own[-1][:-1])
-    last = next((each for each in singular if each in _ATTRIBUTES | _SENTIMENTS), own[-1])
+    last = next((each for each in singular if each in ATTRIBUTES | _SENTIMENTS), own[-1])
     return [*own[:-1], last]
 
 
@@ -294,7 +288,7 @@ def _coded(labels: Labels, *, no: str, yes: str, said: bool, last: str, name: st
         scale = {no: "low", yes: "high"}
         return _worded(labels, scale, Asks.NAME, note=f"{_taken(scale)}; other words: {flag}")
     unsaid = f"nothing says what {no} and {yes} of {name!r} mean"
-    if last in _ATTRIBUTES:
+    if last in ATTRIBUTES:
         letters = {no: "A", yes: "B"}
         warning = f"{unsaid}, so they are called A and B; a model does better with words: {flag}"
         return _worded(labels, letters, Asks.LETTER, warning=warning)

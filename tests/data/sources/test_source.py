@@ -198,6 +198,8 @@ def test_windows_quotes_ask_for_cp1252(read):
         ("gb18030", "这个商品非常好我很喜欢"),
         ("euc_kr", "이 상품은 정말 좋아요"),
         ("koi8-r", "Отличный товар всем советую"),
+        ("cp1255", "המוצר הזה טוב מאוד ואני ממליץ"),
+        ("cp1253", "Πολύ καλό προϊόν το συνιστώ και είναι φθηνό"),
         ("cp1252", "ein „kleines“ Stück für Zoë"),
         ("latin-1", "größer als déçue señor"),
     ],
@@ -212,6 +214,24 @@ def test_the_encoding_of_another_script_is_guessed_and_never_the_one_that_failed
         arabic = problem(read, "text\nمنتج رائع جدا\n".encode("cp1256"))
         assert arabic.fix.startswith("save the file as UTF-8, or name what it is in")
         assert problem(read, content, encoding="cp1252").fix.startswith("encoding: cp932")
+
+
+@pytest.mark.parametrize(
+    ("codec", "text", "also"),
+    [
+        (
+            "cp1254",
+            "Çok güzel, teşekkürler; \u0131ş\u0131ğ\u0131 da iyi çal\u0131ş\u0131yor, müşteri",
+            "cp1254",
+        ),
+        ("cp1250", "Bardzo dobry, życzę sobie więcej; było źle", "cp1250"),
+        ("big5", "這個商品非常好我很喜歡", "big5"),
+    ],
+)
+def test_what_else_a_text_may_be_in_is_told(read, codec, text, also):
+    found = problem(read, f"text,label\n{text},a\n{text},b\n".encode(codec))
+    assert f"{also}" in found.fix.partition("   (")[0]
+    assert "cp1251" not in found.fix
 
 
 def test_utf_16_is_recognised_by_its_mark(read):

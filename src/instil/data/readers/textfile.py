@@ -231,31 +231,47 @@ def _fits(line: bytes, codec: str) -> bool:
 _FOREIGN = "--encoding NAME, such as cp1251 (Cyrillic), cp1256 (Arabic), gb18030 (Chinese)"
 _SCRIPTS = {
     "cp932": ("[\u3040-\u30ff]", 0.25),
+    "cp1255": ("[\u05d0-\u05ea]", 0.85),
+    "cp1253": ("(?<=[\u03b1-\u03c9])[\u03ac-\u03af]", 0.01),  # accents within words
     "cp1251": ("[\u0430-\u044f\u0451]", 0.85),
     "koi8-r": ("[\u0430-\u044f\u0451]", 0.85),
     "euc_kr": ("[\uac00-\ud7a3]", 0.8),
     "gb18030": ("[\u4e00-\u9fff\u3000-\u303f\uff00-\uffef]", 0.6),
 }
 """Encodings that files come in: what the script of each is told by, and how much of a text is."""
+_OTHERS = {
+    "gb18030": "or big5, where they should be traditional characters",
+    "cp1252": "or cp1254 for Turkish, cp1250 for Polish and Czech",
+    "latin-1": "or cp1254 for Turkish, cp1250 for Polish and Czech",
+}
+"""What a text may be in as well, since its bytes fit both."""
 _SAMPLE = 1000
 """Lines by which another script is told."""
 _NO_WORD = re.compile(rb"[\xc0-\xff]{4}|(?:[\x81-\xfe][\x40-\xfe]){2}[\x81-\xfe]")
 """Bytes that in cp1252 and Latin-1 are no part of any word: too many accents in a row."""
+_HIGH, _BESIDE = (
+    re.compile(rb"[\x81-\xff]"),
+    re.compile(rb"[A-Za-z](?=[\x81-\xff])|(?<=[\x81-\xff])[A-Za-z]"),
+)
 
 
 def _guessed(lines: Iterator[bytes], *, failed: str) -> str:
     """Guess the encoding of lines that are not in the one that failed; empty: no guess."""
     text = b"".join(islice(lines, _SAMPLE))
-    if not _NO_WORD.search(text):
-        western = "cp1252" if any(map(_CONTROLS.search, chain([text], lines))) else "latin-1"
-        return western if western != failed and _fits(text, western) else ""
-    for codec, (script, least) in _SCRIPTS.items():
-        if codec == failed or not _fits(text, codec):
+    scripts = _SCRIPTS if _NO_WORD.search(text) else {}
+    # Letters of the Latin alphabet stand among others; only Japanese has them as half a character.
+    latin = len(_BESIDE.findall(text)) >= 0.8 * len(_HIGH.findall(text))
+    for codec, (script, least) in scripts.items():
+        if codec == failed or not _fits(text, codec) or (latin and codec != "cp932"):
             continue
-        foreign = [sign for sign in text.decode(codec) if not sign.isascii()]
-        if len(re.findall(script, "".join(foreign))) >= least * len(foreign):
+        said = text.decode(codec)
+        foreign = sum(not sign.isascii() for sign in said)
+        if len(re.findall(script, said)) >= least * foreign:
             return codec
-    return ""
+    if scripts and not latin:
+        return ""
+    western = "cp1252" if any(map(_CONTROLS.search, chain([text], lines))) else "latin-1"
+    return western if western != failed and _fits(text, western) else ""
 
 
 def _undecodable(path: Path, codec: str, *, place: str) -> DataError:
@@ -288,13 +304,14 @@ def _undecodable(path: Path, codec: str, *, place: str) -> DataError:
                 if not guess:
                     fix = f"save the file as UTF-8, or name what it is in: {_FOREIGN}"
                     return DataError(what, where=where, fix=fix)
+                also = f" {_OTHERS[guess]}" if guess in _OTHERS else ""
                 around = line[max(0, start - 30) : start + 30].decode(guess, "replace")
                 return DataError(
                     what,
                     where=where,
                     found=f"read as {guess}: {around.strip()}",
-                    fix=f"encoding: {guess}   (`utf-8, {guess}` in a folder whose other files are "
-                    f"UTF-8; `--encoding {guess}` on the command line)",
+                    fix=f"encoding: {guess}{also}   (`utf-8, {guess}` in a folder whose other "
+                    f"files are UTF-8; `--encoding {guess}` on the command line)",
                 )
             offset += len(line)
     return DataError(f"the text is not {name}", where=place, fix="set `encoding:` to the right one")

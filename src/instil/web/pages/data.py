@@ -38,7 +38,10 @@ MOST_ROWS = 20_000
 """Rows that are kept for leafing through."""
 EXAMPLES = 3
 """Values of a column that are shown."""
-ENCODINGS = ("utf-8", "cp1252", "latin-1", "utf-16", "cp1250", "gb18030", "shift_jis")
+ENCODINGS = tuple(
+    "utf-8 cp1252 latin-1 utf-16 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 koi8-r gb18030 big5 "
+    "cp932 euc_kr cp874".split()
+)
 """Of a text file of rows; the first is the default."""
 _FEW = 24
 """Different values up to which a column is called one of few."""
