@@ -104,6 +104,8 @@ def test_no_mail_addresses(text):
         "tel: +1-202-555-0143",
         "030 1234 5678",
         "+44 (0)20 7946 0958",
+        "电话+86 138 1234 5678",
+        "電話03-1234-5678まで",
     ],
 )
 def test_phone_numbers(text):
@@ -120,7 +122,14 @@ def test_no_phone_numbers(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["4111 1111 1111 1111", "card: 5500-0000-0000-0004.", "340000000000009"]
+    "text",
+    [
+        "4111 1111 1111 1111",
+        "card: 5500-0000-0000-0004.",
+        "340000000000009",
+        "卡号4111 1111 1111 1111",
+        "カード4111111111111111です",
+    ],
 )
 def test_card_numbers(text):
     assert card(text)

@@ -58,6 +58,15 @@ def test_the_right_choice_alone_in_the_prompt_is_a_leak():
     assert findings(part_of_a_word) == []
 
 
+def test_a_choice_in_a_script_without_blanks_is_a_leak_within_a_sentence():
+    words = {"good": "正面", "bad": "负面"}
+    prompt = "这是一条{{ {'good': '正面', 'bad': '负面'}[same] }}的评论 {{ text }}"
+    target = "{{ {'good': '正面', 'bad': '负面'}[mood] }}"
+    template = Template("zh", prompt, target, choices=tuple(words.values()))
+    (found,) = findings(template)
+    assert found.what == "the prompt holds the right choice and none of the others"
+
+
 def test_a_copied_answer_is_an_error_as_a_field_and_a_warning_as_text():
     free = replace(TASK, choices=(), target="text", metric="rougeL")
     copied = Template("copied", "Say it: {{ hint }}", "{{ text }}")

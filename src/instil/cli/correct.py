@@ -35,9 +35,12 @@ def correct(
         fix = "mark rows on the page of `instil ui`, under Answers"
         raise DataError("no row is marked", where=str(marks), fix=fix)
     bad = BadRows()
-    rows = list(corrected(load_task(str(task)), marked, bad=bad))
+    read = load_task(str(task))
+    rows = list(corrected(read, marked, bad=bad))
     write_rows(out, rows)
     if bad.found:
         say(f"not in the new file, as they cannot be read ({len(bad.found)}): {bad.found[0]}")
     gone = sum(mark.now is None for mark in marked.values())
     say(f"{len(rows)} rows: {out} ({len(marked) - gone} corrected, {gone} left out)")
+    if read.source.encoding.lower() not in ("utf-8", "utf-8-sig"):
+        say(f"it is UTF-8: take `encoding: {read.source.encoding}` out of the task that reads it")

@@ -22,6 +22,7 @@ from instil.data.answer_shown import Shown, shown_answer
 from instil.data.build import render_example
 from instil.data.findings import Finding, Level
 from instil.errors import DataError, Problem, TaskError
+from instil.scoring.text import UNSPACED
 from instil.tasks.template import OverBudgetError
 from instil.types import Example, Role, Row, Task, Template
 
@@ -97,14 +98,19 @@ def _leak(task: Task, example: Example, row: Row) -> str:
     """Return how an answer stands in its prompt: as a whole field, as a choice alone, as text."""
     target, prompt = example.target, example.messages[-1].content
     if example.choices:  # as words of their own: `no`, but not in `know`
-        words = {choice: rf"(?<!\w){re.escape(choice)}(?!\w)" for choice in example.choices}
-        named = [c for c, word in words.items() if re.search(word, prompt, re.IGNORECASE)]
+        named = [c for c in example.choices if re.search(_word(c), prompt, re.IGNORECASE)]
         return "choice" if named == [target] else ""
     if len(target) < SHORTEST or target.casefold() not in prompt.casefold():
         return ""
     others = (v for name, v in row.fields.items() if name not in (task.target, task.references))
     whole = any(isinstance(value, str) and value.strip() == target for value in others)
     return "field" if whole else "text"
+
+
+def _word(choice: str) -> str:
+    """Return the pattern of a choice as a word of its own; in scripts without blanks anywhere."""
+    glued = len(choice) > 1 and UNSPACED.match(choice) and UNSPACED.match(choice[-1])
+    return re.escape(choice) if glued else rf"(?<!\w){re.escape(choice)}(?!\w)"
 
 
 def _findings(task: Task, template: Template, seen: _Seen) -> Iterator[Finding]:

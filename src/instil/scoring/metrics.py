@@ -91,7 +91,7 @@ def _same(answer: str, reference: str) -> bool:
 def _json_lines(text: str) -> list[str] | None:
     """Return the JSON objects or lists of a text, a line each, in one spelling; None: others."""
     values = []
-    for line in [text] if text.count("\n") and _json(text) is not None else text.splitlines():
+    for line in [text] if text.count("\n") and _json(text) is not None else text.split("\n"):
         if not isinstance(value := _json(line), dict | list):
             return None
         values.append(json.dumps(value, sort_keys=True))

@@ -59,7 +59,7 @@ def normalise(text: str) -> str:
     ('a', '+')
     """
     lowered = visible_text(text).lower().translate(_PLAIN)
-    bare = _MARK.sub(lambda mark: _left_of(lowered, mark.start()), lowered)
+    bare = _MARK.sub(_left_of, lowered)
     kept = " ".join(_ARTICLES.sub(" ", bare).split())
     return kept or " ".join(lowered.split())
 
@@ -69,8 +69,9 @@ def is_wide_mark(character: str) -> bool:
     return not character.isascii() and unicodedata.category(character)[0] == "P"
 
 
-def _left_of(text: str, place: int) -> str:
+def _left_of(found: re.Match[str]) -> str:
     """Return what a mark comes to: itself where it says something, a blank between two numbers."""
+    text, place = found.string, found.start()
     mark, before, after = text[place], text[place - 1 : place], text[place + 1 : place + 2]
     if not mark.isascii() and not is_wide_mark(mark):
         return mark

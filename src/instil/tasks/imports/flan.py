@@ -70,7 +70,7 @@ def _load(path: Path) -> object:
         return _literal_patterns(text, where=str(path))
     try:
         if path.suffix in (".jsonl", ".ndjson"):
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
         if path.suffix == ".json":
             return json.loads(text)
     except (ValueError, RecursionError) as bad:
