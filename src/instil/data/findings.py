@@ -202,13 +202,16 @@ def _labels_alike(data: TaskData) -> Iterator[Finding]:
     steps = " | ".join(steps for steps, _ in told_apart)
     target = data.task.target
     before = data.task.fields.get(target, spelt(target))
+    plain = spelt(target) == target
+    field = target if plain else "label"
+    named = "" if plain else "`target: label`, "
     fix = (
-        f"if they mean the same, under `fields` in the task file `{target}: {before} | {steps}`, "
-        "and each label once in `choices`"
+        f"if they mean the same, under `fields` in the task file `{field}: {before} | {steps}`, "
+        f"{named}and each label once in `choices`"
     )
     what = f"labels that differ in {differences} alone are classes of their own"
     change = dict[str, object]()
-    if target.isidentifier() and not data.task.labels:
+    if plain and not data.task.labels:
         merged = (evaluate(f"{target} | {steps}", {target: label}, where="") for label in counts)
         left = [*dict.fromkeys(map(str, merged))]
         change = {f"fields.{target}": f"{before} | {steps}", "choices": left}
@@ -268,7 +271,7 @@ def _texts(data: TaskData) -> Iterator[Finding]:
                 continue
             fix = "the model may learn it by heart and say it to others: take it out first"
             if mend is not None:
-                field = f"clean_{name}" if name.isidentifier() else "clean_text"
+                field = f"clean_{name}" if spelt(name) == name else "clean_text"
                 mended = f"`{field}: {spelt(name)} | {mend}`; then use {field}"
                 fix = "bring the text anew from where it was whole"
                 fix = f"under `fields` in the task file, {mended}" if mend else fix
@@ -276,7 +279,7 @@ def _texts(data: TaskData) -> Iterator[Finding]:
             what_where = f"{plural(len(hits), 'row')} with {what} in {name!r}"
             before = data.task.fields.get(name, spelt(name))
             change = (
-                {f"fields.{name}": f"{before} | {mend}"} if mend and name.isidentifier() else {}
+                {f"fields.{name}": f"{before} | {mend}"} if mend and spelt(name) == name else {}
             )
             yield Finding(what_where, len(hits), tuple(examples), fix, change=change)
 

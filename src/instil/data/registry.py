@@ -393,7 +393,10 @@ def _label_fix(value: str, near: str, *, task: Task) -> str:
     if near and near in (tidied(value), tidied(value).lower()) and task.target not in task.fields:
         steps = [] if value in (near, tidied(value)) else ["tidy"]
         steps += [] if near == tidied(value) else ["lower"]
-        derived = f"{task.target}: {' | '.join([spelt(task.target), *steps])}"
+        column = spelt(task.target)
+        field = task.target if column == task.target else "label"
+        derived = f"{field}: {' | '.join([column, *steps])}"
+        derived += "" if field == task.target else ", and `target: label`"
         said = {"tidy": "one form", "lower": "lower case"}
         told = " and ".join(said[step] for step in steps)
         return f"{told} for all labels, under `fields` in the task file: {derived}"

@@ -56,6 +56,7 @@ from jinja2.filters import FILTERS as DEFAULT_FILTERS
 from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
 
+from instil.scoring.text import UNSPACED
 from instil.tasks.budget import PRINTED, BudgetedEnvironment, budget, printed
 from instil.tasks.spans import names_of
 
@@ -90,6 +91,11 @@ _REFUSED_TAGS = (
 
 
 _BREAK = re.compile(r"<(?:br|hr|/p|/div|/li|/tr|/h[1-6])\b[^<>]{0,1000}>", re.IGNORECASE)
+_WORD = re.compile(rf"{UNSPACED.pattern}|(?:(?!{UNSPACED.pattern})\S)+")
+_SENTENCE_END = re.compile(
+    "[.!?][\"')\\]\u201d\u2019\u00bb]*(?=\\s)|[\u3002\uff01\uff1f\uff61\u0964\u061f\u06d4][\"')\uff09\u300d\u300f\u201d\u2019]*"
+)
+_QUOTES = "\"'(\u201c\u2018\u00ab\u201e\u300c\u300e\uff08"
 _TAG = re.compile(r"</?[A-Za-z][^<>]{0,1000}>|<!--.{0,1000}?-->", re.DOTALL)
 
 
@@ -109,15 +115,24 @@ def tidied(value: object) -> str:
 
 
 def _first_words(value: object, n: int) -> str:
-    """Keep the first `n` words, with single spaces."""
-    return " ".join(str(value).split()[:n])
+    """Keep the first `n` words, with single spaces; without blanks between words, characters."""
+    text = _squeeze(value)
+    ends = [word.end() for word in _WORD.finditer(text)][:n]
+    return text[: ends[-1]] if ends else ""
 
 
 def _first_sentence(value: object) -> str:
-    """Keep what comes before the first end of a sentence: `.`, `!` or `?`, a space, a capital."""
+    """Keep what comes before the first end of a sentence.
+
+    That is `.`, `!` or `?` with a space and no small letter behind it, or a mark of other scripts.
+    """
     text = _squeeze(value)
-    end = re.search(r"[.!?][\"')\]]*(?=\s[A-Z0-9\"'(])", text)
-    return text[: end.end()] if end else text
+    for end in _SENTENCE_END.finditer(text):
+        begins = text[end.end() : end.end() + 2].lstrip()[:1]
+        capital = begins.isalpha() and not begins.islower()  # or of a script that has none
+        if capital or begins.isdecimal() or begins in _QUOTES:
+            return text[: end.end()]
+    return text
 
 
 def _unescape(value: object) -> str:
