@@ -227,6 +227,15 @@ def test_a_label_that_only_looks_like_a_choice_comes_with_the_expression_that_ma
     assert load_rows(task).rows[0].fields["label"] == "good"
 
 
+def test_the_fix_for_a_column_in_another_script_is_a_field_that_a_task_takes(source):
+    source({"text": "a", "标签": "GOOD"})
+    task = replace(TASK, target="标签")
+    (told,) = problems(task)
+    assert told.endswith('label: row["标签"] | lower, and `target: label`')
+    mended = replace(TASK, fields={"label": 'row["标签"] | lower'})
+    assert load_rows(mended).rows[0].fields["label"] == "good"
+
+
 def test_the_fix_for_upper_case_works(source):
     source({"text": "a", "label": "GOOD"})
     task = replace(TASK, fields={"label": "label | lower"})

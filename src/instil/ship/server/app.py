@@ -33,6 +33,7 @@ from instil.ship.predict import predict_rows
 from instil.ship.server.engine import Engine, Job, Piece, Request, Told, reason
 from instil.ship.server.listen import names_this_machine
 from instil.ship.server.schema import ChatAsked, ClassifyAsked, TextAsked
+from instil.ship.server.tokens import token_text
 from instil.types import Message
 
 A = TypeVar("A", bound=BaseModel)
@@ -377,8 +378,8 @@ def _chat_shape(request: Request, tokenizer: Any) -> _Shape:
     """Return how `/v1/chat/completions` answers."""
 
     def one(token: int, logprob: float) -> dict[str, Any]:
-        word = str(tokenizer.decode([token]))
-        return {"token": word, "logprob": logprob, "bytes": list(word.encode())}
+        word, said = token_text(tokenizer, token)
+        return {"token": word, "logprob": logprob, "bytes": list(said)}
 
     def choice(text: str, told: Sequence[Told], finish: str | None, stream: bool) -> dict[str, Any]:
         said: dict[str, Any] = {"content": text} if text or not stream else {}
@@ -405,12 +406,12 @@ def _text_shape(request: Request, tokenizer: Any) -> _Shape:
     def choice(text: str, told: Sequence[Told], finish: str | None, stream: bool) -> dict[str, Any]:
         logprobs = None
         if request.top_logprobs is not None:
-            words = [str(tokenizer.decode([t.token])) for t in told]
+            words = [token_text(tokenizer, t.token)[0] for t in told]
             logprobs = {
                 "tokens": words,
                 "token_logprobs": [t.logprob for t in told],
                 "top_logprobs": [
-                    {str(tokenizer.decode([other])): p for other, p in t.top} for t in told
+                    {token_text(tokenizer, other)[0]: p for other, p in t.top} for t in told
                 ],
                 "text_offset": [len("".join(words[:n])) for n in range(len(words))],
             }
