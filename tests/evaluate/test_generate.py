@@ -1,5 +1,6 @@
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -129,3 +130,23 @@ def test_a_model_that_says_stop_is_heard_though_stop_is_the_padding(tiny, monkey
     monkeypatch.setattr(tiny.model, "forward", eager_to_stop)
     found = generate(loaded, [example("good", "1"), example("good bad", "2")], max_new_tokens=5)
     assert [(p.text, p.stopped, p.new_tokens) for p in found] == [("", True, 1)] * 2
+
+
+@pytest.mark.parametrize(
+    ("plain", "shots", "shown", "text", "stopped"),
+    [
+        (True, 1, "Rome", "Paris", True),
+        (True, 0, "", "Paris\n\nCapital of Italy?\nRome", False),  # nothing taught it to stop
+        (True, 1, "One.\n\nTwo.", "Paris\n\nCapital of Italy?\nRome", False),
+        (False, 1, "Rome", "Paris\n\nCapital of Italy?\nRome", False),
+    ],
+)
+def test_a_base_model_s_answer_ends_as_the_worked_examples_do(plain, shots, shown, text, stopped):
+    said = "Paris\n\nCapital of Italy?\nRome"
+    tokenizer = SimpleNamespace(decode=lambda ids, **_: said)
+    loaded = SimpleNamespace(chat=SimpleNamespace(plain=plain, stop_ids=(0,), tokenizer=tokenizer))
+    turns = (Message("user", "Italy?"), Message("assistant", shown)) if shots else ()
+    asked = replace(example("France?", "t/1/x"), shots=shots)
+    asked = replace(asked, messages=(*turns, *asked.messages))
+    found = module._prediction(loaded, asked, [5, 6, 7], 3)
+    assert (found.text, found.stopped) == (text, stopped)

@@ -25,6 +25,8 @@ from instil.sanitize import shortened
 from instil.tasks.budget import BudgetedEnvironment, budget
 from instil.types import SystemTurn, Thinking
 
+PLAIN_END = "\n\n"
+"""What the plain template puts behind the answer of a worked example."""
 # A base model has no chat template. This one keeps worked examples apart by an empty line, and ends
 # the last answer with EOS. It is saved with the tuned model, so serving renders as training did.
 PLAIN_TEMPLATE = (

@@ -21,6 +21,7 @@ from transformers import GenerationConfig
 from transformers.generation import BaseStreamer
 
 from instil.encode.batch import Batch
+from instil.encode.chat_template import PLAIN_END
 from instil.evaluate.calls import as_in_data
 from instil.evaluate.choices import OnDone, common_prefix
 from instil.model.engine.attention import Remembering
@@ -200,10 +201,14 @@ def _prediction(
         marked = decode(kept).strip()  # a call's marks may be special tokens
         called = as_in_data(marked)
         text = text if called == marked else called
+    # Worked examples teach a base model to end an answer as theirs end; behind it come more of them.
+    shown = [m.content for m in example.messages if m.role == "assistant"]
+    ended = bool(loaded.chat.plain and example.shots and PLAIN_END in text)
+    ended = ended and not any(PLAIN_END in answer for answer in shown)
     return Prediction(
         example.id,
-        text,
-        stopped=end is not None,
+        text.split(PLAIN_END)[0] if ended else text,
+        stopped=ended or end is not None,
         prompt_tokens=prompt_tokens,
         new_tokens=len(kept) + (end is not None),
     )
