@@ -22,7 +22,8 @@ from instil.stages.directory import open_run
 from instil.stages.judge import Look
 from instil.stages.ledger import file_differences, load_ledger, record, release
 from instil.stages.origins import chat_origins
-from instil.stages.runfiles import load_manifest, load_scores, load_summary
+from instil.stages.runfiles import load_manifest, load_scores, load_summary, load_tasks
+from instil.tasks.task import load_task
 from moods import lay_out, make_recipe, run, signalled_at
 
 pytestmark = pytest.mark.slow  # many whole runs
@@ -256,6 +257,10 @@ def change_settings(place: Path) -> None:
         file.write("max_new_tokens: 3\n")
 
 
+def spoil_task(place: Path) -> None:
+    (place / "moods.yaml").write_text("gone", encoding="utf-8")
+
+
 INPUTS = {
     flip_labels: "labels of moods in moods.csv have changed",
     shuffle_rows: "rows of moods in moods.csv have changed",
@@ -344,10 +349,18 @@ def test_report_compare_predict_and_export_check_as_well(place: Path, at, name: 
 
 def test_a_model_is_asked_on_its_own_base_and_in_its_own_words(place: Path, at) -> None:
     folder = at("finished")
-    for change in (change_weights, change_template):
+    with changed(place, change_weights):
+        refused(lambda: predict_text(folder, "phone 1: it is good"), INPUTS[change_weights])
+    said = predict_text(folder, "phone 1: it is good")
+    asked = load_tasks(folder)
+    assert asked["moods"] == load_task(str(place / "moods.yaml"))
+    for change in (change_template, change_settings, spoil_task):
         with changed(place, change):
-            refused(lambda: predict_text(folder, "phone 1: it is good"), INPUTS[change])
-    assert predict_text(folder, "phone 1: it is good").text
+            assert predict_text(folder, "phone 1: it is good") == said, "its own task is kept"
+            assert load_tasks(folder) == asked
+    entry = folder / "tasks.json"
+    put(entry, entry.read_bytes().replace(b"Is it", b"Is IT"))
+    refused(lambda: predict_text(folder, "phone 1: it is good"), "tasks.json")
 
 
 # --- doing stages anew ----------------------------------------------------------------------------

@@ -201,7 +201,7 @@ def _prediction(
         marked = decode(kept).strip()  # a call's marks may be special tokens
         called = as_in_data(marked)
         text = text if called == marked else called
-    # Worked examples teach a base model to end an answer as theirs end; behind it come more of them.
+    # Worked examples teach a base model to end an answer as theirs end; behind it come more.
     shown = [m.content for m in example.messages if m.role == "assistant"]
     ended = bool(loaded.chat.plain and example.shots and PLAIN_END in text)
     ended = ended and not any(PLAIN_END in answer for answer in shown)

@@ -24,7 +24,13 @@ from instil.results.names import TUNED
 from instil.results.probabilities import Fitted
 from instil.ship.shipped import load_run_model
 from instil.stages.origins import template_origins
-from instil.stages.runfiles import RECIPE, load_probabilities, load_summary, require_same
+from instil.stages.runfiles import (
+    RECIPE,
+    load_probabilities,
+    load_summary,
+    load_tasks,
+    require_same,
+)
 from instil.tasks.task import find_template, load_task
 from instil.tasks.template import OverBudgetError, evaluate, render
 from instil.types import Example, Message, Prediction, Role, SourceSpec, Task, Template
@@ -302,8 +308,10 @@ class _Asking:
 
 def _asking(folder: Path, wanted: str) -> _Asking:
     results = {result.task: result for result in load_summary(folder).tasks}
-    used = (load_task(use.use) for use in load_recipe(folder / RECIPE).tasks)
-    tasks = {task.id: task for task in used}
+    tasks = kept = load_tasks(folder)
+    if not kept:
+        used = (load_task(use.use) for use in load_recipe(folder / RECIPE).tasks)
+        tasks = {task.id: task for task in used}
     name, _, template = wanted.rpartition("/")
     if not name and len(tasks) > 1:
         raise RunError(
@@ -314,8 +322,9 @@ def _asking(folder: Path, wanted: str) -> _Asking:
     name = name or next(iter(tasks))
     if name not in tasks:
         raise RunError(f"the run has no task {name!r}", allowed=", ".join(tasks))
-    asked = template_origins(tasks[name])
-    require_same(folder, asked, which=asked.__contains__)
+    if not kept:
+        asked = template_origins(tasks[name])
+        require_same(folder, asked, which=asked.__contains__)
     judged = next(arm.template for arm in results[name].arms if arm.name == TUNED)
     template = template or judged
     fitted = load_probabilities(folder).get(name)

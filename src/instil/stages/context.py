@@ -35,7 +35,7 @@ from instil.stages.fitting import fit_context
 from instil.stages.footprint import memory_line, memory_terms, sizes_of
 from instil.stages.origins import chat_origins, data_fingerprint, origins
 from instil.stages.provenance import now
-from instil.stages.runfiles import SPLITS, load_manifest
+from instil.stages.runfiles import SPLITS, TASKS, TASKS_TYPE, load_manifest
 from instil.stages.tracking import Tracker, open_tracker, require_tracker
 from instil.tasks.task import load_task
 from instil.types import Part, Removed, Row, Task, Thinking
@@ -508,8 +508,10 @@ def keep_splits(context: RunContext) -> None:
     inputs = origins(context.data, context.model, device=recipe.device, dtype=recipe.dtype)
     if not run.finished(SPLIT, inputs=inputs):
         save_splits([d.split for d in context.data], run.folder / SPLITS)
+        tasks = {d.task.id: d.task for d in context.data}
+        write_whole(run.folder / TASKS, TASKS_TYPE.dump_json(tasks, indent=1))
         run.note(data={d.task.id: data_fingerprint(d) for d in context.data})
-        run.record(SPLIT, [SPLITS], inputs=inputs)
+        run.record(SPLIT, [SPLITS, TASKS], inputs=inputs)
 
 
 def note_chat(context: RunContext) -> None:

@@ -6,6 +6,7 @@
     manifest.json  format version, versions, machine, seeds, fingerprints, when the test was opened
     ledger.json    the SHA-256 of every file that a stage wrote, and what it was made from
     split.json     which rows train, validate, test
+    tasks.json     the tasks as they were asked, for predict, serve and chat
     steps.jsonl    one line a step
     scores/*.jsonl one line an example
     state/*.json   finished stages, for --resume
@@ -58,6 +59,7 @@ from instil.stages.runfiles import (
     SUMMARY,
     SUMMARY_TYPE,
     SUMMED_UP,
+    TASKS,
     TRAINING,
     chained,
     gone,
@@ -267,7 +269,7 @@ def is_vacant(folder: Path) -> bool:
     """
     if not folder.is_dir():
         return not folder.exists()
-    beginnings = {LEDGER, MANIFEST, SPLITS, LOCK, HOLDER}
+    beginnings = {LEDGER, MANIFEST, SPLITS, TASKS, LOCK, HOLDER}
     return all(p.name in beginnings or is_scratch(p) for p in folder.iterdir())
 
 

@@ -22,12 +22,13 @@ from instil.results.run import RunSummary
 from instil.stages import ledger
 from instil.stages.ledger import LEDGER, Ledger, load_ledger, read_sealed
 from instil.stages.older import of_today
-from instil.types import Step
+from instil.types import Step, Task
 
 FORMAT_VERSION = 2
 """2: with a ledger. A finished run of format 1 is still read, without any check."""
 RECIPE, MANIFEST, SUMMARY = "recipe.yaml", "manifest.json", "summary.json"
 SPLITS, STEPS, REPORT = "split.json", "steps.jsonl", "report.html"
+TASKS = "tasks.json"
 ASKED_ALONE = "asked_alone"
 """What a manifest says of a model that is asked, and not trained."""
 TRAINING, SUMMED_UP = "training", "summary"
@@ -37,6 +38,7 @@ _STEP = TypeAdapter(Step)
 SUMMARY_TYPE = TypeAdapter(RunSummary)
 _MANIFEST = TypeAdapter(dict[str, Any])
 _FITTED = TypeAdapter(dict[str, Fitted])
+TASKS_TYPE = TypeAdapter(dict[str, Task])
 _SCORES = TypeAdapter(list[dict[str, Any]])
 
 
@@ -204,6 +206,19 @@ def load_probabilities(folder: Path) -> dict[str, Fitted]:
     if not any(ledger.PROBABILITIES in entry.files for entry in stages) or not path.is_file():
         return {}
     return validated(_FITTED, path.read_bytes(), where=str(path))
+
+
+def load_tasks(folder: Path) -> dict[str, Task]:
+    """Read `tasks.json`: the tasks as the run asked them, by id; empty in runs from before it.
+
+    Raises:
+        RefusedError: It is not what the run has written.
+        RunError: It cannot be read.
+    """
+    path = folder / TASKS
+    if not any(TASKS in entry.files for entry in run_ledger(folder).stages.values()):
+        return {}
+    return validated(TASKS_TYPE, path.read_bytes(), where=str(path))
 
 
 def is_finished(folder: Path) -> bool:

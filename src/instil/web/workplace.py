@@ -26,7 +26,15 @@ _PACKED = (*COMPRESSED, ".zip", ".tar", ".tgz")
 _MOST = 500
 """Entries of each kind that are listed."""
 _DEEPEST = 3
-_NOT_ROWS = {"summary.json", "manifest.json", "ledger.json", "split.json", STUDY, "package.json"}
+_NOT_ROWS = {
+    "summary.json",
+    "manifest.json",
+    "ledger.json",
+    "split.json",
+    "tasks.json",
+    STUDY,
+    "package.json",
+}
 _OF_A_MODEL = {"config.json", "adapter_config.json", "tokenizer.json"}
 """Whose folder holds a model, and no rows."""
 _NAME = re.compile(r"[^/\\\x00-\x1f\x7f]+")
