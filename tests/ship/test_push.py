@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from instil.cli.main import app
 from instil.errors import RunError
+from instil.ship.formats import Format
 from instil.ship.push import push
 
 
@@ -54,9 +55,18 @@ class Hub:
             if entry["key"] == "file":
                 value = entry["value"]
                 self.files[value["path"]] = base64.b64decode(value["content"])
+            if entry["key"] == "deletedFile":
+                del self.files[entry["value"]["path"]]
         return JSONResponse(
             {"commitUrl": f"{request.base_url}me/reviews/commit/1", "commitOid": "1" * 40}
         )
+
+    async def tree(self, request: Request) -> JSONResponse:
+        entries = [
+            {"type": "file", "path": path, "size": len(data), "oid": "0" * 40}
+            for path, data in self.files.items()
+        ]
+        return JSONResponse(entries)
 
     async def card(self, request: Request) -> JSONResponse:
         return JSONResponse({"errors": [], "warnings": []})
@@ -76,6 +86,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         Route("/api/repos/create", there.create, methods=["POST"]),
         Route("/api/models/{owner}/{name}/preupload/{rev}", there.preupload, methods=["POST"]),
         Route("/api/models/{owner}/{name}/commit/{rev}", there.commit, methods=["POST"]),
+        Route("/api/models/{owner}/{name}/tree/{rev}", there.tree),
         Route("/api/models/{owner}/{name}", there.info),
         Route("/api/models/{owner}/{name}/revision/{rev}", there.info),
     ]
@@ -108,6 +119,17 @@ def test_an_adapter_is_sent_whole_and_private(done_lora: Path, hub: Hub):
     for name in ("adapter_model.safetensors", "tokenizer.json", "adapter_config.json"):
         assert hub.files[name] == (done_lora / "model" / name).read_bytes()
     assert b"## Certificate" in hub.files["README.md"]
+
+
+@pytest.mark.enable_socket
+def test_another_form_leaves_nothing_of_the_one_before(done_lora: Path, hub: Hub):
+    push(done_lora, "me/reviews")
+    hub.files["logo.png"] = b"mine"
+    assert "adapter_config.json" in hub.files
+    push(done_lora, "me/reviews", form=Format.MERGED)
+    assert not [name for name in hub.files if name.startswith("adapter_")]
+    assert "model.safetensors" in hub.files
+    assert hub.files["logo.png"] == b"mine"
 
 
 @pytest.mark.enable_socket

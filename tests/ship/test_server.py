@@ -446,3 +446,17 @@ def test_null_says_nothing():
     assert [turn.content for turn in found.messages] == ["Hi", "Fine."]
     with pytest.raises(ValueError, match="tools"):
         ChatAsked.model_validate({**asked, "tools": [{"type": "function"}]})
+
+
+def test_calls_that_never_end_do_not_keep_an_answer_back(service, client):
+    ended, whole = threading.Event(), ask(client).choices[0].message.content
+
+    def again() -> None:
+        if not ended.is_set():
+            service.engine.call(again)
+
+    service.engine.call(again)
+    try:
+        assert ask(client, timeout=60).choices[0].message.content == whole
+    finally:
+        ended.set()

@@ -17,6 +17,10 @@ from instil.errors import RunError
 from instil.ship.export import export
 from instil.ship.formats import Format, Quantization
 
+_MODEL_FILES = ["*.safetensors", "*.gguf", "*.json", "*.jinja", "*.model", "Modelfile"]
+"""What goes from the repository where this push does not bring it: an adapter of an earlier push
+beside a merged model would be loaded on top of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -78,7 +82,10 @@ def push(
         try:
             api.create_repo(name, private=not public, exist_ok=True)
             done = api.upload_folder(
-                repo_id=name, folder_path=folder, commit_message="Model and certificate by instil"
+                repo_id=name,
+                folder_path=folder,
+                commit_message="Model and certificate by instil",
+                delete_patterns=_MODEL_FILES,
             )
         except Exception as error:  # the hub's client raises many unrelated kinds
             status = getattr(getattr(error, "response", None), "status_code", None)

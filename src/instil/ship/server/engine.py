@@ -393,6 +393,8 @@ class Engine:
             else:
                 self._switch()
                 came()
+                if self._waves or self._waiting:
+                    return  # the next call waits for a token: callers who ask anew would never end
 
     def _begin(self) -> None:
         """Begin waves with what waits, while there may be more of them."""
