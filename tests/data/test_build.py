@@ -155,6 +155,11 @@ def test_references_hold_every_right_answer_once_target_first():
     assert render_example(task, other, row).references == ("Paris",)
     single = Template("ask", "{{ text }}", "{{ label }}")
     assert render_example(task, single, make_row(answers="fine")).references == ("good", "fine")
+    for cell in ('["fine", "well"]', "['fine', 'well']"):
+        found = render_example(task, single, make_row(answers=cell)).references
+        assert found == ("good", "fine", "well"), "a list in a cell of a table"
+    for cell in ("[1] a note", "[fine"):
+        assert render_example(task, single, make_row(answers=cell)).references == ("good", cell)
 
 
 @pytest.mark.parametrize("role", [Role.ANSWER, Role.AUXILIARY])

@@ -252,6 +252,14 @@ def test_marks_of_thousands_and_ends_go(right: str, given: str) -> None:
     assert _value("exact_match", right, given) == 1
 
 
+@pytest.mark.parametrize(
+    "broken", ['{"a": ["x", "y"]', "{a: [x, y]}", "a: x, y", '{"a": "x", "y"}', '{"a": ["x", "Y"]}']
+)
+def test_an_answer_that_is_no_json_is_not_the_json_asked_for(broken: str) -> None:
+    assert _value("exact_match", '{"a": ["x", "y"]}', broken) == 0
+    assert _value("exact_match", '{"a": ["x", "y"]}', '{ "a":["x","y"] }') == 1
+
+
 @pytest.mark.parametrize("mark", ["\u200f", "\u200b", "\ufeff"])
 def test_what_nobody_sees_counts_for_nothing(mark: str) -> None:
     word = "\u05e9\u05dc\u05d5\u05dd"

@@ -106,13 +106,32 @@ def test_too_few_rows_say_how_many_are_needed() -> None:
 def test_grouped_rows_count_for_fewer() -> None:
     wrong = np.repeat([1.0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 10)
     groups = [str(n // 10) for n in range(100)]
-    assert design_effect(wrong, groups) == pytest.approx(11.11, abs=0.01)
+    assert design_effect(wrong, groups) == pytest.approx(14.44, abs=0.01)
     assert design_effect(wrong, None) == 1.0
-    assert design_effect(np.zeros(100), groups) == 1.0
+    assert design_effect(wrong, [str(n) for n in range(100)]) == pytest.approx(1.0, abs=0.02)
+    assert design_effect(np.zeros(100), groups) == pytest.approx(13.0, abs=0.01)
     assert design_effect(wrong, ["all"] * 100) == 100.0
     clean = np.linspace(1, 0.5, 100)
     assert certify(clean, np.zeros(100), max_error=0.05).at_least is not None
     assert certify(clean, np.zeros(100), max_error=0.05, design=2.0).at_least is None
+
+
+@pytest.mark.parametrize(("groups", "each"), [(1, 100), (2, 60), (3, 50), (5, 40), (10, 20)])
+@pytest.mark.parametrize(("error", "alike"), [(0.1, 0.3), (0.1, 0.9), (0.2, 0.5)])
+def test_the_promise_holds_with_few_groups(
+    groups: int, each: int, error: float, alike: float
+) -> None:
+    draw = np.random.default_rng(0)
+    names = [str(n // each) for n in range(groups * each)]
+    first, second = error * (1 / alike - 1), (1 - error) * (1 / alike - 1)
+    broken = 0
+    for _ in range(100):
+        shares = draw.beta(first, second, groups)
+        wrong = (draw.random((groups, each)) < shares[:, None]).ravel() * 1.0
+        design = design_effect(wrong, names)
+        found = certify(draw.random(len(wrong)), wrong, max_error=0.05, design=design)
+        broken += found.at_least is not None
+    assert broken <= 8  # 5 % of 100, with their own luck
 
 
 def test_the_curve_ends_at_the_share_wrong_of_all() -> None:

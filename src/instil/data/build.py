@@ -18,6 +18,8 @@ machine.
 
 from __future__ import annotations
 
+import ast
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -223,6 +225,8 @@ def _is_turn(turn: object) -> bool:
 def _asked(task: Task, template: Template, row: Row, *, name: str) -> tuple[str, ...]:
     """Return the texts in a row's list that belongs to the task's own question; else none."""
     values = _own(template, row.fields, name) or []
+    if isinstance(values, str) and values.lstrip().startswith("["):
+        values = _listed(values)
     listed = values if isinstance(values, list | tuple) else [values]
     nested = [value for value in listed if isinstance(value, list | tuple | Mapping)]
     if nested:
@@ -233,6 +237,18 @@ def _asked(task: Task, template: Template, row: Row, *, name: str) -> tuple[str,
             fix="compute a list of texts from it, under `fields` in the task file",
         )
     return tuple(filter(None, (str(value).strip() for value in listed if value is not None)))
+
+
+def _listed(text: str) -> list[str] | str:
+    """Return the texts of a list in a cell of a table, as JSON or Python write it; else the cell."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            values = read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(values, list) and all(isinstance(value, str) for value in values):
+            return values
+    return text
 
 
 def drawn_templates(

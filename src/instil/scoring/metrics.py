@@ -82,9 +82,9 @@ def exact_match(example: Example, prediction: Prediction) -> float:
 
 
 def _same(answer: str, reference: str) -> bool:
-    made, right = _json_lines(answer), _json_lines(reference)
-    if made is not None and right is not None:
-        return made == right
+    right = _json_lines(reference)
+    if right is not None:  # an answer that is cut off, or no JSON, is another one
+        return _json_lines(answer) == right
     return normalise(answer) == normalise(reference)
 
 

@@ -36,7 +36,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from instil.stats.intervals import LEVEL, Floats, cluster_table
+from instil.stats.intervals import LEVEL, Floats, cluster_table, t_quantile
 
 FIRST = 1 / 3
 """The share of rows, the surest, that is tested first. A smaller one has too few rows to pass with
@@ -87,22 +87,29 @@ def fewest_rows(max_error: float) -> int:
 
 
 def design_effect(wrong: Floats, groups: Sequence[str] | None) -> float:
-    """Return how many grouped rows count as one (Kish 1965): at least 1.
+    """Return how many grouped rows count as one: at least 1, and all of them for a single group.
 
-    The variance of the share wrong with whole groups drawn, over that with rows drawn one by one.
+    The variance of the share wrong with whole groups drawn, over that with rows drawn one by one
+    (Kish 1965), times what few groups tell less of it (Korn & Graubard 1998, Survey Methodology
+    24(2): the squared ratio of Student's t with the degrees of freedom of groups and of rows). Rows
+    that are all right show no variance: then each group counts as one.
 
     >>> round(design_effect(np.array([1.0, 1, 0, 0, 0, 0, 0, 0]), list("aabbccdd")), 2)
-    2.67
+    4.83
     """
-    share = float(wrong.mean())
-    if groups is None or share in (0.0, 1.0):
+    rows, share = len(wrong), float(wrong.mean())
+    if groups is None:
         return 1.0
     gaps = cluster_table((wrong - share)[:, None], groups=groups)[:, 0]
     clusters = len(gaps)
     if clusters < 2:
-        return float(len(wrong))
-    grouped = clusters / (clusters - 1) * float((gaps**2).sum())
-    return max(1.0, grouped / float(((wrong - share) ** 2).sum()))
+        return float(rows)
+    effect = rows / clusters
+    if 0 < share < 1:
+        grouped = clusters / (clusters - 1) * float((gaps**2).sum())
+        effect = max(1.0, grouped / float(((wrong - share) ** 2).sum()))
+    few, many = (t_quantile(0.975, df=count - 1) for count in (clusters, rows))
+    return float(min(rows, effect * (few / many) ** 2))
 
 
 def certify(sure: Floats, wrong: Floats, *, max_error: float, design: float = 1.0) -> Threshold:
