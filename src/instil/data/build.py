@@ -226,7 +226,7 @@ def _asked(task: Task, template: Template, row: Row, *, name: str) -> tuple[str,
     """Return the texts in a row's list that belongs to the task's own question; else none."""
     values = _own(template, row.fields, name) or []
     if isinstance(values, str) and values.lstrip().startswith("["):
-        values = _listed(values)
+        values = list_in_cell(values)
     listed = values if isinstance(values, list | tuple) else [values]
     nested = [value for value in listed if isinstance(value, list | tuple | Mapping)]
     if nested:
@@ -239,8 +239,8 @@ def _asked(task: Task, template: Template, row: Row, *, name: str) -> tuple[str,
     return tuple(filter(None, (str(value).strip() for value in listed if value is not None)))
 
 
-def _listed(text: str) -> list[str] | str:
-    """Return the texts of a list in a cell of a table, as JSON or Python write it; else the cell."""
+def list_in_cell(text: str) -> list[str] | str:
+    """Return the texts of a list in a cell, as JSON or Python write it; else the cell."""
     for read in (json.loads, ast.literal_eval):
         try:
             values = read(text)
