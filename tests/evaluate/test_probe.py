@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,13 @@ from sklearn.preprocessing import StandardScaler
 
 from families import auto_class, save
 from instil.data.build import render_example
-from instil.evaluate.probe import ask_probe, probe_file, prompt_features, train_probe
+from instil.evaluate import probe as module
+from instil.evaluate.probe import (
+    ask_probe,
+    probe_file,
+    prompt_features,
+    train_probe,
+)
 from instil.model.load import LoadedModel, ModelFolder, load_model, quiet
 from reviews import TASK, TEMPLATE, make_rows
 
@@ -107,3 +114,13 @@ def test_a_prompt_of_shared_tokens_alone_keeps_its_last(tiny_loaded) -> None:
     length = len(prompts[0])
     last, beyond = (prompt_features(tiny_loaded, prompts, skip=n) for n in (length - 1, length))
     assert np.array_equal(last, beyond)
+
+
+def test_a_row_beyond_the_context_is_read_as_far_as_it_goes(tiny_loaded) -> None:
+    long = make_rows(1, seed=3)[0]
+    long = replace(long, fields={**long.fields, "text": "good " * 2000})
+    rows = [*TRAIN, long]
+    shown = [render_example(TASK, TEMPLATE, row) for row in rows]
+    assert max(map(len, prompts_of(tiny_loaded, shown))) > 512
+    assert max(map(len, module.prompts_of(tiny_loaded, shown))) == 512
+    assert train_probe(tiny_loaded, rows, shown, task=TASK).classifier.model is not None

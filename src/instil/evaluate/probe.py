@@ -31,6 +31,7 @@ from instil.evaluate.choices import OnDone, Request, common_prefix, lay_out, pac
 from instil.evaluate.linear import Classifier, Kind, classify, to_file, train_classifier
 from instil.model.engine.middle import middle_states
 from instil.model.load import LoadedModel
+from instil.model.soundness import context_length
 from instil.types import Example, Prediction, Row, Task
 
 
@@ -128,8 +129,13 @@ def prompt_features(
 
 
 def prompts_of(loaded: LoadedModel, examples: Sequence[Example]) -> list[tuple[int, ...]]:
-    """Return the token ids of each example's prompt."""
-    return [tuple(loaded.chat.prompt(e.messages, tools=e.tools)) for e in examples]
+    """Return the token ids of each example's prompt, as many as the model can read.
+
+    Rows that are judged fit its context; a training row may be longer.
+    """
+    longest = context_length(loaded.folder.path)[0] or None
+    ids = (loaded.chat.prompt(e.messages, tools=e.tools) for e in examples)
+    return [tuple(each[:longest]) for each in ids]
 
 
 def _scaler() -> Any:
