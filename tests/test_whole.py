@@ -366,6 +366,26 @@ def test_a_model_is_asked_on_its_own_base_and_in_its_own_words(place: Path, at) 
 # --- doing stages anew ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("stage", ["training", "probabilities"])
+def test_nothing_is_dropped_where_the_rows_have_changed(place: Path, at, stage: str) -> None:
+    recipe, folder = recipe_of(place), at("finished")
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    for change in (add_rows, spoil_task, change_weights):
+        with changed(place, change):
+            again = {"resume": True, "look": Look.AGAIN, "restart_from": stage}
+            refused(lambda again=again: run(recipe, folder, **again))
+        assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+
+
+def test_a_refused_look_takes_nothing(place: Path, at) -> None:
+    recipe, folder = recipe_of(place), at("finished")
+    manifest, ledger = load_manifest(folder), load_ledger(folder)
+    with changed(place, change_weights):
+        refused(lambda: run(recipe, folder, resume=True, look=Look.AGAIN), "model.safetensors")
+    assert load_manifest(folder)["model"] == manifest["model"]
+    assert load_ledger(folder) == ledger
+
+
 def test_a_stage_is_done_anew_with_all_later_ones(place: Path, at) -> None:
     recipe, folder = recipe_of(place), at("judged")
     before = load_scores(folder, "test-moods")

@@ -22,7 +22,13 @@ from instil.report.sections.stages import forecast_lines
 from instil.results.advice import Advice
 from instil.stages.advice import advise, advised
 from instil.stages.auto_method import pick_method
-from instil.stages.context import RunContext, keep_splits, note_chat, prepare
+from instil.stages.context import (
+    RunContext,
+    keep_splits,
+    note_chat,
+    prepare,
+    require_same_inputs,
+)
 from instil.stages.directory import ENCODED, open_run, save_summary
 from instil.stages.durations import foretell
 from instil.stages.guard import GUARD_SCORES, compare_guard, guard_after, guard_before
@@ -77,6 +83,8 @@ def run_recipe(
         InstilError: Whatever the user can mend.
     """
     require_training(folder)
+    if resume and restart_from:
+        require_same_inputs(recipe, folder, before=restart_from)
     with open_run(
         recipe,
         folder=folder,
@@ -85,9 +93,9 @@ def run_recipe(
         restart_from=restart_from,
         again=look is Look.AGAIN,
     ) as run:
-        prepare_look(run, look=look)
         context = prepare(recipe, run=run, progress=progress, say=progress.console.print)
         keep_splits(context)
+        prepare_look(run, look=look)
         note_chat(context)
         encoded = add_replay(context, preflight(context))
         if len(encoded.mix) > 1 or any(line.few_shot for line in encoded.mix):

@@ -33,9 +33,10 @@ from instil.memory_limits import COMPUTE_LESS, READ_LESS, within_memory
 from instil.stages.directory import Run
 from instil.stages.fitting import fit_context
 from instil.stages.footprint import memory_line, memory_terms, sizes_of
+from instil.stages.ledger import input_differences, refuse
 from instil.stages.origins import chat_origins, data_fingerprint, origins
 from instil.stages.provenance import now
-from instil.stages.runfiles import SPLITS, TASKS, TASKS_TYPE, load_manifest
+from instil.stages.runfiles import SPLITS, TASKS, TASKS_TYPE, load_manifest, run_ledger
 from instil.stages.tracking import Tracker, open_tracker, require_tracker
 from instil.tasks.task import load_task
 from instil.types import Part, Removed, Row, Task, Thinking
@@ -339,7 +340,9 @@ def prepare(
         }
         # A template's name and digest, but not where the file lies: manifests are passed on.
         chat = {**asdict(rules), "template": Path(rules.template).name}
-        run.note(model=facts, chat=chat, chat_template=chat_origins(model))
+        # Of a run that is resumed they stay, until its stages are seen to be of the same inputs.
+        if SPLIT not in run_ledger(run.folder).stages:
+            run.note(model=facts, chat=chat, chat_template=chat_origins(model))
     context.data = fit_rows(recipe, context.data, chat=context.chat, longest=context.longest)
     return context
 
@@ -512,6 +515,28 @@ def keep_splits(context: RunContext) -> None:
         write_whole(run.folder / TASKS, TASKS_TYPE.dump_json(tasks, indent=1))
         run.note(data={d.task.id: data_fingerprint(d) for d in context.data})
         run.record(SPLIT, [SPLITS, TASKS], inputs=inputs)
+
+
+def require_same_inputs(recipe: Recipe, folder: Path, *, before: str) -> None:
+    """See that a run's first stages are of the same inputs, before later ones are dropped.
+
+    Args:
+        recipe: The run's.
+        folder: The run directory.
+        before: The stage that is to be done anew, with all later ones.
+
+    Raises:
+        RefusedError: Something is not what it was when the run began.
+        InstilError: What it is made from is not to be had.
+    """
+    stages = run_ledger(folder).stages
+    names = [*stages]
+    if SPLIT not in stages or before not in names[names.index(SPLIT) + 1 :]:
+        return
+    context = prepare(recipe)
+    now = origins(context.data, context.model, device=recipe.device, dtype=recipe.dtype)
+    differences = input_differences(SPLIT, stages[SPLIT].inputs, now)
+    refuse(folder, differences, stages=stages)
 
 
 def note_chat(context: RunContext) -> None:
