@@ -20,7 +20,7 @@ from instil.report.sections.keeping import methods_lines
 from instil.report.sections.mix import mix_text
 from instil.report.sections.stages import forecast_lines
 from instil.results.advice import Advice
-from instil.stages.advice import advise, advised
+from instil.stages.advice import advise, advised, require_groups
 from instil.stages.auto_method import pick_method
 from instil.stages.context import (
     RunContext,
@@ -156,6 +156,7 @@ def advise_recipe(
     with open_run(recipe, folder=folder, resume=resume) as run:
         context = prepare(recipe, run=run, progress=progress, say=progress.console.print)
         keep_splits(context)
+        require_groups(context)
         note_chat(context)
         encoded = add_replay(context, preflight(context))
         _say_forecast(context, encoded)

@@ -138,7 +138,9 @@ def test_few_rows_say_what_they_could_have_shown() -> None:
     task = make_task(half=0.3, tuned=0.88, zero_shot=0.69, probe=0.9)
     wide = tuple(replace(c, smallest_detectable=0.261) for c in task.comparisons)
     text = say(replace(task, comparisons=wide))
-    assert text.startswith("The test rows do not settle which arm to use: the highest mean may be ")
+    assert text.startswith(
+        "The test rows do not settle which arm to use: another may be far better "
+    )
     assert "until then, use the base model, zero-shot: no arm is shown to beat it" in text
     assert (
         "the tuned model (+19.0 points, -11.0 to +49.0: no difference shown, 300 rows could show "
@@ -148,6 +150,14 @@ def test_few_rows_say_what_they_could_have_shown() -> None:
         "; the highest mean is that of the linear probe (+21.0 points, -9.0 to +51.0: no "
         "difference shown)."
     )
+
+
+def test_an_arm_that_a_lower_mean_may_beat_by_far_is_not_settled() -> None:
+    task = make_task(half=0.5, tuned=0.62, zero_shot=0.3, tfidf=0.75)
+    choice = cheapest(task)
+    assert choice is not None
+    assert (choice.arm.name, choice.is_settled) == ("tfidf", False)
+    assert "until then, use TF-IDF" in say(task)
 
 
 def test_the_highest_mean_is_told_whichever_way_the_pair_was_compared() -> None:

@@ -107,7 +107,7 @@ def _show_task(
     shows = f"no difference in {metric}: too few rows or groups"
     if task.smallest_difference < 1:
         smallest = fmt.size_of_change(task.smallest_difference, task.metric)
-        shows = f"differences in {metric} from {smallest} on (80 % power)"
+        shows = f"differences in {metric} from {smallest} on (80 % power; guessed)"
     console.print(f"  {'test shows':<12}{shows}")
     for warning in task.warnings:
         if warning in common:

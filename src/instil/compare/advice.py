@@ -61,6 +61,8 @@ class Growth:
 GROWTH = Growth(0.2, 0.2)
 """After a quarter of the training: of six runs of SmolLM2-135M, each counted by what was missing
 (docs/advice.md)."""
+UNKNOWN_GROWTH = Growth(0.0, 0.2)
+"""Of free text, whose metrics do not come near 1: no run told it, so it may be either way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,7 @@ def weigh(
     """
     means, drawn = predict(ways, groups=groups, left=left, seed=seed, growth=growth)
     best = drawn.max(axis=1, keepdims=True)
-    # Clusters that all favour one way may do so by chance, however alike they are.
-    chance = 0.5 ** len({groups[row] for row in _answered(ways)})
-    risks = (best - drawn > WORTH).mean(axis=0).clip(min=chance)
+    risks = (best - drawn > WORTH).mean(axis=0).clip(min=least_risks(ways, groups=groups))
     tail = (1 - LEVEL) / 2
     lows, highs = np.quantile(drawn, [tail, 1 - tail], axis=0)
     for n, (low, high) in _unseen(ways, groups=groups).items():
@@ -124,6 +124,23 @@ def weigh(
     )
     sure = [n for n, way in enumerate(weighed) if way.risk <= SURE]
     return weighed, sure[0] if sure else int(risks.argmin())
+
+
+def least_risks(ways: Sequence[Seen], *, groups: Mapping[str, str]) -> list[float]:
+    """Return what each way's chance of being wrong cannot fall below.
+
+    Clusters that all favour one way may do so by chance, however alike they are: .5 to their power.
+    Where two ways agree on every cluster none favours either. One that differs on `WORTH` of the
+    clusters, in one direction, would agree on all of these with (1 - WORTH) to their power.
+    """
+    rows = _answered(ways)
+    names = [groups[row] for row in rows]
+    table = cluster_table(
+        np.array([[way.values[row] for way in ways] for row in rows]), groups=names
+    )
+    alike = (table[:, :, None] == table[:, None, :]).all(axis=0).sum(axis=0) > 1
+    clusters = len(table)
+    return [0.5 * (1 - WORTH) ** clusters if tied else 0.5**clusters for tied in alike]
 
 
 def _unseen(ways: Sequence[Seen], *, groups: Mapping[str, str]) -> dict[int, tuple[float, float]]:

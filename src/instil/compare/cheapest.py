@@ -5,8 +5,8 @@ the same test rows, with Holm's correction over these comparisons; the first tha
 to beat is the one to use. A dearer arm is looked at only when all cheaper ones were shown to be
 beaten, so that an arm is wrongly passed over at most as often as the level of the test (a
 fixed-sequence test: Maurer, Hothorn and Lehmacher, 1995). Where the arm with the highest mean beats
-the chosen one by its own interval and not after the correction, or may by it be far above (few
-rows, or few groups of them), the rows do not settle it, and that is what is said.
+the chosen one by its own interval and not after the correction, or any may by its interval be far
+above (few rows, or few groups of them), the rows do not settle it, and that is what is said.
 
 The order of cost:
 
@@ -35,7 +35,7 @@ from instil.results.tasks import Arm, ClassRow, TaskResult
 from instil.types import Comparison
 
 LEFT_OPEN = 0.2
-"""Above the chosen arm: how far the interval of the highest mean may reach for it to be settled."""
+"""Above the chosen arm: how far the interval of another may reach for it to be settled."""
 ALIKE = 1.25
 """Times the fastest answer, of the arms with a model, up to which others count as fast."""
 
@@ -60,7 +60,7 @@ class Choice:
     """Comparisons that the correction is over."""
     is_settled: bool
     """False where the highest mean beats `arm` by its own interval, but not after correction, or
-    where its interval reaches further than `LEFT_OPEN` above `arm`."""
+    where the interval of any arm reaches further than `LEFT_OPEN` above `arm`."""
 
 
 def cheapest(task: TaskResult) -> Choice | None:
@@ -75,10 +75,9 @@ def cheapest(task: TaskResult) -> Choice | None:
     sign = 1 if pairs[0].higher_is_better else -1
     best = max(task.arms, key=lambda each: sign * each.summaries[task.metric].mean)
     rival = None if best is arm else _minus(best.name, arm.name, pairs)
-    is_settled = True
-    if rival is not None:
-        reach = rival.high if rival.higher_is_better else -rival.low
-        is_settled = outcome(rival) is not Outcome.BETTER and reach <= LEFT_OPEN
+    others = [_minus(each.name, arm.name, pairs) for each in task.arms if each is not arm]
+    reach = max(each.high if each.higher_is_better else -each.low for each in others)
+    is_settled = reach <= LEFT_OPEN and (rival is None or outcome(rival) is not Outcome.BETTER)
     return Choice(
         task,
         arm,
@@ -152,9 +151,8 @@ def _for_one(choice: Choice, model_bytes: int) -> str:
     use = "Use"
     if not choice.is_settled:
         use = (
-            "The test rows do not settle which arm to use: the highest mean may be far above that "
-            "of the cheapest arm that none is shown to beat. More test rows would tell; until "
-            "then, use"
+            "The test rows do not settle which arm to use: another may be far better than the "
+            "cheapest arm that none is shown to beat. More test rows would tell; until then, use"
         )
     text = (
         f"{use} {_name(arm)}: no arm is shown to beat it on {task.task} ({figure}{corrected}), and "

@@ -150,9 +150,9 @@ def has_one_answer(look: TaskLook) -> bool:
 
 def is_shown(look: TaskLook) -> bool:
     """Whether a look shows that something is known; also where nothing can be shown (free text)."""
-    if look.apart is None or look.above is None:
+    if look.above is None:
         return True
-    return look.above.low > 0 or look.apart.low > 0.5
+    return look.above.low > 0 or (look.apart is not None and look.apart.low > 0.5)
 
 
 def sounds(looks: Sequence[TaskLook], *, step: int, of_steps: int) -> bool:

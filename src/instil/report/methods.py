@@ -178,7 +178,9 @@ def _score_table(study: MethodsStudy) -> Table:
     for arm in study.arms:
         against = arm.score_against
         could = fmt.MISSING
-        if against and against.smallest_detectable:
+        if against and shows_nothing(against):
+            could = "nothing: too few rows or seeds"
+        elif against and against.smallest_detectable:
             could = fmt.size_of_change(against.smallest_detectable, against.metric)
         is_reference = arm.name == study.reference
         rows.append(

@@ -18,11 +18,14 @@ from itertools import accumulate
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from instil import format as fmt
 from instil.config.methods import METHODS, Method
 from instil.data.prepare import TaskData
 from instil.data.split import seeded_key
+from instil.errors import DataError
 from instil.results.advice import Advice, Way
 from instil.results.names import PROBE, PROMPTING, TEXT, TUNED
+from instil.scoring.metrics import Scale, find_metric
 from instil.stages.context import RunContext
 from instil.stages.directory import Run
 from instil.stages.durations import computed_tokens
@@ -45,6 +48,22 @@ PART = 0.25
 """Share of the training that is tried."""
 LEAST_STEPS = 12
 """Of a try; a training that has no more is tried whole."""
+
+
+def require_groups(context: RunContext) -> None:
+    """See that the validation rows can say something of others, before anything is tried.
+
+    Raises:
+        DataError: Those of a task are all of one group, or it has one alone.
+    """
+    for d in context.data:
+        if len({row.group for row in d.validation}) < 2:
+            raise DataError(
+                f"the validation rows of {d.task.id} are all of one group, which says nothing of "
+                "other rows",
+                found=fmt.plural(len(d.validation), "validation row"),
+                fix="more validation rows (`validation:` in the recipe), or no `group` in the task",
+            )
 
 
 def advise(
@@ -105,11 +124,13 @@ def advised(run: Run) -> tuple[Advice, ...]:
 def _weighed(
     context: RunContext, data: TaskData, ways: Sequence[Seen], *, share: float
 ) -> tuple[tuple[Way, ...], int]:
-    from instil.compare.advice import weigh
+    from instil.compare.advice import GROWTH, UNKNOWN_GROWTH, weigh
 
     left = 1.0 if share <= PART else (1 - share) / (1 - PART)
     groups = {row.id: row.group for row in data.validation}
-    return weigh(ways, groups=groups, left=left, seed=context.recipe.seed)
+    binary = find_metric(data.task.metric).scale is Scale.BINARY
+    growth = GROWTH if binary else UNKNOWN_GROWTH
+    return weigh(ways, groups=groups, left=left, seed=context.recipe.seed, growth=growth)
 
 
 def _tuned(context: RunContext, data: TaskData, tuned: LoadedModel) -> Seen:

@@ -20,6 +20,7 @@ from instil.encode.alike import label_findings
 from instil.encode.chat_findings import chat_findings, cut_answers
 from instil.results.names import TEXT
 from instil.results.training import LeftOut, MixLine
+from instil.scoring.metrics import Scale, find_metric
 from instil.stages.context import RunContext, Say, prepare, silent
 from instil.stages.durations import stage_seconds
 from instil.stages.footprint import memory_line
@@ -143,7 +144,9 @@ def guard_forecast(context: RunContext) -> tuple[str, ...]:
     else:
         each = [planned_detectable([1] * size) for size in sizes]
         shows = f"a loss of {100 * max(each):.1f} points"
-        if tasks > 1:
+        if max(each) >= 1:
+            shows = "no loss: too few"
+        elif tasks > 1:
             mean = math.hypot(*each) / tasks
             shows += f" of one task, {100 * mean:.1f} of the mean over {tasks}"
         lines = [f"guard: {rows} rows a task show {shows} ({guessed})"]
@@ -196,7 +199,10 @@ def _forecast(context: RunContext, use: TaskUse, data: TaskData, line: MixLine) 
             for e in [render_example(data.task, data.answering[0], row)]
         ),
         previews=tuple(token_view(e, context.chat) for e in _shown(context, data)),
-        smallest_difference=planned_detectable(list(groups[Part.TEST].values())),
+        smallest_difference=planned_detectable(
+            list(groups[Part.TEST].values()),
+            disagreement=0.2 if find_metric(data.task.metric).scale is Scale.BINARY else 0.02,
+        ),
         warnings=(*warnings, *notes.values()),
         findings=(
             *audit_rows(data),

@@ -128,7 +128,8 @@ def planned_detectable(
 
     Args:
         sizes: Test rows of each group; `[1] * n` without groups.
-        disagreement: Share of rows on which exactly one of the two arms is guessed to be right.
+        disagreement: Share of rows on which exactly one of the two arms is guessed to be right; of
+            scores between 0 and 1 the guessed variance of a row's difference.
         correlation: Guessed correlation of the paired differences within a group.
 
     Returns:

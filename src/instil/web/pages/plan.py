@@ -228,11 +228,14 @@ def lines_of(forecast: Forecast) -> list[tuple[str, str]]:
         ("Memory", forecast.memory.removeprefix("memory: ")),
     ]
     for task in forecast.tasks:
-        smallest = fmt.size_of_change(task.smallest_difference, task.metric)
+        shows = "no difference: too few rows or groups"
+        if task.smallest_difference < 1:
+            smallest = fmt.size_of_change(task.smallest_difference, task.metric)
+            shows = f"differences from {smallest} on (80 % power; guessed)"
         rows = ", ".join(f"{part} {count:,}" for part, count in task.rows.items())
         lines += [
             (f"Rows of {task.task}", rows),
-            (f"The test of {task.task} shows", f"differences from {smallest} on (80 % power)"),
+            (f"The test of {task.task} shows", shows),
         ]
     return lines
 
