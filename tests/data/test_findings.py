@@ -266,3 +266,27 @@ def test_rows_alike_by_their_text_alone_point_to_what_else_prompts_read():
     more = found(replace(data, task=replace(TASK, templates=(ask,))), "must stay unseen")
     assert "compared by 'text' alone" in more.fix
     assert "prompts read of material" in more.fix
+
+
+def test_a_free_answer_that_train_has_too():
+    task = replace(TASK, choices=(), metric="rougeL")
+    clean = "the cat sat on the mat and looked at me"
+    noisy = ("the cta sat on teh mat", "a cat satt onn the matt")
+    train = tuple(replace(r, fields={**r.fields, "label": clean}) for r in rows("a", noisy[0]))
+    test = tuple(replace(r, fields={**r.fields, "label": clean}) for r in rows("b", noisy[1]))
+    finding = found(make(train, (), test, task=task), "the right answer is in train")
+    assert finding.count == 1
+    assert "`group: label | lower`" in finding.fix
+    copied = rows("a", clean)  # as a text, not as an answer
+    assert found(make(copied, (), test, task=task), "the right answer is in train").count == 1
+    short = make(rows("a", *distinct(4)), (), rows("b", *distinct(4, start=9)), task=task)
+    assert not [f for f in audit_rows(short) if "in train" in f.what], "`good` is no long answer"
+
+
+def test_texts_with_several_free_answers():
+    task = replace(TASK, choices=(), metric="rougeL")
+    test = rows("b", WORDS, WORDS.upper(), "another text")
+    finding = found(make((), (), test, task=task), "several answers")
+    assert finding.count == 1
+    assert "`references`" in finding.fix
+    assert not [f for f in audit_rows(make((), (), test)) if "several answers" in f.what]

@@ -19,6 +19,7 @@ from instil.data.audit import (
     EXACT,
     NEAR,
     conflicting_labels,
+    normalise,
     read_text,
     repeats_within,
 )
@@ -28,11 +29,14 @@ from instil.data.readers.rowfile import excerpt
 from instil.data.registry import plain, some
 from instil.format import plural
 from instil.init.labels import FORMS
+from instil.scoring.text import spaced
 from instil.tasks.sandbox import tidied
 from instil.tasks.template import evaluate, expression_names, names, spelt
 from instil.types import Part, Role, Row, Task
 
 EXAMPLES = 3
+LONG_ANSWER = 6
+"""Words from which on two answers are hardly alike by chance."""
 """Shown for each finding."""
 MOST_NEAR = 20_000
 """Rows of a part among which near duplicates are looked for: some seconds' work."""
@@ -284,7 +288,36 @@ def _texts(data: TaskData) -> Iterator[Finding]:
             yield Finding(what_where, len(hits), tuple(examples), fix, change=change)
 
 
-_CHECKS = (_across, _within, _conflicts, _labels, _labels_alike, _fields, _texts)
+def _answers(data: TaskData) -> Iterator[Finding]:
+    """Find free answers that train has as well, and texts of which each row has another answer."""
+    task = data.task
+    if task.choices or task.calls:
+        return
+    target = f"group: {spelt(task.target)} | lower"
+    said = {row.id: normalise(plain(row.fields[task.target])) for row in data.rows}
+    learnt = {said[row.id] for row in data.train}
+    learnt |= {normalise(read_text(task, row.fields)) for row in data.train}
+    judged = [*data.validation, *data.test]
+    long = [row for row in judged if len(spaced(said[row.id]).split()) >= LONG_ANSWER]
+    if known := [row for row in long if said[row.id] in learnt]:
+        shown = tuple(f"row {row.id}: {excerpt(said[row.id])}" for row in known[:EXAMPLES])
+        what = f"{plural(len(known), 'row')} of validation and test: the right answer is in train"
+        fix = f"the model may know it by heart; `{target}` in the task keeps such rows together"
+        yield Finding(what, len(known), shown, fix)
+    answers: dict[str, set[str]] = {}
+    for row in data.rows:
+        answers.setdefault(normalise(read_text(task, row.fields)), set()).add(said[row.id])
+    if several := [text for text, each in answers.items() if len(each) > 1]:
+        what = f"{plural(len(several), 'text')} with several answers, each on a row of its own"
+        fix = (
+            "each row knows its own answer alone, and rows of one text count as independent: make "
+            "one row of them, with the answers as `references`, or take "
+            f"`group: {spelt(task.text)} | lower`"
+        )
+        yield Finding(what, len(several), tuple(map(excerpt, several[:EXAMPLES])), fix)
+
+
+_CHECKS = (_across, _within, _conflicts, _answers, _labels, _labels_alike, _fields, _texts)
 """In the order in which their findings are told."""
 
 
