@@ -386,3 +386,27 @@ def test_a_column_in_another_script_keeps_its_name_whole(start) -> None:
     labels = cycle(["good", "bad"], 200)
     task, *_ = unedited(start({"text": texts(200), name: labels}, label=name))
     assert any(name in template.prompt for template in task.templates)
+
+
+def test_a_correction_goes_from_the_original_and_is_judged_by_its_letters(start) -> None:
+    rows = texts(100)
+    corrected = [f"{text}, as it says" for text in rows]
+    task, *_ = unedited(start({"original": rows, "corrected": corrected}))
+    assert (task.text, task.target, task.metric, task.kind) == (
+        "original", "corrected", "chrf", "correction",
+    )  # fmt: skip
+    assert all(template.role is Role.ANSWER for template in task.templates)
+
+
+def test_of_two_texts_of_one_length_the_first_is_read(start) -> None:
+    rows = texts(100)
+    starter = start({"german": rows, "english": [f"{text} too" for text in rows]})
+    task, *_ = unedited(starter)
+    assert (task.text, task.target) == ("german", "english")
+
+
+def test_json_objects_are_right_or_wrong(start) -> None:
+    fields = [json.dumps({"name": f"Bob {n}", "age": n, "town": "Bonn"}) for n in range(100)]
+    task, *_ = unedited(start({"text": texts(100), "fields": fields}, target="fields"))
+    assert task.metric == "exact_match"
+    assert task.max_new_tokens >= 28

@@ -9,6 +9,8 @@ Tests: `tests/init/test_inspect.py`.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,8 +44,14 @@ _CODES = frozenset(
 )
 _TARGETS = (
     "target summary highlights headline answer output completion response reply translation "
-    "abstract correction title"
+    "abstract correction title corrected fixed translated rewritten rewrite revised simplified "
+    "improved paraphrase paraphrased"
 ).split()
+REWRITES = frozenset(
+    "correction corrected fixed rewritten rewrite revised simplified improved paraphrase "
+    "paraphrased".split()
+)
+"""Words of a name for a text that is nearly the one it was made from."""
 _TEXTS = "text review sentence content body message comment document question prompt input".split()
 _GROUPS = (
     "group review document doc article thread conversation dialogue session patient case product "
@@ -56,6 +64,7 @@ _PRIVATE = frozenset(
 _IDS = frozenset({"id", "ids", "index", "idx", "uuid", "guid", "key", "number", "column"})
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+", re.ASCII)
 _FEWEST_GROUPS = 12
+_AS_LONG = 0.8  # of the longest text's words, from which on another is as long
 _SHORT_NAME = 6  # words of a label on average
 _FEWEST_EACH = 1.5  # rows a value, on average, in a column that is named like a label
 
@@ -106,6 +115,9 @@ def guess_text(columns: Iterable[Column]) -> Pick | None:
         return None
     # A name is a tie-breaker alone: the longest text is the one that has to be read.
     best = max(asked, key=lambda each: (each.mean_words, bool(_rank(each, _TEXTS))))
+    first = next(each for each in asked if each.mean_words >= _AS_LONG * best.mean_words)
+    if first is not best and not _rank(best, _TEXTS):
+        return Pick(first, f"the first of two texts of about one length, with {best.name!r}")
     return Pick(best, f"the longest text, {best.mean_words:.0f} {best.unit} on average")
 
 
@@ -167,6 +179,15 @@ def is_rating(column: Column) -> bool:
         return False  # every number comes once, as in an index or an id
     nominal = words & (_NOMINAL | ATTRIBUTES | _IDS) or is_code(column)
     return bool(words & RATINGS) or not nominal
+
+
+def holds_objects(column: Column) -> bool:
+    """Whether nearly all of a column's values that are not long are JSON objects."""
+    found = 0
+    for value, count in column.values.items():
+        with contextlib.suppress(ValueError, RecursionError):
+            found += count * isinstance(json.loads(value) if value[0] == "{" else None, dict)
+    return found >= 0.9 * column.values.total() > 0
 
 
 def has_decimal_commas(column: Column) -> bool:

@@ -20,7 +20,7 @@ from instil.data.sources.archive import MEMBER
 from instil.data.sources.uri import HUB, is_public
 from instil.errors import DataError, Problem
 from instil.files import write_whole
-from instil.init.guesses import Kind
+from instil.init.guesses import REWRITES, Kind, holds_objects, name_words
 from instil.init.inspect import Guess, Wishes, inspect_table
 from instil.init.labels import is_filled, listable, tokens
 from instil.init.wording import free_text_kind, templates
@@ -288,10 +288,13 @@ def _add_answers(task: CommentedMap, guess: Guess) -> None:
         return
     metric = "token_f1" if guess.target.mean_words <= 5 else "rougeL"
     metric = {"translation": "chrf", "entities": "token_f1"}.get(free_text_kind(guess), metric)
-    metric = "exact_match" if guess.kind is Kind.WRITTEN else metric
+    # ROUGE hears no mistake of grammar, case or signs, and JSON is right or wrong.
+    metric = "chrf" if REWRITES & {*name_words(guess.target.name)} else metric
+    objects = holds_objects(guess.target)
+    metric = "exact_match" if guess.kind is Kind.WRITTEN or objects else metric
     text = "How alike answer and target are; also exact_match, token_f1, rouge1, rouge2, chrf,"
     _say(task, "metric", metric, f"{text} bleu.")
-    calls = _JSON_WORD * guess.target.words_at(0.95) if guess.calls else 0
+    calls = _JSON_WORD * guess.target.words_at(0.95) if guess.calls or objects else 0
     longest = min(_LONGEST_ANSWER, max(16, calls + 8, guess.target.tokens_at(0.95) + 8))
     _say(task, "max_new_tokens", longest, "Longest answer to generate, in tokens.")
 

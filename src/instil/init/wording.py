@@ -106,6 +106,11 @@ _FREE = {
         ("after_text", "$text\n\nTranslate the $noun above."),
         ("fields", "$Noun: $text\n\nTranslation:"),
     ),
+    "correction": (
+        ("question", "Correct the mistakes in this $noun.\n\n$text"),
+        ("after_text", "$text\n\nWrite the $noun above without its mistakes."),
+        ("fields", "$Noun: $text\n\nCorrected:"),
+    ),
     "instruction": (
         ("plain", "$text"),
         ("labelled", "Instruction: $text\n\nResponse:"),
@@ -143,7 +148,8 @@ _TARGET_KINDS = {
     "summary": "summary abstract highlights".split(),
     "headline": "headline title".split(),
     "answer": "answer reply".split(),
-    "translation": "translation".split(),
+    "translation": "translation translated".split(),
+    "correction": "correction corrected fixed".split(),
     "instruction": "completion response output".split(),
 }
 _NOUNS = frozenset(
@@ -196,7 +202,8 @@ def templates(guess: Guess) -> list[Entry]:
         kind = free_text_kind(guess)
         system = {"system": _braced(guess.system)} if guess.system else {}
         entries = [_entry(id, prompt, words) | system for id, prompt in _FREE[kind]]
-        if kind == "dialogue":  # its one question is the user's own, and there is no way back
+        # The one question of a dialogue is the user's; the way back of a correction makes mistakes.
+        if kind in ("dialogue", "correction"):
             return entries
         back = _INVERTED.get(kind, "Write $a_noun that this $name goes with.\n\n$answer")
         return [*entries, _inverted(back, words)]
