@@ -43,7 +43,7 @@ def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(suite, "answer", answer)
     monkeypatch.setattr(module, "load_run_model", lambda folder: None)
-    monkeypatch.setattr(module, "require_room", lambda loaded, asked: None)
+    monkeypatch.setattr(module, "require_room", lambda loaded, asked, **_: None)
 
     def made(
         template: str,

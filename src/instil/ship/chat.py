@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instil.ship.predict import ANSWER_TOKENS, require_room
+from instil.ship.predict import ANSWER_TOKENS, require_room, usual_answer
 from instil.ship.shipped import load_run_model
 from instil.types import Message
 
@@ -24,6 +24,8 @@ class Chat:
     """The model."""
     messages: list[Message] = field(default_factory=list)
     """The turns so far."""
+    tokens: int = ANSWER_TOKENS
+    """The longest answer."""
 
     def reply(self, text: str) -> Iterator[str]:
         """Answer greedily, piece by piece; a broken-off answer is kept as far as it got."""
@@ -31,15 +33,21 @@ class Chat:
         self.messages.append(Message("user", text))
         said: list[str] = []
         try:
-            for piece in stream(self.loaded, self.messages):
+            for piece in stream(self.loaded, self.messages, tokens=self.tokens):
                 said.append(piece)
                 yield piece
         finally:
             self.messages.append(Message("assistant", "".join(said).strip()))
 
 
-def stream(loaded: LoadedModel, messages: Sequence[Message]) -> Iterator[str]:
-    """Yield the answer to a conversation as it is generated; what ends that early is raised."""
+def stream(loaded: LoadedModel, messages: Sequence[Message], *, tokens: int) -> Iterator[str]:
+    """Yield the answer to a conversation as it is generated; what ends that early is raised.
+
+    Args:
+        loaded: The model.
+        messages: The turns so far.
+        tokens: The longest answer.
+    """
     import torch
     from transformers import TextIteratorStreamer
 
@@ -47,7 +55,7 @@ def stream(loaded: LoadedModel, messages: Sequence[Message]) -> Iterator[str]:
     from instil.model.export import generation_config
 
     config = generation_config(loaded)
-    config.max_new_tokens = ANSWER_TOKENS
+    config.max_new_tokens = tokens
     ids = torch.tensor([loaded.chat.prompt(messages)], device=loaded.device)
     streamer = TextIteratorStreamer(
         loaded.chat.tokenizer, skip_prompt=True, skip_special_tokens=True
@@ -80,4 +88,4 @@ def chat(folder: Path) -> Chat:
     Raises:
         RunError: The folder is no finished run.
     """
-    return Chat(load_run_model(folder))
+    return Chat(load_run_model(folder), tokens=usual_answer(folder))

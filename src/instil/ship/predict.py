@@ -68,23 +68,33 @@ def predict_text(folder: Path, text: str, *, template: str = "", raw: bool = Fal
     load_summary(folder)
     if raw:
         example = Example("prompt", "", "", "", "", (Message("user", text.strip()),), "")
-        limit = ANSWER_TOKENS
+        limit = usual_answer(folder)
     else:
         asked = _asking(folder, template)
         fields = _derived(asked, {asked.task.text: text.strip()}, where="the text")
         example = _ask(asked, fields, 1, where="the text")
         limit = asked.task.max_new_tokens
     loaded = load_run_model(folder)
-    require_room(loaded, {"the text": example.messages})
+    room = limit if not (raw or example.choices) else 1
+    require_room(loaded, {"the text": example.messages}, room=room)
     return answer(loaded, [example], max_new_tokens=limit)[0]
 
 
-def require_room(loaded: LoadedModel, asked: Mapping[str, Sequence[Message]]) -> None:
+def usual_answer(folder: Path) -> int:
+    """Return how many tokens an answer has at most, where nobody says: the most of its tasks."""
+    tasks = load_summary(folder).tasks
+    return max(ANSWER_TOKENS, *(task.max_new_tokens for task in tasks))
+
+
+def require_room(
+    loaded: LoadedModel, asked: Mapping[str, Sequence[Message]], *, room: int = 1
+) -> None:
     """Refuse prompts that leave the model no room for an answer.
 
     Args:
         loaded: The model.
         asked: The place of each prompt -> its turns.
+        room: Tokens that an answer takes at most.
 
     Raises:
         DataError: Prompts that are longer than the model's context; the first few of them.
@@ -93,12 +103,14 @@ def require_room(loaded: LoadedModel, asked: Mapping[str, Sequence[Message]]) ->
 
     longest, _ = context_length(loaded.folder.path)
     counts = {where: len(loaded.chat.prompt(turns)) for where, turns in asked.items()}
-    over = {where: count for where, count in counts.items() if longest and count >= longest}
+    over = {w: count for w, count in counts.items() if longest and count + room > longest}
+    answers = f", and {room:,} for the answer" if room > 1 else ""
     if over:
         raise DataError(
             *(
                 Problem(
-                    f"{count:,} tokens with the template around it, and the model takes {longest}",
+                    f"{count:,} tokens with the template around it{answers}: the model takes "
+                    f"{longest:,}",
                     where=where,
                     fix="shorten the text",
                 )
@@ -265,7 +277,9 @@ def _answered(
         for number, (place, each) in enumerate(zip(places, fields, strict=True), start=1)
     ]
     loaded = loaded or load_run_model(folder)
-    require_room(loaded, {place: e.messages for place, e in zip(places, examples, strict=True)})
+    room = 1 if any(e.choices for e in examples) else asked.task.max_new_tokens
+    prompts = {place: e.messages for place, e in zip(places, examples, strict=True)}
+    require_room(loaded, prompts, room=room)
     predictions = answer(loaded, examples, max_new_tokens=asked.task.max_new_tokens)
     text = asked.task.text
     return [

@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from instil.errors import InstilError, OutOfMemoryError
 from instil.model.soundness import context_length
-from instil.ship.predict import predict_rows
+from instil.ship.predict import ANSWER_TOKENS, predict_rows
 from instil.ship.server.engine import Engine, Job, Piece, Request, Told, reason
 from instil.ship.server.listen import names_this_machine
 from instil.ship.server.schema import ChatAsked, ClassifyAsked, TextAsked
@@ -37,8 +37,6 @@ from instil.ship.server.tokens import token_text
 from instil.types import Message
 
 A = TypeVar("A", bound=BaseModel)
-_DEFAULT_TOKENS = 256
-"""Longest answer, where a request does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +86,8 @@ class Service:
     """What is taken."""
     begun: int = field(default_factory=lambda: int(time.time()))
     """When it began, in seconds since 1970."""
+    answer_tokens: int = ANSWER_TOKENS
+    """The longest answer to a request that does not say."""
 
     # --- addresses -------------------------------------------------------------------------------
 
@@ -241,7 +241,7 @@ class Service:
         self._require_room()
         return Request(
             prompt,
-            wanted or min(_DEFAULT_TOKENS, self.limits.tokens, room),
+            wanted or min(self.answer_tokens, self.limits.tokens, room),
             name,
             temperature=asked.temperature,
             top_p=asked.top_p,

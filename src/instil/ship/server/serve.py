@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from instil.config.recipe import load_recipe
 from instil.errors import RunError
+from instil.ship.predict import usual_answer
 from instil.ship.server.app import Limits, Service, make_app
 from instil.ship.server.engine import Engine
 from instil.ship.server.listen import is_loopback, run_server
@@ -56,7 +57,8 @@ def make_service(
             models[other], bases = loaded, [other]
         else:
             models[other] = load_run_base(run, dtype=dtype)
-    return Service(Engine(models, bases=bases), run, name, limits or Limits())
+    tokens = usual_answer(run)
+    return Service(Engine(models, bases=bases), run, name, limits or Limits(), answer_tokens=tokens)
 
 
 def serve(
