@@ -181,3 +181,14 @@ def test_rows_of_one_id_that_are_not_the_same_are_refused() -> None:
         compare_scores({"topic": first}, {"topic": second}, a="x", b="y")
     (found,) = compare_scores({"topic": first}, {"topic": lines(15)}, a="x", b="y")
     assert found.n == 20, "scores of earlier versions do not tell"
+
+
+def test_a_few_corrected_rows_are_left_out_and_told() -> None:
+    whole = {"same_by": "as it was", "template": "ask"}
+    first, second = ([{**line, **whole} for line in lines(10)] for _ in "ab")
+    rows = list(dict.fromkeys(line["row"] for line in second))
+    second = [{**line, "same_by": "mended"} if line["row"] == rows[3] else line for line in second]
+    (found,) = compare_scores({"topic": first}, {"topic": second}, a="x", b="y")
+    assert found.n == len(rows) - 1
+    (note,) = comparison_notes({"topic": first}, {"topic": second}, a="x", b="y")
+    assert note.startswith("topic: left out are 1 rows of another text or answer in y")

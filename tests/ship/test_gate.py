@@ -58,6 +58,23 @@ def test_a_run_is_not_worse_than_itself(done: Path, done_lora: Path):
     assert check.passed == (check.high >= 0)
 
 
+def test_what_cannot_be_compared_does_not_pass(done: Path, monkeypatch):
+    summary = load_summary(done)
+    gone = replace(summary, tasks=(*summary.tasks, replace(summary.tasks[0], task="more")))
+    summaries = {"production": gone, done.name: summary}
+    other = done.parent / "production"
+    pairs = module.compare_runs(done, done)
+    monkeypatch.setattr(module, "load_summary", lambda folder: summaries[folder.name])
+    monkeypatch.setattr(module, "compare_runs", lambda a, b: pairs)
+    same, lost = gate(done, against=other).checks
+    assert (same.passed, lost.passed, lost.task) == (True, False, "more")
+    few = [replace(pair, n=pair.n // 3) for pair in pairs]
+    monkeypatch.setattr(module, "compare_runs", lambda a, b: few)
+    check, _ = gate(done, against=other).checks
+    assert not check.passed
+    assert "test rows are in both" in check.said
+
+
 def test_a_run_of_format_1_has_nothing_to_be_held_against(done: Path, tmp_path: Path):
     old = Path(shutil.copytree(done, tmp_path / "old"))
     (old / "manifest.json").write_text('{"format_version": 1, "test_opened": ["2026-01-01"]}')

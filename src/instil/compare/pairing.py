@@ -152,6 +152,8 @@ def row_groups(examples: Iterable[Example]) -> dict[str, str]:
 # Two runs side by side.
 
 Lines = Sequence[Mapping[str, Any]]
+MOST_CHANGED = 0.1
+"""Share of the rows that two runs have in common which may have been corrected in between."""
 
 
 def compare_scores(
@@ -167,7 +169,7 @@ def compare_scores(
 
     Raises:
         RunError: The runs have no task in common, judge a task by different metrics, or share
-            fewer than two test rows of it; or a row's id is that of another row in the other run.
+            fewer than two test rows of it; or ids are those of other rows in the other run.
     """
     shared = [task for task in a_tasks if task in b_tasks]
     if not shared:
@@ -179,11 +181,15 @@ def compare_scores(
         metrics = {line["metric"] for line in (*left, *right)}
         if len(metrics) > 1:
             raise RunError(f"the runs judge {task} differently", found=", ".join(metrics))
-        _require_same_rows(left, right, task=task)
+        changed = changed_rows(left, right, task=task)
         comparisons.append(
             compare(
                 *(
-                    {line["row"]: line["value"] for line in lines if line["value"] is not None}
+                    {
+                        line["row"]: line["value"]
+                        for line in lines
+                        if line["value"] is not None and line["row"] not in changed
+                    }
                     for lines in (left, right)
                 ),
                 a=a,
@@ -225,6 +231,11 @@ def comparison_notes(
                 f"{task}: {len(rows & others)} rows are in both tests, of {len(rows)} in {a} and "
                 f"{len(others)} in {b}"
             )
+        if changed := changed_rows(left, right, task=task):
+            notes.append(
+                f"{task}: left out are {len(changed)} rows of another text or answer in {b}; "
+                "labels that were corrected among one model's mistakes flatter it"
+            )
     return tuple(notes)
 
 
@@ -232,19 +243,21 @@ def _tuned(lines: Lines) -> Lines:
     return [line for line in lines if line["arm"] == TUNED]
 
 
-def _require_same_rows(left: Lines, right: Lines, *, task: str) -> None:
-    """Make sure that the ids by which rows are paired are those of the same rows.
+def changed_rows(left: Lines, right: Lines, *, task: str) -> frozenset[str]:
+    """Return the rows of both runs whose text or answer is another: corrected in between.
 
     Raises:
-        RunError: They are not. Scores of earlier versions do not tell.
+        RunError: They are more than `MOST_CHANGED`: ids are those of other rows. Scores of earlier
+            versions do not tell.
     """
     known = {line["row"]: line.get("same_by") for line in left}
     shared = [line for line in right if known.get(line["row"]) and line.get("same_by")]
     others = [line["row"] for line in shared if line["same_by"] != known[line["row"]]]
-    if others:
+    if len(others) > MOST_CHANGED * len(shared):
         raise RunError(
             f"{len(others)} of the {len(shared)} test rows of {task} that both runs have are rows "
             "of one id that differ in text or answer",
             found=f"row {', '.join(others[:3])}",
             fix="make both runs of the same file, or name a column with lasting ids: row_id",
         )
+    return frozenset(others)

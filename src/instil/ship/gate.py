@@ -7,15 +7,16 @@ budget, a model is kept back for a loss that is shown.
     --min accuracy=0.85   the tuned model's lower end of the 95 % interval is 0.85 or more
     --beats prompting     tuned minus that arm lies above 0 as a whole
     --forgets 2           the mean change over the guard tasks does not lie below -2 as a whole
-    --against OTHER       tuned minus the other run's tuned model does not lie below 0 as a whole
+    --against OTHER       tuned minus the other run's tuned model does not lie below 0 as a whole,
+                          for each of its tasks, on half of its test rows or more
 
 Tests: `tests/ship/test_gate.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -28,7 +29,10 @@ from instil.results.names import TUNED
 from instil.ship.shipped import proven_manifest
 from instil.stages.directory import has_fingerprint
 from instil.stages.runfiles import load_summary, require_whole
-from instil.types import Comparison
+from instil.types import Comparison, Part
+
+LEAST_SHARED = 0.5
+"""Share of the other run's test rows that must be in both, for a loss to be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +168,27 @@ def gate(
         asked = f"--forgets {forgets:g}"
         checks.append(Check(asked, "", not kept.broken, kept.low, kept.change, kept.high, said))
     if against is not None:
-        for pair in compare_runs(against, run):
-            passed = outcome(pair) is not Outcome.WORSE
-            checks.append(_paired(f"--against {against.name}", "", pair, passed=passed))
+        checks += _against(against, run, pairs=compare_runs(against, run))
     return Gate(
         manifest["run_id"], manifest["recipe_sha256"], tuple(manifest["test_opened"]), tuple(checks)
     )
+
+
+def _against(other: Path, run: Path, *, pairs: Sequence[Comparison]) -> Iterator[Check]:
+    """Check a run task by task; a task that it no longer has, or hardly any common row, fails."""
+    asked, mine = f"--against {other.name}", {task.task for task in load_summary(run).tasks}
+    before = load_summary(other).tasks
+    shared = [task for task in before if task.task in mine]
+    for task, pair in zip(shared, pairs, strict=True):
+        check = _paired(asked, task.task, pair, passed=outcome(pair) is not Outcome.WORSE)
+        rows = task.rows.get(Part.TEST, 0)
+        if pair.n < LEAST_SHARED * rows:
+            said = f"{check.said}; but only {pair.n} of its {rows} test rows are in both"
+            check = replace(check, passed=False, said=said)
+        yield check
+    for task in before:
+        if task.task not in mine:
+            yield Check(asked, task.task, False, 0.0, 0.0, 0.0, "this run does not have the task")
 
 
 def _paired(asked: str, task: str, pair: Comparison, *, passed: bool) -> Check:
