@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from instil import pipeline
+from instil.cli.folders import place_again
 from instil.config.recipe import Recipe
 from instil.encode.chat_template import ChatRules
 from instil.errors import InstilError, RunError
@@ -375,6 +376,16 @@ def test_nothing_is_dropped_where_the_rows_have_changed(place: Path, at, stage: 
             again = {"resume": True, "look": Look.AGAIN, "restart_from": stage}
             refused(lambda again=again: run(recipe, folder, **again))
         assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+
+
+def test_a_run_of_other_rows_is_not_this_one_again(place: Path, at) -> None:
+    recipe, folder = recipe_of(place), at("finished")
+    assert place_again(recipe, folder=folder).finished
+    for change in (add_rows, flip_labels, change_template):
+        with changed(place, change):
+            found = place_again(recipe, folder=folder)
+        assert (found.folder.name, found.finished) == (f"{folder.name}-2", False)
+        assert "changed since" in found.passed
 
 
 def test_a_refused_look_takes_nothing(place: Path, at) -> None:

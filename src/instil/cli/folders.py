@@ -24,6 +24,8 @@ class RunPlace:
     """Whether the run is there already, with the very same recipe."""
     begun: bool = False
     """Whether it is there, but was stopped before its end."""
+    passed: str = ""
+    """Why a finished run of the recipe was not taken: what it was made from has changed since."""
 
 
 def place_run(path: Path, recipe: Recipe, *, folder: Path | None, again: bool) -> RunPlace:
@@ -55,15 +57,24 @@ def place_again(recipe: Recipe, *, folder: Path) -> RunPlace:
         folder: Where it would go if nothing were there.
 
     Returns:
-        The first of `folder`, `folder-2`, `folder-3` ... that holds a run of the same recipe,
-        or else the first in which no run has begun.
+        The first of `folder`, `folder-2`, `folder-3` ... that holds a run of the same recipe, and
+        of rows, task and base model as they are today; else the first in which no run has begun.
+
+    Raises:
+        InstilError: What a finished run was made from is not to be had any more.
     """
+    from instil.stages.context import changed_inputs
+
+    passed = ""
     for number in itertools.count(1):
         place = folder if number == 1 else sibling(folder, number)
         if is_vacant(place):
-            return RunPlace(place)
+            return RunPlace(place, passed=passed)
         with contextlib.suppress(RecipeError):  # of another version of instil, or not a run at all
             if (place / RECIPE).is_file() and load_recipe(place / RECIPE) == recipe:
                 finished = is_finished(place)
-                return RunPlace(place, finished=finished, begun=not finished)
+                if finished and (differences := changed_inputs(recipe, place)):
+                    passed = f"not the run in {place}: {differences[0].what}"
+                    continue
+                return RunPlace(place, finished=finished, begun=not finished, passed=passed)
     raise AssertionError("counting does not end")

@@ -96,6 +96,8 @@ def run(
                 raise typer.BadParameter("give a recipe, or --resume DIR", param_hint="RECIPE")
             wanted = load_recipe(recipe, overrides=changes)
             found = place_run(recipe, wanted, folder=folder, again=again)
+            if found.passed:
+                say(found.passed, err=True)
             if found.finished:
                 say(f"this recipe has been run before, in {found.folder}:", err=True)
                 _show(found.folder)

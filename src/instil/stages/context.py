@@ -33,7 +33,7 @@ from instil.memory_limits import COMPUTE_LESS, READ_LESS, within_memory
 from instil.stages.directory import Run
 from instil.stages.fitting import fit_context
 from instil.stages.footprint import memory_line, memory_terms, sizes_of
-from instil.stages.ledger import input_differences, refuse
+from instil.stages.ledger import Difference, input_differences, refuse
 from instil.stages.origins import chat_origins, data_fingerprint, origins
 from instil.stages.provenance import now
 from instil.stages.runfiles import SPLITS, TASKS, TASKS_TYPE, load_manifest, run_ledger
@@ -517,6 +517,24 @@ def keep_splits(context: RunContext) -> None:
         run.record(SPLIT, [SPLITS, TASKS], inputs=inputs)
 
 
+def changed_inputs(recipe: Recipe, folder: Path) -> list[Difference]:
+    """Return what a run is made from and is not as it was when it began.
+
+    Args:
+        recipe: The run's.
+        folder: The run directory.
+
+    Raises:
+        InstilError: What it is made from is not to be had.
+    """
+    split = run_ledger(folder).stages.get(SPLIT)
+    if split is None:
+        return []
+    context = prepare(recipe)
+    now = origins(context.data, context.model, device=recipe.device, dtype=recipe.dtype)
+    return input_differences(SPLIT, split.inputs, now)
+
+
 def require_same_inputs(recipe: Recipe, folder: Path, *, before: str) -> None:
     """See that a run's first stages are of the same inputs, before later ones are dropped.
 
@@ -529,14 +547,9 @@ def require_same_inputs(recipe: Recipe, folder: Path, *, before: str) -> None:
         RefusedError: Something is not what it was when the run began.
         InstilError: What it is made from is not to be had.
     """
-    stages = run_ledger(folder).stages
-    names = [*stages]
-    if SPLIT not in stages or before not in names[names.index(SPLIT) + 1 :]:
-        return
-    context = prepare(recipe)
-    now = origins(context.data, context.model, device=recipe.device, dtype=recipe.dtype)
-    differences = input_differences(SPLIT, stages[SPLIT].inputs, now)
-    refuse(folder, differences, stages=stages)
+    names = [*run_ledger(folder).stages]
+    if SPLIT in names and before in names[names.index(SPLIT) + 1 :]:
+        refuse(folder, changed_inputs(recipe, folder), stages=names)
 
 
 def note_chat(context: RunContext) -> None:
