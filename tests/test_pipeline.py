@@ -356,7 +356,9 @@ def test_a_run_from_python(done: Path) -> None:
         instil.load(done / "state")
 
 
-def test_a_recipe_that_was_run_is_not_run_again(done: Path) -> None:
+def test_a_recipe_that_was_run_is_not_run_again(done: Path, monkeypatch) -> None:
+    # General text would have to be fetched; `tests/test_whole.py` has rows that have changed.
+    monkeypatch.setattr("instil.stages.context.changed_inputs", lambda recipe, folder: [])
     recipe = done.parent / "recipe.yaml"
     before = (done / "summary.json").stat().st_mtime_ns
     made = instil.run(recipe, changes=["dtype=float32"], folder=done, again=True)

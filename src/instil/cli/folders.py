@@ -9,7 +9,7 @@ from pathlib import Path
 
 from instil.cli.options import place
 from instil.config.recipe import Recipe, load_recipe, run_name
-from instil.errors import RecipeError
+from instil.errors import InstilError, RecipeError
 from instil.stages.directory import is_vacant
 from instil.stages.runfiles import RECIPE, is_finished
 
@@ -25,7 +25,8 @@ class RunPlace:
     begun: bool = False
     """Whether it is there, but was stopped before its end."""
     passed: str = ""
-    """Why a finished run of the recipe was not taken: what it was made from has changed since."""
+    """Why a finished run of the recipe was not taken, since what it was made from has changed; or
+    that this could not be seen."""
 
 
 def place_run(path: Path, recipe: Recipe, *, folder: Path | None, again: bool) -> RunPlace:
@@ -58,10 +59,8 @@ def place_again(recipe: Recipe, *, folder: Path) -> RunPlace:
 
     Returns:
         The first of `folder`, `folder-2`, `folder-3` ... that holds a run of the same recipe, and
-        of rows, task and base model as they are today; else the first in which no run has begun.
-
-    Raises:
-        InstilError: What a finished run was made from is not to be had any more.
+        of rows, task and base model as they are today, as far as these are to be had; else the
+        first in which no run has begun.
     """
     from instil.stages.context import changed_inputs
 
@@ -73,7 +72,13 @@ def place_again(recipe: Recipe, *, folder: Path) -> RunPlace:
         with contextlib.suppress(RecipeError):  # of another version of instil, or not a run at all
             if (place / RECIPE).is_file() and load_recipe(place / RECIPE) == recipe:
                 finished = is_finished(place)
-                if finished and (differences := changed_inputs(recipe, place)):
+                try:
+                    differences = changed_inputs(recipe, place) if finished else []
+                except InstilError as error:
+                    what = error.problems[0].what
+                    passed = f"what {place} was made from could not be looked at: {what}"
+                    differences = []
+                if differences:
                     passed = f"not the run in {place}: {differences[0].what}"
                     continue
                 return RunPlace(place, finished=finished, begun=not finished, passed=passed)
