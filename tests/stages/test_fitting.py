@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from instil.compare.ladder import prompting
 from instil.config.recipe import Recipe
 from instil.data.prepare import TaskData, prepare
 from instil.errors import DataError
@@ -40,7 +41,7 @@ def fit(recipe: Recipe, tiny_folder: Path, data: TaskData) -> RunContext:
         chat=context.chat,
         longest=context.longest,
         too_long=recipe.train.too_long,
-        shots=max(recipe.baselines.shots),
+        shots=recipe.baselines.shots,
         seed=recipe.seed,
     )
     return context
@@ -68,6 +69,26 @@ def test_shorten_keeps_every_row_and_counts_it(tmp_path, tiny_folder, data):
     assert found.split.skipped == {
         "longer than the model's context: shortened in test, not left out": 1
     }
+
+
+def test_worked_examples_take_nothing_from_a_row(tmp_path, tiny_folder, data):
+    """The tiny model takes 512 tokens: 300 fit, and 300 behind five examples do not."""
+    medium = {**data.test[1].fields, "text": "it is good " * 80}
+    row = replace(data.test[1], fields=medium)
+    train = tuple(
+        replace(each, fields={**each.fields, "text": f"it is good {n} " * 25})
+        for n, each in enumerate(data.train)
+    )
+    data = replace(data, test=(row, *data.test[2:]), train=train)
+    for policy in ("shorten", "drop"):
+        found = fitted(tmp_path, tiny_folder, data, policy)
+        assert found.test[0] == row
+        assert not found.split.skipped
+        assert any(row.id in ids for ids in found.crowded.values())
+        count = next(n for n, ids in found.crowded.items() if row.id in ids)
+        way = prompting(found, template="ask", shots=count, seed=0)
+        shots = [len(e.messages) for e in way.examples(found, found.test[:2])]
+        assert shots == [1, 1 + 2 * count]
 
 
 def test_a_part_that_loses_every_row_is_an_error(tmp_path, tiny_folder, data):

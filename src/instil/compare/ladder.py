@@ -76,7 +76,7 @@ def prompting(data: TaskData, *, template: str, shots: int, seed: int) -> Prompt
     """Rebuild a rung's way of asking; the same seed draws the same worked examples."""
     chosen = next(t for t in data.task.templates if t.id == template)
     exemplars = pick_exemplars(data.task, data.train, shots=shots, seed=seed) if shots else ()
-    return Prompting(chosen, exemplars)
+    return Prompting(chosen, exemplars, dict.fromkeys(data.crowded.get(shots, ()), ()))
 
 
 def climb(
@@ -122,7 +122,8 @@ def climb(
     rungs = []
     for n, way in enumerate(ways):
         # Tokens of a prompt's worked examples, which are the same whatever the row.
-        prompts = [each.examples(data, rows[:1])[0] for each in (way, Prompting(way.template))]
+        one = next((row for row in rows if row.id not in way.by_row), rows[0])
+        prompts = [each.examples(data, [one])[0] for each in (way, Prompting(way.template))]
         shown, bare = (len(loaded.chat.prompt(e.messages, tools=e.tools)) for e in prompts)
         for rule, marked in answers[n].items():
             marked = in_order(marked, rows)

@@ -46,6 +46,9 @@ class TaskData:
     weight: float | None = None
     """Its share of the mix, relative to the other tasks'; None: by its size."""
 
+    crowded: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    """Number of worked examples -> the rows that do not fit behind them, and are asked without."""
+
     def part(self, part: Part) -> tuple[Row, ...]:
         """The rows of a part."""
         rows: tuple[Row, ...] = getattr(self, part)

@@ -356,7 +356,7 @@ def fit_rows(
         chat=chat,
         longest=longest,
         too_long=recipe.train.too_long,
-        shots=max(recipe.baselines.shots),
+        shots=recipe.baselines.shots,
         seed=recipe.seed,
     )
 

@@ -1,8 +1,9 @@
 """Validation and test rows that are longer than the model's context, under `train.too_long`.
 
 Training examples meet the policy when they are encoded. The rows that are only asked meet it here,
-before the ladder: `drop` leaves them out, `shorten` cuts their longest field until the longest
-prompt of the run fits, and both are counted in the split; `error` leaves it to `preflight`.
+before the ladder: `drop` leaves them out, `shorten` cuts their longest field until they fit every
+template, and both are counted in the split; `error` leaves it to `preflight`. Worked examples take
+nothing from a row: one that does not fit behind them is asked without.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from instil.encode.chat_format import ChatFormat
 
 DROPPED = "longer than the model's context: dropped from {part}"
+ENOUGH = 5
+"""Rows in order of length that fit one after another, for all shorter ones to fit."""
 SHORTENED = "longer than the model's context: shortened in {part}, not left out"
 
 
@@ -30,7 +33,7 @@ def fit_context(
     chat: ChatFormat,
     longest: int,
     too_long: TooLong,
-    shots: int,
+    shots: Sequence[int],
     seed: int,
 ) -> tuple[TaskData, ...]:
     """Apply the length policy to validation and test rows; what became of them is counted.
@@ -40,7 +43,7 @@ def fit_context(
         chat: The model's chat format.
         longest: Tokens that the model takes; 0: nothing says, and all rows stay.
         too_long: The policy.
-        shots: Worked examples of the longest prompts.
+        shots: Numbers of worked examples that prompts have.
         seed: Draws them.
 
     Raises:
@@ -50,18 +53,41 @@ def fit_context(
         return tuple(data)
     fitted = []
     for d in data:
-        shown = pick_exemplars(d.task, d.train, shots=shots, seed=seed) if shots else ()
-        rows = _fitted_rows(d, shown, chat, longest)
-        if shown and None in rows.values():
-            # The worked examples alone take the room: preflight says so.
-            rows = _fitted_rows(d, (), chat, longest)
-        fitted.append(_replaced(d, rows, drop=too_long is TooLong.DROP))
+        rows = fitted_rows(d, chat, longest)
+        kept = _replaced(d, rows, drop=too_long is TooLong.DROP)
+        crowded = {}
+        for count in sorted({*shots} - {0}):
+            shown = pick_exemplars(d.task, d.train, shots=count, seed=seed)
+            crowded[count] = crowded_rows(kept, shown, chat, longest)
+        fitted.append(replace(kept, crowded={n: ids for n, ids in crowded.items() if ids}))
     return tuple(fitted)
 
 
-def _fitted_rows(
+def crowded_rows(
     data: TaskData, shown: Sequence[Row], chat: ChatFormat, longest: int
-) -> dict[str, Row | None]:
+) -> frozenset[str]:
+    """Return the rows that do not fit behind worked examples, through any template."""
+    crowded: set[str] = set()
+    for template in (*data.answering, *data.held_out):
+        examples = (
+            render_example(data.task, template, row) for row in (*data.validation, *data.test)
+        )
+        # The longest first: behind the same examples the others fit as soon as a few do.
+        sizes = {e.row: len(chat.prompt(e.messages, tools=e.tools)) for e in examples}
+        rows = sorted((*data.validation, *data.test), key=lambda row: -sizes[row.id])
+        fitting = 0
+        for row in rows:
+            example = render_example(data.task, template, row, exemplars=shown)
+            room = chat.answer_room(example, max_new_tokens=data.task.max_new_tokens)
+            fitting = fitting + 1 if sum(room) <= longest else 0
+            if not fitting:
+                crowded.add(row.id)
+            if fitting == ENOUGH:
+                break
+    return frozenset(crowded)
+
+
+def fitted_rows(data: TaskData, chat: ChatFormat, longest: int) -> dict[str, Row | None]:
     """Return each row, shortened until it fits every template; None where nothing helps."""
     from instil.encode.mask import shorten
 
@@ -69,7 +95,7 @@ def _fitted_rows(
     for row in (*data.validation, *data.test):
         fitted[row.id] = row
         for template in (*data.answering, *data.held_out):
-            example = render_example(data.task, template, row, exemplars=shown)
+            example = render_example(data.task, template, row)
             prompt, answer = chat.answer_room(example, max_new_tokens=data.task.max_new_tokens)
             if prompt + answer <= longest:
                 continue
