@@ -38,6 +38,10 @@ def test_half_an_epoch_is_half_of_its_batches(tiny_chat):
     whole = planned(examples, tiny_chat, epochs=1)
     half = planned(examples, tiny_chat, epochs=0.5)
     assert tuple(half.batches) == whole.batches[: (len(whole.batches) + 1) // 2]
+    assert half.epochs == pytest.approx(len(half.batches) / len(whole.batches))
+    one = len(planned(examples, tiny_chat, epochs=0.01).batches)
+    assert one == 1, "a batch at least"
+    assert planned(examples, tiny_chat, epochs=0.01).epochs == 1 / len(whole.batches)
 
 
 def test_dropped_examples_are_counted_and_nothing_left_is_refused(tiny_chat):

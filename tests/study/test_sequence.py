@@ -111,6 +111,16 @@ def test_with_replay_a_stage_has_its_own_rows_and_a_share_of_earlier_ones(
     assert recipe.judging_seed == 0
 
 
+def test_a_share_that_is_no_example_is_refused_with_one_that_is(
+    recipe_path: Path, changes: list[str]
+):
+    with pytest.raises(RecipeError, match="no example of each earlier task") as refused:
+        plan_sequence([recipe_path], changes=changes, seeds=[3], replay=0.01)
+    (problem,) = refused.value.problems
+    enough = float(problem.fix.split()[1].rstrip(","))
+    assert plan_sequence([recipe_path], changes=changes, seeds=[3], replay=enough)
+
+
 def test_arms_share_the_first_stage(recipe_path: Path, changes: list[str]):
     plan = plan_sequence([recipe_path], changes=changes, seeds=[0, 1], replay=0.1)
     folder = StudyFolder(Path("s"))

@@ -115,7 +115,7 @@ def plan_training(
     fates: Counter[str] = Counter()
     mix: tuple[MixLine, ...] = ()
     sample = None
-    epoch = 0
+    epoch, passed = 0, 0.0
     while epochs is None or epoch < epochs:
         whole = joined(shards_of(epoch), folder=folder)
         store, counts = whole.store, whole.counts
@@ -136,7 +136,9 @@ def plan_training(
             epoch=epoch,
         )
         share = min(1.0, epochs - epoch)
-        cuts += cut.cuts[: max(1, math.ceil(share * len(cut) - 1e-9))]
+        kept = max(1, math.ceil(share * len(cut) - 1e-9))
+        cuts += cut.cuts[:kept]
+        passed += kept / max(1, len(cut))
         epoch += 1
     if sample is None:
         raise DataError(
@@ -145,4 +147,4 @@ def plan_training(
         )
     planned = Batches(cuts, micro_batch_tokens=micro_batch_tokens)
     tasks = replay.tasks if replay else ()
-    return TrainingData(planned, epochs, dict(fates), sample, mix, tasks)
+    return TrainingData(planned, passed, dict(fates), sample, mix, tasks)

@@ -164,8 +164,8 @@ def _table(study: CurveStudy) -> Table:
     rows.append(["prompting", fmt.interval(study.prompting), *([fmt.MISSING] * (3 + text))])
     note = (
         "In brackets the 95 % interval; differences are paired, by row and by seed. Against "
-        "prompting corrected over all sizes (Holm). The number of epochs is the same for every "
-        "size, so small ones take fewer steps."
+        "prompting corrected over all sizes (Holm). A fixed number of epochs gives small sizes "
+        "fewer steps; with num_train_epochs: auto they go through their rows more often."
     )
     titles = ["Rows", axis_name(study.metric), "Seed by seed", "Minus prompting"]
     titles += ["General text, nats a token"] * text + ["Training"]

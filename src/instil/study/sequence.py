@@ -6,6 +6,7 @@ arm with replay mixes a share of the earlier tasks' training rows into each stag
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -120,6 +121,16 @@ def plan_sequence(
         d.task.id: len({row.id for row in d.train} - {row.id for row in apart.train})
         for d, apart in zip(alone, together, strict=True)
     }
+    for n, task in enumerate(tasks[1:], start=1):
+        own = examples[task.id]
+        if replay and round(own / (1 - replay)) - own < n:
+            enough = math.ceil(100 * n / (own + n)) / 100
+            raise RecipeError(
+                f"{replay:g} of an epoch is no example of each earlier task: the stage of "
+                f"{task.id} has {own} of its own",
+                where="--replay",
+                fix=f"--replay {enough:g}, or 0 to leave that arm out",
+            )
     shared = {task: count for task, count in overlap.items() if count}
     return SequencePlan(
         tuple(stages), tuple(tasks), everything, uses, examples, tuple(seeds), replay, shared
