@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from instil.data.correct import Mark, add_mark, corrected, load_marks, marks_file, write_rows
+from instil.data.correct import (
+    ROW_ID,
+    Mark,
+    add_mark,
+    corrected,
+    load_marks,
+    marks_file,
+    write_rows,
+)
 from instil.data.readers.rowfile import BadRows
 from instil.data.registry import load_rows
 from instil.errors import DataError
@@ -40,13 +48,15 @@ def test_labels_are_corrected_and_rows_left_out(tmp_path):
     task, path = task_of(tmp_path, "target: mood\nchoices: [good, bad]", rows=ROWS)
     rows = list(corrected(task, marks_of(task, ("3", "bad"), ("1", None))))
     assert rows == [
-        {"text": "sad", "mood": "bad", "more": "2"},
-        {"text": "meh", "mood": "bad", "more": "3"},
+        {"text": "sad", "mood": "bad", "more": "2", ROW_ID: "2"},
+        {"text": "meh", "mood": "bad", "more": "3", ROW_ID: "3"},
     ]
     out = tmp_path / "better.csv"
     write_rows(out, rows)
-    path.write_text(path.read_text().replace("rows.csv", "better.csv"))
+    text = path.read_text().replace("rows.csv", "better.csv")
+    path.write_text(f"{text}\nrow_id: {ROW_ID}\n")
     again = load_rows(load_task(str(path))).rows
+    assert [row.id for row in again] == ["2", "3"], "as in the file before"
     assert [(row.fields["text"], row.fields["mood"]) for row in again] == [
         ("sad", "bad"),
         ("meh", "bad"),

@@ -24,7 +24,7 @@ def correct(
     the new one as the task's source to train on it.
     """
     from instil.cli.predict import refuse_existing
-    from instil.data.correct import corrected, load_marks, write_rows
+    from instil.data.correct import ROW_ID, corrected, load_marks, loses_ids, write_rows
     from instil.data.readers.rowfile import BadRows
     from instil.errors import DataError
     from instil.tasks.task import load_task
@@ -42,5 +42,7 @@ def correct(
         say(f"not in the new file, as they cannot be read ({len(bad.found)}): {bad.found[0]}")
     gone = sum(mark.now is None for mark in marked.values())
     say(f"{len(rows)} rows: {out} ({len(marked) - gone} corrected, {gone} left out)")
+    if loses_ids(read, marked):
+        say(f"its rows keep their ids, and their parts of the split, by `row_id: {ROW_ID}`")
     if read.source.encoding.lower() not in ("utf-8", "utf-8-sig"):
         say(f"it is UTF-8: take `encoding: {read.source.encoding}` out of the task that reads it")

@@ -29,6 +29,9 @@ from instil.files import append_line, write_whole
 from instil.tasks.template import evaluate, expression_names
 from instil.types import Row, Task
 
+ROW_ID = "instil_row"
+"""The column of a corrected file that keeps the ids which rows had."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -88,7 +91,9 @@ def corrected(
 ) -> Iterator[dict[str, object]]:
     """Yield the rows of a task's source with their labels corrected.
 
-    Rows that the task does not use stay as they are.
+    Rows that the task does not use stay as they are. Where one is left out and rows are known by
+    their number (the task names no `row_id`), all get a column `ROW_ID` with the number that they
+    had: the rows of the new file are then split as those of the old one.
 
     Args:
         task: Whose rows.
@@ -102,12 +107,19 @@ def corrected(
     known = {row.id: row for row in load_rows(task).rows}
     _require_known(task, marks, known)
     by_place = {known[id].place: (known[id], mark) for id, mark in marks.items()}
-    for place, columns in read_table(task.source, bad=bad):
+    ids = {row.place: row.id for row in known.values()} if loses_ids(task, marks) else {}
+    for number, (place, columns) in enumerate(read_table(task.source, bad=bad), start=1):
         marked = by_place.get(place)
+        kept = {ROW_ID: ids.get(place, f"unused-{number}")} if ids else {}
         if marked is None:
-            yield dict(columns)
+            yield {**columns, **kept}
         elif (label := marked[1].now) is not None:
-            yield _with_label(task, marked[0], columns, label)
+            yield {**_with_label(task, marked[0], columns, label), **kept}
+
+
+def loses_ids(task: Task, marks: Mapping[str, Mark]) -> bool:
+    """Whether rows would be known by other numbers without those that are left out."""
+    return not task.row_id and any(mark.now is None for mark in marks.values())
 
 
 def _require_known(task: Task, marks: Mapping[str, Mark], known: Mapping[str, Row]) -> None:

@@ -9,7 +9,9 @@ then b is the smallest that fills the rest (1 of its 2 rows, the other one unuse
 validation and train.
 
 The order of groups and of rows is that of a seeded hash of their names. So the same seed gives the
-same split whatever the order of the rows in the file, and on every machine.
+same split on every machine, and, where rows have ids of their own (`row_id` in the task), whatever
+their order in the file. Without, a row's id is its number: rows may then be added at the end, but a
+row taken out shifts all that follow.
 """
 
 from __future__ import annotations
