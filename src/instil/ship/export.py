@@ -24,7 +24,7 @@ from instil.results.run import RunSummary
 from instil.ship.certificate import CERTIFICATE, card_section, certificate
 from instil.ship.formats import Format, Quantization
 from instil.ship.shipped import load_run_model
-from instil.stages.runfiles import load_summary, require_whole
+from instil.stages.runfiles import LINEAGE, load_summary, require_whole
 from instil.types import Role, SystemTurn
 
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ def export(
             card = converted_card(card, summary, library=library, commands=commands)
         write_whole(part / CARD, (card + card_section(known)).encode())
         write_whole(part / CERTIFICATE, json.dumps(known, indent=1).encode())
+        if (folder / LINEAGE).is_file():
+            shutil.copyfile(folder / LINEAGE, part / LINEAGE)
         os.replace(part, out)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     return Exported(out, out / weights.relative_to(part), size, tuple(notes))

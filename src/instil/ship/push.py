@@ -16,6 +16,7 @@ from pathlib import Path
 from instil.errors import RunError
 from instil.ship.export import export
 from instil.ship.formats import Format, Quantization
+from instil.stages.runfiles import LINEAGE
 
 _MODEL_FILES = ["*.safetensors", "*.gguf", "*.json", "*.jinja", "*.model", "Modelfile"]
 """What goes from the repository where this push does not bring it: an adapter of an earlier push
@@ -74,6 +75,7 @@ def push(
     with tempfile.TemporaryDirectory(prefix="instil-push-") as scratch:
         folder = Path(scratch) / "model"
         export(run, out=folder, form=form, quantize=quantize)
+        (folder / LINEAGE).unlink(missing_ok=True)  # it tells which texts were trained on
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         on_files(tuple(Sent(f.relative_to(folder).as_posix(), f.stat().st_size) for f in files))
         if dry_run:

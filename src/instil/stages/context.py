@@ -34,9 +34,10 @@ from instil.stages.directory import Run
 from instil.stages.fitting import fit_context
 from instil.stages.footprint import memory_line, memory_terms, sizes_of
 from instil.stages.ledger import Difference, input_differences, refuse
+from instil.stages.lineage import LINEAGE_TYPE, lineage_of, without_learnt
 from instil.stages.origins import chat_origins, data_fingerprint, origins
 from instil.stages.provenance import now
-from instil.stages.runfiles import SPLITS, TASKS, TASKS_TYPE, load_manifest, run_ledger
+from instil.stages.runfiles import LINEAGE, SPLITS, TASKS, TASKS_TYPE, load_manifest, run_ledger
 from instil.stages.tracking import Tracker, open_tracker, require_tracker
 from instil.tasks.task import load_task
 from instil.types import Part, Removed, Row, Task, Thinking
@@ -398,7 +399,9 @@ def prepare_rows(recipe: Recipe, *, on_done: OnDone = silent) -> tuple[TaskData,
     for use in recipe.tasks:
         data.append(prepare_use(recipe, use))
         on_done(1)
-    return apart_from_guard(recipe, apart_from_unseen(recipe, keep_apart(data)))
+    apart = apart_from_guard(recipe, apart_from_unseen(recipe, keep_apart(data)))
+    known = lineage_of(recipe.model)
+    return tuple(without_learnt(d, known) for d in apart) if known.trained else apart
 
 
 def prepare_use(recipe: Recipe, use: TaskUse) -> TaskData:
@@ -513,8 +516,10 @@ def keep_splits(context: RunContext) -> None:
         save_splits([d.split for d in context.data], run.folder / SPLITS)
         tasks = {d.task.id: d.task for d in context.data}
         write_whole(run.folder / TASKS, TASKS_TYPE.dump_json(tasks, indent=1))
+        learnt = lineage_of(recipe.model).with_rows(context.data)
+        write_whole(run.folder / LINEAGE, LINEAGE_TYPE.dump_json(learnt))
         run.note(data={d.task.id: data_fingerprint(d) for d in context.data})
-        run.record(SPLIT, [SPLITS, TASKS], inputs=inputs)
+        run.record(SPLIT, [SPLITS, TASKS, LINEAGE], inputs=inputs)
 
 
 def changed_inputs(recipe: Recipe, folder: Path) -> list[Difference]:

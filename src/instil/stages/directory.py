@@ -7,6 +7,7 @@
     ledger.json    the SHA-256 of every file that a stage wrote, and what it was made from
     split.json     which rows train, validate, test
     tasks.json     the tasks as they were asked, for predict, serve and chat
+    lineage.json   digests of the texts that were trained and tested on, for models made of this one
     steps.jsonl    one line a step
     scores/*.jsonl one line an example
     state/*.json   finished stages, for --resume
@@ -51,6 +52,7 @@ from instil.stages.mirror import ARMS, publish
 from instil.stages.provenance import machine, now, versions
 from instil.stages.runfiles import (
     FORMAT_VERSION,
+    LINEAGE,
     MANIFEST,
     RECIPE,
     REPORT,
@@ -269,7 +271,7 @@ def is_vacant(folder: Path) -> bool:
     """
     if not folder.is_dir():
         return not folder.exists()
-    beginnings = {LEDGER, MANIFEST, SPLITS, TASKS, LOCK, HOLDER}
+    beginnings = {LEDGER, MANIFEST, SPLITS, TASKS, LINEAGE, LOCK, HOLDER}
     return all(p.name in beginnings or is_scratch(p) for p in folder.iterdir())
 
 

@@ -23,6 +23,7 @@ from instil.data.split import seeded_key
 from instil.encode.plan import Replay, Replayed, replay_count
 from instil.errors import DataError
 from instil.stages.context import RunContext
+from instil.stages.lineage import digests, lineage_of
 from instil.stages.training import encoded_training
 from instil.tasks.task import load_task
 from instil.types import REPLAY, Encoded, PerRow, Role, TooLong
@@ -138,10 +139,14 @@ def replay_pools(context: RunContext, *, needed: int) -> tuple[Pool, ...]:
     judged += guard_sources((*context.guard, *context.choosing_guard), guard_names)
     taken = {key for other, row in judged for key in identities(other, row)}
     texts = {f"{other.id}/{row.id}": read_text(other, row.fields) for other, row in judged}
+    before = frozenset(lineage_of(recipe.model).judged)
     each, threshold = -(-needed // len(names)), recipe.split.near_duplicates
     pools = []
     for task in map(load_task, names):
         free = [row for row in load_rows(task).rows if not taken & set(identities(task, row))]
+        if before:  # rows that have judged the base model stay unseen by what is made of it
+            said = digests((task, row) for row in free)
+            free = [row for row, digest in zip(free, said, strict=True) if digest not in before]
         free.sort(key=lambda row: seeded_key(recipe.seed, "replay", row.task, row.id))
         drawn = free[: each + each // 4 + 1]
         repeats = {r.row for r in repeats_of(drawn, texts, task=task, threshold=threshold)}

@@ -28,7 +28,7 @@ FORMAT_VERSION = 2
 """2: with a ledger. A finished run of format 1 is still read, without any check."""
 RECIPE, MANIFEST, SUMMARY = "recipe.yaml", "manifest.json", "summary.json"
 SPLITS, STEPS, REPORT = "split.json", "steps.jsonl", "report.html"
-TASKS = "tasks.json"
+TASKS, LINEAGE = "tasks.json", "lineage.json"
 ASKED_ALONE = "asked_alone"
 """What a manifest says of a model that is asked, and not trained."""
 TRAINING, SUMMED_UP = "training", "summary"

@@ -32,6 +32,7 @@ _NOT_ROWS = {
     "ledger.json",
     "split.json",
     "tasks.json",
+    "lineage.json",
     STUDY,
     "package.json",
 }
