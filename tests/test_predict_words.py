@@ -210,3 +210,44 @@ def test_a_column_unanswered_is_not_replaced(predict):
     assert lines[0]["unanswered"] == "mine"
     with pytest.raises(DataError, match="a column 'unanswered' already"):
         predict("plain", data=data, fitted=fitted(sure=0.7), max_error=0.05)
+
+
+def test_many_rows_are_kept_part_by_part_and_gone_on_with(predict, tmp_path, monkeypatch):
+    many = "headline,n\n" + "".join(f"Man bites dog {n},{n}\n" for n in range(7))
+    whole, _ = predict("plain", data=many.encode())
+    monkeypatch.setattr(module, "PART", 3)
+    monkeypatch.setattr(module, "load_manifest", lambda folder: {"run_id": "one"})
+    answer, calls = suite.answer, []
+
+    def broken(loaded, examples, **how):
+        calls.append(len(examples))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return answer(loaded, examples, **how)
+
+    monkeypatch.setattr(suite, "answer", broken)
+    part = tmp_path / "out.jsonl.part"
+    with pytest.raises(KeyboardInterrupt):
+        predict("plain", data=many.encode())
+    assert len(part.read_text().splitlines()) == 1 + 3
+    with part.open("a") as file:
+        file.write('{"place": "broken o')
+    assert predict("plain", data=many.encode())[0] == whole
+    assert calls == [3, 3, 3, 1], "the first three are not asked again"
+    assert not part.exists()
+    calls[:] = [0]
+    with pytest.raises(KeyboardInterrupt):
+        predict("plain", data=many.encode())
+    other = many.replace("dog 1,", "dog one,").encode()
+    assert len(predict("plain", data=other)[0]) == 7
+    assert calls == [0, 3, 3, 3, 1], "answers to other rows are not taken"
+
+
+def test_a_bad_row_far_behind_is_told_before_any_is_answered(predict, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PART", 2)
+    monkeypatch.setattr(module, "load_manifest", lambda folder: {"run_id": "one"})
+    lines = [{"headline": "a"}, {"headline": "b"}, {"other": "c"}]
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    with pytest.raises(DataError, match="no column 'headline'"):
+        predict("plain", data=data, name="new.jsonl")
+    assert [path.name for path in tmp_path.iterdir()] == ["new.jsonl"]

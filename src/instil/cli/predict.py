@@ -83,9 +83,21 @@ def predict(
         wanted = f"predictions are JSON Lines or a table: {out.with_suffix('.jsonl')} (.csv, .tsv)"
         raise typer.BadParameter(wanted, param_hint="--out")
     refuse_existing(out, force=force)
-    written = predict_file(
-        run, rows=rows, out=out, template=template, encoding=encoding, max_error=max_error
-    )
+    from instil.cli.progress import make_progress
+
+    with make_progress() as progress:
+        stage = progress.add_task("rows answered", total=None, note="")
+        written = predict_file(
+            run,
+            rows=rows,
+            out=out,
+            template=template,
+            encoding=encoding,
+            max_error=max_error,
+            on_rows=lambda count: progress.update(stage, total=count),
+            on_done=lambda more: progress.update(stage, advance=more),
+            say=lambda line: say(line, err=True),
+        )
     show_predicted(written)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,15 @@ from instil.data.registry import plain, word_of
 from instil.data.sources.source import read_table
 from instil.data.write import as_csv
 from instil.errors import DataError, Problem, RunError, TaskError, nearest
-from instil.files import write_whole
+from instil.files import file_sha256, write_whole
 from instil.results.names import TUNED
 from instil.results.probabilities import Fitted
 from instil.ship.shipped import load_run_model
+from instil.ship.underway import Underway
 from instil.stages.origins import template_origins
 from instil.stages.runfiles import (
     RECIPE,
+    load_manifest,
     load_probabilities,
     load_summary,
     load_tasks,
@@ -36,11 +39,14 @@ from instil.tasks.template import OverBudgetError, evaluate, render
 from instil.types import Example, Message, Prediction, Role, SourceSpec, Task, Template
 
 if TYPE_CHECKING:
-    from instil.model.load import LoadedModel
+    from instil.evaluate.choices import OnDone
+    from instil.model.load import LoadedModel, Say
 
 _AS_FILE = "write it to a file of rows: --rows FILE --encoding NAME"
 SHOWN = 5
 """Mistakes of one kind that a message lists."""
+PART = 2048
+"""Rows that are answered together; those of a larger file are kept part by part."""
 ANSWER_TOKENS = 256
 """Longest answer to a prompt or in a conversation, in tokens."""
 
@@ -144,6 +150,9 @@ def predict_file(
     template: str = "",
     encoding: str = "",
     max_error: float | None = None,
+    on_rows: OnDone = lambda _: None,
+    on_done: OnDone = lambda _: None,
+    say: Say = lambda _: None,
 ) -> Predicted:
     """Answer every row of a file, and write each with its columns and the prediction.
 
@@ -163,6 +172,10 @@ def predict_file(
         max_error: Answer only rows that are sure enough for this share of wrong answers among those
             given, as the validation rows show with 95 % confidence; the others' prediction is
             empty, and `unanswered` says why. None: every row is answered.
+        on_rows: Called with the number of rows, before any is answered.
+        on_done: Called with the number of rows answered, more and more.
+        say: Shows one line: how many were answered before. More than `PART` rows are looked at
+            first, then answered part by part, and kept beside `out` until it is written.
 
     Raises:
         RunError: The folder is no finished run, it is not clear which task is meant, or no
@@ -190,7 +203,34 @@ def predict_file(
                 for name in taken
             )
         )
-    answered = _answered(folder, asked, columns, places=places, max_error=max_error)
+    at_least = None if max_error is None else _at_least(folder, asked, max_error)
+    on_rows(len(columns))
+    parts = [slice(begin, begin + PART) for begin in range(0, len(columns), PART)]
+    rendered = _examples(asked, columns[parts[0]], places[parts[0]])
+    loaded = load_run_model(folder)
+    ask = partial(_answered, asked, at_least=at_least, loaded=loaded, on_done=on_done)
+    if len(parts) == 1:
+        answered = ask(places, *rendered)
+    else:
+        key = {
+            "run": load_manifest(folder)["run_id"],
+            "rows": file_sha256(rows),
+            "template": asked.template.id,
+            "max_error": max_error,
+        }
+        underway = Underway(out, key=key)
+        answered = [_Answered(**each) for each in underway.done]
+        if answered:
+            say(f"{len(answered):,} of {len(columns):,} rows have been answered before")
+            on_done(len(answered))
+        parts = [part for part in parts if part.start >= len(answered)]
+        for part in parts:  # whatever would stop it is told before the hours of answering
+            _, examples = _examples(asked, columns[part], places[part])
+            _require_room(asked, places[part], examples, loaded=loaded)
+        for part in parts:
+            more = ask(places[part], *_examples(asked, columns[part], places[part]))
+            underway.add([asdict(each) for each in more])
+            answered += more
     lines = [{**c, **a.answer} for c, a in zip(columns, answered, strict=True)]
     empty = tuple(a.place for a in answered if a.is_empty)
     unanswered = sum(bool(a.answer.get("unanswered")) for a in answered)
@@ -198,8 +238,12 @@ def predict_file(
     if delimiter is None:
         text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in lines)
         write_whole(out, text.encode())
+    else:
+        write_whole(out, _as_table(lines, delimiter).encode())
+    if len(columns) > PART:
+        underway.remove()
+    if delimiter is None:
         return Predicted(out, len(lines), empty, unanswered=unanswered)
-    write_whole(out, _as_table(lines, delimiter).encode())
     # What a spreadsheet takes for a formula; a number with a sign is none.
     texts = (value for row in lines for value in row.values() if isinstance(value, str))
     formulas = sum(bool(_FORMULA.match(text)) for text in texts)
@@ -244,7 +288,10 @@ def predict_rows(
             )
     columns = [{asked.task.text: row} if isinstance(row, str) else row for row in rows]
     places = [f"row {number}" for number in range(1, len(rows) + 1)]
-    answered = _answered(folder, asked, columns, places=places, max_error=max_error, loaded=loaded)
+    at_least = None if max_error is None else _at_least(folder, asked, max_error)
+    rendered = _examples(asked, columns, places)
+    loaded = loaded or load_run_model(folder)
+    answered = _answered(asked, places, *rendered, at_least=at_least, loaded=loaded)
     return [a.answer for a in answered]
 
 
@@ -258,29 +305,42 @@ class _Answered:
     """Whether the row has an empty text."""
 
 
-def _answered(
-    folder: Path,
-    asked: _Asking,
-    columns: Sequence[Mapping[str, object]],
-    *,
-    places: Sequence[str],
-    max_error: float | None,
-    loaded: LoadedModel | None = None,
-) -> list[_Answered]:
-    """Ask all rows through the template, and let the model answer them together."""
-    from instil.evaluate.suite import answer
-
-    at_least = None if max_error is None else _at_least(folder, asked, max_error)
+def _examples(
+    asked: _Asking, columns: Sequence[Mapping[str, object]], places: Sequence[str]
+) -> tuple[list[Mapping[str, object]], list[Example]]:
+    """Return the fields of rows, and what is asked of them."""
     fields = [_derived(asked, c, where=place) for place, c in zip(places, columns, strict=True)]
     examples = [
         _ask(asked, each, number, where=place)
         for number, (place, each) in enumerate(zip(places, fields, strict=True), start=1)
     ]
-    loaded = loaded or load_run_model(folder)
+    return fields, examples
+
+
+def _require_room(
+    asked: _Asking, places: Sequence[str], examples: Sequence[Example], *, loaded: LoadedModel
+) -> None:
     room = 1 if any(e.choices for e in examples) else asked.task.max_new_tokens
     prompts = {place: e.messages for place, e in zip(places, examples, strict=True)}
     require_room(loaded, prompts, room=room)
-    predictions = answer(loaded, examples, max_new_tokens=asked.task.max_new_tokens)
+
+
+def _answered(
+    asked: _Asking,
+    places: Sequence[str],
+    fields: Sequence[Mapping[str, object]],
+    examples: Sequence[Example],
+    *,
+    at_least: float | None,
+    loaded: LoadedModel,
+    on_done: OnDone = lambda _: None,
+) -> list[_Answered]:
+    """Let the model answer rows together."""
+    from instil.evaluate.suite import answer
+
+    _require_room(asked, places, examples, loaded=loaded)
+    limit = asked.task.max_new_tokens
+    predictions = answer(loaded, examples, max_new_tokens=limit, on_done=on_done)
     text = asked.task.text
     return [
         _Answered(
