@@ -250,3 +250,17 @@ def test_the_tuned_model_beside_always_the_same_on_test():
         [replace(e, choices=()) for e in examples], [Prediction(e.id, "x") for e in examples]
     )
     assert (free.answers, free.comparison) == (1, None)
+
+
+def test_free_text_stands_beside_the_text_given_back():
+    noisy, right = "he go to school every days", "he goes to school every day"
+    asks = [
+        replace(example(n, right), choices=(), references=(right,), text=noisy) for n in range(30)
+    ]
+    better = learnt(asks, [Prediction(e.id, right) for e in asks], metric="chrf")
+    assert better.comparison.low > 0
+    assert better.right == pytest.approx(1)
+    same = learnt(asks, [Prediction(e.id, noisy) for e in asks], metric="chrf")
+    assert same.comparison.difference == 0
+    assert (same.comparison.a, same.comparison.b) == ("copy", "tuned")
+    assert same.right > 0.6, "a copy is nearly right already"

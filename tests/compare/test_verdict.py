@@ -369,6 +369,10 @@ def test_what_is_not_learnt_is_said_plainly() -> None:
     assert same.startswith("On t0, the tuned model gives every test row the same answer, “serious”")
     assert "; on t2, the tuned model is not shown" in same
     assert "t1" not in same
+    copied = replace(_comparison("copy", 0.01, 0.05), metric="chrf")
+    assert "not shown to be better than giving the text back as it is: chrF" in said(
+        _learnt(0, 0, comparison=copied, right=0.61)
+    )
     free = _learnt(0, 0, comparison=None, right=None, answers=1, wanted=40)
     assert "every test row the same answer" in said(free)
     alarm = Alarm(39, 78, TaskLook("t0", 9, 1, 2, "x", ()), one_answer=True, causes=())

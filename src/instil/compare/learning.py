@@ -36,9 +36,11 @@ from enum import StrEnum
 import numpy as np
 
 from instil.compare.pairing import by_row, compare, row_groups
-from instil.compare.verdict import ALWAYS
+from instil.compare.verdict import ALWAYS, COPY
+from instil.evaluate.metrics import score
 from instil.results.names import TUNED
 from instil.results.tasks import Learnt
+from instil.scoring.metrics import find_metric
 from instil.stats.intervals import DIFFERENCE, SHARE, Floats, Interval, bootstrap_mean
 from instil.types import Estimate, Example, Prediction, TaskLook
 
@@ -209,15 +211,20 @@ def learnt(
     *,
     labels: Sequence[str] = (),
     counts: Mapping[str, int] | None = None,
+    metric: str = "accuracy",
     seed: int = 0,
 ) -> Learnt:
     """Put the tuned model's answers on test beside always giving the same one.
+
+    Free text stands beside the row's own text, given back as it is: of a text whose mistakes are to
+    be mended, that is nearly right already.
 
     Args:
         examples: The test rows.
         predictions: Its answers.
         labels: As in `task_look`.
         counts: As in `task_look`.
+        metric: The task's, for free text.
         seed: Of the bootstrap.
     """
     pairs = list(zip(examples, predictions, strict=True))
@@ -225,7 +232,9 @@ def learnt(
     wanted = {_label(example, example.target, labels) for example in examples}
     ((answer, _),) = given.most_common(1)
     seen = Learnt(answer, answers=len(given), wanted=len(wanted))
-    if not all(example.choices for example in examples) or len(examples) < 2:
+    if not all(example.choices for example in examples):
+        return _beside_copies(seen, pairs, metric=metric, seed=seed)
+    if len(examples) < 2:
         return seen
     hits = {example.id: float(made.text == example.target) for example, made in pairs}
     constant = constant_scores(examples, labels=labels, counts=counts or {})
@@ -245,6 +254,25 @@ def learnt(
         ),
         apart=_apart(examples, predictions),
     )
+
+
+def _beside_copies(
+    seen: Learnt, pairs: Sequence[tuple[Example, Prediction]], *, metric: str, seed: int
+) -> Learnt:
+    scores: dict[str, dict[str, float]] = {COPY: {}, TUNED: {}}
+    for example, made in pairs if any(example.text for example, _ in pairs) else ():
+        for arm, text in ((COPY, example.text), (TUNED, made.text)):
+            scored = score(example, Prediction(example.id, text), metric=metric)
+            if scored.value is not None:
+                scores[arm][example.id] = scored.value
+    examples = [example for example, _ in pairs]
+    copied, own = (by_row(scores[arm], examples) for arm in (COPY, TUNED))
+    if len(copied.keys() & own) < 2 or not find_metric(metric).higher_is_better:
+        return seen
+    comparison = compare(
+        copied, own, a=COPY, b=TUNED, metric=metric, groups=row_groups(examples), seed=seed
+    )
+    return replace(seen, right=float(np.mean([*own.values()])), comparison=comparison)
 
 
 def _label(example: Example, text: str, labels: Sequence[str]) -> str:

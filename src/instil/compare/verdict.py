@@ -25,15 +25,15 @@ from instil.compare.average import df_of, mean_of
 from instil.config.methods import METHODS
 from instil.results.guard import BudgetResult, GuardResult
 from instil.results.names import CLASSIFIERS, MEAN_SCORE, PROMPTING, TEXT, TUNED, ZERO_SHOT
-from instil.results.tasks import TaskResult
+from instil.results.tasks import Learnt, TaskResult
 from instil.results.training import TrainingSummary
 from instil.scoring.metrics import NATS
 from instil.stats.intervals import Interval
 from instil.stats.paired import ALPHA, holm, interval_p
 from instil.types import Comparison, Estimate
 
-ALWAYS = "always"
-"""Not an arm: always giving the commonest class of the training rows."""
+ALWAYS, COPY = "always", "copy"
+"""Not arms: always giving the commonest class of the training rows, or a row's own text back."""
 
 
 class Outcome(StrEnum):
@@ -162,6 +162,9 @@ def not_learnt(tasks: Sequence[TaskResult], *, training: TrainingSummary) -> str
             parts.append(f"on {name}, the tuned model {same}")
         elif comparison and beside is not Outcome.BETTER:
             worse = "worse than" if beside is Outcome.WORSE else "not shown to be better than"
+            if comparison.a == COPY:
+                parts.append(f"on {name}, the tuned model is {worse} {_copied(learnt, comparison)}")
+                continue
             always = f"always answering “{learnt.always}”" if learnt.always else "guessing"
             right = learnt.right or 0.0
             text = (
@@ -177,6 +180,17 @@ def not_learnt(tasks: Sequence[TaskResult], *, training: TrainingSummary) -> str
     text = "; ".join(parts)
     causes = "; the report says under Learning curves what to try" if training.alarms else ""
     return f"{text[:1].upper()}{text[1:]}{causes}."
+
+
+def _copied(learnt: Learnt, comparison: Comparison) -> str:
+    right = learnt.right or 0.0
+    label, metric = fmt.style(comparison.metric).label, comparison.metric
+    mine = fmt.plain_level(right, metric)
+    theirs = fmt.plain_level(right - comparison.difference, metric)
+    return (
+        f"giving the text back as it is: {label} {mine} against {theirs}, "
+        f"{_with_interval(comparison)} on {comparison.n} test rows"
+    )
 
 
 def needed_sentence(needed: int | None) -> str:

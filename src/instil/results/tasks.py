@@ -171,9 +171,10 @@ class Learnt:
     always: str = ""
     """The commonest class of the training rows; empty where choices are not classes."""
     right: float | None = None
-    """Share of right answers of the tuned model, 0 to 1; None without choices."""
+    """Share of right answers of the tuned model, 0 to 1; of free text its mean score."""
     comparison: Comparison | None = None
-    """Accuracy minus that of always giving `always`, or of guessing, paired by row."""
+    """Accuracy minus that of always giving `always`, or of guessing, paired by row; of free text
+    the score minus that of giving the row's text back."""
     apart: Estimate | None = None
     """How well its scores tell the classes apart, as in `TaskLook`."""
 

@@ -260,6 +260,7 @@ def _judge_task(
             best.marked.predictions,
             labels=task.choices,
             counts=data.balance.get(Part.TRAIN),
+            metric=task.metric,
             seed=seed,
         ),
         rivals=tuple(contest.against(a, b, seed=seed) for a, b in combinations(others, 2)),
