@@ -13,7 +13,7 @@ from instil.errors import DataError
 from instil.model.load import ModelFolder
 from instil.stages.context import RunContext
 from instil.stages.fitting import fit_context
-from instil.stages.preflight import preflight
+from instil.stages.preflight import _check_conditions, preflight
 from instil.tasks.task import load_task
 from test_pipeline import lay_out, make_recipe
 
@@ -148,3 +148,32 @@ def test_a_long_conversation_loses_its_oldest_turns(tmp_path, tiny_folder, syste
     training = preflight(context)
     assert set(training.fates) == {"truncated"}
     assert all(sum(pack.mask) > 50 for batch in training.batches for pack in batch)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "said"),
+    [
+        (["words <= 3"], ""),
+        (["rhymes"], "there is no condition 'rhymes'"),
+        ([], "0 of the 20 validation rows of moods have a condition"),
+    ],
+)
+def test_conditions_are_looked_at_before_anything_is_computed(data, conditions, said):
+    free = replace(data.templates[0], choices=(), target="x")
+    task = replace(data.task, choices=(), templates=(free,), metric="constraint", checks="checks")
+
+    def checked(rows):
+        return tuple(replace(r, fields={**r.fields, "checks": conditions}) for r in rows)
+
+    asked = replace(
+        data,
+        task=task,
+        templates=(free,),
+        validation=checked(data.validation),
+        test=checked(data.test),
+    )
+    if not said:
+        assert _check_conditions(asked) is None
+        return
+    with pytest.raises(DataError, match=said):
+        _check_conditions(asked)

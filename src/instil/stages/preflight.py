@@ -30,7 +30,7 @@ from instil.stages.context import RunContext
 from instil.stages.gating import gate_rows, texts_to_read
 from instil.stages.training import asks_for_all, encoded_training
 from instil.tasks.task import library, load_task
-from instil.types import KlOn, Row, Template
+from instil.types import KlOn, Part, Row, Template
 
 if TYPE_CHECKING:
     from instil.encode.plan import TrainingData
@@ -94,8 +94,10 @@ def _check_conditions(data: TaskData) -> None:
     """
     if not data.task.checks:
         return
-    for row in (*data.validation, *data.test):
+    scored: Counter[Part] = Counter()
+    for part, row in ((p, row) for p in (Part.VALIDATION, Part.TEST) for row in data.part(p)):
         example = render_example(data.task, data.answering[0], row)
+        scored[part] += bool(example.checks)
         for condition in example.checks:
             if not is_condition(condition):
                 raise DataError(
@@ -105,6 +107,15 @@ def _check_conditions(data: TaskData) -> None:
                     "instil/scoring/constraints.py lists them",
                     fix=f"mend it in the field {data.task.checks!r}",
                 )
+    for part, least in ((Part.VALIDATION, 1), (Part.TEST, 2)):
+        if data.task.metric == "constraint" and scored[part] < least:
+            raise DataError(
+                f"{scored[part]} of the {len(data.part(part))} {part} rows of {data.task.id} have "
+                "a condition, so that nothing can be judged by them",
+                where=f"the field {data.task.checks!r}",
+                fix=f"leave rows without conditions out (`where: {data.task.checks}`), or ask for "
+                "more rows",
+            )
 
 
 def template_findings(data: TaskData, templates: Sequence[Template]) -> list[Finding]:
