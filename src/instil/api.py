@@ -181,6 +181,8 @@ def run(
     place = place_run(path, wanted, folder=to, again=again)
     if not place.finished:
         with make_progress() as progress:
+            if place.passed:
+                progress.console.print(place.passed)
             run_recipe(wanted, folder=place.folder, resume=place.begun, progress=progress)
     return load(place.folder)
 

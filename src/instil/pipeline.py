@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,8 +84,6 @@ def run_recipe(
         InstilError: Whatever the user can mend.
     """
     require_training(folder)
-    if resume and restart_from:
-        require_same_inputs(recipe, folder, before=restart_from)
     with open_run(
         recipe,
         folder=folder,
@@ -92,6 +91,7 @@ def run_recipe(
         shared=shared,
         restart_from=restart_from,
         again=look is Look.AGAIN,
+        require=partial(require_same_inputs, recipe, folder, before=restart_from),
     ) as run:
         context = prepare(recipe, run=run, progress=progress, say=progress.console.print)
         keep_splits(context)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instil.data.build import content_free, pick_exemplars, render_example
+from instil.data.build import content_free, list_in_cell, pick_exemplars, render_example
 from instil.errors import DataError, TaskError
 from instil.types import Message, Role, Row, SourceSpec, Task, Template, ToolCall, TrainOn
 from rendering import training_examples
@@ -158,6 +158,7 @@ def test_references_hold_every_right_answer_once_target_first():
     for cell in ('["fine", "well"]', "['fine', 'well']"):
         found = render_example(task, single, make_row(answers=cell)).references
         assert found == ("good", "fine", "well"), "a list in a cell of a table"
+    assert list_in_cell("['Paris' 'New York']") == ["Paris", "New York"], "as NumPy writes it"
     for cell in ("[1] a note", "[fine"):
         assert render_example(task, single, make_row(answers=cell)).references == ("good", cell)
 

@@ -283,6 +283,28 @@ def test_a_free_answer_that_train_has_too():
     assert not [f for f in audit_rows(short) if "in train" in f.what], "`good` is no long answer"
 
 
+def test_usual_answers_are_no_finding():
+    task = replace(TASK, choices=(), metric="rougeL")
+    phrase = "I am sorry but I cannot help with that request"
+    texts = distinct(40)
+    train = tuple(replace(r, fields={**r.fields, "label": phrase}) for r in rows("a", *texts[:30]))
+    test = tuple(replace(r, fields={**r.fields, "label": phrase}) for r in rows("b", *texts[30:]))
+    assert not [f for f in audit_rows(make(train, (), test, task=task)) if "in train" in f.what]
+
+
+def test_questions_on_one_passage_are_no_finding():
+    asked = Template("ask", "{{ text }} {{ question }}", "{{ label }}")
+    task = replace(TASK, choices=(), metric="token_f1", templates=(asked,))
+    test = tuple(
+        replace(r, fields={**r.fields, "question": f"what of {n}?"})
+        for n, r in enumerate(rows("b", WORDS, WORDS))
+    )
+    assert not [f for f in audit_rows(make((), (), test, task=task)) if "several" in f.what]
+    plain = replace(task, templates=TASK.templates)
+    together = tuple(replace(row, group="one") for row in test)
+    assert not [f for f in audit_rows(make((), (), together, task=plain)) if "several" in f.what]
+
+
 def test_texts_with_several_free_answers():
     task = replace(TASK, choices=(), metric="rougeL")
     test = rows("b", WORDS, WORDS.upper(), "another text")

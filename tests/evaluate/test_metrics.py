@@ -247,7 +247,9 @@ def test_marks_between_numbers_part_them(right: str, given: str) -> None:
     assert _value("exact_match", given, given) == 1
 
 
-@pytest.mark.parametrize(("right", "given"), [("1000", "1,000"), ("1000", "1'000"), ("7", "7.")])
+@pytest.mark.parametrize(
+    ("right", "given"), [("1000", "1,000"), ("1000", "1'000"), ("7", "7."), ("150000", "1,50,000")]
+)
 def test_marks_of_thousands_and_ends_go(right: str, given: str) -> None:
     assert _value("exact_match", right, given) == 1
 
@@ -258,6 +260,29 @@ def test_marks_of_thousands_and_ends_go(right: str, given: str) -> None:
 def test_an_answer_that_is_no_json_is_not_the_json_asked_for(broken: str) -> None:
     assert _value("exact_match", '{"a": ["x", "y"]}', broken) == 0
     assert _value("exact_match", '{"a": ["x", "y"]}', '{ "a":["x","y"] }') == 1
+
+
+@pytest.mark.parametrize("given", ['{"a": 1}.', '```json\n{"a": 1}\n```', ' {"a":1}\n'])
+def test_what_stands_around_json_is_set_aside(given: str) -> None:
+    assert _value("exact_match", '{"a": 1}', given) == 1
+
+
+@pytest.mark.parametrize(
+    ("right", "given"), [("[1]", "[1]."), ('["Paris"]', "Paris"), ("[1, 2]", "1, 2")]
+)
+def test_a_list_may_be_written_as_text(right: str, given: str) -> None:
+    assert _value("exact_match", right, given) == 1
+
+
+@pytest.mark.parametrize("right", ["[]", ",", ";"])
+def test_nothing_said_is_not_right_where_the_answer_is_a_sign(right: str) -> None:
+    assert _value("token_f1", right, "") == 0
+    assert _value("token_f1", right, right) == 1
+
+
+def test_long_dashes_part_words_and_are_no_sign() -> None:
+    assert _value("exact_match", "1547 the year", "1547\u2014the year") == 1
+    assert number_in("Rating: \u20144") == 4
 
 
 @pytest.mark.parametrize("mark", ["\u200f", "\u200b", "\ufeff"])
@@ -330,6 +355,9 @@ def test_chrf_and_bleu_run_from_zero_to_one() -> None:
         ("25", "50", ("0", "25", "50", "75", "100"), 1),
         ("25", "75", ("100", "75", "50", "25", "0"), 0),
         ("2", "3", ("0.5", "1", "1.5", "2", "2.5", "3"), 0),
+        ("4/5", "4", ("1/5", "2/5", "3/5", "4/5", "5/5"), 1),
+        ("4 out of 5", "I say 3", tuple(f"{n} out of 5" for n in range(1, 6)), 1),
+        ("4 (1-5)", "1", tuple(f"{n} (1-5)" for n in range(1, 6)), 0),
         ("4 stars", "I say 5", ("1 star", "2 stars", "3 stars", "4 stars", "5 stars"), 1),
         ("3.5", "4.5", (), 1),
         ("-1", "1", (), 0),

@@ -356,9 +356,9 @@ def test_labels_that_are_written_work_unedited(start) -> None:
     ("answer", "least"),
     [
         ("이 제품의 배터리는 하루 종일 사용할 수 있을 만큼 오래 갑니다 그리고 가벼워요", 90),
-        ('["billing","refund","card_not_working","lost_card"]', 17),
-        ("Action|Adventure|Science_Fiction|Comedy|Documentary", 16),
-        ("the battery lasts for a whole day", 16),
+        ('["billing","refund","card_not_working","lost_card","card_arrival"]', 25),
+        ("Action|Adventure|Science_Fiction|Comedy|Documentary|Film_Noir", 19),
+        ("the battery lasts for a whole day and a night and one more day", 30),
     ],
 )
 def test_an_answer_of_any_script_and_form_has_room(start, answer: str, least: int) -> None:
@@ -410,3 +410,48 @@ def test_json_objects_are_right_or_wrong(start) -> None:
     task, *_ = unedited(start({"text": texts(100), "fields": fields}, target="fields"))
     assert task.metric == "exact_match"
     assert task.max_new_tokens >= 28
+
+
+@pytest.mark.parametrize("name", ["product_quality", "emotion_intensity", "source_reliability"])
+def test_a_quality_of_a_thing_is_a_rating(start, name: str) -> None:
+    stars = cycle([1, 2, 3, 4, 5], 300)
+    task, *_ = unedited(start({"text": texts(300), name: stars}, label=name))
+    assert task.kind == "rating"
+
+
+def test_prices_are_still_numbers_in_an_order(start) -> None:
+    prices = [f"{n}.99" for n in range(300)]
+    task, *_ = unedited(start({"text": texts(300), "product_price": prices}))
+    assert task.kind == "rating"
+
+
+def test_flags_are_no_corrections(start) -> None:
+    table = {"description": texts(300), "severity": cycle(["low", "mid", "high"], 300)}
+    task, *_ = unedited(start({**table, "fixed": cycle([0, 1], 300)}))
+    assert task.target == "severity"
+
+
+def test_the_rejected_of_two_answers_is_never_learnt(start) -> None:
+    rows = texts(100)
+    columns = {
+        "prompt": [f"what of {text}" for text in rows],
+        "chosen": [f"{text}, which is good to know" for text in rows],
+        "rejected": [f"{text}, and I do not care at all" for text in rows],
+    }
+    task, *_ = unedited(start(columns))
+    assert (task.text, task.target) == ("prompt", "chosen")
+
+
+def test_a_named_text_is_read_before_one_that_comes_first(start) -> None:
+    rows = texts(120)
+    notes = [f"{text} as noted" for text in rows]
+    labels = cycle(["true", "false"], 120)
+    task, *_ = unedited(start({"explanation": notes, "claim": rows, "verdict": labels}))
+    assert task.text == "claim"
+
+
+def test_prose_with_a_few_empty_objects_is_no_json(start) -> None:
+    prose = [" ".join([text] * 8) for text in texts(95)]
+    outputs = [*prose, *["{}"] * 5]
+    task, *_ = unedited(start({"text": texts(100), "output": outputs}))
+    assert task.metric == "rougeL"

@@ -66,8 +66,12 @@ def test_what_cannot_be_compared_does_not_pass(done: Path, monkeypatch):
     pairs = module.compare_runs(done, done)
     monkeypatch.setattr(module, "load_summary", lambda folder: summaries[folder.name])
     monkeypatch.setattr(module, "compare_runs", lambda a, b: pairs)
+    task = summary.tasks[0].task
+    notes = (f"{task}: left out are 2 rows of another text or answer in x", "other: not this")
+    monkeypatch.setattr(module, "comparison_notes", lambda a, b: notes)
     same, lost = gate(done, against=other).checks
     assert (same.passed, lost.passed, lost.task) == (True, False, "more")
+    assert same.said.endswith("left out are 2 rows of another text or answer in x")
     few = [replace(pair, n=pair.n // 3) for pair in pairs]
     monkeypatch.setattr(module, "compare_runs", lambda a, b: few)
     check, _ = gate(done, against=other).checks

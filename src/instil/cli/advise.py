@@ -50,6 +50,8 @@ def advise(
     recipe = Path(source) if source.endswith(RECIPES) else _started(source)
     wanted = load_recipe(recipe, overrides=changes or [])
     there = place_run(recipe, wanted, folder=folder, again=True)
+    if there.passed:
+        say(there.passed, err=True)
     if there.finished:
         say(f"this recipe has been run, so that nothing is left to advise: {there.folder}")
         return

@@ -13,6 +13,9 @@ from instil.errors import InstilError, RecipeError
 from instil.stages.directory import is_vacant
 from instil.stages.runfiles import RECIPE, is_finished
 
+_MACHINE = ("version of ", "computing ")
+"""How differences begin that make a finished run no other one."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunPlace:
@@ -73,7 +76,9 @@ def place_again(recipe: Recipe, *, folder: Path) -> RunPlace:
             if (place / RECIPE).is_file() and load_recipe(place / RECIPE) == recipe:
                 finished = is_finished(place)
                 try:
-                    differences = changed_inputs(recipe, place) if finished else []
+                    changes = changed_inputs(recipe, place) if finished else []
+                    # Versions and the device change on every machine; a finished run is finished.
+                    differences = [c for c in changes if not c.what.startswith(_MACHINE)]
                 except InstilError as error:
                     what = error.problems[0].what
                     passed = f"what {place} was made from could not be looked at: {what}"

@@ -97,7 +97,8 @@ def ask(
     prefix = {ZERO_SHOT: "base model, ", TUNED_PROMPTED: "tuned, "}.get(name, "")
     label = f"{prefix}{shots or 'zero'}-shot prompting{rule}"
     # The worked examples stand in front of the question.
-    shown = sum(len(message.content.encode()) for message in examples[0].messages[:-1])
+    most = max(examples, key=lambda example: example.shots)
+    shown = sum(len(message.content.encode()) for message in most.messages[:-1])
     return Contender(
         name,
         "tuned, zero-shot" if name == TUNED else label,

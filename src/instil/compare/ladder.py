@@ -76,7 +76,7 @@ def prompting(data: TaskData, *, template: str, shots: int, seed: int) -> Prompt
     """Rebuild a rung's way of asking; the same seed draws the same worked examples."""
     chosen = next(t for t in data.task.templates if t.id == template)
     exemplars = pick_exemplars(data.task, data.train, shots=shots, seed=seed) if shots else ()
-    return Prompting(chosen, exemplars, dict.fromkeys(data.crowded.get(shots, ()), ()))
+    return Prompting(chosen, exemplars, dict.fromkeys(sorted(data.crowded.get(shots, ())), ()))
 
 
 def climb(

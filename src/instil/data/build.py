@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -240,7 +241,12 @@ def _asked(task: Task, template: Template, row: Row, *, name: str) -> tuple[str,
 
 
 def list_in_cell(text: str) -> list[str] | str:
-    """Return the texts of a list in a cell, as JSON or Python write it; else the cell."""
+    """Return the texts of a list in a cell, as JSON, Python or NumPy write it; else the cell."""
+    if re.search(r"(?<!,)\s['\"]|['\"]\s+['\"]", text[1:]):  # NumPy's has no commas
+        parts = re.findall(r"'([^']*)'|\"([^\"]*)\"", text)
+        between = re.sub(r"'[^']*'|\"[^\"]*\"", "", text)
+        if parts and not between.strip("[] \n"):
+            return [one or other for one, other in parts]
     for read in (json.loads, ast.literal_eval):
         try:
             values = read(text)

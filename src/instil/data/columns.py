@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from instil.data.damage import email, entity, mojibake, tag
 from instil.data.registry import NUMBER, plain
-from instil.scoring.text import UNSPACED
+from instil.scoring.text import UNSPACED, spaced
 
 LONGEST_VALUE = 300
 """Characters; longer cells are texts, whose values are not counted."""
@@ -34,6 +34,12 @@ _DATE = re.compile(
     re.IGNORECASE,
 )
 _LINK = re.compile(r"(https?://|www\.)\S+")
+
+
+def counted(text: str) -> tuple[int, int]:
+    """Return the words of a text, and how many are characters of scripts without blanks."""
+    unspaced = 0 if text.isascii() else len(UNSPACED.findall(text))
+    return len(spaced(text).split()) if unspaced else len(text.split()), unspaced
 
 
 def tokens(text: str, *, words: int, unspaced: int) -> int:
@@ -116,9 +122,8 @@ class Column:
         self.entities += bool(entity(text))
         self.tags += bool(tag(text))
         self.mojibake += bool(mojibake(text))
-        unspaced = 0 if text.isascii() else len(UNSPACED.findall(text))
+        words, unspaced = counted(text)
         self.unspaced += 2 * unspaced > len(text)
-        words = len(UNSPACED.sub(" ", text).split()) + unspaced if unspaced else len(text.split())
         self.words.append(words)
         self.tokens.append(tokens(text, words=words, unspaced=unspaced))
         self.distinct.add(hash(text))

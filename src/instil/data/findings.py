@@ -19,6 +19,7 @@ from instil.data.audit import (
     EXACT,
     NEAR,
     conflicting_labels,
+    label_counts,
     normalise,
     read_text,
     repeats_within,
@@ -35,9 +36,11 @@ from instil.tasks.template import evaluate, expression_names, names, spelt
 from instil.types import Part, Role, Row, Task
 
 EXAMPLES = 3
+"""Shown for each finding."""
 LONG_ANSWER = 6
 """Words from which on two answers are hardly alike by chance."""
-"""Shown for each finding."""
+OFTEN = 10
+"""Texts of train with one answer, from which on it is a usual one and no text of its own."""
 MOST_NEAR = 20_000
 """Rows of a part among which near duplicates are looked for: some seconds' work."""
 RARE = 0.1
@@ -160,6 +163,24 @@ def _conflicts(data: TaskData) -> Iterator[Finding]:
         both = tuple(dict.fromkeys(row for each in pairs for row in each))
         what = f"{pair} the same text and different labels"
         yield Finding(what, count, examples, fix, rows=both)
+
+
+def lost_classes(data: TaskData) -> Iterator[Finding]:
+    """Find classes that are asked about and of which repeats were all that train had."""
+    if not (data.task.choices and data.split.removed and data.train):
+        return
+    counts = {part: label_counts(data.part(part), data.task) for part in Part}
+    for label in data.task.choices:
+        asked = sum(counts[part].get(label, 0) for part in (Part.VALIDATION, Part.TEST))
+        if asked and not counts[Part.TRAIN].get(label, 0):
+            yield Finding(
+                f"the class {label!r} is missing from train, and {plural(asked, 'row')} of "
+                "validation and test are of it: all that train had repeat rows that must stay "
+                "unseen",
+                asked,
+                fix="name a `group` that keeps repeats together, add other rows of the class, or "
+                "raise split.near_duplicates in the recipe",
+            )
 
 
 def _labels(data: TaskData) -> Iterator[Finding]:
@@ -293,21 +314,32 @@ def _answers(data: TaskData) -> Iterator[Finding]:
     task = data.task
     if task.choices or task.calls:
         return
-    target = f"group: {spelt(task.target)} | lower"
     said = {row.id: normalise(plain(row.fields[task.target])) for row in data.rows}
-    learnt = {said[row.id] for row in data.train}
-    learnt |= {normalise(read_text(task, row.fields)) for row in data.train}
+    texts = {row.id: normalise(read_text(task, row.fields)) for row in data.rows}
+    asked: dict[str, set[str]] = {}
+    for row in data.train:
+        asked.setdefault(said[row.id], set()).add(texts[row.id])
+    usual = {answer for answer, each in asked.items() if len(each) >= OFTEN}
+    learnt = {*asked, *(texts[row.id] for row in data.train)} - usual
     judged = [*data.validation, *data.test]
     long = [row for row in judged if len(spaced(said[row.id]).split()) >= LONG_ANSWER]
-    if known := [row for row in long if said[row.id] in learnt]:
+    known = [row for row in long if said[row.id] in learnt]
+    if known and 10 * len({*said.values()}) >= len(said):  # else they are a few set phrases
         shown = tuple(f"row {row.id}: {excerpt(said[row.id])}" for row in known[:EXAMPLES])
         what = f"{plural(len(known), 'row')} of validation and test: the right answer is in train"
+        target = f"group: {spelt(task.target)} | lower"
         fix = f"the model may know it by heart; `{target}` in the task keeps such rows together"
         yield Finding(what, len(known), shown, fix)
+    read = {name for t in data.answering for name in names(t.prompt)}
+    if task.references or read - {"choices", task.text, task.target, task.history}:
+        return  # what else is asked of a text may be why its answers differ
+    groups: dict[str, set[str]] = {}
     answers: dict[str, set[str]] = {}
     for row in data.rows:
-        answers.setdefault(normalise(read_text(task, row.fields)), set()).add(said[row.id])
-    if several := [text for text, each in answers.items() if len(each) > 1]:
+        answers.setdefault(texts[row.id], set()).add(said[row.id])
+        groups.setdefault(texts[row.id], set()).add(row.group)
+    several = [text for text in answers if len(answers[text]) > 1 and len(groups[text]) > 1]
+    if several:
         what = f"{plural(len(several), 'text')} with several answers, each on a row of its own"
         fix = (
             "each row knows its own answer alone, and rows of one text count as independent: make "
@@ -317,7 +349,17 @@ def _answers(data: TaskData) -> Iterator[Finding]:
         yield Finding(what, len(several), tuple(map(excerpt, several[:EXAMPLES])), fix)
 
 
-_CHECKS = (_across, _within, _conflicts, _answers, _labels, _labels_alike, _fields, _texts)
+_CHECKS = (
+    _across,
+    _within,
+    _conflicts,
+    _answers,
+    lost_classes,
+    _labels,
+    _labels_alike,
+    _fields,
+    _texts,
+)
 """In the order in which their findings are told."""
 
 

@@ -108,7 +108,6 @@ def prepare(
     notes = {what: count for what, count in loaded.notes.items() if what not in UNTRAINED}
     split = replace(split, skipped={**loaded.skipped, **untrained}, bad_rows=loaded.bad)
     parts = {part: part_rows(split, loaded.rows, part) for part in Part}
-    _require_classes(task, split, parts)
     if auto:
         chosen, unseen = few_wordings(task, rows=len(parts[Part.TRAIN]))
     return TaskData(
@@ -150,38 +149,7 @@ def without_train(data: TaskData, removed: Sequence[Removed], *, fix: str) -> Ta
         )
     ids = tuple(row.id for row in train)
     split = replace(data.split, train=ids, removed=(*data.split.removed, *removed))
-    parts = {Part.TRAIN: train, Part.VALIDATION: data.validation, Part.TEST: data.test}
-    _require_classes(data.task, split, parts)
     return replace(data, split=split, train=train)
-
-
-def _require_classes(task: Task, split: Split, parts: Mapping[Part, Sequence[Row]]) -> None:
-    """See that taking repeats out of train has left rows of every class that is asked about.
-
-    Raises:
-        DataError: A class is gone: nothing could learn it, and it would be judged all the same.
-    """
-    if not (task.choices and split.removed and parts[Part.TRAIN]):
-        return
-    counts = {part: label_counts(rows, task) for part, rows in parts.items()}
-    gone = {
-        label: counts[Part.TEST].get(label, 0) + counts[Part.VALIDATION].get(label, 0)
-        for label in task.choices
-        if not counts[Part.TRAIN].get(label, 0)
-    }
-    problems = [
-        Problem(
-            f"the class {label!r} is missing from train: all of its rows there repeat rows that "
-            "must stay unseen",
-            where=f"task {task.id}",
-            found=f"{asked} rows of it in validation and test",
-            fix="name a `group` that keeps repeats together, or add other rows of the class",
-        )
-        for label, asked in gone.items()
-        if asked
-    ]
-    if problems:
-        raise DataError(*problems)
 
 
 def pick_templates(task: Task, names: str | Sequence[str]) -> tuple[Template, ...]:

@@ -56,11 +56,7 @@ def cut_answers(data: TaskData, chat: ChatFormat) -> Iterator[Finding]:
         return
     examples = (render_example(data.task, data.answering[0], row) for row in data.validation)
     # The stop token need not be generated for the answer to be whole.
-    lengths = [
-        len(chat.answered(e.messages, [e.target], stop=False, tools=e.tools).completions[0])
-        for e in examples
-        if not e.choices
-    ]
+    lengths = [len(chat.target(e).completions[0]) - chat.ending for e in examples if not e.choices]
     if count := sum(length > most for length in lengths):
         what = f"{count} of {plural(len(lengths), 'right answer')} of validation"
         yield Finding(

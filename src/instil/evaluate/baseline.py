@@ -61,7 +61,7 @@ def vectorizer() -> Any:
         preprocessor=lambda text: spaced(text.lower()),  # Chinese: a word a character
         # Runs of signs are words too: `!!!` says something, and no text is without features.
         # Vowel signs of Indic scripts stay with their letters, and what joins emoji with those.
-        tokenizer=regex.compile(r"[\p{L}\p{N}_][\w\u200c\u200d]*|[^\p{L}\p{N}_\s]+").findall,
+        tokenizer=regex.compile(r"[\p{L}\p{N}_][\w\p{N}\u200c\u200d]*|[^\p{L}\p{N}_\s]+").findall,
         token_pattern=None,
     )
 

@@ -44,14 +44,19 @@ _CODES = frozenset(
 )
 _TARGETS = (
     "target summary highlights headline answer output completion response reply translation "
-    "abstract correction title corrected fixed translated rewritten rewrite revised simplified "
-    "improved paraphrase paraphrased"
+    "abstract correction title chosen"
 ).split()
 REWRITES = frozenset(
-    "correction corrected fixed rewritten rewrite revised simplified improved paraphrase "
-    "paraphrased".split()
+    "correction corrected fixed translated rewritten rewrite revised simplified improved "
+    "paraphrase paraphrased".split()
 )
-"""Words of a name for a text that is nearly the one it was made from."""
+"""Words of a name for a text that was made from another one."""
+NOUNS = frozenset(
+    "review sentence message comment document question article tweet post email ticket dialogue "
+    "conversation paragraph abstract note letter report story product headline statement claim "
+    "passage title caption utterance answer response".split()
+)
+"""What texts are called."""
 _TEXTS = "text review sentence content body message comment document question prompt input".split()
 _GROUPS = (
     "group review document doc article thread conversation dialogue session patient case product "
@@ -108,16 +113,21 @@ def name_words(name: str) -> list[str]:
 
 
 def guess_text(columns: Iterable[Column]) -> Pick | None:
-    """Take the column with the longest texts, but none that is named like an answer."""
-    texts = [column for column in columns if _is_text(column)]
-    asked = [column for column in texts if not _rank(column, _TARGETS)] or texts
+    """Take the column with the longest texts, but none that is named like an answer.
+
+    Of several of about one length: the longest with a name for texts, or else the first.
+    """
+    texts = [column for column in columns if _is_text(column) and not _is_rejected(column)]
+    asked = [column for column in texts if not _is_answer(column)] or texts
     if not asked:
         return None
-    # A name is a tie-breaker alone: the longest text is the one that has to be read.
     best = max(asked, key=lambda each: (each.mean_words, bool(_rank(each, _TEXTS))))
-    first = next(each for each in asked if each.mean_words >= _AS_LONG * best.mean_words)
-    if first is not best and not _rank(best, _TEXTS):
-        return Pick(first, f"the first of two texts of about one length, with {best.name!r}")
+    alike = [each for each in asked if each.mean_words >= _AS_LONG * best.mean_words]
+    named = [each for each in alike if {*name_words(each.name)} & {*_TEXTS, *NOUNS, "details"}]
+    if len(alike) > 1 and not named:
+        others = ", ".join(repr(each.name) for each in alike[1:])
+        return Pick(alike[0], f"the first of the texts of about one length, with {others}")
+    best = max(named or alike, key=lambda each: (each.mean_words, bool(_rank(each, _TEXTS))))
     return Pick(best, f"the longest text, {best.mean_words:.0f} {best.unit} on average")
 
 
@@ -137,9 +147,10 @@ def guess_target(columns: Sequence[Column], *, most: int) -> Pick | None:
     named = [column for column in labels if _rank(column, _LABELS)]
     # Of `label` and `label_text` the one with words.
     named.sort(key=lambda column: (_rank(column, _LABELS), column.is_mostly(column.numbers)))
+    columns = [column for column in columns if not _is_rejected(column)]
     usable = [c for c in columns if not _is_something_else(c) and c.filled >= 0.5 * c.rows]
-    answers = [column for column in usable if _rank(column, _TARGETS)]
-    answers.sort(key=lambda column: _rank(column, _TARGETS))
+    answers = [column for column in usable if _is_answer(column)]
+    answers.sort(key=lambda column: _rank(column, _TARGETS) or len(_TARGETS))
     words = sorted((c for c in labels if not c.is_mostly(c.numbers)), key=lambda c: len(c.values))
     if len(words) < len(labels):  # 0 and 1 are rather a label than the names of fifty products
         words = [column for column in words if not _is_group(column, rows=column.rows)]
@@ -177,17 +188,34 @@ def is_rating(column: Column) -> bool:
     whole = all(value.lstrip("+-").isdigit() for value in column.values)
     if whole and len(column.distinct) == column.filled:
         return False  # every number comes once, as in an index or an id
-    nominal = words & (_NOMINAL | ATTRIBUTES | _IDS) or is_code(column)
+    # `emotion` 0 to 27 are kinds; `emotion_intensity` and fractions are not.
+    kinds = whole and {*name_words(column.name)[-1:]} & ATTRIBUTES
+    nominal = kinds or words & (_NOMINAL | _IDS) or is_code(column)
     return bool(words & RATINGS) or not nominal
 
 
 def holds_objects(column: Column) -> bool:
-    """Whether nearly all of a column's values that are not long are JSON objects."""
-    found = 0
+    """Whether nearly all that a column holds are JSON objects of short values."""
+    found, words = 0, list[int]()
     for value, count in column.values.items():
         with contextlib.suppress(ValueError, RecursionError):
-            found += count * isinstance(json.loads(value) if value[0] == "{" else None, dict)
-    return found >= 0.9 * column.values.total() > 0
+            read = json.loads(value) if value[0] == "{" else None
+            found += count * isinstance(read, dict)
+            values = read.values() if isinstance(read, dict) else ()
+            words += [len(each.split()) for each in values if isinstance(each, str)]
+    short = not words or sum(words) <= 5 * len(words)
+    return short and found >= 0.9 * column.filled > 0
+
+
+def _is_answer(column: Column) -> bool:
+    """Whether a name is that of an answer; of a text made from another one where it is a text."""
+    made = bool({*name_words(column.name)} & REWRITES)
+    return bool(_rank(column, _TARGETS)) or (made and _is_text(column))
+
+
+def _is_rejected(column: Column) -> bool:
+    """Whether it holds the worse of two answers, which nobody wants to be learnt."""
+    return "rejected" in name_words(column.name)
 
 
 def has_decimal_commas(column: Column) -> bool:

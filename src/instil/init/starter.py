@@ -15,6 +15,7 @@ from pathlib import Path
 from ruamel.yaml.comments import CommentedMap
 
 from instil.config.yamlwriter import comment, dump_yaml
+from instil.data.columns import counted, tokens
 from instil.data.readers.sqlrows import SQLITE, parse_sqlite
 from instil.data.sources.archive import MEMBER
 from instil.data.sources.uri import HUB, is_public
@@ -22,7 +23,7 @@ from instil.errors import DataError, Problem
 from instil.files import write_whole
 from instil.init.guesses import REWRITES, Kind, holds_objects, name_words
 from instil.init.inspect import Guess, Wishes, inspect_table
-from instil.init.labels import is_filled, listable, tokens
+from instil.init.labels import is_filled, listable
 from instil.init.wording import free_text_kind, templates
 from instil.tasks.template import spelt
 from instil.types import OnBadRow, SourceSpec
@@ -358,7 +359,11 @@ def _max_length(guess: Guess) -> int:
     """
     tools = _JSON_WORD * guess.tools.words_at(0.95) + _HOW_TO_CALL if guess.tools else 0
     choices = guess.labels.choices if guess.labels else ()
-    listed = sum(3 + tokens(choice) for choice in choices) if listable(choices) else 0
+    listed = 0
+    if listable(choices):
+        for choice in choices:
+            words, unspaced = counted(choice)
+            listed += 3 + tokens(choice, words=words, unspaced=unspaced)
     answer = 0 if guess.labels else guess.target.tokens_at(0.95)
     wanted = guess.measured.tokens_at(0.95) + answer + listed + tools + 80
     return next((length for length in _LENGTHS if wanted <= length), _LENGTHS[-1])

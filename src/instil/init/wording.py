@@ -19,7 +19,7 @@ from string import Template as Pattern
 
 from instil.data.readers.shapes import Shape
 from instil.data.registry import NUMBER
-from instil.init.guesses import RATINGS, Kind, name_words
+from instil.init.guesses import NOUNS, RATINGS, Kind, name_words
 from instil.init.inspect import Guess
 from instil.init.labels import Asks, listable
 from instil.init.words import VERBS, own_words
@@ -152,11 +152,6 @@ _TARGET_KINDS = {
     "correction": "correction corrected fixed".split(),
     "instruction": "completion response output".split(),
 }
-_NOUNS = frozenset(
-    "review sentence message comment document question article tweet post email ticket dialogue "
-    "conversation paragraph abstract note letter report story product headline statement claim "
-    "passage title caption utterance answer response".split()
-)
 
 _QUALITIES = frozenset(
     "sarcastic ironic satirical toxic offensive hateful abusive obscene insulting threatening spam "
@@ -229,7 +224,7 @@ def templates(guess: Guess) -> list[Entry]:
 
 def _names(guess: Guess) -> dict[str, str]:
     """Find words for the text and the answer, and the ends of a scale."""
-    noun = next((word for word in name_words(guess.text.name) if word in _NOUNS), "text")
+    noun = next((word for word in name_words(guess.text.name) if word in NOUNS), "text")
     asks = guess.labels.asks if guess.labels else Asks.NAME
     choices = guess.labels.choices if guess.labels else ("", "")
     name = _called(guess.target.name, choices, asks=asks)

@@ -26,6 +26,9 @@ from instil.scoring.constraints import holds
 from instil.scoring.text import match_choice, normalise, number_in, rouge_scorer, spaced, words
 from instil.types import Example, Prediction
 
+_FENCED = re.compile(r"^```\w*\n(.*?)\n```$|\.$", re.DOTALL)
+_OUT_OF = re.compile(r"(?<=\d)\s*(?:/\s*|(?:out )?of\s*)\d+|\(\d+\s*[-\u2013]\s*\d+\)")
+
 
 class Scale(StrEnum):
     """What values a metric takes."""
@@ -82,15 +85,17 @@ def exact_match(example: Example, prediction: Prediction) -> float:
 
 
 def _same(answer: str, reference: str) -> bool:
-    right = _json_lines(reference)
-    if right is not None:  # an answer that is cut off, or no JSON, is another one
-        return _json_lines(answer) == right
+    right, made = _json_lines(reference), _json_lines(_FENCED.sub(r"\1", answer.strip()))
+    # An object that is cut off, or no JSON at all, is another one; a list may be written as text.
+    if right is not None and (made is not None or "{" in reference):
+        return made == right
     return normalise(answer) == normalise(reference)
 
 
 def _json_lines(text: str) -> list[str] | None:
     """Return the JSON objects or lists of a text, a line each, in one spelling; None: others."""
     values = []
+    text = text.strip()
     for line in [text] if text.count("\n") and _json(text) is not None else text.split("\n"):
         if not isinstance(value := _json(line), dict | list):
             return None
@@ -234,5 +239,9 @@ def _overlap_f1(answer: Sequence[str], reference: Sequence[str]) -> float:
 
 
 def _only_number(text: str) -> float | None:
-    """Return the number in a choice; None where it holds none, or several (18-34)."""
-    return number_in(text) if len(re.findall(r"\d+(?:[.,]\d+)?", text)) == 1 else None
+    """Return the number in a choice; None where it holds none, or several (18-34).
+
+    What it is out of (4/5, 4 out of 5, 4 (1-5)) is none.
+    """
+    alone = _OUT_OF.sub("", text)
+    return number_in(alone) if len(re.findall(r"\d+(?:[.,]\d+)?", alone)) == 1 else None

@@ -24,13 +24,14 @@ _WITH_MARKS = re.compile(rf"{_SCRIPTS}(?:(?![\w\s]){_SCRIPTS})*")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _MARK = re.compile(rf"[{re.escape(string.punctuation)}]|[^\w\s\x00-\x7f]")
 _LISTING = re.compile(r"[|;\"\[\]]|(?<!\d),|,(?!\d)")
-_THOUSANDS = re.compile(r"[,'\u2019]\d{3}(?!\d)")
+_THOUSANDS = re.compile(r"[,'\u2019](?:\d{3}|\d{2}(?:,\d{2})*,\d{3})(?!\d)")  # 1,000 and 1,50,000
 _JOINERS = "\u200c\u200d"
 _PLAIN = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5E)} | str.maketrans(
-    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff5e\u301c", "-")
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\uff5e\u301c", "-")
     | {"\u066a": "%", "\u066b": ".", "\u066c": ","}
 )
-"""Full-width and Arabic signs, and every dash and minus, as ASCII writes them."""
+"""Full-width and Arabic signs, hyphens, short dashes and minus, as ASCII writes them."""
+_LONG_DASHES = "\u2014\u2015"
 _NUMBER = re.compile(r"(?<![A-Za-z0-9_.])[-+]?\d+(?:\.\d+|,\d{1,2}(?!\d))?")
 _OPENING = " \t\n\"'`*([{<"
 _CLOSING = " \t\n\"'`*)]}>.,;:!?"
@@ -73,6 +74,8 @@ def _left_of(found: re.Match[str]) -> str:
     """Return what a mark comes to: itself where it says something, a blank between two numbers."""
     text, place = found.string, found.start()
     mark, before, after = text[place], text[place - 1 : place], text[place + 1 : place + 2]
+    if mark in _LONG_DASHES:  # between words, never a sign
+        return " "
     if not mark.isascii() and not is_wide_mark(mark):
         return mark
     if _says(mark, before, after, first=place < 2):
@@ -113,7 +116,8 @@ def words(text: str) -> list[str]:
     >>> words("in the north of France."), words("北京。")
     (['in', 'north', 'of', 'france'], ['北', '京'])
     """
-    return spaced(normalise(_LISTING.sub(" ", text))).split()
+    found = spaced(normalise(_LISTING.sub(" ", text))).split()
+    return found if any(map(str.isalnum, "".join(found))) else normalise(text).split()
 
 
 def letters(text: str) -> list[str]:

@@ -24,7 +24,7 @@ from instil import format as fmt
 from instil.compare.verdict import Outcome, check_budget, outcome, points
 from instil.config.recipe import load_recipe
 from instil.errors import RunError, nearest
-from instil.pipeline import compare_runs
+from instil.pipeline import compare_runs, comparison_notes
 from instil.results.names import TUNED
 from instil.ship.shipped import proven_manifest
 from instil.stages.directory import has_fingerprint
@@ -179,11 +179,14 @@ def _against(other: Path, run: Path, *, pairs: Sequence[Comparison]) -> Iterator
     asked, mine = f"--against {other.name}", {task.task for task in load_summary(run).tasks}
     before = load_summary(other).tasks
     shared = [task for task in before if task.task in mine]
+    notes = comparison_notes(other, run)
     for task, pair in zip(shared, pairs, strict=True):
         check = _paired(asked, task.task, pair, passed=outcome(pair) is not Outcome.WORSE)
+        told = [note for note in notes if note.startswith((f"{task.task}:", f"{task.task} is"))]
+        check = replace(check, said="; ".join([check.said, *told]))
         rows = task.rows.get(Part.TEST, 0)
         if pair.n < LEAST_SHARED * rows:
-            said = f"{check.said}; but only {pair.n} of its {rows} test rows are in both"
+            said = f"{check.said}; only {pair.n} of its {rows} test rows are in both"
             check = replace(check, passed=False, said=said)
         yield check
     for task in before:

@@ -81,8 +81,7 @@ def predict_text(folder: Path, text: str, *, template: str = "", raw: bool = Fal
         example = _ask(asked, fields, 1, where="the text")
         limit = asked.task.max_new_tokens
     loaded = load_run_model(folder)
-    room = limit if not (raw or example.choices) else 1
-    require_room(loaded, {"the text": example.messages}, room=room)
+    require_room(loaded, {"the text": example.messages})
     return answer(loaded, [example], max_new_tokens=limit)[0]
 
 
@@ -92,15 +91,12 @@ def usual_answer(folder: Path) -> int:
     return max(ANSWER_TOKENS, *(task.max_new_tokens for task in tasks))
 
 
-def require_room(
-    loaded: LoadedModel, asked: Mapping[str, Sequence[Message]], *, room: int = 1
-) -> None:
+def require_room(loaded: LoadedModel, asked: Mapping[str, Sequence[Message]]) -> None:
     """Refuse prompts that leave the model no room for an answer.
 
     Args:
         loaded: The model.
         asked: The place of each prompt -> its turns.
-        room: Tokens that an answer takes at most.
 
     Raises:
         DataError: Prompts that are longer than the model's context; the first few of them.
@@ -109,14 +105,12 @@ def require_room(
 
     longest, _ = context_length(loaded.folder.path)
     counts = {where: len(loaded.chat.prompt(turns)) for where, turns in asked.items()}
-    over = {w: count for w, count in counts.items() if longest and count + room > longest}
-    answers = f", and {room:,} for the answer" if room > 1 else ""
+    over = {where: count for where, count in counts.items() if longest and count >= longest}
     if over:
         raise DataError(
             *(
                 Problem(
-                    f"{count:,} tokens with the template around it{answers}: the model takes "
-                    f"{longest:,}",
+                    f"{count:,} tokens with the template around it, and the model takes {longest}",
                     where=where,
                     fix="shorten the text",
                 )
@@ -226,7 +220,8 @@ def predict_file(
         parts = [part for part in parts if part.start >= len(answered)]
         for part in parts:  # whatever would stop it is told before the hours of answering
             _, examples = _examples(asked, columns[part], places[part])
-            _require_room(asked, places[part], examples, loaded=loaded)
+            asking = zip(places[part], examples, strict=True)
+            require_room(loaded, {place: example.messages for place, example in asking})
         for part in parts:
             more = ask(places[part], *_examples(asked, columns[part], places[part]))
             underway.add([asdict(each) for each in more])
@@ -317,14 +312,6 @@ def _examples(
     return fields, examples
 
 
-def _require_room(
-    asked: _Asking, places: Sequence[str], examples: Sequence[Example], *, loaded: LoadedModel
-) -> None:
-    room = 1 if any(e.choices for e in examples) else asked.task.max_new_tokens
-    prompts = {place: e.messages for place, e in zip(places, examples, strict=True)}
-    require_room(loaded, prompts, room=room)
-
-
 def _answered(
     asked: _Asking,
     places: Sequence[str],
@@ -338,7 +325,7 @@ def _answered(
     """Let the model answer rows together."""
     from instil.evaluate.suite import answer
 
-    _require_room(asked, places, examples, loaded=loaded)
+    require_room(loaded, {p: e.messages for p, e in zip(places, examples, strict=True)})
     limit = asked.task.max_new_tokens
     predictions = answer(loaded, examples, max_new_tokens=limit, on_done=on_done)
     text = asked.task.text

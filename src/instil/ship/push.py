@@ -18,9 +18,13 @@ from instil.ship.export import export
 from instil.ship.formats import Format, Quantization
 from instil.stages.runfiles import LINEAGE
 
-_MODEL_FILES = ["*.safetensors", "*.gguf", "*.json", "*.jinja", "*.model", "Modelfile"]
+_MODEL_FILES = [
+    *("adapter_config.json", "adapter_model.safetensors", "config.json", "Modelfile"),
+    *("model.safetensors", "model-*.safetensors", "model.safetensors.index.json"),
+]
 """What goes from the repository where this push does not bring it: an adapter of an earlier push
-beside a merged model would be loaded on top of it."""
+beside a merged model would be loaded on top of it. GGUF files of several kinds stay side by side.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,8 @@ class RunContext:
     """Shows one line."""
     data: tuple[TaskData, ...] = ()
     """The recipe's tasks, split."""
+    whole: tuple[TaskData, ...] = ()
+    """The same before rows were fitted to the model's context."""
     model: ModelFolder = field(init=False)
     """The base model, with the rules of the chat format."""
     prompts: Mapping[str, Prompt] = field(default_factory=dict)
@@ -344,6 +346,7 @@ def prepare(
         # Of a run that is resumed they stay, until its stages are seen to be of the same inputs.
         if SPLIT not in run_ledger(run.folder).stages:
             run.note(model=facts, chat=chat, chat_template=chat_origins(model))
+    context.whole = context.data
     context.data = fit_rows(recipe, context.data, chat=context.chat, longest=context.longest)
     return context
 
@@ -516,7 +519,7 @@ def keep_splits(context: RunContext) -> None:
         save_splits([d.split for d in context.data], run.folder / SPLITS)
         tasks = {d.task.id: d.task for d in context.data}
         write_whole(run.folder / TASKS, TASKS_TYPE.dump_json(tasks, indent=1))
-        learnt = lineage_of(recipe.model).with_rows(context.data)
+        learnt = lineage_of(recipe.model).with_rows(context.whole)
         write_whole(run.folder / LINEAGE, LINEAGE_TYPE.dump_json(learnt))
         run.note(data={d.task.id: data_fingerprint(d) for d in context.data})
         run.record(SPLIT, [SPLITS, TASKS, LINEAGE], inputs=inputs)
@@ -553,17 +556,20 @@ def require_same_inputs(recipe: Recipe, folder: Path, *, before: str) -> None:
         InstilError: What it is made from is not to be had.
     """
     names = [*run_ledger(folder).stages]
-    if SPLIT in names and before in names[names.index(SPLIT) + 1 :]:
+    anew = names[: names.index(SPLIT) + 1] if SPLIT in names else names
+    if before not in anew:
         refuse(folder, changed_inputs(recipe, folder), stages=names)
 
 
 def note_chat(context: RunContext) -> None:
-    """Show and note what the chat format does to turns, and which answers would be cut."""
+    """Show and note what becomes of turns, which answers are cut, and which classes are lost."""
+    from instil.data.findings import lost_classes
     from instil.encode.chat_findings import chat_findings, cut_answers
 
     notes = {}
     for d in context.data:
-        findings = (*chat_findings(d, context.chat), *cut_answers(d, context.chat))
+        findings = [*chat_findings(d, context.chat), *cut_answers(d, context.chat)]
+        findings += lost_classes(d)
         if told := [finding.what for finding in findings]:
             notes[d.task.id] = told
             context.say("\n".join(f"{d.task.id}: {what}" for what in told))

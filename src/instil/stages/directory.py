@@ -284,6 +284,7 @@ def open_run(
     shared: Path | None = None,
     restart_from: str = "",
     again: bool = False,
+    require: Callable[[], None] = lambda: None,
 ) -> Iterator[Run]:
     """Begin a run directory, or go on with one, and keep other processes out of it.
 
@@ -297,6 +298,7 @@ def open_run(
         shared: Where runs of one study keep what is the same for several of them.
         restart_from: A finished stage to do anew, with all later ones; empty: none.
         again: Whether the test may be opened another time.
+        require: Called before a stage is dropped: raises where it should stay.
 
     Raises:
         RunError: It exists (and `resume` is not asked for), or it does not, or it is another
@@ -319,7 +321,7 @@ def open_run(
         sweep(folder)
         try:
             if resume:
-                restart(folder, restart_from, again=again)
+                restart(folder, restart_from, again=again, require=require)
                 require_whole(folder)
             else:
                 _begin(folder, recipe)
@@ -443,13 +445,16 @@ def describe(folder: Path) -> Status:
     return Status(tuple(lines), problems)
 
 
-def restart(folder: Path, stage: str, *, again: bool) -> None:
+def restart(
+    folder: Path, stage: str, *, again: bool, require: Callable[[], None] = lambda: None
+) -> None:
     """Drop a stage and all that were finished after it, with the files that they wrote.
 
     Args:
         folder: The run directory.
         stage: Its name; empty: nothing is dropped.
         again: Whether the test, where its stage is among them, may be opened another time.
+        require: Called before anything is dropped.
 
     Raises:
         RunError: The stage has not been finished, or the test may not be opened.
@@ -475,6 +480,7 @@ def restart(folder: Path, stage: str, *, again: bool) -> None:
             fix=f"instil run --resume {folder} --restart-from {stage} --look-again, and the "
             "report says so",
         )
+    require()
     anew = TRAINING in dropped or TRAINING not in names
     paths = [path for name in dropped if name in stages for path in stages[name].files]
     # What a training would go on from is removed before its stage is forgotten: a process that is

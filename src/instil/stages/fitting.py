@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DROPPED = "longer than the model's context: dropped from {part}"
 ENOUGH = 5
 """Rows in order of length that fit one after another, for all shorter ones to fit."""
+ALONE = "asked without the worked examples of a {count}-shot prompt, which would not fit"
 SHORTENED = "longer than the model's context: shortened in {part}, not left out"
 
 
@@ -59,7 +60,9 @@ def fit_context(
         for count in sorted({*shots} - {0}):
             shown = pick_exemplars(d.task, d.train, shots=count, seed=seed)
             crowded[count] = crowded_rows(kept, shown, chat, longest)
-        fitted.append(replace(kept, crowded={n: ids for n, ids in crowded.items() if ids}))
+        crowded = {count: ids for count, ids in crowded.items() if ids}
+        notes = {ALONE.format(count=count): len(ids) for count, ids in crowded.items()}
+        fitted.append(replace(kept, crowded=crowded, notes={**kept.notes, **notes}))
     return tuple(fitted)
 
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from instil.errors import Problem, RefusedError, RunError
+from instil.files import file_sha256
 from instil.results.probabilities import Fitted
 from instil.results.run import RunSummary
 from instil.stages import ledger
@@ -216,8 +217,13 @@ def load_tasks(folder: Path) -> dict[str, Task]:
         RunError: It cannot be read.
     """
     path = folder / TASKS
-    if not any(TASKS in entry.files for entry in run_ledger(folder).stages.values()):
+    written = [e.files[TASKS] for e in run_ledger(folder).stages.values() if TASKS in e.files]
+    if not written:
         return {}
+    if not path.is_file():
+        raise RefusedError(gone(folder, TASKS))
+    if file_sha256(path) != written[-1]:
+        raise RefusedError(f"{TASKS} is not what was written", where=str(folder))
     return validated(TASKS_TYPE, path.read_bytes(), where=str(path))
 
 

@@ -217,6 +217,18 @@ def test_the_encoding_of_another_script_is_guessed_and_never_the_one_that_failed
 
 
 @pytest.mark.parametrize(
+    "labels",
+    [
+        ("\u0445\u043e\u0440\u043e\u0448\u043e", "\u043f\u043b\u043e\u0445\u043e"),
+        ("\u0441\u043f\u043e\u0440\u0442", "\u043d\u0430\u0443\u043a\u0430"),
+    ],
+)
+def test_russian_labels_beside_english_texts_are_no_hebrew(read, labels):
+    content = f"text,label\na good film,{labels[0]}\na bad one,{labels[1]}\n".encode("cp1251")
+    assert problem(read, content).fix.startswith("encoding: cp1251")
+
+
+@pytest.mark.parametrize(
     ("codec", "text", "also"),
     [
         (

@@ -264,6 +264,10 @@ def _guessed(lines: Iterator[bytes], *, failed: str) -> str:
     for codec, (script, least) in scripts.items():
         if codec == failed or not _fits(text, codec) or (latin and codec != "cp932"):
             continue
+        # Russian without its vowels beyond these fits Hebrew: yod and he are commoner there than
+        # the letters which \u043e and \u0438 would be.
+        if codec == "cp1255" and _often(text, b"\xe9\xe4") < _often(text, b"\xee\xe8"):
+            continue
         said = text.decode(codec)
         foreign = sum(not sign.isascii() for sign in said)
         if len(re.findall(script, said)) >= least * foreign:
@@ -272,6 +276,10 @@ def _guessed(lines: Iterator[bytes], *, failed: str) -> str:
         return ""
     western = "cp1252" if any(map(_CONTROLS.search, chain([text], lines))) else "latin-1"
     return western if western != failed and _fits(text, western) else ""
+
+
+def _often(text: bytes, letters: bytes) -> int:
+    return sum(text.count(letter) for letter in letters)
 
 
 def _undecodable(path: Path, codec: str, *, place: str) -> DataError:

@@ -29,7 +29,7 @@ from instil.errors import InstilError
 from instil.files import append_line
 from instil.results.names import TUNED
 from instil.results.run import RunSummary
-from instil.stages.runfiles import RECIPE
+from instil.stages.runfiles import RECIPE, load_tasks
 from instil.stats.intervals import SHARE
 from instil.stats.sequential import betting_interval
 from instil.tasks.task import find_template, load_task
@@ -119,7 +119,7 @@ def _columns(folder: Path, summary: RunSummary) -> list[str]:
     """Return the columns that a row of the run's only task is asked with; none: several tasks."""
     try:
         (use,) = load_recipe(folder / RECIPE).tasks
-        task = load_task(use.use)
+        (task,) = load_tasks(folder).values() or (load_task(use.use),)
         (result,) = summary.tasks
         judged = next(arm.template for arm in result.arms if arm.name == TUNED)
         template = find_template(task, judged)
@@ -198,7 +198,6 @@ async def ask(request: Request) -> Response:
         body = {
             "model": models[0] if side == TUNED else models[-1],
             "messages": [{"role": "user", "content": said.get("prompt", "")}],
-            "max_tokens": 200,
             "stream": True,
         }
         with server.post("/v1/chat/completions", body, stream=True) as answer:
