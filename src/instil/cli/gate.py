@@ -47,7 +47,7 @@ def gate(
     """Hold a run against what is asked of a model that goes out; exit code 4: it does not pass.
 
     --min and --beats pass where the whole interval says so; --forgets and --against fail where the
-    whole interval lies on the wrong side.
+    whole interval lies on the wrong side, --against also where a task or most test rows are gone.
     """
     if forgets is not None and not math.isfinite(forgets):
         raise typer.BadParameter("it is no number of points", param_hint="--forgets")
