@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -251,3 +252,17 @@ def test_a_bad_row_far_behind_is_told_before_any_is_answered(predict, tmp_path, 
     with pytest.raises(DataError, match="no column 'headline'"):
         predict("plain", data=data, name="new.jsonl")
     assert [path.name for path in tmp_path.iterdir()] == ["new.jsonl"]
+
+
+def test_a_row_beyond_the_context_is_shortened_as_in_the_run(tiny_chat, tiny_folder):
+    task = parse_task(PLAIN, where="", folder=None)
+    loaded = SimpleNamespace(chat=tiny_chat, folder=SimpleNamespace(path=tiny_folder))
+    asked = module._Asking(task, find_template(task, "plain"), None, shortens=True)
+    columns = [{"headline": "good " * 2000}, {"headline": "good"}]
+    _, examples = module._examples(asked, columns, ["a", "b"])
+    long, short = module._fitted(asked, examples, loaded)
+    assert short is examples[1]
+    assert sum(tiny_chat.answer_room(long, max_new_tokens=task.max_new_tokens)) <= 512
+    assert long.text.startswith("good good")
+    as_before = module._fitted(replace(asked, shortens=False), examples, loaded)
+    assert as_before == examples

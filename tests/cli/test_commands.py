@@ -174,17 +174,23 @@ def test_predict_hands_on_bytes_that_are_no_text(instil_command, library) -> Non
 
 def test_predict_hands_on_the_encoding_of_rows(instil_command, library) -> None:
     library.answers["predict_file"] = lambda run, **_: SimpleNamespace(
-        path=run, rows=1, empty=(), formulas=2, unanswered=0
+        path=run, rows=1, empty=(), formulas=2, unanswered=0, shortened=1
     )
     result = instil_command("predict", "runs/x", "--rows", "a.csv", "--encoding", "cp1252")
     assert "2 cells begin with =, +, -, @ or a tab" in result.stderr
+    assert "1 row is longer than the model's context; the text was shortened" in result.stderr
     assert library.calls[0][2]["encoding"] == "cp1252"
     assert instil_command("predict", "runs/x", "a text", "--encoding", "cp1252").exit_code == 2
 
 
 def test_predict_takes_a_file_of_rows(instil_command, library, tmp_path: Path) -> None:
     library.answers["predict_file"] = lambda run, *, rows, out, **_: SimpleNamespace(
-        path=out, rows=1200, empty=("in/new.csv:3", "in/new.csv:9"), formulas=0, unanswered=300
+        path=out,
+        rows=1200,
+        empty=("in/new.csv:3", "in/new.csv:9"),
+        formulas=0,
+        unanswered=300,
+        shortened=0,
     )
     result = instil_command("predict", "runs/x", "--rows", "in/new.csv", "--template", "scale")
     assert result.stdout == (
@@ -212,7 +218,7 @@ def test_predict_puts_no_json_lines_into_a_parquet(instil_command, library) -> N
 def test_predict_writes_over_nothing_unasked(instil_command, library, tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text("mine", encoding="utf-8")
     library.answers["predict_file"] = SimpleNamespace(
-        path=Path("p.jsonl"), rows=1, empty=(), formulas=0, unanswered=0
+        path=Path("p.jsonl"), rows=1, empty=(), formulas=0, unanswered=0, shortened=0
     )
     arguments = ["predict", "runs/x", "--rows", "new.csv", "--out", "p.jsonl"]
     assert instil_command(*arguments).exit_code == 2

@@ -108,6 +108,13 @@ def show_predicted(written: Predicted) -> None:
         places = ", ".join(written.empty[:5]) + (", ..." if count > 5 else "")
         rows = "1 row has an empty text" if count == 1 else f"{count:,} rows have an empty text"
         say(f"warning: {rows}; its answer means nothing: {places}", err=True)
+    if written.shortened:
+        rows = "1 row is" if written.shortened == 1 else f"{written.shortened:,} rows are"
+        say(
+            f"warning: {rows} longer than the model's context; the text was shortened, as the run "
+            "shortens such rows",
+            err=True,
+        )
     if written.formulas:
         cells = "1 cell begins" if written.formulas == 1 else f"{written.formulas:,} cells begin"
         say(

@@ -36,7 +36,7 @@ from instil.stages.runfiles import (
 )
 from instil.tasks.task import find_template, load_task
 from instil.tasks.template import OverBudgetError, evaluate, render
-from instil.types import Example, Message, Prediction, Role, SourceSpec, Task, Template
+from instil.types import Example, Message, Prediction, Role, SourceSpec, Task, Template, TooLong
 
 if TYPE_CHECKING:
     from instil.evaluate.choices import OnDone
@@ -134,6 +134,8 @@ class Predicted:
     """Cells of a table that a spreadsheet would compute; they are written as they are."""
     unanswered: int = 0
     """Rows without an answer, not being sure enough for the wanted error."""
+    shortened: int = 0
+    """Rows longer than the model's context, of which the text was cut as it was in the run."""
 
 
 def predict_file(
@@ -220,7 +222,7 @@ def predict_file(
         parts = [part for part in parts if part.start >= len(answered)]
         for part in parts:  # whatever would stop it is told before the hours of answering
             _, examples = _examples(asked, columns[part], places[part])
-            asking = zip(places[part], examples, strict=True)
+            asking = zip(places[part], _fitted(asked, examples, loaded), strict=True)
             require_room(loaded, {place: example.messages for place, example in asking})
         for part in parts:
             more = ask(places[part], *_examples(asked, columns[part], places[part]))
@@ -229,6 +231,7 @@ def predict_file(
     lines = [{**c, **a.answer} for c, a in zip(columns, answered, strict=True)]
     empty = tuple(a.place for a in answered if a.is_empty)
     unanswered = sum(bool(a.answer.get("unanswered")) for a in answered)
+    cut = sum(a.is_shortened for a in answered)
     delimiter = _DELIMITERS.get(out.suffix.lower())
     if delimiter is None:
         text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in lines)
@@ -238,11 +241,11 @@ def predict_file(
     if len(columns) > PART:
         underway.remove()
     if delimiter is None:
-        return Predicted(out, len(lines), empty, unanswered=unanswered)
+        return Predicted(out, len(lines), empty, unanswered=unanswered, shortened=cut)
     # What a spreadsheet takes for a formula; a number with a sign is none.
     texts = (value for row in lines for value in row.values() if isinstance(value, str))
     formulas = sum(bool(_FORMULA.match(text)) for text in texts)
-    return Predicted(out, len(lines), empty, formulas, unanswered)
+    return Predicted(out, len(lines), empty, formulas, unanswered, cut)
 
 
 def predict_rows(
@@ -298,6 +301,8 @@ class _Answered:
     answer: dict[str, object]
     is_empty: bool
     """Whether the row has an empty text."""
+    is_shortened: bool = False
+    """Whether the model was given a part of the text alone."""
 
 
 def _examples(
@@ -325,18 +330,39 @@ def _answered(
     """Let the model answer rows together."""
     from instil.evaluate.suite import answer
 
-    require_room(loaded, {p: e.messages for p, e in zip(places, examples, strict=True)})
+    fitted = _fitted(asked, examples, loaded)
+    require_room(loaded, {p: e.messages for p, e in zip(places, fitted, strict=True)})
     limit = asked.task.max_new_tokens
-    predictions = answer(loaded, examples, max_new_tokens=limit, on_done=on_done)
+    predictions = answer(loaded, fitted, max_new_tokens=limit, on_done=on_done)
     text = asked.task.text
     return [
         _Answered(
             place,
             _answer_fields(asked, e, p, at_least=at_least),
             text in own and not plain(own[text]),
+            e is not whole,
         )
-        for place, own, e, p in zip(places, fields, examples, predictions, strict=True)
+        for place, own, whole, e, p in zip(
+            places, fields, examples, fitted, predictions, strict=True
+        )
     ]
+
+
+def _fitted(asked: _Asking, examples: Sequence[Example], loaded: LoadedModel) -> list[Example]:
+    """Shorten what is longer than the model's context, where the run shortens such rows."""
+    if not asked.shortens:
+        return [*examples]
+    from instil.encode.mask import shorten
+    from instil.model.soundness import context_length
+
+    longest, _ = context_length(loaded.folder.path)
+    fitted = []
+    for example in examples:
+        room = loaded.chat.answer_room(example, max_new_tokens=asked.task.max_new_tokens)
+        over = longest and sum(room) > longest
+        shorter = shorten(example, loaded.chat, max_tokens=longest - room[1]) if over else example
+        fitted.append(shorter or example)
+    return fitted
 
 
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,]+\s*%?\Z)")
@@ -365,6 +391,8 @@ class _Asking:
     template: Template
     fitted: Fitted | None
     """What was fitted on validation, asked through this template; None: nothing was."""
+    shortens: bool = False
+    """Whether rows that are too long are shortened (`train.too_long`)."""
 
 
 def _asking(folder: Path, wanted: str) -> _Asking:
@@ -390,7 +418,8 @@ def _asking(folder: Path, wanted: str) -> _Asking:
     template = template or judged
     fitted = load_probabilities(folder).get(name)
     own = fitted if fitted and fitted.template == template else None
-    return _Asking(tasks[name], find_template(tasks[name], template), own)
+    shortens = load_recipe(folder / RECIPE).train.too_long is TooLong.SHORTEN
+    return _Asking(tasks[name], find_template(tasks[name], template), own, shortens)
 
 
 def _at_least(folder: Path, asked: _Asking, max_error: float) -> float:
