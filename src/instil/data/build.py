@@ -70,14 +70,6 @@ def render_example(
         answer = Message("assistant", shown.said, tool_calls=shown.calls)
         messages += [*shown.history, shown.asked, answer]
     others = () if template.choices else _asked(task, template, row, name=task.references)
-    # What is to be answered is never what a prompt is shortened by, though it may stand there.
-    judged = template.role is Role.ANSWER or task.choices
-    answers = (task.target, task.references, task.calls) if judged else ()
-    texts = [
-        text.strip()
-        for name, text in row.fields.items()
-        if isinstance(text, str) and name not in answers
-    ]
     return Example(
         id=f"{task.id}/{row.id}/{template.id}",
         task=task.id,
@@ -90,11 +82,26 @@ def render_example(
         references=tuple(dict.fromkeys([turn.target, *others])),
         checks=_asked(task, template, row, name=task.checks),
         shots=len(exemplars),
-        text=max((text for text in texts if text in turn.prompt), key=len, default=""),
+        text=longest_text(task, template, row.fields, turn.prompt),
         train_on=task.train_on if turn.history and not exemplars else TrainOn.LAST,
         tools=tools(task, template, row.fields, where=turn.where),
         target_calls=turn.calls,
     )
+
+
+def longest_text(task: Task, template: Template, fields: Mapping[str, object], prompt: str) -> str:
+    """Return the longest field that stands in a prompt, by which it can be shortened; empty: none.
+
+    What is to be answered is never that, though it may stand there: among the choices, say.
+    """
+    judged = template.role is Role.ANSWER or task.choices
+    answers = (task.target, task.references, task.calls) if judged else ()
+    texts = (
+        text.strip()
+        for name, text in fields.items()
+        if isinstance(text, str) and name not in answers
+    )
+    return max((text for text in texts if text in prompt), key=len, default="")
 
 
 class _Turn:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from instil.compare.verdict import needed_sentence
 from instil.config.recipe import load_recipe
-from instil.data.build import history, prompt_turn, tools
+from instil.data.build import history, longest_text, prompt_turn, tools
 from instil.data.registry import plain, word_of
 from instil.data.sources.source import read_table
 from instil.data.write import as_csv
@@ -526,6 +526,7 @@ def _ask(asked: _Asking, fields: Mapping[str, object], number: int, *, where: st
         (*turns, prompt),
         "",
         choices,
+        text=longest_text(task, template, fields, prompt.content),
         tools=tools(task, template, fields, where=where),
     )
 
