@@ -218,6 +218,7 @@ def test_many_rows_are_kept_part_by_part_and_gone_on_with(predict, tmp_path, mon
     whole, _ = predict("plain", data=many.encode())
     monkeypatch.setattr(module, "PART", 3)
     monkeypatch.setattr(module, "load_manifest", lambda folder: {"run_id": "one"})
+    (tmp_path / "summary.json").write_text("{}")
     answer, calls = suite.answer, []
 
     def broken(loaded, examples, **how):
@@ -236,22 +237,42 @@ def test_many_rows_are_kept_part_by_part_and_gone_on_with(predict, tmp_path, mon
     assert predict("plain", data=many.encode())[0] == whole
     assert calls == [3, 3, 3, 1], "the first three are not asked again"
     assert not part.exists()
-    calls[:] = [0]
+    calls[:] = []
+    with pytest.raises(KeyboardInterrupt):
+        predict("plain", data=many.encode())
+    head, *kept = part.read_bytes().splitlines(keepends=True)
+    part.write_bytes(head + kept[0])  # a full disk took the others
+    assert predict("plain", data=many.encode())[0] == whole
+    assert calls == [3, 3, 3, 3], "it goes on behind the last row that is answered"
+    calls[:] = []
+    with pytest.raises(KeyboardInterrupt):
+        predict("plain", data=many.encode())
+    part.write_bytes(head + kept[1] + kept[0])  # of another row
+    assert predict("plain", data=many.encode())[0] == whole
+    assert calls == [3, 3, 3, 3, 1], "none of them is this row's"
+    calls[:] = []
+    with pytest.raises(KeyboardInterrupt):
+        predict("plain", data=many.encode())
+    (tmp_path / "summary.json").write_text('{"another": "model"}')
+    assert predict("plain", data=many.encode())[0] == whole
+    assert calls == [3, 3, 3, 3, 1], "another model's answers are not taken"
+    calls[:] = []
     with pytest.raises(KeyboardInterrupt):
         predict("plain", data=many.encode())
     other = many.replace("dog 1,", "dog one,").encode()
     assert len(predict("plain", data=other)[0]) == 7
-    assert calls == [0, 3, 3, 3, 1], "answers to other rows are not taken"
+    assert calls == [3, 3, 3, 3, 1], "answers to other rows are not taken"
 
 
 def test_a_bad_row_far_behind_is_told_before_any_is_answered(predict, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PART", 2)
     monkeypatch.setattr(module, "load_manifest", lambda folder: {"run_id": "one"})
+    (tmp_path / "summary.json").write_text("{}")
     lines = [{"headline": "a"}, {"headline": "b"}, {"other": "c"}]
     data = "".join(json.dumps(line) + "\n" for line in lines).encode()
     with pytest.raises(DataError, match="no column 'headline'"):
         predict("plain", data=data, name="new.jsonl")
-    assert [path.name for path in tmp_path.iterdir()] == ["new.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.jsonl", "summary.json"]
 
 
 def test_a_row_beyond_the_context_is_shortened_as_in_the_run(tiny_chat, tiny_folder):

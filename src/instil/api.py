@@ -87,7 +87,8 @@ class Run:
         Returns:
             For each row `prediction`; with choices also `probabilities` and, where the data have
             other values than these words, `prediction_value`; with `max_error` also `unanswered`,
-            the reason where a row has no answer; without choices `stopped`.
+            the reason where a row has no answer; without choices `stopped`; `shortened`, true,
+            where the text was beyond the model's context, and the run shortens such rows.
 
         Raises:
             InstilError: The run is not what was written, it is not clear which task is meant, a

@@ -159,7 +159,8 @@ def test_references_hold_every_right_answer_once_target_first():
         found = render_example(task, single, make_row(answers=cell)).references
         assert found == ("good", "fine", "well"), "a list in a cell of a table"
     assert list_in_cell("['Paris' 'New York']") == ["Paris", "New York"], "as NumPy writes it"
-    for cell in ("[1] a note", "[fine"):
+    assert list_in_cell("[\"rock 'n' roll caf\\u00e9\"]") == ["rock 'n' roll caf\u00e9"]
+    for cell in ("[1] a note", "[fine", '["a"] "b"', "[Music] it's on"):
         assert render_example(task, single, make_row(answers=cell)).references == ("good", cell)
 
 

@@ -283,12 +283,21 @@ def test_a_free_answer_that_train_has_too():
     assert not [f for f in audit_rows(short) if "in train" in f.what], "`good` is no long answer"
 
 
-def test_usual_answers_are_no_finding():
+@pytest.mark.parametrize(("often", "others"), [(20, 40), (8, 0)])
+def test_usual_answers_are_no_finding(often: int, others: int):
+    """A phrase of many texts among others; a phrase or two that all rows have."""
     task = replace(TASK, choices=(), metric="rougeL")
     phrase = "I am sorry but I cannot help with that request"
-    texts = distinct(40)
-    train = tuple(replace(r, fields={**r.fields, "label": phrase}) for r in rows("a", *texts[:30]))
-    test = tuple(replace(r, fields={**r.fields, "label": phrase}) for r in rows("b", *texts[30:]))
+    own = [f"the answer to question number {n} is another one" for n in range(others)]
+    said = [*[phrase] * often, *own]
+    train = tuple(
+        replace(row, fields={**row.fields, "label": answer})
+        for row, answer in zip(rows("a", *distinct(len(said))), said, strict=True)
+    )
+    test = tuple(
+        replace(row, fields={**row.fields, "label": phrase})
+        for row in rows("b", *distinct(10, start=len(said)))
+    )
     assert not [f for f in audit_rows(make(train, (), test, task=task)) if "in train" in f.what]
 
 

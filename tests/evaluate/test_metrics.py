@@ -282,6 +282,7 @@ def test_nothing_said_is_not_right_where_the_answer_is_a_sign(right: str) -> Non
 
 def test_long_dashes_part_words_and_are_no_sign() -> None:
     assert _value("exact_match", "1547 the year", "1547\u2014the year") == 1
+    assert _value("exact_match", "1914-1918", "1914\u20141918") == 1
     assert number_in("Rating: \u20144") == 4
 
 
@@ -356,6 +357,7 @@ def test_chrf_and_bleu_run_from_zero_to_one() -> None:
         ("25", "75", ("100", "75", "50", "25", "0"), 0),
         ("2", "3", ("0.5", "1", "1.5", "2", "2.5", "3"), 0),
         ("4/5", "4", ("1/5", "2/5", "3/5", "4/5", "5/5"), 1),
+        ("1/2", "1/4", ("1/4", "1/3", "1/2"), 0),
         ("4 out of 5", "I say 3", tuple(f"{n} out of 5" for n in range(1, 6)), 1),
         ("4 (1-5)", "1", tuple(f"{n} (1-5)" for n in range(1, 6)), 0),
         ("4 stars", "I say 5", ("1 star", "2 stars", "3 stars", "4 stars", "5 stars"), 1),

@@ -425,9 +425,10 @@ def test_prices_are_still_numbers_in_an_order(start) -> None:
     assert task.kind == "rating"
 
 
-def test_flags_are_no_corrections(start) -> None:
+@pytest.mark.parametrize("flag", ["fixed", "chosen"])
+def test_flags_are_no_corrections(start, flag: str) -> None:
     table = {"description": texts(300), "severity": cycle(["low", "mid", "high"], 300)}
-    task, *_ = unedited(start({**table, "fixed": cycle([0, 1], 300)}))
+    task, *_ = unedited(start({**table, flag: cycle([0, 1], 300)}))
     assert task.target == "severity"
 
 
@@ -440,6 +441,21 @@ def test_the_rejected_of_two_answers_is_never_learnt(start) -> None:
     }
     task, *_ = unedited(start(columns))
     assert (task.text, task.target) == ("prompt", "chosen")
+
+
+def test_kinds_that_a_table_made_fractions_are_kinds(start) -> None:
+    kinds = cycle([f"{n}.0" for n in range(6)], 300)
+    task, *_ = unedited(start({"text": texts(300), "emotion": kinds}, label="emotion"))
+    assert task.kind == "classes"
+
+
+def test_long_json_objects_are_json(start) -> None:
+    objects = [
+        json.dumps({"name": f"Bob {n}", "towns": [f"town {k}" for k in range(4 + 40 * (n % 2))]})
+        for n in range(100)
+    ]
+    task, *_ = unedited(start({"text": texts(100), "fields": objects}, target="fields"))
+    assert task.metric == "exact_match"
 
 
 def test_a_named_text_is_read_before_one_that_comes_first(start) -> None:

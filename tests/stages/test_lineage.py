@@ -9,7 +9,7 @@ import pytest
 
 from instil.data.prepare import TaskData, prepare
 from instil.errors import DataError
-from instil.stages.lineage import LINEAGE_TYPE, Lineage, lineage_of, without_learnt
+from instil.stages.lineage import LINEAGE_TYPE, Lineage, lineage_of, set_aside, without_learnt
 from instil.tasks.task import load_task
 from moods import lay_out
 
@@ -47,6 +47,10 @@ def test_it_is_handed_on(data, tmp_path):
         (home / "lineage.json").write_bytes(LINEAGE_TYPE.dump_json(second))
         assert lineage_of(str(place)) == second
     assert lineage_of("smollm2-135m-instruct") == Lineage()
+    merged = tmp_path / "export"
+    set_aside(merged)  # of a study: handed on, and not applied
+    assert lineage_of(str(merged)) == Lineage()
+    assert lineage_of(str(merged), aside=True) == second
 
 
 def test_a_part_without_any_other_row_is_refused(data):

@@ -249,11 +249,9 @@ def _asked(task: Task, template: Template, row: Row, *, name: str) -> tuple[str,
 
 def list_in_cell(text: str) -> list[str] | str:
     """Return the texts of a list in a cell, as JSON, Python or NumPy write it; else the cell."""
-    if re.search(r"(?<!,)\s['\"]|['\"]\s+['\"]", text[1:]):  # NumPy's has no commas
-        parts = re.findall(r"'([^']*)'|\"([^\"]*)\"", text)
-        between = re.sub(r"'[^']*'|\"[^\"]*\"", "", text)
-        if parts and not between.strip("[] \n"):
-            return [one or other for one, other in parts]
+    quoted = r"'[^']*'|\"[^\"]*\""
+    if re.fullmatch(rf"\[\s*(?:{quoted})(?:\s+(?:{quoted}))+\s*\]", text.strip()):
+        return [part[1:-1] for part in re.findall(quoted, text)]  # NumPy's, without commas
     for read in (json.loads, ast.literal_eval):
         try:
             values = read(text)

@@ -76,6 +76,8 @@ class Column:
     """Cells that hold something."""
     nested: int = 0
     """Cells that hold a list or a mapping."""
+    objects: int = 0
+    """Cells that look like a JSON object, however long."""
     numbers: int = 0
     """Cells that hold a number."""
     codes: int = 0
@@ -113,6 +115,7 @@ class Column:
             return
         self.filled += 1
         self.nested += isinstance(value, list | dict)
+        self.objects += text[0] == "{" and text[-1] == "}"
         self.numbers += not isinstance(value, bool) and bool(NUMBER.fullmatch(text))
         self.codes += bool(_LEADING_ZERO.fullmatch(text))
         self.missing += len(text) <= 5 and text.casefold() in MISSING

@@ -20,6 +20,7 @@ from enum import StrEnum
 import regex
 
 from instil.data.columns import Column
+from instil.data.registry import NUMBER
 from instil.init.labels import FEWEST_OF_CLASS
 
 _LABELS = (
@@ -44,7 +45,7 @@ _CODES = frozenset(
 )
 _TARGETS = (
     "target summary highlights headline answer output completion response reply translation "
-    "abstract correction title chosen"
+    "abstract correction title"
 ).split()
 REWRITES = frozenset(
     "correction corrected fixed translated rewritten rewrite revised simplified improved "
@@ -189,7 +190,8 @@ def is_rating(column: Column) -> bool:
     if whole and len(column.distinct) == column.filled:
         return False  # every number comes once, as in an index or an id
     # `emotion` 0 to 27 are kinds; `emotion_intensity` and fractions are not.
-    kinds = whole and {*name_words(column.name)[-1:]} & ATTRIBUTES
+    numbers = (float(value) for value in column.values if NUMBER.fullmatch(value))
+    kinds = {*name_words(column.name)[-1:]} & ATTRIBUTES and all(n.is_integer() for n in numbers)
     nominal = kinds or words & (_NOMINAL | _IDS) or is_code(column)
     return bool(words & RATINGS) or not nominal
 
@@ -204,12 +206,12 @@ def holds_objects(column: Column) -> bool:
             values = read.values() if isinstance(read, dict) else ()
             words += [len(each.split()) for each in values if isinstance(each, str)]
     short = not words or sum(words) <= 5 * len(words)
-    return short and found >= 0.9 * column.filled > 0
+    return short and column.objects >= 0.9 * column.filled > 0 and found > 0
 
 
 def _is_answer(column: Column) -> bool:
     """Whether a name is that of an answer; of a text made from another one where it is a text."""
-    made = bool({*name_words(column.name)} & REWRITES)
+    made = bool({*name_words(column.name)} & {*REWRITES, "chosen"})
     return bool(_rank(column, _TARGETS)) or (made and _is_text(column))
 
 

@@ -123,7 +123,9 @@ def within_one(example: Example, prediction: Prediction) -> float:
     the order of the task (poor ... great; under 18, 18-34). Without choices a step is 1.
     """
     choices, text = example.choices, prediction.text
-    numbers = [_only_number(choice) for choice in choices]
+    alone = [_OUT_OF.sub("", choice) for choice in choices]  # 4/5 is 4, but 1/2 is no 1
+    several = len({*map(number_in, alone)}) == len(choices)
+    numbers = [_only_number(choice) for choice in (alone if several else choices)]
     values = [each for each in numbers if each is not None]
     place = match_choice(text, choices) if choices else None
     if choices and len(values) < len(choices):
@@ -239,9 +241,5 @@ def _overlap_f1(answer: Sequence[str], reference: Sequence[str]) -> float:
 
 
 def _only_number(text: str) -> float | None:
-    """Return the number in a choice; None where it holds none, or several (18-34).
-
-    What it is out of (4/5, 4 out of 5, 4 (1-5)) is none.
-    """
-    alone = _OUT_OF.sub("", text)
-    return number_in(alone) if len(re.findall(r"\d+(?:[.,]\d+)?", alone)) == 1 else None
+    """Return the number in a choice; None where it holds none, or several (18-34)."""
+    return number_in(text) if len(re.findall(r"\d+(?:[.,]\d+)?", text)) == 1 else None

@@ -74,8 +74,8 @@ def _left_of(found: re.Match[str]) -> str:
     """Return what a mark comes to: itself where it says something, a blank between two numbers."""
     text, place = found.string, found.start()
     mark, before, after = text[place], text[place - 1 : place], text[place + 1 : place + 2]
-    if mark in _LONG_DASHES:  # between words, never a sign
-        return " "
+    if mark in _LONG_DASHES:  # between words, or a range; never a sign
+        return "-" if before.isdecimal() and after.isdecimal() else " "
     if not mark.isascii() and not is_wide_mark(mark):
         return mark
     if _says(mark, before, after, first=place < 2):

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ from instil.ship.underway import Underway
 from instil.stages.origins import template_origins
 from instil.stages.runfiles import (
     RECIPE,
+    SUMMARY,
     load_manifest,
     load_probabilities,
     load_summary,
@@ -65,8 +67,6 @@ def predict_text(folder: Path, text: str, *, template: str = "", raw: bool = Fal
             of the run is meant.
         TaskError: The template asks for more than a text.
     """
-    from instil.evaluate.suite import answer
-
     if not text.strip():
         raise RunError("the text is empty", fix="instil predict RUN 'your text'")
     if any("\ud800" <= sign <= "\udfff" for sign in text):
@@ -82,7 +82,7 @@ def predict_text(folder: Path, text: str, *, template: str = "", raw: bool = Fal
         limit = asked.task.max_new_tokens
     loaded = load_run_model(folder)
     require_room(loaded, {"the text": example.messages})
-    return answer(loaded, [example], max_new_tokens=limit)[0]
+    return _all_answers(loaded, [example], limit)[0]
 
 
 def usual_answer(folder: Path) -> int:
@@ -186,7 +186,7 @@ def predict_file(
     source = SourceSpec(str(rows), encoding=encoding or usual)
     places, columns = zip(*read_table(source, waiting=True), strict=True)
     names = {name for row in columns for name in row}
-    written = {"prediction", "prediction_value", "probabilities", "stopped"}
+    written = {"prediction", "prediction_value", "probabilities", "stopped", "shortened"}
     taken = sorted(names & (written if max_error is None else {*written, "unanswered"}))
     if taken:
         raise DataError(
@@ -201,25 +201,29 @@ def predict_file(
         )
     at_least = None if max_error is None else _at_least(folder, asked, max_error)
     on_rows(len(columns))
-    parts = [slice(begin, begin + PART) for begin in range(0, len(columns), PART)]
-    rendered = _examples(asked, columns[parts[0]], places[parts[0]])
+    rendered = _examples(asked, columns[:PART], places[:PART])
     loaded = load_run_model(folder)
     ask = partial(_answered, asked, at_least=at_least, loaded=loaded, on_done=on_done)
-    if len(parts) == 1:
+    if len(columns) <= PART:
         answered = ask(places, *rendered)
     else:
         key = {
             "run": load_manifest(folder)["run_id"],
+            "model": file_sha256(folder / SUMMARY),
             "rows": file_sha256(rows),
+            "encoding": encoding or usual,
             "template": asked.template.id,
             "max_error": max_error,
         }
         underway = Underway(out, key=key)
+        pairs = zip(underway.done, places, strict=False)
+        underway.keep(sum(1 for _ in takewhile(lambda pair: pair[0]["place"] == pair[1], pairs)))
         answered = [_Answered(**each) for each in underway.done]
         if answered:
             say(f"{len(answered):,} of {len(columns):,} rows have been answered before")
             on_done(len(answered))
-        parts = [part for part in parts if part.start >= len(answered)]
+        begins = range(len(answered), len(columns), PART)
+        parts = [slice(begin, begin + PART) for begin in begins]
         for part in parts:  # whatever would stop it is told before the hours of answering
             _, examples = _examples(asked, columns[part], places[part])
             asking = zip(places[part], _fitted(asked, examples, loaded), strict=True)
@@ -268,7 +272,7 @@ def predict_rows(
     Returns:
         For each row `prediction`; with choices also `probabilities` and, where the data have other
         values than these words, `prediction_value`; with `max_error` also `unanswered`; without
-        choices `stopped`.
+        choices `stopped`; `shortened` where the text was longer than the model's context.
 
     Raises:
         RunError, DataError, TaskError: As `predict_file`.
@@ -328,17 +332,15 @@ def _answered(
     on_done: OnDone = lambda _: None,
 ) -> list[_Answered]:
     """Let the model answer rows together."""
-    from instil.evaluate.suite import answer
-
     fitted = _fitted(asked, examples, loaded)
     require_room(loaded, {p: e.messages for p, e in zip(places, fitted, strict=True)})
-    limit = asked.task.max_new_tokens
-    predictions = answer(loaded, fitted, max_new_tokens=limit, on_done=on_done)
+    predictions = _all_answers(loaded, fitted, asked.task.max_new_tokens, on_done=on_done)
     text = asked.task.text
     return [
         _Answered(
             place,
-            _answer_fields(asked, e, p, at_least=at_least),
+            _answer_fields(asked, e, p, at_least=at_least)
+            | ({} if e is whole else {"shortened": True}),
             text in own and not plain(own[text]),
             e is not whole,
         )
@@ -346,6 +348,34 @@ def _answered(
             places, fields, examples, fitted, predictions, strict=True
         )
     ]
+
+
+def _all_answers(
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    limit: int,
+    *,
+    on_done: OnDone = lambda _: None,
+) -> list[Prediction]:
+    """Answer examples; what is written of one with little room ends where the context does."""
+    from instil.evaluate.suite import answer
+    from instil.model.soundness import context_length
+
+    longest = context_length(loaded.folder.path)[0] if loaded else 0
+    room = [limit] * len(examples)
+    if longest and not loaded.chat.encoder_decoder:
+        left = (longest - len(loaded.chat.prompt(e.messages, tools=e.tools)) for e in examples)
+        room = [
+            min(limit, each) if not e.choices else limit
+            for e, each in zip(examples, left, strict=True)
+        ]
+    made: dict[int, Prediction] = {}
+    for tokens in sorted({*room}, reverse=True):
+        alike = [n for n, each in enumerate(room) if each == tokens]
+        asked = [examples[n] for n in alike]
+        found = answer(loaded, asked, max_new_tokens=tokens, on_done=on_done)
+        made |= dict(zip(alike, found, strict=True))
+    return [made[n] for n in range(len(examples))]
 
 
 def _fitted(asked: _Asking, examples: Sequence[Example], loaded: LoadedModel) -> list[Example]:

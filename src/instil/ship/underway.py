@@ -34,6 +34,13 @@ class Underway:
         self.done = [json.loads(line) for line in whole[1:]]
         """Those that were there."""
 
+    def keep(self, count: int) -> None:
+        """Keep the first answers alone, and forget the others."""
+        if count < len(self.done):
+            del self.done[count:]
+            lines = self._path.read_bytes().splitlines(keepends=True)
+            self._path.write_bytes(b"".join(lines[: 1 + count]))
+
     def add(self, answers: Sequence[Mapping[str, object]]) -> None:
         """Keep some more, on the disk before this returns."""
         lines = (json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)

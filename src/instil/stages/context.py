@@ -519,7 +519,7 @@ def keep_splits(context: RunContext) -> None:
         save_splits([d.split for d in context.data], run.folder / SPLITS)
         tasks = {d.task.id: d.task for d in context.data}
         write_whole(run.folder / TASKS, TASKS_TYPE.dump_json(tasks, indent=1))
-        learnt = lineage_of(recipe.model).with_rows(context.whole)
+        learnt = lineage_of(recipe.model, aside=True).with_rows(context.whole)
         write_whole(run.folder / LINEAGE, LINEAGE_TYPE.dump_json(learnt))
         run.note(data={d.task.id: data_fingerprint(d) for d in context.data})
         run.record(SPLIT, [SPLITS, TASKS, LINEAGE], inputs=inputs)

@@ -23,6 +23,8 @@ from instil.stages.ledger import MODEL
 from instil.stages.runfiles import LINEAGE, validated
 from instil.types import Part, Row, Task
 
+ASIDE = "lineage-of-study.json"
+"""A study's merged models keep theirs under this name: it is handed on, and not applied."""
 LEARNT = "learnt by the base model already: left out of {part}"
 
 
@@ -54,19 +56,27 @@ def digests(rows: Iterable[tuple[Task, Row]]) -> list[str]:
     return [hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16] for text in texts]
 
 
-def lineage_of(model: str) -> Lineage:
+def set_aside(folder: Path) -> None:
+    """Keep the lineage of a study's model from those of its rows that every stage is asked."""
+    if (folder / LINEAGE).is_file():
+        os.replace(folder / LINEAGE, folder / ASIDE)
+
+
+def lineage_of(model: str, *, aside: bool = False) -> Lineage:
     """Return the lineage of a base model: an export of instil, or a run's own `model/`.
 
     Args:
         model: As in a recipe; nothing is known of a name.
+        aside: Whether that of a study's model is wanted too.
 
     Raises:
         RunError: The file cannot be read.
     """
     path = Path(os.path.expanduser(model))
     places = [path, *([path.resolve().parent] if path.name == MODEL else [])]
-    for place in places:
-        if (file := place / LINEAGE).is_file():
+    names = (LINEAGE, ASIDE) if aside else (LINEAGE,)
+    for file in (place / name for place in places for name in names):
+        if file.is_file():
             return validated(LINEAGE_TYPE, file.read_bytes(), where=str(file))
     return Lineage()
 

@@ -263,7 +263,8 @@ def _check_prompts(context: RunContext, data: TaskData) -> None:
     rows = sorted([*data.validation, *data.test], key=_size, reverse=True)
     for count, shown in exemplars.items():
         alone = data.crowded.get(count, frozenset())  # asked without worked examples
-        asked = [row for row in rows if row.id not in alone]
+        # Where none has them it is no few-shot prompting: the first one says so.
+        asked = [row for row in rows if row.id not in alone] or rows
         for template, row in product((*data.answering, *data.held_out), asked[:LONGEST]):
             example = render_example(data.task, template, row, exemplars=shown)
             room = context.chat.answer_room(example, max_new_tokens=data.task.max_new_tokens)

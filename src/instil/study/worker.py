@@ -7,7 +7,8 @@ from functools import partial
 from rich.progress import Progress
 
 from instil.pipeline import run_recipe
-from instil.stages.runfiles import LINEAGE, RECIPE
+from instil.stages.lineage import set_aside
+from instil.stages.runfiles import RECIPE
 from instil.study.folder import REPORT, Job, StudyFolder, Work
 from instil.study.untrained import ask_untrained
 
@@ -33,5 +34,6 @@ def do(folder: StudyFolder, job: Job, *, progress: Progress) -> None:
         from instil.ship.formats import Format
 
         export(arm, out=folder.merged(job.name), form=Format.MERGED)
+    if job.merge:
         # Every stage and seed is asked the same rows; which of them repeat others the study says.
-        (folder.merged(job.name) / LINEAGE).unlink(missing_ok=True)
+        set_aside(folder.merged(job.name))

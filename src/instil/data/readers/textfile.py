@@ -240,6 +240,7 @@ _SCRIPTS = {
 }
 """Encodings that files come in: what the script of each is told by, and how much of a text is."""
 _OTHERS = {
+    "cp1251": "or cp1255, where it should be Hebrew",
     "gb18030": "or big5, where they should be traditional characters",
     "cp1252": "or cp1254 for Turkish, cp1250 for Polish and Czech",
     "latin-1": "or cp1254 for Turkish, cp1250 for Polish and Czech",

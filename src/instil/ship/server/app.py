@@ -170,6 +170,7 @@ class Service:
                 "abstained": abstains,
                 "probability": sure,
                 "probabilities": shares,
+                **({"shortened": True} if answer.get("shortened") else {}),
                 "model": self.tuned,
             }
         )
