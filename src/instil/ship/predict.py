@@ -5,6 +5,7 @@ Tests: `tests/test_pipeline.py`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -207,11 +208,13 @@ def predict_file(
     if len(columns) <= PART:
         answered = ask(places, *rendered)
     else:
+        read = hashlib.sha256()  # not of the file: it may be a folder, or in an archive
+        for place, row in zip(places, columns, strict=True):
+            read.update(repr((place, row)).encode("utf-8", "surrogatepass"))
         key = {
             "run": load_manifest(folder)["run_id"],
             "model": file_sha256(folder / SUMMARY),
-            "rows": file_sha256(rows),
-            "encoding": encoding or usual,
+            "rows": read.hexdigest(),
             "template": asked.template.id,
             "max_error": max_error,
         }
