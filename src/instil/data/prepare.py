@@ -64,6 +64,24 @@ class TaskData:
         """The templates to train through that ask the task's own question."""
         return tuple(t for t in self.templates if t.role is Role.ANSWER)
 
+    def judged_by(
+        self, parts: Mapping[Part, tuple[Row, ...]], *, counts: Mapping[str, int]
+    ) -> TaskData:
+        """Return the same with other validation and test rows; the split keeps who, and why.
+
+        Args:
+            parts: The rows of these two parts.
+            counts: What became of the others -> their number.
+        """
+        validation, test = parts[Part.VALIDATION], parts[Part.TEST]
+        split = replace(
+            self.split,
+            skipped={**self.split.skipped, **counts},
+            validation=tuple(row.id for row in validation),
+            test=tuple(row.id for row in test),
+        )
+        return replace(self, split=split, validation=validation, test=test)
+
     @property
     def balance(self) -> dict[str, dict[str, int]]:
         """Part -> label -> rows; empty for free text."""

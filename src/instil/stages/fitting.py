@@ -144,10 +144,4 @@ def _replaced(data: TaskData, fitted: Mapping[str, Row | None], *, drop: bool) -
                 where=f"task {data.task.id}",
                 fix="set train.too_long: shorten, or take a model with a longer context",
             )
-    split = replace(
-        data.split,
-        skipped={**data.split.skipped, **+counts},
-        validation=tuple(row.id for row in parts[Part.VALIDATION]),
-        test=tuple(row.id for row in parts[Part.TEST]),
-    )
-    return replace(data, split=split, validation=parts[Part.VALIDATION], test=parts[Part.TEST])
+    return data.judged_by(parts, counts=+counts)

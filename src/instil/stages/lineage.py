@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -99,14 +99,6 @@ def without_learnt(data: TaskData, known: Lineage) -> TaskData:
             raise DataError(
                 f"the base model has learnt every {part} row of {data.task.id} already",
                 where=f"task {data.task.id}",
-                fix="bring rows that it was not tuned on, or begin from an untouched base model",
+                fix="bring rows that it was not tuned on, or take another base model",
             )
-    if not counts:
-        return data
-    split = replace(
-        data.split,
-        skipped={**data.split.skipped, **counts},
-        validation=tuple(row.id for row in parts[Part.VALIDATION]),
-        test=tuple(row.id for row in parts[Part.TEST]),
-    )
-    return replace(data, split=split, validation=parts[Part.VALIDATION], test=parts[Part.TEST])
+    return data.judged_by(parts, counts=counts) if counts else data

@@ -207,7 +207,7 @@ def jackknife(table: Floats, statistic: Statistic, *, span: Interval | None = No
 def _by_jackknife(known: Spread, *, clusters: int, span: Interval | None) -> Interval:
     if known.df == 0:
         return unanimous(known.estimate, clusters=clusters, span=span)
-    half = t_quantile((1 + LEVEL) / 2, df=known.df) * known.error
+    half = width_of(known.df) * known.error
     return _tidy(known.estimate - half, known.estimate + half, span=span)
 
 

@@ -36,7 +36,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from instil.stats.intervals import LEVEL, Floats, cluster_table, t_quantile
+from instil.stats.intervals import LEVEL, Floats, cluster_table, width_of
 
 FIRST = 1 / 3
 """The share of rows, the surest, that is tested first. A smaller one has too few rows to pass with
@@ -108,7 +108,7 @@ def design_effect(wrong: Floats, groups: Sequence[str] | None) -> float:
     if 0 < share < 1:
         grouped = clusters / (clusters - 1) * float((gaps**2).sum())
         effect = max(1.0, grouped / float(((wrong - share) ** 2).sum()))
-    few, many = (t_quantile(0.975, df=count - 1) for count in (clusters, rows))
+    few, many = (width_of(count - 1) for count in (clusters, rows))
     return float(min(rows, effect * (few / many) ** 2))
 
 
